@@ -1,0 +1,67 @@
+# make demo   a restored sample in samples/out/, from nothing but Python >= 3.11
+# make test   the fast tests          make check   everything CI checks besides them
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+LOCKED := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-faces check format clean
+
+help:
+	@sed -n 's/^# \(make.*\)/\1/p' Makefile
+
+# -- environments: one stamp per set of packages, renewed when a locked file changes --------------------------------
+
+define need_python
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+  echo "videoclr needs Python 3.11 or newer, and '$(PYTHON)' is" \
+    "$$($(PYTHON) --version 2>/dev/null || echo missing). Say which to use: make PYTHON=python3.12 demo" >&2; exit 1; }
+endef
+
+$(PY):
+	$(need_python)
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(LOCKED) | $(PY)
+	@echo "installing into $(VENV): torch is large, this takes a few minutes the first time"
+	$(PIP) install -q -c constraints.txt -e '.[samples]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(LOCKED) | $(PY)
+	@echo "installing into $(VENV): torch is large, this takes a few minutes the first time"
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+# facexlib and torchvision need a torch that fits them, so they get an environment of their own
+$(VENV)-faces/.installed: $(LOCKED)
+	$(need_python)
+	$(PYTHON) -m venv $(VENV)-faces
+	$(VENV)-faces/bin/python -m pip install -q -e '.[faces,dev]'
+	@touch $@
+
+# -- what there is to do ----------------------------------------------------------------------------------------------
+
+demo: $(VENV)/.installed
+	$(PY) samples/make_sample.py
+	$(PY) samples/demo.py
+
+test: $(VENV)/.installed-dev
+	$(PY) -m pytest -q -m "not slow and not gpu and not faces"
+
+test-slow: $(VENV)/.installed-dev
+	$(PY) -m pytest -q -m slow
+
+test-faces: $(VENV)-faces/.installed
+	$(VENV)-faces/bin/python -m pytest -q -m faces
+
+check: $(VENV)/.installed-dev
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" scripts/check
+
+format: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check --fix-only --quiet .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf samples/out build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,392 @@
+"""Measure what the README states, on this machine: speed of the networks, speed of the media path, memory over time.
+
+    python pipelines/benchmark.py --speed --threads 1           seconds per face, milliseconds per detection
+    python pipelines/benchmark.py --media --seconds 10          frames/s without restoration, beside ffmpeg itself
+    python pipelines/benchmark.py --memory 10                   peak memory, minute by minute, of ten minutes of 1080p
+
+Several may be asked for at once; `--json FILE` keeps the numbers. Clips are generated in a temporary folder. Every time
+is the median of several runs after one that does not count. Memory is measured in a process of its own, whose peak is
+set back at every minute, so the table shows growth where there is any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from videoclr import Config, Reader, VideoclrError, Writer, restore_video
+from videoclr.media.recode import Generation, Tone, write_clip
+from videoclr.types import Detection, FaceCrop, Frame, TrackedFace
+
+RATE = Fraction(25)
+CRF, PRESET = 18, "medium"
+"""The same for every encoder that is compared."""
+
+
+def median_seconds(work: Callable[[], Any], repeat: int) -> float:
+    """Median wall time of `work`, seconds; the first run warms up and does not count."""
+    work()
+    times = []
+    for _ in range(repeat):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    import torch
+
+    model = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass
+    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), "torch": torch.__version__}
+
+
+# -- networks ---------------------------------------------------------------------------------------------------------
+
+
+def measure_speed(config: Config, threads: int, repeat: int) -> dict[str, Any]:
+    """Time detector, recogniser and restorer of the pipeline that `config` describes.
+
+    Raises:
+        VideoclrError: a part cannot be built.
+    """
+    import torch
+
+    from videoclr import Pipeline
+
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    pipeline = Pipeline(config)
+    picture = textured(640, 360, 0)
+    crops = [face_crop(pipeline.restorer.size, index) for index in range(config.runtime.batch)]
+    batch = torch.stack([crop.image for crop in crops])
+    figures: dict[str, Any] = {
+        "threads": threads,
+        "restorer": config.restore.use,
+        "steps": config.restore.steps,
+        "crop": pipeline.restorer.size,
+        "detect_ms_640x360": 1e3 * median_seconds(lambda: pipeline.detector.detect([picture]), repeat),
+        "restore_s_per_face": median_seconds(lambda: pipeline.restorer.restore(crops[:1], {}), repeat),
+        f"restore_s_per_face_in_batches_of_{len(crops)}": median_seconds(
+            lambda: pipeline.restorer.restore(crops, {}), repeat
+        )
+        / len(crops),
+    }
+    recognizer = pipeline.recognizer
+    if recognizer is not None:
+        figures["recognize_ms_per_face"] = 1e3 * median_seconds(lambda: recognizer.embed(batch[:1]), repeat)
+    return figures
+
+
+def textured(width: int, height: int, seed: int) -> NDArray[np.uint8]:
+    """`(height, width, 3)` RGB: smooth noise with some grain, so that no encoder or detector gets off too lightly."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(0, 255, (max(height // 40, 2), max(width // 40, 2), 3)).astype(np.float32)
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
+
+
+def face_crop(size: int, index: int) -> FaceCrop:
+    """A crop for timing: the content does not matter to the networks' speed."""
+    from videoclr.pixels import to_tensor
+
+    picture = textured(size, size, index)
+    box = np.array([0, 0, size, size], np.float32)
+    points = np.array([(0.38, 0.47), (0.62, 0.47), (0.5, 0.6), (0.4, 0.71), (0.6, 0.71)], np.float32) * size
+    frame = Frame.from_image(picture, index)
+    face = TrackedFace(index, Detection(box, points, 1.0))
+    return FaceCrop(face, frame, to_tensor(picture), np.array([[1.0, 0, 0], [0, 1.0, 0]]))
+
+
+# -- media ------------------------------------------------------------------------------------------------------------
+
+
+def measure_media(config: Config, seconds: float, size: tuple[int, int], folder: Path) -> dict[str, Any]:
+    """Frames per second of ffmpeg, of Reader to Writer, and of the whole pipeline with nothing restored.
+
+    Raises:
+        VideoclrError: a part cannot be built, or a file cannot be read or written.
+    """
+    source = folder / "media.mp4"
+    count = write_clip(
+        source, panning(size, round(seconds * RATE)), RATE, Generation(quality=20), Tone(), threads=os.cpu_count() or 1
+    )
+    unchanged = config.override(
+        "restore.use=unchanged", f"media.crf={CRF}", f"media.preset={PRESET}", "media.codec=h264"
+    )
+    ways: dict[str, Callable[[Path], Any]] = {
+        "ffmpeg": lambda target: ffmpeg_transcode(source, target),
+        "reader_to_writer": lambda target: copy_frames(source, target),
+        "pipeline_unchanged": lambda target: restore_video(source, target, unchanged),
+    }
+    figures: dict[str, Any] = {"size": f"{size[0]}x{size[1]}", "frames": count, "crf": CRF, "preset": PRESET}
+    for name, way in ways.items():
+        started = time.perf_counter()
+        way(folder / f"{name}.mp4")
+        figures[f"{name}_fps"] = count / (time.perf_counter() - started)
+    for name in list(ways)[1:]:
+        figures[f"{name}_of_ffmpeg"] = figures[f"{name}_fps"] / figures["ffmpeg_fps"]
+    return figures
+
+
+def panning(size: tuple[int, int], count: int) -> Iterator[NDArray[np.uint8]]:
+    """A texture that moves sideways: work for motion estimation, as in real footage."""
+    width, height = size
+    wide = textured(width + 2 * count, height, 1)
+    for index in range(count):
+        yield np.ascontiguousarray(wide[:, 2 * index : 2 * index + width])
+
+
+def ffmpeg_transcode(source: Path, target: Path) -> None:
+    """Decode and encode with the ffmpeg program that imageio-ffmpeg brings, sound copied.
+
+    Raises:
+        SystemExit: it is not installed, or it failed.
+    """
+    try:
+        import ffmpeg
+        import imageio_ffmpeg
+    except ImportError:
+        raise SystemExit("benchmark: needs the ffmpeg program; pip install 'videoclr[ffmpeg]'") from None
+    stream = ffmpeg.input(str(source)).output(str(target), vcodec="libx264", crf=CRF, preset=PRESET, acodec="copy")
+    try:
+        stream.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), overwrite_output=True, capture_stdout=True, capture_stderr=True)
+    except ffmpeg.Error as error:
+        raise SystemExit(f"benchmark: ffmpeg failed: {error.stderr.decode(errors='replace').strip()[-300:]}") from error
+
+
+def copy_frames(source: Path, target: Path) -> None:
+    """Reader to Writer, nothing between."""
+    with Reader(source) as reader, Writer(target, like=reader, codec="h264", crf=CRF, preset=PRESET) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+def measure_memory(
+    minutes: float, every: float, size: tuple[int, int], settings: Sequence[str], folder: Path
+) -> dict[str, Any]:
+    """Run `restore_video` on a long clip in a process of its own: peak resident memory in every `every` s of film.
+
+    Raises:
+        SystemExit: this is no Linux, or the run failed.
+    """
+    if not Path("/proc/self/status").exists():
+        raise SystemExit("benchmark: --memory reads /proc/self/status, which only Linux has")
+    source, target = folder / "long.mp4", folder / "long_restored.mp4"
+    count = round(minutes * 60 * RATE)
+    quick = Generation(quality=23, gop=250, preset="ultrafast", b_frames=0)
+    write_clip(source, long_film(size, count), RATE, quick, Tone(), threads=os.cpu_count() or 1)
+    options = [item for setting in settings for item in ("--set", setting)]
+    command = [sys.executable, __file__, "--watched", str(source), str(target), "--every", str(every), *options]
+    started = time.perf_counter()
+    rows, faces = [], 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            row = json.loads(line)
+            rows.append(row)
+            faces = row["faces"]
+            print(
+                f"  {row['film_s'] / 60:6.2f} min of film  peak {row['peak_mib']:7.0f} MiB  {faces:5d} faces",
+                flush=True,
+            )
+    if child.returncode:
+        raise SystemExit(f"benchmark: the watched run failed with exit code {child.returncode}")
+    peaks = [row["peak_mib"] for row in rows]
+    return {
+        "minutes": minutes,
+        "size": f"{size[0]}x{size[1]}",
+        "faces": faces,
+        "frames_per_s": count / (time.perf_counter() - started),
+        "peak_mib_by_interval": peaks,
+        "peak_mib": max(peaks),
+        "growth_after_first_mib": max(peaks[1:], default=peaks[0]) - peaks[0],
+    }
+
+
+def long_film(size: tuple[int, int], count: int) -> Iterator[NDArray[np.uint8]]:
+    """A gradient that changes once a second, with a face for two seconds near beginning, middle and end."""
+    width, height = size
+    second = round(RATE)
+    shown = [round(count * part) for part in (0.03, 0.5, 0.88)]
+    long = max(1, min(2 * second, count // 10))
+    base = gradient(width, height, 0)
+    for index in range(count):
+        if index % second == 0:
+            base = gradient(width, height, index // second)
+        since = next((index - start for start in shown if start <= index < start + long), None)
+        yield base if since is None else with_face(base, since)
+
+
+def gradient(width: int, height: int, second: int) -> NDArray[np.uint8]:
+    """A wall whose light changes slowly."""
+    across = np.linspace(60, 150, width, dtype=np.float32)[None, :, None]
+    down = np.linspace(0, 40, height, dtype=np.float32)[:, None, None]
+    tint = np.array([1.0, 0.97, 0.92], np.float32) * np.float32(1 + 0.15 * np.sin(second / 9))
+    return np.clip((across + down) * tint, 0, 255).astype(np.uint8)
+
+
+_PORTRAITS: dict[int, NDArray[np.uint8]] = {}
+
+
+def with_face(base: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
+    """The public-domain portrait that scikit-image ships, sliding over `base`.
+
+    Raises:
+        SystemExit: scikit-image is not installed.
+    """
+    height, width = base.shape[:2]
+    side = height * 2 // 3
+    if side not in _PORTRAITS:
+        try:
+            from skimage import data
+        except ImportError:
+            raise SystemExit(
+                "benchmark: --memory needs scikit-image's portrait; pip install 'videoclr[samples]'"
+            ) from None
+        whole = np.ascontiguousarray(data.astronaut()[:300, 75:375])
+        _PORTRAITS[side] = np.asarray(cv2.resize(whole, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
+    picture = base.copy()
+    left = min(width - side, width // 4 + 2 * step)
+    picture[height - side :, left : left + side] = _PORTRAITS[side]
+    return picture
+
+
+def watched(source: Path, target: Path, every: float, config: Config) -> int:
+    """The process whose memory is measured: a line of JSON on standard output for every `every` seconds of film."""
+    reset_peak()
+    last = 0.0
+
+    def report(progress: Any) -> None:
+        nonlocal last
+        film = float(progress.frames / RATE)
+        if film - last >= every or progress.frames == progress.total:
+            print(json.dumps({"film_s": film, "peak_mib": peak_mib(), "faces": progress.faces}), flush=True)
+            reset_peak()
+            last = film
+
+    restore_video(source, target, config, overwrite=True, progress=report)
+    return 0
+
+
+def peak_mib() -> float:
+    """Peak resident memory of this process since the last reset, MiB."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise SystemExit("benchmark: /proc/self/status has no VmHWM")
+
+
+def reset_peak() -> None:
+    """Set the peak back to what is resident now (Linux: `5` into clear_refs, see proc(5))."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+# -- command line -----------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, measure, print; 0 done, 1 failed, 2 wrong usage."""
+    options = parsed(arguments)
+    try:
+        config = Config().override(*options.settings)
+        if options.watched:
+            return watched(*options.watched, options.every, config)
+        results: dict[str, Any] = {"machine": machine()}
+        show("machine", results["machine"])
+        with tempfile.TemporaryDirectory(prefix="videoclr-benchmark-", dir=options.work) as work:
+            measure(options, config, Path(work), results)
+        if options.json:
+            options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    except (VideoclrError, OSError) as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def measure(options: argparse.Namespace, config: Config, work: Path, results: dict[str, Any]) -> None:
+    """Do what was asked for, showing each result as it comes."""
+    if options.speed:
+        results["speed"] = measure_speed(config, options.threads, options.repeat)
+        show("speed", results["speed"])
+    if options.media:
+        results["media"] = measure_media(config, options.seconds, options.size, work)
+        show("media", results["media"])
+    if options.memory:
+        print("memory")
+        results["memory"] = measure_memory(options.memory, options.every, options.size, options.settings, work)
+        show("memory", {key: value for key, value in results["memory"].items() if key != "peak_mib_by_interval"})
+
+
+def show(title: str, figures: dict[str, Any]) -> None:
+    """Print a block of figures."""
+    print(title)
+    for name, value in figures.items():
+        print(f"  {name.replace('_', ' '):44} {f'{value:.3f}' if isinstance(value, float) else value}", flush=True)
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(description="Measure speed, media path and memory on this machine.")
+    parser.add_argument("--speed", action="store_true", help="seconds per face, milliseconds per detection")
+    parser.add_argument("--media", action="store_true", help="frames/s of the media path beside ffmpeg")
+    parser.add_argument("--memory", type=float, metavar="MINUTES", help="peak memory over a clip of so many minutes")
+    parser.add_argument("--threads", type=int, default=1, help="of torch, for --speed (default: 1)")
+    parser.add_argument("--repeat", type=int, default=5, help="runs of which the median counts (default: 5)")
+    parser.add_argument("--seconds", type=float, default=10, help="length of the clip of --media (default: 10)")
+    parser.add_argument("--size", type=size_of, default=(1920, 1080), help="WxH of the clips (default: 1920x1080)")
+    parser.add_argument("--every", type=float, default=60, help="seconds of film between two lines of --memory")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="PATH=VALUE", help="a setting")
+    parser.add_argument("--work", type=Path, help="folder for the temporary clips (default: the system's)")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--watched", nargs=2, type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if not (options.speed or options.media or options.memory or options.watched):
+        parser.error("nothing to measure: give --speed, --media or --memory MINUTES")
+    if options.threads < 1 or options.repeat < 1 or options.seconds <= 0 or options.every <= 0:
+        parser.error("--threads, --repeat, --seconds and --every must be positive")
+    if options.memory is not None and options.memory <= 0:
+        parser.error("--memory needs a positive number of minutes")
+    return options
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """`1920x1080` as numbers; both even, for 4:2:0."""
+    width, _, height = text.partition("x")
+    try:
+        size = int(width), int(height)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT") from None
+    if min(size) < 64 or size[0] % 2 or size[1] % 2:
+        raise argparse.ArgumentTypeError(f"{text!r}: sides must be even and at least 64")
+    return size
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,115 @@
+"""Turn training checkpoints into what ships: half-precision safetensors, model cards, and the manifest with every SHA-256.
+
+    python pipelines/export_weights.py --runs runs --notes configs/train/cards.yaml [--out videoclr/weights] [--only irn,recognizer]
+
+`--runs` holds `vqgan/ irn/ denoiser/ mask/ recognizer/ fusion/` as the training programs wrote them; averaged weights are taken.
+A card says what the network is, from what data under which licences it was made, how long, and its figures (`--figures`: the
+`table.json` of `pipelines/evaluate.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from videoclr.models.weights import FOLDER, write_safetensors
+from videoclr.parts.clr import FILES, RUNS, ClrNetworks
+
+
+def collect(runs: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The averaged tensors of one embedded file, and how far each of its runs went."""
+    networks = ClrNetworks.of_runs(runs)
+    state = {f"{part}.{k}": v for part in FILES[name] for k, v in networks.get_submodule(part).state_dict().items()}
+    progress: dict[str, Any] = {}
+    for run in dict.fromkeys(run for run, _, part in RUNS if part.split(".")[0] in FILES[name]):
+        path = runs / run / "checkpoint.pt"
+        if path.exists():
+            whole = torch.load(path, weights_only=True, map_location="cpu")
+            progress[run] = {"steps": whole["step"], "minutes": round(whole["spent"] / 60, 1)}
+    if not progress:
+        sys.exit(f"{runs}: no checkpoint for {name}; train it first, or leave it out with --only")
+    return state, progress
+
+
+def card(
+    name: str, entry: dict[str, Any], progress: dict[str, Any], notes: dict[str, Any], figures: dict[str, Any]
+) -> str:
+    """The model card as Markdown."""
+    about = notes[name]
+    lines = [f"# {name}.safetensors", "", about["what"], ""]
+    lines += [
+        f"* Parameters: {entry['parameters']:,}, half precision, {entry['bytes']:,} bytes",
+        f"* SHA-256: `{entry['sha256']}`",
+    ]
+    lines += [f"* Training: {run}: {p['steps']:,} steps, {p['minutes']} minutes" for run, p in progress.items()]
+    lines += [
+        f"* Hardware: {notes['hardware']}",
+        f"* Losses: {about['losses']}",
+        "",
+        "## Data and licences",
+        "",
+        notes["data"].strip(),
+        "",
+    ]
+    if about.get("teacher"):
+        lines += ["## Teacher", "", about["teacher"].strip(), ""]
+    lines += [
+        "## Figures",
+        "",
+        "Made by `pipelines/evaluate.py` on held-out faces of people who are not in the training set.",
+        "",
+    ]
+    rows = about.get("rows", [])
+    found = [(level, row, figures[level][row]) for level in figures for row in figures[level] if row in rows]
+    if found:
+        lines += ["| level | row | PSNR | IDS | facefeat | SqD |", "|---|---|---|---|---|---|"]
+        lines += [f"| {lv} | {r} | {v['psnr']} | {v['ids']} | {v['facefeat']} | {v['sqd']} |" for lv, r, v in found]
+    else:
+        lines += ["Not measured by itself."]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "## Known failures",
+            "",
+            about.get("failures", notes["failures"]).strip(),
+            "",
+            f"Licence of the weights: {notes['licence']}.",
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    """Export what is asked for and rewrite the manifest."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", required=True, type=Path)
+    parser.add_argument("--notes", required=True, type=Path)
+    parser.add_argument("--figures", type=Path)
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--only", default=",".join(FILES))
+    args = parser.parse_args()
+    notes = yaml.safe_load(args.notes.read_text(encoding="utf-8"))
+    figures = json.loads(args.figures.read_text()) if args.figures else {}
+    path = args.out / "MANIFEST.json"
+    entries: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    for name in args.only.split(","):
+        if name not in FILES:
+            sys.exit(f"{name}: unknown; there are {', '.join(FILES)}")
+        state, progress = collect(args.runs, name)
+        entry = write_safetensors(args.out / f"{name}.safetensors", state, {"name": name, "format": "videoclr 1"})
+        entries[name] = {**entry, "licence": notes["licence"]}
+        (args.out / f"{name}.md").write_text(card(name, entries[name], progress, notes, figures), encoding="utf-8")
+        print(f"{name}: {entry['parameters']:,} parameters, {entry['bytes']:,} bytes")
+    path.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Train the conditional refinement: `E_l` with the denoiser, then the decoder's fusion.
+
+    python pipelines/train_denoiser.py denoiser --faces DIR --vqgan runs/vqgan/checkpoint.pt --irn runs/irn/checkpoint.pt --out runs/denoiser
+    python pipelines/train_denoiser.py fusion --faces DIR --vqgan ... --irn ... --denoiser runs/denoiser/checkpoint.pt \
+        --perceptual FILE --recognizer ... --out runs/fusion
+
+`E_l` starts as a copy of the VQGAN's encoder and learns `E_l(y) ~ E(x)` and, through the denoiser, what of `y` helps. Every pair
+is used at several noise levels, because encoding it costs more than denoising it. Settings: configs/train/denoiser.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from videoclr.diffusion.noise import add_noise
+from videoclr.models.denoiser import Denoiser
+from videoclr.models.identity import IdentityRecovery
+from videoclr.models.recognizer import Recognizer
+from videoclr.models.vqgan import VQGAN, PatchDiscriminator
+from videoclr.training.data import FacePairs, batches, load_faces
+from videoclr.training.loop import Loop, load_ema, part_of
+from videoclr.training.losses import Perceptual, gradient_l1, hinge_discriminator
+
+HERE = Path(__file__).resolve().parent.parent
+
+
+def frozen(module: nn.Module, checkpoint: str, name: str, device: torch.device) -> Any:
+    """The averaged weights of one module of a checkpoint, in evaluation mode."""
+    module.load_state_dict(part_of(load_ema(checkpoint), name))
+    return module.requires_grad_(False).eval().to(device)
+
+
+def train_denoiser(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """Preconditioned denoising loss at unit weight per level (Karras et al. 2022), plus `E_l(y) ~ E(x)`."""
+    _, faces = load_faces(args.faces, settings["size"])
+    vqgan = frozen(VQGAN(), args.vqgan, "vqgan", torch.device("cpu"))
+    modules = nn.ModuleDict(
+        {"encoder": copy.deepcopy(vqgan.encoder).requires_grad_(True), "denoiser": Denoiser(spread=settings["spread"])}
+    )
+    loop = Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"])
+    vqgan.to(loop.device)
+    irn = frozen(IdentityRecovery(), args.irn, "irn", loop.device)
+    samples = batches(
+        FacePairs(faces, settings["seed"], settings["levels"], settings["warp"]),
+        settings["batch"],
+        loop.step,
+        settings["workers"],
+    )
+    for step in loop.steps():
+        batch = next(samples)
+        clean, worse = batch["clean"].to(loop.device), batch["degraded"].to(loop.device)
+        with loop.autocast():
+            with torch.no_grad():
+                z = vqgan.encoder(clean).float()
+                z_r = vqgan.encoder(irn(worse).float().clamp(-1, 1)).float()
+            z_y = modules["encoder"](worse).float()
+            alpha, noise = noise_levels(step, settings, z)
+            draws = settings["draws"]
+            z_, r_, y_ = (t.repeat(draws, 1, 1, 1) for t in (z, z_r, z_y))
+            z_t = add_noise(z_, noise, alpha)
+            # Condition drop-out: without E_l(y), the denoiser must live from the IRN's latent.
+            kept = (torch.rand(len(z_), generator=torch.Generator().manual_seed(step)) > settings["drop"]).to(z_)[
+                :, None, None, None
+            ]
+            guess, scale, _ = modules["denoiser"].precondition(z_t, alpha, r_)
+            said = modules["denoiser"].residual(z_t, alpha, y_ * kept, r_)
+        wrong = (said - (z_ - guess) / scale).pow(2).mean((1, 2, 3))
+        condition = (z_y - z).pow(2).mean()
+        loss = wrong.mean() + settings["condition"] * condition
+        scalars = {
+            "residual": wrong.mean(),
+            "E_l(y) - E(x)": condition,
+            "spread": (z - z_r).std(),
+            "z0 error": ((said * scale + guess - z_).pow(2).mean()).sqrt(),
+        }
+        loop.update(loss, scalars)
+
+
+def noise_levels(step: int, settings: dict[str, Any], z: Tensor) -> tuple[Tensor, Tensor]:
+    """`draws` levels and noise fields per latent, spread evenly over the noise shares in use; from the step's number alone."""
+    generator = torch.Generator().manual_seed(1_000_003 * settings["seed"] + step)
+    count = settings["draws"] * len(z)
+    share = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    low, high = settings["shares"]
+    share = (low + (high - low) * share)[torch.randperm(count, generator=generator)]
+    noise = torch.randn((count, *z.shape[1:]), generator=generator)
+    return (1 - share**2).to(z), noise.to(z)
+
+
+def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """The decoder's spatial-attention gates, on latents as restoration makes them; the decoder itself stays."""
+    _, faces = load_faces(args.faces, settings["size"])
+    vqgan = frozen(VQGAN(), args.vqgan, "vqgan", torch.device("cpu"))
+    modules = nn.ModuleDict({"fusion": vqgan.decoder.fusion.requires_grad_(True)})
+    if settings["adversarial"]:
+        modules["discriminator"] = PatchDiscriminator()
+    loop = Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"])
+    vqgan.to(loop.device)
+    irn = frozen(IdentityRecovery(), args.irn, "irn", loop.device)
+    encoder = frozen(copy.deepcopy(vqgan.encoder), args.denoiser, "encoder", loop.device)
+    denoiser = frozen(Denoiser(), args.denoiser, "denoiser", loop.device)
+    perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
+    recognizer = frozen(Recognizer(), args.recognizer, "recognizer", loop.device) if args.recognizer else None
+    samples = batches(
+        FacePairs(faces, settings["seed"], settings["levels"], settings["warp"]),
+        settings["batch"],
+        loop.step,
+        settings["workers"],
+    )
+    for step in loop.steps():
+        batch = next(samples)
+        clean, worse = batch["clean"].to(loop.device), batch["degraded"].to(loop.device)
+        with loop.autocast():
+            with torch.no_grad():
+                z_r = vqgan.encoder(irn(worse).float().clamp(-1, 1)).float()
+                features = encoder.features(worse)
+                z_y = encoder.latent(features).float()
+                alpha, noise = noise_levels(step, settings, z_r)
+                z = denoiser(add_noise(z_r, noise, alpha), alpha, z_y, z_r)
+            out = vqgan.decoder(z, features, 1.0)
+            pixel = (out.float() - clean).abs().mean()
+            loss = pixel + settings["gradient"] * gradient_l1(out.float(), clean)
+            scalars: dict[str, float | Tensor] = {"l1": pixel}
+            if perceptual is not None:
+                feature = perceptual(out, clean).mean()
+                loss, scalars = loss + settings["perceptual"] * feature, {**scalars, "perceptual": feature}
+            if recognizer is not None:
+                with torch.no_grad():
+                    target = recognizer.embed(clean)
+                distance = (1 - (recognizer.embed(out) * target).sum(1)).mean()
+                loss, scalars = loss + settings["identity"] * distance, {**scalars, "identity": distance}
+            if settings["adversarial"]:
+                modules["discriminator"].requires_grad_(False)
+                fooled = -modules["discriminator"](out).float().mean()
+                modules["discriminator"].requires_grad_(True)
+                judged = hinge_discriminator(
+                    modules["discriminator"](clean).float(), modules["discriminator"](out.detach()).float()
+                )
+                loss = (
+                    loss
+                    + judged
+                    + (settings["adversarial"] * fooled if loop.step > settings["adversarial_after"] else 0)
+                )
+                scalars["discriminator"] = judged
+        loop.update(loss, scalars)
+        if step % 200 == 0:
+            loop.picture("degraded | fused | clean", torch.cat([worse[:4], out[:4].float(), clean[:4]], dim=2))
+
+
+def main() -> None:
+    """Read the arguments and train one stage."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stage", choices=("denoiser", "fusion"))
+    parser.add_argument("--faces", required=True, help="folder of aligned face crops")
+    parser.add_argument("--vqgan", required=True, help="checkpoint of train_vqgan")
+    parser.add_argument("--irn", required=True, help="checkpoint of train_identity irn")
+    parser.add_argument("--denoiser", help="checkpoint of the stage denoiser")
+    parser.add_argument("--perceptual", help="SqueezeNet 1.0 state dict")
+    parser.add_argument("--recognizer", help="checkpoint of train_identity recognizer")
+    parser.add_argument("--config", default=str(HERE / "configs/train/denoiser.yaml"))
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
+    parser.add_argument("--threads", type=int, default=0)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    settings = yaml.safe_load(Path(args.config).read_text(encoding="utf-8"))[args.stage]
+    torch.manual_seed(settings["seed"])
+    {"denoiser": train_denoiser, "fusion": train_fusion}[args.stage](args, settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""Train the face detector on scenes composed of labelled portraits and video frames.
+
+    python pipelines/train_detector.py --faces DIR --clips DIR --teacher yunet.onnx --out runs/detector \
+        --minutes 45 --config configs/train/detector.yaml
+
+Labels come once from the teacher (kept in OUT/labels_*.npz), or from `--labels FILE.json`: a mapping from picture file
+name to `{"boxes": [[x0, y0, x1, y1], ...], "points": [[[x, y], ... five of them], ...]}`. Goes on from OUT where a
+checkpoint is there. Writes `checkpoint.pt`, TensorBoard events, and every few minutes `detector.safetensors`: the
+averaged weights in half precision, which `--set detect.weights=FILE` takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import cv2
+import numpy as np
+import torch
+import yaml
+from torch import nn
+from torch.utils.data import DataLoader
+
+from videoclr.models.detector import PREPROCESSING, RetinaFace, anchors
+from videoclr.models.weights import write_safetensors
+from videoclr.training.detection import (
+    LabelledPicture,
+    SceneBatches,
+    SceneMaker,
+    Targets,
+    Teacher,
+    clips_in,
+    detection_loss,
+    pictures_in,
+    read_frames,
+    read_picture,
+    targets,
+)
+from videoclr.training.loop import Loop, part_of
+
+HERE = Path(__file__).resolve().parent.parent
+log = logging.getLogger("videoclr.training")
+KIND = "rgb-unit"
+FIELDS = ("image", "boxes", "points", "ignore")
+
+
+def portraits(args: argparse.Namespace, settings: dict[str, Any]) -> list[LabelledPicture]:
+    """The pictures of `--faces` with labels from `--labels` or the teacher, no larger than the canvas."""
+    paths, canvas = pictures_in(args.faces), settings["canvas"]
+    if args.labels:
+        known = json.loads(args.labels.read_text(encoding="utf-8"))
+        return [as_written(path, known[path.name]).shrunk(canvas) for path in paths if path.name in known]
+    teacher = Teacher(args.teacher, settings["looks"])
+    return kept(args.out / "labels_portraits.npz", (teacher.label(read_picture(p)).shrunk(canvas) for p in paths))
+
+
+def as_written(path: Path, entry: dict[str, Any]) -> LabelledPicture:
+    """A picture with its entry of a labels file."""
+    boxes = np.array(entry["boxes"], np.float32).reshape(-1, 4)
+    points = np.array(entry["points"], np.float32).reshape(-1, 5, 2)
+    return LabelledPicture(read_picture(path), boxes, points, np.zeros(len(boxes), bool))
+
+
+def frames(args: argparse.Namespace, settings: dict[str, Any]) -> list[LabelledPicture]:
+    """Frames of `--clips`, labelled by the teacher; none where there are no clips or no teacher."""
+    if not args.clips or not args.teacher:
+        return []
+    teacher = Teacher(args.teacher, (*settings["looks"], 640))
+    images = (image for path in clips_in([args.clips]) for image in read_frames(path, settings["frame_step"]))
+    found = (teacher.label(LabelledPicture.without_faces(image).shrunk(1280).image) for image in images)
+    return kept(args.out / "labels_frames.npz", (p.shrunk(int(1.6 * settings["canvas"])) for p in found))
+
+
+def kept(path: Path, made: Iterable[LabelledPicture]) -> list[LabelledPicture]:
+    """What `made` yields, kept in `path` for the next start."""
+    if not path.exists():
+        part = path.with_suffix(".part.npz")
+        np.savez(part, **{f"{n}_{name}": getattr(p, name) for n, p in enumerate(made) for name in FIELDS})
+        part.replace(path)
+    with np.load(path) as data:
+        numbers = range(len(data.files) // len(FIELDS))
+        return [LabelledPicture(*(data[f"{n}_{name}"] for name in FIELDS)) for n in numbers]
+
+
+def fresh() -> RetinaFace:
+    """A network that starts from "faces are rare", so that the first steps are not spent on unlearning the opposite."""
+    network = RetinaFace()
+    odds = math.log(0.99 / 0.01) / 2
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.startswith("ClassHead.") and name.endswith(".bias"):
+                parameter.copy_(torch.tensor([odds, -odds] * 2))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def export(loop: Loop, path: Path) -> None:
+    """Write the averaged weights, by rename."""
+    state = part_of(loop.ema.module.state_dict(), "detector")
+    metadata = {"name": "detector", "format": "1", "preprocessing": KIND, "step": str(loop.step)}
+    part = path.with_suffix(".part")
+    write_safetensors(part, state, metadata)
+    part.replace(path)
+
+
+def train(loop: Loop, maker: SceneMaker, settings: dict[str, Any]) -> None:
+    """Learn until the budget is used."""
+    canvas, network = settings["canvas"], loop.modules["detector"].train()
+    batches = SceneBatches(maker, settings["batch"], canvas, settings["seed"], loop.step, settings["wide_every"])
+    priors = {size: anchors(size, size) for size in (canvas, 2 * canvas)}
+    feed = iter(DataLoader(batches, batch_size=None, num_workers=settings["workers"]))
+    for step in loop.steps():
+        pixels, scenes = next(feed)
+        goal = targets(scenes, priors[pixels.shape[-1]])
+        goal = Targets(*(getattr(goal, field.name).to(loop.device) for field in fields(Targets)))
+        batch = PREPROCESSING[KIND](pixels.to(loop.device).float()).contiguous(memory_format=torch.channels_last)
+        with loop.autocast():
+            boxes, logits, points = network(batch)
+        loss, terms = detection_loss(boxes.float(), logits.float(), points.float(), goal)
+        loop.update(loss, dict(terms))
+        if step % 250 == 249:
+            export(loop, loop.out / "detector.safetensors")
+    export(loop, loop.out / "detector.safetensors")
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--faces", type=Path, required=True, help="folder of portraits")
+    parser.add_argument("--clips", type=Path, help="folder of video clips")
+    parser.add_argument("--backgrounds", type=Path, help="folder of pictures without faces")
+    parser.add_argument("--teacher", type=Path, help="YuNet as ONNX; makes the labels")
+    parser.add_argument("--labels", type=Path, help="JSON with labels, in place of the teacher")
+    parser.add_argument("--config", type=Path, default=HERE / "configs/train/detector.yaml")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the curve")
+    parser.add_argument("--minutes", type=float, default=45.0)
+    parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
+    parser.add_argument("--threads", type=int, default=0)
+    args = parser.parse_args(argv)
+    if not args.teacher and not args.labels:
+        parser.error("give --teacher or --labels")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the arguments and train."""
+    args = arguments(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+        cv2.setNumThreads(args.threads)
+    settings = yaml.safe_load(args.config.read_text(encoding="utf-8"))
+    torch.manual_seed(settings["seed"])
+    args.out.mkdir(parents=True, exist_ok=True)
+    faces, stills = portraits(args, settings), frames(args, settings)
+    empty = [read_picture(path) for path in pictures_in(args.backgrounds)] if args.backgrounds else []
+    log.info("%d portraits, %d frames, %d backgrounds", len(faces), len(stills), len(empty))
+    maker = SceneMaker(faces, stills, empty, settings["smallest"], settings["largest"], settings["canvas"])
+    modules = nn.ModuleDict({"detector": fresh()})
+    train(Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"]), maker, settings)
+
+
+if __name__ == "__main__":
+    main()

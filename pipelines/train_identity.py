@@ -1,0 +1,201 @@
+"""Train who a face is: the recogniser, the Identity Recovery Network (IRN), and the latent mask.
+
+    python pipelines/train_identity.py recognizer --faces DIR --teacher FILE --out runs/recognizer --minutes 15
+    python pipelines/train_identity.py irn --faces DIR --perceptual FILE --recognizer runs/recognizer/checkpoint.pt --out runs/irn
+    python pipelines/train_identity.py mask --faces DIR --perceptual FILE --recognizer ... --irn ... --vqgan ... --denoiser ... --out runs/mask
+
+Every stage goes on from `--out` where a checkpoint is there. Settings: configs/train/identity.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from videoclr.diffusion.noise import add_noise
+from videoclr.diffusion.sampler import level_of_noise, signal_levels
+from videoclr.models.denoiser import Denoiser
+from videoclr.models.identity import IdentityRecovery, LatentMask
+from videoclr.models.recognizer import Recognizer, face_input
+from videoclr.models.vqgan import VQGAN, Encoder
+from videoclr.training.data import FacePairs, batches, load_faces
+from videoclr.training.loop import Loop, load_ema, part_of
+from videoclr.training.losses import Perceptual, TeacherRecognizer, arcface, gradient_l1
+
+HERE = Path(__file__).resolve().parent.parent
+log = logging.getLogger("videoclr.training")
+
+
+def train_recognizer(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """Distil from a teacher's embeddings of clean crops, plus ArcFace over the pictures' identities; the input is degraded."""
+    names, faces = load_faces(args.faces, settings["size"])
+    identities = read_identities(args.identities, names)
+    modules = nn.ModuleDict(
+        {
+            "recognizer": Recognizer(),
+            "centres": nn.ParameterDict(
+                {"weight": nn.Parameter(0.1 * torch.randn(2 * (int(identities.max()) + 1), 128))}
+            ),
+        }
+    )
+    loop = Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"])
+    teacher = TeacherRecognizer(args.teacher).to(loop.device) if args.teacher else None
+    data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
+    samples = batches(data, settings["batch"], loop.step, settings["workers"])
+    for _ in loop.steps():
+        batch = next(samples)
+        clean, worse = face_input(batch["clean"].to(loop.device)), face_input(batch["degraded"].to(loop.device))
+        # A mirrored face is another identity to ArcFace and the same problem to the teacher.
+        labels = (2 * identities[batch["face"]] + batch["mirrored"].long()).to(loop.device)
+        with loop.autocast():
+            found = modules["recognizer"](worse)
+            if teacher is not None:
+                with torch.no_grad():
+                    target = teacher(clean)
+        loss = settings["arcface"] * arcface(found, modules["centres"]["weight"], labels)
+        scalars: dict[str, float | Tensor] = {"arcface": loss.detach()}
+        if teacher is not None:
+            distance = (1 - (found * target).sum(1)).mean()
+            relation = (found @ found.T - target @ target.T).pow(2).mean()
+            loss = loss + distance + settings["relation"] * relation
+            scalars |= {"distance": distance.detach(), "relation": relation.detach()}
+        loop.update(loss, scalars)
+
+
+def train_irn(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """L1, gradients, a light perceptual loss, and identity by our own recogniser; nothing adversarial."""
+    _, faces = load_faces(args.faces, settings["size"])
+    modules = nn.ModuleDict({"irn": IdentityRecovery()})
+    loop = Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"])
+    perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
+    recognizer = frozen_recognizer(args.recognizer).to(loop.device) if args.recognizer else None
+    data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
+    samples = batches(data, settings["batch"], loop.step, settings["workers"])
+    for step in loop.steps():
+        batch = next(samples)
+        clean, worse = batch["clean"].to(loop.device), batch["degraded"].to(loop.device)
+        with loop.autocast():
+            restored = modules["irn"](worse)
+            pixel = (restored.float() - clean).abs().mean()
+            loss = pixel + settings["gradient"] * gradient_l1(restored.float(), clean)
+            scalars: dict[str, float | Tensor] = {"l1": pixel, "l1 of the input": (worse - clean).abs().mean()}
+            if perceptual is not None:
+                feature = perceptual(restored, clean).mean()
+                loss, scalars = loss + settings["perceptual"] * feature, {**scalars, "perceptual": feature}
+            if recognizer is not None:
+                with torch.no_grad():
+                    target = recognizer.embed(clean)
+                distance = (1 - (recognizer.embed(restored) * target).sum(1)).mean()
+                loss, scalars = loss + settings["identity"] * distance, {**scalars, "identity": distance}
+        loop.update(loss, scalars)
+        if step % 500 == 0:
+            loop.picture("degraded | restored | clean", torch.cat([worse[:4], restored[:4], clean[:4]], dim=2))
+
+
+def train_mask(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """Which latent entries carry identity: exchanging the masked ones with the clean latent's must repair it, sparingly.
+
+    `1 - cos(phi(G(z + M (z* - z))), phi(x)) + l1 mean(M) + l2 perceptual(outside M)`, `z` an unguided restoration, `z*` clean.
+    """
+    _, faces = load_faces(args.faces, settings["size"])
+    modules = nn.ModuleDict({"mask": LatentMask()})
+    loop = Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"])
+    vqgan, condition, denoiser, irn = VQGAN(), Encoder(), Denoiser(), IdentityRecovery()
+    for module, path, name in (
+        (vqgan, args.vqgan, "vqgan"),
+        (condition, args.denoiser, "encoder"),
+        (denoiser, args.denoiser, "denoiser"),
+        (irn, args.irn, "irn"),
+    ):
+        module.load_state_dict(part_of(load_ema(path), name))
+        module.requires_grad_(False).eval().to(loop.device)
+    recognizer, perceptual = (
+        frozen_recognizer(args.recognizer).to(loop.device),
+        Perceptual(args.perceptual).to(loop.device),
+    )
+    data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
+    samples = batches(data, settings["batch"], loop.step, settings["workers"])
+    level = signal_levels()[level_of_noise(settings["share"])].to(loop.device)
+    for step in loop.steps():
+        batch = next(samples)
+        clean, worse = batch["clean"].to(loop.device), batch["degraded"].to(loop.device)
+        with loop.autocast():
+            with torch.no_grad():
+                star, z_r, z_y = (
+                    vqgan.encoder(clean).float(),
+                    vqgan.encoder(irn(worse).float().clamp(-1, 1)).float(),
+                    condition(worse).float(),
+                )
+                alpha = level.expand(len(clean))
+                noise = torch.randn(star.shape, generator=torch.Generator().manual_seed(step)).to(star)
+                z = denoiser(add_noise(z_r, noise, alpha), alpha, z_y, z_r)
+                before, target = vqgan.decoder(z), recognizer.embed(clean)
+            mask = modules["mask"](z_y).float()
+            after = vqgan.decoder(z + mask * (star - z))
+            distance = (1 - (recognizer.embed(after) * target).sum(1)).mean()
+            outside = 1 - F.interpolate(mask.amax(1, keepdim=True), scale_factor=4, mode="bilinear")
+            harm = perceptual(after * outside, before * outside).mean()
+        loss = distance + settings["sparsity"] * mask.mean() + settings["perceptual"] * harm
+        loop.update(loss, {"identity": distance, "mask": mask.mean(), "outside": harm})
+        if step % 100 == 0:
+            loop.picture("mask", mask.mean(1, keepdim=True).expand(-1, 3, -1, -1) * 2 - 1)
+
+
+def frozen_recognizer(checkpoint: str) -> Recognizer:
+    """The averaged recogniser of a checkpoint, in evaluation mode."""
+    recognizer = Recognizer()
+    recognizer.load_state_dict(part_of(load_ema(checkpoint), "recognizer"))
+    return recognizer.requires_grad_(False).eval()
+
+
+def read_identities(manifest: str | None, names: list[str]) -> Tensor:
+    """`(N,)` int64: the identity of each picture by a TSV manifest with the columns `file` and `identity`; alone where not listed."""
+    known: dict[str, str] = {}
+    if manifest:
+        header, *rows = Path(manifest).read_text(encoding="utf-8").splitlines()
+        file, identity = header.split("\t").index("file"), header.split("\t").index("identity")
+        known = {Path(row.split("\t")[file]).name: row.split("\t")[identity] for row in rows}
+    order: dict[str, int] = {}
+    return torch.tensor([order.setdefault(known.get(name, name), len(order)) for name in names])
+
+
+def main() -> None:
+    """Read the arguments and train one stage."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stage", choices=("recognizer", "irn", "irn_last", "mask"))
+    parser.add_argument("--faces", required=True, help="folder of aligned face crops")
+    parser.add_argument("--identities", help="TSV with the columns file and identity")
+    parser.add_argument("--teacher", help="MobileFaceNet state dict to distil the recogniser from")
+    parser.add_argument("--perceptual", help="SqueezeNet 1.0 state dict")
+    parser.add_argument("--recognizer", help="checkpoint of the stage recognizer")
+    parser.add_argument("--irn", help="checkpoint of the stage irn")
+    parser.add_argument("--vqgan", help="checkpoint of train_vqgan")
+    parser.add_argument("--denoiser", help="checkpoint of train_denoiser denoiser")
+    parser.add_argument("--config", default=str(HERE / "configs/train/identity.yaml"))
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
+    parser.add_argument("--threads", type=int, default=0)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    settings = yaml.safe_load(Path(args.config).read_text(encoding="utf-8"))[args.stage]
+    torch.manual_seed(settings["seed"])
+    {"recognizer": train_recognizer, "irn": train_irn, "irn_last": train_irn, "mask": train_mask}[args.stage](
+        args, settings
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Train the VQGAN: encoder, codebook and decoder.
+
+    python pipelines/train_vqgan.py --faces DIR --perceptual FILE --out runs/vqgan --minutes 40
+
+Crops of 128 px are enough: the network is fully convolutional and sees about 60 px around a pixel. The first part of the budget
+trains without quantising; then k-means starts the codebook, and from there half of the steps are quantised. The discriminator
+joins last. Settings: configs/train/vqgan.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from videoclr.models.vqgan import VQGAN, PatchDiscriminator
+from videoclr.training.data import FacePairs, batches, load_faces
+from videoclr.training.loop import Loop
+from videoclr.training.losses import Perceptual, adaptive_weight, gradient_l1, hinge_discriminator
+
+HERE = Path(__file__).resolve().parent.parent
+
+
+def random_crop(pictures: Tensor, side: int, step: int) -> Tensor:
+    """The same random window of every picture of a batch; chosen by the step's number alone."""
+    if side >= pictures.shape[-1]:
+        return pictures
+    generator = torch.Generator().manual_seed(step)
+    x, y = torch.randint(0, pictures.shape[-1] - side + 1, (2,), generator=generator).tolist()
+    return pictures[:, :, y : y + side, x : x + side].contiguous()
+
+
+def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """The whole of it."""
+    _, faces = load_faces(args.faces, settings["size"])
+    modules = nn.ModuleDict({"vqgan": VQGAN(), "discriminator": PatchDiscriminator(), "state": nn.Module()})
+    modules["state"].register_buffer("clustered", torch.zeros((), dtype=torch.bool))
+    loop = Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"])
+    vqgan, discriminator, state = modules["vqgan"], modules["discriminator"], modules["state"]
+    perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
+    data = FacePairs(faces, settings["seed"], {}, settings["warp"])
+    samples = batches(data, settings["batch"], loop.step, settings["workers"])
+    vqgan.train()
+    for step in loop.steps():
+        clean = random_crop(next(samples)["clean"].to(loop.device), settings["crop"], step)
+        quantise = bool(state.clustered) and step % 2 == 0
+        if not bool(state.clustered) and loop.done > settings["quantise_from"]:
+            start_codebook(modules, samples, loop)
+            continue
+        with loop.autocast():
+            back, commitment, indices = vqgan(clean, quantise)
+            loss = (back.float() - clean).abs().mean() + settings["gradient"] * gradient_l1(back.float(), clean)
+            if perceptual is not None:
+                feature = perceptual(back, clean).mean()
+                loss = loss + settings["perceptual"] * feature
+            # The latent keeps unit size, so that noise levels mean what they say.
+            z = vqgan.encoder(clean).float() if step % 8 == 0 else None
+        scalars: dict[str, float | Tensor] = {
+            "psnr": -10 * torch.log10((back.float() - clean).clamp(-2, 2).pow(2).mean() / 4)
+        }
+        if z is not None:
+            loss = loss + settings["unit"] * ((z.std((0, 2, 3)) - 1).pow(2).mean() + z.mean((0, 2, 3)).pow(2).mean())
+        if perceptual is not None:
+            scalars["perceptual"] = feature
+        if loop.done > settings["adversarial_from"]:
+            with loop.autocast():
+                for p in discriminator.parameters():
+                    p.requires_grad_(False)
+                fooled = -discriminator(back).float().mean()
+                for p in discriminator.parameters():
+                    p.requires_grad_(True)
+            weight = adaptive_weight(loss, fooled, vqgan.decoder.out[1].weight)
+            with loop.autocast():
+                judged = hinge_discriminator(discriminator(clean).float(), discriminator(back.detach()).float())
+            loss = loss + settings["adversarial"] * weight * fooled + judged
+            scalars |= {"discriminator": judged}
+        if indices is not None:
+            loss = loss + settings["commitment"] * commitment
+            scalars["perplexity"] = vqgan.codebook.perplexity(indices).mean()
+        loop.update(loss, scalars)
+        if step % 500 == 0:
+            loop.picture("clean | back", torch.cat([clean[:4], back[:4]], dim=2))
+
+
+@torch.no_grad()
+def start_codebook(modules: nn.ModuleDict, samples: Any, loop: Loop) -> None:
+    """K-means over the latents of some batches; the averaged copy gets the same codes."""
+    latents = torch.cat([modules["vqgan"].encoder(next(samples)["clean"].to(loop.device)) for _ in range(4)])
+    modules["vqgan"].codebook.start_from(latents)
+    modules["state"].clustered.fill_(True)
+    loop.ema.module.load_state_dict(
+        {
+            **loop.ema.module.state_dict(),
+            **{k: v for k, v in modules.state_dict().items() if ".codebook." in k or k.startswith("state.")},
+        }
+    )
+
+
+def main() -> None:
+    """Read the arguments and train."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faces", required=True, help="folder of aligned face crops")
+    parser.add_argument("--perceptual", help="SqueezeNet 1.0 state dict")
+    parser.add_argument("--config", default=str(HERE / "configs/train/vqgan.yaml"))
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
+    parser.add_argument("--threads", type=int, default=0)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    settings = yaml.safe_load(Path(args.config).read_text(encoding="utf-8"))
+    torch.manual_seed(settings["seed"])
+    train(args, settings)
+
+
+if __name__ == "__main__":
+    main()

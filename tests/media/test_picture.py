@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
+
+from videoclr.media.layout import layout_of
+from videoclr.media.orientation import Orientation
+from videoclr.media.picture import Picture
+from videoclr.types import Patch
+
+FORMATS = [
+    "yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv440p", "nv12", "nv21", "nv16", "yuv420p10le", "yuv422p10le",
+    "yuv444p12le", "p010le", "p210le", "yuva420p", "gray", "gray10le", "ya8", "rgb24", "bgra", "0bgr", "gbrp",
+    "gbrp10le", "rgb48be", "rgba64le", "yuyv422", "uyvy422",
+]  # fmt: skip
+ODD = [name for name in FORMATS if name not in ("yuyv422", "uyvy422", "p010le", "p210le")]
+
+
+def frame_in(pixel_format, rgb, *, matrix=1, full=None):
+    kind = layout_of(pixel_format).kind
+    full = full if full is not None else kind != "yuv" or "yuvj" in pixel_format
+    frame = VideoFrame.from_ndarray(rgb, "rgb24").reformat(
+        format=pixel_format,
+        dst_colorspace=matrix if kind != "rgb" else None,
+        dst_color_range=2 if full else 1,
+        interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,
+    )
+    frame.colorspace, frame.color_range = (0 if kind == "rgb" else matrix), (2 if full else 1)
+    return frame
+
+
+def samples(frame):
+    layout = layout_of(frame.format.name)
+    return [layout.view(frame, index).copy() for index in range(len(layout.places))]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_patch_shows_its_colour_inside_and_changes_no_bit_outside(name, pattern):
+    frame = frame_in(name, pattern(0, 64, 48))
+    picture = Picture(frame)
+    gray = layout_of(name).kind == "gray"
+    colour = np.array([0.5, 0.5, 0.5] if gray else [0.8, 0.35, 0.2])
+    top = np.iinfo(picture.rgb().dtype).max
+    alpha = np.zeros((20, 26), np.float32)
+    alpha[2:-2, 3:-3] = 1
+    rgb = np.broadcast_to(colour * top, (20, 26, 3)).round().astype(picture.rgb().dtype)
+    before = [bytes(plane) for plane in frame.planes]
+    after = picture.composite([Patch(13, 9, rgb, alpha)])
+
+    assert [bytes(plane) for plane in frame.planes] == before, "the decoded frame itself must stay"
+    shown = Picture(after).rgb() / top
+    assert np.abs(shown[16:24, 22:32] - colour).max() < 2.6 / 255
+    touched = np.zeros((48, 64), bool)
+    touched[9:29, 13:39] = alpha > 0
+    for index, (old, new) in enumerate(zip(samples(frame), samples(after), strict=True)):
+        sy, sx = 48 // old.shape[0], 64 // old.shape[1]
+        cells = touched.reshape(old.shape[0], sy, old.shape[1], sx).any((1, 3))
+        assert np.array_equal(old[~cells], new[~cells]), index
+        assert index or not np.array_equal(old[cells], new[cells])
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_sizes_and_patches_over_every_edge_work(name, pattern):
+    picture = Picture(frame_in(name, pattern(0, 33, 21)))
+    image = picture.rgb()
+    assert image.shape == (21, 33, 3)
+    white = np.full((40, 60, 3), np.iinfo(image.dtype).max, image.dtype)
+    after = Picture(picture.composite([Patch(-9, -7, white, np.ones((40, 60), np.float32))]))
+    assert after.rgb().min() > 0.985 * np.iinfo(image.dtype).max
+    outside = picture.composite([Patch(40, 3, white, np.ones((40, 60), np.float32))])
+    assert all(np.array_equal(a, b) for a, b in zip(samples(picture.frame), samples(outside), strict=True))
+
+
+def test_half_alpha_mixes_in_code_values_and_averages_chroma_over_its_area():
+    frame = VideoFrame(8, 8, "yuv420p")
+    for plane, value in zip(frame.planes, (100, 90, 160), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    frame.colorspace, frame.color_range = 5, 2
+    alpha = np.zeros((8, 8), np.float32)
+    alpha[2, 2] = 0.5
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 0] = 255
+    luma, blue, other = samples(Picture(frame).composite([Patch(0, 0, red, alpha)]))
+    assert luma[2, 2] == round(0.5 * 100 + 0.5 * 0.299 * 255)
+    assert (luma != 100).sum() == 1
+    # One pixel of four, half covered: an eighth of the way. BT.601 full range red is Cr = 255.5, Cb = 84.97.
+    assert other[1, 1] == round(160 * 7 / 8 + 255.5 / 8)
+    assert blue[1, 1] == round(90 * 7 / 8 + 84.97 / 8)
+    assert (other != 160).sum() == 1
+
+
+@pytest.mark.parametrize(("height", "matrix"), [(718, "bt601"), (720, "bt709")])
+def test_untagged_video_is_bt709_from_720_lines_up(height, matrix):
+    frame = VideoFrame(16, height, "yuv420p")
+    for plane, value in zip(frame.planes, (81, 90, 240), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    picture = Picture(frame)
+    assert picture.colour.matrix.name == matrix
+    # BT.601's pure red: exactly that in 601, orange-red and clipped in 709.
+    red = picture.rgb()[height // 2, 8].astype(int)
+    assert (np.abs(red - [254, 0, 0]).max() <= 2) == (matrix == "bt601")
+
+
+def test_range_and_matrix_tags_are_honoured(pattern):
+    image = pattern(3, 64, 48)
+    for matrix in (1, 5, 6, 7, 9):
+        for full in (False, True):
+            picture = Picture(frame_in("yuv444p", image, matrix={6: 5}.get(matrix, matrix), full=full))
+            picture.frame.colorspace = matrix
+            assert np.abs(Picture(picture.frame).rgb().astype(int) - image).max() <= 3, (matrix, full)
+
+
+@pytest.mark.parametrize("name", ["yuv420p10le", "yuv422p10le", "yuv444p10le", "p010le", "yuv420p12le", "gbrp10le"])
+def test_more_than_8_bits_become_uint16_over_the_whole_range(name, pattern):
+    image = pattern(0, 64, 48)
+    rgb = Picture(frame_in(name, image)).rgb()
+    assert rgb.dtype == np.uint16
+    assert np.abs(rgb / 257 - image).mean() < 2.5
+    white = np.full((48, 64, 3), 255, np.uint8)
+    assert Picture(frame_in(name, white)).rgb().min() > 65200
+
+
+@pytest.mark.parametrize("turn", [(t, x, y) for t in (False, True) for x in (False, True) for y in (False, True)])
+def test_patches_in_shown_coordinates_land_where_they_are_shown(turn, pattern):
+    orientation = Orientation(*turn)
+    frame = frame_in("yuv444p", pattern(0, 40, 24))
+    picture = Picture(frame, orientation=orientation)
+    image = picture.rgb()
+    assert image.shape == ((40, 24, 3) if turn[0] else (24, 40, 3))
+    patch = np.zeros((5, 7, 3), np.uint8)
+    patch[...] = [230, 30, 40]
+    patch[0, 0] = [20, 20, 250]
+    shown = Picture(
+        picture.composite([Patch(11, 3, patch, np.ones((5, 7), np.float32))]), orientation=orientation
+    ).rgb()
+    assert np.abs(shown[3:8, 11:18].astype(int) - patch).max() <= 3
+    shown = shown.copy()
+    shown[3:8, 11:18] = image[3:8, 11:18]
+    assert np.array_equal(shown, image)
+
+
+def test_a_palette_picture_is_patched_in_a_writable_format():
+    frame = VideoFrame(16, 16, "monow")
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
+    patch = Patch(4, 4, np.zeros((4, 4, 3), np.uint8), np.ones((4, 4), np.float32))
+    after = Picture(frame).composite([patch])
+    assert after.format.name == "gray"
+    assert Picture(after).rgb()[0, 0, 0] == 255
+    assert Picture(after).rgb()[5, 5, 0] == 0
+
+
+def test_without_patches_the_frame_is_handed_on_untouched(pattern):
+    frame = frame_in("yuv420p", pattern(0))
+    assert Picture(frame).composite([]) is frame

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from videoclr.errors import ConfigError, DecodeError, MediaError
+from videoclr.media.reader import Reader
+
+VFR = (0, 40, 73, 120, 121, 500, 733, 1001)
+
+
+def times(path, **settings):
+    with Reader(path, **settings) as reader:
+        return [frame.time for frame in reader.frames()]
+
+
+def test_variable_frame_rate_times_are_exact_and_frames_are_counted_from_zero(clip):
+    path = clip("v.mp4", ticks=VFR, base=Fraction(1, 1000))
+    with Reader(path) as reader:
+        frames = list(reader.frames())
+    assert [frame.time for frame in frames] == [Fraction(tick, 1000) for tick in VFR]
+    assert [frame.index for frame in frames] == list(range(8))
+    assert reader.warnings == []
+
+
+def test_the_info_describes_the_stream_as_shown(clip):
+    path = clip("r.mp4", size=(96, 64), rotation=-90, base=Fraction(1, 30000), ticks=range(0, 10010, 1001))
+    with Reader(path) as reader:
+        info = reader.info
+        image = next(reader.frames()).image
+    assert (info.width, info.height, info.rotation) == (64, 96, 90)
+    assert image.shape == (96, 64, 3)
+    assert info.time_base == Fraction(1, 30000)
+    assert (info.pixel_format, info.bit_depth, info.matrix, info.full_range) == ("yuv420p", 8, "bt601", False)
+    assert info.frame_count == 10
+
+
+def test_a_rotated_picture_is_turned_upright(clip, pattern):
+    upright = next(Reader(clip("a.mp4", options={"crf": "1"})).frames()).image
+    turned = next(Reader(clip("b.mp4", options={"crf": "1"}, rotation=-90)).frames()).image
+    assert np.array_equal(turned, np.rot90(upright, -1))
+
+
+@pytest.mark.parametrize("start", [0, "0.3", "00:00.41", Fraction(2, 3), 1.1])
+def test_start_and_end_give_exactly_the_frames_between(clip, start):
+    settings = {"ticks": range(40), "options": {"g": "12", "bf": "2", "x264-params": "open-gop=1:scenecut=0"}}
+    path = clip("s.mp4", **settings)
+    every = [(frame.time, frame.image) for frame in Reader(path).frames()]
+    with Reader(path, start=start, end="1.28") as reader:
+        some = [(frame.time, frame.image) for frame in reader.frames()]
+        assert reader.info.frame_count == pytest.approx(len(some), abs=1)
+    lowest = reader.start
+    wanted = [(time, image) for time, image in every if lowest <= time < Fraction(128, 100)]
+    assert [time for time, _ in some] == [time for time, _ in wanted]
+    assert all(np.array_equal(a[1], b[1]) for a, b in zip(some, wanted, strict=True))
+
+
+def test_start_counts_from_the_beginning_of_the_file(clip):
+    path = clip("late.ts", ticks=range(900_000, 900_000 + 20 * 3600, 3600), base=Fraction(1, 90000), container="mpegts")
+    every = times(path)
+    assert every[0] > 9
+    assert times(path, start="0.4") == [time for time in every if time >= every[0] + Fraction(2, 5)]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "word"),
+    [("soon", None, "start"), ("1:75", None, "59"), (-1, None, "start"), (3, 2, "end"), ("1", "1", "end")],
+)
+def test_a_bad_moment_is_a_config_error(clip, start, end, word):
+    with pytest.raises(ConfigError, match=word):
+        Reader(clip("m.mp4"), start=start, end=end)
+
+
+def test_a_start_behind_the_end_says_so(clip):
+    with pytest.raises(MediaError, match="no picture between"):
+        Reader(clip("m.mp4"), start=100)
+
+
+def test_a_file_can_be_read_twice(clip):
+    with Reader(clip("t.mp4")) as reader:
+        assert len(list(reader.frames())) == len(list(reader.frames())) == 10
+
+
+def test_a_truncated_file_gives_what_it_has_and_a_warning(clip, tmp_path):
+    whole = clip("w.mkv", ticks=range(100), options={"g": "10"})
+    data = whole.read_bytes()
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(data[: len(data) * 6 // 10])
+    with Reader(cut) as reader:
+        count = len(list(reader.frames()))
+    assert 20 < count < 90
+    assert any("truncated" in text for text in reader.warnings)
+
+
+def payloads(path):
+    """Position and size of every video packet in the file."""
+    with av.open(str(path)) as container:
+        return [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+
+
+@pytest.mark.parametrize("damage", ["garbage", "bits"])
+def test_a_damaged_packet_costs_its_frame_at_most_and_a_warning(clip, tmp_path, damage):
+    whole = clip("i.mp4", ticks=range(12), options={"g": "1", "bf": "0"})
+    data = bytearray(whole.read_bytes())
+    position, size = payloads(whole)[5]
+    if damage == "garbage":
+        data[position : position + size] = b"\xff" * size
+    else:
+        for place in range(position + size // 2, position + size, 3):
+            data[place] ^= 0x55
+    broken = tmp_path / "b.mp4"
+    broken.write_bytes(data)
+    with Reader(broken) as reader:
+        got = [frame.time for frame in reader.frames()]
+    every = [Fraction(tick, 25) for tick in range(12)]
+    assert got in (every, every[:5] + every[6:])
+    assert any("damaged" in text for text in reader.warnings)
+
+
+def test_ten_bits_stay_ten_bits(clip):
+    with Reader(clip("d.mkv", codec="ffv1", pix_fmt="yuv420p10le")) as reader:
+        frame = next(reader.frames())
+    assert (reader.info.bit_depth, frame.image.dtype) == (10, np.uint16)
+
+
+def test_standard_input_is_read_once_and_with_its_sound(clip):
+    path = clip("p.nut", audio=1, container="nut")
+    code = (
+        "from videoclr.media.reader import Reader\n"
+        "with Reader('-') as r:\n"
+        "    copies = r.copies(); copies.select([s for s in copies.container.streams if s.type == 'audio'])\n"
+        "    n = len(list(r.frames())); k = 0\n"
+        "    while copies.next_packet() is not None: k += 1\n"
+        "    try: list(r.frames())\n"
+        "    except Exception as e: print(n, k > 1, e)\n"
+    )
+    with path.open("rb") as data:
+        out = subprocess.run([sys.executable, "-c", code], stdin=data, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "10 True -: a pipe can be read only once"
+
+
+def make_wrong(kind, path):
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("This is no video.\n" * 50)
+    elif kind == "noise":
+        path.write_bytes(np.random.default_rng(1).bytes(5000))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("missing", "no such file"), ("directory", "is a directory"), ("empty", "0 bytes"), ("text", "not a video"),
+     ("noise", "not a video")],
+)  # fmt: skip
+def test_what_is_no_video_is_told_in_one_line(kind, words, tmp_path):
+    path = make_wrong(kind, tmp_path / "x.mp4")
+    with pytest.raises(MediaError, match=words) as caught:
+        Reader(path)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_sound_alone_and_a_cut_off_index_are_told_apart(clip, tmp_path):
+    sound = tmp_path / "a.m4a"
+    with av.open(str(sound), "w", format="mp4") as out:
+        stream = out.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+        frame.sample_rate = 8000
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            out.mux(packet)
+    with pytest.raises(MediaError, match="sound but no pictures"):
+        Reader(sound)
+    whole = clip("w.mp4", ticks=range(30)).read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(MediaError, match="index is missing"):
+        Reader(cut)
+
+
+def test_a_video_of_which_nothing_decodes_is_a_decode_error(clip, tmp_path):
+    whole = clip("n.mp4", ticks=range(3))
+    data = bytearray(whole.read_bytes())
+    for position, size in payloads(whole):
+        data[position : position + size] = b"\xff" * size
+    broken = tmp_path / "n2.mp4"
+    broken.write_bytes(data)
+    with pytest.raises(DecodeError, match="no picture in it can be decoded"):
+        Reader(broken)
+
+
+def test_a_gif_is_a_video_like_any_other(clip):
+    path = clip("g.gif", codec="gif", pix_fmt="rgb8", base=Fraction(1, 100), ticks=(0, 8, 17, 25, 40))
+    assert times(path) == [Fraction(tick, 100) for tick in (0, 8, 17, 25, 40)]

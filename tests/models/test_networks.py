@@ -1,0 +1,122 @@
+"""What the networks promise before anybody trained them."""
+
+import pytest
+import torch
+
+from videoclr.models.denoiser import Denoiser
+from videoclr.models.identity import IdentityRecovery, LatentMask
+from videoclr.models.recognizer import FFHQ_POINTS, Recognizer, face_grid, face_input
+from videoclr.models.vqgan import VQGAN, Codebook, Decoder, Encoder
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("side", [64, 96, 132])
+def test_every_network_takes_crops_of_any_side_divisible_by_four(side):
+    y = torch.rand(2, 3, side, side) * 2 - 1
+    z = Encoder()(y)
+    assert z.shape == (2, 6, side // 4, side // 4)
+    assert Decoder()(z).shape == y.shape
+    assert IdentityRecovery()(y).shape == y.shape
+    assert LatentMask()(z).shape == z.shape
+    assert Denoiser()(z, torch.tensor([0.3, 0.9]), z, z).shape == z.shape
+
+
+def test_untrained_denoiser_gives_the_exact_posterior_mean_of_a_gaussian():
+    spread, a = 0.7, torch.tensor([0.4])
+    net, z_r = Denoiser(spread=spread), torch.randn(1, 6, 16, 16)
+    z0, noise = z_r + spread * torch.randn_like(z_r), torch.randn_like(z_r)
+    z_t = a.sqrt() * z0 + (1 - a).sqrt() * noise
+    gain = a.sqrt() * spread**2 / (a * spread**2 + 1 - a)
+    assert torch.allclose(net(z_t, a, z_r, z_r), z_r + gain * (z_t - a.sqrt() * z_r), atol=1e-5)
+
+
+def test_preconditioned_target_has_unit_size_at_every_level():
+    net = Denoiser(spread=0.5)
+    z_r = torch.randn(1, 6, 64, 64)
+    z0 = z_r + 0.5 * torch.randn_like(z_r)
+    for share in (0.05, 0.3, 0.7, 0.98):
+        a = torch.tensor([1 - share**2])
+        z_t = a.sqrt() * z0 + (1 - a).sqrt() * torch.randn_like(z0)
+        guess, scale, offset = net.precondition(z_t, a, z_r)
+        assert ((z0 - guess) / scale).std().item() == pytest.approx(1, abs=0.05)
+        assert offset.std().item() == pytest.approx(1, abs=0.05)
+
+
+def test_denoiser_output_depends_on_its_condition_once_it_has_weights():
+    net, z = Denoiser(), torch.randn(1, 6, 16, 16)
+    torch.nn.init.normal_(net.out[-1].weight, std=0.1)
+    a = torch.tensor([0.5])
+    assert not torch.allclose(net(z, a, z, z), net(z, a, torch.zeros_like(z), z), atol=1e-4)
+
+
+def test_codebook_returns_the_nearest_code_and_passes_gradients_straight_through():
+    book = Codebook(latent=4, codes=16, groups=2).eval()
+    z = torch.randn(1, 4, 3, 3, requires_grad=True)
+    hard, commitment, indices = book(z)
+    assert indices.shape == (2, 9)
+    first = z.detach()[0, :2, 0, 0]
+    assert torch.allclose(hard.detach()[0, :2, 0, 0], min(book.codes[0], key=lambda code: (code - first).norm().item()))
+    assert commitment.item() == pytest.approx((z - hard).pow(2).mean().item(), rel=1e-5)
+    hard.sum().backward()
+    assert torch.equal(z.grad, torch.ones_like(z))
+
+
+def test_codebook_revives_dead_codes():
+    book = Codebook(latent=2, codes=32, groups=1, decay=0.5).train()
+    book.codes.fill_(100.0)
+    book.codes[0, 0] = 0.0
+    z = torch.randn(4, 2, 8, 8)
+    for _ in range(20):
+        _, _, indices = book(z)
+    assert book.perplexity(indices).item() > 8
+
+
+def test_kmeans_start_leaves_no_code_far_from_the_data():
+    book = Codebook(latent=2, codes=16, groups=1)
+    z = torch.randn(4, 2, 16, 16)
+    book.start_from(z)
+    assert book(z)[1].item() < 0.15
+
+
+def test_vqgan_quantises_only_when_asked():
+    net, x = VQGAN(codes=64).eval(), torch.rand(1, 3, 32, 32)
+    plain, no_loss, none = net(x, quantise=False)
+    hard, commitment, indices = net(x)
+    assert none is None and no_loss.item() == 0
+    assert indices is not None and commitment.item() > 0
+    assert plain.shape == hard.shape
+
+
+def test_fusion_starts_as_no_change_and_scales_with_its_strength():
+    decoder, z, features = Decoder(), torch.randn(1, 6, 16, 16), torch.randn(1, 64, 16, 16)
+    assert torch.equal(decoder(z), decoder(z, features, 1.0))
+    torch.nn.init.normal_(decoder.fusion.value[-1].weight, std=0.1)
+    near, far = (decoder(z, features, s) - decoder(z) for s in (0.1, 1.0))
+    assert 0 < near.norm() < far.norm()
+
+
+def test_mask_lies_between_zero_and_one():
+    mask = LatentMask()(10 * torch.randn(2, 6, 16, 16))
+    assert mask.min() >= 0 and mask.max() <= 1
+
+
+def test_recogniser_gives_unit_vectors_and_its_crop_is_differentiable():
+    net, crops = Recognizer().eval(), (torch.rand(2, 3, 128, 128) * 2 - 1).requires_grad_(True)
+    embedded = net.embed(crops)
+    assert embedded.shape == (2, 128)
+    assert torch.allclose(embedded.norm(dim=1), torch.ones(2), atol=1e-5)
+    embedded[:, 0].sum().backward()
+    assert crops.grad.abs().sum() > 0
+
+
+def test_face_input_moves_the_ffhq_eyes_to_the_arcface_eyes():
+    picture = torch.zeros(1, 3, 256, 256)
+    x, y = (FFHQ_POINTS[0] * 256 - 0.5).round().astype(int)
+    picture[..., y - 1 : y + 2, x - 1 : x + 2] = 1
+    at = face_input(picture)[0, 0].flatten().argmax().item()
+    assert abs(at % 112 - 38.3) < 3 and abs(at // 112 - 51.7) < 3
+    assert face_grid().shape == (2, 3)

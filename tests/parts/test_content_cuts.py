@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pytest
+
+from videoclr.parts.content_cuts import ContentCuts
+from videoclr.stages.cuts import cuts
+from videoclr.types import Frame
+
+
+def scene(seed: int, dark: float = 1.0, grey: bool = False, depth: int = 8) -> np.ndarray:
+    """(90, 240, 3): wide, so that a window can pan over it."""
+    image = cv2.resize(np.random.default_rng(seed).uniform(0, 255, (6, 16, 3)).astype(np.float32), (240, 90))
+    if grey:
+        image[:] = image.mean(-1, keepdims=True)
+    image = np.clip(image * dark, 0, 255)
+    return image.astype(np.uint8) if depth == 8 else (image * 257).astype(np.uint16)
+
+
+def pan(image: np.ndarray, count: int, step: float = 2, start: float = 0) -> list[np.ndarray]:
+    grain = np.random.default_rng(9)
+    white = np.iinfo(image.dtype).max
+    out = []
+    for index in range(count):
+        x = int(start + index * step)
+        noise = grain.normal(0, 0.015 * white, (90, 160, 1))
+        out.append(np.clip(image[:, x : x + 160] + noise, 0, white).astype(image.dtype))
+    return out
+
+
+def shots(images: Sequence[np.ndarray], detector: ContentCuts | None = None) -> list[int]:
+    frames = [Frame.from_image(image, index) for index, image in enumerate(images)]
+    return [frame.shot for frame in cuts(frames, detector or ContentCuts())]
+
+
+@pytest.mark.parametrize("dark", [1.0, 0.2])
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_the_frame_right_after_the_cut_begins_the_new_shot(dark: float, grey: bool, depth: int) -> None:
+    images = pan(scene(1, dark, grey, depth), 10) + pan(scene(2, dark, grey, depth), 8) + pan(scene(3, dark, grey), 1)
+    if depth == 16:
+        images = images[:-1]
+    assert shots(images) == ([0] * 10 + [1] * 8 + [2])[: len(images)]
+
+
+def test_short_shots_are_shots() -> None:
+    images = pan(scene(1), 6) + pan(scene(2), 2) + pan(scene(3), 6)
+    assert shots(images) == [0] * 6 + [1] * 2 + [2] * 6
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_flash_is_no_cut(length: int) -> None:
+    images = pan(scene(1), 16, step=1)
+    for index in range(7, 7 + length):
+        images[index] = np.clip(images[index] * 0.2 + 210, 0, 255).astype(np.uint8)
+    assert shots(images) == [0] * 16
+
+
+def test_fades_and_dissolves_are_no_cut() -> None:
+    one, other = pan(scene(1), 30, step=1), pan(scene(2), 30, step=1)
+    mix = [
+        np.rint(a * (1 - i / 29) + b * (i / 29)).astype(np.uint8)
+        for i, (a, b) in enumerate(zip(one, other, strict=True))
+    ]
+    fade = [np.rint(a * abs(1 - i / 14.5)).astype(np.uint8) for i, a in enumerate(one)]
+    assert shots(mix) == [0] * 30
+    assert shots(fade) == [0] * 30
+
+
+def test_a_whip_pan_is_no_cut() -> None:
+    image = np.concatenate([scene(seed) for seed in range(4)], axis=1)
+    image = cv2.GaussianBlur(image, (0, 0), 4)
+    images = pan(image, 8, 1) + pan(image, 14, 40, 8) + pan(image, 8, 1, 560)
+    assert shots(images) == [0] * len(images)
+
+
+def test_a_shot_is_cut_the_same_whatever_came_before_it() -> None:
+    images = pan(scene(2), 9) + pan(scene(3), 9)
+    alone = shots(images)
+    assert shots(pan(scene(1), 7) + images) == [0] * 7 + [number + 1 for number in alone]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4])
+def test_very_short_videos_come_through_whole(count: int) -> None:
+    assert shots(pan(scene(1), count)) == [0] * count
+
+
+def test_black_frames_have_no_cuts_in_their_noise() -> None:
+    noise = np.random.default_rng(0)
+    assert shots([noise.integers(0, 6, (90, 160, 3), dtype=np.uint8) for _ in range(20)]) == [0] * 20
+
+
+def test_thresholds_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="positive"):
+        ContentCuts(threshold=0)

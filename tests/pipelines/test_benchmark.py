@@ -1,0 +1,155 @@
+"""The benchmark measures what it says, on tiny clips and with a pipeline that needs no weights."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+_SPEC = spec_from_file_location("benchmark", Path(__file__).parents[2] / "pipelines" / "benchmark.py")
+assert _SPEC is not None and _SPEC.loader is not None
+benchmark = module_from_spec(_SPEC)
+sys.modules["benchmark"] = benchmark
+_SPEC.loader.exec_module(benchmark)
+
+
+def test_the_median_leaves_the_first_run_out() -> None:
+    runs = []
+    assert benchmark.median_seconds(lambda: runs.append(1), 3) >= 0
+    assert len(runs) == 4
+
+
+def test_nothing_to_measure_and_bad_numbers_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ([], ["--speed", "--repeat", "0"], ["--memory", "-1"], ["--media", "--size", "101x50"]):
+        with pytest.raises(SystemExit) as stopped:
+            benchmark.main(wrong)
+        assert stopped.value.code == 2
+    assert "nothing to measure" in capsys.readouterr().err
+
+
+def test_an_unknown_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main(["--speed", "--set", "restore.stepps=3"]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "stepps" in err
+
+
+def test_the_long_film_has_its_frames_and_a_face_in_few_of_them() -> None:
+    pytest.importorskip("skimage")
+    frames = list(benchmark.long_film((160, 90), 200))
+    assert len(frames) == 200 and {frame.shape for frame in frames} == {(90, 160, 3)}
+    plain = [frame is frames[index - 1] for index, frame in enumerate(frames) if index]
+    assert sum(plain) > 120
+    reference = [benchmark.gradient(160, 90, index // 25) for index in range(200)]
+    faces = sum(not np.array_equal(frame, base) for frame, base in zip(frames, reference, strict=True))
+    assert faces == 60
+
+
+def test_the_peak_rises_with_memory_and_can_be_set_back() -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("needs Linux")
+    benchmark.reset_peak()
+    before = benchmark.peak_mib()
+    block = np.ones(40 * 2**17)  # 40 MiB, touched
+    assert block.sum() > 0 and benchmark.peak_mib() > before + 30
+    del block
+    benchmark.reset_peak()
+    assert benchmark.peak_mib() < before + 30
+
+
+def test_reader_to_writer_keeps_every_frame(tmp_path: Path) -> None:
+    source = tmp_path / "in.mp4"
+    count = benchmark.write_clip(
+        source, benchmark.panning((64, 64), 12), benchmark.RATE, benchmark.Generation(quality=20)
+    )
+    benchmark.copy_frames(source, tmp_path / "out.mp4")
+    with benchmark.Reader(tmp_path / "out.mp4") as reader:
+        assert sum(1 for _ in reader.frames()) == count == 12
+
+
+class Stand:
+    """Stands in for a pipeline whose parts have no weights."""
+
+    class Restorer:
+        size = 64
+
+        def restore(self, crops, memory):
+            import torch
+
+            return torch.stack([crop.image for crop in crops])
+
+    class Detector:
+        def detect(self, images):
+            return [[] for _ in images]
+
+    class Recognizer:
+        def embed(self, crops):
+            return crops.flatten(1)[:, :4]
+
+    def __init__(self, config) -> None:
+        self.restorer, self.detector, self.recognizer = self.Restorer(), self.Detector(), self.Recognizer()
+
+
+def test_speed_times_every_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import videoclr
+
+    monkeypatch.setattr(videoclr, "Pipeline", Stand, raising=False)
+    assert benchmark.main(["--speed", "--repeat", "2", "--json", str(tmp_path / "r.json")]) == 0
+    speed = json.loads((tmp_path / "r.json").read_text())["speed"]
+    assert speed["threads"] == 1 and speed["crop"] == 64
+    for name in ("detect_ms_640x360", "restore_s_per_face", "recognize_ms_per_face"):
+        assert 0 < speed[name] < 1000
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """`--set` options for a pipeline without weights, importable by a child process as well."""
+    (tmp_path / "stand_in_parts.py").write_text(
+        "import torch\n"
+        "class NoFaces:\n"
+        "    def detect(self, images): return [[] for _ in images]\n"
+        "class Anyone:\n"
+        "    def embed(self, crops): return torch.ones(len(crops), 4) / 2\n"
+    )
+    root = str(Path(__file__).parents[2])
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{root}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = ("detect.use=stand_in_parts:NoFaces", "identify.use=stand_in_parts:Anyone", "restore.use=unchanged")
+    return [item for name in names for item in ("--set", name)]
+
+
+def test_media_compares_with_ffmpeg(settings: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("ffmpeg")
+    pytest.importorskip("imageio_ffmpeg")
+    output = tmp_path / "r.json"
+    assert benchmark.main(["--media", "--seconds", "0.4", "--size", "64x64", "--json", str(output), *settings]) == 0
+    media = json.loads(output.read_text())["media"]
+    assert media["frames"] == 10
+    for name in ("ffmpeg_fps", "reader_to_writer_fps", "pipeline_unchanged_fps"):
+        assert media[name] > 0
+    assert media["reader_to_writer_of_ffmpeg"] == pytest.approx(media["reader_to_writer_fps"] / media["ffmpeg_fps"])
+
+
+def test_memory_has_a_line_for_every_interval_of_film(settings: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("skimage")
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("needs Linux")
+    output = tmp_path / "r.json"
+    size = ["--size", "160x90", "--every", "1"]
+    assert benchmark.main(["--memory", "0.05", *size, "--json", str(output), *settings]) == 0
+    memory = json.loads(output.read_text())["memory"]
+    assert len(memory["peak_mib_by_interval"]) == 3
+    assert 20 < memory["peak_mib"] < 4000
+    assert memory["growth_after_first_mib"] == pytest.approx(
+        max(memory["peak_mib_by_interval"][1:]) - memory["peak_mib_by_interval"][0]
+    )
+
+
+def test_a_failing_watched_run_fails_the_benchmark(settings: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("skimage")
+    broken = [*settings, "--set", "restore.use=no_such_module:Part"]
+    with pytest.raises(SystemExit, match="exit code 1"):
+        benchmark.main(["--memory", "0.01", "--size", "64x64", *broken])

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from videoclr import geometry
+from videoclr.parts.feather import Feather
+from videoclr.pixels import normalized, peak, to_tensor
+from videoclr.stages.blend import blend, color_shift
+from videoclr.types import Detection, FaceCrop, Faces, Frame, RestoredFace, TrackedFace
+
+FACE = np.array([[-20, -20], [20, -20], [0, 5], [-15, 25], [15, 25]], np.float64)
+S = 64
+
+
+def picture(dtype: type = np.uint8) -> np.ndarray:
+    noise = np.random.default_rng(0).uniform(0, 1, (180, 240, 3)).astype(np.float32)
+    image = cv2.GaussianBlur(noise, (0, 0), 5)
+    image = (image - image.min()) / (image.max() - image.min())
+    return np.rint((0.2 + 0.6 * image) * np.iinfo(dtype).max).astype(dtype)
+
+
+def restored(
+    frame: Frame, place: tuple[float, float] = (120, 90), scale: float = 1.0, add: float = 0.0, confidence: float = 1.0
+) -> RestoredFace:
+    """The face at `place` as it is, plus `add`."""
+    matrix = geometry.ffhq_matrix(FACE * scale + place, S)
+    image = to_tensor(normalized(geometry.cut(frame.image, matrix, S), peak(frame.image.dtype)))
+    face = TrackedFace(0, Detection(np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 1.0))
+    crop = FaceCrop(face, frame, image, matrix)
+    mask = Feather().mask([crop], image[None])[0]
+    return RestoredFace(crop, (image + add).clamp(-1, 1), mask, confidence=confidence)
+
+
+def blended(frame: Frame, *faces: RestoredFace, strength: float = 1.0, match_color: bool = False) -> Frame:
+    (result,) = blend([Faces(frame, faces)], strength, match_color)
+    return result
+
+
+def test_without_faces_or_strength_the_frame_is_the_same_object() -> None:
+    frame = Frame.from_image(picture())
+    assert blended(frame) is frame
+    assert blended(frame, restored(frame, add=0.3), strength=0) is frame
+    assert blended(frame, restored(frame, add=0.3, confidence=0)) is frame
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_outside_the_mask_nothing_changes_and_inside_it_does(dtype: type) -> None:
+    frame = Frame.from_image(picture(dtype))
+    face = restored(frame, add=0.4)
+    result = blended(frame, face)
+    assert result.image.dtype == dtype and result.patches[0].rgb.dtype == dtype
+    assert result.patches[0].alpha.dtype == np.float32
+    changed = (result.image != frame.image).any(-1)
+    y, x = np.mgrid[0:180, 0:240]
+    at = geometry.moved(np.stack([x, y], -1), face.crop.matrix)
+    ellipse = np.hypot((at[..., 0] + 0.5 - 0.5 * S) / (0.42 * S), (at[..., 1] + 0.5 - 0.55 * S) / (0.43 * S))
+    assert not changed[ellipse > 1.05].any()
+    assert changed[ellipse < 0.6].all()
+    assert result.index == frame.index and result.time == frame.time
+
+
+@pytest.mark.parametrize("scale", [0.15, 0.4, 1.0])
+def test_an_unchanged_face_leaves_the_picture_as_it_was(scale: float) -> None:
+    frame = Frame.from_image(picture())
+    result = blended(frame, restored(frame, scale=scale), match_color=True)
+    difference = np.abs(result.image.astype(int) - frame.image)
+    assert len(result.patches) == 1
+    assert difference.mean() < 0.5 and difference.max() <= 6
+
+
+def test_strength_and_confidence_thin_the_patch() -> None:
+    frame = Frame.from_image(picture())
+    full = blended(frame, restored(frame)).patches[0].alpha
+    half = blended(frame, restored(frame, confidence=0.5), strength=0.5).patches[0].alpha
+    assert full.max() == pytest.approx(1) and half.max() == pytest.approx(0.25)
+
+
+def test_the_colour_of_the_input_comes_back_and_its_detail_does_not() -> None:
+    frame = Frame.from_image(picture())
+    tinted = restored(frame, add=0.4)
+    plain = blended(frame, tinted)
+    matched = blended(frame, tinted, match_color=True)
+    error = [np.abs(one.image.astype(int) - frame.image).mean() for one in (plain, matched)]
+    assert error[1] < 0.1 * error[0]
+    stripes = np.zeros((S, S, 3), np.float32)
+    stripes[:, ::2] = 0.2
+    mask = np.ones((S, S), np.float32)
+    shift = color_shift(np.zeros_like(stripes), stripes, mask)
+    np.testing.assert_allclose(shift, -0.1, atol=0.01)  # the mean goes, the stripes stay
+
+
+def test_what_lies_outside_the_mask_does_not_shine_into_the_face() -> None:
+    mask = np.zeros((S, S), np.float32)
+    mask[16:48, 16:48] = 1
+    target = np.where(mask[..., None] > 0, 0.0, 1.0).astype(np.float32).repeat(3, axis=2)
+    shift = color_shift(target, np.zeros_like(target), mask)
+    assert np.abs(shift[16:48, 16:48]).max() < 1e-5
+
+
+@pytest.mark.parametrize("place", [(0, 90), (239, 90), (120, 0), (120, 179), (2, 2)])
+def test_a_face_half_outside_stays_inside_the_frame(place: tuple[float, float]) -> None:
+    frame = Frame.from_image(picture())
+    result = blended(frame, restored(frame, place, add=0.4), match_color=True)
+    (patch,) = result.patches
+    height, width = patch.alpha.shape
+    assert patch.x >= 0 and patch.y >= 0 and patch.x + width <= 240 and patch.y + height <= 180
+    assert result.image.shape == frame.image.shape
+
+
+def test_a_face_outside_the_frame_leaves_no_patch() -> None:
+    frame = Frame.from_image(picture())
+    assert blended(frame, restored(frame, (1000, 90))) is frame
+
+
+def test_patches_lie_over_one_another_in_order() -> None:
+    frame = Frame.from_image(picture())
+    dark, light = restored(frame, add=-1.9), restored(frame, add=1.9)
+    assert blended(frame, dark, light).image[95, 120].min() > 240
+    assert blended(frame, light, dark).image[95, 120].max() < 15
+
+
+def test_a_patch_is_no_larger_than_what_it_shows() -> None:
+    frame = Frame.from_image(picture())
+    (patch,) = blended(frame, restored(frame)).patches
+    assert patch.alpha.any(0).all() and patch.alpha.any(1).all()
+    assert torch.is_tensor(restored(frame).mask)

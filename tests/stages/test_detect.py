@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from videoclr.stages.detect import detect
+from videoclr.types import Detection, Frame
+
+
+def frames(shots: Sequence[int], dtype: type = np.uint8) -> list[Frame]:
+    """Frames whose red value is their index."""
+    return [Frame.from_image(np.full((8, 8, 3), index, dtype), index).in_shot(shot) for index, shot in enumerate(shots)]
+
+
+class Marks:
+    """Finds one face per picture, whose box begins at the picture's red value, of the given sizes."""
+
+    def __init__(self, sizes: Sequence[float] = (40.0,)) -> None:
+        self.sizes = sizes
+        self.batches: list[int] = []
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        self.batches.append(len(images))
+        assert all(image.dtype == np.uint8 for image in images)
+        return [[self.face(float(image[0, 0, 0]), size) for size in self.sizes] for image in images]
+
+    @staticmethod
+    def face(x: float, size: float) -> Detection:
+        return Detection(np.array([x, 0, x + size, size], np.float32), np.zeros((5, 2), np.float32), 0.9)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 100])
+@pytest.mark.parametrize("every", [1, 3])
+def test_every_frame_comes_out_in_order_with_its_own_faces(batch: int, every: int) -> None:
+    source = frames([0] * 10)
+    found = list(detect(source, Marks(), batch, every))
+    assert all(one.frame is frame for one, frame in zip(found, source, strict=True))
+    for index, one in enumerate(found):
+        assert one.looked is (index % every == 0)
+        assert [face.box[0] for face in one.faces] == ([index] if one.looked else [])
+
+
+def test_frames_go_to_the_detector_in_batches() -> None:
+    detector = Marks()
+    list(detect(frames([0] * 10), detector, batch=4))
+    assert detector.batches == [4, 4, 2]
+
+
+def test_the_first_frame_of_every_shot_is_looked_at() -> None:
+    found = list(detect(frames([0, 0, 0, 0, 1, 1, 2, 3]), Marks(), batch=2, every=3))
+    assert [one.looked for one in found] == [True, False, False, True, True, False, True, True]
+
+
+def test_small_and_broken_faces_are_left_out() -> None:
+    found = list(detect(frames([0]), Marks([23.0, 25.0, float("nan"), 0.0]), min_size=24))
+    assert [face.size for face in found[0].faces] == [25.0]
+
+
+def test_deep_pictures_reach_the_detector_as_eight_bits() -> None:
+    deep = Frame.from_image(np.full((8, 8, 3), 257 * 99, np.uint16))
+    (found,) = detect([deep], Marks())
+    assert found.faces[0].box[0] == 99
+
+
+def test_a_detector_that_forgets_a_picture_is_an_error() -> None:
+    class Forgetful(Marks):
+        def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+            return super().detect(images)[1:]
+
+    with pytest.raises(ValueError, match="Forgetful answered 1 lists for 2 pictures"):
+        list(detect(frames([0, 0]), Forgetful(), batch=2))

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from videoclr.errors import RestorationError
+from videoclr.parts.feather import Feather
+from videoclr.parts.unchanged import Unchanged
+from videoclr.stages.restore import restore
+from videoclr.types import Detection, FaceCrop, Faces, Frame, RestoredFace, TrackedFace
+
+PICTURE = np.zeros((4, 4, 3), np.uint8)
+NOWHERE = Detection(np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 0.9)
+
+
+def clip(counts: Sequence[int], shots: Sequence[int] | None = None) -> list[Faces[FaceCrop]]:
+    """Frames with the given numbers of faces; track = 10 * shot + place; the crop's value tells frame and place."""
+    out = []
+    for index, count in enumerate(counts):
+        shot = shots[index] if shots else 0
+        frame = Frame.from_image(PICTURE, index).in_shot(shot)
+        crops = tuple(
+            FaceCrop(
+                TrackedFace(10 * shot + place, NOWHERE),
+                frame,
+                torch.full((3, 16, 16), index / 100 + place / 1000),
+                np.eye(2, 3),
+                torch.tensor([1.0, 0.0]),
+            )
+            for place in range(count)
+        )
+        out.append(Faces(frame, crops))
+    return out
+
+
+class Counts(Unchanged):
+    """Unchanged, but remembers per track how often it saw it and fails where it is told to."""
+
+    def __init__(self, fail: set[tuple[int, int]] = frozenset(), nan: set[tuple[int, int]] = frozenset()) -> None:  # type: ignore[assignment]
+        super().__init__(16)
+        self.fail = fail
+        self.nan = nan
+        self.batches: list[list[tuple[int, int]]] = []
+        self.memories: list[set[int]] = []
+
+    def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
+        keys = [(crop.frame.index, crop.face.track) for crop in crops]
+        if self.fail & set(keys):
+            raise ArithmeticError("no such\nface")
+        self.batches.append(keys)
+        self.memories.append(set(memory))
+        for _, track in keys:
+            memory[track] = memory.get(track, 0) + 1
+        images = super().restore(crops, memory).clone()
+        for place, key in enumerate(keys):
+            if key in self.nan:
+                images[place, 0, 0, 0] = torch.nan
+        return images
+
+
+def run(found: list[Faces[FaceCrop]], restorer: Unchanged, **options: Any) -> list[Faces[RestoredFace]]:
+    done = list(restore(found, restorer, Feather(), **options))
+    assert [one.frame for one in done] == [one.frame for one in found]
+    return done
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 7, 50])
+def test_every_face_comes_back_to_its_frame_whatever_the_batch(batch: int) -> None:
+    found = clip([1, 0, 3, 5, 0, 0, 2, 1, 0])
+    restorer = Counts()
+    done = run(found, restorer, batch=batch)
+    for before, after in zip(found, done, strict=True):
+        assert [face.crop for face in after.faces] == list(before.faces)
+        assert all(torch.equal(face.image, face.crop.image) for face in after.faces)
+        assert all(face.mask.shape == (1, 16, 16) for face in after.faces)
+    assert max(map(len, restorer.batches)) <= batch
+
+
+def test_faces_of_consecutive_frames_share_a_call() -> None:
+    restorer = Counts()
+    run(clip([1] * 8), restorer, batch=4)
+    assert [len(batch) for batch in restorer.batches] == [4, 4]
+
+
+def test_a_call_never_holds_two_shots() -> None:
+    restorer = Counts()
+    run(clip([1, 1, 1, 1, 1], shots=[0, 0, 1, 1, 1]), restorer, batch=4)
+    assert [[track for _, track in batch] for batch in restorer.batches] == [[0, 0], [10, 10, 10]]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_memory_dies_at_the_cut(batch: int) -> None:
+    restorer = Counts()
+    run(clip([1, 1, 1, 1, 1], shots=[0, 0, 1, 1, 1]), restorer, batch=batch)
+    for keys, memory in zip(restorer.batches, restorer.memories, strict=True):
+        assert memory <= {track for _, track in keys}
+
+
+def test_memory_lives_as_long_as_its_track() -> None:
+    restorer = Counts()
+    run(clip([2, 2, *[1] * 60]), restorer, batch=1)
+    assert {0, 1} in restorer.memories  # both tracks are remembered for a while
+    assert restorer.memories[-1] == {0}  # and the one that left is not
+
+
+def test_frames_without_faces_do_not_wait() -> None:
+    taken = 0
+
+    def source() -> Iterator[Faces[FaceCrop]]:
+        nonlocal taken
+        for one in clip([0] * 5 + [1] + [0] * 30):
+            taken += 1
+            yield one
+
+    done = restore(source(), Counts(), Feather(), batch=4)
+    next(done)
+    assert taken == 1
+    for _ in range(5):
+        next(done)
+    assert taken <= 6 + 8
+
+
+def test_stop_names_frame_and_track_and_keeps_the_cause() -> None:
+    with pytest.raises(RestorationError, match=r"frame 2, track 1: ArithmeticError: no such face") as raised:
+        run(clip([2] * 4), Counts(fail={(2, 1)}), batch=1)
+    assert isinstance(raised.value.__cause__, ArithmeticError)
+    assert (raised.value.frame, raised.value.track) == (2, 1)
+
+
+@pytest.mark.parametrize("kind", ["fail", "nan"])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_keep_leaves_out_the_bad_face_only_and_says_so(kind: str, batch: int) -> None:
+    warnings: list[str] = []
+    bad = {kind: {(1, 1), (2, 1), (3, 0)}}
+    done = run(clip([2] * 5), Counts(**bad), batch=batch, on_error="keep", warnings=warnings)  # type: ignore[arg-type]
+    kept = [[face.crop.face.track for face in one.faces] for one in done]
+    assert kept == [[0, 1], [0], [0], [1], [0, 1]]
+    assert len(warnings) == 2
+    assert warnings[0].startswith("track 1: 2 face(s) left as they were, frames 1 to 2")
+    assert warnings[1].startswith("track 0: 1 face(s)")
+
+
+def test_nan_and_wrong_shapes_stop_the_run() -> None:
+    with pytest.raises(RestorationError, match="frame 1, track 0: the restorer gave NaN"):
+        run(clip([1, 1, 1]), Counts(nan={(1, 0)}), batch=3)
+
+    class Small(Unchanged):
+        def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
+            return super().restore(crops, memory)[..., :8]
+
+    with pytest.raises(RestorationError, match=r"gave \(1, 3, 16, 8\), expected \(1, 3, 16, 16\)"):
+        run(clip([1]), Small(16))
+
+
+def test_values_beyond_the_range_are_clamped() -> None:
+    class Loud(Unchanged):
+        def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
+            return super().restore(crops, memory) + 5
+
+    assert float(run(clip([1]), Loud(16))[0].faces[0].image.max()) == 1
+
+
+def test_similarity_is_measured_against_the_identity_where_there_is_one() -> None:
+    class Half:
+        def embed(self, crops: Tensor) -> Tensor:
+            return torch.tensor([[0.6, 0.8]]).expand(len(crops), 2)
+
+    assert run(clip([1]), Counts(), recognizer=Half())[0].faces[0].similarity == pytest.approx(0.6)
+    assert run(clip([1]), Counts())[0].faces[0].similarity is None
+
+
+def test_gradients_are_free_inside_a_restorer_and_gone_behind_it() -> None:
+    class Guided(Unchanged):
+        def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
+            assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+            return super().restore(crops, memory).requires_grad_()
+
+    assert not run(clip([1]), Guided(16))[0].faces[0].image.requires_grad

@@ -1,0 +1,424 @@
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import types
+import warnings
+from pathlib import Path
+
+import pytest
+
+import videoclr
+from videoclr import cli
+from videoclr.config import Config
+from videoclr.errors import ConfigError, EncodeError, MediaError
+from videoclr.report import Report
+
+
+def a_report(**changed) -> Report:
+    values = {
+        "source": "in.mp4",
+        "target": "out.mp4",
+        "frames_in": 50,
+        "frames_out": 50,
+        "faces_restored": 48,
+        "tracks": [{"track": 0}],
+        "shots": 2,
+        "seconds": 61.2,
+        "seconds_per_stage": {},
+        "warnings": [],
+        "version": videoclr.__version__,
+        "settings": {},
+    }
+    return Report(**{**values, **changed})
+
+
+class Jobs:
+    """Stands in for `videoclr.jobs`: remembers what it was asked and answers or raises what it was told."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[tuple, dict]] = []
+        self.answer: object = a_report()
+
+    def __call__(self, *arguments, **named):
+        self.asked.append((arguments, named))
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer(*arguments, **named) if callable(self.answer) else self.answer
+
+    @property
+    def config(self) -> Config:
+        return self.asked[-1][0][2]
+
+
+@pytest.fixture
+def jobs(monkeypatch) -> Jobs:
+    fake = Jobs()
+    module = types.ModuleType("videoclr.jobs")
+    module.restore_video = module.restore_batch = fake
+    monkeypatch.setitem(sys.modules, "videoclr.jobs", module)
+    return fake
+
+
+def test_two_names_are_enough(jobs, capsys):
+    assert cli.main(["in.mp4", "out.mp4"]) == 0
+    assert jobs.asked[0][0][:2] == ("in.mp4", "out.mp4")
+    assert jobs.config == Config()
+    assert jobs.asked[0][1]["overwrite"] is False
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "videoclr: out.mp4: 50 frames, 48 faces restored in 1 track, 2 shots, 0:01:01\n"
+
+
+def test_the_default_command_may_be_named_and_options_may_come_first(jobs):
+    assert cli.main(["restore", "in.mp4", "out.mp4"]) == 0
+    assert cli.main(["--quiet", "--steps", "9", "in.mp4", "out.mp4"]) == 0
+    assert [asked[0][:2] for asked in jobs.asked] == [("in.mp4", "out.mp4")] * 2
+    assert jobs.config.restore.steps == 9
+
+
+def test_pipes_are_passed_as_they_are(jobs):
+    assert cli.main(["-", "-"]) == 0
+    assert jobs.asked[0][0][:2] == ("-", "-")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path", "value"),
+    [
+        (["--codec", "ffv1"], "media.codec", "ffv1"),
+        (["--crf", "17.5"], "media.crf", 17.5),
+        (["--preset", "slow"], "media.preset", "slow"),
+        (["--pix-fmt", "yuv422p10le"], "media.pix_fmt", "yuv422p10le"),
+        (["--start", "1:30"], "media.start", "1:30"),
+        (["--start", "90"], "media.start", "90"),
+        (["--end", "00:01:30.5"], "media.end", "00:01:30.5"),
+        (["--fidelity", "0.9"], "restore.fidelity", 0.9),
+        (["--steps", "12"], "restore.steps", 12),
+        (["--seed", "0"], "restore.seed", 0),
+        (["--strength", "0"], "blend.strength", 0.0),
+        (["--device", "cuda:1"], "runtime.device", "cuda:1"),
+        (["--on-error", "keep"], "runtime.on_error", "keep"),
+        (["--set", "detect.threshold=0.7"], "detect.threshold", 0.7),
+        (["--set", "restore.options.solver=ddim"], "restore.options", {"solver": "ddim"}),
+    ],
+)
+def test_every_option_reaches_its_setting(jobs, arguments, path, value):
+    assert cli.main(["in.mp4", "out.mp4", *arguments]) == 0
+    section, name = path.split(".")
+    assert getattr(getattr(jobs.config, section), name) == value
+
+
+def test_every_named_setting_is_tested_above_and_exists():
+    for path in cli._SETTING_OF.values():
+        section, name = path.split(".")
+        assert hasattr(getattr(Config(), section), name)
+
+
+def test_options_win_over_set_and_set_wins_over_the_file(jobs, tmp_path):
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("restore: {steps: 2, seed: 5, fidelity: 0.1}\n")
+    arguments = ["--config", str(preset), "--set", "restore.steps=3", "--set", "restore.seed=6", "--steps", "4"]
+    assert cli.main(["in.mp4", "out.mp4", *arguments]) == 0
+    assert (jobs.config.restore.steps, jobs.config.restore.seed, jobs.config.restore.fidelity) == (4, 6, 0.1)
+
+
+def test_flags_reach_the_job(jobs):
+    assert cli.main(["a%04d.png", "b%04d.png", "--aligned", "-y", "--report", "r.json"]) == 0
+    asked = jobs.asked[0][1]
+    assert (asked["aligned"], asked["overwrite"], asked["report"]) == (True, True, Path("r.json"))
+
+
+def test_quiet_says_nothing(jobs, capsys):
+    assert cli.main(["in.mp4", "out.mp4", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert jobs.asked[0][1]["progress"] is None
+
+
+def test_standard_output_stays_clean_while_the_log_and_progress_speak(jobs, capsys, monkeypatch):
+    def work(*_, progress, **__):
+        logging.getLogger("videoclr.media.reader").warning("in.mp4: [truncated] at 3 s")
+        logging.getLogger("videoclr.flow").info("not interesting")
+        warnings.warn("deprecated inside a library", stacklevel=1)
+        for frames in (1, 2):
+            progress(types.SimpleNamespace(source="-", frames=frames, total=10, faces=3, seconds=2.0, seconds_left=8.0))
+        return a_report(target="-")
+
+    monkeypatch.setattr(cli, "PLAIN_PROGRESS_SECONDS", 0.0)
+    jobs.answer = work
+    assert cli.main(["-", "-"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[:3] == [
+        "videoclr: warning: in.mp4: [truncated] at 3 s",
+        "videoclr: -: 1 of 10 frames, 0.5 fps, 3 faces, 0:00:08 left",
+        "videoclr: -: 2 of 10 frames, 1.0 fps, 3 faces, 0:00:08 left",
+    ]
+    assert "interesting" not in err
+    assert "deprecated" not in err
+
+
+def test_plain_progress_waits_between_lines(jobs, capsys):
+    def work(*_, progress, **__):
+        for frames in range(1, 100):
+            progress(
+                types.SimpleNamespace(source="-", frames=frames, total=None, faces=0, seconds=1, seconds_left=None)
+            )
+        return a_report()
+
+    jobs.answer = work
+    assert cli.main(["in.mp4", "out.mp4"]) == 0
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_bar_of_a_terminal_leaves_nothing_behind_when_a_run_fails(jobs, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    def work(*_, progress, **__):
+        for source in ("a.mp4", "b.mp4"):
+            progress(types.SimpleNamespace(source=source, frames=5, total=10, faces=0, seconds=1, seconds_left=1.0))
+        raise MediaError("b.mp4", "gone")
+
+    jobs.answer = work
+    assert cli.main(["batch", "a.mp4", "b.mp4", "--to", "x"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "5 of 10 frames" in err
+    assert err.endswith("videoclr: error: b.mp4: gone\n")
+
+
+def test_verbose_shows_more_of_the_log_and_leaves_the_logger_as_it_was(jobs, capsys):
+    def work(*_, **__):
+        logging.getLogger("videoclr.flow").info("interesting")
+        return a_report()
+
+    jobs.answer = work
+    logger = logging.getLogger("videoclr")
+    before = (logger.level, logger.propagate, list(logger.handlers))
+    assert cli.main(["in.mp4", "out.mp4", "--verbose"]) == 0
+    assert "videoclr: info: interesting\n" in capsys.readouterr().err
+    assert (logger.level, logger.propagate, list(logger.handlers)) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (MediaError("in.mp4", "no video stream"), 1, "videoclr: error: in.mp4: no video stream\n"),
+        (ConfigError("$.media.codec: unknown"), 2, "videoclr: error: $.media.codec: unknown\n"),
+        (KeyboardInterrupt(), 130, "videoclr: error: stopped\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x/out.mp4.part"),
+            1,
+            "videoclr: error: /x/out.mp4.part: No space left on device (--verbose shows where)\n",
+        ),
+        (
+            RuntimeError("CUDA out of memory.\n  Tried to allocate"),
+            1,
+            "videoclr: error: unexpected RuntimeError: CUDA out of memory. Tried to allocate (--verbose shows where)\n",
+        ),
+        (AssertionError(), 1, "videoclr: error: unexpected AssertionError: AssertionError (--verbose shows where)\n"),
+    ],
+)
+def test_every_failure_is_one_line_and_an_exit_code(jobs, capsys, error, code, says):
+    jobs.answer = error
+    assert cli.main(["in.mp4", "out.mp4"]) == code
+    assert capsys.readouterr() == ("", says)
+
+
+def test_verbose_shows_the_traceback(jobs, capsys):
+    jobs.answer = RuntimeError("inside")
+    assert cli.main(["in.mp4", "out.mp4", "-v"]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.splitlines()[-1] == "videoclr: error: unexpected RuntimeError: inside"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["in.mp4"], "OUTPUT"),
+        (["in.mp4", "out.mp4", "--colour", "red"], "--colour"),
+        (["in.mp4", "out.mp4", "more.mp4"], "more.mp4"),
+        (["in.mp4", "out.mp4", "--steps", "many"], "--steps"),
+        (["in.mp4", "out.mp4", "--steps", "0"], "$.restore.steps"),
+        (["in.mp4", "out.mp4", "--set", "restore.step=3"], "$.restore.step"),
+        (["in.mp4", "out.mp4", "--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["in.mp4", "out.mp4", "--on-error", "ignore"], "$.runtime.on_error"),
+        (["batch", "in.mp4"], "--to"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_two(jobs, capsys, arguments, says):
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("videoclr: error: ")
+    assert says in err
+    assert err.count("\n") == 1
+    assert not jobs.asked
+
+
+def test_no_arguments_show_the_help_and_exit_with_two(jobs, capsys):
+    assert cli.main([]) == 2
+    out, err = capsys.readouterr()
+    assert "videoclr INPUT OUTPUT" in out + err
+    assert "error" not in err
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"videoclr {videoclr.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", ["--help", "-h", "restore --help", "batch --help", "doctor -h"])
+def test_help_is_printed_to_standard_output(capsys, arguments):
+    assert cli.main(arguments.split()) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Usage: videoclr")
+    assert err == ""
+
+
+def test_help_lists_every_option_once(capsys):
+    cli.main(["restore", "--help"])
+    text = capsys.readouterr().out
+    for name in ("config", "set", "codec", "crf", "preset", "pix-fmt", "report", "device", "fidelity", "strength"):
+        assert f"--{name} " in text
+    for name in ("steps", "seed", "start", "end", "on-error", "overwrite", "aligned", "quiet", "verbose"):
+        assert f"--{name} " in text
+
+
+def test_batch_reports_each_file_and_fails_if_one_failed(jobs, capsys):
+    jobs.answer = [a_report(target="x/a.mp4"), MediaError("b.mp4", "no video stream"), a_report(target="x/c.mp4")]
+    assert cli.main(["batch", "a.mp4", "b.mp4", "c.mp4", "--to", "x", "--ending", "mkv", "--seed", "3"]) == 1
+    arguments, named = jobs.asked[0]
+    assert arguments[:2] == (["a.mp4", "b.mp4", "c.mp4"], Path("x"))
+    assert named["ending"] == "mkv"
+    assert jobs.config.restore.seed == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("videoclr: x/a.mp4: 50 frames")
+    assert lines[1] == "videoclr: error: b.mp4: no video stream"
+    assert lines[2].startswith("videoclr: x/c.mp4: 50 frames")
+
+
+def test_doctor_exits_by_what_it_finds(capsys, monkeypatch):
+    from videoclr import doctor
+
+    healthy = [doctor.Finding("torch", "2.13.0"), doctor.Finding("codec h264", "libx264")]
+    monkeypatch.setattr(doctor, "examine", lambda: healthy)
+    assert cli.main(["doctor"]) == 0
+    assert "everything works" in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "examine", lambda: [*healthy, doctor.Finding("weights irn", "wrong hash", False, "x")])
+    assert cli.main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "FAIL  weights irn  wrong hash  -> x" in out
+    assert "1 problem\n" in out
+
+
+def test_doctor_reports_a_broken_part_and_looks_on(monkeypatch):
+    from videoclr import doctor
+
+    def broken():
+        yield doctor.Finding("first", "fine")
+        raise ImportError("libfoo.so: cannot\nopen")
+
+    monkeypatch.setattr(doctor, "_PROBES", {"foo": broken, "videoclr": doctor._program})
+    found = doctor.examine()
+    assert [(f.topic, f.ok) for f in found] == [("first", True), ("foo", False), ("videoclr", True), ("python", True)]
+    assert found[1].found == "ImportError: libfoo.so: cannot open"
+
+
+def test_doctor_sees_that_opencv_was_overwritten(monkeypatch):
+    from videoclr import doctor
+
+    installed = {"opencv-python-headless"}
+    monkeypatch.setattr(doctor, "_installed", lambda name: name in installed)
+    assert not next(doctor._opencv()).advice
+    installed.add("opencv-python")
+    assert "pip uninstall -y opencv-python" in next(doctor._opencv()).advice
+
+
+# -- as a process: signals, pipes and what gets imported -----------------------------------------------------------
+
+_CHILD = """
+import os, sys, types
+def restore_video(source, target, *_, **__):
+    {body}
+module = types.ModuleType("videoclr.jobs")
+module.restore_video = restore_video
+sys.modules["videoclr.jobs"] = module
+from videoclr.cli import main
+sys.exit(main(["in.mp4", "-"]))
+"""
+
+
+def child(body: str, **options) -> subprocess.Popen[str]:
+    code = _CHILD.format(body=textwrap.indent(textwrap.dedent(body), "    ").strip())
+    return subprocess.Popen([sys.executable, "-c", code], text=True, stderr=subprocess.PIPE, **options)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_unwinds_and_exits_with_130(number, tmp_path):
+    mark = tmp_path / "out.mp4.part"
+    process = child(
+        f"""
+        try:
+            open({str(mark)!r}, "w").close()
+            print("ready", flush=True)
+            sys.stdin.read()
+        finally:
+            os.unlink({str(mark)!r})
+        """,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == "ready\n"
+    assert mark.exists()
+    process.send_signal(number)
+    # not communicate(): it would close standard input and let the child end by itself
+    assert process.wait(timeout=60) == 130
+    assert process.stderr.read() == "videoclr: error: stopped\n"
+    assert not mark.exists()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        stream.close()
+
+
+@pytest.mark.parametrize(
+    "raised",
+    ["raise BrokenPipeError(32, 'Broken pipe')", "raise EncodeError('-', 'x') from BrokenPipeError(32, 'Broken pipe')"],
+)
+def test_a_reader_that_left_is_met_with_silence(raised):
+    read, write = os.pipe()
+    os.close(read)
+    body = f"from videoclr.errors import EncodeError\nsys.stdout.write('data')\n{raised}"
+    process = child(body, stdout=write)
+    os.close(write)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, "")
+
+
+def test_broken_pipes_deep_below_are_still_recognised():
+    error = EncodeError("-", "cannot write")
+    error.__cause__ = OSError(errno.EPIPE, "Broken pipe")
+    assert [type(cause) for cause in cli._causes(error)] == [EncodeError, BrokenPipeError]
+
+
+def test_help_loads_no_heavy_library():
+    code = (
+        "import sys, json; from videoclr.cli import main; code = main(['restore', '--help']);"
+        "heavy = {'torch', 'cv2', 'av', 'diffusers', 'scipy', 'numpy', 'yaml'} & set(sys.modules);"
+        "sys.stderr.write(json.dumps([code, sorted(heavy)]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stderr) == [0, []]
+
+
+def test_openmp_is_told_to_sleep_unless_the_user_said_otherwise():
+    code = "import os, videoclr.cli; print(os.environ['OMP_WAIT_POLICY'])"
+    without = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for given, wanted in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        printed = subprocess.check_output([sys.executable, "-c", code], text=True, env={**without, **given})
+        assert printed.strip() == wanted

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from videoclr.config import Config
+from videoclr.errors import ConfigError
+
+PRESETS = sorted((Path(__file__).parents[1] / "configs" / "restore").glob("*.yaml"))
+
+
+def test_an_override_changes_one_setting_in_a_copy():
+    before = Config()
+    after = before.override("restore.steps=12")
+    assert (before.restore.steps, after.restore.steps) == (4, 12)
+    assert after.detect == before.detect
+
+
+def test_later_overrides_win():
+    assert Config().override("restore.steps=2", "restore.steps=3").restore.steps == 3
+
+
+def test_options_of_a_part_can_be_set_by_name():
+    assert Config().override("restore.options.schedule=cosine").restore.options == {"schedule": "cosine"}
+
+
+def test_a_quoted_time_stays_a_text():
+    assert Config().override('media.start="1:30.5"').media.start == "1:30.5"
+
+
+@pytest.mark.parametrize(("text", "read"), [("12.5", "12.5"), ("7", "7"), ("1:30", "90")])
+def test_a_time_that_yaml_takes_for_a_number_is_still_a_time(text, read):
+    # YAML 1.1 reads 1:30 as sixty-based, which happens to be the seconds that are meant
+    assert Config().override(f"media.end={text}").media.end == read
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("restore.steps=many", "$.restore.steps:"),
+        ("restore.steps=0", "$.restore.steps:"),
+        ("restore.fidelity=1.5", "$.restore.fidelity:"),
+        ("restore.step=3", "$.restore.step: unknown setting"),
+        ("colour.gain=3", "$.colour: unknown setting"),
+        ("restore.steps.more=3", "$.restore.steps.more: unknown setting"),
+        ("restore.steps", "expected section.name=value"),
+        ("=3", "expected section.name=value"),
+        ("restore.steps=[1", "is not a YAML value"),
+        ("runtime.on_error=ignore", "$.runtime.on_error:"),
+    ],
+)
+def test_a_bad_setting_is_named_in_one_line(setting, says):
+    with pytest.raises(ConfigError) as caught:
+        Config().override(setting)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_setting_lists_the_known_ones():
+    with pytest.raises(ConfigError, match="fidelity"):
+        Config().override("restore.step=3")
+    with pytest.raises(ConfigError, match="runtime"):
+        Config().override("colour.gain=3")
+
+
+def test_a_configuration_cannot_be_changed_in_place():
+    with pytest.raises(ValidationError):
+        Config().restore.steps = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_every_shipped_preset_loads(preset):
+    loaded = Config.load(preset)
+    assert (loaded == Config()) == (preset.stem == "default")
+
+
+def test_there_are_presets():
+    assert [path.stem for path in PRESETS] == ["archival", "default", "preview"]
+
+
+def test_an_empty_file_is_the_defaults(tmp_path):
+    path = tmp_path / "empty.yaml"
+    path.write_text("# nothing\n")
+    assert Config.load(path) == Config()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"restore: [1", "not a YAML file"),
+        (b"- restore", "expected sections"),
+        (b"\xff\xfe\x00", "not a YAML file"),
+        (b"restore: {steps: x}", "$.restore.steps"),
+        (b"restore: 4", "$.restore:"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line(tmp_path, content, says):
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        Config.load(path)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
+        Config.load(tmp_path / "nowhere.yaml")

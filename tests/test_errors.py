@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import inspect
+from fractions import Fraction
+
+import pytest
+
+from videoclr import errors
+from videoclr.errors import (
+    DecodeError,
+    EncodeError,
+    MediaError,
+    RestorationError,
+    ResumeError,
+    VideoclrError,
+    WeightsError,
+)
+
+
+def test_every_exception_is_one_family():
+    found = [c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__]
+    assert len(found) >= 8
+    assert all(issubclass(c, VideoclrError) for c in found)
+
+
+def test_the_family_is_drawn_in_the_docstring():
+    for name, kind in inspect.getmembers(errors, inspect.isclass):
+        if kind.__module__ == errors.__name__:
+            assert name in (errors.__doc__ or ""), name
+
+
+def test_a_media_error_starts_with_the_file():
+    error = MediaError("a.mp4", "no video stream")
+    assert str(error) == "a.mp4: no video stream"
+    assert error.path == "a.mp4"
+
+
+@pytest.mark.parametrize("kind", [DecodeError, EncodeError])
+def test_an_error_inside_a_film_says_when(kind):
+    error = kind("a.mp4", "corrupt packet", Fraction(1001, 1000))
+    assert str(error) == "a.mp4: at 1.001 s: corrupt packet"
+    assert error.time == Fraction(1001, 1000)
+    assert "at" not in str(kind("a.mp4", "corrupt packet"))
+
+
+def test_a_restoration_error_says_frame_and_track():
+    assert str(RestorationError(7, 2, "out of memory")) == "frame 7, track 2: out of memory"
+    assert str(RestorationError(7, None, "out of memory")) == "frame 7: out of memory"
+
+
+@pytest.mark.parametrize("kind", [WeightsError, ResumeError])
+def test_errors_about_files_carry_the_path(kind):
+    error = kind("w.safetensors", "wrong hash")
+    assert (str(error), error.path) == ("w.safetensors: wrong hash", "w.safetensors")

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from videoclr import geometry
+
+FACE = np.array([[100, 100], [140, 104], [121, 125], [104, 148], [136, 150]], np.float64)
+
+
+def smooth(height: int, width: int, seed: int = 0, sigma: float = 6) -> np.ndarray:
+    noise = np.random.default_rng(seed).uniform(0, 255, (height, width, 3)).astype(np.float32)
+    image = cv2.GaussianBlur(noise, (0, 0), sigma)
+    return (image - image.min()) / (image.max() - image.min()) * 255
+
+
+def turned(points: np.ndarray, angle: float, scale: float, shift: tuple[float, float]) -> np.ndarray:
+    c, s = np.cos(angle) * scale, np.sin(angle) * scale
+    return points @ np.array([[c, s], [-s, c]]) + shift
+
+
+def test_ffhq_matrix_spans_the_published_quad() -> None:
+    eyes, mouth = FACE[:2].mean(0), FACE[3:].mean(0)
+    e2e, e2m = FACE[1] - FACE[0], mouth - eyes
+    x = e2e - np.flipud(e2m) * [-1, 1]
+    x /= np.hypot(*x)
+    x *= max(np.hypot(*e2e) * 2.0, np.hypot(*e2m) * 1.8)
+    y = np.flipud(x) * [-1, 1]
+    c = eyes + e2m * 0.1
+    quad = np.stack([c - x - y, c - x + y, c + x + y, c + x - y])
+    corners = geometry.moved(quad, geometry.ffhq_matrix(FACE, 256))
+    np.testing.assert_allclose(corners, [(-0.5, -0.5), (-0.5, 255.5), (255.5, 255.5), (255.5, -0.5)], atol=1e-9)
+
+
+def test_alignment_undoes_turn_scale_and_place_and_never_mirrors() -> None:
+    at_home = geometry.moved(FACE, geometry.ffhq_matrix(FACE, 256))
+    moved = turned(FACE, 0.7, 2.3, (300, -40))
+    np.testing.assert_allclose(geometry.moved(moved, geometry.ffhq_matrix(moved, 256)), at_home, atol=1e-8)
+    assert at_home[0, 0] < at_home[1, 0] and at_home[0, 1] < at_home[3, 1]
+    assert np.linalg.det(geometry.ffhq_matrix(FACE, 256)[:, :2]) > 0
+
+
+@pytest.mark.parametrize("points", [np.zeros((5, 2)), np.full((5, 2), np.nan)])
+def test_landmarks_that_span_no_face_are_refused(points: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="no face"):
+        geometry.ffhq_matrix(points, 256)
+
+
+def test_a_crop_of_the_frame_itself_is_the_frame() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    identity = np.array([[1.0, 0, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(geometry.cut(image, identity, 32), image.astype(np.float32))
+
+
+def test_a_pixel_lands_where_the_matrix_says() -> None:
+    image = np.zeros((64, 64), np.float32)
+    image[20, 40] = 1
+    matrix = np.array([[1.0, 0, -30], [0, 1, -15]])
+    crop = geometry.cut(image, matrix, 24)
+    assert crop[5, 10] == 1 and crop.sum() == 1
+
+
+@pytest.mark.parametrize("scale", [0.23, 0.5, 0.9, 1.0, 1.7, 4.0])
+def test_a_ramp_keeps_its_place_at_every_scale(scale: float) -> None:
+    """A shift of half a pixel at any reduction would show in a linear ramp at once."""
+    y, x = np.mgrid[0:400, 0:400].astype(np.float32)
+    points = turned(FACE - FACE.mean(0), 0.3, 1 / scale * 0.6, (200, 200))
+    matrix = geometry.ffhq_matrix(points, 64)
+    crop = geometry.cut(np.dstack([x, y]), matrix, 64)
+    rows, columns = np.mgrid[0:64, 0:64]
+    expected = geometry.moved(np.stack([columns, rows], -1), geometry.inverted(matrix))
+    well_inside = np.all((expected > 30) & (expected < 369), axis=-1)
+    assert well_inside.sum() > 100
+    error = (crop - expected)[well_inside] * min(1.0, geometry.scale_of(matrix))
+    assert np.abs(error).max() < 0.12  # OpenCV places samples on a grid of 1/32 pixel
+    assert np.abs(error.mean(0)).max() < 0.02
+
+
+def test_strong_reduction_averages_instead_of_skipping() -> None:
+    checkers = (np.indices((512, 512)).sum(0) % 2 * 255).astype(np.uint8)
+    matrix = np.array([[1 / 8, 0, -0.45], [0, 1 / 8, -0.43]])
+    crop = geometry.cut(checkers, matrix, 60)
+    assert np.abs(crop - 127.5).max() < 8
+
+
+def test_there_and_back_gives_the_frame_inside_the_crop() -> None:
+    image = smooth(240, 320)
+    matrix = geometry.ffhq_matrix(turned(FACE - FACE.mean(0), 0.4, 0.8, (150, 120)), 256)
+    rectangle = geometry.footprint(matrix, 256, 320, 240)
+    x0, y0, x1, y1 = rectangle
+    back = geometry.uncut(geometry.cut(image, matrix, 256), matrix, rectangle)
+    shown = geometry.uncut(np.ones((256, 256), np.float32), matrix, rectangle, zero_outside=True) == 1
+    assert shown.mean() > 0.4
+    assert np.abs(back - image[y0:y1, x0:x1])[cv2.erode(shown.astype(np.uint8), np.ones((5, 5))) > 0].max() < 1.5
+
+
+def test_footprint_holds_the_crop_and_stays_in_the_frame() -> None:
+    matrix = geometry.ffhq_matrix(FACE, 64)
+    x0, y0, x1, y1 = geometry.footprint(matrix, 64, 130, 120)
+    assert (x0, y0) >= (0, 0) and (x1, y1) == (130, 120)
+    everything = geometry.uncut(np.ones((64, 64), np.float32), matrix, (-200, -200, 400, 400), zero_outside=True)
+    kept = np.argwhere(everything > 0) - 200
+    inside = kept[(kept >= 0).all(1) & (kept[:, 0] < 120) & (kept[:, 1] < 130)]
+    assert (inside.min(0) >= (y0, x0)).all() and (inside.max(0) < (y1, x1)).all()
+    far = geometry.ffhq_matrix(FACE + 1000, 64)
+    x0, y0, x1, y1 = geometry.footprint(far, 64, 130, 120)
+    assert x0 >= x1 or y0 >= y1
+
+
+def test_inside_tells_reflection_from_picture() -> None:
+    image = np.full((100, 100, 3), 200, np.uint8)
+    matrix = np.array([[1.0, 0, 20], [0, 1, 0]])  # crop column 20 is frame column 0
+    within = geometry.inside(matrix, 64, 100, 100)
+    assert not within[:, :20].any() and within[:, 20:].all()
+    image[:, :5] = 50
+    crop = geometry.cut(image, matrix, 64)
+    np.testing.assert_array_equal(crop[:, 20 - 4 : 20], crop[:, 21:25][:, ::-1])  # a mirror, no black border
+
+
+@pytest.mark.parametrize("shift", [(-500.0, 0.0), (0.0, 700.0), (400.0, 400.0)])
+def test_a_crop_outside_the_frame_is_cut_without_complaint(shift: tuple[float, float]) -> None:
+    crop = geometry.cut(np.full((50, 60, 3), 9, np.uint8), geometry.ffhq_matrix(FACE + shift, 64), 64)
+    np.testing.assert_allclose(crop, 9, atol=1e-3)
+
+
+def test_masks_warped_back_never_leave_their_range() -> None:
+    mask = np.zeros((64, 64), np.float32)
+    mask[10:50, 12:50] = 1
+    matrix = geometry.ffhq_matrix(FACE, 64)
+    warped = geometry.uncut(mask, matrix, geometry.footprint(matrix, 64, 300, 300), zero_outside=True)
+    assert warped.min() == 0 and warped.max() == 1
+
+
+def shifted(image: np.ndarray, x: float, y: float) -> np.ndarray:
+    matrix = np.array([[1.0, 0, x], [0, 1, y]])
+    return cv2.warpAffine(image, matrix, image.shape[1::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def test_flow_points_from_the_first_to_the_second_and_carry_brings_it_back() -> None:
+    a = smooth(128, 128, sigma=3).astype(np.uint8)
+    b = shifted(a, 5, -3)
+    motion = geometry.flow(a, b)
+    middle = (slice(24, 104), slice(24, 104))
+    np.testing.assert_allclose(np.median(motion[middle], axis=(0, 1)), (5, -3), atol=0.3)
+    carried = geometry.carry(b.astype(np.float32), motion)
+    before = np.abs(b.astype(np.float32) - a)[middle].mean()
+    assert np.abs(carried - a)[middle].mean() < 0.2 * before
+
+
+def test_carry_takes_latents_of_many_channels() -> None:
+    latent = np.random.default_rng(0).normal(size=(16, 16, 7)).astype(np.float32)
+    motion = np.zeros((16, 16, 2), np.float32)
+    motion[..., 0] = 2
+    np.testing.assert_allclose(geometry.carry(latent, motion)[:, :-2], latent[:, 2:], atol=1e-6)
+
+
+def test_flow_at_another_size_scales_its_vectors() -> None:
+    motion = np.full((64, 64, 2), (8, -4), np.float32)
+    np.testing.assert_allclose(geometry.flow_at(motion, 16), np.full((16, 16, 2), (2, -1)), atol=1e-6)
+
+
+def test_consistency_trusts_agreement_and_doubts_the_rest() -> None:
+    forward = np.full((32, 32, 2), (4, 0), np.float32)
+    good = geometry.consistency(forward, -forward)
+    assert good[:, :27].min() > 0.99
+    assert good[:, 29:].max() == 0  # leaves the image
+    assert geometry.consistency(forward, forward)[:, :27].max() < 0.01

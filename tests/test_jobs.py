@@ -1,0 +1,386 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from videoclr import jobs
+from videoclr.config import Config
+from videoclr.errors import ConfigError, DecodeError, MediaError, VideoclrError
+from videoclr.jobs import Progress, restore_batch, restore_video
+from videoclr.report import Report, plain, report_file, same_file
+from videoclr.types import Detection, Frame, VideoInfo
+
+
+class Reading:
+    """A reader of as many frames as its file's text says; the text `broken` fails at the third."""
+
+    log: list[str]
+
+    def __init__(self, path, start=None, end=None) -> None:
+        if not Path(path).exists():
+            raise MediaError(path, "no such file")
+        self.path, self.start, self.end = path, start, end
+        self.text = Path(path).read_text()
+        count = None if self.text == "broken" else int(self.text)
+        self.info = VideoInfo(8, 6, Fraction(1, 30000), Fraction(30000, 1001), Fraction(2), count)
+        self.warnings = ["in: odd colours"]
+
+    def __enter__(self) -> Reading:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.log.append("reader closed")
+
+    def frames(self):
+        for index in range(3 if self.text == "broken" else int(self.text)):
+            yield Frame.from_image(np.zeros((6, 8, 3), np.uint8), index)
+        if self.text == "broken":
+            raise DecodeError(self.path, "corrupt", Fraction(3))
+
+
+class Writing:
+    """A writer of a text file through `.part`."""
+
+    log: list[str]
+    asked: list[dict]
+
+    def __init__(self, path, like, overwrite=False, **options) -> None:
+        self.target = Path(path)
+        if self.target.exists() and not overwrite:
+            raise MediaError(path, "exists already")
+        self.asked.append(options)
+        self.part = self.target.with_name(self.target.name + ".part")
+        self.part.write_text("")
+        self.written = 0
+        self.warnings = ["out: no chapters"]
+
+    def __enter__(self) -> Writing:
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        self.log.append("writer closed")
+        if kind is not None:
+            self.part.unlink()
+            return
+        self.part.write_text(str(self.written))
+        self.part.replace(self.target)
+
+    def write(self, frame) -> None:
+        self.written += 1
+
+
+class Passing:
+    """A pipeline that restores one face in every frame."""
+
+    log: list[str]
+    made: list[Config]
+
+    def __init__(self, config=None) -> None:
+        self.config = config or Config()
+        self.made.append(self.config)
+
+    def restore_frames(self, frames, ledger, *, aligned=False):
+        ledger.shots = 1
+        ledger.warnings.append(f"aligned: {aligned}")
+        try:
+            for frame in ledger.counted(frames):
+                ledger.faces_restored += 1
+                ledger.frames_out += 1
+                yield frame
+        finally:
+            self.log.append("pipeline closed")
+
+
+@pytest.fixture
+def log(monkeypatch) -> list[str]:
+    log: list[str] = []
+    for name, fake in {"Reader": Reading, "Writer": Writing, "Pipeline": Passing}.items():
+        fake.log = log
+        monkeypatch.setattr(jobs, name, fake)
+    Writing.asked, Passing.made = [], []
+    return log
+
+
+@pytest.fixture
+def film(tmp_path) -> Path:
+    path = tmp_path / "in.mp4"
+    path.write_text("5")
+    return path
+
+
+def test_a_job_writes_the_film_and_tells_what_it_did(log, film, tmp_path):
+    target, place = tmp_path / "out.mp4", tmp_path / "report.json"
+    report = restore_video(film, target, Config().override("restore.steps=9"), report=place)
+    assert target.read_text() == "5"
+    assert (report.frames_in, report.frames_out, report.faces_restored, report.shots) == (5, 5, 5, 1)
+    assert report.warnings == ["in: odd colours", "out: no chapters", "aligned: False"]
+    assert report.settings["restore"]["steps"] == 9
+    assert report.source_info["frame_rate"] == "30000/1001"
+    assert report.seconds > 0
+    assert json.loads(place.read_text()) == report.as_dict()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4", "report.json"]
+
+
+def test_a_report_has_what_programs_rely_on(log, film, tmp_path):
+    report = restore_video(film, tmp_path / "out.mp4").as_dict()
+    promised = "frames_in frames_out faces_restored tracks shots seconds seconds_per_stage warnings"
+    assert set(promised.split()) <= set(report)
+    assert {"version", "settings", "weights", "source_info"} <= set(report)
+    json.dumps(report)
+
+
+def test_everything_closes_from_the_middle_outwards(log, film, tmp_path):
+    restore_video(film, tmp_path / "out.mp4")
+    assert log == ["pipeline closed", "writer closed", "reader closed"]
+
+
+def test_the_reader_gets_the_cut_and_the_writer_the_rest_of_media(log, film, tmp_path):
+    config = Config().override('media.start="1:00"', "media.codec=ffv1", "media.subtitles=false")
+    restore_video(film, tmp_path / "out.mkv", config)
+    (asked,) = Writing.asked
+    assert set(asked) == set(config.media.model_dump()) - {"start", "end"}
+    assert (asked["codec"], asked["subtitles"]) == ("ffv1", False)
+
+
+def test_aligned_reaches_the_pipeline(log, film, tmp_path):
+    assert "aligned: True" in restore_video(film, tmp_path / "out.mp4", aligned=True).warnings
+
+
+def test_progress_comes_after_every_frame(log, film, tmp_path):
+    seen: list[Progress] = []
+    restore_video(film, tmp_path / "out.mp4", progress=seen.append)
+    assert [(now.frames, now.total, now.faces) for now in seen] == [(n, 5, n) for n in range(1, 6)]
+    assert [now.seconds for now in seen] == sorted(now.seconds for now in seen)
+    assert seen[-1].seconds_left == 0
+
+
+def test_the_remaining_time_is_that_of_the_frames_to_come():
+    assert Progress("a", 20, 50, 0, 4.0).seconds_left == pytest.approx(6.0)
+    assert Progress("a", 20, None, 0, 4.0).seconds_left is None
+    assert Progress("a", 60, 50, 0, 4.0).seconds_left == 0
+
+
+@pytest.mark.parametrize("stop", [MediaError("x", "y"), KeyboardInterrupt()])
+def test_a_stopped_job_leaves_nothing(log, film, tmp_path, stop):
+    def interrupt(now: Progress) -> None:
+        if now.frames == 2:
+            raise stop
+
+    with pytest.raises(type(stop)):
+        restore_video(film, tmp_path / "out.mp4", report=tmp_path / "report.json", progress=interrupt)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+    assert log == ["pipeline closed", "writer closed", "reader closed"]
+
+
+def test_the_input_is_never_the_output(log, film, tmp_path):
+    link = tmp_path / "link.mp4"
+    link.symlink_to(film)
+    for target in (film, link, tmp_path / "." / "in.mp4"):
+        with pytest.raises(MediaError, match="is the input as well"):
+            restore_video(film, target, overwrite=True)
+    assert film.read_text() == "5"
+
+
+def test_a_bad_report_is_refused_before_any_work(log, film, tmp_path):
+    target = tmp_path / "out.mp4"
+    existing = tmp_path / "old.json"
+    existing.write_text("old")
+    for place, error in (
+        (tmp_path / "nowhere" / "r.json", MediaError),
+        (tmp_path, MediaError),
+        (existing, MediaError),
+        (film, ConfigError),
+        (target, ConfigError),
+        ("-", ConfigError),
+    ):
+        with pytest.raises(error):
+            restore_video(film, target, report=place)
+    assert not Passing.made
+    assert not target.exists()
+    assert (film.read_text(), existing.read_text()) == ("5", "old")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "old.json"]
+
+
+def test_an_old_report_is_replaced_only_when_asked(log, film, tmp_path):
+    place = tmp_path / "r.json"
+    place.write_text("old")
+    restore_video(film, tmp_path / "out.mp4", report=place, overwrite=True)
+    assert json.loads(place.read_text())["frames_out"] == 5
+
+
+def test_a_report_is_absent_or_complete(tmp_path):
+    place = tmp_path / "r.json"
+    with pytest.raises(TypeError), report_file(place, (), False) as file:
+        file.write({"not": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loaded_pipeline_is_used_as_it_is(log, film, tmp_path):
+    pipeline = Passing(Config().override("restore.steps=7"))
+    report = restore_video(film, tmp_path / "out.mp4", pipeline=pipeline)
+    assert len(Passing.made) == 1
+    assert report.settings["restore"]["steps"] == 7
+    with pytest.raises(TypeError, match="not both"):
+        restore_video(film, tmp_path / "out.mp4", Config(), pipeline=pipeline)
+
+
+def films(folder: Path, **contents: str) -> list[Path]:
+    folder.mkdir()
+    for name, text in contents.items():
+        (folder / f"{name}.mov").write_text(text)
+    return [folder / f"{name}.mov" for name in contents]
+
+
+def test_a_batch_loads_once_and_goes_on_after_a_bad_file(log, tmp_path):
+    sources = films(tmp_path / "rushes", a="2", b="broken", c="3")
+    place = tmp_path / "r.json"
+    results = restore_batch(sources, tmp_path / "done" / "today", report=place)
+    assert [type(result) for result in results] == [Report, DecodeError, Report]
+    assert len(Passing.made) == 1
+    assert sorted(path.name for path in (tmp_path / "done" / "today").iterdir()) == ["a.mov", "c.mov"]
+    written = json.loads(place.read_text())
+    assert [entry["frames_out"] for entry in written["files"]] == [2, 3]
+    assert written["failed"] == [{"source": str(sources[1]), "error": f"{sources[1]}: at 3.000 s: corrupt"}]
+
+
+def test_a_batch_can_change_the_ending(log, tmp_path):
+    sources = films(tmp_path / "rushes", a="2")
+    for ending in ("mkv", ".mp4"):
+        restore_batch(sources, tmp_path / "done", ending=ending)
+    assert sorted(path.name for path in (tmp_path / "done").iterdir()) == ["a.mkv", "a.mp4"]
+
+
+def test_a_batch_refuses_two_results_of_one_name_before_any_work(log, tmp_path):
+    sources = films(tmp_path / "one", a="2") + films(tmp_path / "two", a="2")
+    with pytest.raises(ConfigError, match=r"would both become .*a\.mov"):
+        restore_batch(sources, tmp_path / "done")
+    with pytest.raises(ConfigError, match="pipe"):
+        restore_batch(["-"], tmp_path / "done")
+    assert not (tmp_path / "done").exists()
+
+
+def test_a_batch_folder_that_cannot_be_is_one_line(log, tmp_path):
+    sources = films(tmp_path / "one", a="2")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MediaError, match="cannot be made a folder"):
+        restore_batch(sources, tmp_path / "file")
+
+
+def test_a_setting_that_is_wrong_for_all_stops_the_batch(log, tmp_path, monkeypatch):
+    sources = films(tmp_path / "one", a="2", b="2")
+    calls = []
+
+    def refusing(*_, **__):
+        calls.append(1)
+        raise ConfigError("$.media.codec: unknown")
+
+    monkeypatch.setattr(jobs, "Writer", refusing)
+    with pytest.raises(ConfigError):
+        restore_batch(sources, tmp_path / "done")
+    assert len(calls) == 1
+
+
+def test_threads_are_set_only_when_asked(log, monkeypatch):
+    import torch
+
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    jobs.load_pipeline(Config())
+    jobs.load_pipeline(Config().override("runtime.threads=3"))
+    assert asked == [3]
+
+
+def test_plain_values_are_exact_and_fit_json():
+    value = {"rate": Fraction(30000, 1001), 3: (np.float32(0.5), Path("a")), "none": None}
+    assert plain(value) == {"rate": "30000/1001", "3": [0.5, "a"], "none": None}
+    json.dumps(plain(asdict(VideoInfo(8, 6, Fraction(1, 25), None, None, None))))
+
+
+class Painter:
+    """Paints every crop white, so that a test sees where restored faces go."""
+
+    size = 64
+
+    def restore(self, crops, memory):
+        import torch
+
+        return torch.ones(len(crops), 3, self.size, self.size)
+
+
+class Pointing:
+    """Finds one face at a fixed place in pictures that are not black."""
+
+    def detect(self, images):
+        landmarks = np.array([[40, 30], [60, 30], [50, 42], [42, 54], [58, 54]], np.float32)
+        face = Detection(np.array([30, 16, 70, 66], np.float32), landmarks, 0.99)
+        return [[face] if image.mean() > 8 else [] for image in images]
+
+
+class Everything:
+    def mask(self, crops, images):
+        return images.new_ones((len(crops), 1, *images.shape[2:]))
+
+
+@pytest.fixture
+def real_film(tmp_path) -> Path:
+    """Twelve gray pictures at uneven times, the last four black."""
+    from videoclr import Writer
+
+    path = tmp_path / "real.mkv"
+    with Writer(path, codec="ffv1") as writer:
+        for index in range(12):
+            picture = np.full((96, 128, 3), 0 if index >= 8 else 90, np.uint8)
+            writer.write(Frame.from_image(picture, index, Fraction(index + index // 3, 25)))
+    return path
+
+
+def pipeline_of_parts(config: Config | None = None):
+    from videoclr import Pipeline
+
+    return Pipeline(config or Config(), detector=Pointing(), recognizer=None, restorer=Painter(), masker=Everything())
+
+
+def test_a_real_film_keeps_frames_and_times_and_changes_only_faces(real_film, tmp_path):
+    from videoclr import Reader
+
+    target = tmp_path / "out.mkv"
+    config = Config().override("media.codec=ffv1", "blend.match_color=false")
+    report = restore_video(real_film, target, pipeline=pipeline_of_parts(config))
+    assert (report.frames_in, report.frames_out, report.faces_restored) == (12, 12, 8)
+    assert [(track["first_frame"], track["last_frame"]) for track in report.tracks] == [(0, 7)]
+    with Reader(real_film) as before, Reader(target) as after:
+        pairs = list(zip(before.frames(), after.frames(), strict=True))
+    assert [old.time for old, _ in pairs] == [new.time for _, new in pairs]
+    for old, new in pairs:
+        changed = np.abs(old.image.astype(int) - new.image.astype(int)).max(axis=2)
+        assert (changed[45, 50] > 100) == (old.index < 8)
+        assert changed[:, 100:].max() == 0  # the crop of this face ends before
+    json.dumps(report.as_dict())
+
+
+def test_a_real_job_that_is_stopped_leaves_nothing_and_no_thread(real_film, tmp_path):
+    import threading
+
+    def interrupt(now: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(real_film, tmp_path / "out.mkv", pipeline=pipeline_of_parts(), progress=interrupt)
+    assert [path.name for path in tmp_path.iterdir()] == ["real.mkv"]
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("videoclr")] == []
+
+
+def test_a_pipe_is_no_file():
+    assert not same_file("-", "-")
+    assert same_file("a/../b.mp4", "b.mp4") == Path("a/../b.mp4").exists()
+
+
+def test_errors_of_jobs_belong_to_the_family(log, tmp_path):
+    with pytest.raises(VideoclrError):
+        restore_video(tmp_path / "missing.mp4", tmp_path / "out.mp4")
+    assert list(tmp_path.iterdir()) == []

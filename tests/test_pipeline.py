@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from videoclr.config import Config
+from videoclr.errors import ConfigError, RestorationError
+from videoclr.parts.unchanged import Unchanged
+from videoclr.pipeline import Pipeline, RunLog
+from videoclr.types import Detection, FaceCrop, Frame
+
+SHAPE = np.array([[-0.2, -0.15], [0.2, -0.15], [0, 0.05], [-0.15, 0.22], [0.15, 0.22]], np.float32)
+BLUE, GREEN = (40, 60, 220), (40, 220, 60)
+"""Colours of the two people, RGB."""
+
+
+def background(seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).uniform(0, 255, (6, 8, 3)).astype(np.float32)
+    return (cv2.resize(noise, (160, 120)) * 0.5).astype(np.uint8) // 2
+
+
+def frame(index: int, seed: int, face: tuple[int, int] | None = None, color: tuple[int, int, int] = BLUE) -> Frame:
+    """A frame at an uneven time, with a disc for a face."""
+    image = background(seed)
+    if face is not None:
+        cv2.circle(image, face, 20, color, -1)
+    return Frame.from_image(image, index, Fraction(index * 1001 + index % 3, 30000))
+
+
+def clip() -> list[Frame]:
+    """12 frames of BLUE walking, a cut to 10 of GREEN in the same place, a cut to 30 of nobody."""
+    first = [frame(i, 1, (50 + 2 * i, 60), BLUE) for i in range(12)]
+    second = [frame(i, 2, (74 + i, 60), GREEN) for i in range(12, 22)]
+    return [*first, *second, *(frame(i, 3) for i in range(22, 52))]
+
+
+class Discs:
+    """Finds the disc by its colour."""
+
+    def __init__(self, blind: Sequence[tuple[int, int]] = ()) -> None:
+        self.blind = blind
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        return [self.one(image) for image in images]
+
+    @staticmethod
+    def one(image: np.ndarray) -> list[Detection]:
+        y, x = np.nonzero(image.max(-1) > 200)
+        if not len(x):
+            return []
+        box = np.array([x.min(), y.min(), x.max(), y.max()], np.float32)
+        centre = (box[:2] + box[2:]) / 2
+        return [Detection(box, SHAPE * 40 + centre.astype(np.float32), 0.95)]
+
+
+class Colors:
+    """Embeds a face as its mean colour."""
+
+    def embed(self, crops: Tensor) -> Tensor:
+        side = crops.shape[-1]
+        middle = slice(side * 3 // 8, side * 5 // 8)
+        return torch.nn.functional.normalize(crops[..., middle, middle].mean((2, 3)) + 1, dim=1)
+
+
+class Lighter:
+    """Adds light, and writes down what it was given."""
+
+    size = 64
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.fail_at = fail_at
+        self.calls: list[list[FaceCrop]] = []
+        self.remembered: list[set[int]] = []
+        self.threads: set[str] = set()
+
+    def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
+        self.threads.add(threading.current_thread().name)
+        self.calls.append(list(crops))
+        self.remembered.append(set(memory))
+        for crop in crops:
+            if crop.frame.index == self.fail_at:
+                raise RuntimeError("out of light")
+            memory[crop.face.track] = crop.frame.shot
+        with torch.inference_mode():
+            return torch.stack([crop.image for crop in crops]) + 0.3
+
+
+def pipeline(restorer: Any = None, **sections: Any) -> Pipeline:
+    config = Config.of({"blend": {"match_color": False}, **sections})
+    return Pipeline(config, detector=Discs(), recognizer=Colors(), restorer=restorer or Lighter())
+
+
+def test_one_frame_out_for_each_in_with_its_index_and_time() -> None:
+    source = clip()
+    ledger = RunLog()
+    out = list(pipeline().restore_frames(iter(source), ledger))
+    assert [(one.index, one.time) for one in out] == [(one.index, one.time) for one in source]
+    assert (ledger.frames_in, ledger.frames_out) == (52, 52)
+    assert [one.shot for one in out] == [0] * 12 + [1] * 10 + [2] * 30
+
+
+def test_frames_without_a_face_pass_untouched_and_faces_are_lit() -> None:
+    source = clip()
+    out = list(pipeline().restore_frames(source))
+    for before, after in zip(source, out, strict=True):
+        if before.index < 22:
+            (patch,) = after.patches
+            assert int(after.image.sum()) > int(before.image.sum())
+            assert patch.alpha[0].max() < 0.5  # feathered
+        else:
+            assert after.patches == () and after.image is before.image
+
+
+class Native:
+    """A decoded picture that counts how often its RGB is made."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        self.image = image
+        self.made = 0
+
+    def rgb(self) -> np.ndarray:
+        self.made += 1
+        return self.image.copy()
+
+
+def test_a_native_picture_is_converted_once_and_its_rgb_is_not_kept() -> None:
+    pictures = [Native(np.array(one.source)) for one in clip()]
+    out = list(pipeline().restore_frames(Frame(i, Fraction(i, 25), native) for i, native in enumerate(pictures)))
+    assert [one.made for one in pictures] == [1] * 52
+    assert not any(one._rgb for one in out)
+    assert [bool(one.patches) for one in out] == [True] * 22 + [False] * 30
+
+
+def test_frames_of_the_first_shot_without_a_face_are_the_same_objects() -> None:
+    source = [frame(i, 3) for i in range(10)]
+    assert all(a is b for a, b in zip(pipeline().restore_frames(source), source, strict=True))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16])
+def test_nothing_crosses_a_cut(batch: int) -> None:
+    restorer = Lighter()
+    list(pipeline(restorer, runtime={"batch": batch}).restore_frames(clip()))
+    for crops, remembered in zip(restorer.calls, restorer.remembered, strict=True):
+        (shot,) = {crop.frame.shot for crop in crops}
+        assert {crop.face.track for crop in crops} == {shot}
+        assert remembered <= {shot}  # the memory of a track of the shot before is gone
+        expected = torch.tensor(BLUE if shot == 0 else GREEN) / 255
+        for crop in crops:
+            assert crop.identity is not None
+            assert float(crop.identity @ torch.nn.functional.normalize(expected, dim=0)) > 0.97
+
+
+def test_batches_and_buffers_leave_pixels_alone() -> None:
+    def pixels(**runtime: int) -> list[np.ndarray]:
+        return [one.image for one in pipeline(runtime=runtime).restore_frames(clip())]
+
+    expected = pixels(batch=1, detect_batch=1)
+    for other in (pixels(batch=7, detect_batch=5), pixels(batch=4, detect_batch=2, buffer_mb=16)):
+        assert all(np.array_equal(a, b) for a, b in zip(expected, other, strict=True))
+
+
+@pytest.mark.parametrize("every", [2, 5])
+def test_skipped_frames_are_restored_as_well(every: int) -> None:
+    out = list(pipeline(detect={"every": every}).restore_frames(clip()))
+    assert [bool(one.patches) for one in out] == [True] * 22 + [False] * 30
+
+
+def test_the_ledger_sums_up_tracks_and_stages() -> None:
+    ledger = RunLog()
+    list(pipeline().restore_frames(clip(), ledger))
+    assert ledger.faces_restored == 22 and ledger.shots == 3 and ledger.warnings == []
+    first, second = ledger.tracks
+    assert (first.track, first.shot, first.first_frame, first.last_frame) == (0, 0, 0, 11)
+    assert (second.track, second.shot, second.first_frame, second.last_frame) == (1, 1, 12, 21)
+    assert (first.frames, first.observed, second.frames) == (12, 12, 10)
+    assert first.last_time == clip()[11].time
+    assert first.mean_size == pytest.approx(40, abs=2) and first.mean_confidence == 1
+    assert first.mean_similarity is not None and 0.9 < first.mean_similarity <= 1.00001
+    stages = {"decode", "cuts", "detect", "track", "align", "identify", "restore", "blend"}
+    assert stages <= ledger.seconds_per_stage.keys()
+    assert all(seconds >= 0 for seconds in ledger.seconds_per_stage.values())
+
+
+def test_decoding_and_models_run_in_threads_of_their_own() -> None:
+    restorer = Lighter()
+    threads = set()
+
+    def source() -> Iterator[Frame]:
+        for one in clip():
+            threads.add(threading.current_thread().name)
+            yield one
+
+    list(pipeline(restorer).restore_frames(source()))
+    assert threads == {"videoclr-decode"} and restorer.threads == {"videoclr-restore"}
+
+
+def test_closing_early_stops_the_threads_and_closes_the_source() -> None:
+    closed = threading.Event()
+
+    def endless() -> Iterator[Frame]:
+        try:
+            index = 0
+            while True:
+                yield frame(index, 1, (50, 60))
+                index += 1
+        finally:
+            closed.set()
+
+    out = pipeline(runtime={"buffer_mb": 16}).restore_frames(endless())
+    assert next(out).index == 0
+    out.close()  # type: ignore[attr-defined]
+    assert closed.is_set()
+    assert not [one for one in threading.enumerate() if one.name.startswith("videoclr-") and one.is_alive()]
+
+
+def test_an_error_of_the_source_arrives_at_the_caller() -> None:
+    def broken() -> Iterator[Frame]:
+        yield from clip()[:30]
+        raise OSError("cable pulled")
+
+    with pytest.raises(OSError, match="cable pulled"):
+        list(pipeline().restore_frames(broken()))
+    assert not [one for one in threading.enumerate() if one.name.startswith("videoclr-")]
+
+
+def test_a_failing_restorer_stops_with_frame_and_track_or_is_kept_and_reported() -> None:
+    with pytest.raises(RestorationError, match="frame 5, track 0: RuntimeError: out of light"):
+        list(pipeline(Lighter(fail_at=5), runtime={"batch": 1}).restore_frames(clip()))
+    ledger = RunLog()
+    out = list(pipeline(Lighter(fail_at=5), runtime={"on_error": "keep"}).restore_frames(clip(), ledger))
+    assert [one.index for one in out if not one.patches][:1] == [5]
+    assert ledger.faces_restored == 21 and len(ledger.warnings) == 1 and "frames 5 to 5" in ledger.warnings[0]
+
+
+def test_replace_exchanges_one_part_and_keeps_the_others() -> None:
+    one = pipeline()
+    other = dataclasses.replace(one, restorer=Unchanged(32))
+    assert isinstance(other.restorer, Unchanged)
+    assert other.detector is one.detector and other.recognizer is one.recognizer and other.masker is one.masker
+    nobody = dataclasses.replace(one, recognizer=None)
+    ledger = RunLog()
+    list(nobody.restore_frames(clip(), ledger))
+    assert nobody.recognizer is None and ledger.tracks[0].mean_similarity is None
+
+
+def test_a_pipeline_can_run_again_and_gives_the_same() -> None:
+    shared = pipeline()
+    once, again = ([one.image for one in shared.restore_frames(clip())] for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
+
+
+def test_a_still_keeps_its_face() -> None:
+    (out,) = pipeline().restore_frames([frame(0, 1, (60, 60))])
+    assert len(out.patches) == 1
+
+
+def test_no_frames_give_no_frames() -> None:
+    assert list(pipeline().restore_frames([])) == []
+
+
+def test_aligned_pictures_are_restored_whole_and_each_for_itself() -> None:
+    pictures = [
+        Frame.from_image(np.full((80, 80, 3), value, np.uint8), index) for index, value in enumerate((90, 95, 100))
+    ]
+    restorer = Lighter()
+    ledger = RunLog()
+    out = list(pipeline(restorer).restore_frames(pictures, ledger, aligned=True))
+    for before, after in zip(pictures, out, strict=True):
+        np.testing.assert_allclose(after.image.astype(int) - before.image, 38, atol=1)  # 0.3 of 127.5, to the edge
+    assert [track.track for track in ledger.tracks] == [0, 1, 2]
+
+
+def test_a_changing_picture_size_is_no_problem() -> None:
+    wide = [Frame.from_image(cv2.resize(one.image, (240, 180)), one.index) for one in clip()[:6]]
+    out = list(pipeline().restore_frames([*clip()[:6], *wide]))
+    assert [one.image.shape for one in out] == [(120, 160, 3)] * 6 + [(180, 240, 3)] * 6
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("runtime.device=cuda:99", r"\$\.runtime\.device: cuda:99 is not here"),
+        ("runtime.device=toaster", r"\$\.runtime\.device: unknown device 'toaster'"),
+        ("cuts.use=scissors", r"\$\.cuts\.use: unknown part 'scissors'; known here: content"),
+        ("cuts.options={sharpness: 2}", r"\$\.cuts\.options: content: .*sharpness"),
+        ("blend.options={softness: 7}", r"\$\.blend\.options: feather: softness must be"),
+    ],
+)
+def test_bad_settings_are_said_when_the_pipeline_is_made(setting: str, message: str) -> None:
+    config = Config.of({"restore": {"use": "unchanged"}}).override(setting)
+    with pytest.raises(ConfigError, match=message):
+        Pipeline(config, detector=Discs(), recognizer=Colors())
+
+
+def test_parts_named_in_the_config_are_built_with_its_options() -> None:
+    config = Config.of({"restore": {"use": "unchanged", "options": {"size": 48}}, "runtime": {"device": "cpu"}})
+    built = Pipeline(config, detector=Discs(), recognizer=None)
+    assert isinstance(built.restorer, Unchanged) and built.restorer.size == 48

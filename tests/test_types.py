@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields, is_dataclass
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from videoclr import types
+from videoclr.types import Detection, Frame, Patch
+
+
+def gray(value: int = 100, dtype: type = np.uint8) -> Frame:
+    return Frame.from_image(np.full((6, 8, 3), value, dtype))
+
+
+def patch(alpha: float, value: float = 200, dtype: type = np.uint8) -> Patch:
+    return Patch(2, 1, np.full((3, 4, 3), value, dtype), np.full((3, 4), alpha, np.float32))
+
+
+class Counted:
+    """A decoded picture that counts how often it was converted."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def rgb(self) -> np.ndarray:
+        self.made += 1
+        return np.full((6, 8, 3), self.made, np.uint8)
+
+
+def test_every_noun_is_frozen_slotted_and_explains_each_field():
+    source = __import__("inspect").getsource(types)
+    nouns = [n for n in vars(types).values() if is_dataclass(n) and n.__module__ == types.__name__]
+    assert len(nouns) >= 8
+    for noun in nouns:
+        assert noun.__dataclass_params__.frozen, noun
+        assert "__slots__" in vars(noun), noun
+        body = source.split(f"class {noun.__name__}")[1].split("@dataclass")[0]
+        assert body.count('    """') >= len(fields(noun)), noun
+
+
+def test_a_frame_cannot_be_changed_in_place():
+    frame = gray()
+    with pytest.raises(FrozenInstanceError):
+        frame.index = 3  # type: ignore[misc]
+    with pytest.raises(ValueError, match="read-only"):
+        frame.image[0, 0] = 0
+
+
+def test_the_caller_keeps_a_writable_picture():
+    picture = np.zeros((6, 8, 3), np.uint8)
+    Frame.from_image(picture)
+    picture[0, 0] = 1
+
+
+@pytest.mark.parametrize("picture", [np.zeros((6, 8), np.uint8), np.zeros((6, 8, 4), np.uint8), np.zeros((6, 8, 3))])
+def test_a_frame_refuses_what_is_no_rgb_picture(picture):
+    with pytest.raises(ValueError, match="expected"):
+        Frame.from_image(picture)
+
+
+def test_a_native_picture_is_converted_once_and_shared_by_copies():
+    native = Counted()
+    frame = Frame(0, Fraction(0), native)
+    assert native.made == 0
+    copy = frame.in_shot(2)
+    assert frame.image is copy.source
+    assert native.made == 1
+
+
+def test_a_frame_without_a_picture_says_so():
+    with pytest.raises(ValueError, match="frame 4"):
+        _ = Frame(4, Fraction(0)).image
+
+
+def test_forgotten_rgb_is_made_again_but_a_users_picture_stays():
+    native = Counted()
+    frame = Frame(0, Fraction(0), native)
+    _ = frame.image
+    frame.forget_rgb()
+    _ = frame.image
+    assert native.made == 2
+    own = gray()
+    own.forget_rgb()
+    assert own.image[0, 0, 0] == 100
+
+
+def test_a_patch_changes_its_region_and_nothing_else():
+    shown = gray().with_patches([patch(1.0)]).image
+    assert (shown[1:4, 2:6] == 200).all()
+    outside = np.ones((6, 8), bool)
+    outside[1:4, 2:6] = False
+    assert (shown[outside] == 100).all()
+
+
+def test_alpha_mixes_and_rounds_to_nearest():
+    assert gray(100).with_patches([patch(0.25, 201)]).image[1, 2, 0] == 125
+    assert gray(100).with_patches([patch(0.255, 200)]).image[1, 2, 0] == 126
+
+
+def test_patches_keep_sixteen_bits():
+    shown = gray(1000, np.uint16).with_patches([patch(0.5, 60000, np.uint16)]).image
+    assert shown.dtype == np.uint16
+    assert shown[1, 2, 0] == 30500
+
+
+def test_later_patches_cover_earlier_ones():
+    frame = gray().with_patches([patch(1.0, 10)]).with_patches([patch(1.0, 20)])
+    assert frame.image[1, 2, 0] == 20
+    assert len(frame.patches) == 2
+
+
+def test_an_untouched_frame_stays_the_same_object():
+    frame = gray()
+    assert frame.with_patches([]) is frame
+    assert frame.in_shot(0) is frame
+    assert frame.image is frame.source
+
+
+def test_time_defaults_to_an_exact_fraction():
+    assert Frame.from_image(np.zeros((2, 2, 3), np.uint8), 3).time == Fraction(3, 25)
+
+
+def test_the_size_of_a_face_is_the_geometric_mean_of_its_sides():
+    landmarks = np.zeros((5, 2), np.float32)
+    assert Detection(np.array([10, 10, 14, 19], np.float32), landmarks, 1.0).size == pytest.approx(6.0)
+    assert Detection(np.array([10, 10, 4, 19], np.float32), landmarks, 1.0).size == 0.0

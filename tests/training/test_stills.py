@@ -1,0 +1,140 @@
+"""Degradation, data and the loop: seeded, resumable, and able to learn."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from videoclr.training.data import FacePairs, as_tensor, batches, load_faces
+from videoclr.training.degrade import LEVELS, degrade, degraded_name_seed
+from videoclr.training.loop import Loop, load_ema, part_of
+from videoclr.training.losses import adaptive_weight, arcface, gradient_l1, hinge_discriminator
+
+
+def drawn_face(seed, side=64):
+    rng = np.random.default_rng(seed)
+    picture = np.full((side, side, 3), rng.integers(30, 220, 3), np.uint8)
+    cv2.ellipse(
+        picture,
+        (side // 2, side // 2),
+        (side // 3, side * 2 // 5),
+        0,
+        0,
+        360,
+        tuple(int(c) for c in rng.integers(30, 220, 3)),
+        -1,
+    )
+    for x in (0.38, 0.62):
+        cv2.circle(picture, (int(x * side), int(0.47 * side)), side // 16, (20, 20, 20), -1)
+    return picture
+
+
+@pytest.fixture
+def faces():
+    return np.stack([drawn_face(i) for i in range(4)])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_degradation_is_a_function_of_its_seed(level, faces):
+    first, again, other = (degrade(faces[0], level, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert first.shape == faces[0].shape and first.dtype == np.uint8
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_heavy_is_worse_than_mild(faces):
+    error = {
+        level: np.mean(
+            [(degrade(f, level, np.random.default_rng(s)).astype(float) - f) ** 2 for f in faces for s in range(8)]
+        )
+        for level in LEVELS
+    }
+    assert error["heavy"] > error["mild"] > 0
+
+
+def test_degradation_keeps_red_red():
+    red = np.zeros((64, 64, 3), np.uint8)
+    red[..., 0] = 200
+    mean = np.mean([degrade(red, "mild", np.random.default_rng(s)).reshape(-1, 3).mean(0) for s in range(8)], 0)
+    assert mean[0] > 180 and mean[2] < 30
+
+
+def test_a_benchmark_seed_comes_from_the_name():
+    assert degraded_name_seed("a.png") == degraded_name_seed("a.png") != degraded_name_seed("b.png")
+
+
+def test_sample_number_n_is_the_same_whatever_came_before(faces):
+    data = FacePairs(faces, seed=3, levels={"mild": 1.0}, warp=1.0)
+    late = list(zip(range(3), batches(FacePairs(faces, 3, {"mild": 1.0}, 1.0), 2, step=2, workers=0), strict=False))[0][
+        1
+    ]
+    assert torch.equal(late["degraded"][0], data[4]["degraded"])
+    assert torch.equal(late["clean"][1], data[5]["clean"])
+
+
+def test_without_levels_the_degraded_crop_is_the_clean_one(faces):
+    sample = FacePairs(faces, 0, {})[11]
+    assert torch.equal(sample["clean"], sample["degraded"])
+
+
+def test_faces_are_read_in_the_order_of_their_names(tmp_path, faces):
+    for number, face in enumerate(faces):
+        cv2.imwrite(str(tmp_path / f"{3 - number}.png"), face[:, :, ::-1])
+    names, found = load_faces(tmp_path, 64)
+    assert names == ["0.png", "1.png", "2.png", "3.png"]
+    assert np.array_equal(found[3], faces[0])
+    (tmp_path / "none").mkdir()
+    with pytest.raises(FileNotFoundError, match="no pictures"):
+        load_faces(tmp_path / "none", 64)
+
+
+def test_losses_on_cases_with_known_answers():
+    a = torch.zeros(1, 1, 4, 4)
+    assert gradient_l1(a, a + 3).item() == 0
+    assert hinge_discriminator(torch.full((2,), 2.0), torch.full((2,), -2.0)).item() == 0
+    assert hinge_discriminator(torch.zeros(2), torch.zeros(2)).item() == 2
+    centres = torch.eye(3)
+    right, wrong = arcface(centres, centres, torch.arange(3)), arcface(centres, centres, torch.tensor([1, 2, 0]))
+    assert right < 1e-3 < wrong
+    weight = nn.Parameter(torch.ones(3))
+    assert adaptive_weight((2 * weight).sum(), (4 * weight).sum(), weight).item() == pytest.approx(0.5, rel=1e-3)
+
+
+def toy(out, steps):
+    torch.manual_seed(0)
+    modules = nn.ModuleDict({"net": nn.Linear(4, 4)})
+    loop = Loop(out, modules, minutes=10, steps=steps, learning_rate=0.01, bf16=False, floor=1.0)
+    for step in loop.steps():
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+        loop.update((modules["net"](x) - 2 * x).pow(2).mean(), {})
+    return modules["net"].state_dict()
+
+
+def test_a_stopped_training_goes_on_identically(tmp_path):
+    whole = toy(tmp_path / "whole", 150)
+    toy(tmp_path / "halves", 110)
+    halves = toy(tmp_path / "halves", 150)
+    assert all(torch.equal(whole[k], halves[k]) for k in whole)
+    first, second = (load_ema(tmp_path / d / "checkpoint.pt") for d in ("whole", "halves"))
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_the_averaged_weights_have_forgotten_the_random_start(tmp_path):
+    toy(tmp_path, 400)
+    weight = part_of(load_ema(tmp_path / "checkpoint.pt"), "net")["weight"]
+    assert torch.allclose(weight, 2 * torch.eye(4), atol=0.1)
+
+
+def test_a_loss_that_is_not_finite_changes_nothing(tmp_path):
+    modules = nn.ModuleDict({"net": nn.Linear(2, 2)})
+    loop = Loop(tmp_path, modules, minutes=1, steps=1, bf16=False)
+    before = modules["net"].weight.detach().clone()
+    loop.update(modules["net"].weight.sum() * float("nan"), {})
+    assert torch.equal(modules["net"].weight, before)
+
+
+def test_as_tensor_maps_black_and_white_to_minus_one_and_one():
+    picture = np.zeros((1, 2, 3), np.uint8)
+    picture[0, 1] = 255
+    assert as_tensor(picture).flatten(1)[0].tolist() == [-1, 1]

@@ -1,0 +1,451 @@
+"""The command line: arguments -> `Config` -> `videoclr.jobs` -> an exit code.
+
+    videoclr input.mp4 out.mp4
+
+Standard output is data when the target is `-`; everything that is said goes to standard error, one line per error.
+Exit codes: 0 done, 1 failed, 2 wrong usage or setting, 130 stopped by Ctrl-C or SIGTERM.
+
+Commands only *describe* a run: each returns a `_Run` which `main` starts once the argument parser has left the stack,
+so that the parser's own handling of interrupts and broken pipes never stands between a run and its exit code. torch
+and PyAV are imported inside those runs: `--help` and usage errors answer at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import json
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from videoclr import __version__
+from videoclr.errors import ConfigError, VideoclrError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from videoclr.config import Config
+    from videoclr.jobs import Progress, ProgressCallback
+    from videoclr.report import Report
+
+# Read by OpenMP when torch loads: waiting threads that spin cost 3-7 times beside a busy encoder, sleeping ones 15 %.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+PLAIN_PROGRESS_SECONDS = 5.0
+"""Without a terminal, one line of progress per this many seconds."""
+
+# typer names only BadParameter in public; its base class covers missing arguments and unknown options too.
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a command decided to do."""
+
+    go: Callable[[], int]
+    verbose: bool = False
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The options that `restore` and `batch` share; the field's annotation is what the parser reads."""
+
+    config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="YAML file of settings.")] = None
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change a setting: `--set detect.threshold=0.7`; repeatable."),
+    ] = None
+    codec: Annotated[
+        str | None, typer.Option("--codec", help="h264 (default), hevc, av1, vp9, ffv1, prores or mjpeg.")
+    ] = None
+    crf: Annotated[float | None, typer.Option("--crf", help="Constant quality in the codec's own scale.")] = None
+    preset: Annotated[str | None, typer.Option("--preset", help="The encoder's speed preset, such as `slow`.")] = None
+    pix_fmt: Annotated[
+        str | None, typer.Option("--pix-fmt", help="FFmpeg's pixel format; the source's where the codec can.")
+    ] = None
+    report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write a JSON report.")] = None
+    device: Annotated[str | None, typer.Option("--device", help="auto (default), cpu, cuda or cuda:N.")] = None
+    fidelity: Annotated[
+        float | None, typer.Option("--fidelity", help="0 favours a clean look, 1 favours what the input shows.")
+    ] = None
+    strength: Annotated[float | None, typer.Option("--strength", help="Opacity of the restoration, 0 to 1.")] = None
+    steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps per face; more is slower.")] = None
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the noise: same seed, same result.")] = None
+    start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin at 12.5 or 01:02:03.5.")] = None
+    end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before this time.")] = None
+    on_error: Annotated[
+        str | None, typer.Option("--on-error", help="`stop` (default), or `keep` a failing face as it was.")
+    ] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help="Replace files that exist.")] = False
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="Each picture is an aligned face crop already: restore all of it.")
+    ] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.")] = False
+
+    def settings(self) -> Config:
+        """The configuration file, then `--set`, then the options that have a name of their own."""
+        from videoclr.config import Config
+
+        config = Config() if self.config is None else Config.load(self.config)
+        # JSON is YAML, and its quotes keep `--start 1:30` a text
+        named = [
+            f"{path}={json.dumps(getattr(self, name))}"
+            for name, path in _SETTING_OF.items()
+            if getattr(self, name) is not None
+        ]
+        return config.override(*(self.set_ or []), *named)
+
+
+_SETTING_OF = {
+    "codec": "media.codec",
+    "crf": "media.crf",
+    "preset": "media.preset",
+    "pix_fmt": "media.pix_fmt",
+    "start": "media.start",
+    "end": "media.end",
+    "fidelity": "restore.fidelity",
+    "steps": "restore.steps",
+    "seed": "restore.seed",
+    "strength": "blend.strength",
+    "device": "runtime.device",
+    "on_error": "runtime.on_error",
+}
+
+
+def _with_options(command: Callable[..., _Run]) -> Callable[..., _Run]:
+    """Give `command(..., options)` every field of `_Options` as an option of its own."""
+    names = {field.name for field in fields(_Options)}
+
+    def called(**given: Any) -> _Run:
+        options = _Options(**{name: value for name, value in given.items() if name in names})
+        return command(**{name: value for name, value in given.items() if name not in names}, options=options)
+
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
+    shared = inspect.signature(_Options, eval_str=True).parameters.values()
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    called.__signature__ = inspect.Signature([p.replace(kind=keyword) for p in (*own, *shared)])  # type: ignore[attr-defined]
+    called.__name__, called.__doc__ = command.__name__, command.__doc__
+    return called
+
+
+app = typer.Typer(
+    name="videoclr",
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Restore the faces in a video:  videoclr INPUT OUTPUT\n\n"
+    "That is short for `videoclr restore INPUT OUTPUT`; its options: `videoclr restore --help`.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"videoclr {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+@_with_options
+def restore(
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="Video, picture, pattern such as f%04d.png, or -.")],
+    target: Annotated[str, typer.Argument(metavar="OUTPUT", help="Video, picture, pattern, or -.")],
+    options: _Options,
+) -> _Run:
+    """Restore the faces in a video or picture. `restore` itself need not be typed."""
+
+    def go() -> int:
+        settings = options.settings()
+        with _speaking(options) as console, _progress_shown(console, options.quiet) as shown:
+            from videoclr.jobs import restore_video
+
+            done = restore_video(
+                source,
+                target,
+                settings,
+                report=options.report,
+                overwrite=options.overwrite,
+                progress=shown,
+                aligned=options.aligned,
+            )
+        if not options.quiet:
+            _say(_summary(done))
+        return DONE
+
+    return _Run(go, options.verbose)
+
+
+@app.command()
+@_with_options
+def batch(
+    sources: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Videos or pictures.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where results go, under the inputs' names.")],
+    options: _Options,
+    ending: Annotated[
+        str | None, typer.Option("--ending", metavar=".EXT", help="File ending of the results, where it shall differ.")
+    ] = None,
+) -> _Run:
+    """Restore many files into a folder: the networks are loaded once, and a bad file does not stop the others."""
+
+    def go() -> int:
+        settings = options.settings()
+        with _speaking(options) as console, _progress_shown(console, options.quiet) as shown:
+            from videoclr.jobs import restore_batch
+
+            results = restore_batch(
+                sources,
+                to,
+                settings,
+                ending=ending,
+                report=options.report,
+                overwrite=options.overwrite,
+                progress=shown,
+                aligned=options.aligned,
+            )
+        for result in results:
+            if isinstance(result, VideoclrError):
+                _say(f"error: {_one_line(result)}")
+            elif not options.quiet:
+                _say(_summary(result))
+        return FAILED if any(isinstance(result, VideoclrError) for result in results) else DONE
+
+    return _Run(go, options.verbose)
+
+
+@app.command()
+def doctor(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.")] = False,
+) -> _Run:
+    """Show versions, devices, working codecs and the state of the weights; exits 1 where something is broken."""
+
+    def go() -> int:
+        from videoclr.doctor import examine, table
+
+        findings = examine()
+        sys.stdout.write(table(findings))
+        return DONE if all(finding.ok for finding in findings) else FAILED
+
+    return _Run(go, verbose)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line on `argv` (default: the process's own) and return the exit code."""
+    verbose = False
+    try:
+        with _sigterm_interrupts():
+            run = _parse(list(sys.argv[1:] if argv is None else argv))
+            if isinstance(run, int):
+                return run
+            verbose = run.verbose
+            code = run.go()
+            sys.stdout.flush()
+            return code
+    except (KeyboardInterrupt, typer.Abort):
+        _say("error: stopped")
+        return INTERRUPTED
+    except Exception as error:
+        return _failed(error, verbose)
+
+
+def _parse(arguments: list[str]) -> _Run | int:
+    """What to run, or an exit code where the parser answered by itself (`--help`, `--version`)."""
+    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    if arguments and arguments[0] not in commands | {"-h", "--help", "--version"}:
+        arguments = ["restore", *arguments]
+    command = typer.main.get_command(app)
+    result: Any = command.main(args=arguments or ["--help"], prog_name="videoclr", standalone_mode=False)
+    if isinstance(result, _Run):
+        return result
+    return int(result or DONE) if arguments else USAGE
+
+
+def _failed(error: Exception, verbose: bool) -> int:
+    """Say in one line what went wrong; the exit code says whose fault it was."""
+    if any(isinstance(cause, OSError) and cause.errno == errno.EPIPE for cause in _causes(error)):
+        # whoever read our output has left: nothing to say, and nobody to say it to. Without this the interpreter
+        # would complain once more when it flushes standard output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
+    if verbose:
+        traceback.print_exception(error, file=sys.stderr)
+    if isinstance(error, _USAGE_ERROR):
+        hint = "see `videoclr --help` and `videoclr restore --help`"
+        text = error.format_message() if hasattr(error, "format_message") else str(error)
+        _say(f"error: {' '.join(text.split()).removesuffix('.')} ({hint})")
+        return USAGE
+    if isinstance(error, VideoclrError):
+        _say(f"error: {_one_line(error)}")
+        return USAGE if isinstance(error, ConfigError) else FAILED
+    kind = "" if isinstance(error, OSError) else f"unexpected {type(error).__name__}: "
+    _say(f"error: {kind}{_one_line(error)}" + ("" if verbose else " (--verbose shows where)"))
+    return FAILED
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"videoclr: {text}\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C, so that `.part` files go with it. A library's handler is put back at the end."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread: signals are somebody else's business
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _ToConsole(logging.Handler):
+    """The library's log as lines above the progress bar."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = f"videoclr: {record.levelname.lower()}: {record.getMessage()}"
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _speaking(options: _Options) -> Iterator[Console]:
+    """A console on standard error that also shows the log, at the level that the options ask for."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    handler = _ToConsole(console)
+    level = logging.ERROR if options.quiet else logging.INFO if options.verbose else logging.WARNING
+    library, foreign = logging.getLogger("videoclr"), logging.getLogger("py.warnings")
+    before = library.level, library.propagate
+    library.addHandler(handler)
+    library.setLevel(level)
+    library.propagate = False
+    # warnings of the libraries below (deprecations, mostly) are for developers
+    logging.captureWarnings(True)
+    silent = logging.NullHandler() if not options.verbose else handler
+    foreign.addHandler(silent)
+    try:
+        yield console
+    finally:
+        logging.captureWarnings(False)
+        foreign.removeHandler(silent)
+        library.removeHandler(handler)
+        library.level, library.propagate = before
+
+
+@contextmanager
+def _progress_shown(console: Console, quiet: bool) -> Iterator[ProgressCallback | None]:
+    """A callback for `videoclr.jobs`: a bar on a terminal, a line every few seconds elsewhere, nothing if quiet."""
+    if quiet:
+        yield None
+    elif console.is_terminal:
+        with _bar(console) as shown:
+            yield shown
+    else:
+        yield _lines(console)
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[ProgressCallback]:
+    from rich import progress as rich
+
+    columns = (
+        rich.TextColumn("{task.description}", markup=False),
+        rich.BarColumn(),
+        rich.TextColumn("{task.fields[numbers]}", markup=False),
+        rich.TextColumn("{task.fields[left]}", markup=False),
+    )
+    with rich.Progress(*columns, console=console, transient=True) as bar:
+        tasks: dict[str, rich.TaskID] = {}
+
+        def shown(now: Progress) -> None:
+            name = Path(now.source).name
+            if now.source not in tasks:
+                for task in tasks.values():
+                    bar.update(task, visible=False)
+                tasks[now.source] = bar.add_task(name, numbers="", left="")
+            bar.update(
+                tasks[now.source], completed=now.frames, total=now.total, numbers=_numbers(now), left=_time_left(now)
+            )
+
+        yield shown
+
+
+def _lines(console: Console) -> ProgressCallback:
+    said = time.monotonic()
+
+    def shown(now: Progress) -> None:
+        nonlocal said
+        if time.monotonic() - said >= PLAIN_PROGRESS_SECONDS:
+            said = time.monotonic()
+            text = ", ".join(filter(None, [_numbers(now), _time_left(now)]))
+            console.print(f"videoclr: {now.source}: {text}", markup=False, highlight=False, soft_wrap=True)
+
+    return shown
+
+
+def _numbers(now: Progress) -> str:
+    frames = f"{now.frames} frames" if now.total is None else f"{now.frames} of {now.total} frames"
+    rate = f"{now.frames / now.seconds:.1f} fps" if now.seconds > 0 else "- fps"
+    return f"{frames}, {rate}, {now.faces} faces"
+
+
+def _time_left(now: Progress) -> str:
+    left = now.seconds_left
+    return "" if left is None else f"{_clock(left)} left"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def _summary(done: Report) -> str:
+    tracks = len(done.tracks)
+    return (
+        f"{done.target}: {done.frames_out} frames, {done.faces_restored} faces restored in {tracks} "
+        f"track{'' if tracks == 1 else 's'}, {done.shots} shot{'' if done.shots == 1 else 's'}, {_clock(done.seconds)}"
+    )

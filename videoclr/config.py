@@ -1,0 +1,220 @@
+"""Every setting of a run, typed, with its default and its meaning: the only place where a default lives.
+
+    config = Config.load("archival.yaml").override("restore.steps=12", "media.crf=12")
+
+YAML presets under `configs/` hold only values that differ from these. Sections that name an exchangeable part are
+`{use, options}`: `use` is a built-in name, an entry point, or `package.module:Class` (see `videoclr.plugins`).
+Everything in `runtime` leaves the pixels alone; everything else may change them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from videoclr.errors import ConfigError
+
+OnError = Literal["stop", "keep"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Media(_Section):
+    """How the output is written."""
+
+    codec: str = "h264"
+    """`h264`, `hevc`, `av1`, `vp9`, `ffv1`, `prores` or `mjpeg`."""
+    crf: float | None = None
+    """Constant quality in the codec's own scale; None for the codec's default here."""
+    preset: str | None = None
+    """The encoder's speed preset; None for the codec's default here."""
+    pix_fmt: str | None = None
+    """FFmpeg's pixel format; None keeps the source's where the codec can."""
+    start: str | None = Field(None, coerce_numbers_to_str=True)
+    """First moment to keep: seconds (`12.5`) or `[hh:]mm:ss[.fff]`; None for the beginning."""
+    end: str | None = Field(None, coerce_numbers_to_str=True)
+    """Moment to stop before, as `start`; None for the end."""
+    audio: bool = True
+    """Copy audio streams."""
+    subtitles: bool = True
+    """Copy subtitle streams."""
+    container: str | None = None
+    """FFmpeg's muxer name; None takes it from the file's ending."""
+
+
+class Cuts(_Section):
+    """Where shots end."""
+
+    use: str = "content"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Detect(_Section):
+    """Where faces are."""
+
+    use: str = "retina"
+    weights: str = "embedded"
+    """`embedded`, `facexlib-resnet50`, `facexlib-mobilenet0.25`, or a file."""
+    threshold: float = Field(0.6, gt=0, lt=1)
+    """Score from which a detection starts a track."""
+    low_threshold: float = Field(0.25, gt=0, lt=1)
+    """Score from which a detection may continue a track (ByteTrack's second stage)."""
+    every: int = Field(1, ge=1)
+    """Detect in every n-th frame and carry boxes between."""
+    long_side: int = Field(640, ge=64)
+    """Pixels of the longer side at which the detector looks."""
+    min_size: float = Field(24.0, ge=0)
+    """Faces smaller than this many frame pixels are left alone."""
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Track(_Section):
+    """Which faces are one face over time."""
+
+    use: str = "overlap"
+    max_gap: int = Field(5, ge=0)
+    """Frames for which a lost track is kept and filled when it comes back."""
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Align(_Section):
+    """How crops are cut."""
+
+    smoothing: int = Field(4, ge=0)
+    """Half-width of the landmark smoothing window, frames; 0 for none."""
+
+
+class Identify(_Section):
+    """Who a track is."""
+
+    use: str = "recognizer"
+    window: int = Field(8, ge=1)
+    """Look-ahead in frames from which a track's first identity is pooled."""
+    views: int = Field(5, ge=1)
+    """Best views that are pooled."""
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Restore(_Section):
+    """The restorer."""
+
+    use: str = "clr"
+    steps: int = Field(4, ge=1, le=1000)
+    """Denoiser evaluations per face."""
+    fidelity: float = Field(0.5, ge=0, le=1)
+    """0 favours perceptual quality, 1 favours what the input shows."""
+    seed: int = Field(0, ge=0)
+    """Seed of every noise field."""
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Blend(_Section):
+    """How a restored face is put back."""
+
+    use: str = "feather"
+    strength: float = Field(1.0, ge=0, le=1)
+    """Opacity of the restoration."""
+    match_color: bool = True
+    """Take the low frequencies of the colour from the input."""
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Runtime(_Section):
+    """What makes a run faster or lets it go on, and never changes pixels (`on_error: keep` aside)."""
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:n`."""
+    batch: int = Field(4, ge=1)
+    """Faces per call of the restorer."""
+    detect_batch: int = Field(4, ge=1)
+    """Frames per call of the detector."""
+    threads: int = Field(0, ge=0)
+    """torch's threads; 0 for its default."""
+    buffer_mb: int = Field(512, ge=16)
+    """Bytes of decoded frames that may wait between threads, in MiB."""
+    on_error: OnError = "stop"
+    """`stop` raises; `keep` passes the face unrestored and says so in the report."""
+
+
+class Config(_Section):
+    """All settings of a run."""
+
+    media: Media = Field(default_factory=Media)
+    cuts: Cuts = Field(default_factory=Cuts)
+    detect: Detect = Field(default_factory=Detect)
+    track: Track = Field(default_factory=Track)
+    align: Align = Field(default_factory=Align)
+    identify: Identify = Field(default_factory=Identify)
+    restore: Restore = Field(default_factory=Restore)
+    blend: Blend = Field(default_factory=Blend)
+    runtime: Runtime = Field(default_factory=Runtime)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Config:
+        """Read a YAML file of values that differ from the defaults.
+
+        Raises:
+            ConfigError: the file is missing, is no YAML mapping, or holds a bad value.
+        """
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
+        if values is None:
+            values = {}
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: expected sections such as `restore:`, found {type(values).__name__}")
+        return cls.of(values)
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Config:
+        """Build from nested plain values; `ConfigError` names the path of the first bad one."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            path = ".".join(["$", *map(str, first["loc"])])
+            if first["type"] == "extra_forbidden":
+                raise ConfigError(f"{path}: unknown setting; {_choices(first['loc'])}") from error
+            raise ConfigError(f"{path}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}") from error
+
+    def override(self, *settings: str) -> Config:
+        """A copy with dotted settings changed: `override("restore.steps=12")`. Values are YAML scalars or lists.
+
+        Raises:
+            ConfigError: not `path=value`, an unknown path, or a bad value.
+        """
+        values = self.model_dump()
+        for setting in settings:
+            path, equals, text = setting.partition("=")
+            if not equals or not path:
+                raise ConfigError(f"{setting!r}: expected section.name=value")
+            try:
+                value = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise ConfigError(f"$.{path}: {text!r} is not a YAML value") from error
+            *parents, name = path.split(".")
+            place: Any = values
+            for parent in parents:
+                place = place.setdefault(parent, {}) if isinstance(place, dict) else None
+            if not isinstance(place, dict):
+                raise ConfigError(f"$.{path}: unknown setting")
+            place[name] = value
+        return type(self).of(values)
+
+
+def _choices(location: tuple[int | str, ...]) -> str:
+    model: type[BaseModel] = Config
+    for name in location[:-1]:
+        field = model.model_fields.get(str(name))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            break
+        model = field.annotation
+    return "known here: " + ", ".join(model.model_fields)

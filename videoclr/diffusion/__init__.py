@@ -1,0 +1,1 @@
+"""Variance-preserving diffusion as functions of a denoiser: no faces, no video."""

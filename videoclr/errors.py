@@ -1,0 +1,79 @@
+"""One family of exceptions, each saying where it happened and what to do next.
+
+    VideoclrError
+    ├── ConfigError            a bad value or an unknown name; says the path and the choices
+    ├── MediaError             a file that cannot be read or written
+    │   ├── DecodeError        ... at a time inside it
+    │   └── EncodeError        ... at a time inside it
+    ├── WeightsError           missing, wrong hash, keys that do not fit
+    ├── RestorationError       a face that could not be restored; raised `from` the part's own exception
+    └── ResumeError            a ledger that belongs to another source or setting
+
+Every message is one line. The command line prints it as it is and exits with 1 (2 for `ConfigError`).
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+
+class VideoclrError(Exception):
+    """Base of everything that this package raises on purpose."""
+
+
+class ConfigError(VideoclrError):
+    """A setting has a bad value, or names something unknown. The message starts with its path: `$.restore.steps: ...`."""
+
+
+class MediaError(VideoclrError):
+    """A file, pipe or stream cannot be read or written as asked.
+
+    Attributes:
+        path: the file as the user wrote it (`-` for a pipe).
+    """
+
+    def __init__(self, path: object, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = str(path)
+
+
+class DecodeError(MediaError):
+    """Decoding failed at `time` (seconds, exact; None where it is unknown)."""
+
+    def __init__(self, path: object, message: str, time: Fraction | None = None) -> None:
+        super().__init__(path, message if time is None else f"at {float(time):.3f} s: {message}")
+        self.time = time
+
+
+class EncodeError(MediaError):
+    """Encoding failed at `time` (seconds, exact; None where it is unknown)."""
+
+    def __init__(self, path: object, message: str, time: Fraction | None = None) -> None:
+        super().__init__(path, message if time is None else f"at {float(time):.3f} s: {message}")
+        self.time = time
+
+
+class WeightsError(VideoclrError):
+    """A weights file is missing, damaged, of another network, or refused for its format."""
+
+    def __init__(self, path: object, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = str(path)
+
+
+class RestorationError(VideoclrError):
+    """A part failed on a face. `frame` is the frame's index, `track` the face's track (None where not known)."""
+
+    def __init__(self, frame: int, track: int | None, message: str) -> None:
+        where = f"frame {frame}" if track is None else f"frame {frame}, track {track}"
+        super().__init__(f"{where}: {message}")
+        self.frame = frame
+        self.track = track
+
+
+class ResumeError(VideoclrError):
+    """A ledger belongs to another source or to other settings."""
+
+    def __init__(self, path: object, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = str(path)

@@ -1,0 +1,244 @@
+"""Helpers over iterators: run ahead in a thread, look around, group, and time.
+
+`prefetch` is the only place in the package that starts a thread. It is a bounded channel with two ends, and closing it
+wakes both: the producer stops at its next item and closes its generator, a consumer that waits is told. Nothing else
+needs a sentinel, a stop flag or a drain loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, MutableMapping
+from itertools import islice
+from types import TracebackType
+from typing import Any, Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+log = logging.getLogger("videoclr.flow")
+
+
+class ChannelClosed(Exception):
+    """Raised in a thread that reads from a `Prefetch` after somebody closed it; it unwinds that thread quietly."""
+
+
+class _Channel(Generic[T]):
+    """What the two ends share. All fields are guarded by `changed`."""
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self.changed = threading.Condition()
+        self.items: deque[tuple[T, int]] = deque()
+        self.held = 0
+        self.closed = False
+        self.done = False
+        self.error: BaseException | None = None
+
+    def put(self, item: T, weight: int) -> bool:
+        """Add an item, waiting for room; False when the consumer is gone."""
+        with self.changed:
+            # An empty channel admits anything: an item heavier than the whole depth must pass, not wait for ever.
+            self.changed.wait_for(lambda: self.closed or not self.items or self.held + weight <= self.depth)
+            if self.closed:
+                return False
+            self.items.append((item, weight))
+            self.held += weight
+            self.changed.notify_all()
+            return True
+
+    def get(self) -> T:
+        with self.changed:
+            self.changed.wait_for(lambda: self.closed or self.items or self.done)
+            if self.closed:
+                raise ChannelClosed
+            if self.items:
+                item, weight = self.items.popleft()
+                self.held -= weight
+                self.changed.notify_all()
+                return item
+            error, self.error = self.error, None
+        if error is not None:
+            raise error
+        raise StopIteration
+
+    def finish(self, error: BaseException | None) -> None:
+        with self.changed:
+            self.done, self.error = True, error
+            self.changed.notify_all()
+
+    def close(self) -> None:
+        with self.changed:
+            self.closed = True
+            self.items.clear()
+            self.held = 0
+            self.changed.notify_all()
+
+
+def _produce(items: Iterable[T], channel: _Channel[T], weigh: Callable[[T], int]) -> None:
+    """The body of the thread. It holds the channel but not the `Prefetch`, so that a forgotten one can be collected."""
+    error: BaseException | None = None
+    iterator: Iterator[T] | None = None
+    try:
+        iterator = iter(items)
+        for item in iterator:
+            if not channel.put(item, weigh(item)):
+                break
+    except ChannelClosed as closed:
+        if not channel.closed:
+            error = closed
+    except BaseException as raised:  # it is the consumer's to handle, whatever it is
+        error = raised
+    try:
+        _close(iterator)
+    except BaseException as raised:
+        error = error or raised
+    if error is not None and channel.closed:
+        log.debug("dropped after the consumer left: %r", error)
+    channel.finish(error)
+
+
+class Prefetch(Iterator[T]):
+    """The consumer's end of a channel; see `prefetch`. Iterate it in one thread; `close` may come from any."""
+
+    def __init__(self, items: Iterable[T], depth: int, name: str, weigh: Callable[[T], int]) -> None:
+        self._channel: _Channel[T] = _Channel(depth)
+        self._thread = threading.Thread(
+            target=_produce, args=(items, self._channel, weigh), name=f"videoclr-{name}", daemon=True
+        )
+        self._started = False
+
+    def __next__(self) -> T:
+        if not self._started:
+            self._started = True
+            self._thread.start()
+        return self._channel.get()
+
+    def close(self) -> None:
+        """Stop the producer, wait until it has closed its generator, and drop what waits.
+
+        The thread is waited for, never abandoned: it may be inside a decoder that the caller is about to close.
+        """
+        self._channel.close()
+        if self._started and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def __enter__(self) -> Prefetch[T]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._channel.close()
+
+
+def prefetch(items: Iterable[T], depth: int, name: str, weigh: Callable[[T], int] = lambda _: 1) -> Prefetch[T]:
+    """Produce `items` in a thread of their own, at most `depth` ahead.
+
+    Args:
+        items: iterated and, when it is a generator, closed in the new thread. The thread starts with the first `next`.
+        depth: how much may wait in the channel, in the unit of `weigh`. One item may always wait.
+        name: of the thread, for debuggers and logs.
+        weigh: weight of an item, in the producer's thread; counts items unless given. Give bytes for frames.
+
+    Returns:
+        An iterator and context manager. An exception of the producer is raised from `next` after the items before it.
+        `close` (or leaving the block) stops the producer.
+
+    Raises:
+        ValueError: `depth` is below 1.
+    """
+    if depth < 1:
+        raise ValueError(f"depth must be at least 1, got {depth}")
+    return Prefetch(items, depth, name, weigh)
+
+
+def _close(items: object) -> None:
+    close = getattr(items, "close", None)
+    if close is not None:
+        close()
+
+
+def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` consecutive items; the last may be shorter.
+
+    >>> list(grouped("abcde", 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group
+
+
+class Around(NamedTuple, Generic[T]):
+    """An item with its neighbours, nearest last in `past` and nearest first in `future`."""
+
+    past: tuple[T, ...]
+    item: T
+    future: tuple[T, ...]
+
+
+def around(items: Iterable[T], before: int, after: int, key: Callable[[T], Hashable]) -> Iterator[Around[T]]:
+    """Every item with up to `before` earlier and `after` later neighbours of the same `key`.
+
+    The delay is `after` items. Where the key changes (a cut) the window is emptied: no neighbour comes from the other
+    side, and the last items of the old key are not kept waiting.
+
+    >>> [tuple(a) for a in around("aab", 1, 1, str)]
+    [((), 'a', ('a',)), (('a',), 'a', ()), ((), 'b', ())]
+    """
+    past: deque[T] = deque(maxlen=before)
+    ahead: deque[T] = deque()
+
+    def step() -> Around[T]:
+        item = ahead.popleft()
+        found = Around(tuple(past), item, tuple(ahead))
+        past.append(item)
+        return found
+
+    for item in items:
+        if ahead and key(ahead[-1]) != key(item):
+            while ahead:
+                yield step()
+        if past and not ahead and key(past[-1]) != key(item):
+            past.clear()
+        ahead.append(item)
+        if len(ahead) > after:
+            yield step()
+    while ahead:
+        yield step()
+
+
+_nested = threading.local()
+
+
+def timed(stage: str, items: Iterable[T], clock: MutableMapping[str, float]) -> Iterator[T]:
+    """Pass `items` on and add the seconds spent in making them to `clock[stage]`.
+
+    Time spent in a `timed` iterator further upstream (in the same thread) is that one's own and is not counted twice.
+    Waiting for a `Prefetch` looks like work; wrap it as well (`timed("wait", prefetch(...), clock)`) to tell it apart.
+    """
+    iterator = iter(items)
+    clock.setdefault(stage, 0.0)
+    try:
+        while True:
+            outer, _nested.seconds = getattr(_nested, "seconds", 0.0), 0.0
+            start = time.perf_counter()
+            try:
+                item: Any = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                elapsed = time.perf_counter() - start
+                clock[stage] += elapsed - _nested.seconds
+                _nested.seconds = outer + elapsed
+            yield item
+    finally:
+        _close(iterator)

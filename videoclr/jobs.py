@@ -1,0 +1,277 @@
+"""One file, or many, from decoding to the report.
+
+    report = restore_video("in.mp4", "out.mp4", Config().override("restore.steps=8"))
+
+The `with` blocks own the order of closing: the pipeline's threads stop first, then the writer finishes the file (or
+removes its `.part` if anything was raised, Ctrl-C included), then the reader closes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from videoclr import __version__
+from videoclr.config import Config, Media
+from videoclr.errors import ConfigError, MediaError, VideoclrError, WeightsError
+from videoclr.media.reader import Reader
+from videoclr.media.writer import Writer
+from videoclr.models import weights
+from videoclr.pipeline import Pipeline, RunLog
+from videoclr.report import Report, plain, report_file, same_file
+from videoclr.types import Frame, VideoInfo
+
+log = logging.getLogger("videoclr.jobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a job stands; given to the callback after every written frame."""
+
+    source: str
+    """As the user wrote it."""
+    frames: int
+    """Written so far."""
+    total: int | None
+    """An estimate; None where the container does not tell."""
+    faces: int
+    """Restored so far, counted in every frame."""
+    seconds: float
+    """Since the first frame was asked for."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds to go at the mean speed so far; None where the total is not known."""
+        if self.total is None or not self.frames:
+            return None
+        return max(0, self.total - self.frames) * self.seconds / self.frames
+
+
+ProgressCallback: TypeAlias = Callable[[Progress], None]
+
+
+def restore_video(
+    source: str | Path,
+    target: str | Path,
+    config: Config | None = None,
+    *,
+    report: str | Path | None = None,
+    overwrite: bool = False,
+    progress: ProgressCallback | None = None,
+    aligned: bool = False,
+    pipeline: Pipeline | None = None,
+) -> Report:
+    """Restore the faces of a video, a picture, or a numbered sequence of pictures.
+
+    Args:
+        source: a file, a printf pattern such as `face%04d.png`, or `-` for standard input.
+        target: where the result goes, whole or not at all; `-` for standard output.
+        config: settings; the defaults if None.
+        report: also write the report as JSON here.
+        overwrite: replace `target` and `report` where they exist.
+        progress: called after every written frame, in the caller's thread.
+        aligned: every picture is an aligned face crop already (as FFHQ): it is restored whole.
+        pipeline: loaded already, with settings of its own, to be used for several files; instead of `config`.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ConfigError: a bad setting, or a report that would replace the input or the output.
+        MediaError: `source` cannot be read or `target` cannot be written; nothing is left at `target`.
+        WeightsError: the networks cannot be loaded.
+        RestorationError: a part failed on a face, with `runtime.on_error` at `stop`.
+    """
+    if config is not None and pipeline is not None:
+        raise TypeError("a pipeline brings its own settings: give `config` or `pipeline`, not both")
+    config = pipeline.config if pipeline is not None else config or Config()
+    if same_file(source, target):
+        raise MediaError(target, "is the input as well; choose another name for the output")
+    media = config.media
+    with report_file(report, (source, target), overwrite) as place:
+        with (
+            Reader(source, media.start, media.end) as reader,
+            Writer(target, like=reader, overwrite=overwrite, **_writing(media)) as writer,
+        ):
+            pipeline = pipeline or load_pipeline(config)
+            ledger = RunLog()
+            started = time.perf_counter()
+            frames = pipeline.restore_frames(reader.frames(), ledger, aligned=aligned)
+            _drain(frames, writer, _Watch(str(source), reader.info.frame_count, ledger, progress))
+        # after the writer has finished the file: its trailer belongs to the job
+        seconds = time.perf_counter() - started
+        done = _report(source, target, config, reader.info, ledger, seconds, [*reader.warnings, *writer.warnings])
+        if place is not None:
+            place.write(done.as_dict())
+    return done
+
+
+def restore_batch(
+    sources: Sequence[str | Path],
+    folder: str | Path,
+    config: Config | None = None,
+    *,
+    ending: str | None = None,
+    report: str | Path | None = None,
+    overwrite: bool = False,
+    progress: ProgressCallback | None = None,
+    aligned: bool = False,
+) -> list[Report | VideoclrError]:
+    """Restore many files into `folder` with networks that are loaded once. A file that fails does not stop the others.
+
+    Args:
+        sources: files or patterns; their own names name the results, so no two may be called alike.
+        folder: made if it does not exist.
+        config: settings of all files; the defaults if None.
+        ending: file ending of the results, such as `.mp4`; None keeps each input's own.
+        report: one JSON file for all: `{"files": [...], "failed": [{"source", "error"}, ...]}`.
+        overwrite: see `restore_video`.
+        progress: see `restore_video`.
+        aligned: see `restore_video`.
+
+    Returns:
+        For every source, in order, its report or the error that stopped it.
+
+    Raises:
+        ConfigError: a bad setting, a pipe among the sources, or two results of one name.
+        MediaError: the folder or the report cannot be written.
+        WeightsError: the networks cannot be loaded.
+    """
+    config = config or Config()
+    targets = _targets(sources, Path(folder), ending)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError(folder, f"cannot be made a folder ({error.strerror})") from error
+    results: list[Report | VideoclrError] = []
+    with report_file(report, (*sources, *targets), overwrite) as place:
+        pipeline = load_pipeline(config)
+        for source, target in zip(sources, targets, strict=True):
+            try:
+                results.append(
+                    restore_video(
+                        source, target, overwrite=overwrite, progress=progress, aligned=aligned, pipeline=pipeline
+                    )
+                )
+            except ConfigError:
+                raise  # it is the same for every file
+            except VideoclrError as error:
+                log.info("%s: failed, going on with the next file", source)
+                results.append(error)
+        if place is not None:
+            place.write(_all(sources, results))
+    return results
+
+
+def load_pipeline(config: Config) -> Pipeline:
+    """The pipeline of `config`, with as many torch threads as it asks for.
+
+    Raises:
+        ConfigError: an unknown part or device.
+        WeightsError: the networks cannot be loaded.
+    """
+    if config.runtime.threads:
+        import torch
+
+        torch.set_num_threads(config.runtime.threads)
+    return Pipeline(config)
+
+
+@dataclass
+class _Watch:
+    """Makes `Progress` out of what is known while a job runs."""
+
+    source: str
+    total: int | None
+    ledger: RunLog
+    callback: ProgressCallback | None
+
+    def __post_init__(self) -> None:
+        self._started = time.perf_counter()
+
+    def wrote(self, frames: int) -> None:
+        if self.callback is not None:
+            seconds = time.perf_counter() - self._started
+            self.callback(Progress(self.source, frames, self.total, self.ledger.faces_restored, seconds))
+
+
+def _drain(frames: Iterator[Frame], writer: Writer, watch: _Watch) -> None:
+    """Write every frame; the threads of the pipeline are stopped before anybody closes what they read from."""
+    with closing(frames) as restored:  # type: ignore[type-var]
+        for number, frame in enumerate(restored, 1):
+            writer.write(frame)
+            watch.wrote(number)
+
+
+def _writing(media: Media) -> dict[str, Any]:
+    """The writer's arguments: all of the section `media` but what the reader uses."""
+    return media.model_dump(exclude={"start", "end"})
+
+
+def _report(
+    source: str | Path,
+    target: str | Path,
+    config: Config,
+    info: VideoInfo,
+    ledger: RunLog,
+    seconds: float,
+    warnings: list[str],
+) -> Report:
+    return Report(
+        source=str(source),
+        target=str(target),
+        frames_in=ledger.frames_in,
+        frames_out=ledger.frames_out,
+        faces_restored=ledger.faces_restored,
+        tracks=[plain(asdict(track)) for track in ledger.tracks],
+        shots=ledger.shots,
+        seconds=seconds,
+        seconds_per_stage=dict(ledger.seconds_per_stage),
+        warnings=[*warnings, *ledger.warnings],
+        version=__version__,
+        settings=config.model_dump(mode="json"),
+        weights=_embedded_hashes(),
+        source_info=plain(asdict(info)),
+    )
+
+
+def _embedded_hashes() -> dict[str, str]:
+    try:
+        return {name: str(entry["sha256"]) for name, entry in weights.manifest().items()}
+    except WeightsError:  # a run with parts of the user's own got this far without them
+        return {}
+
+
+def _targets(sources: Sequence[str | Path], folder: Path, ending: str | None) -> list[Path]:
+    """The name of every result.
+
+    Raises:
+        ConfigError: a pipe, or two results of one name.
+    """
+    if ending is not None and not ending.startswith("."):
+        ending = f".{ending}"
+    targets: dict[Path, str] = {}
+    for source in map(str, sources):
+        if source == "-":
+            raise ConfigError("batch: a pipe has no name to save under; use `videoclr - OUTPUT`")
+        target = folder / (Path(source).stem + ending if ending else Path(source).name)
+        if target in targets:
+            raise ConfigError(f"batch: {targets[target]} and {source} would both become {target}")
+        targets[target] = source
+    return list(targets)
+
+
+def _all(sources: Sequence[str | Path], results: Sequence[Report | VideoclrError]) -> dict[str, Any]:
+    return {
+        "files": [result.as_dict() for result in results if isinstance(result, Report)],
+        "failed": [
+            {"source": str(source), "error": str(result)}
+            for source, result in zip(sources, results, strict=True)
+            if isinstance(result, VideoclrError)
+        ],
+    }

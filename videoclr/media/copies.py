@@ -1,0 +1,115 @@
+"""Streams that are copied packet for packet: audio, subtitles, attachments.
+
+A file is opened a second time for them, so that decoding ahead and copying never wait for each other. A pipe can be
+read only once: there the reader puts the packets aside as it meets them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Protocol
+
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+
+from videoclr.media.faults import reason
+from videoclr.media.source import demuxed, open_input
+
+MICROSECONDS = 1_000_000
+
+
+class Copies(Protocol):
+    """Where a writer gets what it does not encode."""
+
+    container: InputContainer
+    warnings: list[str]
+
+    def select(self, streams: Sequence[Stream]) -> None:
+        """Name the streams to copy, once, before the first packet is asked for."""
+        ...
+
+    def next_packet(self) -> Packet[Stream] | None:
+        """The next packet of the selected streams in file order; None where none is there (any more, or yet)."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the source."""
+        ...
+
+
+class FileCopies:
+    """Packets from a second opening of the file.
+
+    Args:
+        path: as the reader's.
+        start: seek to this presentation time (seconds) first, or None.
+    """
+
+    def __init__(self, path: str, start: Fraction | None) -> None:
+        self.container = open_input(path, Fraction(25))
+        self.warnings: list[str] = []
+        self._start = start
+        self._packets: Iterator[Packet[Stream]] = iter(())
+
+    def select(self, streams: Sequence[Stream]) -> None:
+        """Begin to read `streams` at about `start`."""
+        if not streams:
+            return
+        if self._start is not None and self._start > 0:
+            # A second early: the index of a file knows video, and sound may lie before the picture it belongs to.
+            self.container.seek(max(int((self._start - 1) * MICROSECONDS), 0))
+        self._packets = demuxed(self.container, streams, self._note)
+
+    def next_packet(self) -> Packet[Stream] | None:
+        """The next one, or None at the end."""
+        return next(self._packets, None)
+
+    def _note(self, error: BaseException) -> None:
+        text = f"sound or subtitles are damaged: {reason(error)}"
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def close(self) -> None:
+        """Close the second opening."""
+        self._packets = iter(())
+        self.container.close()
+
+
+class PipeCopies:
+    """Packets that the reader of a pipe put aside."""
+
+    def __init__(self, container: InputContainer, shelf: deque[Packet[Any]]) -> None:
+        self.container = container
+        self.warnings: list[str] = []
+        self._shelf = shelf
+        self._wanted: set[int] = set()
+
+    def select(self, streams: Sequence[Stream]) -> None:
+        """Choose among what lies there."""
+        self._wanted = {stream.index for stream in streams}
+
+    def next_packet(self) -> Packet[Stream] | None:
+        """The next one that has come already; never waits."""
+        while self._shelf:
+            packet = self._shelf.popleft()
+            if packet.stream_index in self._wanted:
+                return packet
+        return None
+
+    def close(self) -> None:
+        """The reader owns the pipe."""
+
+
+def chapters_between(chapters: Sequence[Mapping[str, Any]], start: Fraction, end: Fraction | None) -> list[Any]:
+    """Chapters cut to `[start, end)` and moved so that `start` is 0; those outside are left out."""
+    kept = []
+    for chapter in chapters:
+        base = Fraction(chapter["time_base"])
+        first = max(chapter["start"] * base - start, Fraction(0))
+        last = (chapter["end"] * base if end is None else min(chapter["end"] * base, end)) - start
+        if last > first:
+            kept.append({**chapter, "start": round(first / base), "end": round(last / base)})
+    return kept

@@ -1,0 +1,55 @@
+"""FFmpeg's exceptions become this package's: one line that says which file, what happened and what to do."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import av
+
+from videoclr.errors import MediaError, VideoclrError
+
+_ADVICE = {
+    errno.ENOENT: "no such file or directory",
+    errno.EACCES: "permission denied; choose a place you may write to, or change the rights",
+    errno.EPERM: "operation not permitted; choose another place",
+    errno.EROFS: "the file system is read-only; choose another place",
+    errno.ENOSPC: "no space left on the device; free some or write elsewhere",
+    errno.EDQUOT: "disk quota exceeded; free some space or write elsewhere",
+    errno.EFBIG: "the file grew beyond the allowed size; write elsewhere",
+    errno.EISDIR: "is a directory; name a file",
+    errno.ENOTDIR: "a part of this path is a file, not a directory",
+    errno.EPIPE: "the program at the other end of the pipe stopped reading",
+    errno.EIO: "input/output error; check the disk or the connection",
+    errno.ENAMETOOLONG: "the name is too long for this file system",
+}
+"""What to say about an operating system's error number."""
+
+AV_ERRORS = (av.FFmpegError, OSError, ValueError, RuntimeError, UnicodeError, AssertionError)
+"""What PyAV raises when FFmpeg or the system refuses: beside its own family also bare ValueErrors."""
+
+
+def reason(error: BaseException) -> str:
+    """One line for `error`: advice for a system error, otherwise FFmpeg's own words."""
+    number = getattr(error, "errno", None)
+    if isinstance(number, int) and number in _ADVICE:
+        return _ADVICE[number]
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(words).split())
+
+
+def is_system_error(error: BaseException) -> bool:
+    """True where the system (disk full, closed pipe, rights), not the data, is the cause."""
+    return getattr(error, "errno", None) in _ADVICE
+
+
+@contextmanager
+def explained(path: object, doing: str) -> Iterator[None]:
+    """Turn what PyAV and the system raise inside the block into one `MediaError(path)`: `<doing>: <reason>`."""
+    try:
+        yield
+    except VideoclrError:
+        raise
+    except AV_ERRORS as error:
+        raise MediaError(path, f"{doing}: {reason(error)}") from error

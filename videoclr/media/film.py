@@ -1,0 +1,476 @@
+"""The part of the writer that makes videos: one encoded stream, everything else copied beside it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.codec.codec import Codec
+from av.container import OutputContainer
+from av.filter import Graph
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from videoclr.errors import ConfigError, EncodeError, MediaError
+from videoclr.media.colour import Colour
+from videoclr.media.copies import Copies, chapters_between
+from videoclr.media.encoders import (
+    Encoder,
+    choose_format,
+    configure,
+    usable_rate,
+    what_is_lost,
+    written_colour,
+)
+from videoclr.media.faults import AV_ERRORS, is_system_error, reason
+from videoclr.media.hdr import lost_hdr, x265_hdr10
+from videoclr.media.orientation import Orientation
+from videoclr.media.picture import Picture, reformatted
+from videoclr.media.reader import Reader
+from videoclr.media.source import PIPE
+from videoclr.media.target import advice, holds, named
+
+_log = logging.getLogger("videoclr.media.film")
+
+_MOV = {"mp4", "mov", "3gp", "ipod"}
+_TURNING = {"mp4", "mov", "3gp", "ipod", "matroska", "webm"}
+"""Muxers that write a display matrix."""
+_NO_REORDER = {"avi", "flv", "mxf"}
+"""Muxers whose times go wrong with B-frames: no presentation times, or no negative decoding times."""
+_GRID = {"avi", "mxf"}
+"""Muxers that store one picture per tick: the tick must be the frame rate's."""
+_NEGATIVE = _MOV
+"""Muxers that keep sound from before zero (encoder delay), by an edit list."""
+_BIG = (1 << 31) - 1
+_BITEXACT = 0x0400
+"""AVFMT_FLAG_BITEXACT."""
+_SMALLEST_SCALE = 10_000
+"""movenc doubles a time scale until it is no smaller than this."""
+_DROPPED_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
+
+
+class Film:
+    """A video file in the making.
+
+    Args:
+        path: the target as the user wrote it, for messages.
+        place: where to write (the `.part` file), or `-`.
+        muxer: FFmpeg's name of the container.
+        encoder, crf, preset, pix_fmt: how to encode; None for defaults.
+        like: the reader whose streams, tags and times are kept, or None.
+        audio, subtitles: copy these streams.
+        shift: seconds taken off every time; None takes the reader's start.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        place: str,
+        muxer: str,
+        encoder: Encoder,
+        *,
+        crf: float | None = None,
+        preset: str | None = None,
+        pix_fmt: str | None = None,
+        like: Reader | None = None,
+        audio: bool = True,
+        subtitles: bool = True,
+        shift: Fraction | None = None,
+    ) -> None:
+        self.path, self.place, self.muxer, self.encoder = path, place, muxer, encoder
+        self.crf, self.preset, self.pix_fmt = crf, preset, pix_fmt
+        self.like = like
+        self.warnings: list[str] = []
+        self._kinds = {kind for kind, wanted in (("audio", audio), ("subtitle", subtitles)) if wanted}
+        self._shift = shift
+        self._copies: Copies | None = None
+        self._container: OutputContainer | None = None
+        self._routes: dict[int, Stream] = {}
+        self._pending: Packet[Any] | None = None
+        self._started = False
+        self._last: int | None = None
+
+    def open(self, picture: Picture, time: Fraction, base: Fraction, rate: Fraction | None) -> None:
+        """Set up container, encoder and copied streams for pictures like `picture`; writes nothing yet.
+
+        Args:
+            picture: the first one to come.
+            time: its presentation time, seconds.
+            base: seconds per tick of the times to come.
+            rate: frames a second, as information.
+
+        Raises:
+            ConfigError: the encoder refuses a setting.
+            MediaError: the container cannot hold a stream.
+        """
+        self.abort()
+        self._turn = picture.orientation if self.muxer in _TURNING else Orientation()
+        self._bake = picture.orientation if self._turn is not picture.orientation else Orientation()
+        self._size = self._bake.shown_size(picture.frame.width, picture.frame.height)
+        self.base = 1 / usable_rate(rate) if self.muxer in _GRID else base
+        self.format = choose_format(self.encoder, picture.frame.format, self._size, self.pix_fmt)
+        self.colour = written_colour(self.encoder.name, picture.colour, self.format, picture.frame.height)
+        if lost := what_is_lost(picture.frame.format, self.format):
+            self._warn(f"{picture.frame.format.name} is written as {self.format}: less {', '.join(lost)}")
+        for text in lost_hdr(picture.frame, self.encoder.name):
+            self._warn(text)
+        self._copies = self.like.copies() if self.like is not None and not self.like.sequence else None
+        self._plan_times(time)
+        if self.muxer == "avi":
+            self._warn("avi stores no presentation times: all frames last equally long and may come one frame later")
+        self._container = self._open_container()
+        self._video = self._add_video(self._container, picture, rate)
+        self._open_encoder()
+        if self._copies is not None:
+            self._add_copies(self._copies)
+            self._copy_facts(self._copies)
+
+    def write(self, picture: Picture, frame: VideoFrame, time: Fraction) -> None:
+        """Encode `frame` (of `picture`, patches applied) at `time` and mux what is due beside it."""
+        if (frame.width, frame.height) != (picture.frame.width, picture.frame.height):
+            raise EncodeError(self.path, "a picture changed its size while it was restored", time)
+        if not self._bake.upright:
+            frame = _turned(frame, self._bake)
+        if (frame.width, frame.height) != self._size:
+            change = f"{frame.width}x{frame.height}, the video {self._size[0]}x{self._size[1]}"
+            raise EncodeError(self.path, f"the picture is {change}; all must be equal", time)
+        colour = picture.colour if frame.format.name == picture.frame.format.name else _colour_like(picture, frame)
+        out = reformatted(frame, colour, self.format, self.colour)
+        self._stamp(out, time)
+        self._encode(out, time)
+
+    def finish(self) -> None:
+        """Flush the encoder, copy what is left, close the file."""
+        if self._container is None:
+            return
+        self._encode(None, None)
+        try:
+            self._mux_copies(None)
+            container, self._container = self._container, None
+            container.close()
+        except AV_ERRORS as error:
+            raise MediaError(self.path, f"cannot be finished: {reason(error)}") from error
+        finally:
+            self._close_copies()
+
+    def abort(self) -> None:
+        """Close whatever is open; what was written is worth nothing."""
+        container, self._container = self._container, None
+        self._close_copies()
+        if container is not None:
+            try:
+                container.close()
+            except AV_ERRORS as error:
+                _log.debug("%s: closing an abandoned file: %s", self.path, reason(error))
+
+    # -- times ------------------------------------------------------------------------------------------------
+
+    def _plan_times(self, first: Fraction) -> None:
+        """How far all times move: the reader's start becomes 0; nothing lies before 0 where that cannot be stored."""
+        shift = self._shift if self._shift is not None else (self.like.start if self.like else None) or Fraction(0)
+        self.offset = -(shift // self.base) * self.base
+        earliest = first + self.offset
+        if self.muxer not in _NEGATIVE and self._copies is not None and (self.like is None or self.like.start is None):
+            earliest = min(
+                [earliest, *(start for start in map(_start_of, self._copied_templates()) if start is not None)]
+            )
+        if earliest < 0:
+            moved = -(earliest // self.base) * self.base
+            self.offset += moved
+            self._warn(f"all times are {float(moved):.6g} s later: {self.muxer} keeps none before zero here")
+
+    def _stamp(self, frame: VideoFrame, time: Fraction) -> None:
+        """Give `frame` its time in ticks; x264 must not see the source's picture types, it would repeat them."""
+        exact = (time + self.offset) / self.base
+        ticks = round(exact)
+        if exact != ticks:
+            self._warn(f"times are rounded to 1/{self.base.denominator / self.base.numerator:g} s")
+        if self._last is not None and ticks <= self._last:
+            raise EncodeError(self.path, "its time is not after the frame before", time)
+        length = frame.duration * Fraction(frame.time_base) if frame.duration and frame.time_base else Fraction(0)
+        frame.time_base = self.base
+        frame.pts, frame.dts, frame.duration = ticks, None, round(length / self.base)
+        frame.pict_type = 0
+        self._last = ticks
+
+    def _check_grid(self, packet: Packet[Any]) -> None:
+        grid = Fraction(self._video.time_base or self.base)
+        if packet.pts is not None and (packet.pts * self.base) % grid:
+            self._warn(f"{self.muxer} rounds times to {float(grid):.6g} s; mp4, mov and nut keep them exact")
+
+    # -- setting up -------------------------------------------------------------------------------------------
+
+    def _open_container(self) -> OutputContainer:
+        options: dict[str, str] = {}
+        if self.muxer in _MOV:
+            options["movie_timescale"] = str(self._movie_scale())
+        elif self.muxer not in ("flv", *_GRID):
+            # Left alone, NUT and MPEG-TS would move everything so that B-frames' decoding times are not negative.
+            options["avoid_negative_ts"] = "disabled" if self.muxer != "matroska" else "auto"
+        name = "pipe:1" if self.place == PIPE else f"file:{self.place}"
+        if self.place == PIPE and self.muxer in _MOV:
+            raise MediaError(self.path, f"{self.muxer} cannot be written to a pipe; use the container nut or matroska")
+        try:
+            container = av.open(
+                name, "w", format=self.muxer, container_options=options, metadata_errors="surrogateescape"
+            )
+        except AV_ERRORS as error:
+            raise MediaError(self.path, f"cannot be written: {reason(error)}") from error
+        # Without this, Matroska draws random ids, and equal runs give unequal files.
+        container.flags |= _BITEXACT
+        return container
+
+    def _movie_scale(self) -> int:
+        """Ticks a second in which edit lists count: with the default 1000 a late first frame is rounded to 1 ms."""
+        scale = self.base.denominator
+        while scale < _SMALLEST_SCALE:
+            scale *= 2
+        for stream in self._copied_templates():
+            common = math.lcm(scale, Fraction(stream.time_base or 1).denominator)
+            scale = common if common <= _BIG else scale
+        return min(scale, _BIG)
+
+    def _add_video(self, container: OutputContainer, picture: Picture, rate: Fraction | None) -> VideoStream:
+        options = self.encoder.settings(self.crf, self.preset)
+        if self.encoder.name == "libx265":
+            options["x265-params"] = ":".join(["log-level=error", *x265_hdr10(picture.frame)])
+        if self.encoder.name == "prores_ks":
+            options["profile"] = "4444" if "444" in self.format else "hq"
+
+        def add(target: OutputContainer) -> VideoStream:
+            facts: dict[str, Any] = {"width": self._size[0], "height": self._size[1], "time_base": self.base}
+            stream = target.add_stream(self.encoder.name, usable_rate(rate), dict(options), **facts)
+            assert isinstance(stream, VideoStream)
+            stream.pix_fmt = self.format
+            return stream
+
+        try:
+            stream = add(container)
+        except AV_ERRORS as error:
+            what = f"{self.muxer} does not hold {Codec(self.encoder.name, 'w').canonical_name} video"
+            raise MediaError(self.path, f"{what}; {advice(add, self.muxer)}, or another codec") from error
+        context = stream.codec_context
+        context.sample_aspect_ratio = self._aspect()
+        if self.muxer in _NO_REORDER and self.encoder.name in ("libx264", "libx265"):
+            context.max_b_frames = 0
+        if self.encoder.name == "libx265" and self.muxer in _MOV:
+            context.codec_tag = "hvc1"
+        configure(context, self.encoder, self.crf, picture.colour, self.colour, picture.frame)
+        if self._turn.matrix is not None:
+            stream.set_display_matrix(self._turn.matrix)
+        return stream
+
+    def _aspect(self) -> Fraction:
+        if self.like is None:
+            return Fraction(1)
+        shown = self.like.info.sample_aspect
+        return 1 / shown if self._turn.transpose else shown
+
+    def _open_encoder(self) -> None:
+        try:
+            self._video.codec_context.open(strict=False)
+        except AV_ERRORS as error:
+            said = {"crf": self.crf, "preset": self.preset, "pix_fmt": self.format}
+            words = " ".join(f"{key}={value}" for key, value in said.items() if value is not None)
+            size = f"{self._size[0]}x{self._size[1]}"
+            raise ConfigError(f"$.media: {self.encoder.name} refuses {words} at {size} ({reason(error)})") from error
+
+    def _copied_templates(self) -> list[Stream]:
+        if self._copies is None:
+            return []
+        return [one for one in self._copies.container.streams if one.type in self._kinds]
+
+    def _add_copies(self, copies: Copies) -> None:
+        assert self._container is not None
+        for template in copies.container.streams:
+            if template.type in self._kinds:
+                self._routes[template.index] = self._add_copy(self._container, template)
+            elif template.type == "attachment" and self.muxer == "matroska":
+                self._container.add_stream_from_template(template)
+            elif template.type == "video" and template.disposition & Disposition.attached_pic:
+                self._add_cover(template)
+            elif reason_why := self._left_out(template):
+                self._warn(f"{named(template)} is left out: {reason_why}")
+        wanted = [stream for stream in copies.container.streams if stream.index in self._routes]
+        copies.select(wanted)
+
+    def _left_out(self, template: Stream) -> str | None:
+        """Why `template` cannot come along; None where nothing is lost or the user said so."""
+        assert self.like is not None
+        if template.type in ("audio", "subtitle") or template.index == self.like.stream_index:
+            return None
+        if template.type == "data" and self._copies is not None:
+            tag = template.metadata.get("timecode")
+            if tag and self.muxer in _MOV and self.like.start is None:
+                # The mov muxer makes a new timecode track of the video stream's tag.
+                self._video.metadata["timecode"] = tag
+                return None
+            if self._copies.container.chapters() and not tag:
+                return None
+        kept = {"attachment": "matroska (.mkv) keeps attachments", "video": "one video stream is restored"}
+        return kept.get(template.type, "streams of this type cannot be copied")
+
+    def _add_copy(self, container: OutputContainer, template: Stream) -> Stream:
+        def add(target: OutputContainer) -> Stream:
+            return target.add_stream_from_template(template)
+
+        if not holds(self.muxer, add):
+            option = "audio" if template.type == "audio" else "subtitles"
+            fitting = advice(add, self.muxer)
+            raise MediaError(
+                self.path,
+                f"{self.muxer} does not hold {named(template)}; {fitting}, or leave it out (media.{option}=false)",
+            )
+        stream = add(container)
+        stream.metadata.update(template.metadata)
+        stream.disposition = template.disposition
+        return stream
+
+    def _add_cover(self, template: Stream) -> None:
+        assert self._container is not None
+        if self.muxer not in ("mp4", "mov"):
+            self._warn(f"{named(template)} is left out: {self.muxer} keeps no cover picture here; mp4 and mov do")
+            return
+        assert isinstance(template, VideoStream)
+        stream = self._container.add_stream_from_template(template, opaque=True)
+        stream.disposition = template.disposition
+        self._routes[template.index] = stream
+
+    def _copy_facts(self, copies: Copies) -> None:
+        """Titles, chapters, languages and the like."""
+        assert self._container is not None and self.like is not None
+        source = copies.container
+        kept = {key: value for key, value in source.metadata.items() if key.lower() not in _DROPPED_TAGS}
+        self._container.metadata.update(kept)
+        tags = source.streams[self.like.stream_index].metadata.items()
+        skipped = (*_DROPPED_TAGS, "number_of_", "_statistics", "bps", "duration")
+        self._video.metadata.update({key: value for key, value in tags if not key.lower().startswith(skipped)})
+        if chapters := chapters_between(source.chapters(), -self.offset, self.like.end):
+            self._container.set_chapters(chapters)
+
+    # -- running ----------------------------------------------------------------------------------------------
+
+    def _encode(self, frame: VideoFrame | None, time: Fraction | None) -> None:
+        assert self._container is not None
+        try:
+            if not self._started:
+                self._container.start_encoding()
+                self._started = True
+            for packet in self._video.encode(frame):
+                self._check_grid(packet)
+                order = packet.dts if packet.dts is not None else packet.pts
+                self._mux_copies(None if order is None else order * self.base)
+                self._container.mux_one(packet)
+        except AV_ERRORS as error:
+            if is_system_error(error):
+                raise MediaError(self.path, f"cannot be written: {reason(error)}") from error
+            raise EncodeError(self.path, f"{self.encoder.name} failed: {reason(error)}", time) from error
+
+    def _mux_copies(self, until: Fraction | None) -> None:
+        """Mux copied packets that are due before `until` (output seconds; None for all that are left).
+
+        Interleaved by time: muxing the sound afterwards would make the muxer keep the whole film in memory.
+        """
+        while self._copies is not None and self._routes:
+            packet = self._pending or self._copies.next_packet()
+            self._pending = packet
+            if packet is None:
+                return
+            when = packet.dts if packet.dts is not None else packet.pts
+            if until is not None and when is not None and when * Fraction(packet.time_base) + self.offset > until:
+                return
+            self._pending = None
+            self._mux_copy(packet)
+
+    def _mux_copy(self, packet: Packet[Any]) -> None:
+        assert self._container is not None
+        if packet.dts is None or packet.pts is None:
+            self._warn(f"packets without a time in {named(packet.stream)} are left out")
+            return
+        if not self._clip(packet):
+            return
+        move = round(self.offset / Fraction(packet.time_base))
+        packet.pts, packet.dts = packet.pts + move, packet.dts + move
+        source, packet.stream = packet.stream, self._routes[packet.stream_index]
+        try:
+            self._container.mux_one(packet)
+        except AV_ERRORS as error:
+            if is_system_error(error):
+                raise
+            self._warn(f"packets of {named(source)} that the container refuses are left out: {reason(error)}")
+
+    def _clip(self, packet: Packet[Any]) -> bool:
+        """False for packets outside start and end; a subtitle that shows at the start is shortened to begin there."""
+        start = self.like.start if self.like else None
+        end = self.like.end if self.like else None
+        base = Fraction(packet.time_base)
+        assert packet.pts is not None
+        time = packet.pts * base
+        if packet.stream.type == "video":
+            return True
+        if end is not None and time >= end:
+            return False
+        if start is None or time >= start:
+            return True
+        left = time + (packet.duration or 0) * base - start
+        if packet.stream.type == "subtitle" and left > 0:
+            packet.pts = packet.dts = math.ceil(start / base)
+            packet.duration = round(left / base)
+            return True
+        return False
+
+    def _close_copies(self) -> None:
+        copies, self._copies = self._copies, None
+        self._routes, self._pending = {}, None
+        if copies is not None:
+            for text in copies.warnings:
+                self._warn(text)
+            copies.close()
+
+    def _warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+            _log.warning("%s: %s", self.path, text)
+
+
+def _start_of(stream: Stream) -> Fraction | None:
+    if stream.start_time is None or stream.time_base is None:
+        return None
+    return stream.start_time * Fraction(stream.time_base)
+
+
+def _colour_like(picture: Picture, frame: VideoFrame) -> Colour:
+    """Of a composite that had to leave the picture's own pixel format."""
+    composite = Picture(frame, orientation=picture.orientation).colour
+    return Colour(composite.kind, picture.colour.matrix, picture.colour.full or composite.kind == "rgb")
+
+
+def _turned(frame: VideoFrame, orientation: Orientation) -> VideoFrame:
+    """`frame` as shown, in its own pixel format, for containers that cannot say how to turn it."""
+    graph = Graph()
+    last: Any = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 90000)
+    )
+    first = last
+    steps = [
+        (orientation.transpose, "transpose", "cclock_flip"),
+        (orientation.mirror_x, "hflip", None),
+        (orientation.mirror_y, "vflip", None),
+    ]
+    for wanted, name, options in steps:
+        if wanted:
+            following = graph.add(name, options)
+            last.link_to(following)
+            last = following
+    sink = graph.add("buffersink")
+    last.link_to(sink)
+    graph.configure()
+    first.push(frame)
+    turned = sink.pull()
+    assert isinstance(turned, VideoFrame)
+    return turned

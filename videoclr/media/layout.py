@@ -1,0 +1,119 @@
+"""Where the components of a pixel format lie in its planes, so that patches can be written into them.
+
+PyAV tells planes and depths but not steps, offsets and shifts, so they stand here, from libavutil/pixdesc's public
+description of each format. A format that is not here (palettes, bit streams, floats) is converted by `picture` first.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+_SUBSAMPLING = {"420": (1, 1), "422": (1, 0), "444": (0, 0), "440": (0, 1), "411": (2, 0), "410": (2, 2)}
+_PLANAR_YUV = re.compile(r"yuv([aj])?(\d{3})p(\d+)?(le|be)?")
+_PLANAR_RGB = re.compile(r"gbr(a)?p(\d+)?(le|be)?")
+_SEMI_PLANAR = re.compile(r"nv(12|21|16|24|42)")
+_HIGH_SEMI_PLANAR = re.compile(r"p([024])(10|12|16)(le|be)")
+_GRAY = re.compile(r"(gray|ya)(\d+)?(le|be)?")
+_PACKED_RGB = re.compile(r"([rgba0]{3,4})(24|48|64)?(le|be)?")
+_PACKED_YUV = {"yuyv422": "yuyv", "uyvy422": "uyvy", "yvyu422": "yvyu"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one component's samples lie."""
+
+    plane: int
+    first: int = 0
+    """Samples before the first."""
+    step: int = 1
+    """Samples from one to the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Components of a pixel format; alpha is left out, since no patch touches it."""
+
+    kind: str
+    """`yuv`, `gray` or `rgb`."""
+    places: tuple[Place, ...]
+    """Y, U, V; or Y; or R, G, B."""
+    depth: int = 8
+    """Bits of a component."""
+    shift: int = 0
+    """Zero bits below the value (P010 and its kin)."""
+    big_endian: bool = False
+    subsampling: tuple[int, int] = (0, 0)
+    """log2 of the chroma's horizontal and vertical subsampling."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of a stored sample."""
+        if self.depth + self.shift <= 8:
+            return np.dtype(np.uint8)
+        return np.dtype(">u2" if self.big_endian else "<u2")
+
+    def view(self, frame: VideoFrame, component: int) -> NDArray[Any]:
+        """The samples of a component, `(h, w)`, writable in place."""
+        place = self.places[component]
+        plane = frame.planes[place.plane]
+        data = np.frombuffer(memoryview(plane), np.uint8)[: plane.height * plane.line_size]
+        rows = data.reshape(plane.height, plane.line_size).view(self.dtype)
+        samples: NDArray[Any] = rows[:, place.first :: place.step]
+        sx, sy = self.subsampling if self.kind == "yuv" and component else (0, 0)
+        return samples[: -(-frame.height >> sy), : -(-frame.width >> sx)]
+
+
+@cache
+def layout_of(name: str) -> Layout | None:
+    """The layout of FFmpeg's pixel format `name`, or None where it cannot be written into."""
+    return _planar(name) or _semi_planar(name) or _gray(name) or _packed(name)
+
+
+def _planar(name: str) -> Layout | None:
+    if (found := _PLANAR_YUV.fullmatch(name)) and found[2] in _SUBSAMPLING:
+        places = (Place(0), Place(1), Place(2))
+        return Layout("yuv", places, int(found[3] or 8), 0, found[4] == "be", _SUBSAMPLING[found[2]])
+    if found := _PLANAR_RGB.fullmatch(name):
+        return Layout("rgb", (Place(2), Place(0), Place(1)), int(found[2] or 8), 0, found[3] == "be")
+    return None
+
+
+def _semi_planar(name: str) -> Layout | None:
+    if found := _SEMI_PLANAR.fullmatch(name):
+        u, v = (1, 0) if found[1] in ("21", "42") else (0, 1)
+        sampling = {"12": (1, 1), "21": (1, 1), "16": (1, 0)}.get(found[1], (0, 0))
+        return Layout("yuv", (Place(0), Place(1, u, 2), Place(1, v, 2)), subsampling=sampling)
+    if name in ("nv20le", "nv20be"):
+        return Layout("yuv", (Place(0), Place(1, 0, 2), Place(1, 1, 2)), 10, 0, name.endswith("be"), (1, 0))
+    if found := _HIGH_SEMI_PLANAR.fullmatch(name):
+        depth, sampling = int(found[2]), {"0": (1, 1), "2": (1, 0), "4": (0, 0)}[found[1]]
+        places = (Place(0), Place(1, 0, 2), Place(1, 1, 2))
+        return Layout("yuv", places, depth, 16 - depth, found[3] == "be", sampling)
+    return None
+
+
+def _gray(name: str) -> Layout | None:
+    if found := _GRAY.fullmatch(name):
+        step = 2 if found[1] == "ya" else 1
+        return Layout("gray", (Place(0, 0, step),), int(found[2] or 8), 0, found[3] == "be")
+    return None
+
+
+def _packed(name: str) -> Layout | None:
+    if order := _PACKED_YUV.get(name):
+        u, v = order.index("u"), order.index("v")
+        places = (Place(0, order.index("y"), 2), Place(0, u, 4), Place(0, v, 4))
+        return Layout("yuv", places, subsampling=(1, 0))
+    found = _PACKED_RGB.fullmatch(name)
+    if not found or sorted(found[1].replace("a", "").replace("0", "")) != ["b", "g", "r"]:
+        return None
+    depth = 16 if found[2] in ("48", "64") else 8
+    channels = tuple(Place(0, found[1].index(letter), len(found[1])) for letter in "rgb")
+    return Layout("rgb", channels, depth, 0, found[3] == "be")

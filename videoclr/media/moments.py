@@ -1,0 +1,32 @@
+"""Moments as a person types them, exact."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from videoclr.errors import ConfigError
+
+_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?|\.\d+)")
+
+
+def moment(value: str | int | float | Fraction | None, name: str) -> Fraction | None:
+    """Seconds, exact, from `12.5` or `[hh:]mm:ss[.fff]`; None stays None. A float means the decimal it prints as.
+
+    Raises:
+        ConfigError: not a moment, negative, or 60 and more in a place of minutes or seconds; `name` goes into the path.
+    """
+    if value is None or isinstance(value, Fraction):
+        exact = value
+    else:
+        found = _CLOCK.fullmatch(str(value).strip())
+        if found is None:
+            raise ConfigError(f"$.media.{name}: expected seconds or [hh:]mm:ss[.fff], got {value!r}")
+        hours, minutes, seconds = found.groups()
+        exact = Fraction(seconds)
+        if (minutes is not None and exact >= 60) or (hours is not None and int(minutes) >= 60):
+            raise ConfigError(f"$.media.{name}: minutes and seconds go up to 59 in {value!r}")
+        exact += 60 * int(minutes or 0) + 3600 * int(hours or 0)
+    if exact is not None and exact < 0:
+        raise ConfigError(f"$.media.{name}: expected zero or more, got {value!r}")
+    return exact

@@ -1,0 +1,229 @@
+"""A decoded picture in its own pixel format.
+
+A full-frame trip to RGB and back changes pixels that nobody restored (luma by one on average, by tens where colours
+clip). So the picture stays as the decoder made it, RGB is made for what a model looks at, and patches are composited
+into the planes inside their region only, in the picture's own matrix, range and depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from av.codec.codec import find_best_pix_fmt_of_list
+from av.filter import Graph
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
+from numpy.typing import NDArray
+
+from videoclr.media.colour import FULL, LIMITED, RGB_SPACE, Colour, colour_of
+from videoclr.media.layout import Layout, layout_of
+from videoclr.media.orientation import Orientation, orientation_of
+from videoclr.types import Patch
+
+# Without ACCURATE_RND swscale's luma is more than one code value too dark on average; without FULL_CHR_H_INT it
+# doubles chroma columns. With both, RGB turned back gives the luma exactly.
+_CAREFUL = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_BYTE = 8
+_DEEP_RGB = "gbrp16le"
+_WRITABLE_FORMATS = (
+    "rgb24", "rgba", "rgb48le", "rgba64le", "gbrp16le", "gbrap16le", "gray", "ya8", "gray16le", "ya16le", "yuv420p",
+    "yuv422p", "yuv444p", "yuva420p", "yuva444p", "yuv420p10le", "yuv422p10le", "yuv444p10le", "yuv420p12le",
+    "yuv422p12le", "yuv444p12le", "yuv420p16le", "yuv422p16le", "yuv444p16le", "yuva444p16le",
+)  # fmt: skip
+"""Where pictures go whose own format cannot be written into."""
+
+
+class Picture:
+    """A decoded picture (`videoclr.types.Native`).
+
+    Args:
+        frame: as PyAV decoded it; never changed here.
+        colour: what its numbers mean; read from its tags where None.
+        orientation: how it is shown; read from its display matrix where None.
+    """
+
+    __slots__ = ("colour", "frame", "orientation")
+
+    def __init__(self, frame: VideoFrame, colour: Colour | None = None, orientation: Orientation | None = None) -> None:
+        self.frame = frame
+        self.colour = colour or colour_of(frame)
+        self.orientation = orientation or orientation_of(frame)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width, height as shown, pixels."""
+        return self.orientation.shown_size(self.frame.width, self.frame.height)
+
+    def rgb(self) -> NDArray[Any]:
+        """`(H, W, 3)` RGB as shown: uint8, or uint16 0..65535 for formats of more than 8 bits. A new array."""
+        if self.colour.kind == "gray" and (layout := layout_of(self.frame.format.name)):
+            stored = _gray_to_rgb(layout, self.frame, self.colour)
+        else:
+            stored = _packed_rgb(self.frame, self.colour)
+        return np.ascontiguousarray(self.orientation.shown(stored))
+
+    def composite(self, patches: Sequence[Patch]) -> VideoFrame:
+        """The picture with `patches` (shown coordinates) in its own planes: a copy, or the frame itself without any.
+
+        Samples that no patch covers (alpha 0) keep their bits. Where chroma is subsampled its colour and alpha are
+        averaged over each chroma sample's area. The copy keeps times, tags and side data; its pixel format differs
+        only where the picture's own (palette, bit stream, float) cannot be written into.
+        """
+        if not patches:
+            return self.frame
+        layout = layout_of(self.frame.format.name)
+        frame = _own_copy(self.frame) if layout else _in_writable_format(self.frame, self.colour)
+        layout = layout or layout_of(frame.format.name)
+        assert layout is not None, frame.format.name
+        for patch in patches:
+            _composite_one(frame, layout, self.colour, self._as_stored(patch))
+        return frame
+
+    def _as_stored(self, patch: Patch) -> Patch:
+        """`patch` in stored coordinates, cut to the picture."""
+        width, height = self.size
+        rows, columns = patch.alpha.shape
+        left, top, right, bottom = max(-patch.x, 0), max(-patch.y, 0), width - patch.x, height - patch.y
+        alpha = patch.alpha[top : max(bottom, 0), left : max(right, 0)]
+        rgb = patch.rgb[top : max(bottom, 0), left : max(right, 0)]
+        rows, columns = alpha.shape
+        corner = (patch.x + left, patch.y + top)
+        x, y = self.orientation.stored_corner(*corner, columns, rows, (width, height))
+        return Patch(x, y, self.orientation.stored(rgb), self.orientation.stored(alpha))
+
+
+def reformatted(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour) -> VideoFrame:
+    """`frame` in another pixel format; `colour` says what its numbers mean, `to` what the new ones shall mean."""
+    if pixel_format == frame.format.name and (colour == to or to.kind == "rgb"):
+        return frame
+    if colour.kind == "yuv" and to.kind == "rgb" and is_deep(frame) and pixel_format != _DEEP_RGB:
+        # swscale 9.5 makes noise of 10-bit 4:2:0 on its way to packed RGB; the planar way is right, and faster.
+        between = Colour("rgb", colour.matrix, True)
+        return reformatted(reformatted(frame, colour, _DEEP_RGB, between), between, pixel_format, to)
+    return frame.reformat(
+        format=pixel_format,
+        src_colorspace=None if colour.kind == "rgb" else colour.matrix.scaler,
+        dst_colorspace=None if to.kind == "rgb" else to.matrix.scaler,
+        src_color_range=FULL if colour.full else LIMITED,
+        dst_color_range=FULL if to.full else LIMITED,
+        interpolation=_CAREFUL,
+        threads=1,
+    )
+
+
+def frame_of_rgb(image: NDArray[Any], orientation: Orientation) -> VideoFrame:
+    """A frame `rgb24` or `rgb48le` of an upright `(H, W, 3)` uint8 or uint16 image, laid as stored."""
+    stored = np.ascontiguousarray(orientation.stored(image))
+    frame = VideoFrame.from_ndarray(stored, "rgb24" if stored.dtype == np.uint8 else "rgb48le")
+    frame.colorspace, frame.color_range = RGB_SPACE, FULL
+    return frame
+
+
+def is_deep(frame: VideoFrame) -> bool:
+    """True where a component has more than 8 bits."""
+    return any(component.bits > _BYTE for component in frame.format.components if not component.is_alpha)
+
+
+def _packed_rgb(frame: VideoFrame, colour: Colour) -> NDArray[Any]:
+    name = _DEEP_RGB if is_deep(frame) else "rgb24"
+    converted = reformatted(frame, colour, name, Colour("rgb", colour.matrix, True))
+    layout = layout_of(name)
+    assert layout is not None
+    return np.stack([layout.view(converted, component) for component in range(3)], axis=-1)
+
+
+def _gray_to_rgb(layout: Layout, frame: VideoFrame, colour: Colour) -> NDArray[Any]:
+    """Exact, by a table: swscale reads untagged gray as full and tagged gray by version."""
+    unit, top = 1 << (layout.depth - 8), (1 << layout.depth) - 1
+    black, span = (0, top) if colour.full else (16 * unit, 219 * unit)
+    white = 255 if layout.depth == _BYTE else 65535
+    table = np.clip(np.rint((np.arange(top + 1) - black) * (white / span)), 0, white)
+    values = layout.view(frame, 0).astype(np.uint16) >> layout.shift
+    gray = table.astype(np.uint8 if white == 255 else np.uint16)[values]
+    return np.repeat(gray[..., None], 3, axis=-1)
+
+
+def _own_copy(frame: VideoFrame) -> VideoFrame:
+    """A frame with its own buffers and every property of `frame`, side data included.
+
+    PyAV cannot copy a frame. A null filter returns a second reference to the same buffers, and making that writable
+    copies them, because the first reference still holds them.
+    """
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 90000)
+    )
+    sink = graph.add("buffersink")
+    source.link_to(sink)
+    graph.configure()
+    source.push(frame)
+    copy = sink.pull()
+    assert isinstance(copy, VideoFrame)
+    copy.make_writable()
+    return copy
+
+
+def _in_writable_format(frame: VideoFrame, colour: Colour) -> VideoFrame:
+    alpha = any(component.is_alpha for component in frame.format.components) or frame.format.name == "pal8"
+    best, _ = find_best_pix_fmt_of_list(_WRITABLE_FORMATS, frame.format, alpha)
+    name = best.name if best is not None else "rgb24"
+    layout = layout_of(name)
+    assert layout is not None, name
+    return reformatted(frame, colour, name, Colour(layout.kind, colour.matrix, colour.full))
+
+
+def _composite_one(frame: VideoFrame, layout: Layout, colour: Colour, patch: Patch) -> None:
+    if not patch.alpha.size:
+        return
+    alpha = np.clip(np.asarray(patch.alpha, np.float32), 0, 1)
+    rgb = np.asarray(patch.rgb, np.float32) / np.float32(np.iinfo(patch.rgb.dtype).max)
+    if layout.kind == "rgb":
+        top = np.float32((1 << layout.depth) - 1)
+        for component in range(3):
+            _mix(layout.view(frame, component), layout, patch.x, patch.y, alpha, alpha * rgb[..., component] * top)
+        return
+    values = colour.code_values(rgb, layout.depth)
+    _mix(layout.view(frame, 0), layout, patch.x, patch.y, alpha, alpha * values[0])
+    if layout.kind == "gray":
+        return
+    left, top_row = patch.x >> layout.subsampling[0], patch.y >> layout.subsampling[1]
+    small_alpha = _area_mean(alpha, patch, frame, layout.subsampling)
+    for component in (1, 2):
+        small = _area_mean(alpha * values[component], patch, frame, layout.subsampling)
+        _mix(layout.view(frame, component), layout, left, top_row, small_alpha, small)
+
+
+def _mix(
+    plane: NDArray[Any], layout: Layout, x: int, y: int, alpha: NDArray[np.float32], weighted: NDArray[np.float32]
+) -> None:
+    """`plane = (1 - alpha) plane + weighted` inside the window at `(x, y)`, only where alpha is not 0."""
+    window = plane[y : y + alpha.shape[0], x : x + alpha.shape[1]]
+    native = (window >> layout.shift).astype(np.float32)
+    mixed = np.clip(np.rint(native * (1 - alpha) + weighted), 0, (1 << layout.depth) - 1)
+    np.copyto(window, mixed.astype(window.dtype) << layout.shift, where=alpha > 0)
+
+
+def _area_mean(
+    values: NDArray[np.float32], patch: Patch, frame: VideoFrame, subsampling: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Means over the chroma samples' areas; 0 outside the patch, the last row or column repeated past an odd edge."""
+    for axis, (start, length, shift) in enumerate(
+        [(patch.y, frame.height, subsampling[1]), (patch.x, frame.width, subsampling[0])]
+    ):
+        cell = 1 << shift
+        stop = start + values.shape[axis]
+        before, after = start % cell, -stop % cell
+        pads = [(0, 0), (0, 0)]
+        if stop == length and after:
+            pads[axis] = (0, after)
+            values = np.pad(values, pads, mode="edge")
+            after = 0
+        pads[axis] = (before, after)
+        values = np.pad(values, pads)
+        shape = list(values.shape)
+        shape[axis : axis + 1] = [shape[axis] // cell, cell]
+        values = values.reshape(shape).mean(axis=axis + 1, dtype=np.float32)
+    return values

@@ -1,0 +1,376 @@
+"""Decoded frames at exact times, from any container FFmpeg reads, from stills, sequences and pipes."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from av.codec.context import ThreadType
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from videoclr.errors import ConfigError, DecodeError, MediaError
+from videoclr.media import colour as colours
+from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
+from videoclr.media.faults import AV_ERRORS, explained, reason
+from videoclr.media.moments import moment
+from videoclr.media.orientation import Orientation, orientation_of
+from videoclr.media.picture import Picture
+from videoclr.media.source import PIPE, Run, demuxed, is_pattern, open_input, sequence_of, video_of
+from videoclr.types import Frame, VideoInfo
+
+_log = logging.getLogger("videoclr.media.reader")
+
+_STILL_FORMATS = ("_pipe", "image2")
+_STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+_EARLIER = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
+"""How much further back to seek, in turn, until a key frame at or before the wanted time is found (seconds)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """A decoded picture and its exact presentation time in seconds."""
+
+    time: Fraction
+    frame: VideoFrame
+
+
+class Reader:
+    """Frames of a video, one after the other.
+
+    Args:
+        path: a file, a URL, `-` for standard input, or a printf pattern such as `face%04d.png`.
+        start: first moment to keep, from the beginning of the file: seconds, `12.5`, or `[hh:]mm:ss[.fff]`.
+        end: moment to stop before, as `start`.
+        rate: pictures a second of a printf pattern.
+
+    The file is opened and its first picture decoded here, so that what is wrong with it shows at once.
+    Use it in a `with` block, or call `close`.
+
+    Raises:
+        MediaError: the file cannot be read; one line that says what it is and what to do.
+        DecodeError: it is a video, but no picture of it can be decoded.
+        ConfigError: `start` or `end` is no moment.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        start: str | float | Fraction | None = None,
+        end: str | float | Fraction | None = None,
+        *,
+        rate: Fraction | int = 25,
+    ) -> None:
+        self.path = str(path)
+        self.rate = Fraction(rate)
+        first, last = moment(start, "start"), moment(end, "end")
+        if last is not None and last <= (first or 0):
+            raise ConfigError(f"$.media.end: {end} is not after the start {start or 0}")
+        self.warnings: list[str] = []
+        self.sequence: Run | None = sequence_of(self.path) if is_pattern(self.path) else None
+        self._shelf: deque[Packet[Any]] = deque()
+        self._copied = False
+        self._keep = True
+        self._damaged = 0
+        self._container: InputContainer | None = None
+        self._pictures: Iterator[_Timed] | None = None
+        self._open()
+        self.start = None if first is None else first + self.begin
+        """First presentation time to keep, seconds on the clock of `Frame.time`; None for all."""
+        self.end = None if last is None else last + self.begin
+        """Presentation time to stop before, as `start`."""
+        try:
+            self._prime()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file. Frames that were read stay valid."""
+        self._pictures = None
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    @property
+    def is_pipe(self) -> bool:
+        """True for standard input."""
+        return self.path == PIPE
+
+    @property
+    def is_still(self) -> bool:
+        """True for one picture (a still image file)."""
+        return self.sequence is None and self._still
+
+    @property
+    def container(self) -> InputContainer:
+        """The open PyAV container, for metadata and chapters; a closed reader raises `MediaError`."""
+        if self._container is None:
+            raise MediaError(self.path, "the reader is closed")
+        return self._container
+
+    @property
+    def stream_index(self) -> int:
+        """Which stream of the container is decoded."""
+        return self._stream_index
+
+    @property
+    def first_picture(self) -> Picture:
+        """The first picture that `frames` gives: its tags and side data describe the stream."""
+        return self._first
+
+    @property
+    def first_time(self) -> Fraction:
+        """Presentation time of the first picture, seconds."""
+        return self._first_time
+
+    def frames(self) -> Iterator[Frame]:
+        """Every frame from `start` up to `end`, in order of presentation, at strictly increasing exact times.
+
+        A file can be read again by calling again; a pipe cannot. What is wrong but can be passed over (damaged
+        packets, a truncated end) is added to `warnings` by the time the last frame has come.
+
+        Raises:
+            DecodeError: the size of the picture changes.
+            MediaError: a second reading of a pipe.
+        """
+        if self._pictures is None:
+            if self.is_pipe:
+                raise MediaError(self.path, "a pipe can be read only once")
+            self.close()
+            self._open()
+            self._prime()
+        pictures, self._pictures = self._pictures, None
+        assert pictures is not None
+        self._keep = self._copied
+        if not self._keep:
+            self._shelf.clear()
+        size = (self._first.frame.width, self._first.frame.height)
+        for index, (time, frame) in enumerate((picture.time, picture.frame) for picture in pictures):
+            if (frame.width, frame.height) != size:
+                change = f"{size[0]}x{size[1]} to {frame.width}x{frame.height}"
+                raise DecodeError(self.path, f"the picture changes from {change}; cut the file there (--end)", time)
+            yield Frame(index, time, Picture(frame, colours.colour_of(frame), self._orientation))
+
+    def copies(self) -> Copies:
+        """The streams that are not decoded, for a writer. On a pipe, ask before `frames`."""
+        self._copied = True
+        return PipeCopies(self.container, self._shelf) if self.is_pipe else FileCopies(self.path, self.start)
+
+    def _open(self) -> None:
+        self._container = open_input(self.path, self.rate)
+        try:
+            self._stream = video_of(self.path, self._container)
+            self._stream_index = self._stream.index
+            self._stream.thread_type = ThreadType.AUTO
+        except BaseException:
+            self.close()
+            raise
+        name = self._container.format.name
+        self._still = name.endswith(_STILL_FORMATS[0]) or (
+            name.startswith(_STILL_FORMATS[1]) and Path(self.path).suffix.lower() in _STILL_SUFFIXES
+        )
+        self.begin = _begin(self._container, self._stream)
+        """Presentation time at which the file begins, seconds: what `start` and `end` count from."""
+
+    def _prime(self) -> None:
+        """Decode the first picture to keep: it carries the tags, and shows early that decoding works."""
+        pictures = self._clipped()
+        with explained(self.path, "cannot be decoded"):
+            first = next(pictures, None)
+        if first is None:
+            if self.start is not None or self.end is not None:
+                raise MediaError(self.path, f"has no picture between {_span(self.start, self.end)}")
+            raise DecodeError(self.path, "no picture in it can be decoded; the file is damaged or empty")
+        self._pictures = chain([first], pictures)
+        self._first_time = first.time
+        self._orientation: Orientation = orientation_of(first.frame)
+        self._first = Picture(first.frame, colours.colour_of(first.frame), self._orientation)
+        self.info = self._describe(first.frame)
+        if not colours.is_known_matrix(first.frame):
+            self._warn(
+                f"its colour matrix (AVColorSpace {first.frame.colorspace}) is unknown here; taken as BT.709/601"
+            )
+        elif self._first.colour.kind == "yuv" and first.frame.colorspace == colours.UNSPECIFIED:
+            _log.info("%s: no colour matrix is tagged; taken as %s", self.path, self.info.matrix)
+
+    def _describe(self, frame: VideoFrame) -> VideoInfo:
+        stream, picture = self._stream, self._first
+        width, height = picture.size
+        rate = stream.average_rate or stream.guessed_rate or None
+        duration = _claimed_duration(self.container, stream)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        return VideoInfo(
+            width=width,
+            height=height,
+            time_base=Fraction(stream.time_base or Fraction(1, 90000)),
+            frame_rate=Fraction(rate) if rate else None,
+            duration=duration,
+            frame_count=self._estimate(rate, duration),
+            bit_depth=max(part.bits for part in frame.format.components),
+            pixel_format=frame.format.name,
+            matrix=picture.colour.matrix.name if picture.colour.kind == "yuv" else "",
+            primaries=colours.PRIMARIES.get(frame.color_primaries, ""),
+            transfer=colours.TRANSFERS.get(frame.color_trc, ""),
+            full_range=picture.colour.full,
+            sample_aspect=1 / aspect if self._orientation.transpose else Fraction(aspect),
+            rotation=self._orientation.degrees,
+        )
+
+    def _estimate(self, rate: Fraction | None, duration: Fraction | None) -> int | None:
+        if self.is_still:
+            return 1
+        whole = self.sequence.count if self.sequence else self._stream.frames or None
+        if whole is None and rate and duration:
+            whole = round(rate * duration)
+        if whole is None or not rate or (self.start is None and self.end is None):
+            return whole
+        ends = [end for end in (self.end, duration and self.begin + duration) if end is not None]
+        return min(whole, max(1, round((min(ends) - (self.start or self.begin)) * rate))) if ends else whole
+
+    def _clipped(self) -> Iterator[_Timed]:
+        start, end = self.start, self.end
+        last: _Timed | None = None
+        for picture in self._timed(self._decoded() if start is None else self._decoded_from(start)):
+            if end is not None and picture.time >= end:
+                return
+            last = picture
+            if start is None or picture.time >= start:
+                yield picture
+        self._check_end(last)
+
+    def _timed(self, frames: Iterator[VideoFrame]) -> Iterator[_Timed]:
+        """Exact times; a missing one, or one that goes back, follows the frame before by one frame's length."""
+        last: Fraction | None = None
+        step = 1 / Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
+        for frame in frames:
+            base = Fraction(frame.time_base or self._stream.time_base or Fraction(1, 90000))
+            ticks = frame.pts if frame.pts is not None else frame.dts
+            time = None if ticks is None else ticks * base
+            if time is None or (last is not None and time <= last):
+                if time is not None:
+                    self._warn(f"presentation times go back at {float(time):.3f} s; those frames follow evenly instead")
+                time = Fraction(0) if last is None else last + step
+            last = time
+            yield _Timed(time, frame)
+
+    def _decoded_from(self, start: Fraction) -> Iterator[VideoFrame]:
+        """Frames from a key frame at or before `start` on; falls back to reading from the front."""
+        if self.is_pipe or self._still or start <= self.begin:
+            yield from self._decoded()
+            return
+        base = Fraction(self._stream.time_base or Fraction(1, 90000))
+        for earlier in _EARLIER:
+            try:
+                self.container.seek(int((start - earlier) / base), stream=self._stream)
+            except AV_ERRORS:
+                break
+            packets = self._packets()
+            key = next((packet for packet in packets if packet.is_keyframe), None)
+            # Leading pictures of an open group lie before their key frame and cannot be decoded from it.
+            if key is not None and key.pts is not None and key.pts * base <= start:
+                yield from self._decoded(chain([key], packets))
+                return
+            if start - earlier <= self.begin:
+                break
+        self._damaged = 0
+        self.close()
+        self._open()
+        yield from self._decoded()
+
+    def _decoded(self, packets: Iterator[Packet[Any]] | None = None) -> Iterator[VideoFrame]:
+        for packet in packets or self._packets():
+            yield from self._decode(packet)
+        yield from self._decode(None)
+
+    def _decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
+        """Frames that `packet` completes; a packet that cannot be decoded is counted and passed over."""
+        try:
+            frames = self._stream.decode(packet)
+        except AV_ERRORS as error:
+            _log.debug("%s: damaged packet: %s", self.path, reason(error))
+            self._damaged += 1
+            return []
+        self._damaged += sum(frame.is_corrupt for frame in frames)
+        return frames
+
+    def _packets(self) -> Iterator[Packet[Any]]:
+        streams: list[Stream] = [self._stream]
+        if self.is_pipe:
+            streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle")]
+        for packet in demuxed(self.container, streams, self._note_read_error):
+            if packet.stream_index == self._stream.index:
+                yield packet
+            elif self._keep:
+                self._shelf.append(packet)
+
+    def _note_read_error(self, error: BaseException) -> None:
+        self._warn(f"reading failed in places: {reason(error)}")
+
+    def _check_end(self, last: _Timed | None) -> None:
+        """At the true end of the file: say what was damaged and what is missing; FFmpeg keeps quiet about both."""
+        if self._damaged:
+            self._warn(f"{self._damaged} damaged pictures or packets; they are missing or show errors")
+        claimed = _claimed_duration(self.container, self._stream)
+        if last is None or claimed is None or self._still or self.sequence:
+            return
+        step = 1 / Fraction(self._stream.average_rate or 25)
+        reached, promised = last.time + step, self.begin + claimed
+        if promised - reached > max(Fraction(1, 4), 3 * step):
+            self._warn(f"truncated: the pictures end at {float(reached):.3f} s of {float(promised):.3f} s")
+
+    def _warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+            _log.warning("%s: %s", self.path, text)
+
+
+def _begin(container: InputContainer, stream: VideoStream) -> Fraction:
+    """Where the file begins: the first of its streams; the encoder delay of sound (a little below zero) aside."""
+    starts = [
+        one.start_time * Fraction(one.time_base)
+        for one in (stream, *container.streams.audio)
+        if one.start_time is not None and one.time_base is not None
+    ]
+    if not starts or min(starts) >= 0:
+        return min(starts, default=Fraction(0))
+    own = stream.start_time
+    return min(Fraction(0), own * Fraction(stream.time_base or 1)) if own is not None else Fraction(0)
+
+
+def _claimed_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Seconds that the container promises for the video: the least of what its places say, since edits shorten it."""
+    claims = []
+    if stream.duration is not None and stream.time_base is not None:
+        claims.append(stream.duration * Fraction(stream.time_base))
+    if tag := next((value for key, value in stream.metadata.items() if key.upper().startswith("DURATION")), None):
+        try:
+            claims.append(moment(tag, "duration") or Fraction(0))
+        except ConfigError:
+            _log.debug("unreadable DURATION tag %r", tag)
+    if container.duration is not None:
+        claims.append(Fraction(container.duration, MICROSECONDS))
+    return min((claim for claim in claims if claim > 0), default=None)
+
+
+def _span(start: Fraction | None, end: Fraction | None) -> str:
+    until = "the end" if end is None else f"{float(end):.3f} s"
+    return f"{float(start or 0):.3f} s and {until}"

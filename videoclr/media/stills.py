@@ -1,0 +1,120 @@
+"""The part of the writer that makes pictures: one file, or a numbered sequence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from av.codec.codec import find_best_pix_fmt_of_list
+from av.codec.context import CodecContext
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+
+from videoclr.errors import EncodeError, MediaError
+from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, Colour, kind_of
+from videoclr.media.encoders import formats_of, what_is_lost
+from videoclr.media.faults import AV_ERRORS, explained, reason
+from videoclr.media.picture import Picture, frame_of_rgb, reformatted
+from videoclr.media.source import is_pattern, matching, numbered
+
+_LAMBDA = 118
+_JPEG_QUANTISER = 2
+_OPTIONS = {"libwebp": {"quality": "95"}, "mjpeg": {"huffman": "optimal"}}
+
+
+class Stills:
+    """Pictures in the making; they appear under their names together, when all are written.
+
+    Args:
+        path: a picture's name, or a printf pattern.
+        encoder: FFmpeg's encoder of a picture.
+        first: number of the first picture of a pattern.
+        overwrite: replace pictures that exist.
+    """
+
+    def __init__(self, path: str, encoder: str, first: int, overwrite: bool) -> None:
+        self.path, self.encoder, self.overwrite = path, encoder, overwrite
+        self.warnings: list[str] = []
+        self._pattern = is_pattern(path) and "%" in Path(path).name
+        self._next = first
+        self._parts: list[tuple[Path, Path]] = []
+        if self._pattern and not overwrite and (there := matching(path)):
+            name = Path(numbered(path, there[0])).name
+            raise MediaError(path, f"{name} exists already; remove it or allow overwriting (--overwrite)")
+
+    def write(self, picture: Picture, composite: Callable[[], VideoFrame]) -> None:
+        """Encode one picture and put it aside as a `.part` file.
+
+        Raises:
+            MediaError: a second picture for one name, or the disk refuses.
+            EncodeError: the encoder refuses.
+        """
+        if self._parts and not self._pattern:
+            what = "holds one picture, and there are more"
+            raise MediaError(self.path, f"{what}; use a pattern such as frame%04d{Path(self.path).suffix}")
+        target = Path(numbered(self.path, self._next) if self._pattern else self.path)
+        self._next += 1
+        data = self._encoded(*self._prepared(picture, composite()))
+        part = target.with_name(target.name + ".part")
+        self._parts.append((part, target))
+        with explained(self.path, "cannot be written"):
+            part.write_bytes(data)
+
+    def finish(self) -> None:
+        """Give every picture its name."""
+        with explained(self.path, "cannot be finished"):
+            while self._parts:
+                part, target = self._parts.pop(0)
+                os.replace(part, target)
+
+    def abort(self) -> None:
+        """Remove what was put aside."""
+        for part, _ in self._parts:
+            part.unlink(missing_ok=True)
+        self._parts = []
+
+    def _prepared(self, picture: Picture, frame: VideoFrame) -> tuple[VideoFrame, bool]:
+        """`frame` upright in a format that the encoder takes, and whether it is full range."""
+        if not picture.orientation.upright:
+            # A picture file has no display matrix that every viewer heeds: the pixels themselves are turned.
+            shown = Picture(frame, orientation=picture.orientation).rgb()
+            picture = Picture(frame_of_rgb(shown, type(picture.orientation)()))
+            frame = picture.frame
+        colour = Picture(frame).colour if frame.format.name != picture.frame.format.name else picture.colour
+        known = formats_of(self.encoder)
+        wanted = frame.format.name.replace("yuv4", "yuvj4") if self.encoder == "mjpeg" else frame.format.name
+        if self.encoder == "mjpeg" and colour.kind != "yuv":
+            wanted = "yuvj444p"
+        if wanted not in known:
+            alpha = any(part.is_alpha for part in frame.format.components)
+            best, _ = find_best_pix_fmt_of_list(known, frame.format, alpha)
+            wanted = best.name if best is not None else known[0]
+        lost = [word for word in what_is_lost(frame.format, wanted) if word in ("transparency", "bit depth")]
+        if (
+            lost
+            and (text := f"{frame.format.name} is written as {wanted}: less {', '.join(lost)}") not in self.warnings
+        ):
+            self.warnings.append(text)
+        kind = kind_of(wanted)
+        # Picture files know one YUV: BT.601; full range in JPEG, limited in WebP and TIFF.
+        to = Colour(kind, BT601, True) if self.encoder == "mjpeg" else Colour(kind, BT601, kind != "yuv")
+        return reformatted(frame, colour, wanted, to), to.full
+
+    def _encoded(self, frame: VideoFrame, full: bool) -> bytes:
+        context = CodecContext.create(self.encoder, "w")
+        assert isinstance(context, VideoCodecContext)
+        context.width, context.height, context.pix_fmt = frame.width, frame.height, frame.format.name
+        context.framerate = 25  # type: ignore[assignment]
+        context.colorspace = RGB_SPACE if kind_of(frame.format.name) == "rgb" else BT601.tag
+        context.color_range = FULL if full else LIMITED
+        context.options = dict(_OPTIONS.get(self.encoder, {}))
+        if self.encoder == "mjpeg":
+            context.qscale = True
+            context.global_quality = _JPEG_QUANTISER * _LAMBDA
+        frame.pict_type = 0
+        try:
+            packets = [*context.encode(frame), *context.encode(None)]
+        except AV_ERRORS as error:
+            raise EncodeError(self.path, f"{self.encoder} failed: {reason(error)}") from error
+        return b"".join(bytes(packet) for packet in packets)

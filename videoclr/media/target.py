@@ -1,0 +1,134 @@
+"""What an output's name asks for, and which containers hold which stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import av
+from av.container import OutputContainer
+from av.stream import Stream
+
+from videoclr.errors import ConfigError, MediaError
+from videoclr.media.faults import AV_ERRORS, reason
+from videoclr.media.source import PIPE
+
+CONTAINERS: Mapping[str, str] = MappingProxyType(
+    {
+        ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".nut": "nut",
+        ".ts": "mpegts", ".mts": "mpegts", ".m2ts": "mpegts", ".avi": "avi", ".flv": "flv", ".mxf": "mxf",
+        ".3gp": "3gp",
+    }
+)  # fmt: skip
+"""Ending -> FFmpeg's muxer."""
+STILLS: Mapping[str, str] = MappingProxyType(
+    {
+        ".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".webp": "libwebp", ".tif": "tiff", ".tiff": "tiff",
+        ".bmp": "bmp",
+    }
+)  # fmt: skip
+"""Ending -> FFmpeg's encoder of a picture."""
+_ADVISED = (".mkv", ".mov", ".mp4", ".nut")
+"""Endings that an error message may advise, the most accommodating first."""
+
+
+def muxer_of(path: str, container: str | None) -> str:
+    """FFmpeg's muxer for `path`, or `container` where that is given; NUT for a pipe.
+
+    Raises:
+        ConfigError: `container` is no muxer.
+        MediaError: the ending says nothing.
+    """
+    if container is not None:
+        if container not in av.formats_available or not _is_muxer(container):
+            raise ConfigError(f"$.media.container: unknown container {container!r}; try {', '.join(_some())}")
+        return container
+    if path == PIPE:
+        return "nut"
+    suffix = Path(path).suffix.lower()
+    if suffix not in CONTAINERS:
+        known = " ".join([*CONTAINERS, *STILLS])
+        what = f"the ending {suffix!r} is unknown" if suffix else "the name has no ending"
+        raise MediaError(path, f"{what}; use one of {known}, or name a container")
+    return CONTAINERS[suffix]
+
+
+def _some() -> list[str]:
+    return sorted(set(CONTAINERS.values()))
+
+
+def _is_muxer(name: str) -> bool:
+    try:
+        return av.format.ContainerFormat(name, "w").is_output
+    except ValueError:
+        return False
+
+
+class _Nowhere:
+    """A file that forgets, for trying containers out."""
+
+    name = "trial"
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return offset
+
+    def tell(self) -> int:
+        return 0
+
+
+def holds(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
+    """True where `muxer` writes a header for the stream that `add` adds to it. Tried out, since tables lie."""
+    try:
+        container = av.open(_Nowhere(), "w", format=muxer)
+        try:
+            add(container)
+            container.start_encoding()
+        finally:
+            container.close()
+    except AV_ERRORS:
+        return False
+    return True
+
+
+def advice(add: Callable[[OutputContainer], object], muxer: str) -> str:
+    """`use .mkv`: endings whose container takes the stream that `add` adds."""
+    fitting = [ending for ending in _ADVISED if CONTAINERS[ending] != muxer and holds(CONTAINERS[ending], add)]
+    return f"use {' or '.join(fitting[:2])}" if fitting else "leave it out"
+
+
+def named(stream: Stream) -> str:
+    """`stream 2 (subtitle, subrip)`."""
+    codec = stream.codec_context.codec.canonical_name if stream.codec_context is not None else stream.name
+    return f"stream {stream.index} ({stream.type}, {codec or 'unknown codec'})"
+
+
+def check_target(path: str, source: str | None, overwrite: bool) -> None:
+    """Refuse what must not be written.
+
+    Raises:
+        MediaError: it is the input, it is there already, it is a directory, or its folder is missing or closed.
+    """
+    target = Path(path)
+    try:
+        if target.is_dir():
+            raise MediaError(path, "is a directory; name a file in it")
+        if (
+            source not in (None, PIPE)
+            and target.exists()
+            and Path(str(source)).exists()
+            and target.samefile(str(source))
+        ):
+            raise MediaError(path, "is the input itself; write to another name")
+        if target.exists() and not overwrite:
+            raise MediaError(path, "exists already; remove it or allow overwriting (--overwrite)")
+        if not target.parent.is_dir():
+            raise MediaError(path, f"its folder {target.parent} does not exist; make it first")
+        if not os.access(target.parent, os.W_OK | os.X_OK):
+            raise MediaError(path, f"its folder {target.parent} may not be written to; choose another")
+    except OSError as error:
+        raise MediaError(path, f"cannot be written: {reason(error)}") from error

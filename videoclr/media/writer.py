@@ -1,0 +1,220 @@
+"""Frames into a file that appears under its name only when it is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from videoclr.errors import EncodeError, MediaError
+from videoclr.media.encoders import encoder_of
+from videoclr.media.faults import explained
+from videoclr.media.film import Film
+from videoclr.media.orientation import Orientation
+from videoclr.media.picture import Picture, frame_of_rgb
+from videoclr.media.reader import Reader
+from videoclr.media.source import PIPE, is_pattern
+from videoclr.media.stills import Stills
+from videoclr.media.target import STILLS, check_target, muxer_of
+from videoclr.types import Frame, Patch
+
+_TICKS = 90_000
+_FINEST = 10_000_000
+_GUESSED_RATE = Fraction(25)
+
+
+class Writer:
+    """Writes frames to a video, a picture or a numbered sequence. Use it in a `with` block.
+
+    Args:
+        path: the file to make; its ending names the container. `-` is standard output (NUT, unless `container`
+            says otherwise), `out%04d.png` a sequence.
+        like: the reader of the source: its tags, times, rotation, metadata and chapters are kept and its sound and
+            subtitles copied packet for packet, cut to its start and end. None for frames of one's own.
+        codec: `h264`, `hevc`, `av1`, `vp9`, `ffv1`, `prores` or `mjpeg`; pictures go by the ending.
+        crf: constant quality in the codec's own scale; None for the default here.
+        preset: the encoder's speed preset; None for the default here.
+        pix_fmt: FFmpeg's pixel format; None keeps the source's where the codec can.
+        container: FFmpeg's muxer name; None takes it from the ending.
+        audio, subtitles: copy these streams.
+        overwrite: replace an existing file.
+        shift: seconds taken off every time; None takes the reader's start, so that a cut-out begins at 0.
+
+    Frames of a reader are encoded from their own planes, without a detour over RGB; patches are composited inside
+    their region only. The file grows as `<path>.part` and gets its name when the block ends well; an exception
+    removes it. What could not be kept exactly stands in `warnings`.
+
+    Raises:
+        ConfigError: unknown codec, container or pixel format, or a setting that the encoder refuses.
+        MediaError: the target exists, is the input, or cannot be written; a stream that the container cannot hold.
+        EncodeError: a frame that does not fit.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        like: Reader | None = None,
+        *,
+        codec: str = "h264",
+        crf: float | None = None,
+        preset: str | None = None,
+        pix_fmt: str | None = None,
+        container: str | None = None,
+        audio: bool = True,
+        subtitles: bool = True,
+        overwrite: bool = False,
+        shift: Fraction | None = None,
+    ) -> None:
+        self.path, self.like = str(path), like
+        self._part = PIPE if self.path == PIPE else f"{self.path}.part"
+        self._sink: Film | Stills
+        suffix = Path(self.path).suffix.lower()
+        if self.path != PIPE and not (is_pattern(self.path) and suffix in STILLS):
+            check_target(self.path, like.path if like else None, overwrite)
+        if self.path != PIPE and container is None and suffix in STILLS:
+            self._check_stills(overwrite)
+            first = like.sequence.first if like and like.sequence else 1
+            self._sink = Stills(self.path, STILLS[suffix], first, overwrite)
+        else:
+            settings = encoder_of(codec)
+            settings.settings(crf, preset)
+            self._sink = Film(
+                self.path, self._part, muxer_of(self.path, container), settings, crf=crf, preset=preset,
+                pix_fmt=pix_fmt, like=like, audio=audio, subtitles=subtitles, shift=shift,
+            )  # fmt: skip
+        self._held: Frame | None = None
+        self._size: tuple[int, int] | None = None
+        self.frames_written = 0
+        """Frames taken so far."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What could not be kept as it was, one line each."""
+        return self._sink.warnings
+
+    def __enter__(self) -> Self:
+        """Set everything up that can fail, before the first frame costs time."""
+        try:
+            if self._part != PIPE and isinstance(self._sink, Film):
+                with explained(self.path, "cannot be written"):
+                    Path(self._part).write_bytes(b"")
+            if self.like is not None and isinstance(self._sink, Film):
+                first = self.like.first_picture
+                begin = self.like.first_time
+                self._sink.open(first, begin, self._tick(self.like.info.time_base), self.like.info.frame_rate)
+                self._size = (first.frame.width, first.frame.height)
+        except BaseException:
+            self.abort()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.abort()
+            return
+        try:
+            self.finish()
+        except BaseException:
+            self.abort()
+            raise
+
+    def write(self, frame: Frame) -> None:
+        """Write the next frame; its time must be after the last one's.
+
+        Raises:
+            EncodeError: wrong size or time, or the encoder fails.
+            MediaError: the disk is full, the pipe closed.
+        """
+        self.frames_written += 1
+        if isinstance(self._sink, Stills):
+            picture = self._picture(frame)
+            self._sink.write(picture, lambda: picture.composite(self._patches(frame)))
+            return
+        if self.like is None and self._size is None:
+            # The first frame waits for the second: their times tell the rate and the tick.
+            if self._held is None:
+                self._held = frame
+                return
+            self._open_for_own(self._held, frame)
+        self._write_film(frame)
+
+    def finish(self) -> None:
+        """Complete the file and give it its name. The `with` block calls this."""
+        if isinstance(self._sink, Film):
+            if self._held is not None:
+                self._open_for_own(self._held, None)
+            if not self.frames_written:
+                raise EncodeError(self.path, "no frame was written")
+            self._sink.finish()
+            if self._part != PIPE:
+                with explained(self.path, "cannot be finished"):
+                    os.replace(self._part, self.path)
+        else:
+            if not self.frames_written:
+                raise EncodeError(self.path, "no frame was written")
+            self._sink.finish()
+
+    def abort(self) -> None:
+        """Leave nothing behind. The `with` block calls this when an exception passes."""
+        self._sink.abort()
+        if self._part != PIPE and isinstance(self._sink, Film):
+            with contextlib.suppress(OSError):
+                Path(self._part).unlink(missing_ok=True)
+
+    def _check_stills(self, overwrite: bool) -> None:
+        if self.like is None:
+            return
+        pattern = is_pattern(self.path)
+        info = self.like.info
+        if not pattern and not self.like.is_still and (info.frame_count or 1) > 1:
+            text = "holds one picture, and the source has more"
+            raise MediaError(self.path, f"{text}; use a pattern such as frame%04d{Path(self.path).suffix}")
+        if pattern and self.like.sequence and Path(self.path).absolute() == Path(self.like.path).absolute():
+            raise MediaError(self.path, "is the input itself; write to another name")
+        if pattern and not Path(self.path).parent.is_dir():
+            raise MediaError(self.path, f"its folder {Path(self.path).parent} does not exist; make it first")
+
+    def _write_film(self, frame: Frame) -> None:
+        assert isinstance(self._sink, Film)
+        picture = self._picture(frame)
+        size = (picture.frame.width, picture.frame.height)
+        if size != self._size and self.frames_written == 1 and self.like is not None:
+            # Frames that somebody enlarged on the way: the source's facts, their own size.
+            self._sink.open(picture, frame.time, self._tick(self.like.info.time_base), self.like.info.frame_rate)
+            self._size = size
+        self._sink.write(picture, picture.composite(self._patches(frame)), frame.time)
+
+    def _open_for_own(self, first: Frame, second: Frame | None) -> None:
+        assert isinstance(self._sink, Film)
+        picture = self._picture(first)
+        step = None if second is None else second.time - first.time
+        if step is not None and step <= 0:
+            raise EncodeError(self.path, "its time is not after the frame before", second.time if second else None)
+        ticks = math.lcm(_TICKS, first.time.denominator, step.denominator if step else 1)
+        base = Fraction(1, ticks if ticks <= _FINEST else _TICKS)
+        self._sink.open(picture, first.time, base, _GUESSED_RATE if step is None else 1 / step)
+        self._size = (picture.frame.width, picture.frame.height)
+        self._held = None
+        self._write_film(first)
+
+    def _picture(self, frame: Frame) -> Picture:
+        """The frame's own picture, or one made of its RGB (patches applied), laid as the source is stored."""
+        if isinstance(frame.native, Picture):
+            return frame.native
+        orientation = self.like.first_picture.orientation if self.like is not None else Orientation()
+        return Picture(frame_of_rgb(frame.image, orientation), orientation=orientation)
+
+    @staticmethod
+    def _patches(frame: Frame) -> tuple[Patch, ...]:
+        return frame.patches if isinstance(frame.native, Picture) else ()
+
+    @staticmethod
+    def _tick(base: Fraction) -> Fraction:
+        """A tick that every muxer stores: the source's, unless it is finer than 32 bits can count a few minutes of."""
+        return base if base.denominator <= (1 << 31) - 1 else Fraction(1, _TICKS)

@@ -1,0 +1,1 @@
+"""Networks, and their weights on disk. Modules only: nothing here knows of video."""

@@ -1,0 +1,169 @@
+"""Weights on disk: safetensors in half precision, each with its SHA-256 in `videoclr/weights/MANIFEST.json` and a model card.
+
+Only safetensors are opened here; a state dict of somebody else's is read by `read_state`, which refuses anything that is not
+plain tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from videoclr.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+FOLDER = Path(__file__).resolve().parent.parent / "weights"
+
+
+def manifest() -> dict[str, dict[str, Any]]:
+    """Name -> `{sha256, bytes, parameters, licence}` of every embedded file.
+
+    Raises:
+        WeightsError: the manifest is missing or damaged.
+    """
+    path = FOLDER / "MANIFEST.json"
+    try:
+        entries: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(path, "missing; install videoclr again") from error
+    except ValueError as error:
+        raise WeightsError(path, "damaged; install videoclr again") from error
+    return entries
+
+
+def verify() -> dict[str, str]:
+    """Name -> `ok`, `missing` or `wrong hash`, by reading every embedded file."""
+    return {name: _state_of(name, entry) for name, entry in manifest().items()}
+
+
+def _state_of(name: str, entry: dict[str, Any]) -> str:
+    path = FOLDER / f"{name}.safetensors"
+    if not path.exists():
+        return "missing"
+    return "ok" if sha256(path) == entry["sha256"] else "wrong hash"
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def _load_embedded(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    entries = manifest()
+    if name not in entries:
+        raise WeightsError(name, f"no such embedded weights; there are {', '.join(entries)}")
+    path = FOLDER / f"{name}.safetensors"
+    found = _state_of(name, entries[name])
+    if found != "ok":
+        raise WeightsError(path, f"{found}; install videoclr again")
+    return read_safetensors(path)
+
+
+def load_embedded(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors (float32, on the CPU) and metadata of `videoclr/weights/<name>.safetensors`, its hash checked.
+
+    Raises:
+        WeightsError: unknown, missing, or not the file that the manifest names.
+    """
+    tensors, metadata = _load_embedded(name)
+    return dict(tensors), dict(metadata)
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors as float32 (integers as they are) and metadata.
+
+    Raises:
+        WeightsError: missing, truncated, or not safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(path, f"not a readable safetensors file ({' '.join(str(error).split())})") from error
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, metadata
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """A state dict from `.safetensors`, or from a `.pth`, `.pt`, `.ckpt` of plain tensors (never unpickled freely).
+
+    Raises:
+        WeightsError: missing, damaged, or holding anything but tensors.
+    """
+    import pickle
+
+    import torch
+
+    if Path(path).suffix == ".safetensors":
+        return read_safetensors(path)[0]
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise WeightsError(path, "not a readable file of plain tensors; convert it to safetensors") from error
+    for wrapper in ("params_ema", "params", "state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise WeightsError(path, "holds something else than one state dict")
+    return {str(k).removeprefix("module."): v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def fit(module: nn.Module, state: dict[str, Tensor], path: object) -> None:
+    """Load `state` into `module` strictly.
+
+    Raises:
+        WeightsError: missing, unexpected or misshapen entries, the first of them named.
+    """
+    own = module.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    wrong = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
+    if missing or extra or wrong:
+        first = (
+            f"lacks {missing[0]}"
+            if missing
+            else f"has an unknown {extra[0]}"
+            if extra
+            else f"{wrong[0]} has shape {tuple(state[wrong[0]].shape)}, expected {tuple(own[wrong[0]].shape)}"
+        )
+        raise WeightsError(
+            path,
+            f"does not fit {type(module).__name__}: {first} ({len(missing) + len(extra) + len(wrong)} entries differ)",
+        )
+    module.load_state_dict(state)
+
+
+def load_part(module: nn.Module, file: str, name: str) -> None:
+    """Load the entries `<name>.*` of the embedded weights `file` into `module`.
+
+    Raises:
+        WeightsError: as `load_embedded` and `fit`.
+    """
+    state, _ = load_embedded(file)
+    own = {k.removeprefix(name + "."): v for k, v in state.items() if k.startswith(name + ".")}
+    fit(module, own, f"{file}.safetensors")
+
+
+def write_safetensors(path: str | Path, state: dict[str, Tensor], metadata: dict[str, str]) -> dict[str, Any]:
+    """Write `state` in half precision and return its manifest entry (`sha256`, `bytes`, `parameters`)."""
+    import torch
+    from safetensors.torch import save_file
+
+    half = {
+        k: v.detach().cpu().to(torch.float16 if v.is_floating_point() else v.dtype).contiguous()
+        for k, v in state.items()
+    }
+    save_file(half, str(path), metadata)
+    return {
+        "sha256": sha256(path),
+        "bytes": Path(path).stat().st_size,
+        "parameters": sum(v.numel() for v in state.values()),
+    }

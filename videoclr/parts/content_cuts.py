@@ -1,0 +1,99 @@
+"""Content cuts: a picture differs from the one before far more than pictures do hereabouts.
+
+The measure and the comparison with the neighbourhood follow PySceneDetect's content and adaptive detectors (their
+documentation, scenedetect.com); this is an own implementation, because four things differ:
+
+* The difference is taken in luma and chroma, not in hue, saturation and value: hue is noise in dark and in
+  black-and-white film, and two thirds of PySceneDetect's score are then missing.
+* It is measured in units of the pictures' own contrast. Over 37 clips of faces, jumps inside a shot (dropped frames,
+  re-encoded crops that stutter) reached 0.32, and 95 of 100 pairs of unrelated pictures differed by 0.96 or more, by
+  0.55 when both were darkened to 15 % and grey. In plain steps of 255 the two overlap: 20 against 8.
+* A flash is looked through: when the picture before comes back within `delay` frames, there was no cut.
+* The history dies at a cut, so that the cuts of a shot do not depend on what came before it, and a run that goes on at
+  a shot's first frame finds the same.
+
+Fades and dissolves give many middling differences in a row and therefore no cut; what happens to a face that dissolves
+into another is the tracker's affair.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from videoclr.pixels import eight_bit
+from videoclr.types import Frame
+
+_BLACK = 6.0  # added to the contrast, in steps of 255: the noise of a black picture is no content
+_STILL = 0.02  # least difference that counts as usual: after a frozen picture everything is far more than usual
+_SIZE = (64, 36)  # pixels of the thumbnail: small enough that grain and small motion average out
+
+
+class ContentCuts:
+    """A `CutDetector` with a delay of three frames."""
+
+    delay = 3
+
+    def __init__(self, threshold: float = 0.45, ratio: float = 3.0) -> None:
+        """`threshold` and `ratio` must both be reached.
+
+        Args:
+            threshold: smallest difference of a cut: mean absolute difference of luma plus those of both chromas on a
+                thumbnail, divided by the mean absolute deviation of these pictures from their own means. Unrelated
+                pictures differ by about 1.
+            ratio: how many times larger the difference must be than the median of those next to it.
+
+        Raises:
+            ValueError: a value that is not positive.
+        """
+        if threshold <= 0 or ratio <= 0:
+            raise ValueError(f"threshold and ratio must be positive, got {threshold} and {ratio}")
+        self.threshold = threshold
+        self.ratio = ratio
+        self._ahead: deque[NDArray[np.int16]] = deque()
+        self._before: NDArray[np.int16] | None = None
+        self._history: deque[float] = deque(maxlen=self.delay)
+
+    def is_cut(self, frame: Frame) -> bool:
+        """Whether a shot begins three frames before `frame`."""
+        self._ahead.append(_thumbnail(frame))
+        if len(self._ahead) <= self.delay:
+            return False
+        return self._decide(self._ahead.popleft())
+
+    def _decide(self, picture: NDArray[np.int16]) -> bool:
+        if self._before is None:
+            self._before = picture
+            return False
+        jump = _difference(self._before, picture)
+        coming = [picture, *self._ahead]
+        after = [_difference(one, other) for one, other in pairwise(coming)]
+        usual = max(_STILL, float(np.median([*self._history, *after])))
+        if jump < max(self.threshold, self.ratio * usual):
+            self._before = picture
+            self._history.append(jump)
+            return False
+        if min(_difference(self._before, later) for later in self._ahead) < min(jump / 3, self.threshold):
+            return False  # a flash: compare what follows with the picture before it
+        self._before = picture
+        self._history.clear()
+        return True
+
+
+def _thumbnail(frame: Frame) -> NDArray[np.int16]:
+    # Shrink before going to eight bits: the other way round would touch every pixel of a 16-bit frame.
+    small = eight_bit(cv2.resize(frame.source, _SIZE, interpolation=cv2.INTER_AREA))
+    return cv2.cvtColor(small, cv2.COLOR_RGB2YCrCb).astype(np.int16)
+
+
+def _difference(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
+    contrast = (_spread(one) + _spread(other)) / 2 + _BLACK
+    return float(np.abs(one - other).mean((0, 1)).sum()) / contrast
+
+
+def _spread(picture: NDArray[np.int16]) -> float:
+    return float(np.abs(picture - picture.mean((0, 1))).mean((0, 1)).sum())

@@ -1,0 +1,295 @@
+"""The built-in face detector: RetinaFace with our own weights, or with the public ones.
+
+Every picture is looked at twice, at `long_side` and at half of it with a margin around: the second look finds faces
+that fill the frame or are larger than it, which no anchor of the first one holds. Overlapping finds of both looks are
+merged, and their boxes and points averaged, which steadies the points over time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from videoclr.errors import WeightsError
+from videoclr.models.detector import (
+    PREPROCESSING,
+    Preprocessing,
+    RetinaFace,
+    anchors,
+    body_of,
+    decode_boxes,
+    decode_points,
+    fold_batch_norm,
+)
+from videoclr.models.weights import fit, load_embedded, read_safetensors, read_state, sha256
+from videoclr.pixels import eight_bit
+from videoclr.types import Detection
+
+log = logging.getLogger("videoclr.detector")
+
+RELEASES = "https://github.com/xinntao/facexlib/releases/download/v0.1.0/"
+PUBLIC = {
+    "facexlib-resnet50": (
+        "detection_Resnet50_Final.pth",
+        "6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d",
+    ),
+    "facexlib-mobilenet0.25": (
+        "detection_mobilenet0.25_Final.pth",
+        "2979b33ffafda5d74b6948cd7a5b9a7a62f62b949cef24e95fd15d2883a65220",
+    ),
+}
+"""Weights that facexlib publishes (trained on WIDER FACE): name -> file in `RELEASES`, SHA-256."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A way of looking at a picture."""
+
+    scale: float
+    """The picture's longer side in this look, as a fraction of `long_side`."""
+    margin: float
+    """Empty border on each side, as a fraction of the reduced picture's longer side."""
+
+
+LOOKS = (Look(1.0, 0.0), Look(0.5, 0.125))
+
+
+class RetinaDetector:
+    """Finds faces and five landmarks. Keeps no state between calls; a picture's result does not depend on its batch.
+
+    Args:
+        weights: `embedded`, `facexlib-resnet50`, `facexlib-mobilenet0.25` (both fetched once, hash checked), or a
+            file: `.safetensors` with metadata `preprocessing` (`rgb-unit` or `bgr-mean`), or a public `.pth`.
+        low_threshold: smallest score that is returned, in (0, 1).
+        long_side: pixels of the longer side of the first look; smaller pictures are not enlarged.
+        device: where the network runs.
+        nms: two finds that overlap more than this (intersection over union) are one face.
+
+    Raises:
+        WeightsError: the weights are missing, damaged, of another network, or cannot be fetched.
+        ValueError: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        weights: str = "embedded",
+        low_threshold: float = 0.25,
+        long_side: int = 640,
+        device: str = "cpu",
+        nms: float = 0.4,
+    ) -> None:
+        if not (0 < low_threshold < 1 and 0 < nms < 1 and long_side >= 32):
+            given = f"low_threshold {low_threshold}, nms {nms}, long_side {long_side}"
+            raise ValueError(f"low_threshold and nms lie in (0, 1), long_side is at least 32, got {given}")
+        network, self.preprocessing = load_network(weights)
+        self.device = torch.device(device)
+        self.network = fold_batch_norm(network.eval()).to(self.device)
+        # A CPU convolves depthwise a third faster in this layout.
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.low_threshold, self.long_side, self.nms = low_threshold, long_side, nms
+
+    def detect(self, images: Sequence[NDArray[Any]]) -> list[list[Detection]]:
+        """Faces of each picture, best first.
+
+        Args:
+            images: each `(H, W, 3)` RGB uint8 or uint16; sizes may differ.
+
+        Returns:
+            One list per picture, in order; boxes and points in pixels of that picture, boxes may reach beyond it.
+
+        Raises:
+            ValueError: a picture has another shape or dtype.
+        """
+        for image in images:
+            if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+                raise ValueError(f"expected (H, W, 3) RGB, got {image.shape}")
+        finds: list[list[Finds]] = [[] for _ in images]
+        for group in self._groups(images):
+            for look in LOOKS:
+                views = [self._view(eight_bit(images[k]), look) for k in group]
+                for k, find in zip(group, self._run(views), strict=True):
+                    finds[k].append(find)
+        return [merge(Finds.join(found), self.nms) for found in finds]
+
+    def _groups(self, images: Sequence[NDArray[Any]]) -> Iterator[list[int]]:
+        """Numbers of pictures that go through the network together: of one size, and on a CPU one at a time.
+
+        A CPU gains nothing from batches, and its kernels, which depend on the batch, would differ in the last bits.
+        """
+        if self.device.type == "cpu":
+            yield from ([k] for k in range(len(images)))
+            return
+        sizes = dict.fromkeys(image.shape for image in images)
+        yield from ([k for k, image in enumerate(images) if image.shape == size] for size in sizes)
+
+    def _view(self, image: NDArray[np.uint8], look: Look) -> View:
+        height, width = image.shape[:2]
+        scale = min(1.0, self.long_side / max(height, width)) * look.scale
+        small = (max(1, round(width * scale)), max(1, round(height * scale)))
+        if small != (width, height):
+            image = cv2.resize(image, small, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        margin = round(look.margin * max(small))
+        if margin:
+            padding = self.preprocessing.padding
+            image = cv2.copyMakeBorder(image, *(margin,) * 4, cv2.BORDER_CONSTANT, value=padding).astype(np.uint8)
+        return View(image, (small[0] / width, small[1] / height), margin)
+
+    @torch.inference_mode()
+    def _run(self, views: Sequence[View]) -> list[Finds]:
+        """One batch of views of the same size through the network."""
+        pixels = np.stack([view.image for view in views]).transpose(0, 3, 1, 2)
+        batch = self.preprocessing(torch.from_numpy(pixels).to(self.device).float())
+        encoded, logits, points = self.network(batch.contiguous(memory_format=torch.channels_last))
+        scores = logits.softmax(-1)[..., 1]
+        priors = anchors(*batch.shape[2:]).to(self.device)
+        rows = zip(encoded, scores, points, views, strict=True)
+        return [self._places(*row, priors) for row in rows]
+
+    def _places(self, encoded: Tensor, scores: Tensor, points: Tensor, view: View, priors: Tensor) -> Finds:
+        """What passes the threshold, in pixels of the picture."""
+        kept = torch.nonzero(scores >= self.low_threshold).flatten()
+        if len(kept) > 2000:
+            kept = kept[scores[kept].topk(2000).indices]
+        boxes = decode_boxes(encoded[kept], priors[kept]).reshape(-1, 2, 2)
+        places = torch.cat([boxes, decode_points(points[kept], priors[kept])], 1).float().cpu().numpy()
+        places = ((places - view.margin + 0.5) / np.array(view.scale) - 0.5).astype(np.float32)
+        return Finds(places[:, :2].reshape(-1, 4), places[:, 2:], scores[kept].float().cpu().numpy())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A picture made ready for the network."""
+
+    image: NDArray[np.uint8]
+    """`(h, w, 3)` RGB."""
+    scale: tuple[float, float]
+    """Pixels of the view per pixel of the picture, across and down."""
+    margin: int
+    """Pixels of empty border on each side."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finds:
+    """n candidates in one picture, before merging."""
+
+    boxes: NDArray[np.float32]
+    """`(n, 4)` pixels of the picture."""
+    points: NDArray[np.float32]
+    """`(n, 5, 2)` pixels of the picture."""
+    scores: NDArray[np.float32]
+    """`(n,)` in [0, 1]."""
+
+    @classmethod
+    def join(cls, finds: Sequence[Finds]) -> Finds:
+        """All of them in one."""
+        return cls(*(np.concatenate([getattr(f, name) for f in finds]) for name in ("boxes", "points", "scores")))
+
+
+def merge(finds: Finds, threshold: float) -> list[Detection]:
+    """Non-maximum suppression that averages what it suppresses (box voting, Gidaris and Komodakis 2015).
+
+    The best find takes every other one that overlaps it by more than `threshold`; those that agree closely with it vote
+    on box and points with the square of their scores. The score is the best one's.
+    """
+    order = np.argsort(-finds.scores, kind="stable")
+    faces = []
+    while len(order):
+        best = finds.boxes[order[0]]
+        shared = _overlap(best, finds.boxes[order])
+        voters = order[shared > max(threshold, VOTE)]
+        weight = finds.scores[voters].astype(np.float64) ** 2
+        weight /= weight.sum()
+        box = np.tensordot(weight, finds.boxes[voters], 1).astype(np.float32)
+        points = np.tensordot(weight, finds.points[voters], 1).astype(np.float32)
+        faces.append(Detection(box, points, float(finds.scores[order[0]])))
+        order = order[shared <= threshold]
+    return faces
+
+
+VOTE = 0.6
+"""Overlap from which a suppressed find votes."""
+
+
+def _overlap(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intersection over union of `box` (4,) with each of `boxes` (n, 4); 1 for itself."""
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
+    both = np.clip(high - low, 0, None).prod(1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    union = (box[2:] - box[:2]).prod() + areas - both
+    shared: NDArray[np.float32] = both / np.maximum(union, 1e-9)
+    return shared
+
+
+def load_network(weights: str) -> tuple[RetinaFace, Preprocessing]:
+    """The network of `weights` (see `RetinaDetector`) and what its input must look like.
+
+    Raises:
+        WeightsError: missing, damaged, of another network, of unknown preprocessing, or not to be fetched.
+    """
+    if weights == "embedded":
+        state, metadata = load_embedded("detector")
+    elif weights in PUBLIC:
+        state, metadata = read_state(fetch(weights)), {}
+    elif not Path(weights).is_file():
+        raise WeightsError(weights, f"no such file, nor one of embedded, {', '.join(PUBLIC)}")
+    elif Path(weights).suffix == ".safetensors":
+        state, metadata = read_safetensors(weights)
+    else:
+        state, metadata = read_state(weights), {}
+    body = body_of(state)
+    if body is None:
+        raise WeightsError(weights, "holds no RetinaFace of MobileNet-0.25 or ResNet-50")
+    kind = metadata.get("preprocessing", "bgr-mean")
+    if kind not in PREPROCESSING:
+        raise WeightsError(weights, f"unknown preprocessing {kind!r}; known are {', '.join(PREPROCESSING)}")
+    network = RetinaFace(body)
+    counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
+    fit(network, counters | state, weights)  # Counters matter only to training; some files lack them.
+    return network, PREPROCESSING[kind]
+
+
+def cache_folder() -> Path:
+    """Where fetched weights are kept: `$VIDEOCLR_CACHE`, else `videoclr` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    own = os.environ.get("VIDEOCLR_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "videoclr"
+
+
+def fetch(name: str) -> Path:
+    """The file of public weights `name`, downloaded into `cache_folder()` unless it is there already.
+
+    Raises:
+        WeightsError: no network, or the file has another SHA-256 than the one known here.
+    """
+    file, digest = PUBLIC[name]
+    path, url = cache_folder() / file, RELEASES + file
+    if path.exists() and sha256(path) == digest:
+        return path
+    part = path.with_suffix(f".part{os.getpid()}")
+    log.info("fetching %s", url)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(url, timeout=30) as answer, part.open("wb") as out:
+            while block := answer.read(1 << 20):
+                out.write(block)
+        if sha256(part) != digest:
+            raise WeightsError(url, "the download is not the file that is expected (SHA-256 differs); try again")
+        part.replace(path)
+    except (urllib.error.URLError, OSError) as error:
+        reason = " ".join(str(getattr(error, "reason", error)).split())
+        advice = f"put the file at {path}, or use detect.weights=embedded"
+        raise WeightsError(url, f"cannot be fetched ({reason}); {advice}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,341 @@
+"""The sentence: cuts, detect, track, align, identify, restore, blend.
+
+    pipeline = Pipeline(Config().override("restore.steps=12"))        # loads the weights, once
+    for frame in pipeline.restore_frames(reader.frames()):
+        writer.write(frame)
+    another = dataclasses.replace(pipeline, restorer=MyRestorer())    # the other parts are the same objects
+
+Three threads: decoding with the cut detector, the models, and the caller's, which encodes. Each thread runs ahead of
+the next by a bounded number of bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from videoclr import plugins
+from videoclr.config import Config
+from videoclr.errors import ConfigError
+from videoclr.flow import prefetch, timed
+from videoclr.types import FaceCrop, Faces, Frame, RestoredFace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from videoclr.stages.cuts import CutDetector
+    from videoclr.stages.detect import Detector
+    from videoclr.stages.identify import Recognizer
+    from videoclr.stages.restore import Masker, Restorer
+    from videoclr.stages.track import Tracker
+
+log = logging.getLogger("videoclr.pipeline")
+
+_FROM_CONFIG: Final[Any] = object()
+"""Stands in a field until `Pipeline` has built what the config names; None is a value of its own for some fields."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Settings and loaded parts of a restoration.
+
+    Every part that is not given is built from the config. `dataclasses.replace(pipeline, detector=...)` exchanges one
+    and keeps the others as they are, loaded; it does so with `config=` as well: to have the parts built anew from
+    other settings, make a new `Pipeline`.
+
+    Raises:
+        ConfigError: an unknown part or option, or a device that is not there.
+        WeightsError: weights that cannot be loaded.
+    """
+
+    config: Config = field(default_factory=Config)
+    """All settings. None in the constructor means the defaults."""
+    make_cut_detector: Callable[[], CutDetector] = _FROM_CONFIG
+    """Called once per run: a cut detector has memory."""
+    detector: Detector = _FROM_CONFIG
+    """Finds faces."""
+    make_tracker: Callable[[], Tracker] = _FROM_CONFIG
+    """Called once per run: a tracker has memory."""
+    recognizer: Recognizer | None = _FROM_CONFIG
+    """Tells who a face is. None leaves identities out and measures no similarity."""
+    restorer: Restorer = _FROM_CONFIG
+    """Restores aligned faces."""
+    masker: Masker = _FROM_CONFIG
+    """Says where the restored face is shown."""
+
+    def __post_init__(self) -> None:
+        """Build what was not given."""
+        if cast("Config | None", self.config) is None:
+            object.__setattr__(self, "config", Config())
+        for name, make in _BUILDERS.items():
+            if getattr(self, name) is _FROM_CONFIG:
+                object.__setattr__(self, name, make(self.config))
+
+    def restore_frames(
+        self, frames: Iterable[Frame], ledger: RunLog | None = None, *, aligned: bool = False
+    ) -> Iterator[Frame]:
+        """Restore the faces of a video: one frame out for each frame in, in order, with the same index and time.
+
+        Frames without a face to restore come out as they went in. Closing the iterator early stops all threads and
+        closes `frames`; so does an exception, which is raised here whichever thread it came from.
+
+        Args:
+            frames: in order; iterated, and closed where it is a generator, in a thread of its own.
+            ledger: filled in as the run goes on; read it when the run is over.
+            aligned: each frame is an FFHQ-aligned crop already; nothing is detected or tracked, each is restored as a
+                whole and for itself.
+
+        Raises:
+            RestorationError: a part failed on a face and `runtime.on_error` is `stop`.
+        """
+        ledger = RunLog() if ledger is None else ledger
+        room = max(1, self.config.runtime.buffer_mb * 2**20 // 2)  # half for each of the two channels
+        clock, weights = ledger.seconds_per_stage, _Weights()
+        with ExitStack() as threads:
+            decoded = timed("decode", ledger.counted(frames), clock)
+            shots = prefetch(decoded if aligned else self._shots(decoded, clock), room, "decode", weights.decoded)
+            crops = self._pictures(shots, clock) if aligned else self._faces(shots, clock)
+            done = prefetch(self._restored(crops, ledger, aligned), room, "restore", weights.restored)
+            # Left from the last to the first: closing `shots` first wakes the thread of the models, wherever it waits.
+            threads.callback(done.close)
+            threads.callback(shots.close)
+            for frame in timed("waiting for frames", done, clock):
+                ledger.frames_out += 1
+                yield frame
+
+    def _shots(self, frames: Iterator[Frame], clock: dict[str, float]) -> Iterator[Frame]:
+        from videoclr.stages.cuts import cuts
+
+        return timed("cuts", cuts(frames, self.make_cut_detector()), clock)
+
+    def _faces(self, shots: Iterator[Frame], clock: dict[str, float]) -> Iterator[Faces[FaceCrop]]:
+        from videoclr.stages.align import align
+        from videoclr.stages.detect import detect
+        from videoclr.stages.identify import identify
+        from videoclr.stages.track import track
+
+        config = self.config
+        shots = timed("waiting for decode", shots, clock)
+        found = detect(shots, self.detector, config.runtime.detect_batch, config.detect.every, config.detect.min_size)
+        faces = track(timed("detect", found, clock), self.make_tracker, _gap(config))
+        crops = align(timed("track", faces, clock), self.restorer.size, config.align.smoothing)
+        crops = timed("align", crops, clock)
+        if self.recognizer is not None:
+            known = identify(crops, self.recognizer, config.identify.window, config.identify.views)
+            crops = timed("identify", known, clock)
+        return crops
+
+    def _pictures(self, frames: Iterator[Frame], clock: dict[str, float]) -> Iterator[Faces[FaceCrop]]:
+        from videoclr.stages.align import whole
+        from videoclr.stages.identify import identify
+
+        crops = timed("align", whole(timed("waiting for decode", frames, clock), self.restorer.size), clock)
+        if self.recognizer is not None:
+            crops = timed("identify", identify(crops, self.recognizer, window=0, views=1), clock)
+        return crops
+
+    def _restored(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog, aligned: bool) -> Iterator[Frame]:
+        from videoclr.stages.blend import blend
+        from videoclr.stages.restore import restore
+
+        config, clock = self.config, ledger.seconds_per_stage
+        masker = _Everything() if aligned else self.masker
+        batch, on_error = config.runtime.batch, config.runtime.on_error
+        restored = restore(crops, self.restorer, masker, self.recognizer, batch, on_error, ledger.warnings)
+        watched = ledger.watched(timed("restore", restored, clock))
+        return timed("blend", blend(watched, config.blend.strength, config.blend.match_color), clock)
+
+
+class _Everything:
+    """The mask of a picture that is nothing but a face."""
+
+    def mask(self, crops: Sequence[FaceCrop], images: Tensor) -> Tensor:
+        return images.new_ones((len(crops), 1, *images.shape[2:]))
+
+
+@dataclass
+class TrackSummary:
+    """What a track came to. Similarity is None where it was never measured."""
+
+    track: int
+    shot: int
+    first_frame: int
+    first_time: Fraction
+    last_frame: int
+    last_time: Fraction
+    frames: int = 0
+    """Restored faces."""
+    observed: int = 0
+    """Those of them that the detector found; the others are interpolated."""
+    mean_size: float = 0.0
+    """Of the box (`Detection.size`), pixels."""
+    mean_confidence: float = 0.0
+    mean_similarity: float | None = None
+    """Cosine between the restored faces and the track's identity."""
+    measured: int = 0
+    """Faces that `mean_similarity` is of."""
+
+    def add(self, face: RestoredFace) -> None:
+        """Count one more face."""
+        tracked, frame = face.crop.face, face.crop.frame
+        self.last_frame, self.last_time = frame.index, frame.time
+        self.frames += 1
+        self.observed += tracked.observed
+        self.mean_size += (tracked.detection.size - self.mean_size) / self.frames
+        self.mean_confidence += (face.confidence - self.mean_confidence) / self.frames
+        if face.similarity is not None:
+            self.measured += 1
+            mean = self.mean_similarity or 0.0
+            self.mean_similarity = mean + (face.similarity - mean) / self.measured
+
+
+@dataclass
+class RunLog:
+    """What happened in a run, in memory that grows with the number of tracks and not with that of frames."""
+
+    frames_in: int = 0
+    frames_out: int = 0
+    faces_restored: int = 0
+    tracks: list[TrackSummary] = field(default_factory=list)
+    """In order of their first restored face."""
+    shots: int = 0
+    seconds_per_stage: dict[str, float] = field(default_factory=dict)
+    """Seconds by stage, each without the stages before it. Stages run in several threads: the sum may exceed the time
+    of the run. `waiting for ...` is idle."""
+    warnings: list[str] = field(default_factory=list)
+    _live: dict[int, TrackSummary] = field(default_factory=dict, repr=False)
+    _shot: int | None = field(default=None, repr=False)
+
+    def counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Pass frames on and count them in."""
+        for frame in frames:
+            self.frames_in += 1
+            yield frame
+
+    def watched(self, restored: Iterable[Faces[RestoredFace]]) -> Iterator[Faces[RestoredFace]]:
+        """Pass restored faces on and sum them up by track."""
+        for faces in restored:
+            if faces.frame.shot != self._shot:
+                self._shot = faces.frame.shot
+                self._live = {}
+                self.shots += 1
+            for face in faces.faces:
+                self._summary(face).add(face)
+                self.faces_restored += 1
+            yield faces
+
+    def _summary(self, face: RestoredFace) -> TrackSummary:
+        track, frame = face.crop.face.track, face.crop.frame
+        if track not in self._live:
+            self._live[track] = TrackSummary(track, frame.shot, frame.index, frame.time, frame.index, frame.time)
+            self.tracks.append(self._live[track])
+        return self._live[track]
+
+
+class _Weights:
+    """Bytes that waiting frames hold: RGB, and at most as much again for the native picture."""
+
+    def __init__(self) -> None:
+        self.rgb = 0
+
+    def decoded(self, frame: Frame) -> int:
+        # Makes the RGB at the latest here, in the decoder's thread: the face detector wants it in any case.
+        self.rgb = frame.source.nbytes
+        return self.rgb * (1 if frame.native is None else 2)
+
+    def restored(self, frame: Frame) -> int:
+        # The stages have dropped the RGB of native frames; asking this one for its size would make it again.
+        return self.rgb + sum(patch.rgb.nbytes + patch.alpha.nbytes for patch in frame.patches)
+
+
+def _gap(config: Config) -> int:
+    # A face must be looked for again before its gap is over, or skipping frames would end every track.
+    return max(config.track.max_gap, config.detect.every if config.detect.every > 1 else 0)
+
+
+def _device(config: Config) -> str:
+    """`runtime.device` with `auto` resolved.
+
+    Raises:
+        ConfigError: a device that torch does not know or that is not there.
+    """
+    import torch
+
+    name = config.runtime.device
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"$.runtime.device: unknown device {name!r}; known here: auto, cpu, cuda, cuda:n") from error
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        found = torch.cuda.device_count()
+        raise ConfigError(f"$.runtime.device: {name} is not here, torch sees {found} CUDA device(s); try cpu or auto")
+    return name
+
+
+def _cut_detector_maker(config: Config) -> Callable[[], CutDetector]:
+    section = config.cuts
+
+    def make() -> CutDetector:
+        return cast("CutDetector", plugins.build("cuts", section.use, section.options, {}))
+
+    make()  # a bad option is said now, not when the run has begun
+    return make
+
+
+def _tracker_maker(config: Config) -> Callable[[], Tracker]:
+    section, detect = config.track, config.detect
+    settings = {"threshold": detect.threshold, "low_threshold": detect.low_threshold, "max_gap": _gap(config)}
+
+    def make() -> Tracker:
+        return cast("Tracker", plugins.build("track", section.use, section.options, settings))
+
+    make()
+    return make
+
+
+def _detector(config: Config) -> Any:
+    section = config.detect
+    settings = {
+        "weights": section.weights,
+        "threshold_low": section.low_threshold,
+        "long_side": section.long_side,
+        "device": _device(config),
+    }
+    return plugins.build("detect", section.use, section.options, settings)
+
+
+def _recognizer(config: Config) -> Any:
+    section = config.identify
+    return plugins.build("identify", section.use, section.options, {"device": _device(config)})
+
+
+def _restorer(config: Config) -> Any:
+    section = config.restore
+    settings = {
+        "steps": section.steps,
+        "fidelity": section.fidelity,
+        "seed": section.seed,
+        "device": _device(config),
+    }
+    return plugins.build("restore", section.use, section.options, settings)
+
+
+def _masker(config: Config) -> Any:
+    section = config.blend
+    return plugins.build("blend", section.use, section.options, {"device": _device(config)})
+
+
+_BUILDERS: Final[dict[str, Callable[[Config], Any]]] = {
+    "make_cut_detector": _cut_detector_maker,
+    "detector": _detector,
+    "make_tracker": _tracker_maker,
+    "recognizer": _recognizer,
+    "restorer": _restorer,
+    "masker": _masker,
+}

@@ -1,0 +1,121 @@
+"""From a name in a config to a class.
+
+Three kinds of names, tried in this order:
+
+* `package.module:Class`: anything that can be imported.
+* a built-in of the table below. The table is in the code, so that a checkout that is not installed works as well.
+* an entry point of the group `videoclr.<kind>` of an installed package. A third party adds to its `pyproject.toml`:
+
+      [project.entry-points."videoclr.restore"]
+      my-restorer = "my_package.module:MyRestorer"
+
+Nothing registers by being imported, and nothing is imported before it is asked for. A built-in is a class like any
+other: it gets the same arguments and meets the same protocol (see the stage that uses it).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from videoclr.errors import ConfigError
+
+BUILT_IN: Mapping[str, Mapping[str, str]] = {
+    "cuts": {
+        "content": "videoclr.parts.content_cuts:ContentCuts",
+        "scenedetect": "videoclr.parts.pyscenedetect:PySceneDetectCuts",
+    },
+    "detect": {"retina": "videoclr.parts.retina_detector:RetinaDetector"},
+    "track": {"overlap": "videoclr.parts.overlap_tracker:OverlapTracker"},
+    "identify": {"recognizer": "videoclr.parts.face_recognizer:FaceRecognizer"},
+    "restore": {
+        "clr": "videoclr.parts.clr:ClrRestorer",
+        "unchanged": "videoclr.parts.unchanged:Unchanged",
+    },
+    "blend": {"feather": "videoclr.parts.feather:Feather"},
+}
+"""Kind of part (the section of the config that names it) -> name -> `module:Class`."""
+
+
+def names(kind: str) -> list[str]:
+    """What can stand in `$.<kind>.use` here, besides `module:Class`: built-ins first."""
+    others = {entry.name for entry in entry_points(group=f"videoclr.{kind}")}
+    return [*BUILT_IN[kind], *sorted(others - BUILT_IN[kind].keys())]
+
+
+def resolve(kind: str, name: str) -> type:
+    """The class (or factory) called `name`.
+
+    Args:
+        kind: `cuts`, `detect`, `track`, `identify`, `restore` or `blend`.
+        name: built-in, entry point, or `package.module:Class`.
+
+    Raises:
+        ConfigError: unknown name, or a module or class that cannot be imported.
+    """
+    if kind not in BUILT_IN:
+        raise ConfigError(f"$.{kind}: no such kind of part; known here: {', '.join(BUILT_IN)}")
+    if ":" in name:
+        return _imported(kind, name)
+    if name in BUILT_IN[kind]:
+        return _imported(kind, BUILT_IN[kind][name])
+    for entry in entry_points(group=f"videoclr.{kind}"):
+        if entry.name == name:
+            return _imported(kind, entry.value)
+    raise ConfigError(
+        f"$.{kind}.use: unknown part {name!r}; known here: {', '.join(names(kind))}, or package.module:Class"
+    )
+
+
+def _imported(kind: str, target: str) -> type:
+    module, _, attribute = target.partition(":")
+    try:
+        found: Any = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"$.{kind}.use: cannot import {target} ({' '.join(str(error).split())})") from error
+    if not callable(found):
+        raise ConfigError(f"$.{kind}.use: {target} is not a class")
+    return found  # type: ignore[no-any-return]
+
+
+def build(kind: str, name: str, options: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+    """An instance of the part `name`.
+
+    Args:
+        kind: see `resolve`.
+        name: see `resolve`.
+        options: `$.<kind>.options`, given to the class as they are.
+        settings: values that the config offers to every part of this kind (`steps`, `device` and so on); a part gets
+            those that its constructor names, and all of them where it takes `**kwargs`. `options` win.
+
+    Raises:
+        ConfigError: unknown name, an option that the part does not know, or a value that it refuses (`ValueError` or
+            `TypeError`).
+    """
+    part = resolve(kind, name)
+    offered = {**_wanted(part, settings), **options}
+    try:
+        inspect.signature(part).bind(**offered)
+    except TypeError as error:
+        raise ConfigError(f"$.{kind}.options: {name}: {error}; it takes {inspect.signature(part)}") from error
+    except ValueError:
+        pass  # a class written in C shows no signature: its constructor will complain
+    try:
+        return part(**offered)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"$.{kind}.options: {name}: {' '.join(str(error).split())}") from error
+
+
+def _wanted(part: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        parameters = inspect.signature(part).parameters
+    except ValueError:
+        return {}
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return dict(settings)
+    return {name: value for name, value in settings.items() if name in parameters}

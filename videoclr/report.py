@@ -1,0 +1,129 @@
+"""What a run did, for people and programs: the answer of `restore_video` and the file of `--report`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from videoclr.errors import ConfigError, MediaError
+
+
+@dataclass(frozen=True)
+class Report:
+    """What happened to one file."""
+
+    source: str
+    """As the user wrote it; `-` for a pipe."""
+    target: str
+    """As the user wrote it; `-` for a pipe."""
+    frames_in: int
+    """Frames decoded."""
+    frames_out: int
+    """Frames written."""
+    faces_restored: int
+    """Faces put back, counted in every frame."""
+    tracks: list[dict[str, Any]]
+    """One entry per tracked face: its number, first and last frame, and what else the run learnt about it."""
+    shots: int
+    """Stretches between cuts."""
+    seconds: float
+    """Wall time of the whole job without loading the networks."""
+    seconds_per_stage: dict[str, float]
+    """Seconds spent in each stage; stages run side by side, so the sum may exceed `seconds`."""
+    warnings: list[str]
+    """What was not as expected, one line each."""
+    version: str
+    """Of videoclr."""
+    settings: dict[str, Any]
+    """The whole configuration in force."""
+    weights: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of every embedded weights file."""
+    source_info: dict[str, Any] = field(default_factory=dict)
+    """The video stream as the reader saw it; exact fractions as text such as `30000/1001`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {name: plain(value) for name, value in asdict(self).items()}
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's types: fractions become exact text, paths text, tuples lists, numpy scalars numbers."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Fraction | Path):
+        return str(value)
+    return value.item() if hasattr(value, "item") else value
+
+
+class ReportFile:
+    """A JSON file that is complete or absent; see `report_file`."""
+
+    def __init__(self, part: Path, target: Path) -> None:
+        self._part, self._target = part, target
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Write `values` and put the file in its place in one step.
+
+        Raises:
+            MediaError: the disk is full, or the folder has gone.
+        """
+        try:
+            self._part.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            os.replace(self._part, self._target)
+        except OSError as error:
+            raise MediaError(self._target, f"the report cannot be written ({error.strerror})") from error
+
+
+@contextmanager
+def report_file(path: str | Path | None, used: tuple[object, ...], overwrite: bool) -> Iterator[ReportFile | None]:
+    """A place for a report, proven writable before the work starts: it would be a pity to learn it hours later.
+
+    Args:
+        path: the report's file, or None for no report.
+        used: files of the same run, which a report must not replace.
+        overwrite: whether a report that exists may be replaced.
+
+    Raises:
+        ConfigError: `path` is a pipe or one of the `used` files.
+        MediaError: `path` exists and may not be replaced, is a folder, or cannot be written.
+    """
+    if path is None:
+        yield None
+        return
+    target = Path(path)
+    if str(path) == "-":
+        raise ConfigError("--report: expected a file, not a pipe")
+    if any(same_file(target, other) for other in used):
+        raise ConfigError(f"--report: {path} is the input or the output; choose another name")
+    if target.is_dir():
+        raise MediaError(path, "is a folder; the report needs a file name")
+    if target.exists() and not overwrite:
+        raise MediaError(path, "exists already; choose another name for the report or say --overwrite")
+    part = target.with_name(target.name + ".part")
+    try:
+        part.touch()
+    except OSError as error:
+        raise MediaError(path, f"the report cannot be written ({error.strerror})") from error
+    try:
+        yield ReportFile(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def same_file(one: object, other: object) -> bool:
+    """Whether two names lead to one file, through links and relative paths; a pipe is nobody's twin."""
+    if "-" in (str(one), str(other)):
+        return False
+    first, second = Path(str(one)), Path(str(other))
+    try:
+        return first.samefile(second)
+    except OSError:  # at least one of them does not exist yet
+        return first.absolute() == second.absolute()

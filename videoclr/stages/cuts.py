@@ -1,0 +1,52 @@
+"""Give every frame the number of its shot."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from videoclr.types import Frame
+
+
+class CutDetector(Protocol):
+    """Says where shots begin. It has memory: one per run.
+
+    A detector that must look ahead declares an attribute `delay` (frames, 0 where there is none): its answer to the
+    frame n is then about the frame n - delay. At the end the last frame is shown again until every frame is answered.
+    """
+
+    def is_cut(self, frame: Frame) -> bool:
+        """True when the frame in question is the first of a new shot. Called once per frame, in order."""
+        ...
+
+
+def cuts(frames: Iterable[Frame], detector: CutDetector) -> Iterator[Frame]:
+    """Number the shots; the frame right after a cut carries the new number.
+
+    The first frame keeps the number it comes with (0 for a reader's), so a run that goes on where another stopped can
+    go on counting. The delay is the detector's.
+    """
+    delay = int(getattr(detector, "delay", 0))
+    waiting: deque[Frame] = deque()
+    shot: int | None = None
+
+    def numbered(cut: bool) -> Frame:
+        nonlocal shot
+        frame = waiting.popleft()
+        shot = frame.shot if shot is None else shot + cut
+        return frame.in_shot(shot)
+
+    seen = 0
+    for frame in frames:
+        waiting.append(frame)
+        seen += 1
+        cut = detector.is_cut(frame)
+        if seen > delay:
+            yield numbered(cut)
+    if waiting:
+        last = waiting[-1]
+        for _ in range(delay - seen):  # fewer frames than the delay: these answers are about no frame
+            detector.is_cut(last)
+        while waiting:
+            yield numbered(detector.is_cut(last))

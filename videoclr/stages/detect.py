@@ -1,0 +1,73 @@
+"""Find the faces of every frame, or of every n-th."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videoclr.pixels import eight_bit
+from videoclr.types import Detection, Faces, Frame
+
+
+class Detector(Protocol):
+    """Finds faces in pictures; keeps no state from one call to the next."""
+
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
+        """Faces of each picture.
+
+        Args:
+            images: each `(H, W, 3)` RGB uint8; sizes may differ.
+
+        Returns:
+            One list per picture, in order, in pixels of that picture.
+        """
+        ...
+
+
+def detect(
+    frames: Iterable[Frame], detector: Detector, batch: int = 1, every: int = 1, min_size: float = 0.0
+) -> Iterator[Faces[Detection]]:
+    """Detections of each frame.
+
+    Args:
+        frames: with their shots numbered.
+        detector: finds faces.
+        batch: frames per call; changes speed only. The delay is at most `batch * every` frames.
+        every: look at the first frame of each shot and every n-th after it. The others come out without faces and with
+            `looked=False`, so that a tracker can tell "nothing there" from "nobody looked".
+        min_size: faces smaller than this (`Detection.size`, pixels) are left out.
+    """
+    waiting: list[tuple[Frame, bool]] = []
+    shot, position, looks = -1, 0, 0
+    for frame in frames:
+        position = position + 1 if frame.shot == shot else 0
+        shot = frame.shot
+        look = position % every == 0
+        waiting.append((frame, look))
+        looks += look
+        if looks >= batch or (looks == 0 and not look):
+            yield from _detected(waiting, detector, min_size)
+            waiting, looks = [], 0
+    yield from _detected(waiting, detector, min_size)
+
+
+def _detected(waiting: list[tuple[Frame, bool]], detector: Detector, min_size: float) -> list[Faces[Detection]]:
+    images = [eight_bit(frame.image) for frame, look in waiting if look]
+    results = detector.detect(images) if images else []
+    if len(results) != len(images):
+        raise ValueError(f"{type(detector).__name__} answered {len(results)} lists for {len(images)} pictures")
+    answers = iter(results)
+    return [
+        Faces(frame, tuple(found for found in next(answers) if _usable(found, min_size)))
+        if look
+        else Faces(frame, looked=False)
+        for frame, look in waiting
+    ]
+
+
+def _usable(found: Detection, min_size: float) -> bool:
+    finite = bool(np.isfinite(found.box).all() and np.isfinite(found.landmarks).all())
+    return finite and found.size >= min_size and found.size > 0

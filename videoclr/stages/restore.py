@@ -1,0 +1,213 @@
+"""Restore the crops in batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from videoclr.errors import RestorationError
+from videoclr.flow import grouped
+from videoclr.types import FaceCrop, Faces, RestoredFace
+
+log = logging.getLogger("videoclr.stages.restore")
+
+_GONE = 50  # frames without a face after which a track's memory is dropped
+
+
+class Restorer(Protocol):
+    """Restores aligned faces. The weights may be shared; what it remembers of a track lies in `memory`."""
+
+    size: int
+    """Side of the crops it takes and gives, pixels."""
+
+    def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
+        """Restored faces.
+
+        A face's pixels must not depend on which others share the call: `runtime.batch` changes speed only.
+
+        Args:
+            crops: faces of one shot, in order of time; several may be of one frame or of one track.
+            memory: what the restorer wants to keep, by number of track. Entries are the restorer's own; they are
+                deleted when the track or the shot ends.
+
+        Returns:
+            `(N, 3, S, S)` RGB in [-1, 1], in the order of `crops`, on any device, without NaN.
+        """
+        ...
+
+
+class Masker(Protocol):
+    """Says where a restored crop is shown."""
+
+    def mask(self, crops: Sequence[FaceCrop], images: Tensor) -> Tensor:
+        """`(N, 1, S, S)` in [0, 1] for `crops` and their restored `images` `(N, 3, S, S)` on the CPU."""
+        ...
+
+
+class Embedder(Protocol):
+    """What is needed of a recognizer here (the stage `identify` has the protocol with the conventions)."""
+
+    def embed(self, crops: Tensor) -> Tensor:
+        """`(N, 3, S, S)` in [-1, 1] -> `(N, D)` unit vectors."""
+        ...
+
+
+def restore(
+    crops: Iterable[Faces[FaceCrop]],
+    restorer: Restorer,
+    masker: Masker,
+    recognizer: Embedder | None = None,
+    batch: int = 4,
+    on_error: Literal["stop", "keep"] = "stop",
+    warnings: list[str] | None = None,
+) -> Iterator[Faces[RestoredFace]]:
+    """Restored faces of each frame.
+
+    Args:
+        crops: with the shots numbered; every frame.
+        restorer: restores.
+        masker: says where the result is shown.
+        recognizer: measures `similarity` to the track's identity; None for no measurement.
+        batch: faces per call. The delay is at most `2 * batch` frames, and a call never holds two shots.
+        on_error: `stop` raises; `keep` leaves the face out, so that its frame shows the input there, and adds one line
+            per track to `warnings`.
+        warnings: where `keep` reports.
+
+    Raises:
+        RestorationError: from the part's exception, or because its result has another shape or is not finite.
+    """
+    work = _Batches(restorer, masker, recognizer, batch, _Kept(warnings) if on_error == "keep" else None)
+    waiting: list[Faces[FaceCrop]] = []
+    shot: int | None = None
+    for faces in crops:
+        if faces.frame.shot != shot:
+            yield from work.restored(waiting)
+            work.forget()
+            waiting, shot = [], faces.frame.shot
+        waiting.append(faces)
+        held = sum(len(one.faces) for one in waiting)
+        # Without a face nothing is gained by waiting; with a few, frames without any must not pile up behind them.
+        if held == 0 or held >= batch or len(waiting) >= 2 * batch:
+            yield from work.restored(waiting)
+            waiting = []
+    yield from work.restored(waiting)
+
+
+class _Kept:
+    """One line per track about the faces that were left as they were; later failures update it."""
+
+    def __init__(self, warnings: list[str] | None) -> None:
+        self.warnings = [] if warnings is None else warnings
+        self.lines: dict[int, tuple[int, int, int]] = {}
+
+    def add(self, error: RestorationError) -> None:
+        log.warning("face kept unrestored: %s", error)
+        track = -1 if error.track is None else error.track
+        line, first, times = self.lines.get(track, (len(self.warnings), error.frame, 0))
+        text = f"track {track}: {times + 1} face(s) left as they were, frames {first} to {error.frame}: {error}"
+        if times:
+            self.warnings[line] = text
+        else:
+            self.warnings.append(text)
+        self.lines[track] = (line, first, times + 1)
+
+
+class _Batches:
+    """Calls the parts, and owns what the restorer remembers."""
+
+    def __init__(
+        self, restorer: Restorer, masker: Masker, recognizer: Embedder | None, batch: int, kept: _Kept | None
+    ) -> None:
+        self.restorer = restorer
+        self.masker = masker
+        self.recognizer = recognizer
+        self.batch = batch
+        self.kept = kept
+        self.memory: dict[int, Any] = {}
+        self.last: dict[int, int] = {}
+
+    def restored(self, waiting: Sequence[Faces[FaceCrop]]) -> list[Faces[RestoredFace]]:
+        flat = [crop for faces in waiting for crop in faces.faces]
+        results = iter([face for group in grouped(flat, self.batch) for face in self._group(group)])
+        out = []
+        for faces in waiting:
+            done = [next(results) for _ in faces.faces]
+            out.append(Faces(faces.frame, tuple(face for face in done if face is not None), looked=faces.looked))
+        if waiting:
+            self._age(flat, waiting[-1].frame.index)
+        return out
+
+    def forget(self) -> None:
+        """Drop the memory of every track: a cut."""
+        self.memory.clear()
+        self.last.clear()
+
+    def _age(self, crops: Sequence[FaceCrop], now: int) -> None:
+        self.last.update({crop.face.track: crop.frame.index for crop in crops})
+        self.last = {track: index for track, index in self.last.items() if now - index <= _GONE}
+        for track in self.memory.keys() - self.last.keys():
+            del self.memory[track]
+
+    def _group(self, crops: Sequence[FaceCrop]) -> list[RestoredFace | None]:
+        try:
+            return list(self._call(crops))
+        except RestorationError as error:
+            if self.kept is None:
+                raise
+            if len(crops) == 1:
+                self.kept.add(error)
+                return [None]
+        # One bad face must not take its neighbours along: again, one by one.
+        return [face for crop in crops for face in self._group([crop])]
+
+    def _call(self, crops: Sequence[FaceCrop]) -> list[RestoredFace]:
+        """All of `crops`, or `RestorationError` naming the face where it is known, else the first of them."""
+        first = crops[0]
+        try:
+            # No inference_mode here: guidance needs gradients, so each part decides for itself, inside its own call.
+            images = self.restorer.restore(crops, self.memory)
+            images = _checked(images, crops, (3, *first.image.shape[1:]), "restorer").clamp(-1, 1)
+            masks = _checked(self.masker.mask(crops, images), crops, (1, *images.shape[2:]), "masker").clamp(0, 1)
+            similar = self._similarities(crops, images)
+        except RestorationError:
+            raise
+        except Exception as error:
+            others = f" (in a batch of {len(crops)})" if len(crops) > 1 else ""
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise RestorationError(
+                first.frame.index, first.face.track, f"{type(error).__name__}{others}: {reason}"
+            ) from error
+        return [
+            RestoredFace(crop, image, mask, similarity)
+            for crop, image, mask, similarity in zip(crops, images, masks, similar, strict=True)
+        ]
+
+    def _similarities(self, crops: Sequence[FaceCrop], images: Tensor) -> list[float | None]:
+        known = [place for place, crop in enumerate(crops) if crop.identity is not None]
+        found: list[float | None] = [None] * len(crops)
+        if self.recognizer is None or not known:
+            return found
+        vectors = self.recognizer.embed(images[known]).detach().float().cpu()
+        for place, vector in zip(known, vectors, strict=True):
+            identity = crops[place].identity
+            if identity is not None and bool(torch.isfinite(vector).all()):
+                found[place] = float(torch.dot(vector, identity.detach().float().cpu()))
+        return found
+
+
+def _checked(images: Tensor, crops: Sequence[FaceCrop], shape: tuple[int, ...], who: str) -> Tensor:
+    """float32 on the CPU, of the promised shape and finite."""
+    expected = (len(crops), *shape)
+    first = crops[0]
+    if tuple(images.shape) != expected:
+        message = f"the {who} gave {tuple(images.shape)}, expected {expected}"
+        raise RestorationError(first.frame.index, first.face.track, message)
+    images = images.detach().to("cpu", torch.float32)
+    for crop, fine in zip(crops, torch.isfinite(images).flatten(1).all(1).tolist(), strict=True):
+        if not fine:
+            raise RestorationError(crop.frame.index, crop.face.track, f"the {who} gave NaN or infinite values")
+    return images

@@ -1,0 +1,1 @@
+"""What the training programs in `pipelines/` share: degradation, data, losses, and one loop."""

@@ -1,0 +1,172 @@
+"""Losses, and the frozen networks that some of them look through.
+
+Loss networks come from files that the user names (`--perceptual`, `--teacher`); nothing of them ships. No network that scores
+the benchmark is ever used here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class _Fire(nn.Module):
+    def __init__(self, inside: int, squeeze: int, expand: int) -> None:
+        super().__init__()
+        self.s = nn.Conv2d(inside, squeeze, 1)
+        self.e1 = nn.Conv2d(squeeze, expand, 1)
+        self.e3 = nn.Conv2d(squeeze, expand, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.s(x))
+        return torch.cat([F.relu(self.e1(x)), F.relu(self.e3(x))], 1)
+
+
+class Perceptual(nn.Module):
+    """Distance in the features of SqueezeNet 1.0 (Iandola et al. 2016), unit-normalised per position (after Zhang et al. 2018).
+
+    Args:
+        path: a state dict with the keys `conv1.*` and `fireN.{s,e1,e3}.*`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 96, 7, 2)
+        inside = 96
+        for number, (squeeze, expand) in enumerate(
+            zip((16, 16, 32, 32, 48, 48, 64, 64), (64, 64, 128, 128, 192, 192, 256, 256), strict=True), 2
+        ):
+            setattr(self, f"fire{number}", _Fire(inside, squeeze, expand))
+            inside = 2 * expand
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        self.load_state_dict({k: v.float() for k, v in state.items() if k.startswith(("conv1.", "fire"))})
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+        self.requires_grad_(False).eval()
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """`(N, 3, H, W)` in [-1, 1] -> five maps."""
+        fire, pool = self.get_submodule, lambda t: F.max_pool2d(t, 3, 2, ceil_mode=True)
+        out = [F.relu(self.conv1(((x + 1) / 2 - self.mean) / self.std))]
+        out.append(fire("fire3")(fire("fire2")(pool(out[-1]))))
+        out.append(fire("fire5")(pool(fire("fire4")(out[-1]))))
+        out.append(fire("fire7")(fire("fire6")(out[-1])))
+        out.append(fire("fire9")(pool(fire("fire8")(out[-1]))))
+        return out
+
+    def forward(self, x: Tensor, clean: Tensor) -> Tensor:
+        """`(N,)`: sum over maps of the mean squared difference of channel-normalised features."""
+        with torch.no_grad():
+            target = self.features(clean)
+        total = x.new_zeros(len(x), dtype=torch.float32)
+        for a, b in zip(self.features(x), target, strict=True):
+            difference = F.normalize(a.float(), dim=1) - F.normalize(b.float(), dim=1)
+            total = total + difference.pow(2).sum(1).mean((1, 2))
+        return total
+
+
+class _Inverted(nn.Module):
+    def __init__(self, inside: int, hidden: int, outside: int, stride: int) -> None:
+        super().__init__()
+        unit = lambda i, o, k, s, g: nn.Sequential(
+            nn.Conv2d(i, o, k, s, k // 2, groups=g, bias=False), nn.BatchNorm2d(o), nn.ReLU6()
+        )  # noqa: E731
+        self.conv = nn.Sequential(
+            unit(inside, hidden, 1, 1, 1),
+            unit(hidden, hidden, 3, stride, hidden),
+            nn.Conv2d(hidden, outside, 1, bias=False),
+            nn.BatchNorm2d(outside),
+        )
+        self.skip = stride == 1 and inside == outside
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(x)
+        return x + out if self.skip else out
+
+
+class TeacherRecognizer(nn.Module):
+    """MobileFaceNet (Chen et al. 2018) from a state dict that the user names: the target that our recogniser is distilled from.
+
+    `(N, 3, 112, 112)` ArcFace crops in [-1, 1] -> `(N, 128)` unit vectors.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(nn.Conv2d(3, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU6())
+        self.dw_conv = nn.ModuleDict(
+            {
+                "depthwise": nn.Conv2d(64, 64, 3, 1, 1, groups=64, bias=False),
+                "pointwise": nn.Conv2d(64, 64, 1, bias=False),
+                "bn1": nn.BatchNorm2d(64),
+                "bn2": nn.BatchNorm2d(64),
+            }
+        )
+        shapes = (
+            [(64, 2, 64, 2)]
+            + [(64, 2, 64, 1)] * 4
+            + [(64, 4, 128, 2)]
+            + [(128, 2, 128, 1)] * 6
+            + [(128, 4, 128, 2)]
+            + [(128, 2, 128, 1)] * 2
+        )
+        self.features = nn.Sequential(*(_Inverted(i, i * t, o, s) for i, t, o, s in shapes))
+        self.conv2 = nn.Sequential(nn.Conv2d(128, 512, 1, bias=False), nn.BatchNorm2d(512), nn.ReLU6())
+        self.gdconv = nn.ModuleDict(
+            {"depthwise": nn.Conv2d(512, 512, 7, groups=512, bias=False), "bn": nn.BatchNorm2d(512)}
+        )
+        self.conv3 = nn.Conv2d(512, 128, 1)
+        self.bn = nn.BatchNorm1d(128)
+        self.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Embed ArcFace crops."""
+        x = self.conv1(((faces + 1) / 2 - self.mean) / self.std)
+        x = F.relu(self.dw_conv["bn1"](self.dw_conv["depthwise"](x)))
+        x = F.relu(self.dw_conv["bn2"](self.dw_conv["pointwise"](x)))
+        x = self.gdconv["bn"](self.gdconv["depthwise"](self.conv2(self.features(x))))
+        return F.normalize(self.bn(self.conv3(x).flatten(1)).float(), dim=1)
+
+
+def arcface(embeddings: Tensor, centres: Tensor, labels: Tensor, margin: float = 0.3, scale: float = 32.0) -> Tensor:
+    """Additive angular margin loss (Deng et al. 2019, equation 3).
+
+    Args:
+        embeddings: `(N, D)` unit vectors.
+        centres: `(K, D)`, one learned vector per identity.
+        labels: `(N,)` int64 in [0, K).
+    """
+    cosine = F.linear(embeddings, F.normalize(centres, dim=1)).clamp(-1 + 1e-6, 1 - 1e-6)
+    target = torch.cos(torch.acos(cosine.gather(1, labels[:, None])) + margin)
+    return F.cross_entropy(scale * cosine.scatter(1, labels[:, None], target), labels)
+
+
+def hinge_discriminator(clean: Tensor, fake: Tensor) -> Tensor:
+    """Hinge loss of a discriminator's logits (Lim and Ye 2017)."""
+    return F.relu(1 - clean).mean() + F.relu(1 + fake).mean()
+
+
+def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor, most: float = 1.0) -> Tensor:
+    """Weight that balances the gradients of two losses at the decoder's last layer (Esser et al. 2021, equation 7)."""
+    first = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)[0].norm()
+    second = torch.autograd.grad(adversarial, last_layer, retain_graph=True)[0].norm()
+    return (first / (second + 1e-4)).clamp(0, most).detach()
+
+
+def gradient_l1(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute difference of horizontal and vertical differences: keeps edges where L1 alone blurs."""
+    total = a.new_zeros(())
+    for dim in (2, 3):
+        total = total + (a.diff(dim=dim) - b.diff(dim=dim)).abs().mean()
+    return total / 2

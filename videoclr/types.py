@@ -1,0 +1,226 @@
+"""The nouns that flow through the pipeline: frozen, slotted, each field with its unit.
+
+Conventions, everywhere in the package:
+
+* numpy is the world of video: `(H, W, 3)`, RGB, uint8, or uint16 0..65535 when the source has more than 8 bits.
+* torch is the world of models: `(3, H, W)`, RGB, float32 in [-1, 1].
+* Coordinates are `(x, y)` in pixels, origin at the centre of the top-left pixel.
+* Time is an exact `Fraction` of a second. `Frame.index` counts decoded frames from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+
+
+class Native(Protocol):
+    """A decoded picture in its own pixel format. `videoclr.media` implements it over PyAV."""
+
+    def rgb(self) -> NDArray[Any]:
+        """`(H, W, 3)` RGB as shown (rotation applied): uint8, or uint16 0..65535 for sources of more than 8 bits."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a reader knows about the video stream it decodes."""
+
+    width: int
+    """Pixels, as shown (after rotation)."""
+    height: int
+    """Pixels, as shown (after rotation)."""
+    time_base: Fraction
+    """Seconds per tick of the source's presentation times."""
+    frame_rate: Fraction | None
+    """Average frames per second: information, never control."""
+    duration: Fraction | None
+    """Seconds, as the container claims."""
+    frame_count: int | None
+    """An estimate."""
+    bit_depth: int = 8
+    """Bits per component of the source's pixel format."""
+    pixel_format: str = ""
+    """FFmpeg's name, such as `yuv420p10le`."""
+    matrix: str = ""
+    """YUV matrix in force: `bt601`, `bt709` or `bt2020`. Untagged video counts as bt709 from 720 lines up."""
+    primaries: str = ""
+    """Colour primaries by FFmpeg's name, empty where untagged."""
+    transfer: str = ""
+    """Transfer characteristic by FFmpeg's name, empty where untagged."""
+    full_range: bool = False
+    """True for 0..255 luma, False for 16..235."""
+    sample_aspect: Fraction = Fraction(1)
+    """Width of a sample divided by its height."""
+    rotation: int = 0
+    """Degrees by which the stored picture is turned when shown: 0, 90, 180 or 270."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """A rectangle that restoration changed; composited over the frame with `alpha`."""
+
+    x: int
+    """Left column of the rectangle in the frame as shown, pixels."""
+    y: int
+    """Top row of the rectangle, pixels."""
+    rgb: NDArray[Any]
+    """`(h, w, 3)` RGB of the same dtype and range as `Frame.image`."""
+    alpha: NDArray[np.float32]
+    """`(h, w)` float32 in [0, 1]: 0 keeps the frame, 1 shows the patch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture of a video, at an exact time.
+
+    A reader's frame carries `native` and makes RGB on demand; a user's frame is made by `Frame.from_image`.
+    """
+
+    index: int
+    """Position in the decoded stream, from 0."""
+    time: Fraction
+    """Presentation time in seconds."""
+    native: Native | None = None
+    """The decoded picture in its own format, or None for a user's frame."""
+    patches: tuple[Patch, ...] = ()
+    """What restoration changed, in the order of compositing."""
+    shot: int = 0
+    """Number of the shot, from 0; the stage `cuts` sets it."""
+    _rgb: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    """The unpatched RGB picture, made once and shared by every copy of the frame."""
+
+    @classmethod
+    def from_image(cls, image: NDArray[Any], index: int = 0, time: Fraction | None = None) -> Frame:
+        """A frame of `image`: `(H, W, 3)` RGB, uint8 or uint16. `time` defaults to `index / 25`.
+
+        Raises:
+            ValueError: wrong shape or dtype.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"expected (H, W, 3) uint8 or uint16 RGB, got {image.shape} {image.dtype}")
+        view = image.view()
+        view.flags.writeable = False
+        return cls(index, Fraction(index, 25) if time is None else time, _rgb={"base": view})
+
+    @property
+    def source(self) -> NDArray[Any]:
+        """`(H, W, 3)` RGB without patches, read-only; made from `native` at the first request."""
+        if "base" not in self._rgb:
+            if self.native is None:
+                raise ValueError(f"frame {self.index} has neither a native picture nor an image")
+            base = self.native.rgb()
+            base.flags.writeable = False
+            self._rgb["base"] = base
+        return self._rgb["base"]
+
+    @property
+    def image(self) -> NDArray[Any]:
+        """`(H, W, 3)` RGB with the patches applied, read-only."""
+        if not self.patches:
+            return self.source
+        out = self.source.copy()
+        for patch in self.patches:
+            height, width = patch.alpha.shape
+            window = out[patch.y : patch.y + height, patch.x : patch.x + width]
+            alpha = patch.alpha[..., None]
+            window[:] = np.rint(window * (1 - alpha) + patch.rgb * alpha).astype(out.dtype)
+        out.flags.writeable = False
+        return out
+
+    def with_patches(self, patches: Sequence[Patch]) -> Frame:
+        """This frame with `patches` added; the same object where there are none."""
+        return replace(self, patches=(*self.patches, *patches)) if patches else self
+
+    def in_shot(self, shot: int) -> Frame:
+        """This frame as part of `shot`; the same object where it already is."""
+        return self if shot == self.shot else replace(self, shot=shot)
+
+    def forget_rgb(self) -> None:
+        """Drop the cached RGB of a native frame; it is made again on demand."""
+        if self.native is not None:
+            self._rgb.pop("base", None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detection:
+    """A face found in a frame."""
+
+    box: NDArray[np.float32]
+    """`(4,)` x0, y0, x1, y1 in frame pixels."""
+    landmarks: NDArray[np.float32]
+    """`(5, 2)` frame pixels: image-left eye, image-right eye, nose, image-left and image-right mouth corner."""
+    score: float
+    """Probability in [0, 1]."""
+
+    @property
+    def size(self) -> float:
+        """Geometric mean of the box's sides, pixels."""
+        width, height = self.box[2:] - self.box[:2]
+        return float(np.sqrt(max(width, 0.0) * max(height, 0.0)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackedFace:
+    """A detection that belongs to a track. Holds no tensor, so it can be written down, edited and read back."""
+
+    track: int
+    """Number of the track, never reused within a run."""
+    detection: Detection
+    """Box and landmarks in this frame."""
+    observed: bool = True
+    """False where the detector did not see the face and the place is interpolated."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceCrop:
+    """A face cut out and aligned, ready for a model."""
+
+    face: TrackedFace
+    """Whose face."""
+    frame: Frame
+    """Where it came from."""
+    image: Tensor
+    """`(3, S, S)` RGB float32 in [-1, 1], aligned as FFHQ."""
+    matrix: NDArray[np.float64]
+    """`(2, 3)`: frame pixels -> crop pixels."""
+    identity: Tensor | None = None
+    """`(D,)` unit vector shared by the track, or None before the stage `identify`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RestoredFace:
+    """A restored crop, ready to be blended back."""
+
+    crop: FaceCrop
+    """The crop that was restored."""
+    image: Tensor
+    """`(3, S, S)` RGB float32 in [-1, 1]."""
+    mask: Tensor
+    """`(1, S, S)` float32 in [0, 1]: where the restored crop is shown."""
+    similarity: float | None = None
+    """Cosine between the restored face's embedding and the track's identity; None where no identity is known."""
+    confidence: float = 1.0
+    """In [0, 1]: how much of the restoration to trust; blend multiplies the mask with it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Faces(Generic[T]):
+    """A frame with what is known about its faces: what flows from detect to blend."""
+
+    frame: Frame
+    """The frame, in order, every one of them."""
+    faces: tuple[T, ...] = ()
+    """Detection, TrackedFace, FaceCrop or RestoredFace."""
+    looked: bool = True
+    """False where the detector skipped the frame: no faces then means that nobody looked, not that nobody is there."""
