@@ -90,9 +90,7 @@ def measure_speed(config: Config, threads: int, repeat: int) -> dict[str, Any]:
         "crop": pipeline.restorer.size,
         "detect_ms_640x360": 1e3 * median_seconds(lambda: pipeline.detector.detect([picture]), repeat),
         "restore_s_per_face": median_seconds(lambda: pipeline.restorer.restore(crops[:1], {}), repeat),
-        f"restore_s_per_face_in_batches_of_{len(crops)}": median_seconds(
-            lambda: pipeline.restorer.restore(crops, {}), repeat
-        )
+        f"restore_s_per_face_in_batches_of_{len(crops)}": median_seconds(lambda: pipeline.restorer.restore(crops, {}), repeat)
         / len(crops),
     }
     recognizer = pipeline.recognizer
@@ -134,9 +132,7 @@ def measure_media(config: Config, seconds: float, size: tuple[int, int], folder:
     count = write_clip(
         source, panning(size, round(seconds * RATE)), RATE, Generation(quality=20), Tone(), threads=os.cpu_count() or 1
     )
-    unchanged = config.override(
-        "restore.use=unchanged", f"media.crf={CRF}", f"media.preset={PRESET}", "media.codec=h264"
-    )
+    unchanged = config.override("restore.use=unchanged", f"media.crf={CRF}", f"media.preset={PRESET}", "media.codec=h264")
     ways: dict[str, Callable[[Path], Any]] = {
         "ffmpeg": lambda target: ffmpeg_transcode(source, target),
         "reader_to_writer": lambda target: copy_frames(source, target),
@@ -188,9 +184,7 @@ def copy_frames(source: Path, target: Path) -> None:
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
-def measure_memory(
-    minutes: float, every: float, size: tuple[int, int], settings: Sequence[str], folder: Path
-) -> dict[str, Any]:
+def measure_memory(minutes: float, every: float, size: tuple[int, int], settings: Sequence[str], folder: Path) -> dict[str, Any]:
     """Run `restore_video` on a long clip in a process of its own: peak resident memory in every `every` s of film.
 
     Raises:
@@ -267,9 +261,7 @@ def with_face(base: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
         try:
             from skimage import data
         except ImportError:
-            raise SystemExit(
-                "benchmark: --memory needs scikit-image's portrait; pip install 'videoclr[samples]'"
-            ) from None
+            raise SystemExit("benchmark: --memory needs scikit-image's portrait; pip install 'videoclr[samples]'") from None
         whole = np.ascontiguousarray(data.astronaut()[:300, 75:375])
         _PORTRAITS[side] = np.asarray(cv2.resize(whole, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
     picture = base.copy()

@@ -59,7 +59,7 @@ def restorers(
 
     def full(**settings: float) -> Callable[[torch.Tensor], torch.Tensor]:
         restorer = ClrRestorer(networks=networks, device=device, **{"steps": steps, **settings})  # type: ignore[arg-type]
-        return lambda y: restorer.restore_stills(y)
+        return restorer.restore_stills
 
     def denoised(y: torch.Tensor) -> torch.Tensor:
         picture = cv2.fastNlMeansDenoisingColored(as_picture(y[0]), None, 5, 5, 7, 21)
@@ -90,8 +90,7 @@ def sheet(columns: list[list[Picture]], path: Path) -> None:
     """Rows of four pictures, three faces abreast."""
     picked = np.linspace(0, len(columns[0]) - 1, min(SHEET, len(columns[0]))).astype(int)
     rows = [
-        np.concatenate([cv2.resize(column[i], (160, 160), interpolation=cv2.INTER_AREA) for column in columns], 1)
-        for i in picked
+        np.concatenate([cv2.resize(column[i], (160, 160), interpolation=cv2.INTER_AREA) for column in columns], 1) for i in picked
     ]
     rows += [np.full_like(rows[0], 255)] * (-len(rows) % 3)
     grid = np.concatenate([np.concatenate(rows[i : i + 3], 1) for i in range(0, len(rows), 3)])
@@ -129,8 +128,7 @@ def main() -> None:
         print("clean", "vqgan", table["clean"]["vqgan"], flush=True)
     for level in LEVELS:
         inputs = [
-            degrade(face, level, np.random.default_rng(degraded_name_seed(name)))
-            for name, face in zip(names, faces, strict=True)
+            degrade(face, level, np.random.default_rng(degraded_name_seed(name))) for name, face in zip(names, faces, strict=True)
         ]
         table[level], kept = {}, {}
         for row, restore in restorers(networks, wanted, args.device, args.steps).items():
@@ -159,9 +157,7 @@ def markdown(table: dict[str, dict[str, dict[str, float]]]) -> str:
     columns = ("psnr", "ssim", "ids", "ffd", "facefeat", "sqd", "lmd", "sharpness")
     lines = ["| level | row | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     for level, rows in table.items():
-        lines += [
-            f"| {level} | {row} | " + " | ".join(str(v.get(c, "")) for c in columns) + " |" for row, v in rows.items()
-        ]
+        lines += [f"| {level} | {row} | " + " | ".join(str(v.get(c, "")) for c in columns) + " |" for row, v in rows.items()]
     return "\n".join(lines) + "\n"
 
 

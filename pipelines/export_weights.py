@@ -38,9 +38,7 @@ def collect(runs: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return state, progress
 
 
-def card(
-    name: str, entry: dict[str, Any], progress: dict[str, Any], notes: dict[str, Any], figures: dict[str, Any]
-) -> str:
+def card(name: str, entry: dict[str, Any], progress: dict[str, Any], notes: dict[str, Any], figures: dict[str, Any]) -> str:
     """The model card as Markdown."""
     about = notes[name]
     lines = [f"# {name}.safetensors", "", about["what"], ""]

@@ -1,6 +1,7 @@
 """Train the conditional refinement: `E_l` with the denoiser, then the decoder's fusion.
 
-    python pipelines/train_denoiser.py denoiser --faces DIR --vqgan runs/vqgan/checkpoint.pt --irn runs/irn/checkpoint.pt --out runs/denoiser
+    python pipelines/train_denoiser.py denoiser --faces DIR --vqgan runs/vqgan/checkpoint.pt \
+        --irn runs/irn/checkpoint.pt --out runs/denoiser
     python pipelines/train_denoiser.py fusion --faces DIR --vqgan ... --irn ... --denoiser runs/denoiser/checkpoint.pt \
         --perceptual FILE --recognizer ... --out runs/fusion
 
@@ -147,11 +148,7 @@ def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
                 judged = hinge_discriminator(
                     modules["discriminator"](clean).float(), modules["discriminator"](out.detach()).float()
                 )
-                loss = (
-                    loss
-                    + judged
-                    + (settings["adversarial"] * fooled if loop.step > settings["adversarial_after"] else 0)
-                )
+                loss = loss + judged + (settings["adversarial"] * fooled if loop.step > settings["adversarial_after"] else 0)
                 scalars["discriminator"] = judged
         loop.update(loss, scalars)
         if step % 200 == 0:

@@ -2,7 +2,8 @@
 
     python pipelines/train_identity.py recognizer --faces DIR --teacher FILE --out runs/recognizer --minutes 15
     python pipelines/train_identity.py irn --faces DIR --perceptual FILE --recognizer runs/recognizer/checkpoint.pt --out runs/irn
-    python pipelines/train_identity.py mask --faces DIR --perceptual FILE --recognizer ... --irn ... --vqgan ... --denoiser ... --out runs/mask
+    python pipelines/train_identity.py mask --faces DIR --perceptual FILE --recognizer ... \
+        --irn ... --vqgan ... --denoiser ... --out runs/mask
 
 Every stage goes on from `--out` where a checkpoint is there. Settings: configs/train/identity.yaml.
 """
@@ -43,9 +44,7 @@ def train_recognizer(args: argparse.Namespace, settings: dict[str, Any]) -> None
     modules = nn.ModuleDict(
         {
             "recognizer": Recognizer(),
-            "centres": nn.ParameterDict(
-                {"weight": nn.Parameter(0.1 * torch.randn(2 * (int(identities.max()) + 1), 128))}
-            ),
+            "centres": nn.ParameterDict({"weight": nn.Parameter(0.1 * torch.randn(2 * (int(identities.max()) + 1), 128))}),
         }
     )
     loop = Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"])
@@ -73,12 +72,12 @@ def train_recognizer(args: argparse.Namespace, settings: dict[str, Any]) -> None
 
 
 def train_irn(args: argparse.Namespace, settings: dict[str, Any]) -> None:
-    """L1, gradients, a light perceptual loss, and identity by our own recogniser; nothing adversarial."""
+    """L1, gradients, a light perceptual loss, and identity; nothing adversarial."""
     _, faces = load_faces(args.faces, settings["size"])
     modules = nn.ModuleDict({"irn": IdentityRecovery()})
     loop = Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"])
     perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
-    recognizer = frozen_recognizer(args.recognizer).to(loop.device) if args.recognizer else None
+    identity = identity_of(args).to(loop.device) if args.recognizer or args.teacher else None
     data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
     samples = batches(data, settings["batch"], loop.step, settings["workers"])
     for step in loop.steps():
@@ -92,10 +91,10 @@ def train_irn(args: argparse.Namespace, settings: dict[str, Any]) -> None:
             if perceptual is not None:
                 feature = perceptual(restored, clean).mean()
                 loss, scalars = loss + settings["perceptual"] * feature, {**scalars, "perceptual": feature}
-            if recognizer is not None:
+            if identity is not None:
                 with torch.no_grad():
-                    target = recognizer.embed(clean)
-                distance = (1 - (recognizer.embed(restored) * target).sum(1)).mean()
+                    target = identity(face_input(clean))
+                distance = (1 - (identity(face_input(restored.float())) * target).sum(1)).mean()
                 loss, scalars = loss + settings["identity"] * distance, {**scalars, "identity": distance}
         loop.update(loss, scalars)
         if step % 500 == 0:
@@ -151,6 +150,11 @@ def train_mask(args: argparse.Namespace, settings: dict[str, Any]) -> None:
             loop.picture("mask", mask.mean(1, keepdim=True).expand(-1, 3, -1, -1) * 2 - 1)
 
 
+def identity_of(args: argparse.Namespace) -> nn.Module:
+    """What the identity loss looks through: the teacher where it is given, else our own recogniser."""
+    return TeacherRecognizer(args.teacher) if args.teacher else frozen_recognizer(args.recognizer)
+
+
 def frozen_recognizer(checkpoint: str) -> Recognizer:
     """The averaged recogniser of a checkpoint, in evaluation mode."""
     recognizer = Recognizer()
@@ -159,7 +163,7 @@ def frozen_recognizer(checkpoint: str) -> Recognizer:
 
 
 def read_identities(manifest: str | None, names: list[str]) -> Tensor:
-    """`(N,)` int64: the identity of each picture by a TSV manifest with the columns `file` and `identity`; alone where not listed."""
+    """`(N,)` int64: each picture's identity by a TSV manifest (columns `file`, `identity`); alone where not listed."""
     known: dict[str, str] = {}
     if manifest:
         header, *rows = Path(manifest).read_text(encoding="utf-8").splitlines()
@@ -175,7 +179,7 @@ def main() -> None:
     parser.add_argument("stage", choices=("recognizer", "irn", "irn_last", "mask"))
     parser.add_argument("--faces", required=True, help="folder of aligned face crops")
     parser.add_argument("--identities", help="TSV with the columns file and identity")
-    parser.add_argument("--teacher", help="MobileFaceNet state dict to distil the recogniser from")
+    parser.add_argument("--teacher", help="MobileFaceNet state dict: distilled into the recogniser, and the IRN's identity loss")
     parser.add_argument("--perceptual", help="SqueezeNet 1.0 state dict")
     parser.add_argument("--recognizer", help="checkpoint of the stage recognizer")
     parser.add_argument("--irn", help="checkpoint of the stage irn")
@@ -192,9 +196,7 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     settings = yaml.safe_load(Path(args.config).read_text(encoding="utf-8"))[args.stage]
     torch.manual_seed(settings["seed"])
-    {"recognizer": train_recognizer, "irn": train_irn, "irn_last": train_irn, "mask": train_mask}[args.stage](
-        args, settings
-    )
+    {"recognizer": train_recognizer, "irn": train_irn, "irn_last": train_irn, "mask": train_mask}[args.stage](args, settings)
 
 
 if __name__ == "__main__":

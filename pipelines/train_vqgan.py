@@ -63,9 +63,7 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
                 loss = loss + settings["perceptual"] * feature
             # The latent keeps unit size, so that noise levels mean what they say.
             z = vqgan.encoder(clean).float() if step % 8 == 0 else None
-        scalars: dict[str, float | Tensor] = {
-            "psnr": -10 * torch.log10((back.float() - clean).clamp(-2, 2).pow(2).mean() / 4)
-        }
+        scalars: dict[str, float | Tensor] = {"psnr": -10 * torch.log10((back.float() - clean).clamp(-2, 2).pow(2).mean() / 4)}
         if z is not None:
             loss = loss + settings["unit"] * ((z.std((0, 2, 3)) - 1).pow(2).mean() + z.mean((0, 2, 3)).pow(2).mean())
         if perceptual is not None:

@@ -95,9 +95,7 @@ def frames_of(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, Picture]
             yield known, {name: np.asarray(frame.image) for name, frame in shown.items() if frame is not None}
         longer = [name for name, stream in streams.items() if next(stream, None) is not None]
         if longer:
-            raise SystemExit(
-                f"demo: {', '.join(longer)}.mp4 is longer than truth.json; run samples/make_sample.py again"
-            )
+            raise SystemExit(f"demo: {', '.join(longer)}.mp4 is longer than truth.json; run samples/make_sample.py again")
 
 
 @dataclass
@@ -175,9 +173,7 @@ def _faces(appearances: list[Appearance]) -> tuple[dict[str, tuple[float, float]
             moving = motions(one.crops["clean"])
             for name, errors in warped.items():
                 errors.extend(warp_errors(one.crops[name], moving, mask))
-    fidelity = {
-        name: (float(np.mean([s[0] for s in v])), float(np.mean([s[1] for s in v]))) for name, v in scores.items()
-    }
+    fidelity = {name: (float(np.mean([s[0] for s in v])), float(np.mean([s[1] for s in v]))) for name, v in scores.items()}
     return fidelity, {name: float(np.nanmean(errors)) for name, errors in warped.items()}
 
 
@@ -238,16 +234,10 @@ def moments_of(truth: dict[str, Any]) -> list[int]:
 def before_after(kept: dict[int, tuple[dict[str, Any], dict[str, Picture]]], rate: float) -> Picture:
     """Rows of moments, columns input | output | clean, zoomed to the faces and labelled; RGB."""
     width, height, bar = 400, 300, 34
-    rows = [
-        _labels([("input" if n == "input" else "restored" if n == "output" else "clean") for n in CLIPS], width, bar)
-    ]
+    rows = [_labels([("input" if n == "input" else "restored" if n == "output" else "clean") for n in CLIPS], width, bar)]
     for index, (known, shown) in sorted(kept.items()):
-        x0, y0, x1, y1 = _window(
-            [np.array(face["landmarks"]) for face in known["faces"]], shown["clean"].shape, width / height
-        )
-        cells = [
-            cv2.resize(shown[name][y0:y1, x0:x1], (width, height), interpolation=cv2.INTER_CUBIC) for name in CLIPS
-        ]
+        x0, y0, x1, y1 = _window([np.array(face["landmarks"]) for face in known["faces"]], shown["clean"].shape, width / height)
+        cells = [cv2.resize(shown[name][y0:y1, x0:x1], (width, height), interpolation=cv2.INTER_CUBIC) for name in CLIPS]
         row = np.concatenate(cells, axis=1)
         cv2.putText(
             row,
@@ -341,16 +331,12 @@ def run(options: argparse.Namespace) -> int:
     rows, remarks = table(found), ["faces: inside an ellipse of the aligned crop; flicker: motion of the clean clip."]
     try:
         rows += identity_rows(found.appearances)
-        remarks.append(
-            "identity: by the project's own recogniser, which also guides the restoration; take it with salt."
-        )
+        remarks.append("identity: by the project's own recogniser, which also guides the restoration; take it with salt.")
     except WeightsError as error:
         remarks.append(f"identity: not measured ({error})")
     print(printed(rows, remarks))
     figures = [{**asdict(row), "verdict": row.verdict} for row in rows]
-    (folder / "figures.json").write_text(
-        json.dumps({"figures": figures, "remarks": remarks}, indent=1), encoding="utf-8"
-    )
+    (folder / "figures.json").write_text(json.dumps({"figures": figures, "remarks": remarks}, indent=1), encoding="utf-8")
     picture = before_after(found.kept, float(make_sample.RATE))
     for path in [folder / "before_after.png", *([options.picture] if options.picture else [])]:
         write_picture(path, picture)
@@ -364,9 +350,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Restore samples/out/input.mp4 and compare with its clean twin.")
     parser.add_argument("--out", type=Path, default=make_sample.OUT, help="folder of the sample (default: samples/out)")
     parser.add_argument("--picture", type=Path, help="write the before | after picture here as well")
-    parser.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="PATH=VALUE", help="change a setting"
-    )
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="PATH=VALUE", help="change a setting")
     parser.add_argument("--measure-only", action="store_true", help="measure an output.mp4 that is already there")
     options = parser.parse_args(arguments)
     cv2.setNumThreads(1)

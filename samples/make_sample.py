@@ -110,9 +110,7 @@ def portrait() -> NDArray[np.uint8]:
         raise SystemExit("make_sample: needs scikit-image for its portrait; pip install 'videoclr[samples]'") from None
     picture = np.asarray(data.astronaut(), np.uint8)
     if picture.shape != (512, 512, 3):
-        raise SystemExit(
-            f"make_sample: scikit-image's portrait has changed, got {picture.shape}; use scikit-image 0.26"
-        )
+        raise SystemExit(f"make_sample: scikit-image's portrait has changed, got {picture.shape}; use scikit-image 0.26")
     return picture
 
 
@@ -159,11 +157,7 @@ def recoloured(picture: NDArray[np.uint8]) -> Picture:
     rows = np.arange(picture.shape[0], dtype=np.float32)[:, None]
     below = np.clip((rows - 180) / 20, 0, 1)
     suit = cv2.GaussianBlur(below * ((hue < 28) & (saturation > 120)).astype(np.float32), (0, 0), 1.2)
-    hair = (
-        (1 - np.clip((rows - 130) / 25, 0, 1))
-        * np.clip((saturation - 62) / 40, 0, 1)
-        * np.clip((215 - value) / 60, 0, 1)
-    )
+    hair = (1 - np.clip((rows - 130) / 25, 0, 1)) * np.clip((saturation - 62) / 40, 0, 1) * np.clip((215 - value) / 60, 0, 1)
     hair = cv2.GaussianBlur(hair.astype(np.float32), (0, 0), 1.0)
     rgb = picture.astype(np.float32)
     swapped = rgb[..., [2, 1, 0]] * np.array([0.9, 1.1, 0.75], np.float32)
@@ -294,17 +288,13 @@ def park(width: int, height: int) -> Picture:
     view = view.astype(np.float32)
     for _ in range(7):
         x, thick = rng.uniform(0, width), rng.uniform(0.02, 0.06) * height
-        stem = np.array(
-            [(x - thick, 0), (x + thick, 0), (x + 1.5 * thick, 0.72 * height), (x - 1.5 * thick, 0.72 * height)]
-        )
+        stem = np.array([(x - thick, 0), (x + thick, 0), (x + 1.5 * thick, 0.72 * height), (x - 1.5 * thick, 0.72 * height)])
         cv2.fillPoly(view, [np.rint(stem).astype(np.int32)], (64, 52, 40))
     for _ in range(900):
         centre = rng.uniform(0, width), abs(rng.normal(0, 0.3)) * height
         shade = np.array([70, 104, 44]) * rng.uniform(0.4, 1.5) + np.array([40, 20, 0]) * rng.uniform(0, 1)
         cv2.circle(view, (int(centre[0]), int(centre[1])), int(rng.uniform(0.01, 0.035) * height), shade.tolist(), -1)
-    path = np.array(
-        [(0.3 * width, height), (0.62 * width, height), (0.5 * width, 0.68 * height), (0.46 * width, 0.68 * height)]
-    )
+    path = np.array([(0.3 * width, height), (0.62 * width, height), (0.5 * width, 0.68 * height), (0.46 * width, 0.68 * height)])
     cv2.fillPoly(view, [np.rint(path).astype(np.int32)], (186, 172, 146))
     view = cv2.GaussianBlur(view, (0, 0), height / 70)
     for _ in range(40):

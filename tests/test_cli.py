@@ -166,9 +166,7 @@ def test_standard_output_stays_clean_while_the_log_and_progress_speak(jobs, caps
 def test_plain_progress_waits_between_lines(jobs, capsys):
     def work(*_, progress, **__):
         for frames in range(1, 100):
-            progress(
-                types.SimpleNamespace(source="-", frames=frames, total=None, faces=0, seconds=1, seconds_left=None)
-            )
+            progress(types.SimpleNamespace(source="-", frames=frames, total=None, faces=0, seconds=1, seconds_left=None))
         return a_report()
 
     jobs.answer = work

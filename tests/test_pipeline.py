@@ -268,9 +268,7 @@ def test_no_frames_give_no_frames() -> None:
 
 
 def test_aligned_pictures_are_restored_whole_and_each_for_itself() -> None:
-    pictures = [
-        Frame.from_image(np.full((80, 80, 3), value, np.uint8), index) for index, value in enumerate((90, 95, 100))
-    ]
+    pictures = [Frame.from_image(np.full((80, 80, 3), value, np.uint8), index) for index, value in enumerate((90, 95, 100))]
     restorer = Lighter()
     ledger = RunLog()
     out = list(pipeline(restorer).restore_frames(pictures, ledger, aligned=True))

@@ -68,14 +68,12 @@ class _Options:
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change a setting: `--set detect.threshold=0.7`; repeatable."),
     ] = None
-    codec: Annotated[
-        str | None, typer.Option("--codec", help="h264 (default), hevc, av1, vp9, ffv1, prores or mjpeg.")
-    ] = None
+    codec: Annotated[str | None, typer.Option("--codec", help="h264 (default), hevc, av1, vp9, ffv1, prores or mjpeg.")] = None
     crf: Annotated[float | None, typer.Option("--crf", help="Constant quality in the codec's own scale.")] = None
     preset: Annotated[str | None, typer.Option("--preset", help="The encoder's speed preset, such as `slow`.")] = None
-    pix_fmt: Annotated[
-        str | None, typer.Option("--pix-fmt", help="FFmpeg's pixel format; the source's where the codec can.")
-    ] = None
+    pix_fmt: Annotated[str | None, typer.Option("--pix-fmt", help="FFmpeg's pixel format; the source's where the codec can.")] = (
+        None
+    )
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write a JSON report.")] = None
     device: Annotated[str | None, typer.Option("--device", help="auto (default), cpu, cuda or cuda:N.")] = None
     fidelity: Annotated[
@@ -86,13 +84,11 @@ class _Options:
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the noise: same seed, same result.")] = None
     start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin at 12.5 or 01:02:03.5.")] = None
     end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before this time.")] = None
-    on_error: Annotated[
-        str | None, typer.Option("--on-error", help="`stop` (default), or `keep` a failing face as it was.")
-    ] = None
+    on_error: Annotated[str | None, typer.Option("--on-error", help="`stop` (default), or `keep` a failing face as it was.")] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help="Replace files that exist.")] = False
-    aligned: Annotated[
-        bool, typer.Option("--aligned", help="Each picture is an aligned face crop already: restore all of it.")
-    ] = False
+    aligned: Annotated[bool, typer.Option("--aligned", help="Each picture is an aligned face crop already: restore all of it.")] = (
+        False
+    )
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.")] = False
 
@@ -103,9 +99,7 @@ class _Options:
         config = Config() if self.config is None else Config.load(self.config)
         # JSON is YAML, and its quotes keep `--start 1:30` a text
         named = [
-            f"{path}={json.dumps(getattr(self, name))}"
-            for name, path in _SETTING_OF.items()
-            if getattr(self, name) is not None
+            f"{path}={json.dumps(getattr(self, name))}" for name, path in _SETTING_OF.items() if getattr(self, name) is not None
         ]
         return config.override(*(self.set_ or []), *named)
 
@@ -407,9 +401,7 @@ def _bar(console: Console) -> Iterator[ProgressCallback]:
                 for task in tasks.values():
                     bar.update(task, visible=False)
                 tasks[now.source] = bar.add_task(name, numbers="", left="")
-            bar.update(
-                tasks[now.source], completed=now.frames, total=now.total, numbers=_numbers(now), left=_time_left(now)
-            )
+            bar.update(tasks[now.source], completed=now.frames, total=now.total, numbers=_numbers(now), left=_time_left(now))
 
         yield shown
 

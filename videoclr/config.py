@@ -121,6 +121,8 @@ class Blend(_Section):
     """Opacity of the restoration."""
     match_color: bool = True
     """Take the low frequencies of the colour from the input."""
+    detail: float = Field(1.0, ge=0, le=1)
+    """Share of the input's detail beyond the crop's resolution that is kept where a face is larger than the crop."""
     options: dict[str, Any] = Field(default_factory=dict)
 
 

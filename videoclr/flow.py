@@ -105,9 +105,7 @@ class Prefetch(Iterator[T]):
 
     def __init__(self, items: Iterable[T], depth: int, name: str, weigh: Callable[[T], int]) -> None:
         self._channel: _Channel[T] = _Channel(depth)
-        self._thread = threading.Thread(
-            target=_produce, args=(items, self._channel, weigh), name=f"videoclr-{name}", daemon=True
-        )
+        self._thread = threading.Thread(target=_produce, args=(items, self._channel, weigh), name=f"videoclr-{name}", daemon=True)
         self._started = False
 
     def __next__(self) -> T:
@@ -128,9 +126,7 @@ class Prefetch(Iterator[T]):
     def __enter__(self) -> Prefetch[T]:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def __del__(self) -> None:

@@ -163,9 +163,7 @@ def _resampled(
         mapping = mapping * factor[:, None]
         mapping[:, 2] += 0.5 * factor - 0.5
     return _in_fours(
-        lambda part: cv2.warpAffine(
-            part, mapping, (width, height), flags=interpolation | cv2.WARP_INVERSE_MAP, borderMode=border
-        ),
+        lambda part: cv2.warpAffine(part, mapping, (width, height), flags=interpolation | cv2.WARP_INVERSE_MAP, borderMode=border),
         values,
     )
 

@@ -154,9 +154,7 @@ def restore_batch(
         for source, target in zip(sources, targets, strict=True):
             try:
                 results.append(
-                    restore_video(
-                        source, target, overwrite=overwrite, progress=progress, aligned=aligned, pipeline=pipeline
-                    )
+                    restore_video(source, target, overwrite=overwrite, progress=progress, aligned=aligned, pipeline=pipeline)
                 )
             except ConfigError:
                 raise  # it is the same for every file

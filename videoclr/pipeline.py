@@ -75,9 +75,7 @@ class Pipeline:
             if getattr(self, name) is _FROM_CONFIG:
                 object.__setattr__(self, name, make(self.config))
 
-    def restore_frames(
-        self, frames: Iterable[Frame], ledger: RunLog | None = None, *, aligned: bool = False
-    ) -> Iterator[Frame]:
+    def restore_frames(self, frames: Iterable[Frame], ledger: RunLog | None = None, *, aligned: bool = False) -> Iterator[Frame]:
         """Restore the faces of a video: one frame out for each frame in, in order, with the same index and time.
 
         Frames without a face to restore come out as they went in. Closing the iterator early stops all threads and
@@ -145,9 +143,11 @@ class Pipeline:
         config, clock = self.config, ledger.seconds_per_stage
         masker = _Everything() if aligned else self.masker
         batch, on_error = config.runtime.batch, config.runtime.on_error
-        restored = restore(crops, self.restorer, masker, self.recognizer, batch, on_error, ledger.warnings)
+        # A restored face needs no recovery before it is embedded; a part that knows the difference says so.
+        embedder = getattr(self.recognizer, "of_clean", self.recognizer)
+        restored = restore(crops, self.restorer, masker, embedder, batch, on_error, ledger.warnings)
         watched = ledger.watched(timed("restore", restored, clock))
-        return timed("blend", blend(watched, config.blend.strength, config.blend.match_color), clock)
+        return timed("blend", blend(watched, config.blend.strength, config.blend.match_color, config.blend.detail), clock)
 
 
 class _Everything:
@@ -303,7 +303,7 @@ def _detector(config: Config) -> Any:
     section = config.detect
     settings = {
         "weights": section.weights,
-        "threshold_low": section.low_threshold,
+        "low_threshold": section.low_threshold,
         "long_side": section.long_side,
         "device": _device(config),
     }

@@ -65,9 +65,7 @@ def resolve(kind: str, name: str) -> type:
     for entry in entry_points(group=f"videoclr.{kind}"):
         if entry.name == name:
             return _imported(kind, entry.value)
-    raise ConfigError(
-        f"$.{kind}.use: unknown part {name!r}; known here: {', '.join(names(kind))}, or package.module:Class"
-    )
+    raise ConfigError(f"$.{kind}.use: unknown part {name!r}; known here: {', '.join(names(kind))}, or package.module:Class")
 
 
 def _imported(kind: str, target: str) -> type:

@@ -50,9 +50,7 @@ def make_clip(
         sounds = [out.add_stream("aac", rate=8000) for _ in range(audio)]
         words = out.add_mux_stream("subrip", time_base=Fraction(1, 1000)) if subtitles else None
         setup(out, video)
-        packets = [
-            packet for index, tick in enumerate(ticks) for packet in video.encode(_frame(index, tick, base, video))
-        ]
+        packets = [packet for index, tick in enumerate(ticks) for packet in video.encode(_frame(index, tick, base, video))]
         packets += video.encode(None)
         for number, sound in enumerate(sounds):
             packets += list(_tone(sound, float(ticks[-1] * base) + 0.04, 300 + 200 * number))

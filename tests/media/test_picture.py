@@ -132,9 +132,7 @@ def test_patches_in_shown_coordinates_land_where_they_are_shown(turn, pattern):
     patch = np.zeros((5, 7, 3), np.uint8)
     patch[...] = [230, 30, 40]
     patch[0, 0] = [20, 20, 250]
-    shown = Picture(
-        picture.composite([Patch(11, 3, patch, np.ones((5, 7), np.float32))]), orientation=orientation
-    ).rgb()
+    shown = Picture(picture.composite([Patch(11, 3, patch, np.ones((5, 7), np.float32))]), orientation=orientation).rgb()
     assert np.abs(shown[3:8, 11:18].astype(int) - patch).max() <= 3
     shown = shown.copy()
     shown[3:8, 11:18] = image[3:8, 11:18]

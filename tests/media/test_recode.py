@@ -26,9 +26,7 @@ def error(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.abs(first.astype(float) - second).mean())
 
 
-@pytest.mark.parametrize(
-    ("codec", "good", "bad"), [("h264", 4, 42), ("hevc", 4, 42), ("mpeg2", 2, 28), ("mpeg4", 2, 28)]
-)
+@pytest.mark.parametrize(("codec", "good", "bad"), [("h264", 4, 42), ("hevc", 4, 42), ("mpeg2", 2, 28), ("mpeg4", 2, 28)])
 def test_good_quality_stays_close_and_bad_quality_does_not(codec, good: float, bad: float, clip: np.ndarray) -> None:
     close, far = (round_trip(clip, Generation(codec, quality=quality)) for quality in (good, bad))
     assert close.shape == clip.shape and close.dtype == np.uint8
@@ -65,9 +63,7 @@ def test_a_clip_has_its_frames_its_size_its_rate_and_its_sound(tmp_path: Path, c
         video, audio = container.streams.video[0], container.streams.audio[0]
         assert (video.width, video.height, video.average_rate) == (74, 60, Fraction(30000, 1001))
         frames = list(container.decode(video))
-        assert [frame.time for frame in frames] == pytest.approx(
-            [index * 1001 / 30000 for index in range(10)], abs=1e-4
-        )
+        assert [frame.time for frame in frames] == pytest.approx([index * 1001 / 30000 for index in range(10)], abs=1e-4)
         assert audio.codec_context.name == "aac" and audio.codec_context.layout.name == "stereo"
         assert float(audio.duration * audio.time_base) == pytest.approx(10 * 1001 / 30000, abs=0.03)
 

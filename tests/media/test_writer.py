@@ -140,9 +140,7 @@ def test_aspect_colour_metadata_and_chapters_are_kept(clip, tmp_path):
         context.sample_aspect_ratio = Fraction(4, 3)
         context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1
         container.metadata["title"] = "Test"
-        container.set_chapters(
-            [{"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000), "metadata": {"title": "First"}}]
-        )
+        container.set_chapters([{"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000), "metadata": {"title": "First"}}])
 
     source, target = clip("s.mkv", setup=setup), tmp_path / "o.mp4"
     copy(source, target)
@@ -166,9 +164,7 @@ def test_lossless_output_is_bit_identical_outside_the_patch(clip, tmp_path, pix_
     face = np.zeros((20, 30, 3), np.uint16 if deep else np.uint8)
     patch = Patch(20, 16, face, np.ones((20, 30), np.float32))
     changed = {3, 4}
-    writer = copy(
-        source, tmp_path / "o.mkv", lambda f: f.with_patches([patch]) if f.index in changed else f, codec="ffv1"
-    )
+    writer = copy(source, tmp_path / "o.mkv", lambda f: f.with_patches([patch]) if f.index in changed else f, codec="ffv1")
     assert writer.warnings == []
     with Reader(source) as a, Reader(tmp_path / "o.mkv") as b:
         assert b.info.pixel_format == pix_fmt

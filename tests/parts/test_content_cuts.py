@@ -61,10 +61,7 @@ def test_a_flash_is_no_cut(length: int) -> None:
 
 def test_fades_and_dissolves_are_no_cut() -> None:
     one, other = pan(scene(1), 30, step=1), pan(scene(2), 30, step=1)
-    mix = [
-        np.rint(a * (1 - i / 29) + b * (i / 29)).astype(np.uint8)
-        for i, (a, b) in enumerate(zip(one, other, strict=True))
-    ]
+    mix = [np.rint(a * (1 - i / 29) + b * (i / 29)).astype(np.uint8) for i, (a, b) in enumerate(zip(one, other, strict=True))]
     fade = [np.rint(a * abs(1 - i / 14.5)).astype(np.uint8) for i, a in enumerate(one)]
     assert shots(mix) == [0] * 30
     assert shots(fade) == [0] * 30

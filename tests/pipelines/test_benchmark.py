@@ -62,9 +62,7 @@ def test_the_peak_rises_with_memory_and_can_be_set_back() -> None:
 
 def test_reader_to_writer_keeps_every_frame(tmp_path: Path) -> None:
     source = tmp_path / "in.mp4"
-    count = benchmark.write_clip(
-        source, benchmark.panning((64, 64), 12), benchmark.RATE, benchmark.Generation(quality=20)
-    )
+    count = benchmark.write_clip(source, benchmark.panning((64, 64), 12), benchmark.RATE, benchmark.Generation(quality=20))
     benchmark.copy_frames(source, tmp_path / "out.mp4")
     with benchmark.Reader(tmp_path / "out.mp4") as reader:
         assert sum(1 for _ in reader.frames()) == count == 12

@@ -127,3 +127,13 @@ def test_a_patch_is_no_larger_than_what_it_shows() -> None:
     (patch,) = blended(frame, restored(frame)).patches
     assert patch.alpha.any(0).all() and patch.alpha.any(1).all()
     assert torch.is_tensor(restored(frame).mask)
+
+
+def test_a_close_up_keeps_the_detail_that_its_crop_cannot_hold() -> None:
+    frame = Frame.from_image(np.random.default_rng(5).integers(0, 256, (400, 400, 3), dtype=np.uint8))
+    face = restored(frame, (200, 180), scale=4.0)
+    assert geometry.scale_of(face.crop.matrix) < 0.5
+    (kept,), (lost,) = (list(blend([Faces(frame, (face,))], 1.0, False, detail)) for detail in (1.0, 0.0))
+    inside = np.s_[150:250, 150:250]
+    assert np.abs(kept.image[inside].astype(int) - frame.image[inside]).max() <= 2
+    assert np.abs(lost.image[inside].astype(int) - frame.image[inside]).mean() > 30

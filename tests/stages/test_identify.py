@@ -17,9 +17,7 @@ FACE = np.array([[-20, -20], [20, -20], [0, 5], [-15, 25], [15, 25]], np.float32
 TEXTURE = cv2.GaussianBlur(np.random.default_rng(0).uniform(-1, 1, (64, 64, 3)).astype(np.float32), (0, 0), 1) * 3
 
 
-def crop(
-    index: int, blur: float = 0.0, track: int = 0, shot: int = 0, mark: float = 0.0, nose: float = 0.0
-) -> FaceCrop:
+def crop(index: int, blur: float = 0.0, track: int = 0, shot: int = 0, mark: float = 0.0, nose: float = 0.0) -> FaceCrop:
     """A crop whose corner pixel carries `mark`, which the fake recognizer reads."""
     image = cv2.GaussianBlur(TEXTURE, (0, 0), blur) if blur else TEXTURE.copy()
     image[0, 0] = mark
@@ -91,8 +89,7 @@ def test_identities_do_not_cross_tracks_or_cuts() -> None:
     known = list(identify(clip([*first, *second]), Reads(), window=8, views=5))
     assert [angle(one) for one in known] == pytest.approx([0.0] * 4 + [1.0] * 4, abs=1e-5)
     pair = [
-        Faces(one.frame, (one, other))
-        for one, other in zip(first, [crop(i, mark=1.0, track=1) for i in range(4)], strict=True)
+        Faces(one.frame, (one, other)) for one, other in zip(first, [crop(i, mark=1.0, track=1) for i in range(4)], strict=True)
     ]
     for faces in identify(pair, Reads(), window=2, views=3):
         assert angle(faces) == pytest.approx(0, abs=1e-5)

@@ -36,9 +36,7 @@ def test_the_same_seed_makes_the_same_pixels(recipe: str, clip: np.ndarray) -> N
 
 
 def test_heavy_is_worse_than_mild(clip: np.ndarray) -> None:
-    mild, heavy = (
-        np.mean([error(degrade_clip(clip, seed, name), clip) for seed in range(4)]) for name in ("mild", "heavy")
-    )
+    mild, heavy = (np.mean([error(degrade_clip(clip, seed, name), clip) for seed in range(4)]) for name in ("mild", "heavy"))
     assert heavy > 1.2 * mild > 0
 
 

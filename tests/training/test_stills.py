@@ -45,9 +45,7 @@ def test_degradation_is_a_function_of_its_seed(level, faces):
 
 def test_heavy_is_worse_than_mild(faces):
     error = {
-        level: np.mean(
-            [(degrade(f, level, np.random.default_rng(s)).astype(float) - f) ** 2 for f in faces for s in range(8)]
-        )
+        level: np.mean([(degrade(f, level, np.random.default_rng(s)).astype(float) - f) ** 2 for f in faces for s in range(8)])
         for level in LEVELS
     }
     assert error["heavy"] > error["mild"] > 0
@@ -66,9 +64,7 @@ def test_a_benchmark_seed_comes_from_the_name():
 
 def test_sample_number_n_is_the_same_whatever_came_before(faces):
     data = FacePairs(faces, seed=3, levels={"mild": 1.0}, warp=1.0)
-    late = list(zip(range(3), batches(FacePairs(faces, 3, {"mild": 1.0}, 1.0), 2, step=2, workers=0), strict=False))[0][
-        1
-    ]
+    late = next(batches(FacePairs(faces, 3, {"mild": 1.0}, 1.0), 2, step=2, workers=0))
     assert torch.equal(late["degraded"][0], data[4]["degraded"])
     assert torch.equal(late["clean"][1], data[5]["clean"])
 

@@ -1,7 +1,7 @@
 """Reverse diffusion from any level: a denoiser is a plain callable, guidance wraps it, the start is an argument.
 
-Solvers: DDIM (Song et al. 2021), and DPM-Solver++(2M) (Lu et al. 2022) from diffusers. `a_t` follows the cosine schedule (Nichol and
-Dhariwal 2021) over 1000 training levels.
+Solvers: DDIM (Song et al. 2021), and DPM-Solver++(2M) (Lu et al. 2022) from diffusers. `a_t` follows the cosine schedule
+(Nichol and Dhariwal 2021) over 1000 training levels.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _ddim(z: Tensor, clean: Tensor, now: Tensor, after: Tensor) -> Tensor:
 def _dpm(times: Tensor) -> Any:
     from diffusers import DPMSolverMultistepScheduler
 
-    scheduler = DPMSolverMultistepScheduler(
+    scheduler: Any = DPMSolverMultistepScheduler(
         num_train_timesteps=LEVELS,
         beta_schedule="squaredcos_cap_v2",
         prediction_type="sample",

@@ -176,9 +176,7 @@ class Film:
         self.offset = -(shift // self.base) * self.base
         earliest = first + self.offset
         if self.muxer not in _NEGATIVE and self._copies is not None and (self.like is None or self.like.start is None):
-            earliest = min(
-                [earliest, *(start for start in map(_start_of, self._copied_templates()) if start is not None)]
-            )
+            earliest = min([earliest, *(start for start in map(_start_of, self._copied_templates()) if start is not None)])
         if earliest < 0:
             moved = -(earliest // self.base) * self.base
             self.offset += moved
@@ -216,9 +214,7 @@ class Film:
         if self.place == PIPE and self.muxer in _MOV:
             raise MediaError(self.path, f"{self.muxer} cannot be written to a pipe; use the container nut or matroska")
         try:
-            container = av.open(
-                name, "w", format=self.muxer, container_options=options, metadata_errors="surrogateescape"
-            )
+            container = av.open(name, "w", format=self.muxer, container_options=options, metadata_errors="surrogateescape")
         except AV_ERRORS as error:
             raise MediaError(self.path, f"cannot be written: {reason(error)}") from error
         # Without this, Matroska draws random ids, and equal runs give unequal files.

@@ -196,9 +196,7 @@ def _composite_one(frame: VideoFrame, layout: Layout, colour: Colour, patch: Pat
         _mix(layout.view(frame, component), layout, left, top_row, small_alpha, small)
 
 
-def _mix(
-    plane: NDArray[Any], layout: Layout, x: int, y: int, alpha: NDArray[np.float32], weighted: NDArray[np.float32]
-) -> None:
+def _mix(plane: NDArray[Any], layout: Layout, x: int, y: int, alpha: NDArray[np.float32], weighted: NDArray[np.float32]) -> None:
     """`plane = (1 - alpha) plane + weighted` inside the window at `(x, y)`, only where alpha is not 0."""
     window = plane[y : y + alpha.shape[0], x : x + alpha.shape[1]]
     native = (window >> layout.shift).astype(np.float32)
@@ -206,9 +204,7 @@ def _mix(
     np.copyto(window, mixed.astype(window.dtype) << layout.shift, where=alpha > 0)
 
 
-def _area_mean(
-    values: NDArray[np.float32], patch: Patch, frame: VideoFrame, subsampling: tuple[int, int]
-) -> NDArray[np.float32]:
+def _area_mean(values: NDArray[np.float32], patch: Patch, frame: VideoFrame, subsampling: tuple[int, int]) -> NDArray[np.float32]:
     """Means over the chroma samples' areas; 0 outside the patch, the last row or column repeated past an odd edge."""
     for axis, (start, length, shift) in enumerate(
         [(patch.y, frame.height, subsampling[1]), (patch.x, frame.width, subsampling[0])]

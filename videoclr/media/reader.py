@@ -98,9 +98,7 @@ class Reader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def close(self) -> None:
@@ -206,9 +204,7 @@ class Reader:
         self._first = Picture(first.frame, colours.colour_of(first.frame), self._orientation)
         self.info = self._describe(first.frame)
         if not colours.is_known_matrix(first.frame):
-            self._warn(
-                f"its colour matrix (AVColorSpace {first.frame.colorspace}) is unknown here; taken as BT.709/601"
-            )
+            self._warn(f"its colour matrix (AVColorSpace {first.frame.colorspace}) is unknown here; taken as BT.709/601")
         elif self._first.colour.kind == "yuv" and first.frame.colorspace == colours.UNSPECIFIED:
             _log.info("%s: no colour matrix is tagged; taken as %s", self.path, self.info.matrix)
 

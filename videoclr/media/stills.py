@@ -91,10 +91,7 @@ class Stills:
             best, _ = find_best_pix_fmt_of_list(known, frame.format, alpha)
             wanted = best.name if best is not None else known[0]
         lost = [word for word in what_is_lost(frame.format, wanted) if word in ("transparency", "bit depth")]
-        if (
-            lost
-            and (text := f"{frame.format.name} is written as {wanted}: less {', '.join(lost)}") not in self.warnings
-        ):
+        if lost and (text := f"{frame.format.name} is written as {wanted}: less {', '.join(lost)}") not in self.warnings:
             self.warnings.append(text)
         kind = kind_of(wanted)
         # Picture files know one YUV: BT.601; full range in JPEG, limited in WebP and TIFF.

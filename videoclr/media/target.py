@@ -117,12 +117,7 @@ def check_target(path: str, source: str | None, overwrite: bool) -> None:
     try:
         if target.is_dir():
             raise MediaError(path, "is a directory; name a file in it")
-        if (
-            source not in (None, PIPE)
-            and target.exists()
-            and Path(str(source)).exists()
-            and target.samefile(str(source))
-        ):
+        if source not in (None, PIPE) and target.exists() and Path(str(source)).exists() and target.samefile(str(source)):
             raise MediaError(path, "is the input itself; write to another name")
         if target.exists() and not overwrite:
             raise MediaError(path, "exists already; remove it or allow overwriting (--overwrite)")

@@ -10,6 +10,8 @@ Noise is variance-preserving: `z_t = sqrt(a) z_0 + sqrt(1 - a) noise` with `a` t
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -28,16 +30,15 @@ class Denoiser(nn.Module):
 
     spread: Tensor
 
-    def __init__(
-        self, latent: int = 6, widths: tuple[int, ...] = (48, 96, 192), blocks: int = 2, spread: float = 0.5
-    ) -> None:
+    def __init__(self, latent: int = 6, widths: tuple[int, ...] = (48, 96, 192), blocks: int = 2, spread: float = 0.5) -> None:
         super().__init__()
         embedding = 4 * widths[0]
         self.register_buffer("spread", torch.tensor(spread))
         self.level = nn.Sequential(nn.Linear(32, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
         self.stem = nn.Conv2d(3 * latent, widths[0], 3, padding=1)
-        self.encode, self.down = nn.ModuleList(), nn.ModuleList()
-        self.decode, self.up, self.join = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.encode: Any = nn.ModuleList()
+        self.decode: Any = nn.ModuleList()
+        self.down, self.up, self.join = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for number, width in enumerate(widths):
             self.encode.append(nn.ModuleList(TimedBlock(width, embedding) for _ in range(blocks)))
             if number + 1 < len(widths):
@@ -64,7 +65,8 @@ class Denoiser(nn.Module):
         return guess + scale * self.residual(z_t, alpha, z_y, z_r)
 
     def precondition(self, z_t: Tensor, alpha: Tensor, z_r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The linear guess of `z_0` (N, latent, h, w), the size of what remains `(N, 1, 1, 1)`, and `(z_t - sqrt(a) z_r)` at unit size."""
+        """The linear guess of `z_0` (N, latent, h, w), the size of what remains `(N, 1, 1, 1)`, and
+        `(z_t - sqrt(a) z_r)` at unit size."""
         a = alpha[:, None, None, None].float()
         noise = (1 - a).clamp_min(1e-6)
         variance = a * self.spread**2 + noise
@@ -82,7 +84,7 @@ class Denoiser(nn.Module):
         embedding = self.level(sinusoids((1 - alpha).sqrt(), 32))
         h, kept = self.stem(pad_to(torch.cat([offset, z_y, z_r], dim=1), 4)), []
         for number, encode in enumerate(self.encode):
-            for block in encode:  # type: ignore[union-attr]
+            for block in encode:
                 h = block(h, embedding)
             if number < len(self.down):
                 kept.append(h)
@@ -90,7 +92,7 @@ class Denoiser(nn.Module):
         h = self.middle(self.attention(h), embedding)
         for number in reversed(range(len(self.decode))):
             h = self.join[number](torch.cat([self.up[number](h), kept[number]], dim=1))
-            for block in self.decode[number]:  # type: ignore[union-attr]
+            for block in self.decode[number]:
                 h = block(h, embedding)
         out: Tensor = self.out(h)
         return out[..., :height, :width].float()

@@ -28,9 +28,7 @@ class IdentityRecovery(nn.Module):
                 self.up.append(up(widths[level + 1], width))
                 self.join.append(nn.Conv2d(2 * width, width, 1))
                 self.decode.append(nn.Sequential(*(ResBlock(width) for _ in range(max(count, 2)))))
-        self.middle = nn.Sequential(
-            Attention(widths[-1]), ResBlock(widths[-1]), Attention(widths[-1]), ResBlock(widths[-1])
-        )
+        self.middle = nn.Sequential(Attention(widths[-1]), ResBlock(widths[-1]), Attention(widths[-1]), ResBlock(widths[-1]))
         self.out = nn.Sequential(nn.LeakyReLU(0.1), nn.Conv2d(widths[0], 12, 3, padding=1), nn.PixelShuffle(2))
 
     def forward(self, y: Tensor) -> Tensor:

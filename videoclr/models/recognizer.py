@@ -14,9 +14,7 @@ from torch.nn import functional as F
 
 FFHQ_POINTS = np.array([[0.385, 0.47], [0.615, 0.47], [0.5, 0.6], [0.405, 0.71], [0.595, 0.71]])
 """Mean five points of an FFHQ-aligned crop, as fractions of its side."""
-ARCFACE_POINTS = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
-)
+ARCFACE_POINTS = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
 """The 112-px template of ArcFace."""
 
 
@@ -36,9 +34,7 @@ def face_input(crops: Tensor) -> Tensor:
     """FFHQ-aligned `(N, 3, S, S)` in [-1, 1] -> ArcFace crops `(N, 3, 112, 112)`, differentiable."""
     if crops.shape[-1] > 384:
         crops = F.interpolate(crops, size=(256, 256), mode="area")
-    grid = F.affine_grid(
-        face_grid().to(crops)[None].expand(len(crops), 2, 3), [len(crops), 3, 112, 112], align_corners=False
-    )
+    grid = F.affine_grid(face_grid().to(crops)[None].expand(len(crops), 2, 3), [len(crops), 3, 112, 112], align_corners=False)
     return F.grid_sample(crops, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
@@ -86,4 +82,5 @@ class Recognizer(nn.Module):
 
     def embed(self, crops: Tensor) -> Tensor:
         """Embed FFHQ-aligned crops `(N, 3, S, S)`: `(N, dimensions)` unit vectors."""
-        return self(face_input(crops))
+        embedded: Tensor = self(face_input(crops))
+        return embedded

@@ -116,9 +116,7 @@ class Codebook(nn.Module):
 
     def indices(self, z: Tensor) -> Tensor:
         """`(N, latent, H, W)` -> `(groups, N*H*W)` int64 indices of the nearest codes."""
-        return torch.stack(
-            [torch.cdist(flat, codes).argmin(1) for flat, codes in zip(self._flat(z), self.codes, strict=True)]
-        )
+        return torch.stack([torch.cdist(flat, codes).argmin(1) for flat, codes in zip(self._flat(z), self.codes, strict=True)])
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Quantise.

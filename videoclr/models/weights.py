@@ -157,10 +157,7 @@ def write_safetensors(path: str | Path, state: dict[str, Tensor], metadata: dict
     import torch
     from safetensors.torch import save_file
 
-    half = {
-        k: v.detach().cpu().to(torch.float16 if v.is_floating_point() else v.dtype).contiguous()
-        for k, v in state.items()
-    }
+    half = {k: v.detach().cpu().to(torch.float16 if v.is_floating_point() else v.dtype).contiguous() for k, v in state.items()}
     save_file(half, str(path), metadata)
     return {
         "sha256": sha256(path),

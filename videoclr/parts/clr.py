@@ -127,9 +127,7 @@ class ClrRestorer:
         networks: ClrNetworks | None = None,
     ) -> None:
         if steps < 1 or not 0 <= fidelity <= 1 or size % 4:
-            raise ValueError(
-                f"steps {steps} >= 1, fidelity {fidelity} in [0, 1] and size {size} divisible by 4 are expected"
-            )
+            raise ValueError(f"steps {steps} >= 1, fidelity {fidelity} in [0, 1] and size {size} divisible by 4 are expected")
         self.steps, self.fidelity, self.seed, self.device, self.size, self.solver = (
             steps,
             fidelity,
@@ -173,7 +171,8 @@ class ClrRestorer:
             z_t = add_noise(z_r, noise, float(signal_levels()[level]))
             z = sample(self._denoiser(z_y, z_r, identity), z_t, level, self.steps, self.solver)
             z = net.codebook(z)[0] if self.quantise else z
-            return net.decoder(z, features, self.fidelity).clamp(-1, 1).float().cpu()
+            restored: Tensor = net.decoder(z, features, self.fidelity).clamp(-1, 1).float().cpu()
+            return restored
 
     def recover(self, y: Tensor) -> Tensor:
         """The IRN alone: `(N, 3, S, S)` in [-1, 1] -> the same."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -34,6 +35,13 @@ class FaceRecognizer:
             self.irn = IdentityRecovery()
             load_part(self.irn, "irn", "irn")
             self.irn.requires_grad_(False).eval().to(self.device)
+
+    @property
+    def of_clean(self) -> FaceRecognizer:
+        """The same recogniser without the IRN: for crops that are restored already."""
+        other = copy.copy(self)
+        other.irn = None
+        return other
 
     def embed(self, crops: Tensor | Sequence[FaceCrop]) -> Tensor:
         """Aligned crops `(N, 3, S, S)` in [-1, 1], or `FaceCrop`s -> `(N, D)` unit vectors on the CPU."""

@@ -13,9 +13,7 @@ from videoclr.types import FaceCrop
 class Feather:
     """A `Masker`: 1 on forehead, cheeks and chin of an FFHQ-aligned face, 0 from before the crop's border on."""
 
-    def __init__(
-        self, center: Sequence[float] = (0.5, 0.55), radii: Sequence[float] = (0.42, 0.43), softness: float = 0.3
-    ) -> None:
+    def __init__(self, center: Sequence[float] = (0.5, 0.55), radii: Sequence[float] = (0.42, 0.43), softness: float = 0.3) -> None:
         """All lengths are shares of the crop's side.
 
         Args:

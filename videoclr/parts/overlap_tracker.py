@@ -71,9 +71,7 @@ class _Track:
 class OverlapTracker:
     """A `Tracker` by overlap of boxes."""
 
-    def __init__(
-        self, threshold: float = 0.6, low_threshold: float = 0.25, max_gap: int = 5, min_overlap: float = 0.25
-    ) -> None:
+    def __init__(self, threshold: float = 0.6, low_threshold: float = 0.25, max_gap: int = 5, min_overlap: float = 0.25) -> None:
         """Empty tracker.
 
         Args:
@@ -87,8 +85,7 @@ class OverlapTracker:
         """
         if not 0 <= low_threshold <= threshold <= 1 or max_gap < 0:
             raise ValueError(
-                f"expected 0 <= low_threshold <= threshold <= 1 and max_gap >= 0, "
-                f"got {low_threshold}, {threshold}, {max_gap}"
+                f"expected 0 <= low_threshold <= threshold <= 1 and max_gap >= 0, got {low_threshold}, {threshold}, {max_gap}"
             )
         self.threshold = threshold
         self.low_threshold = low_threshold
@@ -156,9 +153,7 @@ def _supposed(one: _Track) -> TrackedFace:
     scale = (box[2:] - box[:2]) / np.maximum(old[2:] - old[:2], 1e-6)
     landmarks = (one.last.landmarks - old[:2]) * scale + box[:2]
     score = one.last.score * 0.9**one.age
-    return TrackedFace(
-        one.number, Detection(box.astype(np.float32), landmarks.astype(np.float32), score), observed=False
-    )
+    return TrackedFace(one.number, Detection(box.astype(np.float32), landmarks.astype(np.float32), score), observed=False)
 
 
 def overlap(one: Array, other: NDArray[np.floating], grow: float = 0.25) -> Array:

@@ -116,9 +116,7 @@ def _trust(face: TrackedFace) -> float:
     return 1.0 if face.observed else _GUESSED
 
 
-def _line_at_zero(
-    times: NDArray[np.float64], points: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _line_at_zero(times: NDArray[np.float64], points: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weighted least squares line through `points (N, ...)` over `times (N,)`, read at time 0."""
     weights = weights / weights.sum()
     centre = float(weights @ times)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from videoclr import geometry
-from videoclr.pixels import quantized, to_array
+from videoclr.pixels import normalized, quantized, to_array
 from videoclr.types import Faces, Frame, Patch, RestoredFace
 
 _VISIBLE = 1 / 1024  # alpha below a quarter of an 8-bit step changes nothing
@@ -17,7 +18,9 @@ _COARSE = 4  # colours are compared at a quarter of the crop's size: a wide blur
 _REACH = 1 / 10  # standard deviation of the colour comparison's blur, in crop sides
 
 
-def blend(restored: Iterable[Faces[RestoredFace]], strength: float = 1.0, match_color: bool = True) -> Iterator[Frame]:
+def blend(
+    restored: Iterable[Faces[RestoredFace]], strength: float = 1.0, match_color: bool = True, detail: float = 1.0
+) -> Iterator[Frame]:
     """Frames with their restored faces as patches.
 
     A frame without a face to show passes as the same object. Outside a face's mask the patch's alpha is exactly 0.
@@ -27,15 +30,17 @@ def blend(restored: Iterable[Faces[RestoredFace]], strength: float = 1.0, match_
         restored: every frame.
         strength: opacity in [0, 1], times each face's confidence.
         match_color: take the low frequencies of the colour from the input.
+        detail: share in [0, 1] of what the frame shows beyond the crop's resolution that is kept. A face larger than the
+            crop was reduced for the model; without this, a sharp close-up would come back softer than it went in.
     """
     for faces in restored:
-        patches = [_patch(face, strength, match_color) for face in faces.faces] if strength > 0 else []
+        patches = [_patch(face, strength, match_color, detail) for face in faces.faces] if strength > 0 else []
         frame = faces.frame.with_patches([patch for patch in patches if patch is not None])
         frame.forget_rgb()  # the writer composites in the native planes; RGB is made again for whoever asks
         yield frame
 
 
-def _patch(face: RestoredFace, strength: float, match_color: bool) -> Patch | None:
+def _patch(face: RestoredFace, strength: float, match_color: bool, detail: float) -> Patch | None:
     frame, matrix = face.crop.frame, face.crop.matrix
     height, width = frame.source.shape[:2]
     image, mask = to_array(face.image), to_array(face.mask)[..., 0]
@@ -52,14 +57,33 @@ def _patch(face: RestoredFace, strength: float, match_color: bool) -> Patch | No
     x, y = rectangle[0] + left, rectangle[1] + top
     if match_color:
         image = image + color_shift(to_array(face.crop.image), image, mask)
-    rgb = geometry.uncut(image, matrix, (x, y, rectangle[0] + right, rectangle[1] + bottom))
+    window = (x, y, rectangle[0] + right, rectangle[1] + bottom)
+    rgb = geometry.uncut(image, matrix, window)
+    if detail > 0 and geometry.scale_of(matrix) < 1:
+        rgb = rgb + np.float32(detail) * beyond(frame.source, to_array(face.crop.image), matrix, window)
     alpha = np.ascontiguousarray(alpha[top:bottom, left:right], np.float32)
     return Patch(x, y, quantized(rgb, frame.source.dtype), alpha)
 
 
-def color_shift(
-    target: NDArray[np.float32], image: NDArray[np.float32], mask: NDArray[np.float32]
+def beyond(
+    source: NDArray[Any], crop: NDArray[np.float32], matrix: NDArray[np.float64], window: tuple[int, int, int, int]
 ) -> NDArray[np.float32]:
+    """What the frame shows that its crop does not: the frame less the crop laid back over it.
+
+    Args:
+        source: `(H, W, 3)` uint8 or uint16.
+        crop: `(S, S, 3)` float32 in [-1, 1], cut from `source` by `matrix`.
+        matrix: `(2, 3)` frame px -> crop px.
+        window: x0, y0, x1, y1 in frame pixels.
+
+    Returns:
+        `(h, w, 3)` float32 on the scale of [-1, 1].
+    """
+    x0, y0, x1, y1 = window
+    return normalized(source[y0:y1, x0:x1]) - geometry.uncut(crop, matrix, window)
+
+
+def color_shift(target: NDArray[np.float32], image: NDArray[np.float32], mask: NDArray[np.float32]) -> NDArray[np.float32]:
     """What to add to `image` so that its low frequencies become those of `target`, judged inside the mask only.
 
     A blur of the difference, weighted with the mask (normalised convolution, Knutsson and Westin, CVPR 1993): a bright

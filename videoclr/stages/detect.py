@@ -61,9 +61,7 @@ def _detected(waiting: list[tuple[Frame, bool]], detector: Detector, min_size: f
         raise ValueError(f"{type(detector).__name__} answered {len(results)} lists for {len(images)} pictures")
     answers = iter(results)
     return [
-        Faces(frame, tuple(found for found in next(answers) if _usable(found, min_size)))
-        if look
-        else Faces(frame, looked=False)
+        Faces(frame, tuple(found for found in next(answers) if _usable(found, min_size))) if look else Faces(frame, looked=False)
         for frame, look in waiting
     ]
 

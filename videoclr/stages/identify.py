@@ -123,9 +123,7 @@ def _sharpness(image: Tensor) -> float:
     grey = cv2.cvtColor(eight_bit(from_tensor(image)), cv2.COLOR_RGB2GRAY).astype(np.float32)
     small = cv2.resize(grey, (128, 128), interpolation=cv2.INTER_AREA)
     smooth = cv2.GaussianBlur(small, (0, 0), 1.0)
-    gradient = np.hypot(
-        cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125)
-    )
+    gradient = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125))
     energy = float(gradient[16:112, 16:112].mean())
     return energy / (energy + 4.0)
 

@@ -119,9 +119,7 @@ class _Kept:
 class _Batches:
     """Calls the parts, and owns what the restorer remembers."""
 
-    def __init__(
-        self, restorer: Restorer, masker: Masker, recognizer: Embedder | None, batch: int, kept: _Kept | None
-    ) -> None:
+    def __init__(self, restorer: Restorer, masker: Masker, recognizer: Embedder | None, batch: int, kept: _Kept | None) -> None:
         self.restorer = restorer
         self.masker = masker
         self.recognizer = recognizer
@@ -178,9 +176,7 @@ class _Batches:
         except Exception as error:
             others = f" (in a batch of {len(crops)})" if len(crops) > 1 else ""
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise RestorationError(
-                first.frame.index, first.face.track, f"{type(error).__name__}{others}: {reason}"
-            ) from error
+            raise RestorationError(first.frame.index, first.face.track, f"{type(error).__name__}{others}: {reason}") from error
         return [
             RestoredFace(crop, image, mask, similarity)
             for crop, image, mask, similarity in zip(crops, images, masks, similar, strict=True)

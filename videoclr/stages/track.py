@@ -47,9 +47,7 @@ class _Sighting:
     times: int
 
 
-def track(
-    found: Iterable[Faces[Detection]], make_tracker: Callable[[], Tracker], max_gap: int = 5
-) -> Iterator[Faces[TrackedFace]]:
+def track(found: Iterable[Faces[Detection]], make_tracker: Callable[[], Tracker], max_gap: int = 5) -> Iterator[Faces[TrackedFace]]:
     """Faces with the number of their track.
 
     A face that was not found for at most `max_gap` frames and comes back is filled in along a straight line

@@ -55,9 +55,7 @@ class FacePairs(Dataset[dict[str, Any]]):
         start: number of the first sample.
     """
 
-    def __init__(
-        self, faces: NDArray[np.uint8], seed: int, levels: dict[str, float], warp: float = 0.0, start: int = 0
-    ) -> None:
+    def __init__(self, faces: NDArray[np.uint8], seed: int, levels: dict[str, float], warp: float = 0.0, start: int = 0) -> None:
         self.faces, self.seed, self.levels, self.warp, self.start = faces, seed, levels, warp, start
 
     def __len__(self) -> int:
@@ -74,9 +72,7 @@ class FacePairs(Dataset[dict[str, Any]]):
         names = list(self.levels)
         worse = picture
         if names:
-            level = names[
-                int(rng.choice(len(names), p=np.array(list(self.levels.values())) / sum(self.levels.values())))
-            ]
+            level = names[int(rng.choice(len(names), p=np.array(list(self.levels.values())) / sum(self.levels.values())))]
             worse = degrade(picture, level, rng)
         return {"clean": as_tensor(picture), "degraded": as_tensor(worse), "face": face, "mirrored": mirrored}
 
@@ -112,7 +108,5 @@ def batches(data: FacePairs, size: int, step: int, workers: int = 1) -> Iterator
         def __iter__(self) -> Iterator[int]:
             return numbers
 
-    loader = DataLoader(
-        data, batch_size=size, sampler=_InOrder(), num_workers=workers, prefetch_factor=4 if workers else None
-    )
+    loader = DataLoader(data, batch_size=size, sampler=_InOrder(), num_workers=workers, prefetch_factor=4 if workers else None)
     yield from loader

@@ -59,7 +59,7 @@ def degrade(picture: Picture, level: str, rng: np.random.Generator) -> Picture:
     coded = cv2.imencode(
         ".jpg", noisy[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(ranges.jpeg[0], ranges.jpeg[1] + 1))]
     )[1]
-    decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)[:, :, ::-1]
+    decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)[:, :, ::-1]
     back = int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC])) if small < side else cv2.INTER_AREA
     out: Picture = cv2.resize(decoded, (side, side), interpolation=back)  # type: ignore[assignment]
     return out
@@ -74,7 +74,8 @@ def _kernel(sigma: tuple[float, float], scale: float, rng: np.random.Generator) 
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     u, v = x * np.cos(angle) + y * np.sin(angle), -x * np.sin(angle) + y * np.cos(angle)
     kernel = np.exp(-0.5 * ((u / max(first, 0.05)) ** 2 + (v / max(second, 0.05)) ** 2))
-    return (kernel / kernel.sum()).astype(np.float32)
+    normalised: NDArray[np.float32] = (kernel / kernel.sum()).astype(np.float32)
+    return normalised
 
 
 def degraded_name_seed(name: str) -> int:

@@ -48,9 +48,7 @@ class Recipe:
     """Standard deviation of Gaussian noise, 8-bit code values, on the small picture."""
     drift: float = 0.25
     """Standard deviation of the slow change of blur, down-scale and noise, as a natural logarithm."""
-    codecs: dict[CodecName, float] = field(
-        default_factory=lambda: {"h264": 0.55, "hevc": 0.15, "mpeg2": 0.2, "mpeg4": 0.1}
-    )
+    codecs: dict[CodecName, float] = field(default_factory=lambda: {"h264": 0.55, "hevc": 0.15, "mpeg2": 0.2, "mpeg4": 0.1})
     """Weights of the encoders; empty for none."""
     badness: Range = (0.0, 1.0)
     """Part of each codec's range of quality that is used: 0 slight, 1 bad."""
@@ -70,9 +68,7 @@ RECIPES = {
     "mild": Recipe(LEVELS["mild"].sigma, LEVELS["mild"].factor, LEVELS["mild"].noise, badness=(0.0, 0.6)),
     "heavy": Recipe(LEVELS["heavy"].sigma, LEVELS["heavy"].factor, LEVELS["heavy"].noise, badness=(0.4, 1.0)),
     "codec": Recipe((0.1, 1.0), (0.8, 2.5), (0.0, 4.0), twice=0.5, chroma=0, tape=0, interlace=0, hold=0),
-    "tape": Recipe(
-        (1.0, 4.0), (1.5, 4.0), (4.0, 16.0), codecs={"mpeg2": 1.0}, chroma=0.9, tape=1.0, interlace=0.7, hold=0
-    ),
+    "tape": Recipe((1.0, 4.0), (1.5, 4.0), (4.0, 16.0), codecs={"mpeg2": 1.0}, chroma=0.9, tape=1.0, interlace=0.7, hold=0),
 }
 
 
@@ -112,9 +108,7 @@ class Plan:
     """Of the noise itself."""
 
 
-def degrade_clip(
-    images: Clip | Sequence[Clip], seed: int, recipe: Recipe | str = "mild", rate: Fraction = Fraction(25)
-) -> Clip:
+def degrade_clip(images: Clip | Sequence[Clip], seed: int, recipe: Recipe | str = "mild", rate: Fraction = Fraction(25)) -> Clip:
     """Degrade a clip: the same seed, recipe, size and length give the same pixels.
 
     Args:

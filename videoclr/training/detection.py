@@ -431,9 +431,7 @@ class SceneMaker:
         pool = self.frames if self.frames and (rng.random() < framed or not self.portraits) else self.portraits
         return pool[rng.integers(len(pool))]
 
-    def _paste(
-        self, rng: Rng, scene: LabelledPicture, source: LabelledPicture, face: float, whole: bool
-    ) -> LabelledPicture:
+    def _paste(self, rng: Rng, scene: LabelledPicture, source: LabelledPicture, face: float, whole: bool) -> LabelledPicture:
         """`source` over `scene` so that one of its faces is `face` pixels large; nothing where there is no room."""
         size = scene.image.shape[0]
         sure = np.flatnonzero(~source.ignore)
@@ -557,9 +555,7 @@ class SceneBatches(IterableDataset[tuple[Tensor, list[LabelledPicture]]]):
     and backgrounds at the scale it will be used at. Yields `(N, 3, S, S)` uint8 RGB and the N scenes.
     """
 
-    def __init__(
-        self, maker: SceneMaker, batch: int, size: int, seed: int, start: int = 0, wide_every: int = 6
-    ) -> None:
+    def __init__(self, maker: SceneMaker, batch: int, size: int, seed: int, start: int = 0, wide_every: int = 6) -> None:
         self.maker, self.batch, self.size, self.seed = maker, batch, size, seed
         self.start, self.wide_every = start, wide_every
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 log = logging.getLogger("videoclr.training")
 
 
@@ -109,7 +110,7 @@ class Loop:
         if not torch.isfinite(loss):
             log.warning("step %d: loss is %s, skipped", self.step, loss.item())
             return
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._share_gradients()
         norm = nn.utils.clip_grad_norm_(self.modules.parameters(), self.clip)
         if torch.isfinite(norm):
@@ -166,9 +167,7 @@ class Loop:
             self._means[name] = now if name not in self._means else 0.95 * self._means[name] + 0.05 * now
         if self.step % 50 == 0 and self.accelerator.is_main_process:
             minutes = (self.spent + time.monotonic() - self._began) / 60
-            log.info(
-                "step %d, %.1f min: %s", self.step, minutes, ", ".join(f"{k} {v:.4g}" for k, v in self._means.items())
-            )
+            log.info("step %d, %.1f min: %s", self.step, minutes, ", ".join(f"{k} {v:.4g}" for k, v in self._means.items()))
             for name, value in self._means.items():
                 self._writer().add_scalar(name, value, self.step)
 
@@ -180,11 +179,11 @@ class Loop:
         return self._board
 
 
-def _warming(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+def _warming(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """EMA whose decay grows as `(1 + n) / (10 + n)` up to `decay`: without it the random start weighs for thousands of steps."""
 
     @torch.no_grad()
-    def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def average(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
         n = float(count)
         weight = 1 - min(decay, (1 + n) / (10 + n))
         for old, new in zip(averaged, current, strict=True):

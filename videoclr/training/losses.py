@@ -7,6 +7,7 @@ the benchmark is ever used here.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,10 @@ class _Fire(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.s(x))
         return torch.cat([F.relu(self.e1(x)), F.relu(self.e3(x))], 1)
+
+
+def _pool(x: Tensor) -> Tensor:
+    return F.max_pool2d(x, 3, 2, ceil_mode=True)
 
 
 class Perceptual(nn.Module):
@@ -52,12 +57,12 @@ class Perceptual(nn.Module):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """`(N, 3, H, W)` in [-1, 1] -> five maps."""
-        fire, pool = self.get_submodule, lambda t: F.max_pool2d(t, 3, 2, ceil_mode=True)
+        fire: Any = self.get_submodule
         out = [F.relu(self.conv1(((x + 1) / 2 - self.mean) / self.std))]
-        out.append(fire("fire3")(fire("fire2")(pool(out[-1]))))
-        out.append(fire("fire5")(pool(fire("fire4")(out[-1]))))
+        out.append(fire("fire3")(fire("fire2")(_pool(out[-1]))))
+        out.append(fire("fire5")(_pool(fire("fire4")(out[-1]))))
         out.append(fire("fire7")(fire("fire6")(out[-1])))
-        out.append(fire("fire9")(pool(fire("fire8")(out[-1]))))
+        out.append(fire("fire9")(_pool(fire("fire8")(out[-1]))))
         return out
 
     def forward(self, x: Tensor, clean: Tensor) -> Tensor:
@@ -74,16 +79,18 @@ class Perceptual(nn.Module):
 class _Inverted(nn.Module):
     def __init__(self, inside: int, hidden: int, outside: int, stride: int) -> None:
         super().__init__()
-        unit = lambda i, o, k, s, g: nn.Sequential(
-            nn.Conv2d(i, o, k, s, k // 2, groups=g, bias=False), nn.BatchNorm2d(o), nn.ReLU6()
-        )  # noqa: E731
         self.conv = nn.Sequential(
-            unit(inside, hidden, 1, 1, 1),
-            unit(hidden, hidden, 3, stride, hidden),
+            self._unit(inside, hidden, 1, 1, 1),
+            self._unit(hidden, hidden, 3, stride, hidden),
             nn.Conv2d(hidden, outside, 1, bias=False),
             nn.BatchNorm2d(outside),
         )
         self.skip = stride == 1 and inside == outside
+
+    @staticmethod
+    def _unit(inside: int, outside: int, kernel: int, stride: int, groups: int) -> nn.Sequential:
+        convolution = nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm2d(outside), nn.ReLU6())
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.conv(x)
@@ -102,7 +109,7 @@ class TeacherRecognizer(nn.Module):
     def __init__(self, path: str | Path) -> None:
         super().__init__()
         self.conv1 = nn.Sequential(nn.Conv2d(3, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU6())
-        self.dw_conv = nn.ModuleDict(
+        self.dw_conv: Any = nn.ModuleDict(
             {
                 "depthwise": nn.Conv2d(64, 64, 3, 1, 1, groups=64, bias=False),
                 "pointwise": nn.Conv2d(64, 64, 1, bias=False),
@@ -120,9 +127,7 @@ class TeacherRecognizer(nn.Module):
         )
         self.features = nn.Sequential(*(_Inverted(i, i * t, o, s) for i, t, o, s in shapes))
         self.conv2 = nn.Sequential(nn.Conv2d(128, 512, 1, bias=False), nn.BatchNorm2d(512), nn.ReLU6())
-        self.gdconv = nn.ModuleDict(
-            {"depthwise": nn.Conv2d(512, 512, 7, groups=512, bias=False), "bn": nn.BatchNorm2d(512)}
-        )
+        self.gdconv: Any = nn.ModuleDict({"depthwise": nn.Conv2d(512, 512, 7, groups=512, bias=False), "bn": nn.BatchNorm2d(512)})
         self.conv3 = nn.Conv2d(512, 128, 1)
         self.bn = nn.BatchNorm1d(128)
         self.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
@@ -161,7 +166,8 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Ten
     """Weight that balances the gradients of two losses at the decoder's last layer (Esser et al. 2021, equation 7)."""
     first = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)[0].norm()
     second = torch.autograd.grad(adversarial, last_layer, retain_graph=True)[0].norm()
-    return (first / (second + 1e-4)).clamp(0, most).detach()
+    weight: Tensor = (first / (second + 1e-4)).clamp(0, most).detach()
+    return weight
 
 
 def gradient_l1(a: Tensor, b: Tensor) -> Tensor:
