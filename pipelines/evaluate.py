@@ -113,6 +113,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help="only this many faces, spread over the folder")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
+    if args.checkpoints and not Path(args.checkpoints).is_dir():
+        parser.error(f"--checkpoints {args.checkpoints}: no such folder")
     judge = load_judge(args.judge)
     judges, (names, faces) = judge.Judges(), load_faces(args.faces, args.size)
     if args.limit:

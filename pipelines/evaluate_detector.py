@@ -42,7 +42,7 @@ from videoclr.types import Detection
 
 FLOORS = {"recall": 97.0, "frames_found": 95.0, "points_median": 5.0, "milliseconds": 40.0}
 JUDGE_SURE = 0.9
-GROUPS = ((256, "256-"), (128, "128-256"), (64, "64-128"), (0, "48-64"))
+GROUPS = ((256, "over 256"), (128, "128-256"), (64, "64-128"), (0, "48-64"))
 
 
 @dataclass

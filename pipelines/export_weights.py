@@ -68,7 +68,8 @@ def card(name: str, entry: dict[str, Any], progress: dict[str, Any], notes: dict
     found = [(level, row, figures[level][row]) for level in figures for row in figures[level] if row in rows]
     if found:
         lines += ["| level | row | PSNR | IDS | facefeat | SqD |", "|---|---|---|---|---|---|"]
-        lines += [f"| {lv} | {r} | {v['psnr']} | {v['ids']} | {v['facefeat']} | {v['sqd']} |" for lv, r, v in found]
+        figures_of = lambda v: " | ".join(str(v.get(k, "")) for k in ("psnr", "ids", "facefeat", "sqd"))  # noqa: E731
+        lines += [f"| {level} | {row} | {figures_of(v)} |" for level, row, v in found]
     else:
         lines += ["Not measured by itself."]
     return "\n".join(
@@ -96,17 +97,21 @@ def main() -> None:
     args = parser.parse_args()
     notes = yaml.safe_load(args.notes.read_text(encoding="utf-8"))
     figures = json.loads(args.figures.read_text()) if args.figures else {}
+    args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "MANIFEST.json"
     entries: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    for name in args.only.split(","):
-        if name not in FILES:
-            sys.exit(f"{name}: unknown; there are {', '.join(FILES)}")
-        state, progress = collect(args.runs, name)
+    wanted = args.only.split(",")
+    unknown = [name for name in wanted if name not in FILES]
+    if unknown:
+        sys.exit(f"{', '.join(unknown)}: unknown; there are {', '.join(FILES)}")
+    # All of it is read before anything is written: files and manifest never disagree.
+    for name, (state, progress) in {name: collect(args.runs, name) for name in wanted}.items():
         entry = write_safetensors(args.out / f"{name}.safetensors", state, {"name": name, "format": "videoclr 1"})
         entries[name] = {**entry, "licence": notes["licence"]}
         (args.out / f"{name}.md").write_text(card(name, entries[name], progress, notes, figures), encoding="utf-8")
+        # After each file: where a later one fails, what was written already must still match its hash.
+        path.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n", encoding="utf-8")
         print(f"{name}: {entry['parameters']:,} parameters, {entry['bytes']:,} bytes")
-    path.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from videoclr.diffusion.noise import add_noise
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery
-from videoclr.models.recognizer import Recognizer
+from videoclr.models.recognizer import Recognizer, face_input
 from videoclr.models.vqgan import VQGAN, PatchDiscriminator
 from videoclr.training.data import FacePairs, batches, load_faces
 from videoclr.training.loop import Loop, load_ema, part_of
-from videoclr.training.losses import Perceptual, gradient_l1, hinge_discriminator
+from videoclr.training.losses import Perceptual, TeacherRecognizer, gradient_l1, hinge_discriminator
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -112,7 +112,8 @@ def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     encoder = frozen(copy.deepcopy(vqgan.encoder), args.denoiser, "encoder", loop.device)
     denoiser = frozen(Denoiser(), args.denoiser, "denoiser", loop.device)
     perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
-    recognizer = frozen(Recognizer(), args.recognizer, "recognizer", loop.device) if args.recognizer else None
+    identity: Any = frozen(Recognizer(), args.recognizer, "recognizer", loop.device) if args.recognizer else None
+    identity = TeacherRecognizer(args.teacher).to(loop.device) if args.teacher else identity
     samples = batches(
         FacePairs(faces, settings["seed"], settings["levels"], settings["warp"]),
         settings["batch"],
@@ -136,10 +137,10 @@ def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
             if perceptual is not None:
                 feature = perceptual(out, clean).mean()
                 loss, scalars = loss + settings["perceptual"] * feature, {**scalars, "perceptual": feature}
-            if recognizer is not None:
+            if identity is not None:
                 with torch.no_grad():
-                    target = recognizer.embed(clean)
-                distance = (1 - (recognizer.embed(out) * target).sum(1)).mean()
+                    target = identity(face_input(clean))
+                distance = (1 - (identity(face_input(out.float())) * target).sum(1)).mean()
                 loss, scalars = loss + settings["identity"] * distance, {**scalars, "identity": distance}
             if settings["adversarial"]:
                 modules["discriminator"].requires_grad_(False)
@@ -165,12 +166,15 @@ def main() -> None:
     parser.add_argument("--denoiser", help="checkpoint of the stage denoiser")
     parser.add_argument("--perceptual", help="SqueezeNet 1.0 state dict")
     parser.add_argument("--recognizer", help="checkpoint of train_identity recognizer")
+    parser.add_argument("--teacher", help="MobileFaceNet state dict: the identity loss looks through it, not our recogniser")
     parser.add_argument("--config", default=str(HERE / "configs/train/denoiser.yaml"))
     parser.add_argument("--out", required=True)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
     parser.add_argument("--threads", type=int, default=0)
     args = parser.parse_args()
+    if args.stage == "fusion" and not args.denoiser:
+        parser.error("the stage fusion needs --denoiser, the checkpoint of the stage denoiser")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -118,10 +118,8 @@ def train_mask(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     ):
         module.load_state_dict(part_of(load_ema(path), name))
         module.requires_grad_(False).eval().to(loop.device)
-    recognizer, perceptual = (
-        frozen_recognizer(args.recognizer).to(loop.device),
-        Perceptual(args.perceptual).to(loop.device),
-    )
+    recognizer = frozen_recognizer(args.recognizer).to(loop.device)
+    perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
     data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
     samples = batches(data, settings["batch"], loop.step, settings["workers"])
     level = signal_levels()[level_of_noise(settings["share"])].to(loop.device)
@@ -141,11 +139,15 @@ def train_mask(args: argparse.Namespace, settings: dict[str, Any]) -> None:
                 before, target = vqgan.decoder(z), recognizer.embed(clean)
             mask = modules["mask"](z_y).float()
             after = vqgan.decoder(z + mask * (star - z))
-            distance = (1 - (recognizer.embed(after) * target).sum(1)).mean()
-            outside = 1 - F.interpolate(mask.amax(1, keepdim=True), scale_factor=4, mode="bilinear")
-            harm = perceptual(after * outside, before * outside).mean()
-        loss = distance + settings["sparsity"] * mask.mean() + settings["perceptual"] * harm
-        loop.update(loss, {"identity": distance, "mask": mask.mean(), "outside": harm})
+            # Cutting the face out in bfloat16 would round the sampling grid to half pixels.
+            distance = (1 - (recognizer.embed(after.float()) * target).sum(1)).mean()
+            loss = distance + settings["sparsity"] * mask.mean()
+            scalars: dict[str, float | Tensor] = {"identity": distance, "mask": mask.mean()}
+            if perceptual is not None:
+                outside = 1 - F.interpolate(mask.amax(1, keepdim=True), scale_factor=4, mode="bilinear")
+                harm = perceptual(after * outside, before * outside).mean()
+                loss, scalars = loss + settings["perceptual"] * harm, {**scalars, "outside": harm}
+        loop.update(loss, scalars)
         if step % 100 == 0:
             loop.picture("mask", mask.mean(1, keepdim=True).expand(-1, 3, -1, -1) * 2 - 1)
 
@@ -191,6 +193,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
     parser.add_argument("--threads", type=int, default=0)
     args = parser.parse_args()
+    lacking = [f"--{n}" for n in ("recognizer", "irn", "vqgan", "denoiser") if args.stage == "mask" and not getattr(args, n)]
+    if lacking:
+        parser.error(f"the stage mask needs {', '.join(lacking)}: checkpoints of the stages before it")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.threads:
         torch.set_num_threads(args.threads)

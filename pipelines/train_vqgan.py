@@ -17,8 +17,10 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from videoclr.models.vqgan import VQGAN, PatchDiscriminator
@@ -53,7 +55,7 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
         clean = random_crop(next(samples)["clean"].to(loop.device), settings["crop"], step)
         quantise = bool(state.clustered) and step % 2 == 0
         if not bool(state.clustered) and loop.done > settings["quantise_from"]:
-            start_codebook(modules, samples, loop)
+            start_codebook(modules, faces, settings, loop)
             continue
         with loop.autocast():
             back, commitment, indices = vqgan(clean, quantise)
@@ -89,8 +91,14 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def start_codebook(modules: nn.ModuleDict, samples: Any, loop: Loop) -> None:
-    """K-means over the latents of some batches; the averaged copy gets the same codes."""
+def start_codebook(modules: nn.ModuleDict, faces: NDArray[np.uint8], settings: dict[str, Any], loop: Loop) -> None:
+    """K-means over the latents of some batches; the averaged copy gets the same codes.
+
+    The batches are drawn apart from those of the training: taken from its stream, they would move all that follow, and a training
+    that was stopped would not go on as one that was not.
+    """
+    data = FacePairs(faces, settings["seed"], {}, settings["warp"])
+    samples = batches(data, settings["batch"], loop.step, workers=0)
     latents = torch.cat([modules["vqgan"].encoder(next(samples)["clean"].to(loop.device)) for _ in range(4)])
     modules["vqgan"].codebook.start_from(latents)
     modules["state"].clustered.fill_(True)

@@ -86,10 +86,13 @@ def test_sixteen_bits_are_as_good_as_eight(detector, portrait):
 
 def test_finds_a_face_that_fills_the_frame(detector, portrait):
     face = best(detector, portrait)
-    x0, y0, x1, y1 = np.rint(face.box).astype(int)
-    tight = cv2.resize(portrait[y0:y1, x0:x1], (512, 512), interpolation=cv2.INTER_CUBIC)
-    eyes = (face.landmarks[:2] - [x0, y0] + 0.5) * 512 / [x1 - x0, y1 - y0] - 0.5
-    assert np.abs(best(detector, tight).landmarks[:2] - eyes).max() < 40
+    side = round(float(face.box[3] - face.box[1]))  # as high as the face, so that chin and hair touch the border
+    x0, y0 = np.rint((face.box[:2] + face.box[2:] - side) / 2).astype(int)
+    tight = cv2.resize(portrait[y0 : y0 + side, x0 : x0 + side], (512, 512), interpolation=cv2.INTER_CUBIC)
+    eyes = (face.landmarks[:2] - [x0, y0] + 0.5) * 512 / side - 0.5
+    found = best(detector, tight)
+    assert found.size > 350
+    assert np.abs(found.landmarks[:2] - eyes).max() < 50  # a quarter of the eyes' distance
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (16, 12, 3), (3, 200, 3)])
@@ -128,6 +131,11 @@ def test_loose_overlap_is_suppressed_without_a_vote():
     merged = merge(finds([[0, 0, 10, 10], [0, 0, 10, 20]], [0.9, 0.8]), 0.4)
     assert len(merged) == 1
     np.testing.assert_array_equal(merged[0].box, [0, 0, 10, 10])
+
+
+def test_part_of_a_face_is_no_second_face():
+    merged = merge(finds([[0, 0, 100, 100], [10, 10, 40, 40], [-200, -200, 300, 300]], [0.9, 0.8, 0.7]), 0.4)
+    np.testing.assert_array_equal([d.box for d in merged], [[0, 0, 100, 100]])
 
 
 def test_neighbours_stay_apart_best_first():

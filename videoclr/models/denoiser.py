@@ -30,7 +30,7 @@ class Denoiser(nn.Module):
 
     spread: Tensor
 
-    def __init__(self, latent: int = 6, widths: tuple[int, ...] = (48, 96, 192), blocks: int = 2, spread: float = 0.5) -> None:
+    def __init__(self, latent: int = 6, widths: tuple[int, ...] = (48, 96, 192), blocks: int = 2, spread: float = 0.35) -> None:
         super().__init__()
         embedding = 4 * widths[0]
         self.register_buffer("spread", torch.tensor(spread))

@@ -159,6 +159,7 @@ def write_safetensors(path: str | Path, state: dict[str, Tensor], metadata: dict
 
     half = {k: v.detach().cpu().to(torch.float16 if v.is_floating_point() else v.dtype).contiguous() for k, v in state.items()}
     save_file(half, str(path), metadata)
+    Path(path).chmod(0o644)  # safetensors writes files that only their owner may read
     return {
         "sha256": sha256(path),
         "bytes": Path(path).stat().st_size,

@@ -1,6 +1,6 @@
 """The built-in face detector: RetinaFace with our own weights, or with the public ones.
 
-Every picture is looked at twice, at `long_side` and at half of it with a margin around: the second look finds faces
+Every picture is looked at twice, at `long_side` and at 0.4 of it with a margin around: the second look finds faces
 that fill the frame or are larger than it, which no anchor of the first one holds. Overlapping finds of both looks are
 merged, and their boxes and points averaged, which steadies the points over time.
 """
@@ -63,7 +63,7 @@ class Look:
     """Empty border on each side, as a fraction of the reduced picture's longer side."""
 
 
-LOOKS = (Look(1.0, 0.0), Look(0.5, 0.125))
+LOOKS = (Look(1.0, 0.0), Look(0.4, 0.1))
 
 
 class RetinaDetector:
@@ -200,36 +200,37 @@ class Finds:
 def merge(finds: Finds, threshold: float) -> list[Detection]:
     """Non-maximum suppression that averages what it suppresses (box voting, Gidaris and Komodakis 2015).
 
-    The best find takes every other one that overlaps it by more than `threshold`; those that agree closely with it vote
-    on box and points with the square of their scores. The score is the best one's.
+    The best find takes every other one that overlaps it by more than `threshold`, or that lies half inside it or half
+    around it: part of a face, or a face with too much around. Those that agree closely with it vote on box and points
+    with the square of their scores. The score is the best one's.
     """
     order = np.argsort(-finds.scores, kind="stable")
     faces = []
     while len(order):
         best = finds.boxes[order[0]]
-        shared = _overlap(best, finds.boxes[order])
+        shared, nested = _overlap(best, finds.boxes[order])
         voters = order[shared > max(threshold, VOTE)]
         weight = finds.scores[voters].astype(np.float64) ** 2
         weight /= weight.sum()
         box = np.tensordot(weight, finds.boxes[voters], 1).astype(np.float32)
         points = np.tensordot(weight, finds.points[voters], 1).astype(np.float32)
         faces.append(Detection(box, points, float(finds.scores[order[0]])))
-        order = order[shared <= threshold]
+        order = order[(shared <= threshold) & (nested <= NESTED)]
     return faces
 
 
-VOTE = 0.6
+VOTE = 0.7
 """Overlap from which a suppressed find votes."""
+NESTED = 0.5
+"""Share of the smaller of two boxes from which they cannot be two faces."""
 
 
-def _overlap(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intersection over union of `box` (4,) with each of `boxes` (n, 4); 1 for itself."""
+def _overlap(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What `box` (4,) shares with each of `boxes` (n, 4): of the union, and of the smaller one. 1 and 1 for itself."""
     low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
     both = np.clip(high - low, 0, None).prod(1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    union = (box[2:] - box[:2]).prod() + areas - both
-    shared: NDArray[np.float32] = both / np.maximum(union, 1e-9)
-    return shared
+    own, areas = (box[2:] - box[:2]).prod(), (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return both / np.maximum(own + areas - both, 1e-9), both / np.maximum(np.minimum(own, areas), 1e-9)
 
 
 def load_network(weights: str) -> tuple[RetinaFace, Preprocessing]:

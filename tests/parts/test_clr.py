@@ -1,0 +1,223 @@
+"""What the restorer promises whatever its weights are: here they are random, and everywhere large enough to matter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from videoclr.parts.clr import ClrNetworks, ClrRestorer
+from videoclr.types import Detection, FaceCrop, Frame, TrackedFace
+
+SIZE = 64
+PICTURE = np.zeros((4, 4, 3), np.uint8)
+NOWHERE = Detection(np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 0.9)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """Random networks whose zero-initialised layers say something too."""
+    torch.manual_seed(0)
+    nets = ClrNetworks().requires_grad_(False).eval()
+    for module in nets.modules():
+        if isinstance(module, nn.Conv2d) and not module.weight.any():
+            nn.init.normal_(module.weight, std=0.02)
+    nets.decoder.out[1].weight.mul_(4)
+    return nets
+
+
+def picture(seed):
+    """`(3, SIZE, SIZE)` in [-1, 1], smooth enough to look like a crop."""
+    coarse = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return nn.functional.interpolate(coarse, size=SIZE, mode="bilinear")[0]
+
+
+def crop(seed=0, track=0, frame=0, identity=None):
+    return FaceCrop(TrackedFace(track, NOWHERE), Frame.from_image(PICTURE, frame), picture(seed), np.eye(2, 3), identity)
+
+
+def made(networks, **settings):
+    return ClrRestorer(**{"steps": 2, "size": SIZE, "networks": networks, **settings})
+
+
+def differ(a, b):
+    return not torch.allclose(a, b, atol=1e-3)
+
+
+def decoded(networks):
+    """The calls of the decoder: its latent, and whether a gradient was asked for."""
+    calls = []
+    hook = networks.decoder.register_forward_pre_hook(
+        lambda module, inputs: calls.append((inputs[0].detach().clone(), torch.is_grad_enabled()))
+    )
+    return calls, hook
+
+
+def test_restored_crops_are_float_pictures_within_the_range(networks):
+    out = made(networks).restore([crop(0), crop(1, track=1)], {})
+    assert out.shape == (2, 3, SIZE, SIZE) and out.dtype == torch.float32
+    assert out.device.type == "cpu" and not out.requires_grad
+    assert differ(out[0], picture(0)) and differ(out[0], out[1])
+    bias = networks.decoder.out[1].bias
+    kept = bias.clone()
+    bias.fill_(30.0)
+    try:
+        assert (made(networks, guidance=0.0).restore([crop()], {}) == 1).all()
+    finally:
+        bias.copy_(kept)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 0.3])
+def test_the_seed_alone_decides(networks, guidance):
+    first, again = (made(networks, seed=3, guidance=guidance).restore([crop()], {}) for _ in range(2))
+    assert torch.equal(first, again)
+    assert differ(first, made(networks, seed=4, guidance=guidance).restore([crop()], {}))
+
+
+def test_neither_the_batch_nor_the_order_in_it_changes_a_face(networks):
+    aim = nn.functional.normalize(torch.randn(128, generator=torch.Generator().manual_seed(1)), dim=0)
+    crops = [crop(0, track=5, frame=2), crop(1, track=1, identity=aim), crop(2, track=9, frame=7)]
+    restorer = made(networks, guidance=0.3)
+    together = restorer.restore(crops, {})
+    alone = torch.cat([restorer.restore([c], {}) for c in crops])
+    assert torch.allclose(together, alone, atol=1e-4)
+    backwards = restorer.restore(crops[::-1], {}).flip(0)
+    assert torch.allclose(together, backwards, atol=1e-4)
+
+
+def test_noise_belongs_to_the_track_and_is_named_by_its_first_frame(networks):
+    restorer, memory = made(networks), {}
+    first = restorer.restore([crop(track=7, frame=3)], memory)
+    later = restorer.restore([crop(track=7, frame=9)], memory)
+    assert memory[7]["first"] == 3
+    assert torch.equal(first, later)
+    other = restorer.restore([crop(track=8, frame=9)], memory)
+    assert memory[8]["first"] == 9 and memory[7]["first"] == 3
+    assert differ(first, other)
+    assert torch.equal(other, restorer.restore([crop(track=7, frame=9)], {}))  # memory is the caller's, none is inside
+
+
+def test_a_memory_that_was_kept_goes_on_with_its_noise(networks):
+    """Resuming hands the memory of the shots before to a new restorer."""
+    memory = {}
+    first = made(networks).restore([crop(track=2, frame=11)], memory)
+    assert torch.equal(first, made(networks).restore([crop(track=2, frame=40)], dict(memory)))
+
+
+def test_guidance_off_costs_no_gradient_and_guidance_on_is_spent_before_the_last_decoding(networks):
+    for guidance, wanted in ((0.0, [False]), (0.3, [True, True, False])):
+        calls, hook = decoded(networks)
+        made(networks, guidance=guidance).restore([crop()], {})
+        hook.remove()
+        assert [graded for _, graded in calls] == wanted
+
+
+def test_guidance_moves_towards_the_identity_that_the_crop_names(networks):
+    recognizer = networks.recognizer
+    anna, bert = recognizer.embed(torch.stack([picture(21), picture(22)]))
+
+    def restored(identity, guidance):
+        restorer = made(networks, steps=1, fidelity=0.0, guidance=guidance)
+        return restorer.restore([crop(identity=identity)], {})
+
+    plain = restored(anna, 0.0)
+    assert torch.equal(plain, restored(bert, 0.0))
+    for aim in (anna, bert):
+        near = recognizer.embed(restored(aim, 0.05))[0] @ aim
+        assert near > recognizer.embed(plain)[0] @ aim
+    assert not torch.allclose(restored(anna, 0.05), restored(bert, 0.05), atol=1e-5)
+
+
+def test_guidance_leaves_alone_what_the_mask_closes(networks):
+    bias = networks.mask.out.bias
+    kept = bias.clone()
+    bias.fill_(-200.0)
+    try:
+        assert torch.equal(made(networks, guidance=0.5).restore([crop()], {}), made(networks, guidance=0.0).restore([crop()], {}))
+    finally:
+        bias.copy_(kept)
+
+
+def test_an_identity_is_aimed_at_whatever_its_length(networks):
+    aim = torch.randn(128, generator=torch.Generator().manual_seed(1))
+    restorer = made(networks, guidance=0.3)
+    short, long = (restorer.restore([crop(identity=s * aim)], {}) for s in (0.1, 10.0))
+    assert torch.allclose(short, long, atol=1e-5)
+
+
+def test_quantising_decodes_codes_and_not_quantising_does_not(networks):
+    distances = {}
+    for quantise in (True, False):
+        calls, hook = decoded(networks)
+        made(networks, quantise=quantise, guidance=0.0).restore([crop()], {})
+        hook.remove()
+        groups = calls[-1][0].chunk(networks.codebook.groups, dim=1)
+        flats = [g.permute(0, 2, 3, 1).reshape(-1, g.shape[1]) for g in groups]
+        near = [torch.cdist(f, c).min(1).values for f, c in zip(flats, networks.codebook.codes, strict=True)]
+        distances[quantise] = torch.cat(near).max().item()
+    assert distances[True] < 1e-3 < 0.02 < distances[False]
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_the_callers_gradient_mode_changes_nothing(networks, mode):
+    restorer, crops = made(networks, guidance=0.3), [crop(), crop(1, track=1)]
+    plain = restorer.restore(crops, {})
+    with mode():
+        assert torch.equal(restorer.restore(crops, {}), plain)
+
+
+def test_an_identity_made_in_inference_mode_can_be_aimed_at(networks):
+    with torch.inference_mode():
+        aim = networks.recognizer.embed(picture(21)[None])[0]
+    out = made(networks, guidance=0.3).restore([crop(identity=aim)], {})
+    assert torch.equal(out, made(networks, guidance=0.3).restore([crop(identity=aim.clone())], {}))
+
+
+def test_fidelity_lowers_the_start_and_strengthens_guidance_and_fusion(networks):
+    low, high = (made(networks, fidelity=f) for f in (0.0, 1.0))
+    assert low.start > high.start > 0 and 0 < low.guidance < high.guidance
+    strengths = []
+    hook = networks.decoder.fusion.register_forward_pre_hook(lambda module, inputs: strengths.append(inputs[2]))
+    for restorer in (low, high):
+        restorer.restore([crop()], {})
+    hook.remove()
+    assert strengths == [0.0, 1.0]
+    assert made(networks, start=0.9, guidance=0.01).start == 0.9
+
+
+def test_more_steps_are_more_evaluations_of_the_denoiser(networks):
+    for steps in (1, 3):
+        calls = []
+        hook = networks.denoiser.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        made(networks, steps=steps, guidance=0.0).restore([crop()], {})
+        hook.remove()
+        assert len(calls) == steps
+
+
+def test_stills_are_aimed_at_themselves_and_the_irn_answers_alone(networks):
+    y, restorer = torch.stack([picture(0), picture(1)]), made(networks, guidance=0.3)
+    stills = restorer.restore_stills(y)
+    assert torch.allclose(stills, torch.cat([restorer.restore_stills(one[None]) for one in y]), atol=1e-4)
+    assert torch.allclose(stills[0], restorer.restore([crop(0, frame=0)], {})[0], atol=1e-4)
+    assert torch.equal(restorer.recover(y), networks.irn(y).clamp(-1, 1))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"fidelity": -0.1}, {"fidelity": 1.1}, {"fidelity": float("nan")}, {"steps": 0}, {"size": 66}]
+)
+def test_a_setting_outside_its_range_is_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        ClrRestorer(**settings)  # before any weights are looked for
+
+
+def test_an_unknown_solver_is_refused(networks):
+    with pytest.raises(ValueError, match="euler"):
+        made(networks, solver="euler", guidance=0.0).restore([crop()], {})
+
+
+def test_networks_of_a_folder_without_runs_are_whole_and_start_the_condition_at_the_encoder(tmp_path):
+    networks = ClrNetworks.of_runs(tmp_path)
+    for own, other in zip(networks.condition.parameters(), networks.encoder.parameters(), strict=True):
+        assert torch.equal(own, other)
+    assert not networks.training and not any(p.requires_grad for p in networks.parameters())

@@ -1,0 +1,138 @@
+"""The table of held-out stills: fair inputs, every row scored, nothing silently untested."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from videoclr.parts.clr import ClrNetworks
+
+ROOT = Path(__file__).resolve().parents[2]
+JUDGE = """
+import numpy as np
+
+class Judges:
+    pass
+
+def score(judges, clean, other):
+    assert isinstance(judges, Judges) and len(clean) == len(other)
+    assert all(a.shape == b.shape and a.dtype == b.dtype == np.uint8 for a, b in zip(clean, other))
+    return {"n": len(clean), "psnr": round(float(-np.mean([np.abs(a.astype(float) - b).mean() for a, b in zip(clean, other)])), 4)}
+"""
+
+
+@pytest.fixture(scope="module")
+def evaluate():
+    """The program as a module; `pipelines/` is no package."""
+    spec = importlib.util.spec_from_file_location("evaluate", ROOT / "pipelines/evaluate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    """Three drawn faces, a judge, and a folder in which nothing was trained yet."""
+    for name in ("faces", "runs"):
+        (tmp_path / name).mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        picture = np.full((64, 64, 3), rng.integers(30, 220, 3), np.uint8)
+        cv2.ellipse(picture, (32, 32), (21, 26), 0, 0, 360, tuple(int(c) for c in rng.integers(30, 220, 3)), -1)
+        cv2.imwrite(str(tmp_path / f"faces/{number}.png"), picture)
+    (tmp_path / "judge.py").write_text(JUDGE)
+    places = {"faces": "faces", "judge": "judge.py", "checkpoints": "runs", "out": "out"}
+    return [a for k, v in places.items() for a in (f"--{k}", str(tmp_path / v))] + ["--size", "64", "--steps", "1"]
+
+
+def run(evaluate, monkeypatch, *arguments):
+    torch.manual_seed(0)
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
+    evaluate.main()
+
+
+def test_every_row_is_scored_on_the_same_seeded_inputs(evaluate, arguments, monkeypatch, tmp_path):
+    run(evaluate, monkeypatch, *arguments, "--rows", "input,vqgan,irn,full")
+    table = json.loads((tmp_path / "out/table.json").read_text())
+    assert {level: list(rows) for level, rows in table.items()} == {
+        "clean": ["vqgan"],
+        "mild": ["input", "irn", "full"],
+        "heavy": ["input", "irn", "full"],
+    }
+    assert all(row["n"] == 3 for rows in table.values() for row in rows.values())
+    assert table["heavy"]["input"]["psnr"] < table["mild"]["input"]["psnr"] < 0
+    assert "| heavy | full |" in (tmp_path / "out/table.md").read_text()
+    for level in ("mild", "heavy"):  # degraded, IRN, full and clean, three faces abreast
+        assert cv2.imread(str(tmp_path / f"out/{level}.png")).shape == (160, 3 * 4 * 160, 3)
+    run(evaluate, monkeypatch, *arguments, "--rows", "input", "--limit", "2")
+    again = json.loads((tmp_path / "out/table.json").read_text())
+    assert again["mild"]["input"]["n"] == 2
+    run(evaluate, monkeypatch, *arguments, "--rows", "input")
+    again = json.loads((tmp_path / "out/table.json").read_text())
+    assert again["mild"]["input"]["psnr"] == table["mild"]["input"]["psnr"]
+
+
+def test_a_row_or_a_folder_that_is_not_there_is_named(evaluate, arguments, monkeypatch, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="unknown rows best; there are vqgan, input"):
+        run(evaluate, monkeypatch, *arguments, "--rows", "input,best")
+    (tmp_path / "runs").rmdir()
+    with pytest.raises(SystemExit):
+        run(evaluate, monkeypatch, *arguments)
+    assert "runs: no such folder" in capsys.readouterr().err
+
+
+def test_each_row_asks_the_restorer_for_what_its_name_says(evaluate):
+    networks = ClrNetworks().requires_grad_(False).eval()
+    asked = []
+
+    def spy(**settings):
+        asked.append({k: v for k, v in settings.items() if k not in ("networks", "device")})
+        return ClrRestorer(**settings)
+
+    ClrRestorer = evaluate.ClrRestorer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "ClrRestorer", spy)
+        table = evaluate.restorers(networks, ["input", "full", "1 step", "fidelity 0.25"], "cpu", 4)
+    assert list(table) == ["input", "full", "1 step", "fidelity 0.25"]
+    for wanted in ({"steps": 4}, {"steps": 1}, {"steps": 4, "guidance": 0.0}, {"steps": 4, "fidelity": 0.25}):
+        assert wanted in asked
+    y = torch.rand(1, 3, 64, 64)
+    assert table["input"](y) is y
+
+
+def test_sharpness_is_one_for_the_truth_and_less_for_a_blur(evaluate):
+    rng = np.random.default_rng(0)
+    clean = [rng.integers(0, 255, (32, 32, 3)).astype(np.uint8) for _ in range(2)]
+    assert evaluate.sharpness(np.stack(clean), clean) == 1.0
+    assert 0 < evaluate.sharpness(np.stack(clean), [cv2.GaussianBlur(c, (0, 0), 1.5) for c in clean]) < 0.2
+
+
+def test_the_table_leaves_blank_what_a_judge_does_not_give(evaluate):
+    lines = evaluate.markdown({"mild": {"input": {"psnr": 20.5, "sharpness": 0.3}}}).splitlines()
+    assert lines[0] == "| level | row | psnr | ssim | ids | ffd | facefeat | sqd | lmd | sharpness |"
+    assert lines[2] == "| mild | input | 20.5 |  |  |  |  |  |  | 0.3 |"
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_the_sheet_shows_faces_in_order_three_abreast_in_rgb(evaluate, tmp_path):
+    columns = [[np.full((8, 8, 3), (10 * i, 50 * c, 200), np.uint8) for i in range(4)] for c in range(2)]
+    evaluate.sheet(columns, tmp_path / "sheet.png")
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))[:, :, ::-1]
+    assert sheet.shape == (2 * 160, 3 * 2 * 160, 3)
+    assert sheet[80, 80].tolist() == [0, 0, 200] and sheet[80, 240].tolist() == [0, 50, 200]
+    assert sheet[80, 400].tolist() == [10, 0, 200] and sheet[240, 80].tolist() == [30, 0, 200]
+    assert sheet[240, 400].tolist() == [255, 255, 255]
+
+
+def test_the_sheet_spreads_over_a_long_list(evaluate, tmp_path):
+    evaluate.sheet([[np.full((4, 4, 3), i, np.uint8) for i in range(101)]], tmp_path / "sheet.png")
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet.shape == (8 * 160, 3 * 160, 3)
+    assert (sheet[0, 0, 0], sheet[-1, -1, 0]) == (0, 100)

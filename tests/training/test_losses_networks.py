@@ -1,0 +1,91 @@
+"""The frozen networks that losses look through; their weights here are random, as no such file ships."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from videoclr.training.losses import Perceptual, TeacherRecognizer
+
+
+def random_file(network, path):
+    """A file of random weights for a network that knows no other way to be made than from a file."""
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "load", lambda *_, **__: {})
+        patch.setattr(network, "load_state_dict", lambda self, state: None)
+        state = network(path).state_dict()
+    torch.save({k: v for k, v in state.items() if k not in ("mean", "std")}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def squeezenet(tmp_path_factory):
+    return random_file(Perceptual, tmp_path_factory.mktemp("loss") / "squeezenet.pth")
+
+
+@pytest.fixture(scope="module")
+def mobilefacenet(tmp_path_factory):
+    return random_file(TeacherRecognizer, tmp_path_factory.mktemp("loss") / "mobilefacenet.pt")
+
+
+def pictures(side, seed=0):
+    coarse = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return torch.nn.functional.interpolate(coarse, size=side, mode="bilinear")
+
+
+def test_the_perceptual_distance_is_zero_for_the_same_and_grows_with_the_change(squeezenet):
+    net, clean = Perceptual(squeezenet), pictures(64)
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    near, far = net(clean + 0.05 * noise, clean), net(clean + 0.5 * noise, clean)
+    assert near.shape == (2,)
+    assert (net(clean, clean) == 0).all()
+    assert (near > 0).all() and (far > near).all()
+
+
+def test_each_picture_has_its_own_distance(squeezenet):
+    net, clean, other = Perceptual(squeezenet), pictures(64), pictures(64, 1)
+    mixed = torch.stack([clean[0], other[1]])
+    assert net(mixed, clean)[0] == 0
+    assert torch.allclose(net(mixed, clean)[1], net(other[1:], clean[1:])[0], atol=1e-5)
+
+
+def test_gradients_of_the_perceptual_distance_reach_the_picture_and_no_weight(squeezenet):
+    net, clean = Perceptual(squeezenet), pictures(48)
+    picture = pictures(48, 1).requires_grad_()
+    net(picture, clean.requires_grad_()).sum().backward()
+    assert picture.grad.abs().sum() > 0 and clean.grad is None
+    assert not net.training and not any(p.requires_grad for p in net.parameters())
+
+
+def test_five_maps_are_compared_and_a_classifier_in_the_file_is_ignored(squeezenet, tmp_path):
+    state = torch.load(squeezenet, weights_only=True)
+    torch.save({**state, "classifier.1.weight": torch.zeros(1000, 512, 1, 1)}, tmp_path / "whole.pth")
+    maps = Perceptual(tmp_path / "whole.pth").features(pictures(64))
+    assert [m.shape[1] for m in maps] == [96, 128, 256, 384, 512]
+    assert all(a.shape[-1] >= b.shape[-1] for a, b in pairwise(maps))
+
+
+def test_a_file_of_another_network_is_refused(squeezenet, mobilefacenet):
+    with pytest.raises(RuntimeError, match="Missing key"):
+        Perceptual(mobilefacenet)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        TeacherRecognizer(squeezenet)
+
+
+def test_the_teacher_gives_unit_vectors_in_full_precision_and_learns_nothing(mobilefacenet):
+    net, faces = TeacherRecognizer(mobilefacenet), pictures(112)
+    plain = net(faces)
+    assert plain.shape == (2, 128) and torch.allclose(plain.norm(dim=1), torch.ones(2), atol=1e-5)
+    assert not net.training and not any(p.requires_grad for p in net.parameters())
+    assert torch.allclose(net(faces[:1])[0], plain[0], atol=1e-4)  # a batch's statistics have no say
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert net(faces).dtype == torch.float32
+
+
+def test_the_students_gradient_goes_through_the_teacher(mobilefacenet):
+    faces = pictures(112).requires_grad_()
+    TeacherRecognizer(mobilefacenet)(faces)[:, 0].sum().backward()
+    assert faces.grad.abs().sum() > 0
