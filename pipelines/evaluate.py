@@ -109,7 +109,7 @@ def main() -> None:
         default="input,vqgan,nlm,irn,full,no guidance,1 step,fidelity 0.0,fidelity 0.25,fidelity 0.75,fidelity 1.0",
     )
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--limit", type=int, default=0, help="only this many faces, spread over the folder")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()

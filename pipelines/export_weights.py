@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from videoclr.models.weights import FOLDER, write_safetensors
+from videoclr.models.weights import FOLDER, read_safetensors, sha256, write_safetensors
 from videoclr.parts.clr import FILES, RUNS, ClrNetworks
 
 
@@ -94,13 +95,23 @@ def main() -> None:
     parser.add_argument("--figures", type=Path)
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--only", default=",".join(FILES))
+    parser.add_argument("--add", type=Path, help="a finished safetensors file, such as the detector's, to take in as it is")
     args = parser.parse_args()
     notes = yaml.safe_load(args.notes.read_text(encoding="utf-8"))
     figures = json.loads(args.figures.read_text()) if args.figures else {}
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "MANIFEST.json"
     entries: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    wanted = args.only.split(",")
+    if args.add:
+        shutil.copyfile(args.add, args.out / args.add.name)
+        tensors, _ = read_safetensors(args.out / args.add.name)
+        entries[args.add.stem] = {
+            "sha256": sha256(args.add),
+            "bytes": args.add.stat().st_size,
+            "parameters": sum(tensor.numel() for tensor in tensors.values()),
+            "licence": notes["licence"],
+        }
+    wanted = args.only.split(",") if args.only else []
     unknown = [name for name in wanted if name not in FILES]
     if unknown:
         sys.exit(f"{', '.join(unknown)}: unknown; there are {', '.join(FILES)}")

@@ -104,7 +104,7 @@ class Restore(_Section):
     """The restorer."""
 
     use: str = "clr"
-    steps: int = Field(4, ge=1, le=1000)
+    steps: int = Field(3, ge=1, le=1000)
     """Denoiser evaluations per face."""
     fidelity: float = Field(0.5, ge=0, le=1)
     """0 favours perceptual quality, 1 favours what the input shows."""

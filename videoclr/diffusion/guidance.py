@@ -13,7 +13,7 @@ Distance = Callable[[Tensor], Tensor]
 """Clean latent `(N, C, h, w)` -> `(N,)` what guidance makes smaller, differentiable."""
 
 
-def guided(denoise: Denoise, distance: Distance, mask: Tensor, strength: float, last: float = 0.15) -> Denoise:
+def guided(denoise: Denoise, distance: Distance, mask: Tensor, strength: float, last: float = 0.1) -> Denoise:
     """`z_0 <- z_0 - s_t rms(z_0) M g / rms(g)` with `g` the gradient of `distance` at `z_0`; outside `M` nothing moves.
 
     The gradient goes through `distance` only, not through the denoiser (the cheap form).

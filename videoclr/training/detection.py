@@ -364,9 +364,7 @@ class SceneMaker:
         scene = LabelledPicture.without_faces(self.background(rng, size))
         largest = self.largest * (max(1.0, size / self.canvas) if rng.random() < 0.5 else 1)
         if kind < 0.5:
-            scene = self._paste(
-                rng, scene, self._source(rng, 0.65), log_uniform(rng, 2 * self.smallest, largest), whole=True
-            )
+            scene = self._paste(rng, scene, self._source(rng, 0.65), log_uniform(rng, 2 * self.smallest, largest), whole=True)
             crowd = int(rng.integers(0, 3))
         else:
             crowd = int(rng.choice([0, 1, 2, 4, 7], p=[0.1, 0.35, 0.3, 0.15, 0.1]))
@@ -433,9 +431,7 @@ class SceneMaker:
         pool = self.frames if self.frames and (rng.random() < framed or not self.portraits) else self.portraits
         return pool[rng.integers(len(pool))]
 
-    def _paste(
-        self, rng: Rng, scene: LabelledPicture, source: LabelledPicture, face: float, whole: bool
-    ) -> LabelledPicture:
+    def _paste(self, rng: Rng, scene: LabelledPicture, source: LabelledPicture, face: float, whole: bool) -> LabelledPicture:
         """`source` over `scene` so that one of its faces is `face` pixels large; nothing where there is no room."""
         size = scene.image.shape[0]
         sure = np.flatnonzero(~source.ignore)
@@ -559,9 +555,7 @@ class SceneBatches(IterableDataset[tuple[Tensor, list[LabelledPicture]]]):
     and backgrounds at the scale it will be used at. Yields `(N, 3, S, S)` uint8 RGB and the N scenes.
     """
 
-    def __init__(
-        self, maker: SceneMaker, batch: int, size: int, seed: int, start: int = 0, wide_every: int = 6
-    ) -> None:
+    def __init__(self, maker: SceneMaker, batch: int, size: int, seed: int, start: int = 0, wide_every: int = 6) -> None:
         self.maker, self.batch, self.size, self.seed = maker, batch, size, seed
         self.start, self.wide_every = start, wide_every
 
