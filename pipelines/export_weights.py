@@ -87,6 +87,11 @@ def card(name: str, entry: dict[str, Any], progress: dict[str, Any], notes: dict
     )
 
 
+def write_manifest(path: Path, entries: dict[str, Any]) -> None:
+    """Every embedded file with its hash, by name."""
+    path.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Export what is asked for and rewrite the manifest."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -111,6 +116,7 @@ def main() -> None:
             "parameters": sum(tensor.numel() for tensor in tensors.values()),
             "licence": notes["licence"],
         }
+        write_manifest(path, entries)
     wanted = args.only.split(",") if args.only else []
     unknown = [name for name in wanted if name not in FILES]
     if unknown:
@@ -121,7 +127,7 @@ def main() -> None:
         entries[name] = {**entry, "licence": notes["licence"]}
         (args.out / f"{name}.md").write_text(card(name, entries[name], progress, notes, figures), encoding="utf-8")
         # After each file: where a later one fails, what was written already must still match its hash.
-        path.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n", encoding="utf-8")
+        write_manifest(path, entries)
         print(f"{name}: {entry['parameters']:,} parameters, {entry['bytes']:,} bytes")
 
 
