@@ -342,7 +342,8 @@ def test_doctor_sees_that_opencv_was_overwritten(monkeypatch):
 # -- as a process: signals, pipes and what gets imported -----------------------------------------------------------
 
 _CHILD = """
-import os, sys, types
+import os, signal, sys, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests with & hands down SIG_IGN
 def restore_video(source, target, *_, **__):
     {body}
 module = types.ModuleType("videoclr.jobs")

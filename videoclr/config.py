@@ -60,7 +60,7 @@ class Detect(_Section):
     use: str = "retina"
     weights: str = "embedded"
     """`embedded`, `facexlib-resnet50`, `facexlib-mobilenet0.25`, or a file."""
-    threshold: float = Field(0.6, gt=0, lt=1)
+    threshold: float = Field(0.8, gt=0, lt=1)
     """Score from which a detection starts a track."""
     low_threshold: float = Field(0.25, gt=0, lt=1)
     """Score from which a detection may continue a track (ByteTrack's second stage)."""

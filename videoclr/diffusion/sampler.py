@@ -16,6 +16,7 @@ from torch import Tensor
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """`(z_t (N, C, h, w), a_t (N,)) -> z_0 (N, C, h, w)`."""
 LEVELS = 1000
+SOLVERS = ("ddim", "dpm++")
 
 
 @cache
@@ -55,8 +56,8 @@ def sample(denoise: Denoise, z: Tensor, start: int, steps: int, solver: str = "d
             clean = denoise(z, alphas[now].expand(len(z)))
             z = clean if after is None else _ddim(z, clean, alphas[now], alphas[after])
         return z
-    if solver != "dpm++":
-        raise ValueError(f"solver {solver!r}: expected ddim or dpm++")
+    if solver not in SOLVERS:
+        raise ValueError(f"solver {solver!r}: expected one of {', '.join(SOLVERS)}")
     scheduler = _dpm(times)
     for time in scheduler.timesteps:
         clean = denoise(z, alphas[int(time)].expand(len(z)))

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from videoclr.diffusion.guidance import guided
 from videoclr.diffusion.noise import add_noise, field
-from videoclr.diffusion.sampler import level_of_noise, sample, signal_levels
+from videoclr.diffusion.sampler import SOLVERS, level_of_noise, sample, signal_levels
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask
 from videoclr.models.recognizer import Recognizer
@@ -35,7 +35,7 @@ from videoclr.types import FaceCrop
 
 
 class ClrNetworks(nn.Module):
-    """The networks of the restorer, in evaluation mode, without gradients for their weights."""
+    """The networks of the restorer; `embedded` and `of_runs` give them in evaluation mode, without gradients for their weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,6 +126,8 @@ class ClrRestorer:
         quantise: bool = False,
         networks: ClrNetworks | None = None,
     ) -> None:
+        if solver not in SOLVERS or not 0 <= (start or 0) <= 1 or (guidance or 0) < 0:
+            raise ValueError(f"solver {solver!r} in {SOLVERS}, start {start} in [0, 1] and guidance {guidance} >= 0 are expected")
         if steps < 1 or not 0 <= fidelity <= 1 or size % 4:
             raise ValueError(f"steps {steps} >= 1, fidelity {fidelity} in [0, 1] and size {size} divisible by 4 are expected")
         self.steps, self.fidelity, self.seed, self.device, self.size, self.solver = (
@@ -204,4 +206,5 @@ class ClrRestorer:
             cosine: Tensor = (net.recognizer.embed(net.decoder(z)) * target).sum(1)
             return 1 - cosine
 
-        return guided(plain, distance, net.mask(z_y), self.guidance)
+        # It rests in the last third of the way, wherever the way began: what it moved is cleaned up by what follows.
+        return guided(plain, distance, net.mask(z_y), self.guidance, last=0.4 * self.start)
