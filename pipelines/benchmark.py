@@ -309,7 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = Config().override(*options.settings)
         if options.watched:
-            return watched(*options.watched, options.every, config)
+            source, target = options.watched
+            return watched(source, target, options.every, config)
         results: dict[str, Any] = {"machine": machine()}
         show("machine", results["machine"])
         with tempfile.TemporaryDirectory(prefix="videoclr-benchmark-", dir=options.work) as work:
