@@ -123,7 +123,8 @@ def main() -> None:
         sys.exit(f"{', '.join(unknown)}: unknown; there are {', '.join(FILES)}")
     # All of it is read before anything is written: files and manifest never disagree.
     for name, (state, progress) in {name: collect(args.runs, name) for name in wanted}.items():
-        entry = write_safetensors(args.out / f"{name}.safetensors", state, {"name": name, "format": "videoclr 1"})
+        # One entry only: safetensors writes several in any order, and equal weights would get another hash.
+        entry = write_safetensors(args.out / f"{name}.safetensors", state, {"name": name})
         entries[name] = {**entry, "licence": notes["licence"]}
         (args.out / f"{name}.md").write_text(card(name, entries[name], progress, notes, figures), encoding="utf-8")
         # After each file: where a later one fails, what was written already must still match its hash.
