@@ -108,8 +108,9 @@ def main() -> None:
     path = args.out / "MANIFEST.json"
     entries: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if args.add:
-        shutil.copyfile(args.add, args.out / args.add.name)
-        tensors, _ = read_safetensors(args.out / args.add.name)
+        tensors, _ = read_safetensors(args.add)  # a bad file is refused before it replaces a good one
+        if args.add.resolve() != (args.out / args.add.name).resolve():
+            shutil.copyfile(args.add, args.out / args.add.name)
         entries[args.add.stem] = {
             "sha256": sha256(args.add),
             "bytes": args.add.stat().st_size,

@@ -130,14 +130,8 @@ class ClrRestorer:
             raise ValueError(f"solver {solver!r} in {SOLVERS}, start {start} in [0, 1] and guidance {guidance} >= 0 are expected")
         if steps < 1 or not 0 <= fidelity <= 1 or size % 4:
             raise ValueError(f"steps {steps} >= 1, fidelity {fidelity} in [0, 1] and size {size} divisible by 4 are expected")
-        self.steps, self.fidelity, self.seed, self.device, self.size, self.solver = (
-            steps,
-            fidelity,
-            seed,
-            torch.device(device),
-            size,
-            solver,
-        )
+        self.steps, self.fidelity, self.seed = steps, fidelity, seed
+        self.device, self.size, self.solver = torch.device(device), size, solver
         # The dial, [ours]: with the weights that ship, a lower start, more fusion and more guidance are each nearer to the input.
         self.start = 0.3 - 0.28 * fidelity if start is None else start
         self.quantise = quantise
@@ -206,5 +200,5 @@ class ClrRestorer:
             cosine: Tensor = (net.recognizer.embed(net.decoder(z)) * target).sum(1)
             return 1 - cosine
 
-        # It rests in the last third of the way, wherever the way began: what it moved is cleaned up by what follows.
+        # It rests under 0.4 of the noise that the way began with, wherever that was: what follows cleans up what it moved.
         return guided(plain, distance, net.mask(z_y), self.guidance, last=0.4 * self.start)
