@@ -108,7 +108,7 @@ def main() -> None:
     path = args.out / "MANIFEST.json"
     entries: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if args.add:
-        tensors, _ = read_safetensors(args.add)  # a bad file is refused before it replaces a good one
+        tensors, metadata = read_safetensors(args.add)  # a bad file is refused before it replaces a good one
         if args.add.resolve() != (args.out / args.add.name).resolve():
             shutil.copyfile(args.add, args.out / args.add.name)
         entries[args.add.stem] = {
@@ -116,6 +116,7 @@ def main() -> None:
             "bytes": args.add.stat().st_size,
             "parameters": sum(tensor.numel() for tensor in tensors.values()),
             "licence": notes["licence"],
+            "progress": {args.add.stem: {"steps": int(metadata.get("step", 0)), "minutes": 0.0}},
         }
         write_manifest(path, entries)
     wanted = args.only.split(",") if args.only else []
@@ -126,7 +127,7 @@ def main() -> None:
     for name, (state, progress) in {name: collect(args.runs, name) for name in wanted}.items():
         # One entry only: safetensors writes several in any order, and equal weights would get another hash.
         entry = write_safetensors(args.out / f"{name}.safetensors", state, {"name": name})
-        entries[name] = {**entry, "licence": notes["licence"]}
+        entries[name] = {**entry, "licence": notes["licence"], "progress": progress}
         (args.out / f"{name}.md").write_text(card(name, entries[name], progress, notes, figures), encoding="utf-8")
         # After each file: where a later one fails, what was written already must still match its hash.
         write_manifest(path, entries)

@@ -180,6 +180,25 @@ def test_what_is_exported_verifies_and_is_what_was_trained(chain, tmp_path, monk
         assert torch.equal(found, wanted), key
 
 
+def test_training_goes_on_from_what_was_exported(chain, tmp_path, monkeypatch):
+    out = tmp_path / "weights"
+    run("export_weights", "--runs", chain.runs, "--notes", FULL / "cards.yaml", "--out", out)
+    monkeypatch.setattr(weights, "FOLDER", out)
+    monkeypatch.setattr(weights, "_load_embedded", cache(weights._load_embedded.__wrapped__))
+    program("unpack_weights").main(["--out", str(tmp_path / "runs")])
+    for name in LEARNING:
+        first, again = (load_ema(runs / name / "checkpoint.pt") for runs in (chain.runs, tmp_path / "runs"))
+        assert again.keys() <= first.keys()
+        merged = "decoder.fusion." if name == "vqgan" else "nothing"  # the decoder ships with the fusion that was trained last
+        assert all(torch.equal(v, first[k].half().to(v.dtype)) for k, v in again.items() if merged not in k)
+    before = {"perceptual": chain.perceptual, "teacher": chain.teacher}
+    more = chain.train("identity", "irn_last", out=tmp_path / "runs/irn", steps=STEPS + 1, **before)
+    assert (more["step"], more["averaged"].item()) == (STEPS + 1, 1)
+    assert more["modules"].keys() == load_ema(chain.checkpoint("irn")).keys()
+    with pytest.raises(SystemExit, match="exists"):
+        program("unpack_weights").main(["--out", str(tmp_path / "runs")])
+
+
 def test_an_export_that_lacks_a_checkpoint_writes_nothing(chain, tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/mask").symlink_to(chain.runs / "mask")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from types import MappingProxyType
 
 from av.codec.codec import Codec, PixFmtLoss, UnknownCodecError, find_best_pix_fmt_of_list
@@ -20,6 +21,8 @@ from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, UNSPECIFIED, 
 # SVT-AV1 writes its banner to standard error unless told not to before it is first used.
 os.environ.setdefault("SVT_LOG", "1")
 
+_CPU_AVX512F = 13
+"""OpenCV's number of the AVX-512 foundation; its Python module gives it no name."""
 _LAMBDA = 118
 """FF_QP2LAMBDA: FFmpeg's quality unit for a quantiser of 1."""
 _EVEN_ONLY = {"libx264", "libx265", "libsvtav1"}
@@ -50,7 +53,7 @@ class Encoder:
         Raises:
             ConfigError: the codec has no such choice.
         """
-        out = dict(self.options)
+        out = dict(self.options) | (x264_options() if self.name == "libx264" else {})
         if crf is not None and self.quality is None:
             raise ConfigError(f"$.media.crf: {self.name} has no such setting; leave it out")
         if preset is not None and self.preset is None:
@@ -75,6 +78,18 @@ ENCODERS: Mapping[str, Encoder] = MappingProxyType(
     }
 )
 """By the names of `media.codec`."""
+
+
+@cache
+def x264_options() -> dict[str, str]:
+    """Options with which libx264 gives the same bytes for the same pictures, whatever lay in memory before.
+
+    With AVX-512, the macroblock tree of the x264 that PyAV 18 carries reads memory that nobody set, and its rate control follows:
+    `MALLOC_PERTURB_=1` and `=50` gave different files. Its AVX2 code reads only what was written.
+    """
+    import cv2
+
+    return {"x264-params": "asm=avx2"} if cv2.checkHardwareSupport(_CPU_AVX512F) else {}
 
 
 def encoder_of(codec: str) -> Encoder:
@@ -200,5 +215,5 @@ def usable_rate(rate: Fraction | None) -> Fraction:
 
 __all__ = [
     "ENCODERS", "UNSPECIFIED", "Encoder", "choose_format", "configure", "encoder_of", "formats_of", "usable_rate",
-    "what_is_lost", "written_colour",
+    "what_is_lost", "written_colour", "x264_options",
 ]  # fmt: skip

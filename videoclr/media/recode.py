@@ -20,6 +20,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from numpy.typing import NDArray
 
 from videoclr.errors import EncodeError
+from videoclr.media.encoders import x264_options
 
 CodecName = Literal["h264", "hevc", "mpeg2", "mpeg4"]
 
@@ -242,6 +243,8 @@ def _options(generation: Generation, threads: int) -> dict[str, str]:
     options = {"preset": generation.preset}
     if generation.quality is not None:
         options["crf"] = str(generation.quality)
+    if generation.codec == "h264":
+        options |= x264_options()
     if generation.codec == "hevc":
         pools = "none" if threads == 1 else str(threads)
         options["x265-params"] = f"log-level=none:frame-threads={threads}:pools={pools}:bframes={generation.b_frames}"

@@ -21,7 +21,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "weights"
 
 
 def manifest() -> dict[str, dict[str, Any]]:
-    """Name -> `{sha256, bytes, parameters, licence}` of every embedded file.
+    """Name -> `{sha256, bytes, parameters, licence, progress}` of every embedded file; `progress` is run -> `{steps, minutes}`.
 
     Raises:
         WeightsError: the manifest is missing or damaged.

@@ -74,7 +74,7 @@ class Loop:
         self.modules = modules.to(self.device)
         self.optimizer = torch.optim.Adam(modules.parameters(), lr=learning_rate, betas=(0.9, 0.99))
         self.ema = AveragedModel(modules, multi_avg_fn=_warming(decay), use_buffers=True)
-        self.step, self.spent = 0, 0.0
+        self.step, self.spent, self._first = 0, 0.0, 0
         self._began = self._saved = time.monotonic()
         self._means: dict[str, float] = {}
         self._board: Any = None
@@ -102,7 +102,7 @@ class Loop:
 
     def update(self, loss: Tensor, scalars: dict[str, float | Tensor]) -> None:
         """One step of the optimiser and of the EMA. A loss that is not finite is skipped and logged."""
-        warm = min(1.0, (self.step + 1) / 100)
+        warm = min(1.0, (self.step - self._first + 1) / 100)
         rate = self.rate * warm * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * self.done)))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -147,13 +147,16 @@ class Loop:
         if not path.exists():
             return
         state = torch.load(path, weights_only=True, map_location=self.device)
-        self.modules.load_state_dict(state["modules"])
-        self.ema.module.load_state_dict(state["ema"])
-        self.ema.n_averaged.copy_(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.spent = state["step"], state["spent"]
-        torch.set_rng_state(state["random"].cpu())
-        log.info("goes on from step %d", self.step)
+        whole = "optimizer" in state  # unpacked weights are not: what does not ship starts anew
+        self.modules.load_state_dict(state["modules"] if whole else {**self.modules.state_dict(), **state["modules"]})
+        self.ema.module.load_state_dict(state["ema"] if whole else {**self.ema.module.state_dict(), **state["ema"]})
+        if whole:
+            self.ema.n_averaged.copy_(state["averaged"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            torch.set_rng_state(state["random"].cpu())
+        self._first = 0 if whole else self.step
+        log.info("goes on from step %d%s", self.step, "" if whole else " of unpacked weights")
 
     def _share_gradients(self) -> None:
         if self.accelerator.num_processes > 1:
