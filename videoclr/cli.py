@@ -244,6 +244,109 @@ def doctor(
     return _Run(go, verbose)
 
 
+_weights = typer.Typer(
+    name="weights",
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Show and check the weights, and add those of others: `--set detect.weights=NAME` then uses them.",
+)
+app.add_typer(_weights)
+
+_Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.")]
+
+
+@_weights.command("list")
+def weights_list(verbose: _Verbose = False) -> _Run:
+    """All weights: state, name, origin, bytes, parameters, licence."""
+
+    def go() -> int:
+        from videoclr.models.store import listing
+
+        rows = [(one.state, one.name, one.origin, f"{one.bytes:,}", f"{one.parameters:,}", one.licence) for one in listing()]
+        sys.stdout.write(_columns([("state", "name", "origin", "bytes", "parameters", "licence"), *rows]))
+        return DONE
+
+    return _Run(go, verbose)
+
+
+@_weights.command("verify")
+def weights_verify(verbose: _Verbose = False) -> _Run:
+    """Read and hash every file; exits 1 where one is missing or not the one it should be."""
+
+    def go() -> int:
+        from videoclr.models.store import listing
+
+        found = listing()
+        sys.stdout.write(_columns([(one.state, one.name, one.advice) for one in found]))
+        return DONE if all(one.state == "ok" for one in found) else FAILED
+
+    return _Run(go, verbose)
+
+
+@_weights.command("show")
+def weights_show(name: Annotated[str, typer.Argument(metavar="NAME")], verbose: _Verbose = False) -> _Run:
+    """The model card: what the weights are, their data, figures, limits and licence."""
+
+    def go() -> int:
+        from videoclr.models.store import card
+
+        sys.stdout.write(card(name))
+        return DONE
+
+    return _Run(go, verbose)
+
+
+@_weights.command("add")
+def weights_add(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file, a folder that holds it, or an http(s) address.")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What to call them.")],
+    sha256: Annotated[str, typer.Option("--sha256", metavar="HEX", help="Of the file; anything else is refused.")],
+    licence: Annotated[str, typer.Option("--licence", metavar="TEXT", help="As their publisher states it.")] = "unknown",
+    offline: Annotated[bool, typer.Option("--offline", help="Refuse addresses.")] = False,
+    verbose: _Verbose = False,
+) -> _Run:
+    """Keep weights of others under a name; a download that broke off goes on where it stopped."""
+
+    def go() -> int:
+        from videoclr.models.store import add
+
+        with _speaking(_Options(verbose=verbose)) as console, _download_shown(console, name) as shown:
+            kept = add(source, name, sha256, licence=licence, offline=offline, progress=shown)
+        converted = ", converted to safetensors" if kept.sha256 != kept.source_sha256 else ""
+        _say(f"added {name}: {kept.bytes:,} bytes, {kept.parameters:,} parameters{converted}")
+        return DONE
+
+    return _Run(go, verbose)
+
+
+@_weights.command("remove")
+def weights_remove(name: Annotated[str, typer.Argument(metavar="NAME")], verbose: _Verbose = False) -> _Run:
+    """Delete weights that were added."""
+
+    def go() -> int:
+        from videoclr.models.store import remove
+
+        remove(name)
+        _say(f"removed {name}")
+        return DONE
+
+    return _Run(go, verbose)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    """Aligned lines of text; columns of numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if cell.replace(",", "").isdigit() else cell.ljust(width)
+            for cell, width in zip(row, widths, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip() + "\n")
+    return "".join(lines)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line on `argv` (default: the process's own) and return the exit code."""
     verbose = False
@@ -265,7 +368,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: list[str]) -> _Run | int:
     """What to run, or an exit code where the parser answered by itself (`--help`, `--version`)."""
-    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    commands = {command.callback.__name__ for command in app.registered_commands if command.callback} | {_weights.info.name}
     if arguments and arguments[0] not in commands | {"-h", "--help", "--version"}:
         arguments = ["restore", *arguments]
     command = typer.main.get_command(app)
@@ -404,6 +507,20 @@ def _bar(console: Console) -> Iterator[ProgressCallback]:
             bar.update(tasks[now.source], completed=now.frames, total=now.total, numbers=_numbers(now), left=_time_left(now))
 
         yield shown
+
+
+@contextmanager
+def _download_shown(console: Console, name: str) -> Iterator[Callable[[int, int | None], None] | None]:
+    """A bar of bytes on a terminal, nothing elsewhere."""
+    if not console.is_terminal:
+        yield None
+        return
+    from rich import progress as rich
+
+    columns = (rich.TextColumn("{task.description}", markup=False), rich.BarColumn(), rich.DownloadColumn())
+    with rich.Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _lines(console: Console) -> ProgressCallback:

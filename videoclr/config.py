@@ -59,7 +59,7 @@ class Detect(_Section):
 
     use: str = "retina"
     weights: str = "embedded"
-    """`embedded`, `facexlib-resnet50`, `facexlib-mobilenet0.25`, or a file."""
+    """`embedded`, `facexlib-resnet50`, `facexlib-mobilenet0.25`, a name that `videoclr weights add` was given, or a file."""
     threshold: float = Field(0.8, gt=0, lt=1)
     """Score from which a detection starts a track."""
     low_threshold: float = Field(0.25, gt=0, lt=1)
@@ -104,6 +104,7 @@ class Restore(_Section):
     """The restorer."""
 
     use: str = "clr"
+    """`clr`, `checkpoint` (a public network: `options.weights` is its file or the name it was added by), `unchanged`."""
     steps: int = Field(3, ge=1, le=1000)
     """Denoiser evaluations per face."""
     fidelity: float = Field(0.5, ge=0, le=1)

@@ -121,13 +121,13 @@ def _media() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    from videoclr.models import weights
+    from videoclr.models.store import listing
 
-    states = weights.verify()
-    for name, entry in weights.manifest().items():
-        ok = states[name] == "ok"
-        found = f"{entry['bytes'] / 1e6:.1f} MB, sha256 {entry['sha256'][:12]}" if ok else states[name]
-        yield Finding(f"weights {name}", found, ok, "" if ok else "install videoclr again")
+    for one in listing():
+        ok, embedded = one.state == "ok", one.origin == "embedded"
+        found = f"{one.bytes / 1e6:.1f} MB, sha256 {one.sha256[:12]}" if ok else one.state
+        # added weights are a choice; without the embedded ones nothing runs
+        yield Finding(f"weights {one.name}", found if embedded else f"added, {found}", ok or not embedded, one.advice)
 
 
 def _disk() -> Iterator[Finding]:

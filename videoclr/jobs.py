@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,7 +21,7 @@ from videoclr.config import Config, Media
 from videoclr.errors import ConfigError, MediaError, VideoclrError, WeightsError
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
-from videoclr.models import weights
+from videoclr.models import store, weights
 from videoclr.pipeline import Pipeline, RunLog
 from videoclr.report import Report, plain, report_file, same_file
 from videoclr.types import Frame, VideoInfo
@@ -233,16 +233,18 @@ def _report(
         warnings=[*warnings, *ledger.warnings],
         version=__version__,
         settings=config.model_dump(mode="json"),
-        weights=_embedded_hashes(),
+        weights=_hashes(),
         source_info=plain(asdict(info)),
     )
 
 
-def _embedded_hashes() -> dict[str, str]:
-    try:
-        return {name: str(entry["sha256"]) for name, entry in weights.manifest().items()}
-    except WeightsError:  # a run with parts of the user's own got this far without them
-        return {}
+def _hashes() -> dict[str, str]:
+    found: dict[str, str] = {}
+    with suppress(WeightsError):  # a run with parts of the user's own got this far without them
+        found |= {name: str(entry["sha256"]) for name, entry in weights.manifest().items()}
+    with suppress(WeightsError):  # an entry is damaged: its weights were not used, or the run would have ended
+        found |= {name: one.sha256 for name, one in store.added().items()}
+    return found
 
 
 def _targets(sources: Sequence[str | Path], folder: Path, ending: str | None) -> list[Path]:

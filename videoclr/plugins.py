@@ -32,6 +32,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "track": {"overlap": "videoclr.parts.overlap_tracker:OverlapTracker"},
     "identify": {"recognizer": "videoclr.parts.face_recognizer:FaceRecognizer"},
     "restore": {
+        "checkpoint": "videoclr.parts.checkpoint:CheckpointRestorer",
         "clr": "videoclr.parts.clr:ClrRestorer",
         "unchanged": "videoclr.parts.unchanged:Unchanged",
     },

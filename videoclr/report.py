@@ -43,7 +43,7 @@ class Report:
     settings: dict[str, Any]
     """The whole configuration in force."""
     weights: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of every embedded weights file."""
+    """SHA-256 of every embedded and every added weights file."""
     source_info: dict[str, Any] = field(default_factory=dict)
     """The video stream as the reader saw it; exact fractions as text such as `30000/1001`."""
 

@@ -7,10 +7,6 @@ merged, and their boxes and points averaged, which steadies the points over time
 
 from __future__ import annotations
 
-import logging
-import os
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from videoclr.errors import WeightsError
+from videoclr.models import store
 from videoclr.models.detector import (
     PREPROCESSING,
     Preprocessing,
@@ -33,11 +30,9 @@ from videoclr.models.detector import (
     decode_points,
     fold_batch_norm,
 )
-from videoclr.models.weights import fit, load_embedded, read_safetensors, read_state, sha256
+from videoclr.models.weights import fit, load_embedded, read_safetensors, read_state
 from videoclr.pixels import eight_bit
 from videoclr.types import Detection
-
-log = logging.getLogger("videoclr.detector")
 
 RELEASES = "https://github.com/xinntao/facexlib/releases/download/v0.1.0/"
 PUBLIC = {
@@ -51,6 +46,8 @@ PUBLIC = {
     ),
 }
 """Weights that facexlib publishes (trained on WIDER FACE): name -> file in `RELEASES`, SHA-256."""
+LICENCE = "MIT (facexlib)"
+"""Of the files in `PUBLIC`, as their repository states it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +67,9 @@ class RetinaDetector:
     """Finds faces and five landmarks. Keeps no state between calls; a picture's result does not depend on its batch.
 
     Args:
-        weights: `embedded`, `facexlib-resnet50`, `facexlib-mobilenet0.25` (both fetched once, hash checked), or a
-            file: `.safetensors` with metadata `preprocessing` (`rgb-unit` or `bgr-mean`), or a public `.pth`.
+        weights: `embedded`, `facexlib-resnet50`, `facexlib-mobilenet0.25` (both fetched once, hash checked), a name
+            that `videoclr weights add` was given, or a file: `.safetensors` with metadata `preprocessing` (`rgb-unit`
+            or `bgr-mean`), or a public `.pth`.
         low_threshold: smallest score that is returned, in (0, 1).
         long_side: pixels of the longer side of the first look; smaller pictures are not enlarged.
         device: where the network runs.
@@ -241,14 +239,9 @@ def load_network(weights: str) -> tuple[RetinaFace, Preprocessing]:
     """
     if weights == "embedded":
         state, metadata = load_embedded("detector")
-    elif weights in PUBLIC:
-        state, metadata = read_state(fetch(weights)), {}
-    elif not Path(weights).is_file():
-        raise WeightsError(weights, f"no such file, nor one of embedded, {', '.join(PUBLIC)}")
-    elif Path(weights).suffix == ".safetensors":
-        state, metadata = read_safetensors(weights)
     else:
-        state, metadata = read_state(weights), {}
+        path = _public(weights) if weights in PUBLIC else store.find(weights, ("embedded", *PUBLIC))
+        state, metadata = read_safetensors(path) if path.suffix == ".safetensors" else (read_state(path), {})
     body = body_of(state)
     if body is None:
         raise WeightsError(weights, "holds no RetinaFace of MobileNet-0.25 or ResNet-50")
@@ -261,36 +254,8 @@ def load_network(weights: str) -> tuple[RetinaFace, Preprocessing]:
     return network, PREPROCESSING[kind]
 
 
-def cache_folder() -> Path:
-    """Where fetched weights are kept: `$VIDEOCLR_CACHE`, else `videoclr` in `$XDG_CACHE_HOME` or `~/.cache`."""
-    own = os.environ.get("VIDEOCLR_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "videoclr"
-
-
-def fetch(name: str) -> Path:
-    """The file of public weights `name`, downloaded into `cache_folder()` unless it is there already.
-
-    Raises:
-        WeightsError: no network, or the file has another SHA-256 than the one known here.
-    """
+def _public(name: str) -> Path:
+    """The file of public weights `name`, downloaded once."""
     file, digest = PUBLIC[name]
-    path, url = cache_folder() / file, RELEASES + file
-    if path.exists() and sha256(path) == digest:
-        return path
-    part = path.with_suffix(f".part{os.getpid()}")
-    log.info("fetching %s", url)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(url, timeout=30) as answer, part.open("wb") as out:
-            while block := answer.read(1 << 20):
-                out.write(block)
-        if sha256(part) != digest:
-            raise WeightsError(url, "the download is not the file that is expected (SHA-256 differs); try again")
-        part.replace(path)
-    except (urllib.error.URLError, OSError) as error:
-        reason = " ".join(str(getattr(error, "reason", error)).split())
-        advice = f"put the file at {path}, or use detect.weights=embedded"
-        raise WeightsError(url, f"cannot be fetched ({reason}); {advice}") from error
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    advice = f"videoclr weights add FILE --name {name} --sha256 {digest}, or use detect.weights=embedded"
+    return store.fetch(name, RELEASES + file, digest, LICENCE, advice)
