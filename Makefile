@@ -34,11 +34,11 @@ $(VENV)/.installed-dev: $(LOCKED) | $(PY)
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
-# facexlib and torchvision need a torch that fits them, so they get an environment of their own
+# facexlib, spandrel and torchvision need a torch that fits them, so they get an environment of their own
 $(VENV)-faces/.installed: $(LOCKED)
 	$(need_python)
 	$(PYTHON) -m venv $(VENV)-faces
-	$(VENV)-faces/bin/python -m pip install -q -e '.[faces,dev]'
+	$(VENV)-faces/bin/python -m pip install -q -e '.[faces,interop,dev]' spandrel_extra_arches
 	@touch $@
 
 # -- what there is to do ----------------------------------------------------------------------------------------------
@@ -48,13 +48,13 @@ demo: $(VENV)/.installed
 	$(PY) samples/demo.py
 
 test: $(VENV)/.installed-dev
-	$(PY) -m pytest -q -m "not slow and not gpu and not faces"
+	$(PY) -m pytest -q -m "not slow and not gpu and not faces and not interop"
 
 test-slow: $(VENV)/.installed-dev
 	$(PY) -m pytest -q -m slow
 
 test-faces: $(VENV)-faces/.installed
-	$(VENV)-faces/bin/python -m pytest -q -m faces
+	$(VENV)-faces/bin/python -m pytest -q -m "faces or interop"
 
 check: $(VENV)/.installed-dev
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" scripts/check

@@ -272,7 +272,9 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"videoclr {videoclr.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", ["--help", "-h", "restore --help", "batch --help", "doctor -h"])
+@pytest.mark.parametrize(
+    "arguments", ["--help", "-h", "restore --help", "batch --help", "doctor -h", "weights -h", "weights add -h"]
+)
 def test_help_is_printed_to_standard_output(capsys, arguments):
     assert cli.main(arguments.split()) == 0
     out, err = capsys.readouterr()
@@ -337,6 +339,86 @@ def test_doctor_sees_that_opencv_was_overwritten(monkeypatch):
     assert not next(doctor._opencv()).advice
     installed.add("opencv-python")
     assert "pip uninstall -y opencv-python" in next(doctor._opencv()).advice
+
+
+# -- weights ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch) -> tuple[Path, str]:
+    """A weights file and its SHA-256; an empty store."""
+    import torch
+    from safetensors.torch import save_file
+
+    from videoclr.models.weights import sha256
+
+    monkeypatch.setenv("VIDEOCLR_CACHE", str(tmp_path / "cache"))
+    save_file({"w": torch.ones(12, 100)}, tmp_path / "given.safetensors")
+    return tmp_path / "given.safetensors", sha256(tmp_path / "given.safetensors")
+
+
+def test_weights_are_listed_shown_added_and_removed(given, capsys):
+    file, digest = given
+    assert cli.main(["weights", "add", str(file), "--name", "mine", "--sha256", digest, "--licence", "CC0-1.0"]) == 0
+    size = f"{file.stat().st_size:,}"
+    assert capsys.readouterr() == ("", f"videoclr: added mine: {size} bytes, 1,200 parameters\n")
+    assert cli.main(["weights", "list"]) == 0
+    head, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert head == ["state", "name", "origin", "bytes", "parameters", "licence"]
+    assert rows[-1] == ["ok", "mine", "added", size, "1,200", "CC0-1.0"]
+    assert {row[1] for row in rows if row[2] == "embedded"} >= {"vqgan", "detector"}
+    assert cli.main(["weights", "show", "mine"]) == 0
+    assert digest in capsys.readouterr().out
+    assert cli.main(["weights", "remove", "mine"]) == 0
+    assert cli.main(["weights", "show", "mine"]) == 1
+    assert capsys.readouterr().err.splitlines()[1].startswith("videoclr: error: mine: no such weights; there are denoiser, ")
+
+
+def test_weights_verify_exits_by_what_it_finds(given, capsys):
+    from videoclr.models import store
+
+    file, digest = given
+    assert cli.main(["weights", "add", str(file), "--name", "mine", "--sha256", digest]) == 0
+    assert cli.main(["weights", "verify"]) == 0
+    store.added()["mine"].path.write_bytes(b"damaged")
+    capsys.readouterr()
+    assert cli.main(["weights", "verify"]) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].split("  ")[0] == "wrong hash" and "add it again" in out and err == ""
+    from videoclr import doctor
+
+    last = list(doctor._weights())[-1]
+    assert (last.topic, last.found, last.ok) == ("weights mine", "added, wrong hash", True) and "add it again" in last.advice
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["weights", "add", "FILE", "--name", "mine", "--sha256", "0" * 64], 1, "its SHA-256 is"),
+        (["weights", "add", "FILE", "--name", "mine"], 2, "--sha256"),
+        (["weights", "add", "FILE", "--name", "a/b", "--sha256", "0" * 64], 2, "'a/b' is no name"),
+        (["weights", "add", "http://127.0.0.1:1/a", "--name", "a", "--sha256", "0" * 64, "--offline"], 2, "--offline"),
+        (["weights", "add", "http://127.0.0.1:1/a", "--name", "a", "--sha256", "0" * 64], 1, "cannot be fetched"),
+        (["weights", "remove", "mine"], 1, "no such added weights"),
+        (["weights", "polish"], 2, "polish"),
+        (["weights"], 2, "command"),
+    ],
+)
+def test_every_failure_with_weights_is_one_line(given, capsys, arguments, code, says):
+    file, _ = given
+    assert cli.main([str(file) if one == "FILE" else one for one in arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == "" and says in err
+    assert err.startswith("videoclr: error: ") and err.count("\n") == 1
+
+
+def test_a_download_on_a_terminal_has_a_bar_that_leaves_nothing_behind(given, site, capsys, monkeypatch):
+    file, digest = given
+    site.files["/w"] = file.read_bytes()
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert cli.main(["weights", "add", f"{site.address}/w", "--name", "mine", "--sha256", digest]) == 0
+    out, err = capsys.readouterr()
+    assert out == "" and err.endswith("parameters\n") and "kB" in err
 
 
 # -- as a process: signals, pipes and what gets imported -----------------------------------------------------------

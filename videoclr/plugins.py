@@ -32,8 +32,8 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "track": {"overlap": "videoclr.parts.overlap_tracker:OverlapTracker"},
     "identify": {"recognizer": "videoclr.parts.face_recognizer:FaceRecognizer"},
     "restore": {
-        "checkpoint": "videoclr.parts.checkpoint:CheckpointRestorer",
         "clr": "videoclr.parts.clr:ClrRestorer",
+        "checkpoint": "videoclr.parts.checkpoint:CheckpointRestorer",
         "unchanged": "videoclr.parts.unchanged:Unchanged",
     },
     "blend": {"feather": "videoclr.parts.feather:Feather"},

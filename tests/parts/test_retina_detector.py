@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from videoclr.errors import WeightsError
+from videoclr.models import store
 from videoclr.models.detector import RetinaFace
 from videoclr.parts import retina_detector
 from videoclr.parts.retina_detector import Finds, RetinaDetector, load_network, merge
@@ -177,37 +178,32 @@ def test_wrong_weights_are_named_in_one_line(tmp_path):
 
 
 @pytest.fixture
-def public(tmp_path, monkeypatch):
-    """A tiny "published" checkpoint, the cache folder, and the list of addresses that were asked."""
+def public(tmp_path, monkeypatch, site):
+    """A tiny "published" checkpoint on `site`, and the cache folder."""
     data = io.BytesIO()
     torch.save(RetinaFace().state_dict(), data)
+    site.files["/small.pth"] = data.getvalue()
     digest = hashlib.sha256(data.getvalue()).hexdigest()
-    asked: list[str] = []
-
-    def answer(url, timeout):
-        asked.append(url)
-        return io.BytesIO(data.getvalue())
-
     monkeypatch.setenv("VIDEOCLR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(retina_detector.PUBLIC, "facexlib-mobilenet0.25", ("small.pth", digest))
-    monkeypatch.setattr("urllib.request.urlopen", answer)
-    return tmp_path / "cache", asked
+    monkeypatch.setattr(retina_detector, "RELEASES", site.address + "/")
+    return tmp_path / "cache"
 
 
-def test_public_weights_are_fetched_once(public):
-    folder, asked = public
+def test_public_weights_are_fetched_once_and_kept_as_safetensors(public, site):
     for _ in range(2):
-        load_network("facexlib-mobilenet0.25")
-    assert asked == [retina_detector.RELEASES + "small.pth"]
-    assert [p.name for p in folder.iterdir()] == ["small.pth"]
+        _, preprocessing = load_network("facexlib-mobilenet0.25")
+    assert preprocessing.order == "bgr"
+    assert site.asked == [("/small.pth", None)]
+    assert sorted(p.suffix for p in public.iterdir()) == [".json", ".safetensors"]
+    assert store.added()["facexlib-mobilenet0.25"].licence == retina_detector.LICENCE
 
 
 def test_changed_download_is_refused_and_removed(public, monkeypatch):
-    folder, _ = public
     monkeypatch.setitem(retina_detector.PUBLIC, "facexlib-mobilenet0.25", ("small.pth", "0" * 64))
     with pytest.raises(WeightsError, match="SHA-256"):
         load_network("facexlib-mobilenet0.25")
-    assert list(folder.iterdir()) == []
+    assert [p.name for p in public.iterdir() if p.suffix != ".lock"] == []
 
 
 def test_no_network_is_one_clear_line(public, monkeypatch):
@@ -215,7 +211,21 @@ def test_no_network_is_one_clear_line(public, monkeypatch):
         raise urllib.error.URLError("Name or service not known")
 
     monkeypatch.setattr("urllib.request.urlopen", unplugged)
-    with pytest.raises(WeightsError, match=r"cannot be fetched \(Name or service not known\).*embedded") as caught:
+    digest = retina_detector.PUBLIC["facexlib-mobilenet0.25"][1]
+    by_hand = f"videoclr weights add FILE --name facexlib-mobilenet0.25 --sha256 {digest}"
+    with pytest.raises(
+        WeightsError, match=rf"cannot be fetched \(Name or service not known\); get .*: {by_hand}; .*embedded"
+    ) as caught:
         load_network("facexlib-mobilenet0.25")
     assert "\n" not in str(caught.value)
-    assert list(public[0].iterdir()) == []
+    assert [p.name for p in public.iterdir() if p.suffix != ".lock"] == []
+
+
+def test_added_weights_go_by_their_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDEOCLR_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "own.safetensors"
+    save_file(RetinaFace().state_dict(), path, {"preprocessing": "rgb-unit"})
+    store.add(str(path), "mine", hashlib.sha256(path.read_bytes()).hexdigest())
+    assert load_network("mine")[1].order == "rgb"
+    with pytest.raises(WeightsError, match=r"no such file, nor one of embedded, facexlib-resnet50, .*, mine"):
+        load_network("yours")

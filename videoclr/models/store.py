@@ -26,20 +26,25 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
 from videoclr import __version__
 from videoclr.errors import ConfigError, WeightsError
 from videoclr.models import weights
-from videoclr.models.weights import read_safetensors, read_state, sha256
+from videoclr.models.weights import read_state, sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger("videoclr.weights")
 
 UNKNOWN = "unknown"
 """The licence of weights that nobody stated one for."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What weights may be called."""
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 """Endings under which weights are looked for in a folder; what a file is, its content says."""
 
@@ -112,12 +117,11 @@ def added() -> dict[str, Added]:
 
     entries = {}
     for path in sorted(cache_folder().glob("*.weights.json")):
+        name = path.name.removesuffix(".weights.json")
         try:
-            entry = TypeAdapter(Added).validate_json(path.read_bytes())
+            entries[name] = TypeAdapter(Added).validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
-            name = path.name.removesuffix(".weights.json")
             raise WeightsError(path, f"damaged; `videoclr weights remove {name}`, and add the weights again") from error
-        entries[entry.name] = entry
     return entries
 
 
@@ -171,7 +175,8 @@ def _card_of(one: Added) -> str:
         "State": one.state,
     }
     table = "".join(f"| {topic} | {value} |\n" for topic, value in rows.items())
-    return f"# Weights `{one.name}`\n\nAdded by a user of this machine. Nothing is known of their training.\n\n| | |\n|---|---|\n{table}"
+    told = "Added by a user of this machine; their publisher knows how they were trained and what they are bad at."
+    return f"# Weights `{one.name}`\n\n{told}\n\n| | |\n|---|---|\n{table}"
 
 
 def find(given: str, others: Iterable[str] = ()) -> Path:
@@ -226,8 +231,9 @@ def add(
         if offline:
             raise ConfigError(f"weights add: --offline, and {_shown(source)} is an address; give a file or a folder")
         return _added_from_address(name, source, digest, licence, "check the address and the network", progress)
-    file = _file(Path(source), digest)
-    return _keep(file, Added(name, "", 0, 0, licence, str(file.absolute()), digest))
+    with _written():
+        file = _file(Path(source), digest)
+        return _keep(file, name, digest, licence, str(file.absolute()))
 
 
 def fetch(name: str, url: str, digest: str, licence: str, advice: str) -> Path:
@@ -245,7 +251,7 @@ def fetch(name: str, url: str, digest: str, licence: str, advice: str) -> Path:
     """
     known = added().get(name)
     if known is not None and known.source_sha256 != digest:
-        raise WeightsError(known.path, f"other weights were added as {name}; `videoclr weights remove {name}`, or add them by another name")
+        raise WeightsError(name, f"other weights were added by this name; `videoclr weights remove {name}`, or use the file itself")
     if known is not None and known.state == "ok":
         return known.path  # without the lock: the folder may be one that cannot be written
     return _added_from_address(name, url, digest, licence, advice, None).path
@@ -258,15 +264,13 @@ def remove(name: str) -> None:
         WeightsError: there are none of this name, or the folder cannot be written.
     """
     entry, files = _entry_path(name), _files_of(name)
-    if not (entry.exists() or files):
+    if not NAME.fullmatch(name) or not (entry.exists() or files):
         others = ", ".join(added()) or "none"
         raise WeightsError(name, f"no such added weights; there are {others}")
-    try:
+    with _written():
         entry.unlink(missing_ok=True)  # first: without its entry a file is only litter
         for file in files:
             file.unlink(missing_ok=True)
-    except OSError as error:
-        raise WeightsError(error.filename or cache_folder(), f"cannot be deleted ({error.strerror})") from error
 
 
 def _entry_path(name: str) -> Path:
@@ -280,7 +284,7 @@ def _files_of(name: str) -> list[Path]:
 
 
 def _checked_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or Path(name).suffix in SUFFIXES:
+    if not NAME.fullmatch(name) or Path(name).suffix in SUFFIXES:
         raise ConfigError(f"weights add: {name!r} is no name; use up to 64 letters, digits, '.', '_', '-', and no file ending")
     if name in {"embedded", *weights.manifest()}:
         raise ConfigError(f"weights add: {name!r} is the name of embedded weights; choose another")
@@ -295,57 +299,55 @@ def _checked_digest(digest: str) -> str:
 
 def _file(source: Path, digest: str) -> Path:
     """`source`, or the file in the folder `source`, that has this SHA-256."""
-    if source.is_dir():
+    try:
+        if not source.is_dir():
+            found = sha256(source)
+            if found != digest:
+                raise WeightsError(source, f"is not the file that is expected: its SHA-256 is {found}, not {digest}")
+            return source
         files = [path for path in sorted(source.iterdir()) if path.suffix in SUFFIXES and path.is_file()]
         for path in files:
             if sha256(path) == digest:
                 return path
-        raise WeightsError(source, f"none of its {len(files)} weights files ({', '.join(SUFFIXES)}) has SHA-256 {digest}")
-    try:
-        found = sha256(source)
     except OSError as error:
-        raise WeightsError(source, f"cannot be read ({error.strerror})") from error
-    if found != digest:
-        raise WeightsError(source, f"is not the file that is expected: its SHA-256 is {found}, not {digest}")
-    return source
+        raise WeightsError(error.filename or source, f"cannot be read ({error.strerror})") from error
+    raise WeightsError(source, f"none of its {len(files)} weights files ({', '.join(SUFFIXES)}) has SHA-256 {digest}")
 
 
-def _keep(file: Path, draft: Added, *, shown: str = "") -> Added:
-    """Keep the tensors of `file`, whose hash is checked already, as `draft` says; the entry as it came to be.
+@contextmanager
+def _written() -> Iterator[None]:
+    """What goes wrong inside, on the disk, is a `WeightsError` of the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(cache_folder(), f"cannot be written ({error.strerror})") from error
 
-    Args:
-        file: what came.
-        draft: without what only the kept file tells.
-        shown: what a message calls the file.
-    """
-    folder = cache_folder()
-    new = folder / f"{draft.name}.{os.getpid()}.new"
+
+def _keep(file: Path, name: str, digest: str, licence: str, source: str) -> Added:
+    """Keep the tensors of `file`, whose hash is checked already, under `name`; `source` is what messages call the file."""
+    folder, mark = cache_folder(), f"{name}.{os.getpid()}"
+    tensors, entry = folder / f"{mark}.tensors", folder / f"{mark}.entry"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if _is_safetensors(file):
-            shutil.copyfile(file, new)
+            shutil.copyfile(file, tensors)
         else:
-            _write_tensors(new, file, draft)
-        kept = replace(draft, sha256=sha256(new), bytes=new.stat().st_size, parameters=_parameters(new))
-        new.replace(kept.path)
-        _write_entry(kept)
+            _write_tensors(tensors, read_state(file), {"source": source, "source_sha256": digest})
+        size = tensors.stat().st_size
+        kept = Added(name, sha256(tensors), size, _parameters(tensors), licence, source, digest)
+        entry.write_text(json.dumps(asdict(kept), indent=1) + "\n", encoding="utf-8")
+        tensors.replace(kept.path)
+        entry.replace(_entry_path(kept.name))
     except WeightsError as error:
-        raise WeightsError(shown or file, str(error).removeprefix(f"{error.path}: ")) from error
-    except OSError as error:
-        raise WeightsError(folder, f"cannot be written ({error.strerror})") from error
+        raise WeightsError(source, str(error).removeprefix(f"{error.path}: ")) from error
     finally:
-        new.unlink(missing_ok=True)
+        for rest in (tensors, entry):
+            with suppress(OSError):
+                rest.unlink()
     for old in _files_of(kept.name):
         if old != kept.path:
             old.unlink(missing_ok=True)
     return kept
-
-
-def _write_entry(one: Added) -> None:
-    path = _entry_path(one.name)
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    new.write_text(json.dumps(asdict(one), indent=1) + "\n", encoding="utf-8")
-    new.replace(path)
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -354,13 +356,12 @@ def _is_safetensors(path: Path) -> bool:
         return file.read(9)[8:] == b"{"
 
 
-def _write_tensors(path: Path, source: Path, draft: Added) -> None:
-    """Write what `read_state` makes of `source` as safetensors, in full precision."""
+def _write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write `state` as safetensors, in the precision it has."""
     from safetensors.torch import save_file
 
-    # Tensors that share memory, or are views into a larger one, are no safetensors: each gets memory of its own.
-    state = {key: value.clone().contiguous() for key, value in read_state(source).items()}
-    save_file(state, str(path), {"source": draft.source, "source_sha256": draft.source_sha256})
+    # Tensors that share memory, or are views into a larger one, are refused by safetensors: each gets memory of its own.
+    save_file({key: value.clone().contiguous() for key, value in state.items()}, str(path), metadata)
     path.chmod(0o644)  # safetensors writes files that only their owner may read
 
 
@@ -371,10 +372,9 @@ def _parameters(path: Path) -> int:
     try:
         with safe_open(str(path), framework="numpy") as file:
             shapes = [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118
-    except SafetensorError:
-        read_safetensors(path)  # says what is wrong with it
-        raise
-    count = sum(math.prod(shape) for shape in shapes)
+    except SafetensorError as error:
+        raise WeightsError(path, f"not a readable safetensors file ({' '.join(str(error).split())})") from error
+    count: int = sum(math.prod(shape) for shape in shapes)
     if not count:
         raise WeightsError(path, "holds no weights")
     return count
@@ -383,35 +383,42 @@ def _parameters(path: Path) -> int:
 # -- the downloader ------------------------------------------------------------------------------------------------
 
 
-def _added_from_address(
-    name: str, url: str, digest: str, licence: str, advice: str, progress: DownloadProgress | None
-) -> Added:
+def _added_from_address(name: str, url: str, digest: str, licence: str, advice: str, progress: DownloadProgress | None) -> Added:
     if not url.startswith(("https://", "http://")):
         raise WeightsError(_shown(url), "only http:// and https:// addresses are fetched")
     with _alone(digest):
         known = added().get(name)
         if known is not None and known.source_sha256 == digest and known.state == "ok":
-            return known
+            if licence in (UNKNOWN, known.licence):
+                return known
+            with _written():
+                return _keep(known.path, name, digest, licence, _shown(url))
         part = cache_folder() / f"{digest}.part"
         _download(url, digest, part, advice, progress)
-        try:
-            return _keep(part, Added(name, "", 0, 0, licence, _shown(url), digest), shown=_shown(url))
-        finally:
-            part.unlink(missing_ok=True)
+        with _written():  # on a full disk the part stays: it is the whole file, and need not come again
+            try:
+                kept = _keep(part, name, digest, licence, _shown(url))
+            except WeightsError:
+                part.unlink()
+                raise
+            part.unlink()
+        return kept
 
 
 @contextmanager
 def _alone(digest: str) -> Iterator[None]:
     """One process at a time fetches a file; the others wait, and find it there."""
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     path = cache_folder() / f"{digest}.lock"
-    try:
+    lock = FileLock(path)
+    with _written():
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        lock.acquire()
-    except OSError as error:
-        raise WeightsError(cache_folder(), f"cannot be written ({error.strerror})") from error
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("another process fetches this file: waiting for it (%s)", path)
+            lock.acquire()
     try:
         yield
     finally:
@@ -500,5 +507,5 @@ def _shown(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:
-        return url.partition("?")[0]
+        return f"{url.partition('://')[0]}://..."
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -257,5 +257,6 @@ def load_network(weights: str) -> tuple[RetinaFace, Preprocessing]:
 def _public(name: str) -> Path:
     """The file of public weights `name`, downloaded once."""
     file, digest = PUBLIC[name]
-    advice = f"videoclr weights add FILE --name {name} --sha256 {digest}, or use detect.weights=embedded"
+    by_hand = f"videoclr weights add FILE --name {name} --sha256 {digest}"
+    advice = f"get the file in another way and run: {by_hand}; or use detect.weights=embedded"
     return store.fetch(name, RELEASES + file, digest, LICENCE, advice)
