@@ -110,7 +110,7 @@ def backgrounds(frames: Sequence[Image], judge: RetinaDetector, teacher: Teacher
 
 def on_stills(args: argparse.Namespace, detector: RetinaDetector, judge: RetinaDetector) -> dict[str, Any]:
     """Part (a)."""
-    teacher = Teacher(args.teacher)
+    teacher = Teacher(args.teacher, (192, 320))
     portraits = [teacher.label(read_picture(path)).shrunk(512) for path in pictures_in(args.faces)]
     strips = backgrounds([next(read_frames(path, 1)) for path in clips_in(args.clips)], judge, teacher)
     maker = SceneMaker(portraits, (), strips, smallest=20, largest=420)
@@ -213,6 +213,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--judge", required=True, help="weights of a public RetinaFace")
     parser.add_argument("--teacher", type=Path, required=True, help="YuNet as ONNX: boxes of the portraits")
     parser.add_argument("--weights", default="embedded", help="what is measured")
+    parser.add_argument("--refiner", help="landmark refiner: embedded, none, or a file; without it as the detector does by itself")
     parser.add_argument("--scenes", type=int, default=400)
     parser.add_argument("--every", type=int, default=5, help="look at every n-th frame of the clips")
     parser.add_argument("--seed", type=int, default=20)
@@ -226,7 +227,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(argv)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    detector, judge = RetinaDetector(args.weights, low_threshold=0.05), RetinaDetector(args.judge)
+    refine = {None: None, "none": False}.get(args.refiner, args.refiner)
+    detector, judge = RetinaDetector(args.weights, low_threshold=0.05, refine=refine), RetinaDetector(args.judge)
     stills = on_stills(args, detector, judge)
     rows = {
         "stills": stills,

@@ -1,12 +1,14 @@
-"""Train the face detector on scenes composed of labelled portraits and video frames.
+"""Train the face detector on scenes composed of labelled portraits and video frames, then the landmark refiner on single faces.
 
-    python pipelines/train_detector.py --faces DIR --clips DIR --teacher yunet.onnx --out runs/detector \
-        --minutes 45 --config configs/train/detector.yaml
+    python pipelines/train_detector.py detector --faces DIR --clips DIR --teacher yunet.onnx --out runs/detector --minutes 45
+    python pipelines/train_detector.py landmarks --faces DIR --clips DIR --teacher yunet.onnx --out runs/landmarks --minutes 30 \
+        --detector runs/detector/detector.safetensors
 
 Labels come once from the teacher (kept in OUT/labels_*.npz), or from `--labels FILE.json`: a mapping from picture file
 name to `{"boxes": [[x0, y0, x1, y1], ...], "points": [[[x, y], ... five of them], ...]}`. Goes on from OUT where a
-checkpoint is there. Writes `checkpoint.pt`, TensorBoard events, and every few minutes `detector.safetensors`: the
-averaged weights in half precision, which `--set detect.weights=FILE` takes.
+checkpoint is there. Writes `checkpoint.pt`, TensorBoard events, and every few minutes `detector.safetensors` (or
+`landmarks.safetensors`): the averaged weights in half precision, which `--set detect.weights=FILE` takes. The refiner also learns
+from what the detector takes for faces and is none, collected once in OUT/mistakes.npz. Settings: configs/train/STAGE.yaml.
 """
 
 from __future__ import annotations
@@ -27,11 +29,13 @@ import cv2
 import numpy as np
 import torch
 import yaml
-from torch import nn
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from videoclr.models.detector import PREPROCESSING, RetinaFace, anchors
+from videoclr.models.landmarks import LandmarkRefiner
 from videoclr.models.weights import write_safetensors
+from videoclr.parts.retina_detector import RetinaDetector
 from videoclr.training.detection import (
     LabelledPicture,
     SceneBatches,
@@ -45,6 +49,7 @@ from videoclr.training.detection import (
     read_picture,
     targets,
 )
+from videoclr.training.landmarks import LookMaker, mistakes_in, refiner_loss
 from videoclr.training.loop import Loop, part_of
 
 HERE = Path(__file__).resolve().parent.parent
@@ -74,7 +79,7 @@ def frames(args: argparse.Namespace, settings: dict[str, Any]) -> list[LabelledP
     """Frames of `--clips`, labelled by the teacher; none where there are no clips or no teacher."""
     if not args.clips or not args.teacher:
         return []
-    teacher = Teacher(args.teacher, (*settings["looks"], 640))
+    teacher = Teacher(args.teacher, settings["frame_looks"])
     images = (image for path in clips_in([args.clips]) for image in read_frames(path, settings["frame_step"]))
     found = (teacher.label(LabelledPicture.without_faces(image).shrunk(1280).image) for image in images)
     return kept(args.out / "labels_frames.npz", (p.shrunk(int(1.6 * settings["canvas"])) for p in found))
@@ -103,10 +108,11 @@ def fresh() -> RetinaFace:
     return network
 
 
-def export(loop: Loop, path: Path) -> None:
-    """Write the averaged weights, by rename."""
-    state = part_of(loop.ema.module.state_dict(), "detector")
-    metadata = {"name": "detector", "format": "1", "preprocessing": KIND, "step": str(loop.step)}
+def export(loop: Loop, name: str) -> None:
+    """Write the averaged weights of the module `name`, by rename."""
+    path = loop.out / f"{name}.safetensors"
+    state = part_of(loop.ema.module.state_dict(), name)
+    metadata = {"name": name, "format": "1", "preprocessing": KIND, "step": str(loop.step)}
     part = path.with_suffix(".part")
     write_safetensors(part, state, metadata)
     part.replace(path)
@@ -128,19 +134,72 @@ def train(loop: Loop, maker: SceneMaker, settings: dict[str, Any]) -> None:
         loss, terms = detection_loss(boxes.float(), logits.float(), points.float(), goal)
         loop.update(loss, dict(terms))
         if step % 250 == 249:
-            export(loop, loop.out / "detector.safetensors")
-    export(loop, loop.out / "detector.safetensors")
+            export(loop, "detector")
+    export(loop, "detector")
+
+
+class _Looks(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Batch number `n` of a `LookMaker`."""
+
+    def __init__(self, maker: LookMaker, seed: int, count: int, start: int) -> None:
+        self.maker, self.seed, self.count, self.start = maker, seed, count, start
+
+    def __len__(self) -> int:
+        return 2**40
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        return self.maker.batch(self.seed, self.start + number, self.count)
+
+
+def train_landmarks(loop: Loop, maker: LookMaker, settings: dict[str, Any]) -> None:
+    """Learn until the budget is used."""
+    network = loop.modules["landmarks"].train()
+    looks = _Looks(maker, settings["seed"], settings["batch"], loop.step)
+    feed = DataLoader(looks, batch_size=None, sampler=range(2**40), num_workers=settings["workers"])  # type: ignore[arg-type]
+    samples = iter(feed)
+    for step in loop.steps():
+        crops, where, kinds = (part.to(loop.device) for part in next(samples))
+        with loop.autocast():
+            points, logits = network(crops)
+        loss, terms = refiner_loss(points, logits, where, kinds)
+        loop.update(loss, dict(terms))
+        if step % 500 == 499:
+            export(loop, "landmarks")
+    export(loop, "landmarks")
+
+
+def mistakes(args: argparse.Namespace, maker: SceneMaker, settings: dict[str, Any]) -> np.ndarray:
+    """`(n, 128, 128, 3)` uint8: what the detector takes for a face in composed scenes, and is none."""
+    path = args.out / "mistakes.npz"
+    if not path.exists():
+        detector = RetinaDetector(args.detector, low_threshold=settings["threshold"], refine=False)
+        found = []
+        for number in range(settings["scenes"]):
+            scene = maker.make(np.random.default_rng([settings["seed"], number, 1]), settings["canvas"])
+            faces = detector.detect([scene.image])[0]
+            boxes = np.array([f.box for f in faces], np.float32).reshape(-1, 4)
+            points = np.array([f.landmarks for f in faces], np.float32).reshape(-1, 5, 2)
+            found += mistakes_in(scene, boxes, points, 128)
+        part = path.with_suffix(".part.npz")
+        np.savez(part, crops=np.array(found, np.uint8).reshape(-1, 128, 128, 3))
+        part.replace(path)
+    with np.load(path) as data:
+        crops: np.ndarray = data["crops"]
+    log.info("%d mistakes of the detector", len(crops))
+    return crops
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("stage", nargs="?", choices=("detector", "landmarks"), default="detector")
     parser.add_argument("--faces", type=Path, required=True, help="folder of portraits")
     parser.add_argument("--clips", type=Path, help="folder of video clips")
     parser.add_argument("--backgrounds", type=Path, help="folder of pictures without faces")
     parser.add_argument("--teacher", type=Path, help="YuNet as ONNX; makes the labels")
     parser.add_argument("--labels", type=Path, help="JSON with labels, in place of the teacher")
-    parser.add_argument("--config", type=Path, default=HERE / "configs/train/detector.yaml")
+    parser.add_argument("--detector", default="embedded", help="for landmarks: the detector whose finds it will look at")
+    parser.add_argument("--config", type=Path, help="settings in place of configs/train/STAGE.yaml")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the curve")
     parser.add_argument("--minutes", type=float, default=45.0)
     parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
@@ -158,15 +217,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
         cv2.setNumThreads(args.threads)
-    settings = yaml.safe_load(args.config.read_text(encoding="utf-8"))
+    config = args.config or HERE / f"configs/train/{args.stage}.yaml"
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     torch.manual_seed(settings["seed"])
     args.out.mkdir(parents=True, exist_ok=True)
     faces, stills = portraits(args, settings), frames(args, settings)
     empty = [read_picture(path) for path in pictures_in(args.backgrounds)] if args.backgrounds else []
     log.info("%d portraits, %d frames, %d backgrounds", len(faces), len(stills), len(empty))
     maker = SceneMaker(faces, stills, empty, settings["smallest"], settings["largest"], settings["canvas"])
-    modules = nn.ModuleDict({"detector": fresh()})
-    train(Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"]), maker, settings)
+    budget: dict[str, Any] = {"minutes": args.minutes, "steps": args.steps, **settings["loop"]}
+    if args.stage == "detector":
+        train(Loop(args.out, nn.ModuleDict({"detector": fresh()}), **budget), maker, settings)
+        return
+    looks = LookMaker([*faces, *stills], maker, mistakes(args, maker, settings))
+    train_landmarks(Loop(args.out, nn.ModuleDict({"landmarks": LandmarkRefiner()}), **budget), looks, settings)
 
 
 if __name__ == "__main__":

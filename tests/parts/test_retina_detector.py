@@ -81,6 +81,25 @@ def test_company_changes_nothing(detector, portrait):
     same(together[2], alone[0])
 
 
+def test_the_second_look_sets_the_points_to_within_a_few_hundredths_of_the_eyes_distance(detector, portrait):
+    face = best(detector, portrait)
+    apart = np.linalg.norm(face.landmarks[:2] - EYES, axis=1)
+    assert apart.max() < 0.07 * np.linalg.norm(EYES[1] - EYES[0])
+
+
+def test_what_is_no_face_at_the_second_look_is_dropped(portrait, monkeypatch):
+    detector = RetinaDetector()
+    found = detector.detect([portrait])[0]
+    refine = detector.refiner.forward
+    monkeypatch.setattr(detector.refiner, "forward", lambda crops: (refine(crops)[0], torch.full((len(crops),), -9.0)))
+    assert found and detector.detect([portrait]) == [[]]
+
+
+def test_a_second_look_that_is_not_wanted_is_not_taken(portrait):
+    assert RetinaDetector(refine=False).refiner is None
+    assert best(RetinaDetector(refine=False), portrait).score != best(RetinaDetector(), portrait).score
+
+
 def test_sixteen_bits_are_as_good_as_eight(detector, portrait):
     same(detector.detect([portrait.astype(np.uint16) * 257])[0], detector.detect([portrait])[0])
 

@@ -61,6 +61,21 @@ def test_training_goes_on_and_its_weights_are_taken(faces, tmp_path):
     assert len(detector.detect([np.zeros((64, 64, 3), np.uint8)])) == 1
 
 
+def test_the_refiner_learns_from_faces_and_mistakes_and_its_weights_are_taken(faces, tmp_path):
+    train = program("train_detector")
+    train.main([*faces, "--config", str(ROOT / "configs/train/tiny/detector.yaml"), "--minutes", "1", "--steps", "2"])
+    weights, run = tmp_path / "run/detector.safetensors", tmp_path / "refiner"
+    tiny = ["--config", str(ROOT / "configs/train/tiny/landmarks.yaml"), "--minutes", "1", "--detector", str(weights)]
+    train.main(["landmarks", *faces[:-1], str(run), *tiny, "--steps", "2"])
+    train.main(["landmarks", *faces[:-1], str(run), *tiny, "--steps", "3"])
+    assert torch.load(run / "checkpoint.pt", weights_only=True)["step"] == 3
+    detector = RetinaDetector(str(weights), low_threshold=0.001, refine=str(run / "landmarks.safetensors"))
+    plain = RetinaDetector(str(weights), low_threshold=0.001)
+    picture = np.random.default_rng(0).integers(0, 255, (96, 96, 3), np.uint8)
+    assert plain.refiner is None and detector.refiner is not None
+    assert plain.detect([picture])[0][0].score != detector.detect([picture])[0][0].score
+
+
 def test_training_without_labels_or_teacher_is_refused(faces, capsys):
     with pytest.raises(SystemExit) as caught:
         program("train_detector").main([*faces[:2], *faces[4:]])

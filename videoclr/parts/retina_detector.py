@@ -2,7 +2,8 @@
 
 Every picture is looked at twice, at `long_side` and at 0.4 of it with a margin around: the second look finds faces
 that fill the frame or are larger than it, which no anchor of the first one holds. Overlapping finds of both looks are
-merged, and their boxes and points averaged, which steadies the points over time.
+merged, and their boxes and points averaged, which steadies the points over time. Each find is then cut out upright and looked at
+again by the landmark refiner, which sets its points and has a word in its score.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from videoclr import geometry
 from videoclr.errors import WeightsError
 from videoclr.models import store
 from videoclr.models.detector import (
@@ -30,8 +32,9 @@ from videoclr.models.detector import (
     decode_points,
     fold_batch_norm,
 )
+from videoclr.models.landmarks import SIDE, LandmarkRefiner, crop_matrix
 from videoclr.models.weights import fit, load_embedded, read_safetensors, read_state
-from videoclr.pixels import eight_bit
+from videoclr.pixels import eight_bit, normalized, to_tensor
 from videoclr.types import Detection
 
 RELEASES = "https://github.com/xinntao/facexlib/releases/download/v0.1.0/"
@@ -74,6 +77,8 @@ class RetinaDetector:
         long_side: pixels of the longer side of the first look; smaller pictures are not enlarged.
         device: where the network runs.
         nms: two finds that overlap more than this (intersection over union) are one face.
+        refine: look at each find again: True with the embedded refiner, a file of another one, False for not. None refines what
+            the embedded weights find and leaves those of others as they are.
 
     Raises:
         WeightsError: the weights are missing, damaged, of another network, or cannot be fetched.
@@ -87,6 +92,7 @@ class RetinaDetector:
         long_side: int = 640,
         device: str = "cpu",
         nms: float = 0.4,
+        refine: bool | str | None = None,
     ) -> None:
         if not (0 < low_threshold < 1 and 0 < nms < 1 and long_side >= 32):
             given = f"low_threshold {low_threshold}, nms {nms}, long_side {long_side}"
@@ -97,6 +103,8 @@ class RetinaDetector:
         # A CPU convolves depthwise a third faster in this layout.
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.low_threshold, self.long_side, self.nms = low_threshold, long_side, nms
+        wanted = weights == "embedded" if refine is None else refine
+        self.refiner = load_refiner(wanted if isinstance(wanted, str) else "embedded").to(self.device) if wanted else None
 
     def detect(self, images: Sequence[NDArray[Any]]) -> list[list[Detection]]:
         """Faces of each picture, best first.
@@ -119,7 +127,24 @@ class RetinaDetector:
                 views = [self._view(eight_bit(images[k]), look) for k in group]
                 for k, find in zip(group, self._run(views), strict=True):
                     finds[k].append(find)
-        return [merge(Finds.join(found), self.nms) for found in finds]
+        faces = [merge(Finds.join(found), self.nms) for found in finds]
+        return [self._again(eight_bit(image), found) for image, found in zip(images, faces, strict=True)]
+
+    @torch.inference_mode()
+    def _again(self, image: NDArray[np.uint8], faces: list[Detection]) -> list[Detection]:
+        """The second look at each face of a picture: its points, and the geometric mean of both scores; best first."""
+        if self.refiner is None or not faces:
+            return faces
+        refined = []
+        for face in faces:  # one by one: a result must not depend on how many others there are
+            matrix = crop_matrix(face.box, face.landmarks)
+            crop = to_tensor(normalized(geometry.cut(image, matrix, SIDE), 255).clip(-1, 1))
+            points, logit = self.refiner(crop[None].to(self.device))
+            landmarks = geometry.moved(points[0].cpu().numpy(), geometry.inverted(matrix)).astype(np.float32)
+            score = float(np.sqrt(face.score * float(logit.sigmoid())))
+            if score >= self.low_threshold:
+                refined.append(Detection(face.box, landmarks, score))
+        return sorted(refined, key=lambda face: -face.score)
 
     def _groups(self, images: Sequence[NDArray[Any]]) -> Iterator[list[int]]:
         """Numbers of pictures that go through the network together: of one size, and on a CPU one at a time.
@@ -229,6 +254,19 @@ def _overlap(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> tuple[NDAr
     both = np.clip(high - low, 0, None).prod(1)
     own, areas = (box[2:] - box[:2]).prod(), (boxes[:, 2:] - boxes[:, :2]).prod(1)
     return both / np.maximum(own + areas - both, 1e-9), both / np.maximum(np.minimum(own, areas), 1e-9)
+
+
+def load_refiner(weights: str) -> LandmarkRefiner:
+    """The landmark refiner of `embedded` or a safetensors file, in evaluation mode.
+
+    Raises:
+        WeightsError: missing, damaged, or of another network.
+    """
+    state, _ = load_embedded("landmarks") if weights == "embedded" else read_safetensors(weights)
+    network = LandmarkRefiner()
+    counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
+    fit(network, counters | state, weights)
+    return network.eval()
 
 
 def load_network(weights: str) -> tuple[RetinaFace, Preprocessing]:
