@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from videoclr.metrics.fidelity import luma, psnr, ssim, ssim_map
+from videoclr.metrics.fidelity import fidelity, luma, psnr, ssim, ssim_map
 
 
 @pytest.fixture
@@ -89,3 +89,13 @@ def test_wrong_shapes_and_empty_masks_are_refused(measure, picture: np.ndarray) 
 def test_ssim_refuses_pictures_smaller_than_its_window() -> None:
     with pytest.raises(ValueError, match="at least 11"):
         ssim(np.zeros((10, 20)), np.zeros((10, 20)))
+
+
+def test_all_four_figures_are_those_of_their_own_functions(picture: np.ndarray) -> None:
+    noisy = np.clip(picture + np.random.default_rng(0).normal(0, 25, picture.shape), 0, 255).astype(np.uint8)
+    mask = np.zeros(picture.shape[:2])
+    mask[10:30, 10:30] = 1
+    found = fidelity(noisy, picture, mask)
+    assert found["psnr"] == psnr(noisy, picture, mask) and found["ssim"] == ssim(noisy, picture, mask)
+    assert found["psnr_y"] == psnr(luma(noisy), luma(picture), mask)
+    assert found["ssim_y"] == ssim(luma(noisy), luma(picture), mask)

@@ -50,6 +50,21 @@ def ssim(restored: Picture, clean: Picture, mask: NDArray[Any] | None = None, pe
     return _weighted_mean(ssim_map(restored, clean, peak), inside)
 
 
+def fidelity(restored: Picture, clean: Picture, mask: NDArray[Any] | None = None) -> dict[str, float]:
+    """`psnr`, `ssim` of RGB and `psnr_y`, `ssim_y` of BT.601's Y, of `(H, W, 3)` pictures in 0..255.
+
+    Raises:
+        ValueError: as `psnr` and `ssim`.
+    """
+    bright, reference = luma(restored), luma(clean)
+    return {
+        "psnr": psnr(restored, clean, mask),
+        "psnr_y": psnr(bright, reference, mask),
+        "ssim": ssim(restored, clean, mask),
+        "ssim_y": ssim(bright, reference, mask),
+    }
+
+
 def ssim_map(restored: Picture, clean: Picture, peak: float = 255.0) -> NDArray[np.float64]:
     """SSIM in every full window, `(H - 10, W - 10)` or with channels.
 
