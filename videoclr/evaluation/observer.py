@@ -114,7 +114,8 @@ class Observer:
         found = [np.asarray(one.landmarks, np.float64) for one in self.detector.detect([image])[0]]
         if not found:
             return None
-        return found[int(np.argmin([np.abs(one - points).mean() for one in found]))]
+        nearest: NDArray[np.float64] = found[int(np.argmin([np.abs(one - points).mean() for one in found]))]
+        return nearest
 
     def distance(self, name: str, first: Look, second: Look) -> float:
         """A perceptual distance of `distances` between two looks."""
@@ -151,7 +152,8 @@ class Judge:
 
     def see_landmarks(self, image: Picture) -> NDArray[np.float64]:
         """`(N, 2)` px of the crop."""
-        return np.asarray(self._judges.landmarks68(image), np.float64) * image.shape[0]
+        points: NDArray[np.float64] = np.asarray(self._judges.landmarks68(image), np.float64) * image.shape[0]
+        return points
 
     def see(self, image: Picture, points: NDArray[np.float64]) -> tuple[NDArray[np.float64] | None, dict[str, Any]]:
         """The embedding, and what the distances compare."""

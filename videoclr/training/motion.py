@@ -165,7 +165,7 @@ def _fields(size: int) -> _Fields:
     y, x = (np.mgrid[0:size, 0:size].astype(np.float32) + 0.5) / size
 
     def bump(cx: float, cy: float, rx: float, ry: float) -> NDArray[np.float32]:
-        return np.exp(-0.5 * (((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2)).astype(np.float32)
+        return np.asarray(np.exp(-0.5 * (((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2)), np.float32)
 
     head = 0.25 * np.sqrt(np.clip(1 - ((x - 0.5) / 0.42) ** 2 - ((y - 0.55) / 0.55) ** 2, 0, None))
     depth = cv2.GaussianBlur(head.astype(np.float32), (0, 0), size / 40) + 0.06 * bump(0.5, 0.6, 0.05, 0.08)
@@ -225,4 +225,5 @@ def _lit(picture: Clip, light: NDArray[np.float64]) -> Clip:
     side = picture.shape[0]
     across = np.linspace(-1, 1, side)
     gain = np.exp(light[0] + light[1] * across[None, :] + light[2] * across[:, None])
-    return np.clip(np.rint(picture * gain[..., None]), 0, 255).astype(np.uint8)
+    lit: Clip = np.clip(np.rint(picture * gain[..., None]), 0, 255).astype(np.uint8)
+    return lit
