@@ -93,7 +93,7 @@ def detector() -> Discs:
 @pytest.fixture
 def finder(detector: Discs, monkeypatch: pytest.MonkeyPatch) -> Finder:
     """At 64 px, with the detector of discs in the place of the network."""
-    monkeypatch.setattr("videoclr.parts.retina_detector.RetinaDetector.__new__", lambda *_, **__: detector)
+    monkeypatch.setattr("videoclr.parts.retina_detector.RetinaDetector", lambda: detector)
     return Finder(Config(), 64)
 
 

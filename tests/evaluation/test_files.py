@@ -100,7 +100,7 @@ def test_the_table_of_many_rows_shows_ratios_where_they_are_what_counts() -> Non
     figures = Figures({"a": {"psnr": math.inf, "ewarp": 3.0}, "clean": {"ewarp": 2.0}}, {}, {}, {})
     made = markdown(figures.clips, {"a": figures.ratios("a")}).splitlines()
     assert made[0] == "| row | PSNR, crop [dB] | E*warp / clean |"
-    assert made[2] == "| a | inf | 1.500 |" and made[3] == "| clean |  | 2.0000 |"
+    assert made[2] == "| a | inf | 1.500 |" and made[3] == "| clean, itself |  | 2.0000 |"
     assert figures.as_dict()["clips"]["a"]["psnr"] == "inf" and json.loads(json.dumps(figures.as_dict()))
 
 

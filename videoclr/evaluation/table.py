@@ -109,23 +109,20 @@ def text(figures: Figures) -> str:
     return "\n".join([*lines, "", *_remarks(figures)]) + "\n"
 
 
-def markdown(rows: Mapping[str, Mapping[str, float]], ratios: Mapping[str, Mapping[str, float]], clean: bool = True) -> str:
+def markdown(rows: Mapping[str, Mapping[str, float]], ratios: Mapping[str, Mapping[str, float]]) -> str:
     """Many versions: a line per version, a column per metric that any of them has.
 
     Args:
-        rows: version -> metric -> value.
+        rows: version -> metric -> value; the clean clip's line shows values, not ratios.
         ratios: version -> metric -> ratio to the clean clip; shown instead of the value where there is one.
-        clean: include the clean clip's own line, whose figures are values and no ratios.
     """
     shown = [m for m in METRICS if any(m.name in values for values in rows.values())]
     titles = [f"{m.title.split(' [')[0]} / clean" if m.compared else m.title for m in shown]
     lines = ["| row | " + " | ".join(titles) + " |", "|---|" + "---|" * len(shown)]
     for name, values in rows.items():
-        if name == CLEAN and not clean:
-            continue
         own = ratios.get(name, {})
         cells = [f"{own[m.name]:.3f}" if m.name in own else number(values.get(m.name), m.digits) for m in shown]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {'clean, itself' if name == CLEAN else name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
