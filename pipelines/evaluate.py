@@ -38,6 +38,7 @@ from torch.nn import functional as F
 
 from videoclr.errors import VideoclrError
 from videoclr.evaluation.observer import load_judge
+from videoclr.metrics.fidelity import sharpness as laplacian
 from videoclr.parts.clr import ClrNetworks, ClrRestorer
 from videoclr.training.data import as_tensor, load_faces
 from videoclr.training.degrade import LEVELS, degrade, degraded_name_seed
@@ -320,8 +321,7 @@ def proof_row(one: Guided, plain: list[Picture], clean: list[Picture], judging: 
 
 def sharpness(clean: NDArray[np.uint8], other: list[Picture]) -> float:
     """Ratio of mean Laplacian variances, restored / clean: 1 is as sharp as the truth."""
-    variance = lambda im: cv2.Laplacian(cv2.cvtColor(im, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var()  # noqa: E731
-    return round(float(np.mean([variance(b) for b in other]) / np.mean([variance(a) for a in clean])), 3)
+    return round(float(np.mean([laplacian(b) for b in other]) / np.mean([laplacian(a) for a in clean])), 3)
 
 
 def markdown(table: dict[str, dict[str, dict[str, float]]], columns: tuple[str, ...] = COLUMNS) -> str:

@@ -358,7 +358,8 @@ def run(options: argparse.Namespace) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     clips: dict[str, Figures] = {}
     seconds: dict[str, dict[str, float]] = {}
-    kept, firsts = Kept(), []
+    kept = Kept()
+    firsts: list[tuple[Clean, list[Picture]]] = []
     with report_file(options.out / "frames.csv", (), overwrite=True) as place:
         assert place is not None
         with place.stream() as lines:

@@ -253,7 +253,7 @@ def evaluate(
 
     def go() -> int:
         settings = _Options(config=config, set_=set_).settings()
-        with _speaking(_Options(verbose=verbose)):
+        with _speaking(_Options(verbose=verbose)) as console:
             from videoclr.evaluation.files import evaluate as measure
             from videoclr.evaluation.table import text
 
@@ -268,6 +268,7 @@ def evaluate(
                 json_file=json_file,
                 csv_file=csv_file,
                 overwrite=overwrite,
+                progress=_counting(console, clean),
             )
         sys.stdout.write(text(figures))
         return DONE
@@ -462,6 +463,18 @@ def _lines(console: Console) -> ProgressCallback:
             said = time.monotonic()
             text = ", ".join(filter(None, [_numbers(now), _time_left(now)]))
             console.print(f"videoclr: {now.source}: {text}", markup=False, highlight=False, soft_wrap=True)
+
+    return shown
+
+
+def _counting(console: Console, source: str) -> Callable[[int], None]:
+    said = time.monotonic()
+
+    def shown(frames: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= PLAIN_PROGRESS_SECONDS:
+            said = time.monotonic()
+            console.print(f"videoclr: {source}: {frames} frames read", markup=False, highlight=False, soft_wrap=True)
 
     return shown
 

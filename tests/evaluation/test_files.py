@@ -14,7 +14,7 @@ from videoclr import cli
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError
 from videoclr.evaluation.files import evaluate
-from videoclr.evaluation.table import METRICS, PER_FACE, Figures, markdown, text
+from videoclr.evaluation.table import METRICS, PER_FACE, Figures, markdown, plain, text
 
 
 @pytest.fixture
@@ -102,6 +102,16 @@ def test_the_table_of_many_rows_shows_ratios_where_they_are_what_counts() -> Non
     assert made[0] == "| row | PSNR, crop [dB] | E*warp / clean |"
     assert made[2] == "| a | inf | 1.500 |" and made[3] == "| clean, itself |  | 2.0000 |"
     assert figures.as_dict()["clips"]["a"]["psnr"] == "inf" and json.loads(json.dumps(figures.as_dict()))
+
+
+def test_what_json_cannot_hold_becomes_text_or_nothing() -> None:
+    assert plain({"psnr": math.inf, "ewarp": math.nan, "ids": 1 / 3}) == {"psnr": "inf", "ids": 0.3333333}
+
+
+def test_a_long_clip_is_counted_on_standard_error(clips, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(cli, "PLAIN_PROGRESS_SECONDS", 0.0)
+    assert cli.main(["eval", str(clips / "clean"), str(clips / "restored"), "--size", "64"]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == f"videoclr: {clips / 'clean'}: 5 frames read"
 
 
 def test_what_has_too_few_frames_is_said_to_have_them() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 
@@ -34,7 +35,7 @@ def test_the_clean_clip_itself_is_perfect_in_everything(finder, detector, walkin
     for name in ("deg", "sigma_ids", "lmd", "sqd", "facefeat", "tlme", "tsqd", "tfacefeat"):
         assert same[name] == pytest.approx(0, abs=1e-3), name
     assert figures.ratios("same") == pytest.approx(dict.fromkeys(figures.ratios("same"), 1))
-    assert set(figures.ratios("same")) == {"vidd", "jitter", "ewarp", "seam_ewarp", "seam_vidd"}
+    assert set(figures.ratios("same")) == {"sharpness", "vidd", "jitter", "ewarp", "seam_ewarp", "seam_vidd"}
     assert figures.counts == {"frames": 10, "faces": 10, "tracks": 1, "shots": 1, "landmarks": 10}
     assert len(rows) == 20 and set(figures.missing) == {"lpips", "tlpips"}
 
@@ -48,6 +49,12 @@ def test_flicker_costs_warp_error_and_a_steady_error_does_not(finder, detector, 
     # 0.8 and 1 alternate on a disc of (230, 60, 60) / 255
     colour = np.array([230, 60, 60]) / 255
     assert figures.clips["flicker"]["ewarp"] == pytest.approx(1e3 * float(((0.2 * colour) ** 2).mean()), rel=0.25)
+
+
+def test_a_blur_is_told_by_its_sharpness(finder, detector, walking, as_frames) -> None:
+    soft = [cv2.GaussianBlur(picture, (0, 0), 2) for picture in walking]
+    figures, _ = measured(finder, detector, as_frames(walking), {"soft": as_frames(soft)})
+    assert figures.ratios("soft")["sharpness"] < 0.2
 
 
 def test_landmarks_that_tremble_are_told_from_those_that_are_off(finder, detector, walking, as_frames) -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from videoclr.metrics.fidelity import fidelity, luma, psnr, ssim, ssim_map
+from videoclr.metrics.fidelity import fidelity, luma, psnr, sharpness, ssim, ssim_map
 
 
 @pytest.fixture
@@ -99,3 +99,10 @@ def test_all_four_figures_are_those_of_their_own_functions(picture: np.ndarray) 
     assert found["psnr"] == psnr(noisy, picture, mask) and found["ssim"] == ssim(noisy, picture, mask)
     assert found["psnr_y"] == psnr(luma(noisy), luma(picture), mask)
     assert found["ssim_y"] == ssim(luma(noisy), luma(picture), mask)
+
+
+def test_a_flat_picture_has_no_sharpness_and_a_checkerboard_a_known_one() -> None:
+    assert sharpness(np.full((16, 16, 3), 90, np.uint8)) == 0
+    board = np.indices((16, 16)).sum(0) % 2 * 10
+    # every pixel differs by 10 from its four neighbours: the Laplacian is +-40
+    assert sharpness(np.repeat(board[..., None], 3, axis=2).astype(np.uint8)) == pytest.approx(1600)

@@ -13,7 +13,7 @@ from videoclr import geometry
 from videoclr.evaluation.observer import Look, Observer
 from videoclr.evaluation.table import Figures
 from videoclr.evaluation.views import CLEAN, FaceView, FrameView
-from videoclr.metrics.fidelity import fidelity
+from videoclr.metrics.fidelity import fidelity, sharpness
 from videoclr.metrics.identity import degrees, ids, vidd
 from videoclr.metrics.running import Running
 from videoclr.metrics.temporal import (
@@ -144,7 +144,9 @@ class Meter:
         changes = self._changes(CLEAN, now)
         measured = {}
         for name in now.looks:
-            values = {} if name == CLEAN else self._still(now.looks[name], clean)
+            values = {"sharpness": sharpness(now.looks[name].image)}
+            if name != CLEAN:
+                values |= self._still(now.looks[name], clean)
             if before is not None and motion is not None:
                 values |= self._step(name, now, before, motion, face)
                 if name != CLEAN:

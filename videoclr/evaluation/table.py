@@ -42,6 +42,7 @@ METRICS = (
     Metric("lpips", "LPIPS (AlexNet)"),
     Metric("sqd", "SqD"),
     Metric("facefeat", "facefeat"),
+    Metric("sharpness", "sharpness [Laplacian variance]", 1, compared=True),
     Metric("vidd", "VIDD [1 - cosine]", compared=True),
     Metric("jitter", "Jitter [px/frame²]", 3, compared=True),
     Metric("ewarp", "E*warp [1e-3]", compared=True),
@@ -53,7 +54,8 @@ METRICS = (
     Metric("seam_vidd", "seams, VIDD [ratio]", 3, compared=True, per_face=False),
 )
 """In the order of the table. TLME and the t-distances are differences from the clean clip's motion and change: 0 is
-perfect and no ratio is needed. `compared` figures are read as ratios, because smoothness alone is gamed by blur."""
+perfect and no ratio is needed. `compared` figures are read as ratios, because smoothness alone is gamed by blur; sharpness
+stands beside them to show what smoothness was bought with."""
 PER_FACE = tuple(metric.name for metric in METRICS if metric.per_face)
 
 
@@ -90,8 +92,10 @@ class Figures:
 
 
 def plain(values: Mapping[str, float]) -> dict[str, float | str]:
-    """Rounded to seven digits; the infinite PSNR of equal pictures becomes the text `inf`, which JSON can hold."""
-    return {name: "inf" if math.isinf(value) else float(f"{value:.7g}") for name, value in values.items()}
+    """Rounded to seven digits; the infinite PSNR of equal pictures becomes the text `inf`, which JSON can hold, and what is
+    not known (NaN: nothing was visible in both frames) is left out."""
+    known = {name: value for name, value in values.items() if not math.isnan(value)}
+    return {name: "inf" if math.isinf(value) else float(f"{value:.7g}") for name, value in known.items()}
 
 
 def text(figures: Figures) -> str:

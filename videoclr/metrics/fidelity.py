@@ -1,4 +1,4 @@
-"""PSNR and SSIM between a restored picture and its clean twin.
+"""PSNR and SSIM between a restored picture and its clean twin, and how sharp a picture is.
 
 Pictures are `(H, W)` or `(H, W, C)` arrays in code values 0..`peak`. A mask is `(H, W)`, 0..1, and weighs pixels.
 """
@@ -63,6 +63,15 @@ def fidelity(restored: Picture, clean: Picture, mask: NDArray[Any] | None = None
         "ssim": ssim(restored, clean, mask),
         "ssim_y": ssim(bright, reference, mask),
     }
+
+
+def sharpness(image: Picture) -> float:
+    """Variance of the Laplacian of an `(H, W, 3)` RGB uint8 picture: how much fine detail and noise there is.
+
+    A ratio to the clean picture's says what smoothness was bought with; alone it says nothing about truth.
+    """
+    grey = cv2.cvtColor(np.asarray(image, np.uint8), cv2.COLOR_RGB2GRAY)
+    return float(cv2.Laplacian(grey, cv2.CV_64F).var())
 
 
 def ssim_map(restored: Picture, clean: Picture, peak: float = 255.0) -> NDArray[np.float64]:
