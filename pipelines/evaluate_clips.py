@@ -190,6 +190,8 @@ class Restorations:
         self.configs = {
             name: Config().override(f"runtime.device={device}", *common, *row.settings) for name, row in rows.items() if not row.of
         }
+        self.faces = dict.fromkeys(self.configs, 0)
+        """Row -> faces restored so far: where the detector misses degraded faces, a row has less to show."""
         self._pipelines: dict[str, Pipeline] = {}
 
     def pipeline(self, config: Config) -> Pipeline:
@@ -212,7 +214,9 @@ class Restorations:
             else:
                 key = self.configs[name].model_dump_json()
                 twin = done.setdefault(key, name)
-                made[name] = made[twin] if twin != name else self.restored(self.configs[name], clean.frames(worse))
+                log = RunLog()
+                made[name] = made[twin] if twin != name else self.restored(self.configs[name], clean.frames(worse), log)
+                self.faces[name] = self.faces[name] + log.faces_restored if twin == name else self.faces[twin]
                 began -= seconds[twin] * len(worse) if twin != name else 0
             seconds[name] = (time.perf_counter() - began) / len(worse)
         return made, seconds
@@ -364,6 +368,8 @@ def run(options: argparse.Namespace) -> None:
         assert place is not None
         with place.stream() as lines:
             for clean in clean_clips(options):
+                if clean.name in seconds:
+                    raise MediaError(clean.name, "two clips have this name; rename one")
                 worse = list(
                     degrade_clip(clean.pictures, degraded_name_seed(clean.name) + options.seed, options.recipe, clean.rate)
                 )
@@ -372,16 +378,19 @@ def run(options: argparse.Namespace) -> None:
                 views: Iterator[FrameView] = finder.views(clean.frames(), {n: clean.frames(p) for n, p in versions.items()})
                 meter = Meter(observer, options.borders)
                 write_csv(lines, meter.rows(kept.watched(views) if kept.track is None else views), film=clean.name)
-                clips[clean.name] = meter.figures()
+                figures = meter.figures()
+                if figures.counts["faces"]:
+                    clips[clean.name] = figures
                 if options.watch:
                     shown = side_by_side({**versions, CLEAN: clean.pictures})
                     write_clip(options.watch / f"{clean.name}.mp4", shown, clean.rate, Generation(quality=16))
                 if len(firsts) < 2:
                     firsts.append((clean, worse))
-                print(clean.name, {n: brief(v) for n, v in clips[clean.name].clips.items()}, flush=True)
-    if not any(figures.counts["faces"] for figures in clips.values()):
+                print(clean.name, {n: brief(v) for n, v in figures.clips.items()} or "no face found", flush=True)
+    if not clips:
         raise MediaError(options.clips or options.stills, "no face was found in any clip")
-    write(options, rows, clips, seconds, invariance(work, firsts) if options.invariance else None)
+    restored = dict(work.faces)
+    write(options, rows, clips, seconds, restored, invariance(work, firsts) if options.invariance else None)
     crops = {name: kept.crops[name] for name in (INPUT, *rows, CLEAN)}
     save(options.out / "slice.png", slice_over_time(crops))
     save(options.out / "faces.png", faces_at_moments(crops))
@@ -397,6 +406,7 @@ def write(
     rows: Mapping[str, Recipe],
     clips: Mapping[str, Figures],
     seconds: Mapping[str, Mapping[str, float]],
+    restored: Mapping[str, int],
     checks: dict[str, Any] | None,
 ) -> None:
     """`table.json` and `table.md`, and the table on standard output."""
@@ -404,11 +414,14 @@ def write(
     some = next(iter(clips.values()))
     told = {
         "rows": {name: {"settings": row.settings, "of": row.of, "sigma": row.sigma} for name, row in rows.items()},
+        "settings_of_all": options.settings,
         "recipe": options.recipe,
         "seed": options.seed,
         "mean": {name: plain(values) for name, values in means.items()},
         "ratios_to_clean": {name: plain(values) for name, values in ratios.items()},
         "seconds_per_frame": {n: round(float(np.mean([s[n] for s in seconds.values()])), 4) for n in rows},
+        "faces_restored": restored,
+        "without_a_face": [name for name in seconds if name not in clips],
         "not_measured": some.missing,
         "measured_by": some.sources,
         "clips": {name: figures.as_dict() for name, figures in clips.items()},

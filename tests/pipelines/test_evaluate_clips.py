@@ -84,6 +84,7 @@ def test_every_row_is_measured_on_the_same_degraded_clips(program, faces, tmp_pa
     assert told["mean"]["blur"]["psnr"] == pytest.approx(np.mean(own), rel=1e-5)
     assert told["mean"]["kept"]["psnr"] == pytest.approx(told["mean"]["input"]["psnr"], abs=0.5)
     assert told["ratios_to_clean"]["kept"]["ewarp"] > 0
+    assert told["faces_restored"] == {"kept": 12, "again": 12} and told["without_a_face"] == []
     for found in told["invariance"].values():
         assert {v for k, v in found.items() if k.startswith("batch")} == {0}
         assert found["first frame after the cut"] == found["whole shot after the cut"] == 0
@@ -95,6 +96,21 @@ def test_every_row_is_measured_on_the_same_degraded_clips(program, faces, tmp_pa
     with Reader(tmp_path / "watch/1.mp4") as reader:
         assert (reader.info.width, reader.info.height) == (5 * 64, 24 + 64) and len(list(reader.frames())) == 6
     assert "| blur |" in (out / "table.md").read_text() and "| blur |" in capsys.readouterr().out
+
+
+def test_a_clip_without_a_face_is_named_and_left_out(program, faces, tmp_path, capsys):
+    class Choosy(WholePicture):
+        def detect(self, images):
+            return [found if image[32, 32, 2] < 150 else [] for image, found in zip(images, super().detect(images), strict=True)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("videoclr.parts.retina_detector.RetinaDetector", Choosy)
+        arguments = ["--stills", str(faces), "--frames", "3", "--still-size", "64", "--size", "64", "--recipe", "codec"]
+        rows = rows_file(tmp_path, {"kept": ["restore.use=unchanged"]})
+        assert program.main([*arguments, "--rows", str(rows), "--out", str(tmp_path / "out")]) == 0
+    told = json.loads((tmp_path / "out/table.json").read_text())
+    assert len(told["clips"]) == len(told["without_a_face"]) == 1
+    assert f"{told['without_a_face'][0]} no face found" in capsys.readouterr().out
 
 
 def test_the_rows_that_ship_are_valid(program):
