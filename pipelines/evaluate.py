@@ -6,19 +6,25 @@
 `videoclr/training/degrade.py`). `--judge` is a program with `Judges()` and `score(judges, clean, other)`; it holds the networks
 that score, none of which may have been used in training. Writes `table.json`, `table.md` and a contact sheet
 (degraded | IRN | full | clean) per level.
+
+`--groups FILE.tsv` (lines of a file's name, a tab, its group) adds the figures of each group of faces: `groups.json`,
+`groups.md`. `--mask-proof` asks what the latent mask is worth (`mask.json`, `mask.md`): guidance inside the mask against
+guidance everywhere, at the strength that gains as much identity by the guiding recogniser. Clips: `evaluate_clips.py`.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import copy
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -26,7 +32,13 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from torch import nn
+from torch.nn import functional as F
 
+from videoclr.errors import VideoclrError
+from videoclr.evaluation.observer import load_judge
+from videoclr.metrics.fidelity import sharpness as laplacian
 from videoclr.parts.clr import ClrNetworks, ClrRestorer
 from videoclr.training.data import as_tensor, load_faces
 from videoclr.training.degrade import LEVELS, degrade, degraded_name_seed
@@ -34,16 +46,6 @@ from videoclr.training.degrade import LEVELS, degrade, degraded_name_seed
 Picture = NDArray[np.uint8]
 SHEET = 24
 """Faces on the contact sheet: every n-th in the order of names."""
-
-
-def load_judge(path: str) -> ModuleType:
-    """Import the scoring program from its file."""
-    spec = importlib.util.spec_from_file_location("judge", path)
-    if spec is None or spec.loader is None:
-        sys.exit(f"{path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def as_picture(tensor: torch.Tensor) -> Picture:
@@ -72,7 +74,7 @@ def restorers(
         "full": full(),
         "no guidance": full(guidance=0.0),
         "1 step": full(steps=1),
-        **{f"fidelity {f}": full(fidelity=f) for f in (0.0, 0.25, 0.75, 1.0)},
+        **{f"fidelity {f}": full(fidelity=f) for f in (0.0, 0.25, 0.5, 0.75, 1.0)},
     }
     unknown = [n for n in names if n not in table and n != "vqgan"]
     if unknown:
@@ -111,19 +113,27 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--limit", type=int, default=0, help="only this many faces, spread over the folder")
+    parser.add_argument("--groups", type=Path, metavar="FILE.tsv", help="a file's name and its group per line")
+    parser.add_argument("--mask-proof", action="store_true", help="guidance inside the latent mask against everywhere")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     if args.checkpoints and not Path(args.checkpoints).is_dir():
         parser.error(f"--checkpoints {args.checkpoints}: no such folder")
-    judge = load_judge(args.judge)
+    try:
+        judge = load_judge(args.judge)
+    except VideoclrError as error:
+        sys.exit(str(error))
     judges, (names, faces) = judge.Judges(), load_faces(args.faces, args.size)
     if args.limit:
         picked = np.linspace(0, len(names) - 1, args.limit).astype(int)
         names, faces = [names[i] for i in picked], faces[picked]
+    groups = groups_of(args.groups, names) if args.groups else {}
     networks = ClrNetworks.of_runs(args.checkpoints) if args.checkpoints else ClrNetworks.embedded()
     wanted = args.rows.split(",")
     args.out.mkdir(parents=True, exist_ok=True)
     table: dict[str, dict[str, dict[str, float]]] = {}
+    by_group: dict[str, dict[str, dict[str, float]]] = {}
+    proof: dict[str, dict[str, dict[str, float]]] = {}
     if "vqgan" in wanted:
         back = [as_picture(reconstruct(networks, as_tensor(face)[None])[0]) for face in faces]
         table["clean"] = {"vqgan": judge.score(judges, list(faces), back)}
@@ -143,20 +153,179 @@ def main() -> None:
                 "seconds": round(seconds, 3),
             }
             print(level, row, table[level][row], flush=True)
+            for group, members in groups.items():
+                own = judge.score(judges, [faces[i] for i in members], [kept[row][i] for i in members])
+                by_group.setdefault(f"{level}, {group}", {})[row] = {"n": len(members), **own}
+        if args.mask_proof:
+            proof[level] = mask_proof(networks, inputs, list(faces), (judge, judges), args)
+            print(level, "mask", proof[level], flush=True)
         sheet([kept[r] for r in ("input", "irn", "full") if r in kept] + [list(faces)], args.out / f"{level}.png")
-    (args.out / "table.json").write_text(json.dumps(table, indent=1))
-    (args.out / "table.md").write_text(markdown(table))
+    keep(args.out / "table", table, COLUMNS)
+    if groups:
+        keep(args.out / "groups", by_group, ("n", *COLUMNS[:-1]))
+    if proof:
+        keep(args.out / "mask", proof, PROOF)
+
+
+COLUMNS = ("psnr", "ssim", "ids", "ffd", "facefeat", "sqd", "lmd", "sharpness")
+PROOF = ("strength", "gain", "pixels_changed", "mean_change", "moved_sqd", "moved_facefeat", "sqd", "facefeat", "ids", "psnr")
+"""Of the mask's table: the fields of `Guided`; how far guidance moved the perceptual features from the unguided result; the rest
+against the clean faces."""
+
+
+def keep(path: Path, table: dict[str, dict[str, dict[str, float]]], columns: tuple[str, ...]) -> None:
+    """Write a table as JSON and as Markdown."""
+    path.with_suffix(".json").write_text(json.dumps(table, indent=1))
+    path.with_suffix(".md").write_text(markdown(table, columns))
+
+
+def groups_of(path: Path, names: Sequence[str]) -> dict[str, list[int]]:
+    """Group -> places of its faces in `names`, of a TSV of file and group; faces that it does not name are in no group.
+
+    A group of one face is left out: a set of one has no spread to compare.
+    """
+    if not path.is_file():
+        sys.exit(f"--groups {path}: no such file")
+    place = {Path(name).name: i for i, name in enumerate(names)}
+    groups: dict[str, list[int]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        file, tab, group = line.partition("\t")
+        if not tab or not group.strip():
+            sys.exit(f"--groups {path}, line {number}: expected a file, a tab and a group")
+        if Path(file).name in place:
+            groups.setdefault(group.strip(), []).append(place[Path(file).name])
+    found = {group: members for group, members in sorted(groups.items()) if len(members) > 1}
+    if not found:
+        sys.exit(f"--groups {path}: no group holds two of the faces that are evaluated")
+    return found
+
+
+class Everywhere(nn.Module):
+    """The latent mask that lets guidance go anywhere."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """`(N, C, h, w)` -> ones."""
+        return torch.ones_like(z)
+
+
+class Guided(NamedTuple):
+    """What guidance of one strength did to all faces."""
+
+    strength: float
+    gain: float
+    """Of the mean cosine to the identities that guide, over the unguided results."""
+    mean_change: float
+    """Of pixel values by guidance, 1/255."""
+    pixels_changed: float
+    """Share of pixels that it moved by half a step of 255 or more."""
+    pictures: list[Picture]
+
+
+def mask_proof(
+    networks: ClrNetworks,
+    inputs: list[Picture],
+    clean: list[Picture],
+    judging: tuple[ModuleType, Any],
+    args: argparse.Namespace,
+) -> dict[str, dict[str, float]]:
+    """The rows of one level: `unguided`, `default`, and at equal gain `masked` and `unmasked`.
+
+    Equal gain is the most that both can reach: too strong a push leaves the manifold and loses identity again. Where one of them
+    gains nothing, there is nothing to compare and the last two rows are left out.
+    """
+    others = copy.deepcopy(networks)
+    others.mask = Everywhere()
+    ys = [as_tensor(picture)[None] for picture in inputs]
+    aims = [identity_of(networks, ClrRestorer(networks=networks, device=args.device).recover(y)) for y in ys]
+
+    def restored(nets: ClrNetworks, strength: float) -> list[torch.Tensor]:
+        part = ClrRestorer(networks=nets, device=args.device, steps=args.steps, guidance=strength)
+        return [part.restore_stills(y) for y in ys]
+
+    def likeness(images: list[torch.Tensor]) -> float:
+        return float(np.mean([float((identity_of(networks, x) * aim).sum()) for x, aim in zip(images, aims, strict=True)]))
+
+    plain = restored(networks, 0.0)
+    base = likeness(plain)
+
+    def of(nets: ClrNetworks, name: str) -> Callable[[float], Guided]:
+        @cache
+        def guided(strength: float) -> Guided:
+            made = restored(nets, strength)
+            gain = likeness(made) - base
+            steps = [127.5 * (x - y).abs().amax(1) for x, y in zip(made, plain, strict=True)]
+            mean = float(np.mean([127.5 * float((x - y).abs().mean()) for x, y in zip(made, plain, strict=True)]))
+            share = float(np.mean([float((step >= 0.5).float().mean()) for step in steps]))
+            print(f"  {name}, strength {strength:.5f}: gain {gain:.6f}", flush=True)
+            return Guided(strength, gain, mean, share, [as_picture(x[0]) for x in made])
+
+        return guided
+
+    masked, unmasked = of(networks, "masked"), of(others, "unmasked")
+    default = masked(ClrRestorer(networks=networks).guidance)
+    start = masked(0.0)
+    rows = {"unguided": start, "default": default, **at_equal_gain(masked, unmasked, default.strength)}
+    return {name: proof_row(one, start.pictures, clean, judging) for name, one in rows.items()}
+
+
+def at_equal_gain(masked: Callable[[float], Guided], unmasked: Callable[[float], Guided], around: float) -> dict[str, Guided]:
+    """Both at the largest gain that both reach; empty where one gains nothing."""
+    best = [most(masked, around), most(unmasked, around)]
+    aim = min(one.gain for one in best)
+    if aim <= 0:
+        print("  guidance gains no identity: nothing to compare", flush=True)
+        return {}
+    return {"masked": least(masked, aim, best[0]), "unmasked": least(unmasked, aim, best[1])}
+
+
+def most(guided: Callable[[float], Guided], around: float) -> Guided:
+    """The gain rises with the strength and falls again: the best of strengths that double from an eighth of `around`."""
+    best = guided(around / 8)
+    for doubling in range(1, 10):
+        tried = guided(around / 8 * 2**doubling)
+        if tried.gain < best.gain:
+            return best
+        best = tried
+    return best
+
+
+def least(guided: Callable[[float], Guided], aim: float, best: Guided) -> Guided:
+    """The smallest strength that gains `aim`, up to that of `best`, to 2 % of it."""
+    if best.gain <= aim:
+        return best
+    found = brentq(lambda s: (guided(s).gain if s else 0.0) - aim, 0.0, best.strength, xtol=0.02 * best.strength, maxiter=12)
+    return guided(float(found))
+
+
+def identity_of(networks: ClrNetworks, crop: torch.Tensor) -> torch.Tensor:
+    """`(1, 3, S, S)` -> `(D,)` unit vector of the recogniser that guides."""
+    with torch.inference_mode():
+        return F.normalize(networks.recognizer.embed(crop), dim=1)[0].cpu()
+
+
+def proof_row(one: Guided, plain: list[Picture], clean: list[Picture], judging: tuple[ModuleType, Any]) -> dict[str, float]:
+    """One row of the mask's table; see `PROOF`."""
+    judge, judges = judging
+    moved: Mapping[str, float] = judge.score(judges, plain, one.pictures)
+    return {
+        "strength": round(one.strength, 5),
+        "gain": round(one.gain, 6),
+        "pixels_changed": round(one.pixels_changed, 5),
+        "mean_change": round(one.mean_change, 4),
+        **{f"moved_{name}": moved[name] for name in ("sqd", "facefeat") if name in moved},
+        **judge.score(judges, clean, one.pictures),
+    }
 
 
 def sharpness(clean: NDArray[np.uint8], other: list[Picture]) -> float:
     """Ratio of mean Laplacian variances, restored / clean: 1 is as sharp as the truth."""
-    variance = lambda im: cv2.Laplacian(cv2.cvtColor(im, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var()  # noqa: E731
-    return round(float(np.mean([variance(b) for b in other]) / np.mean([variance(a) for a in clean])), 3)
+    return round(float(np.mean([laplacian(b) for b in other]) / np.mean([laplacian(a) for a in clean])), 3)
 
 
-def markdown(table: dict[str, dict[str, dict[str, float]]]) -> str:
+def markdown(table: dict[str, dict[str, dict[str, float]]], columns: tuple[str, ...] = COLUMNS) -> str:
     """The table for a README."""
-    columns = ("psnr", "ssim", "ids", "ffd", "facefeat", "sqd", "lmd", "sharpness")
     lines = ["| level | row | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     for level, rows in table.items():
         lines += [f"| {level} | {row} | " + " | ".join(str(v.get(c, "")) for c in columns) + " |" for row, v in rows.items()]

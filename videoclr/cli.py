@@ -59,15 +59,21 @@ class _Run:
     verbose: bool = False
 
 
+_ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="YAML file of settings.")]
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change a setting: `--set detect.threshold=0.7`; repeatable."),
+]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", "-y", help="Replace files that exist.")]
+_Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.")]
+
+
 @dataclass(frozen=True)
 class _Options:
     """The options that `restore` and `batch` share; the field's annotation is what the parser reads."""
 
-    config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="YAML file of settings.")] = None
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Change a setting: `--set detect.threshold=0.7`; repeatable."),
-    ] = None
+    config: _ConfigFile = None
+    set_: _Settings = None
     codec: Annotated[str | None, typer.Option("--codec", help="h264 (default), hevc, av1, vp9, ffv1, prores or mjpeg.")] = None
     crf: Annotated[float | None, typer.Option("--crf", help="Constant quality in the codec's own scale.")] = None
     preset: Annotated[str | None, typer.Option("--preset", help="The encoder's speed preset, such as `slow`.")] = None
@@ -85,12 +91,12 @@ class _Options:
     start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin at 12.5 or 01:02:03.5.")] = None
     end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before this time.")] = None
     on_error: Annotated[str | None, typer.Option("--on-error", help="`stop` (default), or `keep` a failing face as it was.")] = None
-    overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help="Replace files that exist.")] = False
+    overwrite: _Overwrite = False
     aligned: Annotated[bool, typer.Option("--aligned", help="Each picture is an aligned face crop already: restore all of it.")] = (
         False
     )
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.")] = False
+    verbose: _Verbose = False
 
     def settings(self) -> Config:
         """The configuration file, then `--set`, then the options that have a name of their own."""
@@ -226,6 +232,48 @@ def batch(
         return FAILED if any(isinstance(result, VideoclrError) for result in results) else DONE
 
     return _Run(go, options.verbose)
+
+
+@app.command("eval")
+def evaluate(
+    clean: Annotated[str, typer.Argument(metavar="CLEAN", help="The clip to be measured against: a file, pattern or folder.")],
+    restored: Annotated[str, typer.Argument(metavar="RESTORED", help="The restored clip, of the same frames.")],
+    degraded: Annotated[str | None, typer.Option("--input", metavar="CLIP", help="The degraded clip it was made from.")] = None,
+    judge: Annotated[Path | None, typer.Option("--judge", metavar="FILE.py", help="Networks that score (see README).")] = None,
+    borders: Annotated[int | None, typer.Option("--borders", metavar="N", help="Seam score: a border every N frames.")] = None,
+    size: Annotated[int, typer.Option("--size", help="Side of the aligned crops, pixels.")] = 256,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the figures of every frame.")] = None,
+    config: _ConfigFile = None,
+    set_: _Settings = None,
+    overwrite: _Overwrite = False,
+    verbose: _Verbose = False,
+) -> _Run:
+    """Measure a restored clip against its clean twin: fidelity, identity, and how both hold over time."""
+
+    def go() -> int:
+        settings = _Options(config=config, set_=set_).settings()
+        with _speaking(_Options(verbose=verbose)) as console:
+            from videoclr.evaluation.files import evaluate as measure
+            from videoclr.evaluation.table import text
+
+            figures = measure(
+                clean,
+                restored,
+                degraded,
+                settings,
+                size=size,
+                judge=judge,
+                borders=borders,
+                json_file=json_file,
+                csv_file=csv_file,
+                overwrite=overwrite,
+                progress=_counting(console, clean),
+            )
+        sys.stdout.write(text(figures))
+        return DONE
+
+    return _Run(go, verbose)
 
 
 @app.command()
@@ -368,7 +416,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: list[str]) -> _Run | int:
     """What to run, or an exit code where the parser answered by itself (`--help`, `--version`)."""
-    commands = {command.callback.__name__ for command in app.registered_commands if command.callback} | {_weights.info.name}
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    commands |= {_weights.info.name}
     if arguments and arguments[0] not in commands | {"-h", "--help", "--version"}:
         arguments = ["restore", *arguments]
     command = typer.main.get_command(app)
@@ -532,6 +581,18 @@ def _lines(console: Console) -> ProgressCallback:
             said = time.monotonic()
             text = ", ".join(filter(None, [_numbers(now), _time_left(now)]))
             console.print(f"videoclr: {now.source}: {text}", markup=False, highlight=False, soft_wrap=True)
+
+    return shown
+
+
+def _counting(console: Console, source: str) -> Callable[[int], None]:
+    said = time.monotonic()
+
+    def shown(frames: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= PLAIN_PROGRESS_SECONDS:
+            said = time.monotonic()
+            console.print(f"videoclr: {source}: {frames} frames read", markup=False, highlight=False, soft_wrap=True)
 
     return shown
 

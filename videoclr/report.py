@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from videoclr.errors import ConfigError, MediaError
 
@@ -81,15 +81,32 @@ class ReportFile:
         except OSError as error:
             raise MediaError(self._target, f"the report cannot be written ({error.strerror})") from error
 
+    @contextmanager
+    def stream(self) -> Iterator[TextIO]:
+        """A text to write bit by bit; it is put in its place when the block ends well.
+
+        Raises:
+            MediaError: the disk is full, or the folder has gone.
+        """
+        try:
+            with self._part.open("w", encoding="utf-8", newline="") as out:
+                yield out
+            os.replace(self._part, self._target)
+        except OSError as error:
+            raise MediaError(self._target, f"the report cannot be written ({error.strerror})") from error
+
 
 @contextmanager
-def report_file(path: str | Path | None, used: tuple[object, ...], overwrite: bool) -> Iterator[ReportFile | None]:
+def report_file(
+    path: str | Path | None, used: tuple[object, ...], overwrite: bool, option: str = "--report"
+) -> Iterator[ReportFile | None]:
     """A place for a report, proven writable before the work starts: it would be a pity to learn it hours later.
 
     Args:
         path: the report's file, or None for no report.
         used: files of the same run, which a report must not replace.
         overwrite: whether a report that exists may be replaced.
+        option: the option that names it, for the errors.
 
     Raises:
         ConfigError: `path` is a pipe or one of the `used` files.
@@ -100,9 +117,9 @@ def report_file(path: str | Path | None, used: tuple[object, ...], overwrite: bo
         return
     target = Path(path)
     if str(path) == "-":
-        raise ConfigError("--report: expected a file, not a pipe")
+        raise ConfigError(f"{option}: expected a file, not a pipe")
     if any(same_file(target, other) for other in used):
-        raise ConfigError(f"--report: {path} is the input or the output; choose another name")
+        raise ConfigError(f"{option}: {path} is the input or the output; choose another name")
     if target.is_dir():
         raise MediaError(path, "is a folder; the report needs a file name")
     if target.exists() and not overwrite:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from videoclr.metrics.fidelity import luma, psnr, ssim, ssim_map
+from videoclr.metrics.fidelity import fidelity, luma, psnr, sharpness, ssim, ssim_map
 
 
 @pytest.fixture
@@ -89,3 +89,20 @@ def test_wrong_shapes_and_empty_masks_are_refused(measure, picture: np.ndarray) 
 def test_ssim_refuses_pictures_smaller_than_its_window() -> None:
     with pytest.raises(ValueError, match="at least 11"):
         ssim(np.zeros((10, 20)), np.zeros((10, 20)))
+
+
+def test_all_four_figures_are_those_of_their_own_functions(picture: np.ndarray) -> None:
+    noisy = np.clip(picture + np.random.default_rng(0).normal(0, 25, picture.shape), 0, 255).astype(np.uint8)
+    mask = np.zeros(picture.shape[:2])
+    mask[10:30, 10:30] = 1
+    found = fidelity(noisy, picture, mask)
+    assert found["psnr"] == psnr(noisy, picture, mask) and found["ssim"] == ssim(noisy, picture, mask)
+    assert found["psnr_y"] == psnr(luma(noisy), luma(picture), mask)
+    assert found["ssim_y"] == ssim(luma(noisy), luma(picture), mask)
+
+
+def test_a_flat_picture_has_no_sharpness_and_a_checkerboard_a_known_one() -> None:
+    assert sharpness(np.full((16, 16, 3), 90, np.uint8)) == 0
+    board = np.indices((16, 16)).sum(0) % 2 * 10
+    # every pixel differs by 10 from its four neighbours: the Laplacian is +-40
+    assert sharpness(np.repeat(board[..., None], 3, axis=2).astype(np.uint8)) == pytest.approx(1600)

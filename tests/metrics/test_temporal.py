@@ -8,6 +8,8 @@ import pytest
 
 from videoclr.metrics.temporal import (
     Motion,
+    Seams,
+    change_error,
     jitter,
     landmark_distance,
     landmark_motion_error,
@@ -109,6 +111,20 @@ def test_seam_score_refuses_what_it_cannot_compare() -> None:
         seam_score(np.ones(3), [3])
     with pytest.raises(ValueError, match="elsewhere"):
         seam_score(np.ones(3), [])
+
+
+def test_seams_one_by_one_are_the_seams_of_the_list() -> None:
+    values = [1.0, 4.0, np.nan, 2.0, 6.0, 1.0]
+    seams = Seams()
+    assert np.isnan(seams.score)
+    for place, value in enumerate(values):
+        seams.add(value, at_border=place in (1, 4))
+    assert seams.score == pytest.approx(seam_score(np.array(values), [1, 4])) == pytest.approx(5 / (4 / 3))
+
+
+def test_a_frozen_face_costs_as_much_change_as_a_flickering_one() -> None:
+    assert change_error(0.0, 0.2) == change_error(0.4, 0.2) == pytest.approx(0.2)
+    assert change_error(0.3, 0.3) == 0
 
 
 def test_ratio_of_zeros_is_one_and_of_something_to_zero_infinite() -> None:

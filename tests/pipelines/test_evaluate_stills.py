@@ -136,3 +136,55 @@ def test_the_sheet_spreads_over_a_long_list(evaluate, tmp_path):
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
     assert sheet.shape == (8 * 160, 3 * 160, 3)
     assert (sheet[0, 0, 0], sheet[-1, -1, 0]) == (0, 100)
+
+
+def test_groups_are_scored_each_for_itself(evaluate, arguments, monkeypatch, tmp_path):
+    (tmp_path / "groups.tsv").write_text("0.png\told\n2.png\told\n1.png\tyoung\nelsewhere/9.png\told\n\n")
+    run(evaluate, monkeypatch, *arguments, "--rows", "input", "--groups", str(tmp_path / "groups.tsv"))
+    groups = json.loads((tmp_path / "out/groups.json").read_text())
+    assert {name: rows["input"]["n"] for name, rows in groups.items()} == {"mild, old": 2, "heavy, old": 2}
+    assert "| mild, old | input | 2 |" in (tmp_path / "out/groups.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("0.png old", "line 1: expected a file, a tab"), ("0.png\told", "no group holds two")]
+)
+def test_a_list_of_groups_that_says_nothing_is_refused(evaluate, tmp_path, text, message):
+    (tmp_path / "groups.tsv").write_text(text)
+    with pytest.raises(SystemExit, match=message):
+        evaluate.groups_of(tmp_path / "groups.tsv", ["0.png", "1.png"])
+    with pytest.raises(SystemExit, match="no such file"):
+        evaluate.groups_of(tmp_path / "none.tsv", ["0.png"])
+
+
+def test_the_mask_keeps_guidance_where_it_belongs(evaluate, arguments, monkeypatch, tmp_path):
+    monkeypatch.setattr(evaluate, "LEVELS", ("mild",))
+    monkeypatch.setattr(evaluate, "at_equal_gain", lambda masked, unmasked, _: {"masked": masked(0.3), "unmasked": unmasked(0.3)})
+    run(evaluate, monkeypatch, *arguments, "--rows", "input", "--mask-proof", "--limit", "1")
+    rows = json.loads((tmp_path / "out/mask.json").read_text())["mild"]
+    assert list(rows) == ["unguided", "default", "masked", "unmasked"]
+    assert [rows["unguided"][name] for name in ("strength", "gain", "mean_change", "pixels_changed")] == [0, 0, 0, 0]
+    assert rows["default"]["strength"] == 0.08 and rows["default"]["mean_change"] > 0
+    # of equal strength, guidance that may go everywhere moves more
+    assert rows["unmasked"]["mean_change"] > rows["masked"]["mean_change"] > rows["default"]["mean_change"]
+    assert "| mild | default | 0.08 |" in (tmp_path / "out/mask.md").read_text()
+
+
+def test_equal_gain_is_the_most_that_both_can_reach_at_the_least_strength(evaluate):
+    asked = []
+
+    def guided(peak):
+        """A gain that rises to `peak` at the strength 0.1 and falls again."""
+
+        def of(strength):
+            asked.append(strength)
+            return evaluate.Guided(strength, peak * (strength / 0.1) * (2 - strength / 0.1), 0.0, 0.0, [])
+
+        return of
+
+    rows = evaluate.at_equal_gain(guided(4.0), guided(1.0), around=0.1)
+    assert rows["unmasked"].strength == pytest.approx(0.1)
+    assert rows["masked"].gain == pytest.approx(1.0, rel=0.05)
+    assert rows["masked"].strength == pytest.approx(0.1 * (1 - 0.75**0.5), rel=0.05)
+    assert len(asked) < 25
+    assert evaluate.at_equal_gain(guided(4.0), guided(-1.0), around=0.1) == {}

@@ -1,4 +1,4 @@
-"""PSNR and SSIM between a restored picture and its clean twin.
+"""PSNR and SSIM between a restored picture and its clean twin, and how sharp a picture is.
 
 Pictures are `(H, W)` or `(H, W, C)` arrays in code values 0..`peak`. A mask is `(H, W)`, 0..1, and weighs pixels.
 """
@@ -48,6 +48,30 @@ def ssim(restored: Picture, clean: Picture, mask: NDArray[Any] | None = None, pe
     """
     inside = None if mask is None else _valid(mask)
     return _weighted_mean(ssim_map(restored, clean, peak), inside)
+
+
+def fidelity(restored: Picture, clean: Picture, mask: NDArray[Any] | None = None) -> dict[str, float]:
+    """`psnr`, `ssim` of RGB and `psnr_y`, `ssim_y` of BT.601's Y, of `(H, W, 3)` pictures in 0..255.
+
+    Raises:
+        ValueError: as `psnr` and `ssim`.
+    """
+    bright, reference = luma(restored), luma(clean)
+    return {
+        "psnr": psnr(restored, clean, mask),
+        "psnr_y": psnr(bright, reference, mask),
+        "ssim": ssim(restored, clean, mask),
+        "ssim_y": ssim(bright, reference, mask),
+    }
+
+
+def sharpness(image: Picture) -> float:
+    """Variance of the Laplacian of an `(H, W, 3)` RGB uint8 picture: how much fine detail and noise there is.
+
+    A ratio to the clean picture's says what smoothness was bought with; alone it says nothing about truth.
+    """
+    grey = cv2.cvtColor(np.asarray(image, np.uint8), cv2.COLOR_RGB2GRAY)
+    return float(cv2.Laplacian(grey, cv2.CV_64F).var())
 
 
 def ssim_map(restored: Picture, clean: Picture, peak: float = 255.0) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videoclr.geometry import carry, consistency, flow
+from videoclr.metrics.running import Running
 
 Picture = NDArray[Any]
 _TRUSTED = float(np.exp(-1))
@@ -112,6 +113,32 @@ def jitter(landmarks: NDArray[Any]) -> float:
     return float(np.linalg.norm(np.diff(points, n=2, axis=0), axis=-1).mean())
 
 
+def change_error(restored: float, clean: float) -> float:
+    """tLPIPS of one step: `|d(r_t, r_{t+1}) - d(g_t, g_{t+1})|` for a perceptual distance `d` of any name.
+
+    Measured against the clean clip's own change: what flickers and what is frozen both cost.
+    """
+    return abs(restored - clean)
+
+
+class Seams:
+    """The seam score of figures that come one by one; see `seam_score`."""
+
+    def __init__(self) -> None:
+        self.at_borders, self.elsewhere = Running(), Running()
+
+    def add(self, value: float, at_border: bool) -> None:
+        """Take the figure of one step; NaN is skipped."""
+        (self.at_borders if at_border else self.elsewhere).add(value)
+
+    @property
+    def score(self) -> float:
+        """1.0 means that nobody can see the seams; NaN where one side has no steps yet."""
+        if not self.at_borders.count or not self.elsewhere.count:
+            return float("nan")
+        return ratio(self.at_borders.mean, self.elsewhere.mean)
+
+
 def seam_score(per_transition: NDArray[Any], borders: Iterable[int]) -> float:
     """A temporal figure at chunk or anchor borders, divided by the same elsewhere: 1.0 means nobody can see the seams.
 
@@ -128,11 +155,12 @@ def seam_score(per_transition: NDArray[Any], borders: Iterable[int]) -> float:
         if not 0 <= border < len(values):
             raise ValueError(f"border {border} lies outside {len(values)} transitions")
         crossing[border] = True
-    known = ~np.isnan(values)
-    at_borders, elsewhere = values[crossing & known], values[~crossing & known]
-    if not at_borders.size or not elsewhere.size:
+    seams = Seams()
+    for value, at_border in zip(values.tolist(), crossing.tolist(), strict=True):
+        seams.add(value, at_border)
+    if np.isnan(seams.score):
         raise ValueError("a seam score needs transitions at borders and elsewhere")
-    return ratio(float(at_borders.mean()), float(elsewhere.mean()))
+    return seams.score
 
 
 def ratio(restored: float, reference: float) -> float:

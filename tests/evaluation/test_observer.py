@@ -1,0 +1,101 @@
+"""Who scores, and who is missing."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+
+from videoclr.errors import ConfigError, VideoclrError
+from videoclr.evaluation import observer
+from videoclr.evaluation.observer import Judge, Observer, why_no_lpips
+
+POINTS = np.zeros((5, 2))
+
+
+def picture(value: int = 100) -> np.ndarray:
+    made = np.full((32, 32, 3), value, np.uint8)
+    made[8:20, 4:25] = 250
+    return made
+
+
+def test_a_judge_sees_landmarks_in_pixels_identity_and_features(detector, judge_file) -> None:
+    seen = Observer(detector, Judge(judge_file), lpips=False)
+    look = seen.look(picture(), POINTS)
+    assert look.landmarks.tolist() == [[4, 8], [24, 19]]
+    assert np.linalg.norm(look.embedding) == pytest.approx(1)
+    assert seen.distances == ("facefeat", "sqd")
+    assert seen.distance("sqd", look, look) == 0
+    darker = seen.look(picture(50), POINTS)
+    assert seen.distance("sqd", look, darker) == pytest.approx(50 / 127.5 * (1 - 12 * 21 / 1024), rel=1e-4)
+
+
+def test_what_a_judge_lacks_is_missing_by_name(detector, tmp_path) -> None:
+    path = tmp_path / "points.py"
+    path.write_text("class Judges:\n    def landmarks68(self, picture):\n        return [[0.5, 0.5]]\n")
+    seen = Observer(detector, Judge(path), lpips=False)
+    assert seen.distances == () and seen.sources["landmarks"] == "points.py, landmarks68 on the crop"
+    assert seen.missing["vidd"].startswith("points.py has no face_input and embed")
+    assert seen.missing["sqd"] == "points.py has no features for it"
+    assert seen.look(picture(), POINTS).landmarks.tolist() == [[16, 16]]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        ("x = 1", ConfigError, "has no class Judges"),
+        ("import no_such_package_at_all", VideoclrError, "cannot be imported: ModuleNotFoundError"),
+        ("class Judges:\n    def __init__(self):\n        raise OSError('weights gone')", VideoclrError, "weights gone"),
+    ],
+)
+def test_a_file_that_is_no_judge_is_an_error_of_one_line(tmp_path, text, kind, message) -> None:
+    path = tmp_path / "judge.py"
+    path.write_text(text)
+    with pytest.raises(kind, match=message) as raised:
+        Judge(path)
+    assert "\n" not in str(raised.value) and str(path) in str(raised.value)
+
+
+def test_a_judge_that_is_not_there_is_named(tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.py: not a Python file"):
+        Judge(tmp_path / "none.py")
+
+
+def test_of_two_faces_in_a_crop_the_one_in_place_is_taken(detector) -> None:
+    crop = np.zeros((64, 64, 3), np.uint8)
+    crop[4:16, 4:16, 0] = 255
+    crop[30:60, 30:60, 1] = 255
+    middle = np.full((5, 2), 45.0)
+    look = Observer(detector, lpips=False).look(crop, middle)
+    assert look.landmarks.mean(0) == pytest.approx([44.5, 44.5], abs=2)
+    assert Observer(detector, lpips=False).look(np.zeros((64, 64, 3), np.uint8), middle).landmarks is None
+
+
+def test_lpips_is_asked_for_only_where_package_and_weights_are(detector, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(observer.importlib.util, "find_spec", lambda name: None if name == "torchvision" else object())
+    assert why_no_lpips() == "needs the package torchvision"
+    monkeypatch.setattr(observer.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert "needs torchvision's weights" in why_no_lpips()
+    weights = tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth"
+    weights.parent.mkdir()
+    weights.write_bytes(b"")
+    assert why_no_lpips() == ""
+
+    class Distance(torch.nn.Module):
+        def __init__(self, net: str, verbose: bool) -> None:
+            super().__init__()
+            assert net == "alex"
+
+        def forward(self, a, b):
+            assert a.shape == (1, 3, 32, 32) and a.min() >= -1 and a.max() <= 1  # in [-1, 1], normalised once
+            return (a - b).abs().mean((1, 2, 3), keepdim=True)
+
+    monkeypatch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=Distance))
+    seen = Observer(detector)
+    assert "lpips" not in seen.missing and seen.distances == ("lpips",)
+    one, other = (seen.look(picture(value), POINTS) for value in (100, 50))
+    assert seen.distance("lpips", one, other) == pytest.approx(50 / 127.5 * (1 - 12 * 21 / 1024), rel=1e-4)

@@ -1,0 +1,43 @@
+"""Sums of figures that come one by one."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from videoclr.metrics.running import Running
+
+
+def test_mean_and_deviation_are_those_of_the_list() -> None:
+    values = np.random.default_rng(0).normal(1000, 0.1, 50)
+    running = Running()
+    for value in values:
+        running.add(float(value))
+    assert running.count == 50
+    assert running.mean == pytest.approx(values.mean(), abs=1e-9)
+    assert running.deviation == pytest.approx(values.std(), rel=1e-6)
+
+
+def test_a_weight_counts_as_so_many_values() -> None:
+    running = Running()
+    running.add(1.0, 3)
+    running.add(5.0)
+    assert (running.count, running.mean) == (4, 2.0)
+    assert running.deviation == pytest.approx(np.std([1, 1, 1, 5]))
+
+
+def test_nothing_is_nan_and_nan_is_nothing() -> None:
+    running = Running()
+    running.add(math.nan)
+    assert running.count == 0 and math.isnan(running.mean) and math.isnan(running.deviation)
+    running.add(2.0)
+    assert (running.mean, running.deviation) == (2.0, 0.0)
+
+
+def test_an_infinite_psnr_makes_the_mean_infinite() -> None:
+    running = Running()
+    for value in (30.0, math.inf, 40.0, math.inf):
+        running.add(value)
+    assert running.mean == math.inf and math.isnan(running.deviation)

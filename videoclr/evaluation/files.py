@@ -1,0 +1,113 @@
+"""`videoclr eval`: clips in, a table out, and where wanted a JSON and a CSV that are complete or absent."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, nullcontext
+from pathlib import Path
+from typing import TextIO
+
+import torch
+
+from videoclr import __version__
+from videoclr.config import Config
+from videoclr.errors import ConfigError, MediaError
+from videoclr.evaluation.meter import Meter, Row
+from videoclr.evaluation.observer import Judge, Observer
+from videoclr.evaluation.table import PER_FACE, Figures, plain
+from videoclr.evaluation.views import Finder, frames_of
+from videoclr.report import report_file, same_file
+from videoclr.types import Frame
+
+
+def evaluate(
+    clean: str | Path,
+    restored: str | Path,
+    degraded: str | Path | None = None,
+    config: Config | None = None,
+    *,
+    size: int = 256,
+    judge: str | Path | None = None,
+    borders: int | None = None,
+    json_file: str | Path | None = None,
+    csv_file: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Figures:
+    """Measure a restored clip, and the degraded one it was made from, against the clean clip.
+
+    Args:
+        clean: a file, a printf pattern, or a folder of pictures; so are the others, of the same length and size.
+        restored: what a restoration made.
+        degraded: what it was made from.
+        config: its sections cuts, detect, track, align and blend say how faces are found; the defaults if None.
+        size: side of the aligned crops, px.
+        judge: a Python file with networks that score (see `videoclr.evaluation.observer`).
+        borders: every so many frames of a track there is an anchor or the border of a chunk; see `Meter`.
+        json_file: write all figures here.
+        csv_file: write the figures of every face in every frame here.
+        overwrite: replace these two where they exist.
+        progress: called after every frame with the number of frames so far.
+
+    Raises:
+        MediaError: a clip cannot be read, has another length or size, or shows no face; a file cannot be written.
+        ConfigError: a bad setting, or a judge's file that is none.
+        WeightsError: the detector cannot be loaded.
+        VideoclrError: the judge's file fails.
+    """
+    config = config or Config()
+    if size < 32 or (borders is not None and borders < 2):
+        raise ConfigError(f"expected --size of at least 32 and --borders of at least 2, got {size} and {borders}")
+    others = {"input": degraded, "restored": restored}
+    if json_file is not None and csv_file is not None and same_file(json_file, csv_file):
+        raise ConfigError(f"--csv: {csv_file} is the file of --json as well")
+    paths = {"clean": clean, **{name: path for name, path in others.items() if path is not None}}
+    with ExitStack() as held:
+        told = held.enter_context(report_file(json_file, tuple(paths.values()), overwrite, option="--json"))
+        lines = held.enter_context(report_file(csv_file, tuple(paths.values()), overwrite, option="--csv"))
+        if config.runtime.threads:
+            torch.set_num_threads(config.runtime.threads)
+        finder = Finder(config, size)
+        meter = Meter(Observer(finder.parts.detector, Judge(judge) if judge else None), borders)
+        frames = {name: held.enter_context(closing(frames_of(path))) for name, path in paths.items()}
+        views = finder.views(_counted(frames.pop("clean"), progress), frames, {name: str(path) for name, path in paths.items()})
+        rows = meter.rows(held.enter_context(closing(views)))
+        with lines.stream() if lines is not None else nullcontext() as out:
+            write_csv(out, rows)
+            figures = meter.figures()
+            if not figures.counts["faces"]:
+                raise MediaError(clean, "shows no face to measure; try --set detect.threshold=0.5 or detect.min_size=16")
+        if told is not None:
+            about = {"version": __version__, "clips": {n: str(p) for n, p in paths.items()}, "size": size, "borders": borders}
+            told.write({"measured": about, **figures.as_dict(), "settings": config.model_dump(mode="json")})
+    return figures
+
+
+def _counted(frames: Iterable[Frame], progress: Callable[[int], None] | None) -> Iterator[Frame]:
+    for number, frame in enumerate(frames, 1):
+        yield frame
+        if progress is not None:
+            progress(number)
+
+
+def write_csv(out: TextIO | None, rows: Iterable[Row], **more: str) -> None:
+    """A line for every version of every face in every frame; what was not measured is empty.
+
+    Args:
+        out: where to; None measures without writing.
+        rows: of `Meter.rows`.
+        more: further columns with the same value in every line; a file that is written in parts has its head already.
+    """
+    writer = None if out is None else csv.writer(out, lineterminator="\n")
+    if writer is not None and out is not None and out.tell() == 0:
+        writer.writerow([*more, *COLUMNS, *PER_FACE])
+    for row in rows:
+        if writer is not None:
+            values = plain(row.values)
+            where = [row.frame, f"{row.time:.6f}", row.shot, row.track, row.clip, int(row.border)]
+            writer.writerow([*more.values(), *where, *(values.get(name, "") for name in PER_FACE)])
+
+
+COLUMNS = ("frame", "time", "shot", "track", "clip", "border")
+"""Of the CSV, before the metrics."""

@@ -1,0 +1,35 @@
+"""Means and spreads of figures that come one by one: a film of hours needs no list of its frames' scores."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Running:
+    """Mean and standard deviation of what was added so far (Welford, Technometrics 1962)."""
+
+    count: int = 0
+    """Values so far; NaN is nobody's value and not counted."""
+    mean: float = math.nan
+    """NaN before the first value."""
+    _squares: float = 0.0
+
+    def add(self, value: float, times: int = 1) -> None:
+        """Take one more value; `times` gives it the weight of so many."""
+        if math.isnan(value) or times < 1:
+            return
+        before = 0.0 if self.count == 0 else self.mean
+        self.count += times
+        if math.isinf(value) or math.isinf(before):  # equal pictures have an infinite PSNR; so has then the mean
+            self.mean, self._squares = value if math.isinf(value) else before, math.nan
+            return
+        step = value - before
+        self.mean = before + step * times / self.count
+        self._squares += step * (value - self.mean) * times
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the population; 0 for one value, NaN for none."""
+        return math.sqrt(max(self._squares, 0.0) / self.count) if self.count and not math.isnan(self._squares) else math.nan
