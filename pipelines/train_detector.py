@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader
 
 from videoclr.models.detector import PREPROCESSING, RetinaFace, anchors
 from videoclr.models.weights import write_safetensors
+from videoclr.training.data import processes
 from videoclr.training.detection import (
     LabelledPicture,
     SceneBatches,
@@ -45,7 +46,7 @@ from videoclr.training.detection import (
     read_picture,
     targets,
 )
-from videoclr.training.loop import Loop, part_of
+from videoclr.training.loop import Loop, launched, part_of
 
 HERE = Path(__file__).resolve().parent.parent
 log = logging.getLogger("videoclr.training")
@@ -105,6 +106,8 @@ def fresh() -> RetinaFace:
 
 def export(loop: Loop, path: Path) -> None:
     """Write the averaged weights, by rename."""
+    if not loop.main:
+        return
     state = part_of(loop.ema.module.state_dict(), "detector")
     metadata = {"name": "detector", "format": "1", "preprocessing": KIND, "step": str(loop.step)}
     part = path.with_suffix(".part")
@@ -115,7 +118,8 @@ def export(loop: Loop, path: Path) -> None:
 def train(loop: Loop, maker: SceneMaker, settings: dict[str, Any]) -> None:
     """Learn until the budget is used."""
     canvas, network = settings["canvas"], loop.modules["detector"].train()
-    batches = SceneBatches(maker, settings["batch"], canvas, settings["seed"], loop.step, settings["wide_every"])
+    share = processes()
+    batches = SceneBatches(maker, settings["batch"], canvas, settings["seed"], loop.step, settings["wide_every"], *share)
     priors = {size: anchors(size, size) for size in (canvas, 2 * canvas)}
     feed = iter(DataLoader(batches, batch_size=None, num_workers=settings["workers"]))
     for step in loop.steps():
@@ -127,6 +131,8 @@ def train(loop: Loop, maker: SceneMaker, settings: dict[str, Any]) -> None:
             boxes, logits, points = network(batch)
         loss, terms = detection_loss(boxes.float(), logits.float(), points.float(), goal)
         loop.update(loss, dict(terms))
+        if step % 250 == 0:
+            loop.picture("scenes", batch[:4])
         if step % 250 == 249:
             export(loop, loop.out / "detector.safetensors")
     export(loop, loop.out / "detector.safetensors")
@@ -143,6 +149,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, default=HERE / "configs/train/detector.yaml")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the curve")
     parser.add_argument("--minutes", type=float, default=45.0)
+    parser.add_argument("--used", type=float, default=0, help="minutes of the budget that earlier, interrupted calls used up")
     parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
     parser.add_argument("--threads", type=int, default=0)
     args = parser.parse_args(argv)
@@ -161,12 +168,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = yaml.safe_load(args.config.read_text(encoding="utf-8"))
     torch.manual_seed(settings["seed"])
     args.out.mkdir(parents=True, exist_ok=True)
-    faces, stills = portraits(args, settings), frames(args, settings)
+    with launched().main_process_first():  # the first one writes the labels, the others read them
+        faces, stills = portraits(args, settings), frames(args, settings)
     empty = [read_picture(path) for path in pictures_in(args.backgrounds)] if args.backgrounds else []
     log.info("%d portraits, %d frames, %d backgrounds", len(faces), len(stills), len(empty))
     maker = SceneMaker(faces, stills, empty, settings["smallest"], settings["largest"], settings["canvas"])
     modules = nn.ModuleDict({"detector": fresh()})
-    train(Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"]), maker, settings)
+    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
+    train(loop, maker, settings)
 
 
 if __name__ == "__main__":
