@@ -57,6 +57,9 @@ class Stage:
     needs: tuple[str, ...] = ()
     """Earlier runs whose checkpoints it takes, as options of the same names."""
 
+    whole: bool = False
+    """It takes the folder of all runs (`--runs`) instead."""
+
     @property
     def alone(self) -> bool:
         """The program knows this stage only, so its name is no argument."""
@@ -71,6 +74,7 @@ STAGES = (
     Stage("denoiser", "train_denoiser", "denoiser", (), ("vqgan", "irn")),
     Stage("fusion", "train_denoiser", "fusion", ("perceptual", "teacher"), ("vqgan", "irn", "denoiser", "recognizer")),
     Stage("mask", "train_identity", "mask", ("perceptual",), ("recognizer", "irn", "vqgan", "denoiser")),
+    Stage("student", "distill_one_step", "student", ("perceptual", "teacher"), whole=True),
     Stage("detector", "train_detector", "detector", ("labels", "clips", "backgrounds")),
 )
 """In the order of training."""
@@ -207,6 +211,7 @@ class Training:
         }
         given |= {name: getattr(args, name) for name in stage.files if getattr(args, name)}
         given |= {run: self.checkpoint(run) for run in stage.needs}
+        given |= {"runs": args.out / "runs"} if stage.whole else {}
         given |= {"minutes": entry["minutes"], "used": used, "threads": args.threads}
         given |= {"steps": entry["began"]["step"] + config["steps"]} if config["steps"] else {}
         options = [str(word) for name, value in given.items() for word in (f"--{name}", value)]

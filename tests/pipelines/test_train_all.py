@@ -86,14 +86,14 @@ def test_a_stage_that_had_its_share_is_not_begun_again_and_the_rest_is_trained(t
     arguments = ["--data", str(faces), "--out", str(tmp_path / "out"), "--config", str(config), "--minutes", "5", "--size", "64"]
     with pytest.raises(SystemExit, match="went away"):
         train_all.main(arguments)
-    table = capsys.readouterr().out.splitlines()[-9:]
+    table = capsys.readouterr().out.splitlines()[-10:]
     assert "no share" in table[2] and "(not finished)" in table[3]
     train_all.main(arguments)
     assert called == ["recognizer", "irn", "irn"]
-    table = capsys.readouterr().out.splitlines()[-9:]
+    table = capsys.readouterr().out.splitlines()[-10:]
     assert table[0].split()[:3] == ["stage", "steps", "minutes"]
     assert [row.split()[:2] for row in table[1:4:2]] == [["recognizer", "2"], ["irn", "2"]]
-    assert "l1 0." in table[3] and "no --labels" in table[8]
+    assert "l1 0." in table[3] and "no --labels" in table[9]
     manifest = json.loads((tmp_path / "out/weights/MANIFEST.json").read_text())
     assert set(manifest) == {"recognizer", "irn"}
     assert all(entry["bytes"] < train_all.LARGEST for entry in manifest.values())
@@ -113,7 +113,7 @@ def test_without_faces_there_is_one_line_and_no_training(train_all, tmp_path):
         train_all.main(["--data", str(tmp_path / "none"), "--out", str(tmp_path / "out"), "--minutes", "1"])
 
 
-@pytest.mark.parametrize("name", ["identity", "vqgan", "denoiser", "detector", "all"])
+@pytest.mark.parametrize("name", ["identity", "vqgan", "denoiser", "one_step", "detector", "all"])
 def test_all_settings_have_the_keys_of_the_plain_ones(name):
     def keys(values, path=""):
         if not isinstance(values, dict):
