@@ -196,42 +196,41 @@ class Sieve:
         group = self.groups.setdefault(name, Group(name, clip))
         for seconds, picture in pictures_of(path, self.args.every, self.args.reader):
             self.counts["pictures"] += 1
-            kept = [face for found in self.detector.detect([picture])[0] if (face := self.face(group, picture, found))]
             taken: set[int] = set()
-            for face in kept:
+            for found in self.detector.detect([picture])[0]:
+                face = self.face(group, picture, found)
+                if isinstance(face, str):
+                    self.counts[face] += 1
+                    continue
                 (embedding,) = self.recognizer.embed(as_tensor(face.crop)[None])
                 number = group.identity(embedding, self.args.same_person, taken)
                 taken.add(number)
                 where = {"source": str(path), "time": f"{seconds:.3f}", "identity": f"{name}#{number}"}
                 yield Face(face.crop, {**face.row, **where})
 
-    def face(self, group: Group, picture: Picture, found: Detection) -> Face | None:
-        """The crop of a detection, or None where a filter says no; the reason is counted."""
+    def face(self, group: Group, picture: Picture, found: Detection) -> Face | str:
+        """The crop of a detection, or what is wrong with it."""
         args, points = self.args, found.landmarks.astype(np.float64)
         try:
             matrix = geometry.ffhq_matrix(points, args.size)
         except ValueError:
-            return self.no("landmarks span no face")
+            return "landmarks span no face"
         yaw, narrow, roll = pose(points)
         side = args.size / geometry.scale_of(matrix)
         height, width = picture.shape[:2]
         if side < args.min_size:
-            return self.no("too small")
+            return "too small"
         if abs(yaw) > args.max_yaw or narrow < args.min_narrow:
-            return self.no("turned away")
+            return "turned away"
         if geometry.inside(matrix, args.size, width, height).mean() < args.min_inside:
-            return self.no("cut off")
+            return "cut off"
         crop = np.clip(np.rint(geometry.cut(picture, matrix, args.size)), 0, 255).astype(np.uint8)
         if (value := sharpness(crop)) < args.min_sharpness:
-            return self.no("blurred")
+            return "blurred"
         if group.is_twin(crop, args.min_difference):
-            return self.no("twin of one before")
+            return "twin of one before"
         numbers = {"size": f"{side:.0f}", "sharpness": f"{value:.1f}", "score": f"{found.score:.3f}"}
         return Face(crop, {**numbers, "yaw": f"{yaw:.3f}", "narrow": f"{narrow:.2f}", "roll": f"{roll:.1f}"})
-
-    def no(self, reason: str) -> None:
-        """Count a face that is left out."""
-        self.counts[reason] += 1
 
 
 class Shards:

@@ -8,6 +8,7 @@ denoiser sees `[z_t, z_y, z_R]`, so its first convolution takes three latents wh
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def refiner(
     )
 
 
-KINDS = {"first_stage": first_stage, "refiner": refiner}
+KINDS: dict[str, Callable[..., Any]] = {"first_stage": first_stage, "refiner": refiner}
 
 
 def save_full(path: Path, kind: str, shape: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
