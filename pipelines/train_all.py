@@ -326,6 +326,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         training.export()
     except FileNotFoundError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
     finally:
         training.note()
         print(training.table(), flush=True)
