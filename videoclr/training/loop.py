@@ -14,6 +14,7 @@ device adds for itself. A training goes on identically with as many processes as
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import os
@@ -246,7 +247,17 @@ def launched() -> Accelerator:
     from accelerate import Accelerator
 
     # Told nothing, Accelerate takes several processes without a GPU for as many trainings, each alone.
-    return Accelerator(cpu="LOCAL_RANK" in os.environ and not torch.cuda.is_available(), mixed_precision="no")
+    accelerator = Accelerator(cpu="LOCAL_RANK" in os.environ and not torch.cuda.is_available(), mixed_precision="no")
+    if accelerator.num_processes > 1:
+        # A process that ends while its group still talks may abort after all its work is done.
+        atexit.unregister(_leave)
+        atexit.register(_leave)
+    return accelerator
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 class _Nowhere:
