@@ -2,8 +2,8 @@
 
     python pipelines/export_weights.py --runs runs --notes configs/train/cards.yaml [--out videoclr/weights] [--only irn,recognizer]
 
-`--runs` holds `vqgan/ irn/ denoiser/ mask/ recognizer/ fusion/` as the training programs wrote them; averaged weights are taken.
-A card says what the network is, from what data under which licences it was made, how long, and its figures (`--figures`: the
+`--runs` holds `vqgan/ irn/ denoiser/ mask/ recognizer/ fusion/ student/` as the training programs wrote them; averaged weights are
+taken. A card says what the network is, from what data under which licences it was made, how long, and its figures (`--figures`: the
 `table.json` of `pipelines/evaluate.py`).
 """
 
@@ -21,13 +21,11 @@ import yaml
 from torch import Tensor
 
 from videoclr.models.weights import FOLDER, read_safetensors, sha256, write_safetensors
-from videoclr.parts.clr import FILES, RUNS, ClrNetworks
+from videoclr.parts.clr import FILES, OPTIONAL, RUNS, ClrNetworks
 
 
 def collect(runs: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The averaged tensors of one embedded file, and how far each of its runs went."""
-    networks = ClrNetworks.of_runs(runs)
-    state = {f"{part}.{k}": v for part in FILES[name] for k, v in networks.get_submodule(part).state_dict().items()}
     progress: dict[str, Any] = {}
     for run in dict.fromkeys(run for run, _, part in RUNS if part.split(".")[0] in FILES[name]):
         path = runs / run / "checkpoint.pt"
@@ -36,6 +34,8 @@ def collect(runs: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             progress[run] = {"steps": whole["step"], "minutes": round(whole["spent"] / 60, 1)}
     if not progress:
         sys.exit(f"{runs}: no checkpoint for {name}; train it first, or leave it out with --only")
+    networks = ClrNetworks.of_runs(runs)
+    state = {f"{part}.{k}": v for part in FILES[name] for k, v in networks.get_submodule(part).state_dict().items()}
     return state, progress
 
 
@@ -99,7 +99,9 @@ def main() -> None:
     parser.add_argument("--notes", required=True, type=Path)
     parser.add_argument("--figures", type=Path)
     parser.add_argument("--out", type=Path, default=FOLDER)
-    parser.add_argument("--only", default=",".join(FILES))
+    parser.add_argument(
+        "--only", help="files with commas between; without it all, and of the optional ones those that were trained"
+    )
     parser.add_argument("--add", type=Path, help="a finished safetensors file, such as the detector's, to take in as it is")
     args = parser.parse_args()
     notes = yaml.safe_load(args.notes.read_text(encoding="utf-8"))
@@ -119,7 +121,8 @@ def main() -> None:
             "progress": {args.add.stem: {"steps": int(metadata.get("step", 0)), "minutes": 0.0}},
         }
         write_manifest(path, entries)
-    wanted = args.only.split(",") if args.only else []
+    every = [name for name in FILES if name not in OPTIONAL or (args.runs / name / "checkpoint.pt").exists()]
+    wanted = every if args.only is None else args.only.split(",") if args.only else []
     unknown = [name for name in wanted if name not in FILES]
     if unknown:
         sys.exit(f"{', '.join(unknown)}: unknown; there are {', '.join(FILES)}")

@@ -49,7 +49,7 @@ def train_denoiser(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     modules = nn.ModuleDict(
         {"encoder": copy.deepcopy(vqgan.encoder).requires_grad_(True), "denoiser": Denoiser(spread=settings["spread"])}
     )
-    loop = Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"])
+    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
     vqgan.to(loop.device)
     irn = frozen(IdentityRecovery(), args.irn, "irn", loop.device)
     samples = batches(
@@ -66,14 +66,12 @@ def train_denoiser(args: argparse.Namespace, settings: dict[str, Any]) -> None:
                 z = vqgan.encoder(clean).float()
                 z_r = vqgan.encoder(irn(worse).float().clamp(-1, 1)).float()
             z_y = modules["encoder"](worse).float()
-            alpha, noise = noise_levels(step, settings, z)
+            alpha, noise = noise_levels(loop.generator(1_000_003 * settings["seed"] + step), settings, z)
             draws = settings["draws"]
             z_, r_, y_ = (t.repeat(draws, 1, 1, 1) for t in (z, z_r, z_y))
             z_t = add_noise(z_, noise, alpha)
             # Condition drop-out: without E_l(y), the denoiser must live from the IRN's latent.
-            kept = (torch.rand(len(z_), generator=torch.Generator().manual_seed(step)) > settings["drop"]).to(z_)[
-                :, None, None, None
-            ]
+            kept = torch.rand((len(z_), 1, 1, 1), generator=loop.generator(step), device=loop.device) > settings["drop"]
             guess, scale, _ = modules["denoiser"].precondition(z_t, alpha, r_)
             said = modules["denoiser"].residual(z_t, alpha, y_ * kept, r_)
         wrong = (said - (z_ - guess) / scale).pow(2).mean((1, 2, 3))
@@ -86,17 +84,19 @@ def train_denoiser(args: argparse.Namespace, settings: dict[str, Any]) -> None:
             "z0 error": ((said * scale + guess - z_).pow(2).mean()).sqrt(),
         }
         loop.update(loss, scalars)
+        if step % 500 == 0:
+            with torch.no_grad():
+                shown = vqgan.decoder((said * scale + guess)[: min(4, len(z))].float())
+            loop.picture("degraded | one step | clean", torch.cat([worse[:4], shown, clean[:4]], dim=2))
 
 
-def noise_levels(step: int, settings: dict[str, Any], z: Tensor) -> tuple[Tensor, Tensor]:
-    """`draws` levels and noise fields per latent, spread evenly over the noise shares in use; from the step's number alone."""
-    generator = torch.Generator().manual_seed(1_000_003 * settings["seed"] + step)
-    count = settings["draws"] * len(z)
-    share = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+def noise_levels(generator: torch.Generator, settings: dict[str, Any], z: Tensor) -> tuple[Tensor, Tensor]:
+    """`draws` levels and noise fields per latent, spread evenly over the noise shares in use."""
+    count, where = settings["draws"] * len(z), {"generator": generator, "device": z.device}
+    share = (torch.arange(count, device=z.device) + torch.rand(count, **where)) / count
     low, high = settings["shares"]
-    share = (low + (high - low) * share)[torch.randperm(count, generator=generator)]
-    noise = torch.randn((count, *z.shape[1:]), generator=generator)
-    return (1 - share**2).to(z), noise.to(z)
+    share = (low + (high - low) * share)[torch.randperm(count, **where)]
+    return 1 - share**2, torch.randn((count, *z.shape[1:]), **where)
 
 
 def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
@@ -106,7 +106,7 @@ def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     modules = nn.ModuleDict({"fusion": vqgan.decoder.fusion.requires_grad_(True)})
     if settings["adversarial"]:
         modules["discriminator"] = PatchDiscriminator()
-    loop = Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"])
+    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
     vqgan.to(loop.device)
     irn = frozen(IdentityRecovery(), args.irn, "irn", loop.device)
     encoder = frozen(copy.deepcopy(vqgan.encoder), args.denoiser, "encoder", loop.device)
@@ -128,7 +128,7 @@ def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
                 z_r = vqgan.encoder(irn(worse).float().clamp(-1, 1)).float()
                 features = encoder.features(worse)
                 z_y = encoder.latent(features).float()
-                alpha, noise = noise_levels(step, settings, z_r)
+                alpha, noise = noise_levels(loop.generator(1_000_003 * settings["seed"] + step), settings, z_r)
                 z = denoiser(add_noise(z_r, noise, alpha), alpha, z_y, z_r)
             out = vqgan.decoder(z, features, 1.0)
             pixel = (out.float() - clean).abs().mean()
@@ -160,7 +160,7 @@ def main() -> None:
     """Read the arguments and train one stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stage", choices=("denoiser", "fusion"))
-    parser.add_argument("--faces", required=True, help="folder of aligned face crops")
+    parser.add_argument("--faces", required=True, help="aligned face crops: a folder, tar shards, or a packed .npy")
     parser.add_argument("--vqgan", required=True, help="checkpoint of train_vqgan")
     parser.add_argument("--irn", required=True, help="checkpoint of train_identity irn")
     parser.add_argument("--denoiser", help="checkpoint of the stage denoiser")
@@ -170,6 +170,7 @@ def main() -> None:
     parser.add_argument("--config", default=str(HERE / "configs/train/denoiser.yaml"))
     parser.add_argument("--out", required=True)
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--used", type=float, default=0, help="minutes of the budget that earlier, interrupted calls used up")
     parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
     parser.add_argument("--threads", type=int, default=0)
     args = parser.parse_args()

@@ -29,6 +29,7 @@ import cv2
 import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -36,6 +37,7 @@ from videoclr.models.detector import PREPROCESSING, RetinaFace, anchors
 from videoclr.models.landmarks import LandmarkRefiner
 from videoclr.models.weights import write_safetensors
 from videoclr.parts.retina_detector import RetinaDetector
+from videoclr.training.data import processes
 from videoclr.training.detection import (
     LabelledPicture,
     SceneBatches,
@@ -50,7 +52,7 @@ from videoclr.training.detection import (
     targets,
 )
 from videoclr.training.landmarks import LookMaker, mistakes_in, refiner_loss
-from videoclr.training.loop import Loop, part_of
+from videoclr.training.loop import Loop, launched, part_of
 
 HERE = Path(__file__).resolve().parent.parent
 log = logging.getLogger("videoclr.training")
@@ -110,6 +112,8 @@ def fresh() -> RetinaFace:
 
 def export(loop: Loop, name: str) -> None:
     """Write the averaged weights of the module `name`, by rename."""
+    if not loop.main:
+        return
     path = loop.out / f"{name}.safetensors"
     state = part_of(loop.ema.module.state_dict(), name)
     metadata = {"name": name, "format": "1", "preprocessing": KIND, "step": str(loop.step)}
@@ -121,7 +125,8 @@ def export(loop: Loop, name: str) -> None:
 def train(loop: Loop, maker: SceneMaker, settings: dict[str, Any]) -> None:
     """Learn until the budget is used."""
     canvas, network = settings["canvas"], loop.modules["detector"].train()
-    batches = SceneBatches(maker, settings["batch"], canvas, settings["seed"], loop.step, settings["wide_every"])
+    share = processes()
+    batches = SceneBatches(maker, settings["batch"], canvas, settings["seed"], loop.step, settings["wide_every"], *share)
     priors = {size: anchors(size, size) for size in (canvas, 2 * canvas)}
     feed = iter(DataLoader(batches, batch_size=None, num_workers=settings["workers"]))
     for step in loop.steps():
@@ -133,22 +138,25 @@ def train(loop: Loop, maker: SceneMaker, settings: dict[str, Any]) -> None:
             boxes, logits, points = network(batch)
         loss, terms = detection_loss(boxes.float(), logits.float(), points.float(), goal)
         loop.update(loss, dict(terms))
+        if step % 250 == 0:
+            loop.picture("scenes", batch[:4])
         if step % 250 == 249:
             export(loop, "detector")
     export(loop, "detector")
 
 
 class _Looks(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Batch number `n` of a `LookMaker`."""
+    """This process's batches of a `LookMaker`, from step `start` on."""
 
-    def __init__(self, maker: LookMaker, seed: int, count: int, start: int) -> None:
-        self.maker, self.seed, self.count, self.start = maker, seed, count, start
+    def __init__(self, maker: LookMaker, seed: int, size: int, start: int) -> None:
+        self.maker, self.seed, self.size, self.start = maker, seed, size, start
+        self.process, self.count = processes()
 
     def __len__(self) -> int:
         return 2**40
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        return self.maker.batch(self.seed, self.start + number, self.count)
+        return self.maker.batch(self.seed, (self.start + number) * self.count + self.process, self.size)
 
 
 def train_landmarks(loop: Loop, maker: LookMaker, settings: dict[str, Any]) -> None:
@@ -168,7 +176,7 @@ def train_landmarks(loop: Loop, maker: LookMaker, settings: dict[str, Any]) -> N
     export(loop, "landmarks")
 
 
-def mistakes(args: argparse.Namespace, maker: SceneMaker, settings: dict[str, Any]) -> np.ndarray:
+def mistakes(args: argparse.Namespace, maker: SceneMaker, settings: dict[str, Any]) -> NDArray[np.uint8]:
     """`(n, 128, 128, 3)` uint8: what the detector takes for a face in composed scenes, and is none."""
     path = args.out / "mistakes.npz"
     if not path.exists():
@@ -184,7 +192,7 @@ def mistakes(args: argparse.Namespace, maker: SceneMaker, settings: dict[str, An
         np.savez(part, crops=np.array(found, np.uint8).reshape(-1, 128, 128, 3))
         part.replace(path)
     with np.load(path) as data:
-        crops: np.ndarray = data["crops"]
+        crops: NDArray[np.uint8] = data["crops"]
     log.info("%d mistakes of the detector", len(crops))
     return crops
 
@@ -202,6 +210,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, help="settings in place of configs/train/STAGE.yaml")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the curve")
     parser.add_argument("--minutes", type=float, default=45.0)
+    parser.add_argument("--used", type=float, default=0, help="minutes of the budget that earlier, interrupted calls used up")
     parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
     parser.add_argument("--threads", type=int, default=0)
     args = parser.parse_args(argv)
@@ -221,15 +230,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     torch.manual_seed(settings["seed"])
     args.out.mkdir(parents=True, exist_ok=True)
-    faces, stills = portraits(args, settings), frames(args, settings)
+    with launched().main_process_first():  # the first one writes the labels, the others read them
+        faces, stills = portraits(args, settings), frames(args, settings)
     empty = [read_picture(path) for path in pictures_in(args.backgrounds)] if args.backgrounds else []
     log.info("%d portraits, %d frames, %d backgrounds", len(faces), len(stills), len(empty))
     maker = SceneMaker(faces, stills, empty, settings["smallest"], settings["largest"], settings["canvas"])
-    budget: dict[str, Any] = {"minutes": args.minutes, "steps": args.steps, **settings["loop"]}
+    budget: dict[str, Any] = {"minutes": args.minutes, "used": args.used, "steps": args.steps, **settings["loop"]}
     if args.stage == "detector":
         train(Loop(args.out, nn.ModuleDict({"detector": fresh()}), **budget), maker, settings)
         return
-    looks = LookMaker([*faces, *stills], maker, mistakes(args, maker, settings))
+    with launched().main_process_first():
+        looks = LookMaker([*faces, *stills], maker, mistakes(args, maker, settings))
     train_landmarks(Loop(args.out, nn.ModuleDict({"landmarks": LandmarkRefiner()}), **budget), looks, settings)
 
 

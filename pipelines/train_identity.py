@@ -47,11 +47,11 @@ def train_recognizer(args: argparse.Namespace, settings: dict[str, Any]) -> None
             "centres": nn.ParameterDict({"weight": nn.Parameter(0.1 * torch.randn(2 * (int(identities.max()) + 1), 128))}),
         }
     )
-    loop = Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"])
+    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
     teacher = TeacherRecognizer(args.teacher).to(loop.device) if args.teacher else None
     data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
     samples = batches(data, settings["batch"], loop.step, settings["workers"])
-    for _ in loop.steps():
+    for step in loop.steps():
         batch = next(samples)
         clean, worse = face_input(batch["clean"].to(loop.device)), face_input(batch["degraded"].to(loop.device))
         # A mirrored face is another identity to ArcFace and the same problem to the teacher.
@@ -69,13 +69,15 @@ def train_recognizer(args: argparse.Namespace, settings: dict[str, Any]) -> None
             loss = loss + distance + settings["relation"] * relation
             scalars |= {"distance": distance.detach(), "relation": relation.detach()}
         loop.update(loss, scalars)
+        if step % 500 == 0:
+            loop.picture("degraded | clean", torch.cat([worse[:4], clean[:4]], dim=2))
 
 
 def train_irn(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     """L1, gradients, a light perceptual loss, and identity; nothing adversarial."""
     _, faces = load_faces(args.faces, settings["size"])
     modules = nn.ModuleDict({"irn": IdentityRecovery()})
-    loop = Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"])
+    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
     perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
     identity = identity_of(args).to(loop.device) if args.recognizer or args.teacher else None
     data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
@@ -108,7 +110,7 @@ def train_mask(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     """
     _, faces = load_faces(args.faces, settings["size"])
     modules = nn.ModuleDict({"mask": LatentMask()})
-    loop = Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"])
+    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
     vqgan, condition, denoiser, irn = VQGAN(), Encoder(), Denoiser(), IdentityRecovery()
     for module, path, name in (
         (vqgan, args.vqgan, "vqgan"),
@@ -134,7 +136,7 @@ def train_mask(args: argparse.Namespace, settings: dict[str, Any]) -> None:
                     condition(worse).float(),
                 )
                 alpha = level.expand(len(clean))
-                noise = torch.randn(star.shape, generator=torch.Generator().manual_seed(step)).to(star)
+                noise = torch.randn(star.shape, generator=loop.generator(step), device=loop.device)
                 z = denoiser(add_noise(z_r, noise, alpha), alpha, z_y, z_r)
                 before, target = vqgan.decoder(z), recognizer.embed(clean)
             mask = modules["mask"](z_y).float()
@@ -179,7 +181,7 @@ def main() -> None:
     """Read the arguments and train one stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stage", choices=("recognizer", "irn", "irn_last", "mask"))
-    parser.add_argument("--faces", required=True, help="folder of aligned face crops")
+    parser.add_argument("--faces", required=True, help="aligned face crops: a folder, tar shards, or a packed .npy")
     parser.add_argument("--identities", help="TSV with the columns file and identity")
     parser.add_argument("--teacher", help="MobileFaceNet state dict: distilled into the recogniser, and the IRN's identity loss")
     parser.add_argument("--perceptual", help="SqueezeNet 1.0 state dict")
@@ -190,6 +192,7 @@ def main() -> None:
     parser.add_argument("--config", default=str(HERE / "configs/train/identity.yaml"))
     parser.add_argument("--out", required=True)
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--used", type=float, default=0, help="minutes of the budget that earlier, interrupted calls used up")
     parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
     parser.add_argument("--threads", type=int, default=0)
     args = parser.parse_args()

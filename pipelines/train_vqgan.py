@@ -45,7 +45,7 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     _, faces = load_faces(args.faces, settings["size"])
     modules = nn.ModuleDict({"vqgan": VQGAN(), "discriminator": PatchDiscriminator(), "state": nn.Module()})
     modules["state"].register_buffer("clustered", torch.zeros((), dtype=torch.bool))
-    loop = Loop(args.out, modules, minutes=args.minutes, steps=args.steps, **settings["loop"])
+    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
     vqgan, discriminator, state = modules["vqgan"], modules["discriminator"], modules["state"]
     perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
     data = FacePairs(faces, settings["seed"], {}, settings["warp"])
@@ -92,7 +92,7 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def start_codebook(modules: nn.ModuleDict, faces: NDArray[np.uint8], settings: dict[str, Any], loop: Loop) -> None:
-    """K-means over the latents of some batches; the averaged copy gets the same codes.
+    """K-means over the latents of some batches; the averaged copy, and every process, get the codes of process 0.
 
     The batches are drawn apart from those of the training: taken from its stream, they would move all that follow, and a training
     that was stopped would not go on as one that was not.
@@ -101,6 +101,7 @@ def start_codebook(modules: nn.ModuleDict, faces: NDArray[np.uint8], settings: d
     samples = batches(data, settings["batch"], loop.step, workers=0)
     latents = torch.cat([modules["vqgan"].encoder(next(samples)["clean"].to(loop.device)) for _ in range(4)])
     modules["vqgan"].codebook.start_from(latents)
+    loop.same(modules["vqgan"].codebook)
     modules["state"].clustered.fill_(True)
     loop.ema.module.load_state_dict(
         {
@@ -113,11 +114,12 @@ def start_codebook(modules: nn.ModuleDict, faces: NDArray[np.uint8], settings: d
 def main() -> None:
     """Read the arguments and train."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", required=True, help="folder of aligned face crops")
+    parser.add_argument("--faces", required=True, help="aligned face crops: a folder, tar shards, or a packed .npy")
     parser.add_argument("--perceptual", help="SqueezeNet 1.0 state dict")
     parser.add_argument("--config", default=str(HERE / "configs/train/vqgan.yaml"))
     parser.add_argument("--out", required=True)
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--used", type=float, default=0, help="minutes of the budget that earlier, interrupted calls used up")
     parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
     parser.add_argument("--threads", type=int, default=0)
     args = parser.parse_args()

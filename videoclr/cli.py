@@ -301,8 +301,6 @@ _weights = typer.Typer(
 )
 app.add_typer(_weights)
 
-_Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.")]
-
 
 @_weights.command("list")
 def weights_list(verbose: _Verbose = False) -> _Run:
@@ -417,7 +415,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(arguments: list[str]) -> _Run | int:
     """What to run, or an exit code where the parser answered by itself (`--help`, `--version`)."""
     commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    commands |= {_weights.info.name}
+    commands |= {str(_weights.info.name)}
     if arguments and arguments[0] not in commands | {"-h", "--help", "--version"}:
         arguments = ["restore", *arguments]
     command = typer.main.get_command(app)

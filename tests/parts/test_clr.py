@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -225,3 +227,17 @@ def test_networks_of_a_folder_without_runs_are_whole_and_start_the_condition_at_
     for own, other in zip(networks.condition.parameters(), networks.encoder.parameters(), strict=True):
         assert torch.equal(own, other)
     assert not networks.training and not any(p.requires_grad for p in networks.parameters())
+
+
+def test_one_step_is_the_students_and_several_are_the_denoisers(networks):
+    y = picture(0)[None]
+    plain, several, guided = (made(networks, **how).restore_stills(y) for how in ({"steps": 1, "guidance": 0.0}, {}, {"steps": 1}))
+    networks.student = copy.deepcopy(networks.denoiser)
+    try:
+        assert torch.equal(made(networks, steps=1).restore_stills(y), plain)  # unguided
+        nn.init.normal_(networks.student.out[-1].weight, std=0.5)
+        assert differ(made(networks, steps=1).restore_stills(y), plain)
+        assert torch.equal(made(networks).restore_stills(y), several)
+    finally:
+        networks.student = None
+    assert torch.equal(made(networks, steps=1).restore_stills(y), guided)

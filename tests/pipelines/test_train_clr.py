@@ -30,6 +30,7 @@ LEARNING = {
     "denoiser": {"encoder", "denoiser"},
     "fusion": {"fusion", "discriminator"},
     "mask": {"mask"},
+    "student": {"student", "discriminator"},
 }
 """Run -> what learns in it."""
 
@@ -90,9 +91,10 @@ class Chain:
     def train(self, config, *stage, out=None, steps=STEPS, **files):
         """`files`: option -> a path, or the name of an earlier run."""
         given = [a for k, v in files.items() for a in (f"--{k}", v if isinstance(v, Path) else self.checkpoint(v))]
-        out = out or self.runs / (stage[0].removesuffix("_last") if stage else config)
+        program, config_run = ("distill_one_step", "student") if config == "one_step" else (f"train_{config}", config)
+        out = out or self.runs / (stage[0].removesuffix("_last") if stage else config_run)
         common = ["--faces", self.faces, "--config", TINY / f"{config}.yaml", "--out", out, "--steps", steps, "--minutes", 5]
-        run(f"train_{config}", *stage, *common, *given)
+        run(program, *stage, *common, *given)
         return torch.load(out / "checkpoint.pt", weights_only=True)
 
 
@@ -117,6 +119,7 @@ def chain(tmp_path_factory):
         before = {"vqgan": "vqgan", "irn": "irn", "denoiser": "denoiser", "recognizer": "recognizer"}
         made.train("denoiser", "fusion", perceptual=made.perceptual, **before)
         made.train("identity", "mask", perceptual=made.perceptual, **before)
+        made.train("one_step", perceptual=made.perceptual, runs=made.runs)
     yield made
     shutil.rmtree(folder)  # hundreds of megabytes that pytest would keep
 
@@ -151,6 +154,7 @@ def test_the_restorer_takes_each_network_from_the_run_that_trained_it_last(chain
         (networks.irn, "irn", "irn"),
         (networks.recognizer, "recognizer", "recognizer"),
         (networks.mask, "mask", "mask"),
+        (networks.student, "student", "student"),
     ):
         wanted = part_of(averaged[run_name], inside)
         assert all(torch.equal(v, wanted[k]) for k, v in found.state_dict().items())
@@ -216,11 +220,29 @@ def test_files_that_only_add_a_loss_may_be_left_out(chain, tmp_path):
     shutil.rmtree(tmp_path)
 
 
+def test_a_student_begins_as_its_teacher(chain):
+    teacher = part_of(load_ema(chain.checkpoint("denoiser")), "denoiser")
+    assert all(torch.equal(chain.starts["student"][f"student.{k}"], v) for k, v in teacher.items())
+
+
+def test_without_a_student_the_rest_is_exported_and_used(chain, tmp_path, monkeypatch):
+    runs, out = tmp_path / "runs", tmp_path / "weights"
+    runs.mkdir()
+    for name in LEARNING.keys() - {"student"}:
+        (runs / name).symlink_to(chain.runs / name)
+    run("export_weights", "--runs", runs, "--notes", FULL / "cards.yaml", "--out", out)
+    assert set(json.loads((out / "MANIFEST.json").read_text())) == set(FILES) - {"student"}
+    monkeypatch.setattr(weights, "FOLDER", out)
+    monkeypatch.setattr(weights, "_load_embedded", cache(weights._load_embedded.__wrapped__))
+    assert ClrNetworks.embedded().student is None and ClrNetworks.of_runs(runs).student is None
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "lacking"),
     [
         ("train_identity", ["mask", "--recognizer", "r.pt", "--irn", "i.pt"], "--vqgan, --denoiser"),
         ("train_denoiser", ["fusion", "--vqgan", "v.pt", "--irn", "i.pt"], "--denoiser"),
+        ("distill_one_step", ["--runs", "nowhere"], "vqgan, irn, denoiser, mask, recognizer"),
     ],
 )
 def test_a_stage_names_the_checkpoints_that_it_lacks(name, arguments, lacking, tmp_path, capsys):
@@ -247,7 +269,7 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path):
     shutil.rmtree(tmp_path / "halves")
 
 
-@pytest.mark.parametrize("name", ["identity", "vqgan", "denoiser"])
+@pytest.mark.parametrize("name", ["identity", "vqgan", "denoiser", "one_step"])
 def test_the_tiny_settings_have_the_keys_of_the_full_ones(name):
     def keys(values, path=""):
         if not isinstance(values, dict):

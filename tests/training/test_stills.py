@@ -1,12 +1,19 @@
 """Degradation, data and the loop: seeded, resumable, and able to learn."""
 
+import io
+import os
+import signal
+import sys
+import tarfile
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from videoclr.training.data import FacePairs, as_tensor, batches, load_faces
+from videoclr.models.recognizer import face_input
+from videoclr.training.data import FacePairs, as_tensor, batches, load_faces, pack_faces
 from videoclr.training.degrade import LEVELS, degrade, degraded_name_seed
 from videoclr.training.loop import Loop, load_ema, part_of
 from videoclr.training.losses import adaptive_weight, arcface, gradient_l1, hinge_discriminator
@@ -85,6 +92,48 @@ def test_faces_are_read_in_the_order_of_their_names(tmp_path, faces):
         load_faces(tmp_path / "none", 64)
 
 
+def test_shards_and_packed_faces_are_read_as_the_folder_is(tmp_path, faces):
+    folder, shards = tmp_path / "folder", tmp_path / "shards"
+    folder.mkdir()
+    shards.mkdir()
+    for number, face in enumerate(faces):
+        cv2.imwrite(str(folder / f"{number}.png"), face[:, :, ::-1])
+    for number in (1, 0):
+        with tarfile.open(shards / f"faces-{number}.tar", "w") as tar:
+            for member in (2 * number + 1, 2 * number):
+                tar.add(folder / f"{member}.png", f"{member}.png")
+                tar.addfile(tarfile.TarInfo(f"{member}.json"), io.BytesIO())
+    names, found = load_faces(folder, 32)
+    again = load_faces(shards, 32)
+    assert again[0] == names and np.array_equal(again[1], found)
+    pack_faces(names, found, tmp_path / "faces.npy")
+    for size in (32, 16):
+        again = load_faces(tmp_path / "faces.npy", size)
+        assert again[0] == names and again[1].shape == (4, size, size, 3)
+    assert np.array_equal(load_faces(tmp_path / "faces.npy", 32)[1], found)
+    (tmp_path / "bad.tar").write_bytes(b"no tar")
+    with pytest.raises(FileNotFoundError, match=r"bad.tar: not a readable tar"):
+        load_faces(tmp_path / "bad.tar", 32)
+
+
+def test_processes_that_train_together_share_the_samples_out(monkeypatch, faces):
+    data = FacePairs(faces, 3, {})
+    seen = []
+    for rank in range(2):
+        monkeypatch.setattr("videoclr.training.data.processes", lambda rank=rank: (rank, 2))
+        stream = batches(data, 2, step=1, workers=0)
+        seen += [next(stream)["clean"] for _ in range(2)]
+    for batch, first in zip(seen, (4, 8, 6, 10), strict=True):
+        assert torch.equal(batch, torch.stack([data[first]["clean"], data[first + 1]["clean"]]))
+
+
+def test_a_face_is_cut_exactly_under_autocast(faces):
+    crops = torch.stack([as_tensor(f) for f in faces])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = face_input(crops)
+    assert torch.equal(found, face_input(crops))
+
+
 def test_losses_on_cases_with_known_answers():
     a = torch.zeros(1, 1, 4, 4)
     assert gradient_l1(a, a + 3).item() == 0
@@ -114,6 +163,33 @@ def test_a_stopped_training_goes_on_identically(tmp_path):
     assert all(torch.equal(whole[k], halves[k]) for k in whole)
     first, second = (load_ema(tmp_path / d / "checkpoint.pt") for d in ("whole", "halves"))
     assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_what_earlier_calls_used_counts_and_a_stop_is_remembered(tmp_path):
+    def loop(**settings):
+        return Loop(tmp_path, nn.ModuleDict({"net": nn.Linear(2, 2)}), minutes=10, bf16=False, **settings)
+
+    assert not list(loop(used=10).steps())
+    late = loop(used=7.5)
+    steps = late.steps()
+    assert next(steps) == 0 and late.done == pytest.approx(0.75, abs=0.01)
+    late.update(late.modules["net"].weight.sum(), {})
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        next(steps)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 1
+    assert "loss" in torch.load(tmp_path / "checkpoint.pt", weights_only=True)["means"]
+
+
+def test_without_tensorboard_training_goes_on_and_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    loop = Loop(tmp_path, nn.ModuleDict({"net": nn.Linear(2, 2)}), minutes=1, steps=1, bf16=False)
+    for _ in loop.steps():
+        loop.update(loop.modules["net"].weight.sum(), {})
+        loop.picture("drawn", torch.zeros(1, 3, 2, 2))
+    assert "tensorboard is not installed" in caplog.text
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 def test_the_averaged_weights_have_forgotten_the_random_start(tmp_path):

@@ -34,8 +34,11 @@ def face_input(crops: Tensor) -> Tensor:
     """FFHQ-aligned `(N, 3, S, S)` in [-1, 1] -> ArcFace crops `(N, 3, 112, 112)`, differentiable."""
     if crops.shape[-1] > 384:
         crops = F.interpolate(crops, size=(256, 256), mode="area")
-    grid = F.affine_grid(face_grid().to(crops)[None].expand(len(crops), 2, 3), [len(crops), 3, 112, 112], align_corners=False)
-    return F.grid_sample(crops, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    # Under autocast the grid would be bfloat16, which rounds it to half pixels.
+    with torch.autocast(crops.device.type, enabled=False):
+        exact = crops.float()
+        grid = F.affine_grid(face_grid().to(exact)[None].expand(len(crops), 2, 3), [len(crops), 3, 112, 112], align_corners=False)
+        return F.grid_sample(exact, grid, mode="bilinear", padding_mode="border", align_corners=False).to(crops.dtype)
 
 
 class _Unit(nn.Module):

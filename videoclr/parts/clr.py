@@ -30,7 +30,7 @@ from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask
 from videoclr.models.recognizer import Recognizer
 from videoclr.models.vqgan import Codebook, Decoder, Encoder
-from videoclr.models.weights import fit, load_part
+from videoclr.models.weights import fit, load_part, manifest
 from videoclr.types import FaceCrop
 
 
@@ -41,11 +41,13 @@ class ClrNetworks(nn.Module):
         super().__init__()
         self.encoder, self.decoder, self.codebook, self.condition = Encoder(), Decoder(), Codebook(), Encoder()
         self.irn, self.denoiser, self.mask, self.recognizer = IdentityRecovery(), Denoiser(), LatentMask(), Recognizer()
+        self.student: Denoiser | None = None  # of one evaluation; there where it was distilled
 
     @classmethod
     def of_runs(cls, folder: str | Path) -> ClrNetworks:
         """The averaged networks of training runs: `folder/<run>/checkpoint.pt`; what was not trained yet keeps its start."""
         networks = cls()
+        networks.student = Denoiser() if (Path(folder) / "student/checkpoint.pt").exists() else None
         for run, inside, name in RUNS:
             path = Path(folder) / run / "checkpoint.pt"
             if path.exists():
@@ -64,8 +66,10 @@ class ClrNetworks(nn.Module):
             WeightsError: a file is missing or damaged.
         """
         networks = cls()
+        absent = OPTIONAL - manifest().keys()
+        networks.student = None if "student" in absent else Denoiser()
         for file, names in FILES.items():
-            for name in names:
+            for name in () if file in absent else names:
                 load_part(networks.get_submodule(name), file, name)
         return networks.requires_grad_(False).eval()
 
@@ -76,8 +80,11 @@ FILES = {
     "denoiser": ("condition", "denoiser"),
     "mask": ("mask",),
     "recognizer": ("recognizer",),
+    "student": ("student",),
 }
 """Embedded file -> the networks in it; a network's entries carry its name as prefix."""
+OPTIONAL = {"student"}
+"""Files that need not be there."""
 RUNS = (
     ("vqgan", "vqgan.encoder", "encoder"),
     ("vqgan", "vqgan.decoder", "decoder"),
@@ -88,6 +95,7 @@ RUNS = (
     ("denoiser", "denoiser", "denoiser"),
     ("mask", "mask", "mask"),
     ("recognizer", "recognizer", "recognizer"),
+    ("student", "student", "student"),
 )
 """Training run, the module's name in its checkpoint, and here."""
 
@@ -96,14 +104,14 @@ class ClrRestorer:
     """The part behind `restore.use: clr`.
 
     Args:
-        steps: evaluations of the denoiser per face.
+        steps: evaluations of the denoiser per face; 1 uses the student where there is one, which needs no guidance.
         fidelity: 0 favours perceptual quality, 1 what the input shows.
         seed: of every noise field.
         device: torch's name.
         size: side of the crops, px, divisible by 4.
         solver: `ddim` or `dpm++`.
         start: noise share in [0, 1] at which diffusion starts; None: by `fidelity`.
-        guidance: strength of identity guidance; None: by `fidelity`. 0 turns it off.
+        guidance: strength of identity guidance; None: by `fidelity`, and none for the student. 0 turns it off.
         quantise: snap the refined latent to the codebook before decoding, as the paper does; off by default, because a hard
             assignment flips between the frames of a video.
         networks: others than the embedded ones.
@@ -138,6 +146,9 @@ class ClrRestorer:
         self.fusion = 0.5 + 0.5 * fidelity
         self.guidance = 0.04 + 0.08 * fidelity if guidance is None else guidance
         self.networks = (networks or ClrNetworks.embedded()).to(self.device)
+        self.student = self.networks.student if steps == 1 else None
+        if self.student is not None and guidance is None:
+            self.guidance = 0.0
 
     def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
         """Restore a batch.
@@ -187,9 +198,10 @@ class ClrRestorer:
 
     def _denoiser(self, z_y: Tensor, z_r: Tensor, identity: Tensor) -> Any:
         net = self.networks
+        denoiser = net.denoiser if self.student is None else self.student
 
         def plain(z_t: Tensor, alpha: Tensor) -> Tensor:
-            clean: Tensor = net.denoiser(z_t, alpha, z_y, z_r)
+            clean: Tensor = denoiser(z_t, alpha, z_y, z_r)
             return clean
 
         if self.guidance == 0:

@@ -1,8 +1,15 @@
-"""Face crops for training: sample number `n` is a pure function of `(seed, n)`, so training resumes exactly where it stopped."""
+"""Face crops for training: sample number `n` is a pure function of `(seed, n)`, so training resumes exactly where it stopped.
+
+Crops come from a folder of pictures, from tar shards in the layout of WebDataset (as `pipelines/prepare_faces.py` writes them), or
+from one packed array that every process maps instead of decoding thousands of pictures again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +17,82 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor, distributed
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from videoclr.training.degrade import degrade
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def load_faces(folder: str | Path, size: int) -> tuple[list[str], NDArray[np.uint8]]:
-    """Every picture of a folder, sorted by name, area-averaged to `size`.
+def load_faces(source: str | Path, size: int) -> tuple[list[str], NDArray[np.uint8]]:
+    """Every picture of a source, area-averaged to `size`.
+
+    Args:
+        source: a folder of pictures, or of `.tar` shards, in the order of their names; one `.tar`; or the `.npy` of `pack_faces`.
+        size: side of the crops, px.
 
     Returns:
         the file names, and `(N, size, size, 3)` uint8 RGB.
 
     Raises:
-        FileNotFoundError: the folder holds no picture.
+        FileNotFoundError: there is no picture, or one cannot be read.
     """
-    paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise FileNotFoundError(f"{folder}: no pictures ({', '.join(SUFFIXES)})")
-    faces = np.empty((len(paths), size, size, 3), np.uint8)
-    for place, path in zip(faces, paths, strict=True):
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if Path(source).suffix == ".npy":
+        names = Path(source).with_suffix(".txt").read_text(encoding="utf-8").splitlines()
+        packed: NDArray[np.uint8] = np.load(source, mmap_mode="r")
+        if packed.shape[1] == size:
+            return names, packed
+        return names, np.stack([_at_size(picture, size) for picture in packed])
+    found = [entry for path in _files(Path(source)) for entry in (_members(path) if path.suffix == ".tar" else _single(path))]
+    if not found:
+        raise FileNotFoundError(f"{source}: no pictures ({', '.join(SUFFIXES)}) and no .tar of them")
+    faces = np.empty((len(found), size, size, 3), np.uint8)
+    for place, (name, read) in zip(faces, found, strict=True):
+        picture = cv2.imdecode(np.frombuffer(read(), np.uint8), cv2.IMREAD_COLOR)
         if picture is None:
-            raise FileNotFoundError(f"{path}: not a readable picture")
-        place[:] = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)[:, :, ::-1]
-    return [p.name for p in paths], faces
+            raise FileNotFoundError(f"{source}: {name} is not a readable picture")
+        place[:] = _at_size(picture, size)[:, :, ::-1]
+    return [name for name, _ in found], faces
+
+
+def pack_faces(names: list[str], faces: NDArray[np.uint8], path: Path) -> None:
+    """Write `path` (`.npy`) and the names beside it, for `load_faces`; the array last, by rename, so that it stands for both."""
+    path.with_suffix(".txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    part = path.with_suffix(".npy.part")
+    with part.open("wb") as file:
+        np.save(file, faces)
+    part.replace(path)
+
+
+def _files(source: Path) -> list[Path]:
+    if source.is_dir():
+        return sorted(p for p in source.iterdir() if p.suffix.lower() in (*SUFFIXES, ".tar"))
+    return [source] if source.suffix == ".tar" and source.is_file() else []
+
+
+def _single(path: Path) -> list[tuple[str, Callable[[], bytes]]]:
+    return [(path.name, path.read_bytes)]
+
+
+def _members(shard: Path) -> list[tuple[str, Callable[[], bytes]]]:
+    """The pictures of a shard with ways to read them: members of an uncompressed tar are pieces of the file."""
+    try:
+        with tarfile.open(shard) as tar:
+            found = [m for m in tar if m.isfile() and Path(m.name).suffix.lower() in SUFFIXES]
+    except tarfile.TarError as error:
+        raise FileNotFoundError(f"{shard}: not a readable tar file ({error})") from error
+    return [(m.name, partial(_bytes, shard, m.offset_data, m.size)) for m in sorted(found, key=lambda m: m.name)]
+
+
+def _bytes(path: Path, offset: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def _at_size(picture: NDArray[Any], size: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def as_tensor(picture: NDArray[np.uint8]) -> Tensor:
@@ -52,18 +108,17 @@ class FacePairs(Dataset[dict[str, Any]]):
         seed: of every random choice.
         levels: degradation families with their shares, or `{}` for `degraded` equal to `clean`.
         warp: strength in [0, 1] of the geometric variation (similarity, shear, aspect); 0 only mirrors.
-        start: number of the first sample.
     """
 
-    def __init__(self, faces: NDArray[np.uint8], seed: int, levels: dict[str, float], warp: float = 0.0, start: int = 0) -> None:
-        self.faces, self.seed, self.levels, self.warp, self.start = faces, seed, levels, warp, start
+    def __init__(self, faces: NDArray[np.uint8], seed: int, levels: dict[str, float], warp: float = 0.0) -> None:
+        self.faces, self.seed, self.levels, self.warp = faces, seed, levels, warp
 
     def __len__(self) -> int:
         return 2**40
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """`clean`, `degraded`: `(3, S, S)` float32; `face`: the row of `faces`; `mirrored`."""
-        rng = np.random.default_rng((self.seed, self.start + number))
+        rng = np.random.default_rng((self.seed, number))
         face = int(rng.integers(len(self.faces)))
         picture = self.faces[face]
         mirrored = bool(rng.random() < 0.5)
@@ -100,13 +155,36 @@ class FacePairs(Dataset[dict[str, Any]]):
 
 
 def batches(data: FacePairs, size: int, step: int, workers: int = 1) -> Iterator[dict[str, Any]]:
-    """Batches number `step`, `step + 1`, ... of `size` samples each, made by worker processes (0: in this one)."""
-    data.start = step * size
-    numbers = iter(range(2**40))
+    """Batches number `step`, `step + 1`, ... of `size` samples each, made by worker processes (0: in this one).
 
-    class _InOrder(torch.utils.data.Sampler[int]):
-        def __iter__(self) -> Iterator[int]:
-            return numbers
-
-    loader = DataLoader(data, batch_size=size, sampler=_InOrder(), num_workers=workers, prefetch_factor=4 if workers else None)
+    Where several processes train together, step `k` of process `r` of `n` takes batch number `k n + r`: no two see the same sample.
+    """
+    if workers:
+        # The workers are the parallelism. They inherit OpenCV's threads dead, and may not even put them away: it crashes.
+        cv2.setNumThreads(1)
+    loader = DataLoader(
+        data,
+        batch_size=size,
+        sampler=_InOrder(step, size, *processes()),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
     yield from loader
+
+
+def processes() -> tuple[int, int]:
+    """Number of this process among those that train together, and how many they are: 0 of 1 outside `torchrun`."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+class _InOrder(Sampler[int]):
+    def __init__(self, step: int, size: int, rank: int, world: int) -> None:
+        self.step, self.size, self.rank, self.world = step, size, rank, world
+
+    def __iter__(self) -> Iterator[int]:
+        for step in count(self.step):
+            first = (step * self.world + self.rank) * self.size
+            yield from range(first, first + self.size)

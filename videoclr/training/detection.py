@@ -553,26 +553,40 @@ class SceneMaker:
 class SceneBatches(IterableDataset[tuple[Tensor, list[LabelledPicture]]]):
     """Endless batches of scenes; batch k is a function of `seed` and k alone, whatever the number of workers.
 
+    Of `processes` that train together, number `process` takes batch `step * processes + process`.
+
     Every `wide_every`-th batch shows canvases of twice the side (a quarter as many), so that the network meets faces
     and backgrounds at the scale it will be used at. Yields `(N, 3, S, S)` uint8 RGB and the N scenes.
     """
 
-    def __init__(self, maker: SceneMaker, batch: int, size: int, seed: int, start: int = 0, wide_every: int = 6) -> None:
+    def __init__(
+        self,
+        maker: SceneMaker,
+        batch: int,
+        size: int,
+        seed: int,
+        start: int = 0,
+        wide_every: int = 6,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
         self.maker, self.batch, self.size, self.seed = maker, batch, size, seed
         self.start, self.wide_every = start, wide_every
+        self.process, self.processes = process, processes
 
     def __iter__(self) -> Iterator[tuple[Tensor, list[LabelledPicture]]]:
-        """Batches from number `start` on; workers take turns."""
+        """Batches from step `start` on; workers take turns."""
         worker = get_worker_info()
-        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        number = self.start + first
+        first, turn = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        step = self.start + first
         while True:
-            yield self.make(number)
-            number += step
+            yield self.make(step * self.processes + self.process)
+            step += turn
 
     def make(self, number: int) -> tuple[Tensor, list[LabelledPicture]]:
         """Batch `number`."""
-        wide = self.wide_every > 0 and number % self.wide_every == self.wide_every - 1
+        step = number // self.processes  # all processes look wide in the same step
+        wide = self.wide_every > 0 and step % self.wide_every == self.wide_every - 1
         count, size = (max(1, self.batch // 4), 2 * self.size) if wide else (self.batch, self.size)
         rng = np.random.default_rng([self.seed, number])
         scenes = [self.maker.make(rng, size) for _ in range(count)]

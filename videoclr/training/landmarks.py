@@ -127,7 +127,7 @@ class LookMaker:
 
 def _covers(image: Image, matrix: NDArray[np.float64]) -> bool:
     corners = np.array([[0, 0], [SIDE - 1, 0], [0, SIDE - 1], [SIDE - 1, SIDE - 1]], np.float64)
-    back = transform_points(corners, np.linalg.inv(matrix))
+    back = transform_points(corners, np.asarray(np.linalg.inv(matrix), np.float64))
     height, width = image.shape[:2]
     return bool((back >= 0).all() and (back < [width, height]).all())
 

@@ -5,22 +5,33 @@
         loss, scalars = ...
         loop.update(loss, scalars)
 
-Accelerate places models and gradients, so the same program runs on a CPU, on a GPU, or under `torchrun` / `accelerate launch`.
+Accelerate places models, so the same program runs on a CPU, on a GPU, or under `torchrun` / `accelerate launch`. Several processes
+are kept alike by hand, because no network here is called in only one way, as DDP would have it: process 0 decides when to end,
+gradients are averaged, and so are the buffers after every step (statistics of BatchNorm, and the codebook's, which makes its next
+codes those of everybody's samples). Weights, EMA and buffers are therefore the same everywhere, up to the rounding of what each
+device adds for itself. A training goes on identically with as many processes as before; with another number it meets other samples.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 log = logging.getLogger("videoclr.training")
@@ -32,8 +43,8 @@ class Loop:
     Args:
         out: folder of `checkpoint.pt`, TensorBoard events and the log.
         modules: what learns; the EMA follows all of it.
-        minutes: budget of this call; the learning rate falls to its end along a cosine over `total_steps`, or over the budget
-            where `total_steps` is 0.
+        minutes: budget; the learning rate falls to its end along a cosine over `steps`, or over the budget where `steps` is 0.
+        used: minutes of the budget that earlier calls used up, which an interruption ended.
         steps: end after this many steps in all (0: by time alone).
         learning_rate: peak, of Adam.
         decay: of the EMA.
@@ -49,6 +60,7 @@ class Loop:
         modules: nn.ModuleDict,
         *,
         minutes: float,
+        used: float = 0.0,
         steps: int = 0,
         learning_rate: float = 3e-4,
         decay: float = 0.999,
@@ -57,77 +69,109 @@ class Loop:
         every: float = 4.0,
         floor: float = 0.05,
     ) -> None:
-        from accelerate import Accelerator
-
-        self.out, self.minutes, self.last, self.clip, self.every, self.floor = (
-            Path(out),
-            minutes,
-            steps,
-            clip,
-            every,
-            floor,
-        )
+        self.out, self.minutes, self.used, self.last = Path(out), minutes, used, steps
+        self.clip, self.every, self.floor = clip, every, floor
         self.out.mkdir(parents=True, exist_ok=True)
-        self.accelerator = Accelerator(mixed_precision="no")
-        self.device = self.accelerator.device
+        self.accelerator = launched()
+        self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
+        # One shape per program: the search for the fastest convolution pays at once.
+        torch.backends.cudnn.benchmark = self.device.type == "cuda"
         self.bf16, self.rate = bf16, learning_rate
         self.modules = modules.to(self.device)
         self.optimizer = torch.optim.Adam(modules.parameters(), lr=learning_rate, betas=(0.9, 0.99))
         self.ema = AveragedModel(modules, multi_avg_fn=_warming(decay), use_buffers=True)
-        self.step, self.spent, self._first = 0, 0.0, 0
+        self.step, self.spent, self.done, self._first = 0, 0.0, 0.0, 0
         self._began = self._saved = time.monotonic()
-        self._means: dict[str, float] = {}
+        self._means: dict[str, Tensor] = {}
         self._board: Any = None
         self._resume()
+        self.same(self.modules)
+        self.same(self.ema.module)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """bfloat16 autocast where asked for, else nothing."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bf16 else nullcontext()
 
-    @property
-    def done(self) -> float:
-        """Share of the budget that is used, in [0, 1]."""
-        if self.last:
-            return min(1.0, self.step / self.last)
-        return min(1.0, (time.monotonic() - self._began) / 60 / self.minutes)
+    def generator(self, number: int) -> torch.Generator:
+        """Random numbers on the device that depend on `number` and on the process alone."""
+        return torch.Generator(self.device).manual_seed(number + 2_654_435_761 * self.accelerator.process_index)
+
+    def same(self, module: nn.Module) -> None:
+        """Give every process the parameters and buffers of process 0."""
+        if self.accelerator.num_processes > 1:
+            for tensor in (*module.parameters(), *module.buffers()):
+                whole = tensor.detach().contiguous()
+                torch.distributed.broadcast(whole, 0)
+                tensor.detach().copy_(whole)
 
     def steps(self) -> Iterator[int]:
-        """Step numbers until the budget is used; saves every few minutes and at the end."""
-        while self.done < 1 and (time.monotonic() - self._began) / 60 < self.minutes:
-            yield self.step
-            self.step += 1
-            if time.monotonic() - self._saved > self.every * 60:
-                self.save()
+        """Step numbers until the budget is used; saves every few minutes and at the end.
+
+        `done` is the share of the budget that is used, in [0, 1], as process 0 saw it when the step began. SIGTERM (of a
+        scheduler, or of `timeout`) ends the step in hand, saves, and exits.
+        """
+        told: list[int] = []
+
+        def remember(number: int, _: FrameType | None) -> None:
+            told.append(number)
+
+        before = signal.signal(signal.SIGTERM, remember)
+        try:
+            while self._goes_on(stop=bool(told)):
+                yield self.step
+                self.step += 1
+                if time.monotonic() - self._saved > self.every * 60:
+                    self.save()
+        finally:
+            signal.signal(signal.SIGTERM, before)
         self.save()
+        self.accelerator.wait_for_everyone()
+        if told:
+            log.info("stopped at step %d; the same command goes on", self.step)
+            raise SystemExit(128 + told[0])
+
+    def _goes_on(self, stop: bool) -> bool:
+        minutes = self.used + (time.monotonic() - self._began) / 60
+        done = min(1.0, self.step / self.last if self.last else minutes / self.minutes)
+        over = stop or done >= 1 or minutes >= self.minutes
+        if self.accelerator.num_processes > 1:
+            said = torch.tensor([done, float(over)], dtype=torch.float64, device=self.device)
+            torch.distributed.broadcast(said, 0)
+            done, over = float(said[0]), bool(said[1])
+        self.done = done
+        return not over
 
     def update(self, loss: Tensor, scalars: dict[str, float | Tensor]) -> None:
-        """One step of the optimiser and of the EMA. A loss that is not finite is skipped and logged."""
+        """One step of the optimiser and of the EMA. A loss or a gradient that is not finite is skipped and logged."""
         warm = min(1.0, (self.step - self._first + 1) / 100)
         rate = self.rate * warm * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * self.done)))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        if not torch.isfinite(loss):
-            log.warning("step %d: loss is %s, skipped", self.step, loss.item())
-            return
         loss.backward()
-        self._share_gradients()
+        gradients = [p.grad for p in self.modules.parameters() if p.grad is not None]
+        everywhere = loss.detach().float().clone()
+        self._average([everywhere, *gradients])
         norm = nn.utils.clip_grad_norm_(self.modules.parameters(), self.clip)
-        if torch.isfinite(norm):
-            self.optimizer.step()
-            self.ema.update_parameters(self.modules)
-        self._record({"loss": loss, "rate": rate, "norm": norm, **scalars})
+        # The average is the same in every process, so all of them skip or none.
+        if not torch.isfinite(everywhere + norm):
+            log.warning("step %d: loss is %g, gradient norm %g, skipped", self.step, everywhere.item(), norm.item())
+            return
+        self.optimizer.step()
+        self._average([b for b in self.modules.buffers() if b.is_floating_point()])
+        self.ema.update_parameters(self.modules)
+        self._record({"loss": everywhere, "rate": rate, "norm": norm, **scalars})
 
     def picture(self, name: str, rows: Tensor) -> None:
         """Write a grid `(N, 3, H, W)` in [-1, 1] to TensorBoard."""
-        if self.accelerator.is_main_process:
+        if self.main:
             grid = torch.cat(list(rows.detach().float().cpu()), dim=2)
             self._writer().add_image(name, (grid / 2 + 0.5).clamp(0, 1), self.step)
 
     def save(self) -> None:
         """Write `checkpoint.pt`, by rename."""
         self._saved = time.monotonic()
-        if not self.accelerator.is_main_process:
+        if not self.main:
             return
         state = {
             "modules": self.modules.state_dict(),
@@ -136,8 +180,11 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "spent": self.spent + time.monotonic() - self._began,
+            "means": {name: float(value) for name, value in self._means.items()},
             "random": torch.get_rng_state(),
         }
+        if self.device.type == "cuda":
+            state["random on the device"] = torch.cuda.get_rng_state(self.device)
         part = self.out / "checkpoint.pt.part"
         torch.save(state, part)
         part.replace(self.out / "checkpoint.pt")
@@ -155,31 +202,72 @@ class Loop:
             self.ema.n_averaged.copy_(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
             torch.set_rng_state(state["random"].cpu())
+            self._means = {name: torch.tensor(value, device=self.device) for name, value in state.get("means", {}).items()}
+            if self.device.type == "cuda" and "random on the device" in state:
+                torch.cuda.set_rng_state(state["random on the device"].cpu(), self.device)
         self._first = 0 if whole else self.step
         log.info("goes on from step %d%s", self.step, "" if whole else " of unpacked weights")
 
-    def _share_gradients(self) -> None:
-        if self.accelerator.num_processes > 1:
-            for parameter in self.modules.parameters():
-                if parameter.grad is not None:
-                    parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
+    def _average(self, tensors: list[Tensor]) -> None:
+        """Replace every tensor by its mean over the processes, all in one message."""
+        if self.accelerator.num_processes == 1 or not tensors:
+            return
+        flat = torch.cat([t.detach().reshape(-1).float() for t in tensors])
+        torch.distributed.all_reduce(flat)
+        flat /= self.accelerator.num_processes
+        for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.detach().copy_(mean.view_as(tensor))
 
     def _record(self, scalars: dict[str, float | Tensor]) -> None:
+        # Means stay on the device until they are written down: every float() would make a GPU wait for the CPU.
         for name, value in scalars.items():
-            now = float(value.detach() if isinstance(value, Tensor) else value)
-            self._means[name] = now if name not in self._means else 0.95 * self._means[name] + 0.05 * now
-        if self.step % 50 == 0 and self.accelerator.is_main_process:
+            now = value.detach().float() if isinstance(value, Tensor) else torch.tensor(float(value))
+            self._means[name] = now if name not in self._means else 0.95 * self._means[name] + 0.05 * now.to(self._means[name])
+        if self.step % 50 == 0 and self.main:
+            means = {name: float(value) for name, value in self._means.items()}
             minutes = (self.spent + time.monotonic() - self._began) / 60
-            log.info("step %d, %.1f min: %s", self.step, minutes, ", ".join(f"{k} {v:.4g}" for k, v in self._means.items()))
-            for name, value in self._means.items():
+            log.info("step %d, %.1f min: %s", self.step, minutes, ", ".join(f"{k} {v:.4g}" for k, v in means.items()))
+            for name, value in means.items():
                 self._writer().add_scalar(name, value, self.step)
 
     def _writer(self) -> Any:
         if self._board is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(self.out / "events"))
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                log.warning("tensorboard is not installed: the curves are in this log alone, and no pictures are kept")
+                self._board = _Nowhere()
+            else:
+                self._board = SummaryWriter(str(self.out / "events"))
         return self._board
+
+
+def launched() -> Accelerator:
+    """How this program was started: alone, or as one of several processes by `torchrun` or `accelerate launch`."""
+    from accelerate import Accelerator
+
+    # Told nothing, Accelerate takes several processes without a GPU for as many trainings, each alone.
+    accelerator = Accelerator(cpu="LOCAL_RANK" in os.environ and not torch.cuda.is_available(), mixed_precision="no")
+    if accelerator.num_processes > 1:
+        # A process that ends while its group still talks may abort after all its work is done.
+        atexit.unregister(_leave)
+        atexit.register(_leave)
+    return accelerator
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+class _Nowhere:
+    """Stands where TensorBoard is not installed, as on many GPU images."""
+
+    def add_image(self, name: str, picture: Tensor, step: int) -> None:
+        """Not kept."""
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        """Not kept."""
 
 
 def _warming(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
@@ -189,11 +277,10 @@ def _warming(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     def average(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
         n = float(count)
         weight = 1 - min(decay, (1 + n) / (10 + n))
-        for old, new in zip(averaged, current, strict=True):
-            if old.is_floating_point():
-                old.lerp_(new.to(old), weight)
-            else:
-                old.copy_(new)
+        if averaged[0].is_floating_point():  # torch hands them over one type at a time
+            torch._foreach_lerp_(list(averaged), list(current), weight)
+        else:
+            torch._foreach_copy_(list(averaged), list(current))
 
     return average
 

@@ -1,0 +1,139 @@
+"""Distil the restorer's guided steps into one evaluation of a student denoiser.
+
+    python pipelines/distill_one_step.py --faces DIR --runs runs --perceptual FILE --out runs/student --minutes 60
+
+The teacher is what `videoclr` does in several steps, frozen: the networks of `--runs`, identity guidance inside the learned mask.
+The student is the same denoiser, begun from the teacher's weights; from the same truncated start it must say in one evaluation what
+the teacher says in many, over the whole dial of fidelity. Its latent follows the teacher's; the decoded picture, its perceptual
+features and its identity follow the clean crop, which the teacher only approaches (after OSDFace, Wang et al. 2025, arXiv
+2411.17163, which trains one step on restoration, identity and adversarial losses). `restore.steps: 1` uses the student wherever its
+weights are, without guidance: it has learned the guided result. Settings: configs/train/one_step.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from videoclr.diffusion.guidance import guided
+from videoclr.diffusion.noise import add_noise
+from videoclr.diffusion.sampler import level_of_noise, sample, signal_levels
+from videoclr.models.recognizer import face_input
+from videoclr.models.vqgan import PatchDiscriminator
+from videoclr.parts.clr import ClrNetworks, ClrRestorer
+from videoclr.training.data import FacePairs, batches, load_faces
+from videoclr.training.loop import Loop
+from videoclr.training.losses import Perceptual, TeacherRecognizer, hinge_discriminator
+
+HERE = Path(__file__).resolve().parent.parent
+NEEDED = ("vqgan", "irn", "denoiser", "mask", "recognizer")
+"""Runs that the teacher is made of; `fusion` too, where it was trained."""
+
+
+def taught(restorer: ClrRestorer, z_t: Tensor, level: int, z_y: Tensor, z_r: Tensor, recovered: Tensor) -> Tensor:
+    """The latent that the teacher reaches from `z_t` in `restorer.steps` guided evaluations."""
+    net = restorer.networks
+    target = net.recognizer.embed(recovered)
+
+    def plain(z: Tensor, alpha: Tensor) -> Tensor:
+        clean: Tensor = net.denoiser(z, alpha, z_y, z_r)
+        return clean
+
+    def distance(z: Tensor) -> Tensor:
+        cosine: Tensor = (net.recognizer.embed(net.decoder(z)) * target).sum(1)
+        return 1 - cosine
+
+    steered = guided(plain, distance, net.mask(z_y), restorer.guidance, last=0.4 * restorer.start)
+    return sample(steered, z_t, level, restorer.steps, restorer.solver)
+
+
+def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """The whole of it."""
+    _, faces = load_faces(args.faces, settings["size"])
+    net = ClrNetworks.of_runs(args.runs)
+    modules = nn.ModuleDict({"student": copy.deepcopy(net.denoiser).requires_grad_(True)})
+    if settings["adversarial"]:
+        modules["discriminator"] = PatchDiscriminator()
+    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
+    perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
+    identity: Any = TeacherRecognizer(args.teacher).to(loop.device) if args.teacher else net.recognizer
+    data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
+    samples = batches(data, settings["batch"], loop.step, settings["workers"])
+    for step in loop.steps():
+        batch = next(samples)
+        clean, worse = batch["clean"].to(loop.device), batch["degraded"].to(loop.device)
+        generator = loop.generator(1_000_003 * settings["seed"] + step)
+        fidelity = float(torch.rand((), generator=generator, device=loop.device))
+        teacher = ClrRestorer(settings["steps"], fidelity, device=str(loop.device), size=settings["size"], networks=net)
+        level = level_of_noise(teacher.start)
+        alpha = signal_levels()[level].to(loop.device).expand(len(clean))
+        with loop.autocast():
+            with torch.no_grad():
+                recovered = net.irn(worse).float().clamp(-1, 1)
+                z_r, features = net.encoder(recovered).float(), net.condition.features(worse)
+                z_y = net.condition.latent(features).float()
+                noise = torch.randn(z_r.shape, generator=generator, device=loop.device)
+                z_t = add_noise(z_r, noise, alpha)
+                goal = taught(teacher, z_t, level, z_y, z_r, recovered)
+            z = modules["student"](z_t, alpha, z_y, z_r)
+            out = net.decoder(z, features, teacher.fusion)
+            latent, pixel = (z - goal).pow(2).mean(), (out.float() - clean).abs().mean()
+            loss = settings["latent"] * latent + settings["pixel"] * pixel
+            scalars: dict[str, float | Tensor] = {"latent": latent, "l1": pixel}
+            if perceptual is not None:
+                feature = perceptual(out, clean).mean()
+                loss, scalars = loss + settings["perceptual"] * feature, {**scalars, "perceptual": feature}
+            with torch.no_grad():
+                wanted = identity(face_input(clean))
+            away = (1 - (identity(face_input(out.float())) * wanted).sum(1)).mean()
+            loss, scalars = loss + settings["identity"] * away, {**scalars, "identity": away}
+            if settings["adversarial"]:
+                discriminator = modules["discriminator"].requires_grad_(False)
+                fooled = -discriminator(out).float().mean()
+                discriminator.requires_grad_(True)
+                judged = hinge_discriminator(discriminator(clean).float(), discriminator(out.detach()).float())
+                loss = loss + judged + (settings["adversarial"] * fooled if step > settings["adversarial_after"] else 0)
+                scalars["discriminator"] = judged
+        loop.update(loss, scalars)
+        if step % 200 == 0:
+            with torch.no_grad():
+                shown = net.decoder(goal[:4], features[:4], teacher.fusion).float()
+            loop.picture("degraded | student | teacher | clean", torch.cat([worse[:4], out[:4].float(), shown, clean[:4]], dim=2))
+
+
+def main() -> None:
+    """Read the arguments and train."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--faces", required=True, help="aligned face crops: a folder, tar shards, or a packed .npy")
+    parser.add_argument("--runs", required=True, type=Path, help=f"folder of the runs {', '.join(NEEDED)}")
+    parser.add_argument("--perceptual", help="SqueezeNet 1.0 state dict")
+    parser.add_argument("--teacher", help="MobileFaceNet state dict: the identity loss looks through it, not our recogniser")
+    parser.add_argument("--config", default=str(HERE / "configs/train/one_step.yaml"))
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--used", type=float, default=0, help="minutes of the budget that earlier, interrupted calls used up")
+    parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
+    parser.add_argument("--threads", type=int, default=0)
+    args = parser.parse_args()
+    if lacking := [run for run in NEEDED if not (args.runs / run / "checkpoint.pt").exists()]:
+        parser.error(f"--runs {args.runs}: no checkpoint of {', '.join(lacking)}; train it first")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    settings = yaml.safe_load(Path(args.config).read_text(encoding="utf-8"))
+    torch.manual_seed(settings["seed"])
+    train(args, settings)
+
+
+if __name__ == "__main__":
+    main()
