@@ -14,9 +14,10 @@ so noise alone never makes two frames differ.
 
 Along a track (`restore_span`) a frame is not restored for itself:
 
-1. `R(y)` is what flickers most: of its flicker, diffusion and decoder add a tenth. So it becomes a mean along the motion over
-   `reach` frames on each side, and so does what the input gives (`z_y`, the fused features). Neighbours see the same face through
-   other noise: the mean is nearer to the truth (about 0.5 dB), not only steadier.
+1. `R(y)` is what flickers most; diffusion and decoder add a tenth to it. Neighbours see the same face through other noise, so the
+   IRN gets the mean of the input along the motion, `_SEEN` frames on each side: steadier, sharper and nearer to the truth at
+   once (the mean of the *recovered* frames is as steady, but blurs). What still flickers is averaged over `_SETTLED` frames,
+   along the motion of those means, which is cleaner than the input's. `z_y` and the fused features are of the same means.
 2. Anchors, every `anchors`-th frame and where the motion between them is not trusted, are denoised in full and guided.
 3. The frames between start from both neighbouring anchors' latents, carried along the motion, weighted by nearness and trust.
    What is carried is `z_0 - z_R`, what diffusion and guidance added: the face itself each frame has of its own in `z_R`, so a
@@ -47,9 +48,13 @@ from videoclr.models.recognizer import Recognizer
 from videoclr.models.vqgan import Codebook, Decoder, Encoder
 from videoclr.models.weights import fit, load_part
 from videoclr.motion import Motions, Values, carried, carried_noise, mean_along
-from videoclr.pixels import from_tensor, to_array
+from videoclr.pixels import quantized, to_array
 from videoclr.types import FaceCrop
 
+_SEEN = 3
+"""Frames on each side over which the input is averaged: with more, the error of the motion eats the gain."""
+_SETTLED = 2
+"""Frames on each side over which the recovered pictures are averaged."""
 _REFINED = 4
 """Of the frames between two anchors, every so many-th is denoised (one step) after it was carried."""
 _AGAIN = 0.5
@@ -131,7 +136,6 @@ class ClrRestorer:
         quantise: snap the refined latent to the codebook before decoding, as the paper does; off by default, because a hard
             assignment flips between the frames of a video.
         anchors: every how many frames of a track one is denoised in full; 1 restores every frame for itself.
-        reach: frames on each side over which the recovered pictures are averaged along the motion.
         networks: others than the embedded ones.
 
     Raises:
@@ -151,16 +155,15 @@ class ClrRestorer:
         guidance: float | None = None,
         quantise: bool = False,
         anchors: int = 1,
-        reach: int = 2,
         networks: ClrNetworks | None = None,
     ) -> None:
         if solver not in SOLVERS or not 0 <= (start or 0) <= 1 or (guidance or 0) < 0:
             raise ValueError(f"solver {solver!r} in {SOLVERS}, start {start} in [0, 1] and guidance {guidance} >= 0 are expected")
         if steps < 1 or not 0 <= fidelity <= 1 or size % 4:
             raise ValueError(f"steps {steps} >= 1, fidelity {fidelity} in [0, 1] and size {size} divisible by 4 are expected")
-        if anchors < 1 or reach < 0:
-            raise ValueError(f"anchors {anchors} >= 1 and reach {reach} >= 0 are expected")
-        self.anchors, self.reach = anchors, reach
+        if anchors < 1:
+            raise ValueError(f"anchors {anchors} >= 1 is expected")
+        self.anchors, self.reach = anchors, _SEEN + _SETTLED
         self.steps, self.fidelity, self.seed = steps, fidelity, seed
         self.device, self.size, self.solver = torch.device(device), size, solver
         # The dial, [ours]: with the weights that ship, a lower start, more fusion and more guidance are each nearer to the input.
@@ -275,10 +278,10 @@ class _Past:
     """Place of its last frame, an anchor; places count the frames since the track came."""
     correction: Values
     """`(h, h, C)` what diffusion added to that frame."""
-    pictures: dict[int, Any]
-    """Place -> `(S, S, 3)` uint8 crops of the input, `reach` frames before the anchor and those after it that were seen."""
+    inputs: dict[int, Values]
+    """Place -> `(S, S, 3)` crops of the input around the anchor, those after it that were seen included."""
     views: dict[int, Values]
-    """Place -> `(S, S, 6)` of the same frames: `R(y)` and `y`."""
+    """Place -> `(S, S, 6)` around the anchor: the recovered picture, and the mean of the input that it was recovered from."""
 
 
 class _Span:
@@ -291,10 +294,11 @@ class _Span:
         start = 0 if past is None else past.end + 1
         self.places = range(start, start + len(crops))
         self.identities = {place: crop.identity for place, crop in zip(self.places, crops, strict=True)}
-        self.pictures: dict[int, Any] = dict(past.pictures) if past else {}
+        self.inputs: dict[int, Values] = dict(past.inputs) if past else {}
         self.views: dict[int, Values] = dict(past.views) if past else {}
-        self._look([*crops, *after])
-        self.motions = Motions(self.pictures)
+        self.inputs.update({p: to_array(crop.image) for p, crop in enumerate([*crops, *after], start)})
+        self._look()
+        self.motions = Motions({place: quantized(view[..., 3:], np.uint8) for place, view in self.views.items()})
         self.corrections: dict[int, Values] = {past.end: past.correction} if past else {}
         self._condition()
         self.noise = field(part.seed, (first,), tuple(self.z_r.shape[1:]))
@@ -316,27 +320,27 @@ class _Span:
 
     def past(self) -> _Past:
         """What the next span needs."""
-        end, from_ = self.places[-1], self.places[-1] - self.part.reach
-        near = [place for place in self.views if place >= from_]
-        return _Past(end, self.corrections[end], {p: self.pictures[p] for p in near}, {p: self.views[p] for p in near})
+        end, reach = self.places[-1], self.part.reach
+        near = {place: view for place, view in self.views.items() if place >= end - _SETTLED}
+        return _Past(end, self.corrections[end], {p: y for p, y in self.inputs.items() if p >= end - reach}, near)
 
     def _open(self) -> list[int]:
         return [place for place in self.places if place not in self.corrections]
 
-    def _look(self, crops: Sequence[FaceCrop]) -> None:
-        """Recover the frames that no span has seen yet."""
-        new = [(p, crop) for p, crop in enumerate(crops, self.places.start) if p not in self.views]
+    def _look(self) -> None:
+        """Recover what no span has recovered yet, up to `_SETTLED` frames behind the anchor."""
+        ahead = min(self.places[-1] + _SETTLED, max(self.inputs))
+        new = [place for place in range(self.places.start, ahead + 1) if place not in self.views]
         if not new:
             return
-        y = torch.stack([crop.image for _, crop in new]).to(self.part.device)
-        recovered = self._in_batches(lambda y: self.net.irn(y).clamp(-1, 1), y)
-        for (place, crop), one in zip(new, recovered, strict=True):
-            self.pictures[place] = from_tensor(crop.image)
-            self.views[place] = np.concatenate([to_array(one), to_array(crop.image)], axis=2)
+        motions = Motions({place: quantized(y, np.uint8) for place, y in self.inputs.items()})
+        means = [mean_along(self.inputs, place, _SEEN, motions).clip(-1, 1) for place in new]
+        recovered = self._in_batches(lambda y: self.net.irn(y).clamp(-1, 1), self._stacked(means))
+        self.views.update({p: np.concatenate([to_array(r), y], axis=2) for p, r, y in zip(new, recovered, means, strict=True)})
 
     def _condition(self) -> None:
         """The means along the motion, and what the networks make of them."""
-        means = [mean_along(self.views, p, self.part.reach, self.motions) for p in self.places]
+        means = [mean_along(self.views, p, _SETTLED, self.motions) for p in self.places]
         self.recovered, y = self._stacked(means).clamp(-1, 1).split(3, dim=1)
         self.z_r = self._in_batches(self.net.encoder, self.recovered)
         self.features = self._in_batches(self.net.condition.features, y)
