@@ -111,6 +111,9 @@ class Restore(_Section):
     """0 favours perceptual quality, 1 favours what the input shows."""
     seed: int = Field(0, ge=0)
     """Seed of every noise field."""
+    anchors: int = Field(8, ge=1)
+    """Every how many frames of a track one is denoised in full; those between start from their neighbours. 1: every frame for
+    itself."""
     options: dict[str, Any] = Field(default_factory=dict)
 
 

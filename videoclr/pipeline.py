@@ -145,7 +145,7 @@ class Pipeline:
         batch, on_error = config.runtime.batch, config.runtime.on_error
         # A restored face needs no recovery before it is embedded; a part that knows the difference says so.
         embedder = getattr(self.recognizer, "of_clean", self.recognizer)
-        restored = restore(crops, self.restorer, masker, embedder, batch, on_error, ledger.warnings)
+        restored = restore(crops, self.restorer, masker, embedder, batch, on_error, ledger.warnings, along=not aligned)
         watched = ledger.watched(timed("restore", restored, clock))
         return timed("blend", blend(watched, config.blend.strength, config.blend.match_color, config.blend.detail), clock)
 
@@ -321,6 +321,7 @@ def _restorer(config: Config) -> Any:
         "steps": section.steps,
         "fidelity": section.fidelity,
         "seed": section.seed,
+        "anchors": section.anchors,
         "device": _device(config),
     }
     return plugins.build("restore", section.use, section.options, settings)

@@ -97,6 +97,8 @@ class Frame:
     """What restoration changed, in the order of compositing."""
     shot: int = 0
     """Number of the shot, from 0; the stage `cuts` sets it."""
+    shot_start: int = 0
+    """Index of the shot's first frame; the stage `cuts` sets it."""
     _rgb: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     """The unpatched RGB picture, made once and shared by every copy of the frame."""
 
@@ -142,9 +144,9 @@ class Frame:
         """This frame with `patches` added; the same object where there are none."""
         return replace(self, patches=(*self.patches, *patches)) if patches else self
 
-    def in_shot(self, shot: int) -> Frame:
-        """This frame as part of `shot`; the same object where it already is."""
-        return self if shot == self.shot else replace(self, shot=shot)
+    def in_shot(self, shot: int, start: int = 0) -> Frame:
+        """This frame as part of `shot`, which starts at the index `start`; the same object where it already is."""
+        return self if (shot, start) == (self.shot, self.shot_start) else replace(self, shot=shot, shot_start=start)
 
     def forget_rgb(self) -> None:
         """Drop the cached RGB of a native frame; it is made again on demand."""

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from videoclr.parts.clr import ClrNetworks, ClrRestorer
-from videoclr.types import Detection, FaceCrop, Frame, TrackedFace
+from videoclr.stages.restore import restore
+from videoclr.types import Detection, FaceCrop, Faces, Frame, TrackedFace
 
 SIZE = 64
 PICTURE = np.zeros((4, 4, 3), np.uint8)
@@ -241,3 +242,115 @@ def test_one_step_is_the_students_and_several_are_the_denoisers(networks):
     finally:
         networks.student = None
     assert torch.equal(made(networks, steps=1).restore_stills(y), guided)
+@pytest.fixture(scope="module")
+def trained():
+    """The networks that ship: random ones hardly look at their input."""
+    return ClrNetworks.embedded()
+
+
+class Everywhere:
+    def mask(self, crops, images):
+        return images.new_ones((len(images), 1, *images.shape[2:]))
+
+
+def clip(count, shot=0, start=0, noise=0.0, shift=0.0, index=0):
+    """Frames with one face: a picture that moves to the right by `shift` px a frame, with noise of its own in every frame."""
+    wide = nn.functional.interpolate(picture(3 + shot)[None], scale_factor=2, mode="bilinear")[0]
+    out = []
+    for step in range(count):
+        frame = Frame.from_image(PICTURE, index + step).in_shot(shot, start)
+        image = wide[:, 32 : 32 + SIZE, 32 - round(step * shift) :][..., :SIZE].clone()
+        image += noise * torch.randn(image.shape, generator=torch.Generator().manual_seed(99 * shot + step))
+        face = FaceCrop(TrackedFace(shot, NOWHERE), frame, image.clamp(-1, 1), np.eye(2, 3))
+        out.append(Faces(frame, (face,)))
+    return out
+
+
+def along(restorer, frames, **options):
+    return torch.stack([one.faces[0].image for one in restore(frames, restorer, Everywhere(), **options)])
+
+
+def evaluations(networks, restorer, frames):
+    calls = []
+    hook = networks.denoiser.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
+    along(restorer, frames)
+    hook.remove()
+    return sum(calls)
+
+
+def test_frames_between_anchors_cost_a_fifth_of_the_evaluations(networks):
+    frames = clip(25)
+    full = evaluations(networks, made(networks, steps=3, guidance=0.0), frames)
+    warm = evaluations(networks, made(networks, steps=3, guidance=0.0, anchors=8), frames)
+    assert full == 3 * 25
+    assert warm == 4 * 3 + 3 * 1  # anchors 0, 8, 16 and 24 in full; 4, 12 and 20 once
+    assert warm / full <= 0.2
+
+
+def test_a_frame_whose_motion_is_not_trusted_becomes_an_anchor(networks):
+    frames = clip(9)
+    other = clip(1, shot=0)[0].faces[0]
+    strange = FaceCrop(other.face, frames[3].frame, torch.rand(3, SIZE, SIZE) * 2 - 1, other.matrix)
+    frames[3] = Faces(frames[3].frame, (strange,))
+    restorer = made(networks, steps=3, guidance=0.0, anchors=8)
+    assert evaluations(networks, restorer, frames) > evaluations(networks, restorer, clip(9))
+
+
+@pytest.mark.parametrize("guidance", [0.0, 0.3])
+def test_neither_the_batch_nor_where_the_frames_stop_coming_changes_a_track(networks, guidance):
+    restorer, frames = made(networks, anchors=4, guidance=guidance), clip(7, noise=0.05)
+    whole = along(restorer, frames, batch=16)
+    for batch in (1, 4):
+        assert torch.allclose(along(restorer, frames, batch=batch), whole, atol=1 / 255)
+    memory = {}
+    crops = [one.faces[0] for one in frames]
+    spans = [(0, 5), (5, 7)]
+    parts = [made(networks, anchors=4, guidance=guidance) for _ in spans]
+    pieces = [
+        part.restore_span(crops[a:b], crops[b : b + part.reach], a == 0, memory, 4)
+        for part, (a, b) in zip(parts, spans, strict=True)
+    ]
+    assert torch.allclose(torch.cat(pieces), whole, atol=1 / 255)
+
+
+def test_a_shot_restored_alone_is_as_in_its_film(networks):
+    restorer = made(networks, anchors=4)
+    film = [*clip(2), *clip(3, shot=1, start=2, index=2)]
+    alone = along(restorer, clip(3, shot=1))
+    assert torch.allclose(along(restorer, film)[2:], alone, atol=1e-5)
+    single = made(networks)
+    assert torch.allclose(along(single, film)[2:], along(single, clip(3, shot=1)), atol=1e-3)
+
+
+def test_a_still_face_under_noise_flickers_less_than_frame_by_frame(trained):
+    frames = clip(9, noise=0.1)
+    made = [ClrRestorer(size=SIZE, networks=trained, anchors=anchors) for anchors in (1, 8)]
+    single, anchored = (float(along(restorer, frames).diff(dim=0).pow(2).mean()) for restorer in made)
+    assert anchored < 0.4 * single
+
+
+def test_a_moving_face_takes_its_texture_along(trained):
+    frames = clip(9, shift=1.0)
+    made = [ClrRestorer(size=SIZE, networks=trained, anchors=anchors) for anchors in (1, 8)]
+    single, anchored = (along(restorer, frames)[..., 8:-8, 12:-8] for restorer in made)
+    moved = single[4] - single[3]  # what standing still for one frame would cost
+    assert float((anchored - single)[1:-1].abs().mean()) < 0.6 * float(moved.abs().mean())
+    assert float(anchored.std()) > 0.95 * float(single.std())
+
+
+def test_a_track_remembers_no_more_than_its_last_anchor_and_what_lies_around(networks):
+    restorer, memory = made(networks, anchors=4, guidance=0.0), {}
+    crops = [one.faces[0] for one in clip(20)]
+    sizes = []
+    for start, stop in ((0, 5), (5, 9), (9, 13)):
+        restorer.restore_span(crops[start:stop], crops[stop : stop + restorer.reach], start == 0, memory, 4)
+        past = memory[0]["past"]
+        sizes.append((len(past.inputs), len(past.views)))
+        assert past.end == stop - 1
+    assert max(a for a, _ in sizes) <= 2 * restorer.reach + 1 and max(b for _, b in sizes) <= 5
+    assert sizes[1] == sizes[2]
+
+
+def test_anchors_below_one_are_refused():
+    with pytest.raises(ValueError, match="anchors 0"):
+        ClrRestorer(anchors=0)

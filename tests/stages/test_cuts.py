@@ -54,3 +54,9 @@ def test_frames_of_the_first_shot_are_the_same_objects() -> None:
 
 def test_no_frames_no_complaint() -> None:
     assert list(cuts([], At(set(), 3))) == []
+
+
+def test_every_frame_knows_where_its_shot_starts() -> None:
+    assert [frame.shot_start for frame in cuts(frames(6), At({2, 5}, 1))] == [0, 0, 2, 2, 2, 5]
+    resumed = [frame.in_shot(7, -3) for frame in frames(2)]
+    assert [frame.shot_start for frame in cuts(resumed, At(set()))] == [-3, -3]

@@ -181,3 +181,112 @@ def test_gradients_are_free_inside_a_restorer_and_gone_behind_it() -> None:
             return super().restore(crops, memory).requires_grad_()
 
     assert not run(clip([1]), Guided(16))[0].faces[0].image.requires_grad
+
+
+class Looks(Counts):
+    """Looks along a track: gives the mean of a crop and the next, and remembers what it was asked."""
+
+    anchors = 4
+    reach = 2
+
+    def __init__(self, **bad: Any) -> None:
+        super().__init__(**bad)
+        self.spans: list[tuple[int, list[int], list[int], bool]] = []
+
+    def restore_span(
+        self, crops: Sequence[FaceCrop], after: Sequence[FaceCrop], first: bool, memory: dict[int, Any], batch: int
+    ) -> Tensor:
+        track = crops[0].face.track
+        assert {crop.face.track for crop in [*crops, *after]} == {track}
+        assert {crop.frame.shot for crop in [*crops, *after]} == {crops[0].frame.shot}
+        self.spans.append((track, [c.frame.index for c in crops], [c.frame.index for c in after], first))
+        keys = {(crop.frame.index, track) for crop in [*crops, *after]}
+        if self.fail & keys:
+            raise ArithmeticError("no such\nface")
+        memory[track] = crops[-1].frame.index
+        self.memories.append(set(memory))
+        near = [*crops, *after][1 : len(crops) + 1]
+        near += [crops[-1]] * (len(crops) - len(near))
+        images = torch.stack([(one.image + other.image) / 2 for one, other in zip(crops, near, strict=True)])
+        for place, crop in enumerate(crops):
+            if (crop.frame.index, track) in self.nan:
+                images[place, 0, 0, 0] = torch.nan
+        return images
+
+
+def pixels(done: list[Faces[RestoredFace]]) -> list[list[float]]:
+    return [[float(face.image[0, 0, 0]) for face in faces.faces] for faces in done]
+
+
+def test_spans_run_from_anchor_to_anchor_and_show_what_follows() -> None:
+    restorer = Looks()
+    run(clip([1] * 12), restorer)
+    assert restorer.spans == [
+        (0, [0, 1, 2, 3, 4], [5, 6], True),
+        (0, [5, 6, 7, 8], [9, 10], False),
+        (0, [9, 10, 11], [], False),
+    ]
+    assert restorer.batches == []
+
+
+def test_every_track_has_its_own_anchors_and_ends_when_it_is_gone() -> None:
+    restorer = Looks()
+    run(clip([1, 2, 2, 1, 1, 2]), restorer)
+    assert restorer.spans == [(1, [1, 2], [], True), (0, [0, 1, 2, 3, 4], [5], True), (0, [5], [], False), (1, [5], [], True)]
+
+
+def test_no_span_crosses_a_cut_and_a_shot_is_restored_as_if_it_were_alone() -> None:
+    restorer = Looks()
+    found = clip([1, 2, 1, 2, 2, 2, 2, 2, 2], shots=[0, 0, 0, 1, 1, 1, 1, 1, 1])
+    together = run(found, restorer)
+    assert all(memory <= {0, 1} or memory <= {10, 11} for memory in restorer.memories)
+    assert pixels(together[3:]) == pixels(run(found[3:], Looks()))
+
+
+@pytest.mark.parametrize("batch", [1, 4, 16])
+def test_spans_know_no_batches(batch: int) -> None:
+    found = clip([1, 2, 3, 3, 0, 1, 1, 1, 1, 2, 2, 1])
+    one, other = Looks(), Looks()
+    assert pixels(run(found, one, batch=batch)) == pixels(run(found, other, batch=3))
+    assert one.spans == other.spans
+
+
+def test_the_delay_is_anchors_and_reach_and_bounds_what_is_held() -> None:
+    taken, given, held = 0, 0, []
+
+    def source() -> Iterator[Faces[FaceCrop]]:
+        nonlocal taken
+        for one in clip([2] * 20 + [0] * 3 + [1] * 20):
+            taken += 1
+            yield one
+
+    for _ in restore(source(), Looks(), Feather()):
+        held.append(taken - given)
+        given += 1
+    assert given == 43 and max(held) == Looks.anchors + Looks.reach + 1
+
+
+def test_a_restorer_that_turns_looking_off_or_is_told_to_is_asked_face_by_face() -> None:
+    off = Looks()
+    off.anchors = 1
+    run(clip([1] * 4), off)
+    told = Looks()
+    run(clip([1] * 4), told, along=False)
+    assert off.spans == told.spans == [] and len(off.batches) == len(told.batches) == 1
+
+
+@pytest.mark.parametrize("kind", ["fail", "nan"])
+def test_keep_leaves_out_the_bad_face_of_a_span_only_and_the_track_begins_anew(kind: str) -> None:
+    warnings: list[str] = []
+    bad: dict[str, Any] = {kind: {(6, 0)}}
+    restorer = Looks(**bad)
+    done = run(clip([1] * 16), restorer, on_error="keep", warnings=warnings)
+    assert [len(one.faces) for one in done] == [1] * 6 + [0] + [1] * 9
+    assert len(warnings) == 1 and warnings[0].startswith("track 0: 1 face(s) left as they were, frames 6 to 6")
+    firsts = {frames[0]: first for _, frames, _, first in restorer.spans}
+    assert firsts[0] and any(firsts[start] for start in firsts if start > 6)
+
+
+def test_stop_names_the_face_of_a_span() -> None:
+    with pytest.raises(RestorationError, match="frame 6, track 0: the restorer gave NaN"):
+        run(clip([1] * 9), Looks(nan={(6, 0)}))

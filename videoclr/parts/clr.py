@@ -11,27 +11,56 @@ One restoration of a batch of crops:
 
 The noise belongs to the track: every frame of a track gets the same field, which sits on the aligned face and not on the picture,
 so noise alone never makes two frames differ.
+
+Along a track (`restore_span`) a frame is not restored for itself:
+
+1. `R(y)` is what flickers most; diffusion and decoder add a tenth to it. Neighbours see the same face through other noise, so the
+   IRN gets the mean of the input along the motion, `_SEEN` frames on each side: steadier, sharper and nearer to the truth at
+   once (the mean of the *recovered* frames is as steady, but blurs). What still flickers is averaged over `_SETTLED` frames,
+   along the motion of those means, which is cleaner than the input's. `z_y` and the fused features are of the same means.
+2. Anchors, every `anchors`-th frame and where the motion between them is not trusted, are denoised in full and guided.
+3. The frames between start from both neighbouring anchors' latents, carried along the motion, weighted by nearness and trust.
+   What is carried is `z_0 - z_R`, what diffusion and guidance added: the face itself each frame has of its own in `z_R`, so a
+   blinking eye leaves no ghost, and where the motion is not trusted there remains the frame's own `z_R`.
+4. Every `_REFINED`-th of them is noised again to a lower level, with the track's noise carried along, and denoised in one step;
+   the others take what their (now nearer) neighbours have. All of one kind form one batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videoclr.diffusion.guidance import guided
 from videoclr.diffusion.noise import add_noise, field
-from videoclr.diffusion.sampler import SOLVERS, level_of_noise, sample, signal_levels
+from videoclr.diffusion.sampler import SOLVERS, Denoise, level_of_noise, sample, signal_levels
+from videoclr.flow import grouped
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask
 from videoclr.models.recognizer import Recognizer
 from videoclr.models.vqgan import Codebook, Decoder, Encoder
 from videoclr.models.weights import fit, load_part, manifest
+from videoclr.motion import Motions, Values, carried, carried_noise, mean_along
+from videoclr.pixels import quantized, to_array
 from videoclr.types import FaceCrop
+
+_SEEN = 3
+"""Frames on each side over which the input is averaged: with more, the error of the motion eats the gain."""
+_SETTLED = 2
+"""Frames on each side over which the recovered pictures are averaged."""
+_REFINED = 4
+"""Of the frames between two anchors, every so many-th is denoised (one step) after it was carried."""
+_AGAIN = 0.5
+"""Level to which a carried latent is noised again, as a share of the start's noise."""
+_TRUSTED = 0.4
+"""Mean trust in the motion under which a frame between anchors becomes an anchor itself."""
 
 
 class ClrNetworks(nn.Module):
@@ -114,6 +143,7 @@ class ClrRestorer:
         guidance: strength of identity guidance; None: by `fidelity`, and none for the student. 0 turns it off.
         quantise: snap the refined latent to the codebook before decoding, as the paper does; off by default, because a hard
             assignment flips between the frames of a video.
+        anchors: every how many frames of a track one is denoised in full; 1 restores every frame for itself.
         networks: others than the embedded ones.
 
     Raises:
@@ -132,12 +162,16 @@ class ClrRestorer:
         start: float | None = None,
         guidance: float | None = None,
         quantise: bool = False,
+        anchors: int = 1,
         networks: ClrNetworks | None = None,
     ) -> None:
         if solver not in SOLVERS or not 0 <= (start or 0) <= 1 or (guidance or 0) < 0:
             raise ValueError(f"solver {solver!r} in {SOLVERS}, start {start} in [0, 1] and guidance {guidance} >= 0 are expected")
         if steps < 1 or not 0 <= fidelity <= 1 or size % 4:
             raise ValueError(f"steps {steps} >= 1, fidelity {fidelity} in [0, 1] and size {size} divisible by 4 are expected")
+        if anchors < 1:
+            raise ValueError(f"anchors {anchors} >= 1 is expected")
+        self.anchors, self.reach = anchors, _SEEN + _SETTLED
         self.steps, self.fidelity, self.seed = steps, fidelity, seed
         self.device, self.size, self.solver = torch.device(device), size, solver
         # The dial, [ours]: with the weights that ship, a lower start, more fusion and more guidance are each nearer to the input.
@@ -161,8 +195,31 @@ class ClrRestorer:
             `(N, 3, S, S)` float32 RGB in [-1, 1], on the CPU.
         """
         y = torch.stack([crop.image for crop in crops])
-        first = [memory.setdefault(c.face.track, {"first": c.frame.index})["first"] for c in crops]
-        return self._refine(y.to(self.device), [c.identity for c in crops], first)
+        return self._refine(y.to(self.device), [c.identity for c in crops], [_remembered(c, memory)["first"] for c in crops])
+
+    def restore_span(
+        self, crops: Sequence[FaceCrop], after: Sequence[FaceCrop], first: bool, memory: dict[int, Any], batch: int
+    ) -> Tensor:
+        """Restore consecutive frames of one track together; see the protocol in the stage `restore`.
+
+        Args:
+            crops: in order of time, up to and with the next anchor.
+            after: up to `reach` more, to look at.
+            first: nothing goes before them.
+            memory: as in `restore`; the track's entry also holds the last anchor and the frames around it.
+            batch: faces per call of a network.
+
+        Returns:
+            `(N, 3, S, S)` float32 RGB in [-1, 1], on the CPU.
+        """
+        entry = _remembered(crops[0], memory)
+        past: _Past | None = None if first else entry.get("past")
+        # Not inference_mode, and not inside the caller's either: see `_refine`.
+        with torch.inference_mode(False), torch.no_grad():
+            span = _Span(self, crops, after, past, batch, entry["first"])
+            restored = span.restored()
+        entry["past"] = span.past()
+        return restored
 
     def restore_stills(self, y: Tensor) -> Tensor:
         """Restore pictures that belong to no track: `(N, 3, S, S)` in [-1, 1] -> the same, each with its own identity."""
@@ -176,11 +233,11 @@ class ClrRestorer:
             recovered = net.irn(y).clamp(-1, 1)
             z_r, features = net.encoder(recovered), net.condition.features(y)
             z_y = net.condition.latent(features)
-            identity = self._identities(identities, recovered)
+            identity = self.identities(identities, recovered)
             noise = torch.stack([field(self.seed, (f,), tuple(z_r.shape[1:])) for f in first]).to(z_r)
             level = level_of_noise(self.start)
             z_t = add_noise(z_r, noise, float(signal_levels()[level]))
-            z = sample(self._denoiser(z_y, z_r, identity), z_t, level, self.steps, self.solver)
+            z = sample(self.denoiser(z_y, z_r, identity), z_t, level, self.steps, self.solver)
             z = net.codebook(z)[0] if self.quantise else z
             restored: Tensor = net.decoder(z, features, self.fusion).clamp(-1, 1).float().cpu()
             return restored
@@ -191,12 +248,14 @@ class ClrRestorer:
             recovered: Tensor = self.networks.irn(y.to(self.device)).clamp(-1, 1).cpu()
             return recovered
 
-    def _identities(self, identities: Sequence[Tensor | None], recovered: Tensor) -> Tensor:
+    def identities(self, identities: Sequence[Tensor | None], recovered: Tensor) -> Tensor:
+        """`(N, D)` unit vectors: those that are known, else of the `recovered` faces."""
         own = self.networks.recognizer.embed(recovered)
         known = [own[i] if e is None else e.to(own).clone() for i, e in enumerate(identities)]
         return F.normalize(torch.stack(known), dim=1)
 
-    def _denoiser(self, z_y: Tensor, z_r: Tensor, identity: Tensor) -> Any:
+    def denoiser(self, z_y: Tensor, z_r: Tensor, identity: Tensor | None) -> Denoise:
+        """The denoiser of these crops as a callable, guided towards `identity` where there is one."""
         net = self.networks
         denoiser = net.denoiser if self.student is None else self.student
 
@@ -204,7 +263,7 @@ class ClrRestorer:
             clean: Tensor = denoiser(z_t, alpha, z_y, z_r)
             return clean
 
-        if self.guidance == 0:
+        if self.guidance == 0 or identity is None:
             return plain
         target = identity.clone()
 
@@ -214,3 +273,119 @@ class ClrRestorer:
 
         # It rests under 0.4 of the noise that the way began with, wherever that was: what follows cleans up what it moved.
         return guided(plain, distance, net.mask(z_y), self.guidance, last=0.4 * self.start)
+
+
+def _remembered(crop: FaceCrop, memory: dict[int, Any]) -> dict[str, Any]:
+    """The entry of a crop's track: it holds the name of the track's noise, its first frame counted from that of the shot, so
+    that a shot restored alone looks as it does in its film."""
+    entry: dict[str, Any] = memory.setdefault(crop.face.track, {"first": crop.frame.index - crop.frame.shot_start})
+    return entry
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Past:
+    """What a span leaves for the next one of its track."""
+
+    end: int
+    """Place of its last frame, an anchor; places count the frames since the track came."""
+    correction: Values
+    """`(h, h, C)` what diffusion added to that frame."""
+    inputs: dict[int, Values]
+    """Place -> `(S, S, 3)` crops of the input around the anchor, those after it that were seen included."""
+    views: dict[int, Values]
+    """Place -> `(S, S, 6)` around the anchor: the recovered picture, and the mean of the input that it was recovered from."""
+
+
+class _Span:
+    """One call of `ClrRestorer.restore_span`."""
+
+    def __init__(
+        self, part: ClrRestorer, crops: Sequence[FaceCrop], after: Sequence[FaceCrop], past: _Past | None, batch: int, first: int
+    ) -> None:
+        self.part, self.net, self.batch = part, part.networks, batch
+        start = 0 if past is None else past.end + 1
+        self.places = range(start, start + len(crops))
+        self.identities = {place: crop.identity for place, crop in zip(self.places, crops, strict=True)}
+        self.inputs: dict[int, Values] = dict(past.inputs) if past else {}
+        self.views: dict[int, Values] = dict(past.views) if past else {}
+        self.inputs.update({p: to_array(crop.image) for p, crop in enumerate([*crops, *after], start)})
+        self._look()
+        self.motions = Motions({place: quantized(view[..., 3:], np.uint8) for place, view in self.views.items()})
+        self.corrections: dict[int, Values] = {past.end: past.correction} if past else {}
+        self._condition()
+        self.noise = field(part.seed, (first,), tuple(self.z_r.shape[1:]))
+
+    def restored(self) -> Tensor:
+        """`(N, 3, S, S)` on the CPU: anchors, then those between, then all decoded."""
+        places, part = self.places, self.part
+        anchors = [places[-1]] if self.corrections else sorted({places[0], places[-1]})
+        self._denoise(anchors, guide=True)
+        lost = [p for p in self._open() if carried(self.corrections, p, self.motions)[1] < _TRUSTED]
+        self._denoise(lost, guide=True)
+        origin = min(self.corrections)
+        self._denoise([p for p in self._open() if (p - origin) % _REFINED == 0], guide=False)
+        self.corrections.update({p: carried(self.corrections, p, self.motions)[0] for p in self._open()})
+        z = self.z_r + self._stacked([self.corrections[p] for p in places])
+        z = self.net.codebook(z)[0] if part.quantise else z
+        decode = lambda z, f: self.net.decoder(z, f, part.fusion).clamp(-1, 1).float().cpu()  # noqa: E731
+        return self._in_batches(decode, z, self.features)
+
+    def past(self) -> _Past:
+        """What the next span needs."""
+        end, reach = self.places[-1], self.part.reach
+        near = {place: view for place, view in self.views.items() if place >= end - _SETTLED}
+        return _Past(end, self.corrections[end], {p: y for p, y in self.inputs.items() if p >= end - reach}, near)
+
+    def _open(self) -> list[int]:
+        return [place for place in self.places if place not in self.corrections]
+
+    def _look(self) -> None:
+        """Recover what no span has recovered yet, up to `_SETTLED` frames behind the anchor."""
+        ahead = min(self.places[-1] + _SETTLED, max(self.inputs))
+        new = [place for place in range(self.places.start, ahead + 1) if place not in self.views]
+        if not new:
+            return
+        motions = Motions({place: quantized(y, np.uint8) for place, y in self.inputs.items()})
+        means = [mean_along(self.inputs, place, _SEEN, motions).clip(-1, 1) for place in new]
+        recovered = self._in_batches(lambda y: self.net.irn(y).clamp(-1, 1), self._stacked(means))
+        self.views.update({p: np.concatenate([to_array(r), y], axis=2) for p, r, y in zip(new, recovered, means, strict=True)})
+
+    def _condition(self) -> None:
+        """The means along the motion, and what the networks make of them."""
+        means = [mean_along(self.views, p, _SETTLED, self.motions) for p in self.places]
+        self.recovered, y = self._stacked(means).clamp(-1, 1).split(3, dim=1)
+        self.z_r = self._in_batches(self.net.encoder, self.recovered)
+        self.features = self._in_batches(self.net.condition.features, y)
+        self.z_y = self._in_batches(self.net.condition.latent, self.features)
+
+    def _denoise(self, places: Sequence[int], guide: bool) -> None:
+        """Anchors in full from their own `z_R`, guided; others in one step from what is carried to them, at a lower level."""
+        part, rows = self.part, [place - self.places.start for place in places]
+        if not rows:
+            return
+        level = level_of_noise(part.start if guide else _AGAIN * part.start)
+        z_y, z_r = self.z_y[rows], self.z_r[rows]
+        sources = dict(self.corrections)
+        if guide:
+            noise, z = self.noise.expand(len(rows), -1, -1, -1).to(z_r), z_r
+        else:
+            z = z_r + self._stacked([carried(sources, p, self.motions)[0] for p in places])
+            own = np.ascontiguousarray(self.noise.permute(1, 2, 0).numpy())
+            noise = self._stacked([carried_noise(own, p, sources, self.motions) for p in places])
+        z_t = add_noise(z, noise, float(signal_levels()[level]))
+
+        def clean(z_t: Tensor, z_y: Tensor, z_r: Tensor, identity: Tensor) -> Tensor:
+            denoiser = part.denoiser(z_y, z_r, identity if guide else None)
+            return sample(denoiser, z_t, level, part.steps if guide else 1, part.solver)
+
+        known = [self.identities[p] for p in places]
+        identity = part.identities(known, self.recovered[rows]) if guide else z_t
+        added = self._in_batches(clean, z_t, z_y, z_r, identity) - z_r
+        self.corrections.update({p: to_array(one) for p, one in zip(places, added, strict=True)})
+
+    def _stacked(self, values: Sequence[Values]) -> Tensor:
+        """`(H, W, C)` arrays -> `(N, C, H, W)` on the device."""
+        return torch.from_numpy(np.stack(values)).permute(0, 3, 1, 2).contiguous().to(self.part.device)
+
+    def _in_batches(self, network: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        return torch.cat([network(*(x[rows] for x in inputs)) for rows in grouped(range(len(inputs[0])), self.batch)])

@@ -25,17 +25,21 @@ def cuts(frames: Iterable[Frame], detector: CutDetector) -> Iterator[Frame]:
     """Number the shots; the frame right after a cut carries the new number.
 
     The first frame keeps the number it comes with (0 for a reader's), so a run that goes on where another stopped can
-    go on counting. The delay is the detector's.
+    go on counting, and so it keeps its `shot_start`. The delay is the detector's.
     """
     delay = int(getattr(detector, "delay", 0))
     waiting: deque[Frame] = deque()
     shot: int | None = None
+    start = 0
 
     def numbered(cut: bool) -> Frame:
-        nonlocal shot
+        nonlocal shot, start
         frame = waiting.popleft()
-        shot = frame.shot if shot is None else shot + cut
-        return frame.in_shot(shot)
+        if shot is None:
+            shot, start = frame.shot, frame.shot_start
+        elif cut:
+            shot, start = shot + 1, frame.index
+        return frame.in_shot(shot, start)
 
     seen = 0
     for frame in frames:

@@ -1,10 +1,16 @@
-"""Restore the crops in batches."""
+"""Restore the crops: in batches, or along their tracks where the restorer knows how.
+
+A restorer of two methods gets faces in the order of time, as many as fit a call. One that has `restore_span` as well gets
+the frames of one track from one anchor to the next: the look-ahead is here, in frames, and it is emptied at a cut.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, Protocol
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -40,6 +46,36 @@ class Restorer(Protocol):
         ...
 
 
+@runtime_checkable
+class SpanRestorer(Restorer, Protocol):
+    """A `Restorer` that can look along a track. Optional: one without these three names is asked face by face.
+
+    A span is consecutive frames of one track that end with an anchor: `anchors` of them, one more where the track begins
+    (its first frame is an anchor too), fewer where it ends. Spans of a track come in the order of time.
+    """
+
+    anchors: int
+    """Frames from one anchor to the next; 1 turns the looking off."""
+    reach: int
+    """Frames behind the last anchor that it wants to see. The delay of the stage is `anchors + reach` frames."""
+
+    def restore_span(
+        self, crops: Sequence[FaceCrop], after: Sequence[FaceCrop], first: bool, memory: dict[int, Any], batch: int
+    ) -> Tensor:
+        """Restored faces of `crops`, as `restore` gives them.
+
+        Pixels must not depend on `batch`, nor on what other tracks do.
+
+        Args:
+            crops: the span, at least one.
+            after: the frames of the track that follow, at most `reach` of them; fewer at its end.
+            first: nothing that goes before belongs to it: the track begins here, or its last span failed.
+            memory: as in `restore`. Change it only when all has gone well: after a failure it must be as it was.
+            batch: faces per call of a network.
+        """
+        ...
+
+
 class Masker(Protocol):
     """Says where a restored crop is shown."""
 
@@ -64,6 +100,7 @@ def restore(
     batch: int = 4,
     on_error: Literal["stop", "keep"] = "stop",
     warnings: list[str] | None = None,
+    along: bool = True,
 ) -> Iterator[Faces[RestoredFace]]:
     """Restored faces of each frame.
 
@@ -72,15 +109,23 @@ def restore(
         restorer: restores.
         masker: says where the result is shown.
         recognizer: measures `similarity` to the track's identity; None for no measurement.
-        batch: faces per call. The delay is at most `2 * batch` frames, and a call never holds two shots.
+        batch: faces per call. The delay is at most `2 * batch` frames, along tracks `anchors + reach`; a call never holds
+            two shots.
         on_error: `stop` raises; `keep` leaves the face out, so that its frame shows the input there, and adds one line
             per track to `warnings`.
         warnings: where `keep` reports.
+        along: go along the tracks where the restorer is a `SpanRestorer`; False for pictures that have no neighbours.
 
     Raises:
         RestorationError: from the part's exception, or because its result has another shape or is not finite.
     """
-    work = _Batches(restorer, masker, recognizer, batch, _Kept(warnings) if on_error == "keep" else None)
+    work = _Calls(restorer, masker, recognizer, batch, _Kept(warnings) if on_error == "keep" else None)
+    if along and isinstance(restorer, SpanRestorer) and restorer.anchors > 1:
+        return _along_tracks(crops, work, restorer)
+    return _in_batches(crops, work)
+
+
+def _in_batches(crops: Iterable[Faces[FaceCrop]], work: _Calls) -> Iterator[Faces[RestoredFace]]:
     waiting: list[Faces[FaceCrop]] = []
     shot: int | None = None
     for faces in crops:
@@ -91,10 +136,85 @@ def restore(
         waiting.append(faces)
         held = sum(len(one.faces) for one in waiting)
         # Without a face nothing is gained by waiting; with a few, frames without any must not pile up behind them.
-        if held == 0 or held >= batch or len(waiting) >= 2 * batch:
+        if held == 0 or held >= work.batch or len(waiting) >= 2 * work.batch:
             yield from work.restored(waiting)
             waiting = []
     yield from work.restored(waiting)
+
+
+def _along_tracks(crops: Iterable[Faces[FaceCrop]], work: _Calls, restorer: SpanRestorer) -> Iterator[Faces[RestoredFace]]:
+    spans = _Spans(work, restorer)
+    shot: int | None = None
+    for faces in crops:
+        if faces.frame.shot != shot:
+            yield from spans.finished()
+            work.forget()
+            shot = faces.frame.shot
+        yield from spans.add(faces)
+    yield from spans.finished()
+
+
+@dataclass
+class _Strand:
+    """A track's crops that wait for their span to be whole."""
+
+    crops: list[FaceCrop] = field(default_factory=list)
+    first: bool = True
+    """The next span has nothing before it."""
+
+
+class _Spans:
+    """Frames that wait until the spans of all their faces are restored.
+
+    A track's frames are consecutive: where it misses one, its strand ends, and begins anew when it comes back.
+    """
+
+    def __init__(self, work: _Calls, restorer: SpanRestorer) -> None:
+        self.work, self.restorer = work, restorer
+        self.waiting: deque[Faces[FaceCrop]] = deque()
+        self.strands: dict[int, _Strand] = {}
+        self.done: dict[int, RestoredFace | None] = {}  # by id of the crop, which `waiting` keeps alive
+
+    def add(self, faces: Faces[FaceCrop]) -> Iterator[Faces[RestoredFace]]:
+        """Take a frame, and give those that are ready."""
+        self.waiting.append(faces)
+        here = {crop.face.track: crop for crop in faces.faces}
+        for track in self.strands.keys() - here.keys():
+            self._end(self.strands.pop(track))
+        for track, crop in here.items():
+            strand = self.strands.setdefault(track, _Strand())
+            strand.crops.append(crop)
+            if len(strand.crops) == self._length(strand) + self.restorer.reach:
+                self._restore(strand)
+        yield from self._ready()
+        self.work.age(faces.faces, faces.frame.index)
+
+    def finished(self) -> Iterator[Faces[RestoredFace]]:
+        """All that waits: a cut, or the end."""
+        for strand in self.strands.values():
+            self._end(strand)
+        self.strands.clear()
+        yield from self._ready()
+
+    def _ready(self) -> Iterator[Faces[RestoredFace]]:
+        while self.waiting and all(id(crop) in self.done for crop in self.waiting[0].faces):
+            faces = self.waiting.popleft()
+            restored = [self.done.pop(id(crop)) for crop in faces.faces]
+            yield Faces(faces.frame, tuple(face for face in restored if face is not None), looked=faces.looked)
+
+    def _length(self, strand: _Strand) -> int:
+        return self.restorer.anchors + strand.first
+
+    def _end(self, strand: _Strand) -> None:
+        while strand.crops:
+            self._restore(strand)
+
+    def _restore(self, strand: _Strand) -> None:
+        length = self._length(strand)
+        crops, rest = strand.crops[:length], strand.crops[length:]
+        found, whole = self.work.span(self.restorer, crops, rest[: self.restorer.reach], strand.first)
+        self.done.update({id(crop): face for crop, face in zip(crops, found, strict=True)})
+        strand.crops, strand.first = rest, not whole
 
 
 class _Kept:
@@ -116,7 +236,7 @@ class _Kept:
         self.lines[track] = (line, first, times + 1)
 
 
-class _Batches:
+class _Calls:
     """Calls the parts, and owns what the restorer remembers."""
 
     def __init__(self, restorer: Restorer, masker: Masker, recognizer: Embedder | None, batch: int, kept: _Kept | None) -> None:
@@ -136,15 +256,28 @@ class _Batches:
             done = [next(results) for _ in faces.faces]
             out.append(Faces(faces.frame, tuple(face for face in done if face is not None), looked=faces.looked))
         if waiting:
-            self._age(flat, waiting[-1].frame.index)
+            self.age(flat, waiting[-1].frame.index)
         return out
+
+    def span(
+        self, restorer: SpanRestorer, crops: Sequence[FaceCrop], after: Sequence[FaceCrop], first: bool
+    ) -> tuple[list[RestoredFace | None], bool]:
+        """The faces of a span, and whether it went well. Where it failed and faces may be left out, each is restored for
+        itself: that shows which is bad, and nothing of it is carried on."""
+        try:
+            return list(self._finished(crops, lambda: restorer.restore_span(crops, after, first, self.memory, self.batch))), True
+        except RestorationError:
+            if self.kept is None:
+                raise
+        return [face for crop in crops for face in self._group([crop])], False
 
     def forget(self) -> None:
         """Drop the memory of every track: a cut."""
         self.memory.clear()
         self.last.clear()
 
-    def _age(self, crops: Sequence[FaceCrop], now: int) -> None:
+    def age(self, crops: Sequence[FaceCrop], now: int) -> None:
+        """Drop the memory of tracks that have been away for long."""
         self.last.update({crop.face.track: crop.frame.index for crop in crops})
         self.last = {track: index for track, index in self.last.items() if now - index <= _GONE}
         for track in self.memory.keys() - self.last.keys():
@@ -163,20 +296,26 @@ class _Batches:
         return [face for crop in crops for face in self._group([crop])]
 
     def _call(self, crops: Sequence[FaceCrop]) -> list[RestoredFace]:
+        return self._finished(crops, lambda: self.restorer.restore(crops, self.memory))
+
+    def _finished(self, crops: Sequence[FaceCrop], restored: Callable[[], Tensor]) -> list[RestoredFace]:
         """All of `crops`, or `RestorationError` naming the face where it is known, else the first of them."""
         first = crops[0]
         try:
             # No inference_mode here: guidance needs gradients, so each part decides for itself, inside its own call.
-            images = self.restorer.restore(crops, self.memory)
-            images = _checked(images, crops, (3, *first.image.shape[1:]), "restorer").clamp(-1, 1)
-            masks = _checked(self.masker.mask(crops, images), crops, (1, *images.shape[2:]), "masker").clamp(0, 1)
-            similar = self._similarities(crops, images)
+            images = _checked(restored(), crops, (3, *first.image.shape[1:]), "restorer").clamp(-1, 1)
+            return [face for rows in grouped(range(len(crops)), self.batch) for face in self._shown(crops, images, rows)]
         except RestorationError:
             raise
         except Exception as error:
             others = f" (in a batch of {len(crops)})" if len(crops) > 1 else ""
             reason = " ".join(str(error).split()) or type(error).__name__
             raise RestorationError(first.frame.index, first.face.track, f"{type(error).__name__}{others}: {reason}") from error
+
+    def _shown(self, all_crops: Sequence[FaceCrop], all_images: Tensor, rows: Sequence[int]) -> list[RestoredFace]:
+        crops, images = [all_crops[row] for row in rows], all_images[rows]
+        masks = _checked(self.masker.mask(crops, images), crops, (1, *images.shape[2:]), "masker").clamp(0, 1)
+        similar = self._similarities(crops, images)
         return [
             RestoredFace(crop, image, mask, similarity)
             for crop, image, mask, similarity in zip(crops, images, masks, similar, strict=True)

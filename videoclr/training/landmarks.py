@@ -122,7 +122,7 @@ class LookMaker:
         """Something behind a picture that does not fill the crop."""
         inside = warp(np.ones(source.shape[:2], np.float32), matrix, SIDE)[..., None]
         behind = self.scenes.background(rng, SIDE)
-        return (image * 1.0 + behind * (1 - inside)).clip(0, 255).astype(np.uint8)
+        return np.asarray((image + behind * (1 - inside)).clip(0, 255), np.uint8)
 
 
 def _covers(image: Image, matrix: NDArray[np.float64]) -> bool:

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from videoclr.motion import Motions, alike, carried, carried_noise, mean_along, neighbours
+
+SIZE = 128
+
+
+def texture(shift=0.0, seed=0):
+    """`(SIZE, SIZE, 3)` uint8 of smooth blobs, moved to the right by `shift` pixels."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
+    value = np.zeros((SIZE, SIZE), np.float32)
+    for _ in range(60):
+        cx, cy, size, height = *rng.uniform(-10, SIZE + 10, 2), rng.uniform(4, 10), rng.uniform(-90, 90)
+        value += height * np.exp(-((x - shift - cx) ** 2 + (y - cy) ** 2) / (2 * size**2))
+    return np.repeat(np.clip(value + 128, 0, 255)[..., None], 3, axis=2).astype(np.uint8)
+
+
+def values(picture):
+    return picture.astype(np.float32) / 127.5 - 1
+
+
+def test_the_mean_follows_a_moving_texture_and_keeps_it() -> None:
+    pictures = {place: texture(1.5 * place) for place in range(5)}
+    clean = {place: values(picture) for place, picture in pictures.items()}
+    mean = mean_along(clean, 2, 2, Motions(pictures))
+    inner = np.s_[16:-16, 16:-16]
+    straight = np.mean(list(clean.values()), axis=0)
+    assert np.abs(mean - clean[2])[inner].mean() < 0.2 * np.abs(straight - clean[2])[inner].mean()
+    assert mean[inner].std() > 0.97 * clean[2][inner].std()
+
+
+def test_the_mean_of_noisy_neighbours_has_less_noise() -> None:
+    rng = np.random.default_rng(1)
+    clean = values(texture())
+    noisy = {place: (clean + rng.normal(0, 0.1, clean.shape)).astype(np.float32) for place in range(5)}
+    pictures = {place: np.clip(np.rint((v + 1) * 127.5), 0, 255).astype(np.uint8) for place, v in noisy.items()}
+    mean = mean_along(noisy, 2, 2, Motions(pictures))
+    assert np.abs(mean - clean).mean() < 0.65 * np.abs(noisy[2] - clean).mean()
+
+
+def test_what_looks_otherwise_has_no_say() -> None:
+    open_, closed = values(texture()), values(texture())
+    closed[50:80, 50:80] += 0.9  # a lid
+    said = alike(open_, closed)
+    assert said[60:70, 60:70].max() < 0.01 and said[:30].min() > 0.99
+    mean = mean_along({0: closed, 1: open_, 2: closed}, 1, 1, Motions(dict.fromkeys(range(3), texture())))
+    assert np.abs(mean - open_)[60:70, 60:70].max() < 0.05
+
+
+def test_neighbours_are_weighted_by_nearness() -> None:
+    assert neighbours({0: None, 8: None, 16: None}, 2) == [(0, 0.75), (8, 0.25)]
+    assert neighbours({0: None, 8: None}, 8) == [(8, 1.0)] and neighbours({3: None}, 1) == [(3, 1.0)]
+    with pytest.raises(ValueError, match="no source"):
+        neighbours({}, 1)
+
+
+def test_a_latent_is_carried_along_from_both_sides() -> None:
+    pictures = {place: texture(2.0 * place) for place in (0, 2, 4)}
+    latents = {place: values(pictures[place])[2::4, 2::4] for place in (0, 4)}
+    found, trust = carried(latents, 2, Motions(pictures))
+    wanted = values(pictures[2])[2::4, 2::4]
+    inner = np.s_[5:-5, 5:-5]
+    assert trust > 0.8
+    assert np.abs(found - wanted)[inner].mean() < 0.35 * np.abs(latents[0] - wanted)[inner].mean()
+
+
+def test_what_cannot_be_trusted_fades() -> None:
+    pictures = {0: texture(seed=0), 1: texture(seed=7)}
+    ones = {0: np.ones((SIZE // 4, SIZE // 4, 2), np.float32)}
+    lost, trust = carried(ones, 1, Motions(pictures))
+    known, sure = carried(ones, 1, Motions(dict.fromkeys(range(2), pictures[0])))
+    assert trust < 0.6 and lost.mean() < 0.6
+    assert sure == pytest.approx(1) and np.allclose(known, 1)
+
+
+def test_carried_noise_moves_with_the_face_and_keeps_its_variance() -> None:
+    noise = np.random.default_rng(0).normal(size=(SIZE // 4, SIZE // 4, 8)).astype(np.float32)
+    still = Motions(dict.fromkeys(range(3), texture()))
+    assert np.allclose(carried_noise(noise, 1, {0: None, 2: None}, still), noise, atol=1e-6)
+    moving = Motions({place: texture(8.0 * place) for place in range(3)})
+    moved = carried_noise(noise, 1, {0: None}, moving)
+    assert np.corrcoef(moved[4:-4, 4:-4].ravel(), noise[4:-4, 2:-6].ravel())[0, 1] > 0.8
+    assert carried_noise(noise, 1, {0: None, 2: None}, moving).std() == pytest.approx(1, abs=0.05)
+
+
+def test_each_pair_is_estimated_once() -> None:
+    motions = Motions({0: texture(), 1: texture(1)})
+    assert motions.flow(0, 1) is motions.flow(0, 1) and motions.trust(1, 0) is motions.trust(1, 0)

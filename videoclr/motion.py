@@ -1,0 +1,145 @@
+"""Along a track: where the content of one crop is in its neighbours, their mean, and what is carried between them.
+
+Crops are named by their place in the track, an integer that grows by one per frame. Pictures are `(S, S, C)`; latents
+are `(h, h, C)` on a coarser grid of the same square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from videoclr import geometry
+
+Values = NDArray[np.float32]
+
+_ALIKE = 0.2
+"""Difference of the blurred pictures, on the scale of [-1, 1], at which a neighbour's say has fallen to 0.6: some times what
+noise makes there (0.1 flickered more and blurred no less, 0.4 gained nothing), and half of what a closing eyelid makes."""
+
+
+class Motions:
+    """The motion between the crops of a track, and how far to trust it; each pair is estimated once.
+
+    Args:
+        pictures: place -> `(S, S, 3)` RGB uint8 crop of the input.
+    """
+
+    def __init__(self, pictures: Mapping[int, NDArray[np.uint8]]) -> None:
+        self._pictures = pictures
+        self._flows: dict[tuple[int, int], Values] = {}
+        self._trust: dict[tuple[int, int], Values] = {}
+
+    def flow(self, here: int, there: int) -> Values:
+        """`(S, S, 2)` pixels, from `here` to `there`."""
+        if (here, there) not in self._flows:
+            self._flows[here, there] = geometry.calm_flow(self._pictures[here], self._pictures[there])
+        return self._flows[here, there]
+
+    def trust(self, here: int, there: int) -> Values:
+        """`(S, S)` in [0, 1]: forward-backward consistency of `flow(here, there)`."""
+        if (here, there) not in self._trust:
+            self._trust[here, there] = geometry.consistency(self.flow(here, there), self.flow(there, here))
+        return self._trust[here, there]
+
+
+def mean_along(values: Mapping[int, Values], here: int, reach: int, motions: Motions) -> Values:
+    """The mean of a picture and of its neighbours, each carried to where this one has its content.
+
+    A neighbour counts where its motion is consistent and where what it brings looks like what is there: a mean over an
+    eye that closes would show half a lid.
+
+    Args:
+        values: place -> `(S, S, C)` float32; the first three channels decide what looks alike, on the scale of [-1, 1].
+        here: the place in question, in `values`.
+        reach: neighbours on each side; those that `values` lacks are left out.
+        motions: of the crops that `values` belong to.
+
+    Returns:
+        `(S, S, C)`.
+    """
+    own = values[here]
+    total, weight = own.copy(), np.ones((*own.shape[:2], 1), np.float32)
+    for there in range(here - reach, here + reach + 1):
+        if there == here or there not in values:
+            continue
+        brought = geometry.carry(values[there], motions.flow(here, there), cubic=True)
+        say = (motions.trust(here, there) * alike(own[..., :3], brought[..., :3]))[..., None]
+        total += say * brought
+        weight += say
+    return np.asarray(total / weight, np.float32)
+
+
+def alike(own: Values, brought: Values) -> Values:
+    """`(S, S)` in [0, 1]: 1 where two `(S, S, 3)` pictures agree in what is larger than noise."""
+    difference = cv2.GaussianBlur(own - brought, (0, 0), own.shape[0] / 85)
+    return np.asarray(np.exp(-0.5 * (difference / _ALIKE) ** 2).min(axis=-1), np.float32)
+
+
+def carried(sources: Mapping[int, Values], here: int, motions: Motions) -> tuple[Values, float]:
+    """A latent for `here` out of the nearest sources before and after it.
+
+    Each is carried along the motion, and weighted by nearness in time and by trust. Where neither is trusted the
+    result fades to zero: so carry what was *added* to something that every frame has of its own.
+
+    Args:
+        sources: place -> `(h, h, C)`; at least one.
+        here: a place between them (at the ends one side is enough).
+        motions: of the crops, `here` and the sources included.
+
+    Returns:
+        `(h, h, C)` float32 and the mean trust over the middle of the crop, where the face is.
+    """
+    parts = []
+    for there, near in neighbours(sources, here):
+        size = sources[there].shape[0]
+        motion = geometry.flow_at(motions.flow(here, there), size)
+        trust = cv2.resize(motions.trust(here, there), (size, size), interpolation=cv2.INTER_AREA)[..., None]
+        parts.append((geometry.carry(sources[there], motion), np.asarray(trust, np.float32), np.float32(near)))
+    best = np.max([trust for _, trust, _ in parts], axis=0)
+    weight = np.sum([trust * near for _, trust, near in parts], axis=0)
+    mixed = np.sum([value * trust * near for value, trust, near in parts], axis=0)
+    edge = best.shape[0] // 4
+    return np.asarray(best * mixed / np.maximum(weight, 1e-6), np.float32), float(best[edge:-edge, edge:-edge].mean())
+
+
+def neighbours(sources: Mapping[int, object], here: int) -> list[tuple[int, float]]:
+    """The nearest source before and after `here` with weights that fall linearly with the distance and sum to 1."""
+    before = max((place for place in sources if place <= here), default=None)
+    after = min((place for place in sources if place > here), default=None)
+    if before is None or after is None:
+        only = after if before is None else before
+        if only is None:
+            raise ValueError("no source to carry from")
+        return [(only, 1.0)]
+    share = (here - before) / (after - before)
+    return [(before, 1 - share), (after, share)] if share else [(before, 1.0)]
+
+
+def carried_noise(field: Values, here: int, sources: Mapping[int, object], motions: Motions) -> Values:
+    """A noise field that moves with the face: nearest neighbours of the sources' field, mixed without losing variance.
+
+    Args:
+        field: `(h, h, C)` standard normal, the same on every source.
+        here: as in `carried`.
+        sources: places that hold `field`.
+        motions: as in `carried`.
+    """
+    size = field.shape[0]
+    grid = np.arange(size, dtype=np.float32)
+    found = []
+    for there, near in neighbours(sources, here):
+        motion = geometry.flow_at(motions.flow(here, there), size)
+        x = np.clip(np.rint(grid[None, :] + motion[..., 0]), 0, size - 1).astype(int)
+        y = np.clip(np.rint(grid[:, None] + motion[..., 1]), 0, size - 1).astype(int)
+        found.append((y * size + x, near))
+    flat = field.reshape(size * size, -1)
+    mixed = np.sum([near * flat[where] for where, near in found], axis=0)
+    variance = np.sum([near**2 * np.ones((size, size)) for _, near in found], axis=0)
+    if len(found) == 2:
+        (first, a), (second, b) = found
+        variance = variance + 2 * a * b * (first == second)
+    return np.asarray(mixed / np.sqrt(variance)[..., None], np.float32)
