@@ -101,6 +101,8 @@ def test_pipes_are_passed_as_they_are(jobs):
         (["--fidelity", "0.9"], "restore.fidelity", 0.9),
         (["--steps", "12"], "restore.steps", 12),
         (["--seed", "0"], "restore.seed", 0),
+        (["--reference", "a.jpg", "--reference", "ben=b=1.jpg"], "identify.references", ["a.jpg", "ben=b=1.jpg"]),
+        (["--only", "anna"], "identify.only", ["anna"]),
         (["--strength", "0"], "blend.strength", 0.0),
         (["--device", "cuda:1"], "runtime.device", "cuda:1"),
         (["--on-error", "keep"], "runtime.on_error", "keep"),

@@ -303,3 +303,54 @@ def test_parts_named_in_the_config_are_built_with_its_options() -> None:
     config = Config.of({"restore": {"use": "unchanged", "options": {"size": 48}}, "runtime": {"device": "cpu"}})
     built = Pipeline(config, detector=Discs(), recognizer=None)
     assert isinstance(built.restorer, Unchanged) and built.restorer.size == 48
+
+
+def color(rgb: tuple[int, int, int]) -> Tensor:
+    return torch.nn.functional.normalize(torch.tensor(rgb) / 127.5, dim=0)
+
+
+def test_references_name_the_tracks_and_the_others_keep_their_own_identity() -> None:
+    restorer = Lighter()
+    known = dataclasses.replace(pipeline(restorer, identify={"match": 0.9}), references={"green": color(GREEN)})
+    ledger = RunLog()
+    list(known.restore_frames(clip(), ledger))
+    first, second = ledger.tracks
+    assert (first.person, first.name, second.person, second.name) == (1, None, 0, "green")
+    assert second.person_similarity is not None and second.person_similarity > 0.95
+    for crop in (crop for crops in restorer.calls for crop in crops):
+        if crop.frame.shot == 1:
+            assert crop.identity is not None and torch.allclose(crop.identity, color(GREEN), atol=1e-5)
+
+
+def test_only_the_wanted_person_is_restored_and_the_others_stand_in_the_report() -> None:
+    config = {"references": ["green.jpg"], "only": ["green"], "match": 0.9}
+    parts = {"detector": Discs(), "recognizer": Colors(), "restorer": Lighter(), "references": {"green": color(GREEN)}}
+    ledger = RunLog()
+    out = list(Pipeline(Config.of({"identify": config}), **parts).restore_frames(clip(), ledger))
+    assert [bool(one.patches) for one in out] == [False] * 12 + [True] * 10 + [False] * 30
+    first, second = ledger.tracks
+    assert (first.frames, first.passed, first.name, first.last_frame) == (0, 12, None, 11)
+    assert (second.frames, second.passed, second.name, second.first_frame) == (10, 0, "green", 12)
+    assert ledger.faces_restored == 10 and ledger.shots == 3
+
+
+def test_a_person_who_returns_after_a_cut_has_one_number() -> None:
+    film = [*clip()[:22], *(frame(i, 4, (60, 60), BLUE) for i in range(22, 30))]
+    ledger = RunLog()
+    list(pipeline().restore_frames(film, ledger))
+    assert [(track.track, track.person) for track in ledger.tracks] == [(0, 0), (1, 1), (2, 0)]
+    ledger = RunLog()
+    list(pipeline(identify={"remember": 0}).restore_frames(film, ledger))
+    assert [track.person for track in ledger.tracks] == [None] * 3
+
+
+def test_aligned_pictures_share_nobody() -> None:
+    pictures = [Frame.from_image(np.full((80, 80, 3), 90, np.uint8), index) for index in range(2)]
+    ledger = RunLog()
+    list(pipeline().restore_frames(pictures, ledger, aligned=True))
+    assert [track.person for track in ledger.tracks] == [None, None]
+
+
+def test_photographs_need_a_recognizer() -> None:
+    with pytest.raises(ConfigError, match=r"\$\.identify\.references: a recognizer is needed"):
+        Pipeline(Config.of({"identify": {"references": ["a.jpg"]}}), detector=Discs(), recognizer=None, restorer=Lighter())

@@ -81,6 +81,14 @@ class _Options:
     ] = None
     strength: Annotated[float | None, typer.Option("--strength", help="Opacity of the restoration, 0 to 1.")] = None
     steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps per face; more is slower.")] = None
+    reference: Annotated[
+        list[str] | None,
+        typer.Option("--reference", metavar="[NAME=]PICTURE", help="A photograph of somebody in the film; repeatable."),
+    ] = None
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="[NAME=]PICTURE", help="Restore this person alone: a photograph, or a reference's name."),
+    ] = None
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the noise: same seed, same result.")] = None
     start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin at 12.5 or 01:02:03.5.")] = None
     end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before this time.")] = None
@@ -99,7 +107,9 @@ class _Options:
         config = Config() if self.config is None else Config.load(self.config)
         # JSON is YAML, and its quotes keep `--start 1:30` a text
         named = [
-            f"{path}={json.dumps(getattr(self, name))}" for name, path in _SETTING_OF.items() if getattr(self, name) is not None
+            f"{path}={json.dumps(getattr(self, name))}"
+            for name, path in _SETTING_OF.items()
+            if getattr(self, name) not in (None, [])
         ]
         return config.override(*(self.set_ or []), *named)
 
@@ -113,6 +123,8 @@ _SETTING_OF = {
     "end": "media.end",
     "fidelity": "restore.fidelity",
     "steps": "restore.steps",
+    "reference": "identify.references",
+    "only": "identify.only",
     "seed": "restore.seed",
     "strength": "blend.strength",
     "device": "runtime.device",

@@ -97,6 +97,16 @@ class Identify(_Section):
     """Look-ahead in frames from which a track's first identity is pooled."""
     views: int = Field(5, ge=1)
     """Best views that are pooled."""
+    references: list[str] = Field(default_factory=list)
+    """Photographs of people to expect: `anna.jpg`, or `anna=one.jpg` several times for several pictures of one person."""
+    only: list[str] = Field(default_factory=list)
+    """Restore these people alone: names of references, or more photographs. Empty for everybody."""
+    match: float = Field(0.5, ge=-1, le=1)
+    """Cosine from which a track is the person of a reference."""
+    same: float = Field(0.8, ge=-1, le=1)
+    """Cosine from which a track is a person who was seen earlier in the film."""
+    remember: int = Field(64, ge=0)
+    """People from the film that are kept in mind to be recognised; 0 for none."""
     options: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -12,7 +12,7 @@ the next by a bounded number of bytes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from videoclr.stages.cuts import CutDetector
     from videoclr.stages.detect import Detector
-    from videoclr.stages.identify import Recognizer
+    from videoclr.stages.identify import People, Recognizer
     from videoclr.stages.restore import Masker, Restorer
     from videoclr.stages.track import Tracker
 
@@ -66,6 +66,8 @@ class Pipeline:
     """Restores aligned faces."""
     masker: Masker = _FROM_CONFIG
     """Says where the restored face is shown."""
+    references: Mapping[str, Tensor] = _FROM_CONFIG
+    """Name -> `(D,)` unit vector of people known from photographs (`identify.references` and `identify.only`)."""
 
     def __post_init__(self) -> None:
         """Build what was not given."""
@@ -74,6 +76,19 @@ class Pipeline:
         for name, make in _BUILDERS.items():
             if getattr(self, name) is _FROM_CONFIG:
                 object.__setattr__(self, name, make(self.config))
+        if self.references is _FROM_CONFIG:
+            object.__setattr__(self, "references", self._photographed())
+
+    def _photographed(self) -> Mapping[str, Tensor]:
+        from videoclr.references import identities, people_of
+
+        section = self.config.identify
+        pictures, _ = people_of(section.references, section.only)
+        if not pictures:
+            return {}
+        if self.recognizer is None:
+            raise ConfigError("$.identify.references: a recognizer is needed to compare faces with photographs")
+        return identities(pictures, self.detector, self.recognizer, self.restorer.size, self.config.detect.threshold)
 
     def restore_frames(self, frames: Iterable[Frame], ledger: RunLog | None = None, *, aligned: bool = False) -> Iterator[Frame]:
         """Restore the faces of a video: one frame out for each frame in, in order, with the same index and time.
@@ -97,6 +112,7 @@ class Pipeline:
             decoded = timed("decode", ledger.counted(frames), clock)
             shots = prefetch(decoded if aligned else self._shots(decoded, clock), room, "decode", weights.decoded)
             crops = self._pictures(shots, clock) if aligned else self._faces(shots, clock)
+            crops = self._wanted(crops, ledger)
             done = prefetch(self._restored(crops, ledger, aligned), room, "restore", weights.restored)
             # Left from the last to the first: closing `shots` first wakes the thread of the models, wherever it waits.
             threads.callback(done.close)
@@ -123,9 +139,23 @@ class Pipeline:
         crops = align(timed("track", faces, clock), self.restorer.size, config.align.smoothing)
         crops = timed("align", crops, clock)
         if self.recognizer is not None:
-            known = identify(crops, self.recognizer, config.identify.window, config.identify.views)
+            known = identify(crops, self.recognizer, config.identify.window, config.identify.views, self._people(True))
             crops = timed("identify", known, clock)
         return crops
+
+    def _people(self, from_the_film: bool) -> People:
+        from videoclr.stages.identify import People
+
+        section = self.config.identify
+        return People(self.references, section.match, section.same, section.remember if from_the_film else 0)
+
+    def _wanted(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog) -> Iterator[Faces[FaceCrop]]:
+        """Whom `identify.only` names, or everybody."""
+        from videoclr.references import people_of
+        from videoclr.stages.identify import only
+
+        _, names = people_of(self.config.identify.references, self.config.identify.only)
+        return only(crops, names, ledger.passed) if names else crops
 
     def _pictures(self, frames: Iterator[Frame], clock: dict[str, float]) -> Iterator[Faces[FaceCrop]]:
         from videoclr.stages.align import whole
@@ -133,7 +163,9 @@ class Pipeline:
 
         crops = timed("align", whole(timed("waiting for decode", frames, clock), self.restorer.size), clock)
         if self.recognizer is not None:
-            crops = timed("identify", identify(crops, self.recognizer, window=0, views=1), clock)
+            # Nothing says that two pictures belong together: one must not change the result of the other.
+            known = identify(crops, self.recognizer, window=0, views=1, people=self._people(False))
+            crops = timed("identify", known, clock)
         return crops
 
     def _restored(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog, aligned: bool) -> Iterator[Frame]:
@@ -169,6 +201,14 @@ class TrackSummary:
     last_time: Fraction
     frames: int = 0
     """Restored faces."""
+    passed: int = 0
+    """Faces that were left as they are, because they are nobody of `identify.only`."""
+    person: int | None = None
+    """The same for all tracks of one person; None where nobody was to be recognised."""
+    name: str | None = None
+    """Of the reference that the track was matched with."""
+    person_similarity: float | None = None
+    """Cosine between the track's own views and the person, at the last look."""
     observed: int = 0
     """Those of them that the detector found; the others are interpolated."""
     mean_size: float = 0.0
@@ -181,8 +221,8 @@ class TrackSummary:
 
     def add(self, face: RestoredFace) -> None:
         """Count one more face."""
-        tracked, frame = face.crop.face, face.crop.frame
-        self.last_frame, self.last_time = frame.index, frame.time
+        self.see(face.crop)
+        tracked = face.crop.face
         self.frames += 1
         self.observed += tracked.observed
         self.mean_size += (tracked.detection.size - self.mean_size) / self.frames
@@ -191,6 +231,12 @@ class TrackSummary:
             self.measured += 1
             mean = self.mean_similarity or 0.0
             self.mean_similarity = mean + (face.similarity - mean) / self.measured
+
+    def see(self, crop: FaceCrop) -> None:
+        """Note that the track goes on, and who it is."""
+        self.last_frame, self.last_time = crop.frame.index, crop.frame.time
+        if crop.person is not None:
+            self.person, self.name, self.person_similarity = crop.person.number, crop.person.name, crop.person.similarity
 
 
 @dataclass
@@ -201,7 +247,7 @@ class RunLog:
     frames_out: int = 0
     faces_restored: int = 0
     tracks: list[TrackSummary] = field(default_factory=list)
-    """In order of their first restored face."""
+    """In order of their first face."""
     shots: int = 0
     seconds_per_stage: dict[str, float] = field(default_factory=dict)
     """Seconds by stage, each without the stages before it. Stages run in several threads: the sum may exceed the time
@@ -221,15 +267,22 @@ class RunLog:
         for faces in restored:
             if faces.frame.shot != self._shot:
                 self._shot = faces.frame.shot
-                self._live = {}
+                # Tracks that were passed are noted further upstream: some of them may be of this shot already.
+                self._live = {track: one for track, one in self._live.items() if one.shot >= faces.frame.shot}
                 self.shots += 1
             for face in faces.faces:
-                self._summary(face).add(face)
+                self._summary(face.crop).add(face)
                 self.faces_restored += 1
             yield faces
 
-    def _summary(self, face: RestoredFace) -> TrackSummary:
-        track, frame = face.crop.face.track, face.crop.frame
+    def passed(self, crop: FaceCrop) -> None:
+        """Note a face that is not to be restored."""
+        summary = self._summary(crop)
+        summary.see(crop)
+        summary.passed += 1
+
+    def _summary(self, crop: FaceCrop) -> TrackSummary:
+        track, frame = crop.face.track, crop.frame
         if track not in self._live:
             self._live[track] = TrackSummary(track, frame.shot, frame.index, frame.time, frame.index, frame.time)
             self.tracks.append(self._live[track])

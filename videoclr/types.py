@@ -182,6 +182,18 @@ class TrackedFace:
     """False where the detector did not see the face and the place is interpolated."""
 
 
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody whom the run knows: from photographs, or from an earlier track."""
+
+    number: int
+    """The same for all tracks of the person within a run; people known from photographs come first."""
+    name: str | None
+    """As the user called the photographs; None for somebody known from the film alone."""
+    similarity: float | None = None
+    """Cosine between what the track shows and the person, at the moment; None while nobody else was compared."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceCrop:
     """A face cut out and aligned, ready for a model."""
@@ -196,6 +208,8 @@ class FaceCrop:
     """`(2, 3)`: frame pixels -> crop pixels."""
     identity: Tensor | None = None
     """`(D,)` unit vector shared by the track, or None before the stage `identify`."""
+    person: Person | None = None
+    """Who it is among the people that the run knows, or None."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
