@@ -16,6 +16,7 @@ from videoclr.config import Config
 from videoclr.errors import ConfigError, RestorationError
 from videoclr.parts.unchanged import Unchanged
 from videoclr.pipeline import Pipeline, RunLog
+from videoclr.stages.gate import Verdict
 from videoclr.types import Detection, FaceCrop, Frame
 
 SHAPE = np.array([[-0.2, -0.15], [0.2, -0.15], [0, 0.05], [-0.15, 0.22], [0.15, 0.22]], np.float32)
@@ -95,7 +96,7 @@ class Lighter:
 
 
 def pipeline(restorer: Any = None, **sections: Any) -> Pipeline:
-    config = Config.of({"blend": {"match_color": False}, **sections})
+    config = Config.of({"blend": {"match_color": False}, "gate": {"use": "none"}, **sections})
     return Pipeline(config, detector=Discs(), recognizer=Colors(), restorer=restorer or Lighter())
 
 
@@ -354,3 +355,36 @@ def test_aligned_pictures_share_nobody() -> None:
 def test_photographs_need_a_recognizer() -> None:
     with pytest.raises(ConfigError, match=r"\$\.identify\.references: a recognizer is needed"):
         Pipeline(Config.of({"identify": {"references": ["a.jpg"]}}), detector=Discs(), recognizer=None, restorer=Lighter())
+
+
+class Doubts:
+    """Trusts the first frames only; sees nothing wrong with places."""
+
+    def judge(self, faces: Any, memory: dict[int, Any]) -> list[Verdict]:
+        late = faces.frame.index >= 6
+        return [Verdict(0.0 if late else 1.0, None, {"pose": 0.0} if late else {}) for _ in faces.faces]
+
+
+def test_the_judge_decides_what_is_shown_and_the_ledger_says_why() -> None:
+    ledger = RunLog()
+    doubting = dataclasses.replace(pipeline(gate={"use": "none", "smoothing": 0}), judge=Doubts())
+    out = list(doubting.restore_frames(clip(), ledger))
+    assert [bool(one.patches) for one in out] == [True] * 6 + [False] * 46
+    first, second = ledger.tracks
+    assert (first.frames, first.reasons) == (12, {"pose": 6}) and first.mean_confidence == pytest.approx(0.5)
+    assert (second.frames, second.reasons, second.mean_confidence) == (10, {"pose": 10}, 0)
+    assert "gate" in ledger.seconds_per_stage
+
+
+def test_the_gate_can_be_left_out() -> None:
+    assert pipeline(gate={"use": "none"}).judge is None
+    summaries = []
+    for use in ("none", "agreement"):
+        ledger = RunLog()
+        list(pipeline(gate={"use": use}).restore_frames(clip()[:4], ledger))
+        summaries.append((ledger.tracks[0].mean_confidence, "gate" in ledger.seconds_per_stage))
+    assert summaries == [(1, False), (pytest.approx(1, abs=0.01), True)]  # light added everywhere is no disagreement
+    with pytest.raises(ConfigError, match=r"\$\.gate\.options: agreement: expected two different numbers"):
+        pipeline(gate={"options": {"yaw": [3]}})
+    with pytest.raises(ConfigError, match=r"\$\.gate\.use: unknown part 'wall'; known here: agreement, none"):
+        pipeline(gate={"use": "wall"})

@@ -123,6 +123,16 @@ class Restore(_Section):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class Gate(_Section):
+    """How much of a restoration is trusted; the rest fades towards the input."""
+
+    use: str = "agreement"
+    """`none` trusts everything."""
+    smoothing: int = Field(2, ge=0)
+    """Frames over which confidence moves; twice as many are looked ahead."""
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
 class Blend(_Section):
     """How a restored face is put back."""
 
@@ -163,6 +173,7 @@ class Config(_Section):
     align: Align = Field(default_factory=Align)
     identify: Identify = Field(default_factory=Identify)
     restore: Restore = Field(default_factory=Restore)
+    gate: Gate = Field(default_factory=Gate)
     blend: Blend = Field(default_factory=Blend)
     runtime: Runtime = Field(default_factory=Runtime)
 

@@ -1,4 +1,4 @@
-"""The sentence: cuts, detect, track, align, identify, restore, blend.
+"""The sentence: cuts, detect, track, align, identify, restore, gate, blend.
 
     pipeline = Pipeline(Config().override("restore.steps=12"))        # loads the weights, once
     for frame in pipeline.restore_frames(reader.frames()):
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from videoclr.stages.cuts import CutDetector
     from videoclr.stages.detect import Detector
+    from videoclr.stages.gate import Judge
     from videoclr.stages.identify import People, Recognizer
     from videoclr.stages.restore import Masker, Restorer
     from videoclr.stages.track import Tracker
@@ -64,6 +65,8 @@ class Pipeline:
     """Tells who a face is. None leaves identities out and measures no similarity."""
     restorer: Restorer = _FROM_CONFIG
     """Restores aligned faces."""
+    judge: Judge | None = _FROM_CONFIG
+    """Says how much of a restoration to trust. None trusts everything."""
     masker: Masker = _FROM_CONFIG
     """Says where the restored face is shown."""
     references: Mapping[str, Tensor] = _FROM_CONFIG
@@ -170,6 +173,7 @@ class Pipeline:
 
     def _restored(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog, aligned: bool) -> Iterator[Frame]:
         from videoclr.stages.blend import blend
+        from videoclr.stages.gate import gate
         from videoclr.stages.restore import restore
 
         config, clock = self.config, ledger.seconds_per_stage
@@ -178,7 +182,10 @@ class Pipeline:
         # A restored face needs no recovery before it is embedded; a part that knows the difference says so.
         embedder = getattr(self.recognizer, "of_clean", self.recognizer)
         restored = restore(crops, self.restorer, masker, embedder, batch, on_error, ledger.warnings)
-        watched = ledger.watched(timed("restore", restored, clock))
+        restored = timed("restore", restored, clock)
+        if self.judge is not None and not aligned:  # an aligned crop is asked for as a whole, and its landmarks are guesses
+            restored = timed("gate", gate(restored, self.judge, config.gate.smoothing), clock)
+        watched = ledger.watched(restored)
         return timed("blend", blend(watched, config.blend.strength, config.blend.match_color, config.blend.detail), clock)
 
 
@@ -218,6 +225,8 @@ class TrackSummary:
     """Cosine between the restored faces and the track's identity."""
     measured: int = 0
     """Faces that `mean_similarity` is of."""
+    reasons: dict[str, int] = field(default_factory=dict)
+    """What spoke against restored faces, wholly or in part -> of how many (see the stage `gate`)."""
 
     def add(self, face: RestoredFace) -> None:
         """Count one more face."""
@@ -227,6 +236,8 @@ class TrackSummary:
         self.observed += tracked.observed
         self.mean_size += (tracked.detection.size - self.mean_size) / self.frames
         self.mean_confidence += (face.confidence - self.mean_confidence) / self.frames
+        for reason in face.reasons:
+            self.reasons[reason] = self.reasons.get(reason, 0) + 1
         if face.similarity is not None:
             self.measured += 1
             mean = self.mean_similarity or 0.0
@@ -379,6 +390,13 @@ def _restorer(config: Config) -> Any:
     return plugins.build("restore", section.use, section.options, settings)
 
 
+def _judge(config: Config) -> Any:
+    section = config.gate
+    if section.use == "none":
+        return None
+    return plugins.build("gate", section.use, section.options, {"device": _device(config)})
+
+
 def _masker(config: Config) -> Any:
     section = config.blend
     return plugins.build("blend", section.use, section.options, {"device": _device(config)})
@@ -390,5 +408,6 @@ _BUILDERS: Final[dict[str, Callable[[Config], Any]]] = {
     "make_tracker": _tracker_maker,
     "recognizer": _recognizer,
     "restorer": _restorer,
+    "judge": _judge,
     "masker": _masker,
 }

@@ -10,7 +10,7 @@ Conventions, everywhere in the package:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -226,6 +226,11 @@ class RestoredFace:
     """Cosine between the restored face's embedding and the track's identity; None where no identity is known."""
     confidence: float = 1.0
     """In [0, 1]: how much of the restoration to trust; blend multiplies the mask with it."""
+    trust: Tensor | None = None
+    """`(1, S, S)` float32 in [0, 1]: how much of each place to trust, in `mask` already; 1 - trust is the hallucination
+    map. None where nobody judged."""
+    reasons: Mapping[str, float] = field(default_factory=dict)
+    """What spoke against the restoration -> the factor that it led to, of the whole face or a part of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
