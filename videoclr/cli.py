@@ -80,6 +80,7 @@ class _Options:
         float | None, typer.Option("--fidelity", help="0 favours a clean look, 1 favours what the input shows.")
     ] = None
     strength: Annotated[float | None, typer.Option("--strength", help="Opacity of the restoration, 0 to 1.")] = None
+    grain: Annotated[float | None, typer.Option("--grain", help="Share of the input's own noise to put back, 0 to 1.")] = None
     steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps per face; more is slower.")] = None
     reference: Annotated[
         list[str] | None,
@@ -127,6 +128,7 @@ _SETTING_OF = {
     "only": "identify.only",
     "seed": "restore.seed",
     "strength": "blend.strength",
+    "grain": "blend.grain",
     "device": "runtime.device",
     "on_error": "runtime.on_error",
 }

@@ -143,6 +143,8 @@ class Blend(_Section):
     """Take the low frequencies of the colour from the input."""
     detail: float = Field(1.0, ge=0, le=1)
     """Share of the input's detail beyond the crop's resolution that is kept where a face is larger than the crop."""
+    grain: float = Field(0.0, ge=0, le=1)
+    """Share of the input's own noise that is made again on the restored face; its seed is `restore.seed`."""
     options: dict[str, Any] = Field(default_factory=dict)
 
 

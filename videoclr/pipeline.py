@@ -186,7 +186,9 @@ class Pipeline:
         if self.judge is not None and not aligned:  # an aligned crop is asked for as a whole, and its landmarks are guesses
             restored = timed("gate", gate(restored, self.judge, config.gate.smoothing), clock)
         watched = ledger.watched(restored)
-        return timed("blend", blend(watched, config.blend.strength, config.blend.match_color, config.blend.detail), clock)
+        look = config.blend
+        done = blend(watched, look.strength, look.match_color, look.detail, look.grain, config.restore.seed)
+        return timed("blend", done, clock)
 
 
 class _Everything:
