@@ -16,7 +16,7 @@ Image = NDArray[np.float32]
 
 _REACH = 8  # px over which grain may hang together
 _BAND = 2.0  # standard deviation of the blur whose remainder is looked at for noise, px
-_UNSEEN = 0.2  # share of the power that is seen at a frequency, below which its estimate is not enlarged any further
+_UNSEEN = 0.5  # share of the power that is seen at a frequency, below which its estimate is not enlarged any further
 _OUTLIER = 3.5  # deviations from which a remainder is an edge and no noise
 _STEEP = 3.0  # how much steeper than the usual place of the picture a slope may be to count as flat
 _FEW = 64  # flat pixels below which nothing can be said
@@ -48,7 +48,7 @@ def flat_places(picture: Image, mask: Image) -> NDArray[np.bool_]:
 
 
 def measured(picture: Image, flat: NDArray[np.bool_]) -> Grain | None:
-    """The grain of `picture` `(h, w, 3)` float32 in [-1, 1], judged where `flat` `(h, w)`; None where there is too little to go by."""
+    """The grain of `picture` `(h, w, 3)` float32 in [-1, 1], judged where `flat` `(h, w)`; None where too little is."""
     rest = (picture - cv2.GaussianBlur(picture, (0, 0), _BAND)).astype(np.float64)
     luma = rest.mean(-1)
     if flat.sum() < _FEW:

@@ -69,7 +69,7 @@ def _patch(face: RestoredFace, strength: float, match_color: bool, detail: float
     window = (x, y, rectangle[0] + right, rectangle[1] + bottom)
     rgb = geometry.uncut(image, matrix, window)
     alpha = np.ascontiguousarray(alpha[top:bottom, left:right], np.float32)
-    kept = np.float32(0)
+    kept: NDArray[np.float32] = np.zeros((), np.float32)
     if detail > 0 and geometry.scale_of(matrix) < 1:
         kept = np.float32(detail) * beyond(frame.source, to_array(face.crop.image), matrix, window)
     if grain > 0:
@@ -117,7 +117,8 @@ def lost_grain(
     if had is None or had.level == 0:
         return np.zeros_like(before)
     left = 0.0 if has is None else (has.level / had.level) ** 2
-    return made(had, *before.shape[:2], rng) * np.float32(np.sqrt(max(0.0, 1 - left)))
+    new: NDArray[np.float32] = made(had, before.shape[0], before.shape[1], rng) * np.float32(np.sqrt(max(0.0, 1 - left)))
+    return new
 
 
 def color_shift(target: NDArray[np.float32], image: NDArray[np.float32], mask: NDArray[np.float32]) -> NDArray[np.float32]:
