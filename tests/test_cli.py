@@ -132,8 +132,9 @@ def test_options_win_over_set_and_set_wins_over_the_file(jobs, tmp_path):
 
 
 def test_flags_reach_the_job(jobs):
-    assert cli.main(["a%04d.png", "b%04d.png", "--aligned", "-y", "--report", "r.json"]) == 0
+    assert cli.main(["a%04d.png", "b%04d.png", "--aligned", "-y", "--report", "r.json", "--report-frames", "f.jsonl"]) == 0
     asked = jobs.asked[0][1]
+    assert asked["report_frames"] == Path("f.jsonl")
     assert (asked["aligned"], asked["overwrite"], asked["report"]) == (True, True, Path("r.json"))
 
 

@@ -388,3 +388,14 @@ def test_the_gate_can_be_left_out() -> None:
         pipeline(gate={"options": {"yaw": [3]}})
     with pytest.raises(ConfigError, match=r"\$\.gate\.use: unknown part 'wall'; known here: agreement, none"):
         pipeline(gate={"use": "wall"})
+
+
+def test_every_restored_face_can_be_told_one_by_one() -> None:
+    lines: list[dict[str, Any]] = []
+    doubting = dataclasses.replace(pipeline(gate={"use": "none", "smoothing": 0}), judge=Doubts())
+    list(doubting.restore_frames(clip(), RunLog(each_face=lines.append)))
+    assert [line["frame"] for line in lines] == list(range(22))
+    first, last = lines[0], lines[-1]
+    assert (first["track"], first["person"], first["confidence"], first["reasons"]) == (0, 0, 1, {})
+    assert (last["track"], last["shot"], last["confidence"], last["reasons"]) == (1, 1, 0, {"pose": 0.0})
+    assert first["time"] == clip()[0].time and len(first["box"]) == 4 and first["trusted_share"] == 1

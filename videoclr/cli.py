@@ -181,6 +181,9 @@ def restore(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="Video, picture, pattern such as f%04d.png, or -.")],
     target: Annotated[str, typer.Argument(metavar="OUTPUT", help="Video, picture, pattern, or -.")],
     options: _Options,
+    report_frames: Annotated[
+        Path | None, typer.Option("--report-frames", metavar="FILE", help="Write a line of JSON for every restored face.")
+    ] = None,
 ) -> _Run:
     """Restore the faces in a video or picture. `restore` itself need not be typed."""
 
@@ -194,6 +197,7 @@ def restore(
                 target,
                 settings,
                 report=options.report,
+                report_frames=report_frames,
                 overwrite=options.overwrite,
                 progress=shown,
                 aligned=options.aligned,

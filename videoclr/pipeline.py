@@ -266,6 +266,8 @@ class RunLog:
     """Seconds by stage, each without the stages before it. Stages run in several threads: the sum may exceed the time
     of the run. `waiting for ...` is idle."""
     warnings: list[str] = field(default_factory=list)
+    each_face: Callable[[dict[str, Any]], None] | None = None
+    """Told about every face of every frame, in order; see `face_line`."""
     _live: dict[int, TrackSummary] = field(default_factory=dict, repr=False)
     _shot: int | None = field(default=None, repr=False)
 
@@ -286,6 +288,8 @@ class RunLog:
             for face in faces.faces:
                 self._summary(face.crop).add(face)
                 self.faces_restored += 1
+                if self.each_face is not None:
+                    self.each_face(face_line(face))
             yield faces
 
     def passed(self, crop: FaceCrop) -> None:
@@ -300,6 +304,27 @@ class RunLog:
             self._live[track] = TrackSummary(track, frame.shot, frame.index, frame.time, frame.index, frame.time)
             self.tracks.append(self._live[track])
         return self._live[track]
+
+
+def face_line(face: RestoredFace) -> dict[str, Any]:
+    """What is known of one restored face, in JSON's types but for the exact time."""
+    crop = face.crop
+    shown = float((face.mask if face.trust is None else face.mask / face.trust.clamp(min=1e-6)).sum())
+    return {
+        "frame": crop.frame.index,
+        "time": crop.frame.time,
+        "shot": crop.frame.shot,
+        "track": crop.face.track,
+        "person": None if crop.person is None else crop.person.number,
+        "name": None if crop.person is None else crop.person.name,
+        "box": [round(float(value), 2) for value in crop.face.detection.box],
+        "score": round(crop.face.detection.score, 4),
+        "observed": crop.face.observed,
+        "similarity": None if face.similarity is None else round(face.similarity, 4),
+        "confidence": round(face.confidence, 4),
+        "trusted_share": round(float(face.mask.sum()) / shown, 4) if shown > 0 else 1.0,
+        "reasons": dict(face.reasons),
+    }
 
 
 class _Weights:
