@@ -32,8 +32,8 @@ _DIFFERENT = 0.15  # disagreement from which a place says little about the blur 
 _FLAT = 0.05  # contrast below which a face counts as having this contrast
 _OBJECTION = 0.95  # a factor above this is no reason worth mentioning
 
-# From a few hundred restorations of held-out faces: where the restoration is right, 99 % of the places disagree by less than
-# 0.24 of the face's contrast; another person's face by 0.55 in the median, an occluder by 0.3 to 0.7.
+# From 72 restorations (24 held-out faces; clean, mild, heavy): where the restoration is right, 99 % of the places disagree
+# by less than 0.24 of the contrast; another person's face by 0.53 to 0.60 in the median, an occluder by 0.2 to 0.9.
 
 
 @dataclass(frozen=True)
