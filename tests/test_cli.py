@@ -101,6 +101,9 @@ def test_pipes_are_passed_as_they_are(jobs):
         (["--fidelity", "0.9"], "restore.fidelity", 0.9),
         (["--steps", "12"], "restore.steps", 12),
         (["--seed", "0"], "restore.seed", 0),
+        (["--reference", "a.jpg", "--reference", "ben=b=1.jpg"], "identify.references", ["a.jpg", "ben=b=1.jpg"]),
+        (["--only", "anna"], "identify.only", ["anna"]),
+        (["--grain", "0.5"], "blend.grain", 0.5),
         (["--strength", "0"], "blend.strength", 0.0),
         (["--device", "cuda:1"], "runtime.device", "cuda:1"),
         (["--on-error", "keep"], "runtime.on_error", "keep"),
@@ -129,8 +132,9 @@ def test_options_win_over_set_and_set_wins_over_the_file(jobs, tmp_path):
 
 
 def test_flags_reach_the_job(jobs):
-    assert cli.main(["a%04d.png", "b%04d.png", "--aligned", "-y", "--report", "r.json"]) == 0
+    assert cli.main(["a%04d.png", "b%04d.png", "--aligned", "-y", "--report", "r.json", "--report-frames", "f.jsonl"]) == 0
     asked = jobs.asked[0][1]
+    assert asked["report_frames"] == Path("f.jsonl")
     assert (asked["aligned"], asked["overwrite"], asked["report"]) == (True, True, Path("r.json"))
 
 

@@ -384,3 +384,32 @@ def test_errors_of_jobs_belong_to_the_family(log, tmp_path):
     with pytest.raises(VideoclrError):
         restore_video(tmp_path / "missing.mp4", tmp_path / "out.mp4")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_for_every_face_appear_with_the_finished_film(real_film, tmp_path):
+    config = Config.of({"restore": {"use": "unchanged", "options": {"size": 64}}, "gate": {"use": "none"}})
+    lines = tmp_path / "faces.jsonl"
+    report = restore_video(real_film, tmp_path / "out.mkv", report_frames=lines, pipeline=pipeline_of_parts(config))
+    found = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert len(found) == report.faces_restored == 8
+    assert [face["frame"] for face in found] == list(range(8)) and {face["track"] for face in found} == {0}
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_lines_are_absent_or_complete(log, tmp_path):
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("broken")
+    with pytest.raises(DecodeError):
+        restore_video(bad, tmp_path / "out.mp4", report_frames=tmp_path / "faces.jsonl")
+    with report_file(tmp_path / "some.jsonl", (), False) as file:
+        file.add({"time": Fraction(1, 3)})
+        file.add({"frame": 1})
+        file.finish()
+    assert (tmp_path / "some.jsonl").read_text() == '{"time": "1/3"}\n{"frame": 1}\n'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.mp4", "some.jsonl"]
+
+
+def test_two_reports_need_two_names(log, film, tmp_path):
+    same = tmp_path / "same.json"
+    with pytest.raises(ConfigError, match=r"same\.json is the input or the output"):
+        restore_video(film, tmp_path / "out.mp4", report=same, report_frames=same)

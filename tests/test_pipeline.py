@@ -16,6 +16,7 @@ from videoclr.config import Config
 from videoclr.errors import ConfigError, RestorationError
 from videoclr.parts.unchanged import Unchanged
 from videoclr.pipeline import Pipeline, RunLog
+from videoclr.stages.gate import Verdict
 from videoclr.types import Detection, FaceCrop, Frame
 
 SHAPE = np.array([[-0.2, -0.15], [0.2, -0.15], [0, 0.05], [-0.15, 0.22], [0.15, 0.22]], np.float32)
@@ -95,7 +96,7 @@ class Lighter:
 
 
 def pipeline(restorer: Any = None, **sections: Any) -> Pipeline:
-    config = Config.of({"blend": {"match_color": False}, **sections})
+    config = Config.of({"blend": {"match_color": False}, "gate": {"use": "none"}, **sections})
     return Pipeline(config, detector=Discs(), recognizer=Colors(), restorer=restorer or Lighter())
 
 
@@ -303,3 +304,98 @@ def test_parts_named_in_the_config_are_built_with_its_options() -> None:
     config = Config.of({"restore": {"use": "unchanged", "options": {"size": 48}}, "runtime": {"device": "cpu"}})
     built = Pipeline(config, detector=Discs(), recognizer=None)
     assert isinstance(built.restorer, Unchanged) and built.restorer.size == 48
+
+
+def color(rgb: tuple[int, int, int]) -> Tensor:
+    return torch.nn.functional.normalize(torch.tensor(rgb) / 127.5, dim=0)
+
+
+def test_references_name_the_tracks_and_the_others_keep_their_own_identity() -> None:
+    restorer = Lighter()
+    known = dataclasses.replace(pipeline(restorer, identify={"match": 0.9}), references={"green": color(GREEN)})
+    ledger = RunLog()
+    list(known.restore_frames(clip(), ledger))
+    first, second = ledger.tracks
+    assert (first.person, first.name, second.person, second.name) == (1, None, 0, "green")
+    assert second.person_similarity is not None and second.person_similarity > 0.95
+    for crop in (crop for crops in restorer.calls for crop in crops):
+        if crop.frame.shot == 1:
+            assert crop.identity is not None and torch.allclose(crop.identity, color(GREEN), atol=1e-5)
+
+
+def test_only_the_wanted_person_is_restored_and_the_others_stand_in_the_report() -> None:
+    config = {"references": ["green.jpg"], "only": ["green"], "match": 0.9}
+    parts = {"detector": Discs(), "recognizer": Colors(), "restorer": Lighter(), "references": {"green": color(GREEN)}}
+    ledger = RunLog()
+    out = list(Pipeline(Config.of({"identify": config}), **parts).restore_frames(clip(), ledger))
+    assert [bool(one.patches) for one in out] == [False] * 12 + [True] * 10 + [False] * 30
+    first, second = ledger.tracks
+    assert (first.frames, first.passed, first.name, first.last_frame) == (0, 12, None, 11)
+    assert (second.frames, second.passed, second.name, second.first_frame) == (10, 0, "green", 12)
+    assert ledger.faces_restored == 10 and ledger.shots == 3
+
+
+def test_a_person_who_returns_after_a_cut_has_one_number() -> None:
+    film = [*clip()[:22], *(frame(i, 4, (60, 60), BLUE) for i in range(22, 30))]
+    ledger = RunLog()
+    list(pipeline().restore_frames(film, ledger))
+    assert [(track.track, track.person) for track in ledger.tracks] == [(0, 0), (1, 1), (2, 0)]
+    ledger = RunLog()
+    list(pipeline(identify={"remember": 0}).restore_frames(film, ledger))
+    assert [track.person for track in ledger.tracks] == [None] * 3
+
+
+def test_aligned_pictures_share_nobody() -> None:
+    pictures = [Frame.from_image(np.full((80, 80, 3), 90, np.uint8), index) for index in range(2)]
+    ledger = RunLog()
+    list(pipeline().restore_frames(pictures, ledger, aligned=True))
+    assert [track.person for track in ledger.tracks] == [None, None]
+
+
+def test_photographs_need_a_recognizer() -> None:
+    with pytest.raises(ConfigError, match=r"\$\.identify\.references: a recognizer is needed"):
+        Pipeline(Config.of({"identify": {"references": ["a.jpg"]}}), detector=Discs(), recognizer=None, restorer=Lighter())
+
+
+class Doubts:
+    """Trusts the first frames only; sees nothing wrong with places."""
+
+    def judge(self, faces: Any, memory: dict[int, Any]) -> list[Verdict]:
+        late = faces.frame.index >= 6
+        return [Verdict(0.0 if late else 1.0, None, {"pose": 0.0} if late else {}) for _ in faces.faces]
+
+
+def test_the_judge_decides_what_is_shown_and_the_ledger_says_why() -> None:
+    ledger = RunLog()
+    doubting = dataclasses.replace(pipeline(gate={"use": "none", "smoothing": 0}), judge=Doubts())
+    out = list(doubting.restore_frames(clip(), ledger))
+    assert [bool(one.patches) for one in out] == [True] * 6 + [False] * 46
+    first, second = ledger.tracks
+    assert (first.frames, first.reasons) == (12, {"pose": 6}) and first.mean_confidence == pytest.approx(0.5)
+    assert (second.frames, second.reasons, second.mean_confidence) == (10, {"pose": 10}, 0)
+    assert "gate" in ledger.seconds_per_stage
+
+
+def test_the_gate_can_be_left_out() -> None:
+    assert pipeline(gate={"use": "none"}).judge is None
+    summaries = []
+    for use in ("none", "agreement"):
+        ledger = RunLog()
+        list(pipeline(gate={"use": use}).restore_frames(clip()[:4], ledger))
+        summaries.append((ledger.tracks[0].mean_confidence, "gate" in ledger.seconds_per_stage))
+    assert summaries == [(1, False), (pytest.approx(1, abs=0.01), True)]  # light added everywhere is no disagreement
+    with pytest.raises(ConfigError, match=r"\$\.gate\.options: agreement: expected two different numbers"):
+        pipeline(gate={"options": {"yaw": [3]}})
+    with pytest.raises(ConfigError, match=r"\$\.gate\.use: unknown part 'wall'; known here: agreement, none"):
+        pipeline(gate={"use": "wall"})
+
+
+def test_every_restored_face_can_be_told_one_by_one() -> None:
+    lines: list[dict[str, Any]] = []
+    doubting = dataclasses.replace(pipeline(gate={"use": "none", "smoothing": 0}), judge=Doubts())
+    list(doubting.restore_frames(clip(), RunLog(each_face=lines.append)))
+    assert [line["frame"] for line in lines] == list(range(22))
+    first, last = lines[0], lines[-1]
+    assert (first["track"], first["person"], first["confidence"], first["reasons"]) == (0, 0, 1, {})
+    assert (last["track"], last["shot"], last["confidence"], last["reasons"]) == (1, 1, 0, {"pose": 0.0})
+    assert first["time"] == clip()[0].time and len(first["box"]) == 4 and first["trusted_share"] == 1

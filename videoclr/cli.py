@@ -86,7 +86,16 @@ class _Options:
         float | None, typer.Option("--fidelity", help="0 favours a clean look, 1 favours what the input shows.")
     ] = None
     strength: Annotated[float | None, typer.Option("--strength", help="Opacity of the restoration, 0 to 1.")] = None
+    grain: Annotated[float | None, typer.Option("--grain", help="Share of the input's own noise to put back, 0 to 1.")] = None
     steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps per face; more is slower.")] = None
+    reference: Annotated[
+        list[str] | None,
+        typer.Option("--reference", metavar="[NAME=]PICTURE", help="A photograph of somebody in the film; repeatable."),
+    ] = None
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="[NAME=]PICTURE", help="Restore this person alone: a photograph, or a reference's name."),
+    ] = None
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the noise: same seed, same result.")] = None
     start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin at 12.5 or 01:02:03.5.")] = None
     end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before this time.")] = None
@@ -105,7 +114,9 @@ class _Options:
         config = Config() if self.config is None else Config.load(self.config)
         # JSON is YAML, and its quotes keep `--start 1:30` a text
         named = [
-            f"{path}={json.dumps(getattr(self, name))}" for name, path in _SETTING_OF.items() if getattr(self, name) is not None
+            f"{path}={json.dumps(getattr(self, name))}"
+            for name, path in _SETTING_OF.items()
+            if getattr(self, name) not in (None, [])
         ]
         return config.override(*(self.set_ or []), *named)
 
@@ -119,8 +130,11 @@ _SETTING_OF = {
     "end": "media.end",
     "fidelity": "restore.fidelity",
     "steps": "restore.steps",
+    "reference": "identify.references",
+    "only": "identify.only",
     "seed": "restore.seed",
     "strength": "blend.strength",
+    "grain": "blend.grain",
     "device": "runtime.device",
     "on_error": "runtime.on_error",
 }
@@ -173,6 +187,9 @@ def restore(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="Video, picture, pattern such as f%04d.png, or -.")],
     target: Annotated[str, typer.Argument(metavar="OUTPUT", help="Video, picture, pattern, or -.")],
     options: _Options,
+    report_frames: Annotated[
+        Path | None, typer.Option("--report-frames", metavar="FILE", help="Write a line of JSON for every restored face.")
+    ] = None,
 ) -> _Run:
     """Restore the faces in a video or picture. `restore` itself need not be typed."""
 
@@ -186,6 +203,7 @@ def restore(
                 target,
                 settings,
                 report=options.report,
+                report_frames=report_frames,
                 overwrite=options.overwrite,
                 progress=shown,
                 aligned=options.aligned,

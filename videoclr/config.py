@@ -97,6 +97,16 @@ class Identify(_Section):
     """Look-ahead in frames from which a track's first identity is pooled."""
     views: int = Field(5, ge=1)
     """Best views that are pooled."""
+    references: list[str] = Field(default_factory=list)
+    """Photographs of people to expect: `anna.jpg`, or `anna=one.jpg` several times for several pictures of one person."""
+    only: list[str] = Field(default_factory=list)
+    """Restore these people alone: names of references, or more photographs. Empty for everybody."""
+    match: float = Field(0.5, ge=-1, le=1)
+    """Cosine from which a track is the person of a reference."""
+    same: float = Field(0.8, ge=-1, le=1)
+    """Cosine from which a track is a person who was seen earlier in the film."""
+    remember: int = Field(64, ge=0)
+    """People from the film that are kept in mind to be recognised; 0 for none."""
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -117,6 +127,16 @@ class Restore(_Section):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class Gate(_Section):
+    """How much of a restoration is trusted; the rest fades towards the input."""
+
+    use: str = "agreement"
+    """`none` trusts everything."""
+    smoothing: int = Field(2, ge=0)
+    """Frames over which confidence moves; twice as many are looked ahead."""
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
 class Blend(_Section):
     """How a restored face is put back."""
 
@@ -127,6 +147,8 @@ class Blend(_Section):
     """Take the low frequencies of the colour from the input."""
     detail: float = Field(1.0, ge=0, le=1)
     """Share of the input's detail beyond the crop's resolution that is kept where a face is larger than the crop."""
+    grain: float = Field(0.0, ge=0, le=1)
+    """Share of the input's own noise that is made again on the restored face; its seed is `restore.seed`."""
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -157,6 +179,7 @@ class Config(_Section):
     align: Align = Field(default_factory=Align)
     identify: Identify = Field(default_factory=Identify)
     restore: Restore = Field(default_factory=Restore)
+    gate: Gate = Field(default_factory=Gate)
     blend: Blend = Field(default_factory=Blend)
     runtime: Runtime = Field(default_factory=Runtime)
 

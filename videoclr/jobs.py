@@ -61,6 +61,7 @@ def restore_video(
     config: Config | None = None,
     *,
     report: str | Path | None = None,
+    report_frames: str | Path | None = None,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
     aligned: bool = False,
@@ -73,7 +74,8 @@ def restore_video(
         target: where the result goes, whole or not at all; `-` for standard output.
         config: settings; the defaults if None.
         report: also write the report as JSON here.
-        overwrite: replace `target` and `report` where they exist.
+        report_frames: also write a line of JSON for every restored face here: where it is, who, how far it is trusted and why.
+        overwrite: replace `target` and the reports where they exist.
         progress: called after every written frame, in the caller's thread.
         aligned: every picture is an aligned face crop already (as FFHQ): it is restored whole.
         pipeline: loaded already, with settings of its own, to be used for several files; instead of `config`.
@@ -93,19 +95,24 @@ def restore_video(
     if same_file(source, target):
         raise MediaError(target, "is the input as well; choose another name for the output")
     media = config.media
-    with report_file(report, (source, target), overwrite) as place:
+    with (
+        report_file(report, (source, target), overwrite) as place,
+        report_file(report_frames, (source, target, *([report] if report else [])), overwrite) as lines,
+    ):
         with (
             Reader(source, media.start, media.end) as reader,
             Writer(target, like=reader, overwrite=overwrite, **_writing(media)) as writer,
         ):
             pipeline = pipeline or load_pipeline(config)
-            ledger = RunLog()
+            ledger = RunLog(each_face=None if lines is None else lines.add)
             started = time.perf_counter()
             frames = pipeline.restore_frames(reader.frames(), ledger, aligned=aligned)
             _drain(frames, writer, _Watch(str(source), reader.info.frame_count, ledger, progress))
         # after the writer has finished the file: its trailer belongs to the job
         seconds = time.perf_counter() - started
         done = _report(source, target, config, reader.info, ledger, seconds, [*reader.warnings, *writer.warnings])
+        if lines is not None:
+            lines.finish()
         if place is not None:
             place.write(done.as_dict())
     return done

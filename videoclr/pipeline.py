@@ -1,4 +1,4 @@
-"""The sentence: cuts, detect, track, align, identify, restore, blend.
+"""The sentence: cuts, detect, track, align, identify, restore, gate, blend.
 
     pipeline = Pipeline(Config().override("restore.steps=12"))        # loads the weights, once
     for frame in pipeline.restore_frames(reader.frames()):
@@ -12,7 +12,7 @@ the next by a bounded number of bytes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from videoclr.stages.cuts import CutDetector
     from videoclr.stages.detect import Detector
-    from videoclr.stages.identify import Recognizer
+    from videoclr.stages.gate import Judge
+    from videoclr.stages.identify import People, Recognizer
     from videoclr.stages.restore import Masker, Restorer
     from videoclr.stages.track import Tracker
 
@@ -64,8 +65,12 @@ class Pipeline:
     """Tells who a face is. None leaves identities out and measures no similarity."""
     restorer: Restorer = _FROM_CONFIG
     """Restores aligned faces."""
+    judge: Judge | None = _FROM_CONFIG
+    """Says how much of a restoration to trust. None trusts everything."""
     masker: Masker = _FROM_CONFIG
     """Says where the restored face is shown."""
+    references: Mapping[str, Tensor] = _FROM_CONFIG
+    """Name -> `(D,)` unit vector of people known from photographs (`identify.references` and `identify.only`)."""
 
     def __post_init__(self) -> None:
         """Build what was not given."""
@@ -74,6 +79,19 @@ class Pipeline:
         for name, make in _BUILDERS.items():
             if getattr(self, name) is _FROM_CONFIG:
                 object.__setattr__(self, name, make(self.config))
+        if self.references is _FROM_CONFIG:
+            object.__setattr__(self, "references", self._photographed())
+
+    def _photographed(self) -> Mapping[str, Tensor]:
+        from videoclr.references import identities, people_of
+
+        section = self.config.identify
+        pictures, _ = people_of(section.references, section.only)
+        if not pictures:
+            return {}
+        if self.recognizer is None:
+            raise ConfigError("$.identify.references: a recognizer is needed to compare faces with photographs")
+        return identities(pictures, self.detector, self.recognizer, self.restorer.size, self.config.detect.threshold)
 
     def restore_frames(self, frames: Iterable[Frame], ledger: RunLog | None = None, *, aligned: bool = False) -> Iterator[Frame]:
         """Restore the faces of a video: one frame out for each frame in, in order, with the same index and time.
@@ -97,6 +115,7 @@ class Pipeline:
             decoded = timed("decode", ledger.counted(frames), clock)
             shots = prefetch(decoded if aligned else self._shots(decoded, clock), room, "decode", weights.decoded)
             crops = self._pictures(shots, clock) if aligned else self._faces(shots, clock)
+            crops = self._wanted(crops, ledger)
             done = prefetch(self._restored(crops, ledger, aligned), room, "restore", weights.restored)
             # Left from the last to the first: closing `shots` first wakes the thread of the models, wherever it waits.
             threads.callback(done.close)
@@ -123,9 +142,23 @@ class Pipeline:
         crops = align(timed("track", faces, clock), self.restorer.size, config.align.smoothing)
         crops = timed("align", crops, clock)
         if self.recognizer is not None:
-            known = identify(crops, self.recognizer, config.identify.window, config.identify.views)
+            known = identify(crops, self.recognizer, config.identify.window, config.identify.views, self._people(True))
             crops = timed("identify", known, clock)
         return crops
+
+    def _people(self, from_the_film: bool) -> People:
+        from videoclr.stages.identify import People
+
+        section = self.config.identify
+        return People(self.references, section.match, section.same, section.remember if from_the_film else 0)
+
+    def _wanted(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog) -> Iterator[Faces[FaceCrop]]:
+        """Whom `identify.only` names, or everybody."""
+        from videoclr.references import people_of
+        from videoclr.stages.identify import only
+
+        _, names = people_of(self.config.identify.references, self.config.identify.only)
+        return only(crops, names, ledger.passed) if names else crops
 
     def _pictures(self, frames: Iterator[Frame], clock: dict[str, float]) -> Iterator[Faces[FaceCrop]]:
         from videoclr.stages.align import whole
@@ -133,11 +166,14 @@ class Pipeline:
 
         crops = timed("align", whole(timed("waiting for decode", frames, clock), self.restorer.size), clock)
         if self.recognizer is not None:
-            crops = timed("identify", identify(crops, self.recognizer, window=0, views=1), clock)
+            # Nothing says that two pictures belong together: one must not change the result of the other.
+            known = identify(crops, self.recognizer, window=0, views=1, people=self._people(False))
+            crops = timed("identify", known, clock)
         return crops
 
     def _restored(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog, aligned: bool) -> Iterator[Frame]:
         from videoclr.stages.blend import blend
+        from videoclr.stages.gate import gate
         from videoclr.stages.restore import restore
 
         config, clock = self.config, ledger.seconds_per_stage
@@ -146,8 +182,13 @@ class Pipeline:
         # A restored face needs no recovery before it is embedded; a part that knows the difference says so.
         embedder = getattr(self.recognizer, "of_clean", self.recognizer)
         restored = restore(crops, self.restorer, masker, embedder, batch, on_error, ledger.warnings, along=not aligned)
-        watched = ledger.watched(timed("restore", restored, clock))
-        return timed("blend", blend(watched, config.blend.strength, config.blend.match_color, config.blend.detail), clock)
+        restored = timed("restore", restored, clock)
+        if self.judge is not None and not aligned:  # an aligned crop is asked for as a whole, and its landmarks are guesses
+            restored = timed("gate", gate(restored, self.judge, config.gate.smoothing), clock)
+        watched = ledger.watched(restored)
+        look = config.blend
+        done = blend(watched, look.strength, look.match_color, look.detail, look.grain, config.restore.seed)
+        return timed("blend", done, clock)
 
 
 class _Everything:
@@ -169,6 +210,14 @@ class TrackSummary:
     last_time: Fraction
     frames: int = 0
     """Restored faces."""
+    passed: int = 0
+    """Faces that were left as they are, because they are nobody of `identify.only`."""
+    person: int | None = None
+    """The same for all tracks of one person; None where nobody was to be recognised."""
+    name: str | None = None
+    """Of the reference that the track was matched with."""
+    person_similarity: float | None = None
+    """Cosine between the track's own views and the person, at the last look."""
     observed: int = 0
     """Those of them that the detector found; the others are interpolated."""
     mean_size: float = 0.0
@@ -178,19 +227,29 @@ class TrackSummary:
     """Cosine between the restored faces and the track's identity."""
     measured: int = 0
     """Faces that `mean_similarity` is of."""
+    reasons: dict[str, int] = field(default_factory=dict)
+    """What spoke against restored faces, wholly or in part -> of how many (see the stage `gate`)."""
 
     def add(self, face: RestoredFace) -> None:
         """Count one more face."""
-        tracked, frame = face.crop.face, face.crop.frame
-        self.last_frame, self.last_time = frame.index, frame.time
+        self.see(face.crop)
+        tracked = face.crop.face
         self.frames += 1
         self.observed += tracked.observed
         self.mean_size += (tracked.detection.size - self.mean_size) / self.frames
         self.mean_confidence += (face.confidence - self.mean_confidence) / self.frames
+        for reason in face.reasons:
+            self.reasons[reason] = self.reasons.get(reason, 0) + 1
         if face.similarity is not None:
             self.measured += 1
             mean = self.mean_similarity or 0.0
             self.mean_similarity = mean + (face.similarity - mean) / self.measured
+
+    def see(self, crop: FaceCrop) -> None:
+        """Note that the track goes on, and who it is."""
+        self.last_frame, self.last_time = crop.frame.index, crop.frame.time
+        if crop.person is not None:
+            self.person, self.name, self.person_similarity = crop.person.number, crop.person.name, crop.person.similarity
 
 
 @dataclass
@@ -201,12 +260,14 @@ class RunLog:
     frames_out: int = 0
     faces_restored: int = 0
     tracks: list[TrackSummary] = field(default_factory=list)
-    """In order of their first restored face."""
+    """In order of their first face."""
     shots: int = 0
     seconds_per_stage: dict[str, float] = field(default_factory=dict)
     """Seconds by stage, each without the stages before it. Stages run in several threads: the sum may exceed the time
     of the run. `waiting for ...` is idle."""
     warnings: list[str] = field(default_factory=list)
+    each_face: Callable[[dict[str, Any]], None] | None = None
+    """Told about every face of every frame, in order; see `face_line`."""
     _live: dict[int, TrackSummary] = field(default_factory=dict, repr=False)
     _shot: int | None = field(default=None, repr=False)
 
@@ -221,19 +282,49 @@ class RunLog:
         for faces in restored:
             if faces.frame.shot != self._shot:
                 self._shot = faces.frame.shot
-                self._live = {}
+                # Tracks that were passed are noted further upstream: some of them may be of this shot already.
+                self._live = {track: one for track, one in self._live.items() if one.shot >= faces.frame.shot}
                 self.shots += 1
             for face in faces.faces:
-                self._summary(face).add(face)
+                self._summary(face.crop).add(face)
                 self.faces_restored += 1
+                if self.each_face is not None:
+                    self.each_face(face_line(face))
             yield faces
 
-    def _summary(self, face: RestoredFace) -> TrackSummary:
-        track, frame = face.crop.face.track, face.crop.frame
+    def passed(self, crop: FaceCrop) -> None:
+        """Note a face that is not to be restored."""
+        summary = self._summary(crop)
+        summary.see(crop)
+        summary.passed += 1
+
+    def _summary(self, crop: FaceCrop) -> TrackSummary:
+        track, frame = crop.face.track, crop.frame
         if track not in self._live:
             self._live[track] = TrackSummary(track, frame.shot, frame.index, frame.time, frame.index, frame.time)
             self.tracks.append(self._live[track])
         return self._live[track]
+
+
+def face_line(face: RestoredFace) -> dict[str, Any]:
+    """What is known of one restored face, in JSON's types but for the exact time."""
+    crop = face.crop
+    shown = float((face.mask if face.trust is None else face.mask / face.trust.clamp(min=1e-6)).sum())
+    return {
+        "frame": crop.frame.index,
+        "time": crop.frame.time,
+        "shot": crop.frame.shot,
+        "track": crop.face.track,
+        "person": None if crop.person is None else crop.person.number,
+        "name": None if crop.person is None else crop.person.name,
+        "box": [round(float(value), 2) for value in crop.face.detection.box],
+        "score": round(crop.face.detection.score, 4),
+        "observed": crop.face.observed,
+        "similarity": None if face.similarity is None else round(face.similarity, 4),
+        "confidence": round(face.confidence, 4),
+        "trusted_share": round(float(face.mask.sum()) / shown, 4) if shown > 0 else 1.0,
+        "reasons": dict(face.reasons),
+    }
 
 
 class _Weights:
@@ -327,6 +418,13 @@ def _restorer(config: Config) -> Any:
     return plugins.build("restore", section.use, section.options, settings)
 
 
+def _judge(config: Config) -> Any:
+    section = config.gate
+    if section.use == "none":
+        return None
+    return plugins.build("gate", section.use, section.options, {"device": _device(config)})
+
+
 def _masker(config: Config) -> Any:
     section = config.blend
     return plugins.build("blend", section.use, section.options, {"device": _device(config)})
@@ -338,5 +436,6 @@ _BUILDERS: Final[dict[str, Callable[[Config], Any]]] = {
     "make_tracker": _tracker_maker,
     "recognizer": _recognizer,
     "restorer": _restorer,
+    "judge": _judge,
     "masker": _masker,
 }

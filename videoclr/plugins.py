@@ -36,22 +36,25 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "checkpoint": "videoclr.parts.checkpoint:CheckpointRestorer",
         "unchanged": "videoclr.parts.unchanged:Unchanged",
     },
+    "gate": {"agreement": "videoclr.parts.agreement:Agreement"},
     "blend": {"feather": "videoclr.parts.feather:Feather"},
 }
 """Kind of part (the section of the config that names it) -> name -> `module:Class`."""
+OPTIONAL = frozenset({"gate"})
+"""Kinds that can be left out, with `none`; whoever builds the part looks for that word before it asks here."""
 
 
 def names(kind: str) -> list[str]:
     """What can stand in `$.<kind>.use` here, besides `module:Class`: built-ins first."""
     others = {entry.name for entry in entry_points(group=f"videoclr.{kind}")}
-    return [*BUILT_IN[kind], *sorted(others - BUILT_IN[kind].keys())]
+    return [*BUILT_IN[kind], *sorted(others - BUILT_IN[kind].keys()), *(["none"] if kind in OPTIONAL else [])]
 
 
 def resolve(kind: str, name: str) -> type:
     """The class (or factory) called `name`.
 
     Args:
-        kind: `cuts`, `detect`, `track`, `identify`, `restore` or `blend`.
+        kind: `cuts`, `detect`, `track`, `identify`, `restore`, `gate` or `blend`.
         name: built-in, entry point, or `package.module:Class`.
 
     Raises:

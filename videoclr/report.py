@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -64,10 +64,41 @@ def plain(value: Any) -> Any:
 
 
 class ReportFile:
-    """A JSON file that is complete or absent; see `report_file`."""
+    """A JSON file that is complete or absent; see `report_file`. Either `write` at once, or `add` lines and then `finish`."""
 
     def __init__(self, part: Path, target: Path) -> None:
         self._part, self._target = part, target
+        self._lines: TextIO | None = None
+
+    def add(self, values: dict[str, Any]) -> None:
+        """Append `values` as one line (JSON Lines), so that memory does not grow with the film.
+
+        Raises:
+            MediaError: the disk is full, or the folder has gone.
+        """
+        try:
+            if self._lines is None:
+                self._lines = self._part.open("w", encoding="utf-8")
+            self._lines.write(json.dumps(plain(values), ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise MediaError(self._target, f"the report cannot be written ({error.strerror})") from error
+
+    def finish(self) -> None:
+        """Put the lines in their place; none were added: an empty file.
+
+        Raises:
+            MediaError: the disk is full, or the folder has gone.
+        """
+        try:
+            self.close()
+            os.replace(self._part, self._target)
+        except OSError as error:
+            raise MediaError(self._target, f"the report cannot be written ({error.strerror})") from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._lines is not None:
+            self._lines.close()
 
     def write(self, values: dict[str, Any]) -> None:
         """Write `values` and put the file in its place in one step.
@@ -129,9 +160,12 @@ def report_file(
         part.touch()
     except OSError as error:
         raise MediaError(path, f"the report cannot be written ({error.strerror})") from error
+    file = ReportFile(part, target)
     try:
-        yield ReportFile(part, target)
+        yield file
     finally:
+        with suppress(OSError):  # what could not be written is said already
+            file.close()
         part.unlink(missing_ok=True)
 
 

@@ -10,7 +10,7 @@ Conventions, everywhere in the package:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -184,6 +184,18 @@ class TrackedFace:
     """False where the detector did not see the face and the place is interpolated."""
 
 
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody whom the run knows: from photographs, or from an earlier track."""
+
+    number: int
+    """The same for all tracks of the person within a run; people known from photographs come first."""
+    name: str | None
+    """As the user called the photographs; None for somebody known from the film alone."""
+    similarity: float | None = None
+    """Cosine between what the track shows and the person, at the moment; None while nobody else was compared."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceCrop:
     """A face cut out and aligned, ready for a model."""
@@ -198,6 +210,8 @@ class FaceCrop:
     """`(2, 3)`: frame pixels -> crop pixels."""
     identity: Tensor | None = None
     """`(D,)` unit vector shared by the track, or None before the stage `identify`."""
+    person: Person | None = None
+    """Who it is among the people that the run knows, or None."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,6 +228,11 @@ class RestoredFace:
     """Cosine between the restored face's embedding and the track's identity; None where no identity is known."""
     confidence: float = 1.0
     """In [0, 1]: how much of the restoration to trust; blend multiplies the mask with it."""
+    trust: Tensor | None = None
+    """`(1, S, S)` float32 in [0, 1]: how much of each place to trust, in `mask` already; 1 - trust is the hallucination
+    map. None where nobody judged."""
+    reasons: Mapping[str, float] = field(default_factory=dict)
+    """What spoke against the restoration -> the factor that it led to, of the whole face or a part of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -137,3 +139,68 @@ def test_a_close_up_keeps_the_detail_that_its_crop_cannot_hold() -> None:
     inside = np.s_[150:250, 150:250]
     assert np.abs(kept.image[inside].astype(int) - frame.image[inside]).max() <= 2
     assert np.abs(lost.image[inside].astype(int) - frame.image[inside]).mean() > 30
+
+
+def grainy(index: int = 0, level: float = 12.0, seed: int = 4) -> Frame:
+    rng = np.random.default_rng(seed)
+    smooth = cv2.GaussianBlur(picture().astype(np.float32), (0, 0), 12)
+    return Frame.from_image((smooth + rng.normal(0, level, smooth.shape)).clip(0, 255).astype(np.uint8), index)
+
+
+def cleaned(frame: Frame, scale: float) -> RestoredFace:
+    face = restored(frame, scale=scale)
+    smooth = cv2.GaussianBlur(face.image.permute(1, 2, 0).numpy(), (0, 0), 4)
+    return replace(face, image=to_tensor(smooth))
+
+
+def noise_of(frame: Frame, place: tuple[int, int] = (94, 120), reach: int = 8) -> float:
+    values = frame.image[place[0] - reach : place[0] + reach, place[1] - reach : place[1] + reach].astype(np.float32)
+    return float((values - cv2.GaussianBlur(values, (0, 0), 2.0)).std())
+
+
+@pytest.mark.parametrize("scale", [0.35, 1.0, 3.0])
+def test_grain_brings_back_the_noise_that_the_film_has(scale: float) -> None:
+    frame = grainy()
+    face = cleaned(frame, scale)
+    (clean,), (grained,) = (list(blend([Faces(frame, (face,))], grain=grain)) for grain in (0.0, 1.0))
+    (half,) = blend([Faces(frame, (face,))], grain=0.5)
+    if scale < 0.5:  # of a larger face the finest noise is kept in any case
+        assert noise_of(clean) < 0.5 * noise_of(frame)
+        assert noise_of(clean) < noise_of(half) < noise_of(grained)
+    assert noise_of(grained) == pytest.approx(noise_of(frame), rel=0.2)
+
+
+def test_no_grain_changes_nothing_and_a_clean_film_gets_none() -> None:
+    frame = grainy()
+    (zero,), (default,) = (list(blend([Faces(frame, (cleaned(frame, 1.0),))], **known)) for known in ({"grain": 0.0}, {}))
+    assert np.array_equal(zero.image, default.image)
+    smooth = grainy(level=0.0)
+    (one,), (other,) = (list(blend([Faces(smooth, (cleaned(smooth, 1.0),))], grain=grain)) for grain in (0.0, 1.0))
+    assert np.abs(one.image.astype(int) - other.image).max() <= 2
+
+
+def test_grain_repeats_with_the_seed_and_differs_between_frames() -> None:
+    def patch(index: int, seed: int) -> np.ndarray:
+        frame = grainy(index)
+        (out,) = blend([Faces(frame, (cleaned(frame, 1.0),))], grain=1.0, seed=seed)
+        return out.patches[0].rgb
+
+    assert np.array_equal(patch(0, 7), patch(0, 7))
+    assert not np.array_equal(patch(0, 7), patch(0, 8)) and not np.array_equal(patch(0, 7), patch(1, 7))
+
+
+def test_a_face_that_kept_its_noise_gets_little_more() -> None:
+    frame = grainy()
+    (out,) = blend([Faces(frame, (restored(frame),))], grain=1.0)
+    assert noise_of(out) == pytest.approx(noise_of(frame), rel=0.2)
+
+
+def test_exposure_and_tint_that_jump_from_frame_to_frame_do_not_show() -> None:
+    means = []
+    for index in range(6):
+        frame = Frame.from_image(picture(), index)
+        face = restored(frame, add=0.15 * (-1) ** index)
+        tint = torch.tensor([0.1, -0.1, 0.05]).view(3, 1, 1) * (index % 3)
+        (out,) = blend([Faces(frame, (replace(face, image=(face.image + tint).clamp(-1, 1)),))])
+        means.append(out.image[85:110, 105:135].mean((0, 1)))
+    assert np.ptp(means, axis=0).max() < 0.5  # of 255

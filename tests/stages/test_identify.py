@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from videoclr import geometry
-from videoclr.stages.identify import identify, quality
+from videoclr import appearance, geometry
+from videoclr.stages.identify import People, identify, only, pooled, quality
 from videoclr.types import Detection, FaceCrop, Faces, Frame, TrackedFace
 
 PICTURE = np.zeros((4, 4, 3), np.uint8)
@@ -111,3 +112,105 @@ def test_every_frame_comes_out_with_or_without_faces() -> None:
     known = list(identify(source, Reads(), window=3))
     assert [one.frame for one in known] == [one.frame for one in source]
     assert [len(one.faces) for one in known] == [0, 0, 1, 0, 0]
+
+
+def people(references: dict[str, float] | None = None, remember: int = 8) -> People:
+    """Photographs as directions (see `Reads`)."""
+    vectors = {name: torch.tensor([np.cos(mark), np.sin(mark)]).float() for name, mark in (references or {}).items()}
+    return People(vectors, match=0.9, same=0.95, remember=remember)
+
+
+def who(one: Faces[FaceCrop]) -> list[tuple[int, str | None] | None]:
+    return [None if crop.person is None else (crop.person.number, crop.person.name) for crop in one.faces]
+
+
+def test_a_person_who_comes_back_is_recognised_over_cuts_and_gaps() -> None:
+    marks = [(0, 0, 0.0), (1, 1, 1.2), (2, 2, 0.1), (3, 2, 1.3)]  # track, shot, direction
+    crops = [crop(2 * k + i, mark=mark, track=track, shot=shot) for k, (track, shot, mark) in enumerate(marks) for i in range(2)]
+    known = list(identify(clip(crops), Reads(), 4, 5, people()))
+    assert [who(one)[0] for one in known[::2]] == [(0, None), (1, None), (0, None), (1, None)]
+    same = known[4].faces[0]
+    assert same.person is not None and same.person.similarity == pytest.approx(np.cos(0.1), abs=1e-3)
+    assert angle(known[4]) == pytest.approx(0.05, abs=0.02)  # one identity of the views of both tracks
+    assert known[0].faces[0].identity is not None and angle(known[0]) == pytest.approx(0, abs=1e-5)
+
+
+def test_two_faces_of_one_frame_are_two_people() -> None:
+    frames = [crop(i, mark=0.0, track=0) for i in range(4)]
+    twins = [Faces(one.frame, (one, crop(one.frame.index, mark=0.01, track=1))) for one in frames]
+    for faces in identify(twins, Reads(), 2, 3, people()):
+        assert who(faces) == [(0, None), (1, None)]
+
+
+def test_a_track_is_the_nearest_reference_or_nobody_else() -> None:
+    frames = [crop(i, mark=0.3, track=0) for i in range(4)]
+    party = [
+        Faces(one.frame, (one, crop(one.frame.index, mark=0.05, track=1), crop(one.frame.index, mark=1.5, track=2)))
+        for one in frames
+    ]
+    for faces in identify(party, Reads(), 2, 3, people({"anna": 0.0, "ben": 3.0})):
+        assert who(faces) == [(2, None), (0, "anna"), (3, None)]
+        assert angle(Faces(faces.frame, faces.faces[1:])) == pytest.approx(0, abs=1e-5)  # the photograph's own
+        assert angle(faces) == pytest.approx(0.3, abs=1e-3)
+        person = faces.faces[1].person
+        assert person is not None and person.similarity == pytest.approx(np.cos(0.05), abs=1e-3)
+
+
+def test_the_better_match_takes_a_reference_over() -> None:
+    alone = [crop(i, mark=0.4, track=0) for i in range(3)]
+    frames = [
+        *clip(alone),
+        *(Faces(Frame.from_image(PICTURE, i), (crop(i, mark=0.4), crop(i, mark=0.0, track=1))) for i in range(3, 6)),
+    ]
+    known = list(identify(frames, Reads(), 0, 3, people({"anna": 0.0})))
+    assert [who(one) for one in known] == [[(0, "anna")]] * 3 + [[(1, None), (0, "anna")]] * 3
+
+
+def test_a_track_that_gets_clearer_may_still_turn_out_to_be_somebody() -> None:
+    first = [crop(i, mark=0.0) for i in range(3)]
+    second = [crop(i, blur=4 if i < 6 else 0, mark=1.0 if i < 6 else 0.0, track=1, shot=1) for i in range(3, 9)]
+    known = list(identify(clip([*first, *second]), Reads(), 0, 1, people()))
+    assert [who(one)[0] for one in known] == [(0, None)] * 3 + [(1, None)] * 3 + [(0, None)] * 3
+
+
+def test_people_who_were_not_seen_for_long_are_forgotten_first() -> None:
+    crops = [crop(i, mark=mark, track=i, shot=i) for i, mark in enumerate((0.0, 0.7, 1.4, 0.7, 0.0))]
+    known = list(identify(clip(crops), Reads(), 0, 1, people(remember=2)))
+    assert [who(one)[0] for one in known] == [(0, None), (1, None), (2, None), (1, None), (3, None)]
+
+
+def test_without_memory_only_photographs_are_recognised() -> None:
+    crops = [crop(i, mark=mark, track=i, shot=i) for i, mark in enumerate((1.0, 0.0, 1.0))]
+    known = list(identify(clip(crops), Reads(), 0, 1, people({"anna": 0.0}, remember=0)))
+    assert [who(one)[0] for one in known] == [None, (0, "anna"), None]
+
+
+def test_only_those_who_are_wanted_go_on_and_the_others_are_told() -> None:
+    frames = [Faces(Frame.from_image(PICTURE, i), (crop(i, mark=1.5, track=0), crop(i, mark=0.0, track=1))) for i in range(3)]
+    passed: list[FaceCrop] = []
+    left = list(only(identify(frames, Reads(), 0, 1, people({"anna": 0.0})), {"anna"}, passed.append))
+    assert [who(one) for one in left] == [[(0, "anna")]] * 3
+    assert [one.face.track for one in passed] == [0] * 3
+    assert [one.frame.index for one in left] == [0, 1, 2]
+
+
+def test_a_view_that_stands_apart_weighs_little() -> None:
+    def direction(mark: float) -> Tensor:
+        return torch.tensor([np.cos(mark), np.sin(mark)]).float()
+
+    calm = pooled([(0.5, direction(mark)) for mark in (0.0, 0.02, -0.02, 0.01)])
+    mixed = pooled([(0.5, direction(mark)) for mark in (0.0, 0.02, -0.02, 0.01, 1.5)])
+    assert calm is not None and mixed is not None and pooled([]) is None
+    assert float(torch.acos(calm @ mixed)) < 0.03  # the plain mean would be 0.24 away
+
+
+def test_quality_prefers_open_eyes() -> None:
+    luma = np.full((64, 64, 3), 0.3, np.float32)
+    matrix = geometry.ffhq_matrix(FACE, 64)
+    open_, shut = luma.copy(), luma.copy()
+    for x, y in geometry.moved(FACE[:2], matrix):
+        cv2.circle(open_, (round(x), round(y)), 2, (-0.8,) * 3, -1)
+        cv2.line(shut, (round(x) - 3, round(y)), (round(x) + 3, round(y)), (-0.8,) * 3, 1)
+    seen = [replace(crop(0), image=torch.from_numpy(image.transpose(2, 0, 1).copy())) for image in (open_, shut)]
+    assert appearance.edges(open_[..., 0]) < 1.5 * appearance.edges(shut[..., 0])
+    assert quality(seen[0]) > 1.2 * quality(seen[1])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videoclr import geometry
+from videoclr.grain import flat_places, made, measured
 from videoclr.pixels import normalized, quantized, to_array
 from videoclr.types import Faces, Frame, Patch, RestoredFace
 
@@ -19,7 +20,12 @@ _REACH = 1 / 10  # standard deviation of the colour comparison's blur, in crop s
 
 
 def blend(
-    restored: Iterable[Faces[RestoredFace]], strength: float = 1.0, match_color: bool = True, detail: float = 1.0
+    restored: Iterable[Faces[RestoredFace]],
+    strength: float = 1.0,
+    match_color: bool = True,
+    detail: float = 1.0,
+    grain: float = 0.0,
+    seed: int = 0,
 ) -> Iterator[Frame]:
     """Frames with their restored faces as patches.
 
@@ -32,15 +38,18 @@ def blend(
         match_color: take the low frequencies of the colour from the input.
         detail: share in [0, 1] of what the frame shows beyond the crop's resolution that is kept. A face larger than the
             crop was reduced for the model; without this, a sharp close-up would come back softer than it went in.
+        grain: share in [0, 1] of the noise that restoration took away which is made again, with the input's own strength,
+            colour and coarseness, so that a clean face does not look pasted on a grainy film.
+        seed: of the grain, with the frame and the track: a run repeats.
     """
     for faces in restored:
-        patches = [_patch(face, strength, match_color, detail) for face in faces.faces] if strength > 0 else []
+        patches = [_patch(face, strength, match_color, detail, grain, seed) for face in faces.faces] if strength > 0 else []
         frame = faces.frame.with_patches([patch for patch in patches if patch is not None])
         frame.forget_rgb()  # the writer composites in the native planes; RGB is made again for whoever asks
         yield frame
 
 
-def _patch(face: RestoredFace, strength: float, match_color: bool, detail: float) -> Patch | None:
+def _patch(face: RestoredFace, strength: float, match_color: bool, detail: float, grain: float, seed: int) -> Patch | None:
     frame, matrix = face.crop.frame, face.crop.matrix
     height, width = frame.source.shape[:2]
     image, mask = to_array(face.image), to_array(face.mask)[..., 0]
@@ -59,9 +68,15 @@ def _patch(face: RestoredFace, strength: float, match_color: bool, detail: float
         image = image + color_shift(to_array(face.crop.image), image, mask)
     window = (x, y, rectangle[0] + right, rectangle[1] + bottom)
     rgb = geometry.uncut(image, matrix, window)
-    if detail > 0 and geometry.scale_of(matrix) < 1:
-        rgb = rgb + np.float32(detail) * beyond(frame.source, to_array(face.crop.image), matrix, window)
     alpha = np.ascontiguousarray(alpha[top:bottom, left:right], np.float32)
+    kept: NDArray[np.float32] = np.zeros((), np.float32)
+    if detail > 0 and geometry.scale_of(matrix) < 1:
+        kept = np.float32(detail) * beyond(frame.source, to_array(face.crop.image), matrix, window)
+    if grain > 0:
+        before = normalized(frame.source[y : y + alpha.shape[0], x : x + alpha.shape[1]]) - kept
+        rng = np.random.default_rng((seed, frame.index, face.crop.face.track))
+        rgb = rgb + np.float32(grain) * lost_grain(before, rgb, alpha / alpha.max(), rng)
+    rgb = rgb + kept
     return Patch(x, y, quantized(rgb, frame.source.dtype), alpha)
 
 
@@ -81,6 +96,29 @@ def beyond(
     """
     x0, y0, x1, y1 = window
     return normalized(source[y0:y1, x0:x1]) - geometry.uncut(crop, matrix, window)
+
+
+def lost_grain(
+    before: NDArray[np.float32], after: NDArray[np.float32], mask: NDArray[np.float32], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """New noise of as much power as `before` has more than `after`, as coarse and coloured as that of `before`.
+
+    Args:
+        before: `(h, w, 3)` float32 in [-1, 1], the input.
+        after: the restored face in the same place.
+        mask: `(h, w)` in [0, 1]: where the face is.
+        rng: the only source of randomness.
+
+    Returns:
+        `(h, w, 3)` float32, 0 where `before` shows no more noise, or too little of the face to tell.
+    """
+    flat = flat_places(before, mask)
+    had, has = measured(before, flat), measured(after, flat)
+    if had is None or had.level == 0:
+        return np.zeros_like(before)
+    left = 0.0 if has is None else (has.level / had.level) ** 2
+    new: NDArray[np.float32] = made(had, before.shape[0], before.shape[1], rng) * np.float32(np.sqrt(max(0.0, 1 - left)))
+    return new
 
 
 def color_shift(target: NDArray[np.float32], image: NDArray[np.float32], mask: NDArray[np.float32]) -> NDArray[np.float32]:

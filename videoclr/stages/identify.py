@@ -1,26 +1,31 @@
-"""Give every crop the identity of its track, pooled from the track's best views."""
+"""Give every crop the identity of its track, pooled from the track's best views, and say who it is.
+
+Latents and noise belong to a track and die with it. Who a person *is* does not: somebody who comes back after a cut or
+a gap is recognised and gets the same identity again, and photographs may say from the start who is to be expected.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from videoclr import geometry
+from videoclr import appearance, geometry
 from videoclr.flow import around
-from videoclr.pixels import eight_bit, from_tensor
-from videoclr.types import FaceCrop, Faces
+from videoclr.pixels import to_array
+from videoclr.types import FaceCrop, Faces, Person
 
 log = logging.getLogger("videoclr.stages.identify")
 
 _BETTER = 1.05  # a new view must beat a pooled one by this factor: equals would be embedded for nothing
 _GONE = 50  # frames without a face after which a track's pool is dropped
+_HOLD = 0.05  # cosine by which another must be nearer to a photograph than the track that has it: no changing to and fro
 
 
 class Recognizer(Protocol):
@@ -38,53 +43,202 @@ class Recognizer(Protocol):
         ...
 
 
-@dataclass
+@dataclass(eq=False)
 class _Pool:
-    """The best views of a track so far."""
+    """The best views of somebody."""
 
+    room: int
+    """How many are kept."""
     views: list[tuple[float, Tensor]] = field(default_factory=list)
     """Quality and embedding, best first."""
+    identity: Tensor | None = None
+
+    def add(self, views: Iterable[tuple[float, Tensor]]) -> None:
+        """Take in new views; the best stay."""
+        self.views = sorted([*self.views, *views], key=lambda pair: -pair[0])[: self.room]
+        self.identity = pooled(self.views)
+
+
+@dataclass(eq=False)
+class _Known:
+    """Somebody whom `People` knows."""
+
+    number: int
+    name: str | None
+    pool: _Pool
+    tracks: int = 0
+    """How many tracks were recognised as this person."""
+    last: int = -1
+    """Index of the frame where the person was last seen."""
+
+
+@dataclass(eq=False)
+class _Track:
+    """What is known of a track."""
+
+    pool: _Pool
+    """Its views; shared with the other tracks of a person known from the film."""
     seen: int = -1
     """Index of the newest frame that was considered."""
     last: int = -1
     """Index of the last frame that left with the track in it."""
-    identity: Tensor | None = None
+    fresh: bool = False
+    """Whether the pool changed with this frame."""
+    known: _Known | None = None
+    similarity: float | None = None
+
+    @property
+    def identity(self) -> Tensor | None:
+        return self.pool.identity if self.known is None else self.known.pool.identity
+
+    @property
+    def person(self) -> Person | None:
+        return None if self.known is None else Person(self.known.number, self.known.name, self.similarity)
+
+
+class People:
+    """Whom a run knows; one per run, passed on over the cuts. Holds at most `remember` people and those of `references`.
+
+    Args:
+        references: name -> `(D,)` unit vector from photographs.
+        match: cosine from which a track is the person of a photograph.
+        same: cosine from which a track is somebody who was seen before. Higher than `match`: pooled views of one film are
+            alike, and a wrong answer mixes two people.
+        remember: people from the film that are kept in mind, the longest unseen are forgotten first; 0 for none.
+    """
+
+    def __init__(self, references: Mapping[str, Tensor], match: float, same: float, remember: int) -> None:
+        self.match, self.same, self.remember = match, same, remember
+        self.photographed = [
+            _Known(number, name, _Pool(0, [], torch.nn.functional.normalize(vector.detach().float().cpu(), dim=0)))
+            for number, (name, vector) in enumerate(references.items())
+        ]
+        self.met: list[_Known] = []
+        self._next = len(self.photographed)
+
+    def meet(self, tracks: Sequence[_Track], now: int) -> None:
+        """Say who the tracks of one frame are: two faces of a frame are two people."""
+        tracks = [track for track in tracks if track.pool.identity is not None]
+        self._match(tracks)
+        if self.remember:
+            self._recognise(tracks)
+        for track in tracks:
+            if track.known is not None:
+                track.known.last = now
+        self.met = sorted(self.met, key=lambda known: -known.last)[: self.remember]
+
+    def _match(self, tracks: Sequence[_Track]) -> None:
+        """Photographs: the nearest pair first. The answer may change while a track's views get better."""
+        holders = {id(track): track.known for track in tracks}
+        wanted = _pairs(tracks, self.photographed, lambda track, known: self.match - _HOLD * (track.known is known))
+        given = _nearest_first(wanted)
+        for track in tracks:
+            known, similarity = given.get(id(track), (None, None))
+            held = holders[id(track)]
+            if known is not None and known is not held:
+                self._leave(track)
+            if known is not None or held in self.photographed:
+                track.known, track.similarity = known, similarity
+
+    def _recognise(self, tracks: Sequence[_Track]) -> None:
+        """People from the film. A track that stood alone so far may still turn out to be somebody, when its views get better."""
+        open_ = [one for one in tracks if one.known is None or (one.fresh and one.known.tracks == 1 and one.known in self.met)]
+        busy = {id(track.known) for track in tracks if track.known is not None}
+        free = [known for known in self.met if id(known) not in busy]
+        for track in open_:
+            known, similarity = _nearest_first(_pairs([track], free, lambda *_: self.same)).get(id(track), (None, None))
+            if known is not None:
+                free.remove(known)
+                self._leave(track)
+                known.pool.add(track.pool.views)
+                known.tracks += 1
+                track.known, track.pool, track.similarity = known, known.pool, similarity
+            elif track.known is None:
+                track.known, track.similarity = _Known(self._next, None, track.pool, tracks=1), None
+                self.met.append(track.known)
+                self._next += 1
+
+    def _leave(self, track: _Track) -> None:
+        """Forget a person of the film who was nobody but this track."""
+        if track.known is not None and track.known in self.met and track.known.tracks == 1:
+            self.met.remove(track.known)
+
+
+def _pairs(
+    tracks: Sequence[_Track], people: Sequence[_Known], least: Callable[[_Track, _Known], float]
+) -> list[tuple[float, float, _Track, _Known]]:
+    """Cosine above what is asked, cosine, track and person, of all pairs that reach it."""
+    found = []
+    for track in tracks:
+        for known in people:
+            if track.pool.identity is not None and known.pool.identity is not None:
+                cosine = float(track.pool.identity @ known.pool.identity)
+                if cosine >= least(track, known):
+                    found.append((cosine - least(track, known), cosine, track, known))
+    return found
+
+
+def _nearest_first(pairs: Sequence[tuple[float, float, _Track, _Known]]) -> dict[int, tuple[_Known, float]]:
+    """`id` of a track -> its person and the cosine; nobody twice."""
+    given: dict[int, tuple[_Known, float]] = {}
+    for _, cosine, track, known in sorted(pairs, key=lambda pair: -pair[0]):
+        if id(track) not in given and all(known is not other for other, _ in given.values()):
+            given[id(track)] = (known, cosine)
+    return given
 
 
 def identify(
-    crops: Iterable[Faces[FaceCrop]], recognizer: Recognizer, window: int = 8, views: int = 5
+    crops: Iterable[Faces[FaceCrop]], recognizer: Recognizer, window: int = 8, views: int = 5, people: People | None = None
 ) -> Iterator[Faces[FaceCrop]]:
-    """Fill in `FaceCrop.identity`.
+    """Fill in `FaceCrop.identity` and, with `people`, `FaceCrop.person`.
 
-    The identity is the mean of the embeddings of the track's `views` best views, weighted by `quality`, over all frames
-    of the shot up to `window` frames ahead: it gets better as the shot goes on and never looks further into the future.
-    Only views that enter the pool are embedded. It stays None where the recognizer gives nothing finite.
+    The identity is the mean of the embeddings of the track's `views` best views (see `pooled`) over all frames of the
+    shot up to `window` frames ahead: it gets better as the shot goes on and never looks further into the future. Only
+    views that enter the pool are embedded. It stays None where the recognizer gives nothing finite. A track that is
+    somebody of `people` gets that person's identity: the photographs', or that of all views of the film so far.
 
     Args:
         crops: with the shots numbered; every frame.
         recognizer: embeds faces.
         window: frames of look-ahead, which is the delay. It is emptied at a cut.
         views: views that are pooled.
+        people: whom to recognise; None leaves every track to itself.
     """
-    pools: dict[int, _Pool] = {}
+    tracks: dict[int, _Track] = {}
     shot: int | None = None
     for place in around(crops, 0, window, lambda one: one.frame.shot):
         frame = place.item.frame
         if frame.shot != shot:
-            pools, shot = {}, frame.shot
+            tracks, shot = {}, frame.shot
         for crop in place.item.faces:
-            pool = pools.setdefault(crop.face.track, _Pool())
-            pool.last = frame.index
-            _refine(pool, crop.face.track, (place.item, *place.future), recognizer, views)
-        pools = {track: pool for track, pool in pools.items() if frame.index - pool.last <= _GONE}
-        known = (replace(crop, identity=pools[crop.face.track].identity) for crop in place.item.faces)
-        yield Faces(frame, tuple(known), looked=place.item.looked)
+            track = tracks.setdefault(crop.face.track, _Track(_Pool(views)))
+            track.last = frame.index
+            track.fresh = _refine(track, crop.face.track, (place.item, *place.future), recognizer)
+        if people is not None:
+            people.meet([tracks[crop.face.track] for crop in place.item.faces], frame.index)
+        tracks = {number: track for number, track in tracks.items() if frame.index - track.last <= _GONE}
+        found = ((crop, tracks[crop.face.track]) for crop in place.item.faces)
+        known = tuple(replace(crop, identity=track.identity, person=track.person) for crop, track in found)
+        yield Faces(frame, known, looked=place.item.looked)
 
 
-def _refine(pool: _Pool, track: int, frames: tuple[Faces[FaceCrop], ...], recognizer: Recognizer, views: int) -> None:
-    """Let the frames that are new to the pool compete for a place in it."""
-    fresh = [one for faces in frames if faces.frame.index > pool.seen for one in faces.faces if one.face.track == track]
-    pool.seen = frames[-1].frame.index
+def only(crops: Iterable[Faces[FaceCrop]], names: Collection[str], passed: Callable[[FaceCrop], None]) -> Iterator[Faces[FaceCrop]]:
+    """Let the faces of the people called `names` go on; the others stay in the frame as they are, and `passed` is told."""
+    for faces in crops:
+        wanted = []
+        for crop in faces.faces:
+            if crop.person is not None and crop.person.name in names:
+                wanted.append(crop)
+            else:
+                passed(crop)
+        yield faces if len(wanted) == len(faces.faces) else replace(faces, faces=tuple(wanted))
+
+
+def _refine(track: _Track, number: int, frames: tuple[Faces[FaceCrop], ...], recognizer: Recognizer) -> bool:
+    """Let the frames that are new to the track compete for a place in its pool; True where one got in."""
+    fresh = [one for faces in frames if faces.frame.index > track.seen for one in faces.faces if one.face.track == number]
+    track.seen = frames[-1].frame.index
+    pool, views = track.pool, track.pool.room
     rated = sorted(((quality(one), one) for one in fresh), key=lambda pair: -pair[0])
     entering: list[tuple[float, FaceCrop]] = []
     for value, crop in rated[:views]:
@@ -93,47 +247,59 @@ def _refine(pool: _Pool, track: int, frames: tuple[Faces[FaceCrop], ...], recogn
             break
         entering.append((value, crop))
     if not entering:
-        return
+        return False
     embedded = recognizer.embed(torch.stack([crop.image for _, crop in entering])).detach().float().cpu()
+    found = []
     for (value, crop), vector in zip(entering, embedded, strict=True):
-        if not torch.isfinite(vector).all():
-            log.warning("frame %d, track %d: the recognizer gave no finite embedding", crop.frame.index, track)
-            continue
-        pool.views.append((value, vector))
-    pool.views = sorted(pool.views, key=lambda pair: -pair[0])[:views]
-    if pool.views:
-        weights = torch.tensor([max(value, 1e-6) for value, _ in pool.views])
-        vectors = torch.stack([vector for _, vector in pool.views])
-        pool.identity = torch.nn.functional.normalize((weights[:, None] * vectors).sum(0), dim=0)
+        if torch.isfinite(vector).all():
+            found.append((value, vector))
+        else:
+            log.warning("frame %d, track %d: the recognizer gave no finite embedding", crop.frame.index, number)
+    pool.add(found)
+    return bool(found)
+
+
+def pooled(views: Sequence[tuple[float, Tensor]]) -> Tensor | None:
+    """`(D,)` unit vector of weighted embeddings; None without any.
+
+    Each view weighs as much as its quality, times how well it agrees with the others: a hand before the face, a blink or
+    another face on the track gives an embedding that stands apart.
+    """
+    if not views:
+        return None
+    weights = torch.tensor([max(value, 1e-6) for value, _ in views])
+    vectors = torch.stack([vector for _, vector in views])
+    others = weights.sum() - weights
+    if len(views) > 2:  # of two that differ, nobody knows which one is wrong
+        mean = (weights[:, None] * vectors).sum(0) - weights[:, None] * vectors
+        agreement = (vectors * torch.nn.functional.normalize(mean, dim=1)).sum(1)
+        weights = torch.where(others > 0, weights * agreement.clamp(min=0.05) ** 2, weights)
+    return torch.nn.functional.normalize((weights[:, None] * vectors).sum(0), dim=0)
 
 
 def quality(crop: FaceCrop) -> float:
-    """How well a crop shows who it is, in [0, 1]: detector's score x size x sharpness x frontality.
+    """How well a crop shows who it is, in [0, 1]: detector's score x size x sharpness x frontality x open eyes.
 
     The weights are rules of thumb; only their order matters, and only within a track.
     """
     face = crop.face
+    luma = appearance.grey(to_array(crop.image))
+    points = geometry.moved(face.detection.landmarks, crop.matrix)
     large = face.detection.size / (face.detection.size + 48.0)
     seen = 1.0 if face.observed else 0.25
-    return float(face.detection.score * large * _sharpness(crop.image) * _frontality(crop) * seen)
+    energy = appearance.edges(luma)
+    sharp = energy / (energy + 4.0)
+    return float(face.detection.score * large * sharp * _frontality(points, luma.shape[0]) * _open_eyes(luma, points) * seen)
 
 
-def _sharpness(image: Tensor) -> float:
-    """In [0, 1). Gradients of the slightly blurred luma, so that noise does not pass for detail."""
-    grey = cv2.cvtColor(eight_bit(from_tensor(image)), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    small = cv2.resize(grey, (128, 128), interpolation=cv2.INTER_AREA)
-    smooth = cv2.GaussianBlur(small, (0, 0), 1.0)
-    gradient = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125))
-    energy = float(gradient[16:112, 16:112].mean())
-    return energy / (energy + 4.0)
-
-
-def _frontality(crop: FaceCrop) -> float:
+def _frontality(points: NDArray[np.float64], side: int) -> float:
     """In (0, 1]: 1 where the nose lies midway between the eyes and the mouth's corners."""
-    left_eye, right_eye, nose, left_mouth, right_mouth = geometry.moved(crop.face.detection.landmarks, crop.matrix)
-    width = max(float(right_eye[0] - left_eye[0]), 1e-3)
-    middle = (left_eye[0] + right_eye[0] + left_mouth[0] + right_mouth[0]) / 4
-    yaw = float(nose[0] - middle) / width
     # In an FFHQ crop the eyes of a frontal face are about a quarter of the side apart; yaw brings them together.
-    narrow = min(1.0, width / (0.22 * crop.image.shape[-1]))
-    return float(np.exp(-0.5 * (yaw / 0.25) ** 2)) * narrow
+    width = max(float(points[1, 0] - points[0, 0]), 1e-3)
+    return float(np.exp(-0.5 * (appearance.yaw(points) / 25.0) ** 2)) * min(1.0, width / (0.22 * side))
+
+
+def _open_eyes(luma: NDArray[np.float32], points: NDArray[np.float64]) -> float:
+    """In [0.6, 1]: the views of a blink come last, and still count where there are no others."""
+    tall = np.mean([appearance.darkness(appearance.region(luma, points, eye), eye)[0] for eye in ("left", "right")])
+    return 0.6 + 0.4 * float(np.clip((tall - 0.035) / 0.015, 0, 1))

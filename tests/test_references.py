@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from videoclr.errors import ConfigError, MediaError
+from videoclr.references import identities, people_of
+from videoclr.types import Detection
+
+SHAPE = np.array([[-0.2, -0.15], [0.2, -0.15], [0, 0.05], [-0.15, 0.22], [0.15, 0.22]], np.float32)
+
+
+def picture(path: Path, *faces: tuple[int, int], color: tuple[int, int, int] = (40, 60, 220)) -> str:
+    """A grey picture with discs (RGB) for faces."""
+    image = np.full((120, 160, 3), 60, np.uint8)
+    for place in faces:
+        cv2.circle(image, place, 20, color, -1)
+    assert cv2.imwrite(str(path), image[:, :, ::-1])
+    return str(path)
+
+
+class Discs:
+    """Finds discs by their brightness, left to right, and something unsure in every picture."""
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        return [[*self.one(image), Detection(np.array([0, 0, 30, 30], np.float32), SHAPE * 30 + 15, 0.3)] for image in images]
+
+    @staticmethod
+    def one(image: np.ndarray) -> list[Detection]:
+        _, _, stats, _ = cv2.connectedComponentsWithStats((image.max(-1) > 150).astype(np.uint8))
+        boxes = [np.array([x, y, x + w, y + h], np.float32) for x, y, w, h, area in stats[1:] if area > 300]
+        return [Detection(box, SHAPE * 40 + (box[:2] + box[2:]) / 2, 0.95) for box in boxes]
+
+
+class Colors:
+    """Embeds a face as its mean colour."""
+
+    def embed(self, crops: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(crops[..., 24:40, 24:40].mean((2, 3)) + 1, dim=1)
+
+
+def known(pictures: dict[str, list[str]]) -> dict[str, Tensor]:
+    return identities(pictures, Discs(), Colors(), size=64, threshold=0.8)
+
+
+def test_names_come_from_the_user_or_from_the_file(tmp_path):
+    odd = picture(tmp_path / "a=b.png", (60, 60))
+    pictures, only = people_of(["anna=one.jpg", "x/ben.jpg", "anna=two.jpg", odd], ["anna", "y/carl.png", "dora=d.png"])
+    assert pictures == {
+        "anna": ["one.jpg", "two.jpg"],
+        "ben": ["x/ben.jpg"],
+        "a=b": [odd],
+        "carl": ["y/carl.png"],
+        "dora": ["d.png"],
+    }
+    assert only == {"anna", "carl", "dora"}
+    assert people_of([], []) == ({}, frozenset())
+    assert people_of(["anna.jpg"], ["anna.jpg"]) == ({"anna": ["anna.jpg"]}, {"anna"})
+
+
+@pytest.mark.parametrize(("references", "only"), [(["anna="], []), (["=a.jpg"], []), ([""], []), ([], ["=a.jpg"])])
+def test_an_entry_without_name_or_picture_is_refused(references, only):
+    with pytest.raises(ConfigError, match=r"\$\.identify\.(references|only): '.*': expected a picture, or name=picture"):
+        people_of(references, only)
+
+
+def test_several_pictures_of_a_person_are_pooled(tmp_path):
+    blue, red = picture(tmp_path / "b.png", (60, 60)), picture(tmp_path / "r.jpg", (100, 50), color=(220, 60, 40))
+    both = known({"anna": [blue, red], "ben": [red]})
+    assert list(both) == ["anna", "ben"]
+    assert float(both["anna"].norm()) == pytest.approx(1, abs=1e-5)
+    assert both["ben"][0] > 3 * both["ben"][2]
+    alone = known({"b": [blue]})["b"]
+    assert alone[0] + 0.03 < both["anna"][0] < both["ben"][0] - 0.03  # between its two pictures
+
+
+def test_the_clean_look_of_the_recogniser_is_asked(tmp_path):
+    class Careful(Colors):
+        of_clean = Colors()
+
+        def embed(self, crops):
+            raise AssertionError("a photograph needs no recovery")
+
+    path = picture(tmp_path / "b.png", (60, 60))
+    assert identities({"b": [path]}, Discs(), Careful(), 64, 0.8)["b"].shape == (3,)
+
+
+@pytest.mark.parametrize(("faces", "message"), [((), "found no face"), (((40, 60), (110, 60)), "found 2 faces")])
+def test_a_picture_must_show_one_face(tmp_path, faces, message):
+    path = picture(tmp_path / "some.png", *faces)
+    with pytest.raises(MediaError, match=f"some.png: a reference picture must show one face, {message}"):
+        known({"some": [path]})
+
+
+def test_a_missing_picture_and_a_video_are_refused(tmp_path):
+    with pytest.raises(MediaError, match=r"gone\.jpg"):
+        known({"gone": [str(tmp_path / "gone.jpg")]})
+    film = str(tmp_path / "film.avi")
+    writer = cv2.VideoWriter(film, cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    for _ in range(3):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    with pytest.raises(MediaError, match=r"film\.avi: is no picture"):
+        known({"film": [film]})

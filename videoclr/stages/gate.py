@@ -1,0 +1,125 @@
+"""Decide how much of each restoration to trust, and fade the rest towards the input: never to an invented face."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from videoclr.flow import Around, around
+from videoclr.types import Faces, RestoredFace
+
+_GONE = 50  # frames without a face after which a track's memory is dropped
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """What is thought of one restored face."""
+
+    confidence: float
+    """In [0, 1]: of the face as a whole."""
+    trust: Tensor | None
+    """`(1, S, S)` in [0, 1]: of each place; None for 1 everywhere."""
+    reasons: Mapping[str, float]
+    """What spoke against the face -> the factor in [0, 1) that it led to, of the whole or of a part of it."""
+
+
+class Judge(Protocol):
+    """Compares restored faces with what they were made from."""
+
+    def judge(self, faces: Faces[RestoredFace], memory: dict[int, Any]) -> list[Verdict]:
+        """A verdict on each face of a frame, in order.
+
+        Args:
+            faces: of one frame; called once per frame with faces, in order.
+            memory: what it wants to keep, by number of track; deleted when the track or the shot ends.
+        """
+        ...
+
+
+def gate(restored: Iterable[Faces[RestoredFace]], judge: Judge, smoothing: int = 2) -> Iterator[Faces[RestoredFace]]:
+    """Set `confidence`, `trust` and `reasons` of each face, and multiply its mask with `trust`.
+
+    Confidence that jumps would show as flicker, and a mean over time would let a single bad frame through. So a track's
+    confidence is the mean over `smoothing` frames before and after of the least confidence within as many again: it moves
+    slowly and never lies above what the judge said (a morphological erosion, then a box filter). `reasons` are the
+    frame's own. The gate only ever takes away.
+
+    Args:
+        restored: every frame.
+        judge: compares.
+        smoothing: frames; 0 for none. The delay is twice as many, emptied at a cut.
+    """
+    for place in around(_judged(restored, judge), 2 * smoothing, 2 * smoothing, lambda one: one.faces.frame.shot):
+        faces = place.item.faces
+        passed = (
+            _gated(face, verdict, _near(place, face, smoothing))
+            for face, verdict in zip(faces.faces, place.item.verdicts, strict=True)
+        )
+        yield replace(faces, faces=tuple(passed))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Judged:
+    faces: Faces[RestoredFace]
+    verdicts: list[Verdict]
+
+    def of(self, track: int) -> Verdict | None:
+        found = (v for face, v in zip(self.faces.faces, self.verdicts, strict=True) if face.crop.face.track == track)
+        return next(found, None)
+
+
+def _judged(restored: Iterable[Faces[RestoredFace]], judge: Judge) -> Iterator[_Judged]:
+    memory: dict[int, Any] = {}
+    last: dict[int, int] = {}
+    shot: int | None = None
+    for faces in restored:
+        if faces.frame.shot != shot:
+            memory.clear()
+            last.clear()
+            shot = faces.frame.shot
+        verdicts = judge.judge(faces, memory) if faces.faces else []
+        if len(verdicts) != len(faces.faces):
+            raise ValueError(f"{type(judge).__name__} gave {len(verdicts)} verdicts on {len(faces.faces)} faces")
+        last.update({face.crop.face.track: faces.frame.index for face in faces.faces})
+        for track in [track for track in memory if faces.frame.index - last.get(track, -_GONE - 1) > _GONE]:
+            del memory[track]
+        yield _Judged(faces, verdicts)
+
+
+def _near(place: Around[_Judged], face: RestoredFace, smoothing: int) -> list[list[Verdict]]:
+    """For each frame within `smoothing`, the verdicts on the track within `smoothing` of it; a gap ends the track."""
+    track = face.crop.face.track
+    found = {0: place.item.of(track)}
+    for step, items in ((-1, reversed(place.past)), (1, iter(place.future))):
+        for distance, item in enumerate(items, 1):
+            verdict = item.of(track)
+            if verdict is None:
+                break
+            found[step * distance] = verdict
+    within = range(-smoothing, smoothing + 1)
+    return [[v for other in within if (v := found.get(at + other)) is not None] for at in within if at in found]
+
+
+def _gated(face: RestoredFace, verdict: Verdict, near: list[list[Verdict]]) -> RestoredFace:
+    confidence = float(np.mean([min(one.confidence for one in verdicts) for verdicts in near]))
+    trust = _trust(near)
+    mask = face.mask if trust is None else face.mask * trust
+    return replace(face, confidence=face.confidence * confidence, mask=mask, trust=trust, reasons=dict(verdict.reasons))
+
+
+def _trust(near: list[list[Verdict]]) -> Tensor | None:
+    """As the confidence, place by place."""
+    if all(one.trust is None for verdicts in near for one in verdicts):
+        return None
+    least = []
+    for verdicts in near:
+        maps = [one.trust for one in verdicts if one.trust is not None]
+        least.append(torch.stack(maps).amin(0).clamp(0, 1) if maps else None)
+    known = [one for one in least if one is not None]
+    total = torch.stack(known).sum(0) + (len(least) - len(known))
+    return total / len(least)
