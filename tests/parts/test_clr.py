@@ -242,6 +242,8 @@ def test_one_step_is_the_students_and_several_are_the_denoisers(networks):
     finally:
         networks.student = None
     assert torch.equal(made(networks, steps=1).restore_stills(y), guided)
+
+
 @pytest.fixture(scope="module")
 def trained():
     """The networks that ship: random ones hardly look at their input."""
