@@ -10,7 +10,7 @@ import torch
 from videoclr import geometry
 from videoclr.parts.feather import Feather
 from videoclr.pixels import normalized, peak, to_tensor
-from videoclr.stages.blend import blend, color_shift
+from videoclr.stages.blend import as_colourful, blend, color_shift
 from videoclr.types import Detection, FaceCrop, Faces, Frame, RestoredFace, TrackedFace
 
 FACE = np.array([[-20, -20], [20, -20], [0, 5], [-15, 25], [15, 25]], np.float64)
@@ -204,3 +204,19 @@ def test_exposure_and_tint_that_jump_from_frame_to_frame_do_not_show() -> None:
         (out,) = blend([Faces(frame, (replace(face, image=(face.image + tint).clamp(-1, 1)),))])
         means.append(out.image[85:110, 105:135].mean((0, 1)))
     assert np.ptp(means, axis=0).max() < 0.5  # of 255
+
+
+def test_a_face_without_colour_stays_without_and_a_tint_is_kept_out_of_it() -> None:
+    rng = np.random.default_rng(0)
+    grey = np.repeat(rng.uniform(-0.5, 0.5, (32, 32, 1)), 3, axis=2).astype(np.float32)
+    mask, restored = np.ones((32, 32), np.float32), grey + rng.normal(0, 0.1, (32, 32, 3)).astype(np.float32)
+    for target in (grey, grey + np.array([0.2, 0.1, -0.1], np.float32)):
+        result = as_colourful(target, restored, mask)
+        assert np.ptp(result, axis=2).max() < 1e-6
+        assert result.mean(axis=2) == pytest.approx(restored.mean(axis=2), abs=1e-6)
+
+
+def test_a_coloured_face_is_left_as_it_was_restored() -> None:
+    coloured = np.random.default_rng(1).uniform(-0.5, 0.5, (32, 32, 3)).astype(np.float32)
+    restored = coloured[::-1].copy()
+    assert as_colourful(coloured, restored, np.ones((32, 32), np.float32)) == pytest.approx(restored, abs=1e-6)

@@ -16,6 +16,10 @@ from videoclr.types import Faces, Frame, Patch, RestoredFace
 
 _VISIBLE = 1 / 1024  # alpha below a quarter of an 8-bit step changes nothing
 _COARSE = 4  # colours are compared at a quarter of the crop's size: a wide blur is then cheap
+_GREY = (
+    0.015,
+    0.03,
+)  # spread of the colour over a face, on the scale of [-1, 1]: below the first there is none, a codec's noise aside
 _REACH = 1 / 10  # standard deviation of the colour comparison's blur, in crop sides
 
 
@@ -35,7 +39,7 @@ def blend(
     Args:
         restored: every frame.
         strength: opacity in [0, 1], times each face's confidence.
-        match_color: take the low frequencies of the colour from the input.
+        match_color: take the low frequencies of the colour from the input, and let a face without colour stay without.
         detail: share in [0, 1] of what the frame shows beyond the crop's resolution that is kept. A face larger than the
             crop was reduced for the model; without this, a sharp close-up would come back softer than it went in.
         grain: share in [0, 1] of the noise that restoration took away which is made again, with the input's own strength,
@@ -65,6 +69,7 @@ def _patch(face: RestoredFace, strength: float, match_color: bool, detail: float
     top, left, bottom, right = int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
     x, y = rectangle[0] + left, rectangle[1] + top
     if match_color:
+        image = as_colourful(to_array(face.crop.image), image, mask)
         image = image + color_shift(to_array(face.crop.image), image, mask)
     window = (x, y, rectangle[0] + right, rectangle[1] + bottom)
     rgb = geometry.uncut(image, matrix, window)
@@ -119,6 +124,27 @@ def lost_grain(
     left = 0.0 if has is None else (has.level / had.level) ** 2
     new: NDArray[np.float32] = made(had, before.shape[0], before.shape[1], rng) * np.float32(np.sqrt(max(0.0, 1 - left)))
     return new
+
+
+def as_colourful(target: NDArray[np.float32], image: NDArray[np.float32], mask: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`image` without the colour that a black and white (or evenly tinted) `target` does not have, judged inside the mask.
+
+    A network that saw colour pictures puts some into grey skin. Between the two limits the colour fades, so that nothing jumps.
+
+    Args:
+        target: `(S, S, 3)` float32, the input crop.
+        image: the restored crop, as `target`.
+        mask: `(S, S)` float32 in [0, 1].
+
+    Returns:
+        `(S, S, 3)` float32.
+    """
+    colour = target - target.mean(axis=2, keepdims=True)
+    inside = mask > 0.5
+    spread = float(colour[inside].std(axis=0).max()) if inside.any() else 1.0
+    kept = np.float32(np.clip((spread - _GREY[0]) / (_GREY[1] - _GREY[0]), 0, 1))
+    grey = image.mean(axis=2, keepdims=True)
+    return grey + kept * (image - grey)
 
 
 def color_shift(target: NDArray[np.float32], image: NDArray[np.float32], mask: NDArray[np.float32]) -> NDArray[np.float32]:
