@@ -144,7 +144,7 @@ def as_colourful(target: NDArray[np.float32], image: NDArray[np.float32], mask: 
     spread = float(colour[inside].std(axis=0).max()) if inside.any() else 1.0
     kept = np.float32(np.clip((spread - _GREY[0]) / (_GREY[1] - _GREY[0]), 0, 1))
     grey = image.mean(axis=2, keepdims=True)
-    return grey + kept * (image - grey)
+    return np.asarray(grey + kept * (image - grey), np.float32)
 
 
 def color_shift(target: NDArray[np.float32], image: NDArray[np.float32], mask: NDArray[np.float32]) -> NDArray[np.float32]:
