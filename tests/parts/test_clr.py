@@ -359,7 +359,7 @@ def test_anchors_below_one_are_refused():
 
 
 def test_a_crop_that_the_irn_leaves_alone_gets_nothing_of_diffusion_and_a_degraded_one_all(networks):
-    restorer, y = made(networks), picture(0)[None]
+    restorer, y = made(networks, start=None), picture(0)[None]
     shares = [float(restorer.share(y, y + change)) for change in (0.0, 0.05, 0.075, 0.1, 0.4)]
     assert shares == pytest.approx([0, 0, 0.5, 1, 1], abs=1e-4)
     assert float(made(networks, start=0.2).share(y, y)) == 1  # a start that was asked for counts in full
