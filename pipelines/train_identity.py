@@ -29,7 +29,7 @@ from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask
 from videoclr.models.recognizer import Recognizer, face_input
 from videoclr.models.vqgan import VQGAN, Encoder
-from videoclr.training.data import FacePairs, batches, load_faces
+from videoclr.training.data import FacePairs, batches, load_faces, read_identities
 from videoclr.training.loop import Loop, load_ema, part_of
 from videoclr.training.losses import Perceptual, TeacherRecognizer, arcface, gradient_l1
 
@@ -164,17 +164,6 @@ def frozen_recognizer(checkpoint: str) -> Recognizer:
     recognizer = Recognizer()
     recognizer.load_state_dict(part_of(load_ema(checkpoint), "recognizer"))
     return recognizer.requires_grad_(False).eval()
-
-
-def read_identities(manifest: str | None, names: list[str]) -> Tensor:
-    """`(N,)` int64: each picture's identity by a TSV manifest (columns `file`, `identity`); alone where not listed."""
-    known: dict[str, str] = {}
-    if manifest:
-        header, *rows = Path(manifest).read_text(encoding="utf-8").splitlines()
-        file, identity = header.split("\t").index("file"), header.split("\t").index("identity")
-        known = {Path(row.split("\t")[file]).name: row.split("\t")[identity] for row in rows}
-    order: dict[str, int] = {}
-    return torch.tensor([order.setdefault(known.get(name, name), len(order)) for name in names])
 
 
 def main() -> None:

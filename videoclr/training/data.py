@@ -95,6 +95,17 @@ def _at_size(picture: NDArray[Any], size: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def read_identities(manifest: str | None, names: list[str]) -> Tensor:
+    """`(N,)` int64: each picture's identity by a TSV manifest (columns `file`, `identity`); alone where not listed."""
+    known: dict[str, str] = {}
+    if manifest:
+        header, *rows = Path(manifest).read_text(encoding="utf-8").splitlines()
+        file, identity = header.split("\t").index("file"), header.split("\t").index("identity")
+        known = {Path(row.split("\t")[file]).name: row.split("\t")[identity] for row in rows}
+    order: dict[str, int] = {}
+    return torch.tensor([order.setdefault(known.get(name, name), len(order)) for name in names])
+
+
 def as_tensor(picture: NDArray[np.uint8]) -> Tensor:
     """`(H, W, 3)` uint8 -> `(3, H, W)` float32 in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float() / 127.5 - 1
