@@ -28,12 +28,11 @@ from torch import Tensor, nn
 from videoclr.diffusion.guidance import guided
 from videoclr.diffusion.noise import add_noise
 from videoclr.diffusion.sampler import level_of_noise, sample, signal_levels
-from videoclr.models.recognizer import face_input
 from videoclr.models.vqgan import PatchDiscriminator
 from videoclr.parts.clr import ClrNetworks, ClrRestorer
 from videoclr.training.data import FacePairs, batches, load_faces
 from videoclr.training.loop import Loop
-from videoclr.training.losses import Perceptual, TeacherRecognizer, hinge_discriminator
+from videoclr.training.losses import Perceptual, TeacherRecognizer, adversarial_losses, fidelity_loss
 
 HERE = Path(__file__).resolve().parent.parent
 NEEDED = ("vqgan", "irn", "denoiser", "mask", "recognizer")
@@ -87,21 +86,12 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
                 goal = taught(teacher, z_t, level, z_y, z_r, recovered)
             z = modules["student"](z_t, alpha, z_y, z_r)
             out = net.decoder(z, features, teacher.fusion)
-            latent, pixel = (z - goal).pow(2).mean(), (out.float() - clean).abs().mean()
-            loss = settings["latent"] * latent + settings["pixel"] * pixel
-            scalars: dict[str, float | Tensor] = {"latent": latent, "l1": pixel}
-            if perceptual is not None:
-                feature = perceptual(out, clean).mean()
-                loss, scalars = loss + settings["perceptual"] * feature, {**scalars, "perceptual": feature}
-            with torch.no_grad():
-                wanted = identity(face_input(clean))
-            away = (1 - (identity(face_input(out.float())) * wanted).sum(1)).mean()
-            loss, scalars = loss + settings["identity"] * away, {**scalars, "identity": away}
+            latent = (z - goal).pow(2).mean()
+            loss, terms = fidelity_loss(out, clean, settings, perceptual, identity)
+            loss = loss + settings["latent"] * latent
+            scalars: dict[str, float | Tensor] = {"latent": latent, **terms}
             if settings["adversarial"]:
-                discriminator = modules["discriminator"].requires_grad_(False)
-                fooled = -discriminator(out).float().mean()
-                discriminator.requires_grad_(True)
-                judged = hinge_discriminator(discriminator(clean).float(), discriminator(out.detach()).float())
+                judged, fooled = adversarial_losses(modules["discriminator"], clean, out)
                 loss = loss + judged + (settings["adversarial"] * fooled if step > settings["adversarial_after"] else 0)
                 scalars["discriminator"] = judged
         loop.update(loss, scalars)

@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from videoclr.diffusion.noise import add_noise
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery
-from videoclr.models.recognizer import Recognizer, face_input
+from videoclr.models.recognizer import Recognizer
 from videoclr.models.vqgan import VQGAN, PatchDiscriminator
 from videoclr.training.data import FacePairs, batches, load_faces
 from videoclr.training.loop import Loop, load_ema, part_of
-from videoclr.training.losses import Perceptual, TeacherRecognizer, gradient_l1, hinge_discriminator
+from videoclr.training.losses import Perceptual, TeacherRecognizer, adversarial_losses, fidelity_loss
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -131,24 +131,10 @@ def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
                 alpha, noise = noise_levels(loop.generator(1_000_003 * settings["seed"] + step), settings, z_r)
                 z = denoiser(add_noise(z_r, noise, alpha), alpha, z_y, z_r)
             out = vqgan.decoder(z, features, 1.0)
-            pixel = (out.float() - clean).abs().mean()
-            loss = pixel + settings["gradient"] * gradient_l1(out.float(), clean)
-            scalars: dict[str, float | Tensor] = {"l1": pixel}
-            if perceptual is not None:
-                feature = perceptual(out, clean).mean()
-                loss, scalars = loss + settings["perceptual"] * feature, {**scalars, "perceptual": feature}
-            if identity is not None:
-                with torch.no_grad():
-                    target = identity(face_input(clean))
-                distance = (1 - (identity(face_input(out.float())) * target).sum(1)).mean()
-                loss, scalars = loss + settings["identity"] * distance, {**scalars, "identity": distance}
+            loss, terms = fidelity_loss(out, clean, settings, perceptual, identity)
+            scalars: dict[str, float | Tensor] = {**terms}
             if settings["adversarial"]:
-                modules["discriminator"].requires_grad_(False)
-                fooled = -modules["discriminator"](out).float().mean()
-                modules["discriminator"].requires_grad_(True)
-                judged = hinge_discriminator(
-                    modules["discriminator"](clean).float(), modules["discriminator"](out.detach()).float()
-                )
+                judged, fooled = adversarial_losses(modules["discriminator"], clean, out)
                 loss = loss + judged + (settings["adversarial"] * fooled if loop.step > settings["adversarial_after"] else 0)
                 scalars["discriminator"] = judged
         loop.update(loss, scalars)

@@ -31,7 +31,7 @@ from videoclr.models.recognizer import Recognizer, face_input
 from videoclr.models.vqgan import VQGAN, Encoder
 from videoclr.training.data import FacePairs, batches, load_faces, read_identities
 from videoclr.training.loop import Loop, load_ema, part_of
-from videoclr.training.losses import Perceptual, TeacherRecognizer, arcface, gradient_l1
+from videoclr.training.losses import Perceptual, TeacherRecognizer, arcface, fidelity_loss
 
 HERE = Path(__file__).resolve().parent.parent
 log = logging.getLogger("videoclr.training")
@@ -87,17 +87,8 @@ def train_irn(args: argparse.Namespace, settings: dict[str, Any]) -> None:
         clean, worse = batch["clean"].to(loop.device), batch["degraded"].to(loop.device)
         with loop.autocast():
             restored = modules["irn"](worse)
-            pixel = (restored.float() - clean).abs().mean()
-            loss = pixel + settings["gradient"] * gradient_l1(restored.float(), clean)
-            scalars: dict[str, float | Tensor] = {"l1": pixel, "l1 of the input": (worse - clean).abs().mean()}
-            if perceptual is not None:
-                feature = perceptual(restored, clean).mean()
-                loss, scalars = loss + settings["perceptual"] * feature, {**scalars, "perceptual": feature}
-            if identity is not None:
-                with torch.no_grad():
-                    target = identity(face_input(clean))
-                distance = (1 - (identity(face_input(restored.float())) * target).sum(1)).mean()
-                loss, scalars = loss + settings["identity"] * distance, {**scalars, "identity": distance}
+            loss, terms = fidelity_loss(restored, clean, settings, perceptual, identity)
+            scalars: dict[str, float | Tensor] = {**terms, "l1 of the input": (worse - clean).abs().mean()}
         loop.update(loss, scalars)
         if step % 500 == 0:
             loop.picture("degraded | restored | clean", torch.cat([worse[:4], restored[:4], clean[:4]], dim=2))

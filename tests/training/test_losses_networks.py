@@ -1,4 +1,4 @@
-"""The frozen networks that losses look through; their weights here are random, as no such file ships."""
+"""What losses look through, with random weights, as no such file ships; and how losses add up."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import nn
 
-from videoclr.training.losses import Perceptual, TeacherRecognizer
+from videoclr.training.losses import Perceptual, TeacherRecognizer, adversarial_losses, fidelity_loss
 
 
 def random_file(network, path):
@@ -89,3 +90,37 @@ def test_the_students_gradient_goes_through_the_teacher(mobilefacenet):
     faces = pictures(112).requires_grad_()
     TeacherRecognizer(mobilefacenet)(faces)[:, 0].sum().backward()
     assert faces.grad.abs().sum() > 0
+
+
+def test_fidelity_is_the_sum_of_its_terms_by_their_weights():
+    class Twice(nn.Module):
+        def forward(self, x, clean):
+            return 2 * (x - clean).abs().mean((1, 2, 3))
+
+    class Direction(nn.Module):
+        def forward(self, faces):
+            return nn.functional.normalize(faces.mean((2, 3)), dim=1)
+
+    clean = torch.zeros(2, 3, 64, 64)
+    clean[:, 0] = 0.5
+    restored = clean.clone()
+    restored[:, 1] = 0.5
+    weights = {"pixel": 3.0, "perceptual": 0.1, "identity": 0.2}
+    loss, terms = fidelity_loss(restored, clean, weights, Twice(), Direction())
+    assert float(terms["l1"]) == pytest.approx(0.5 / 3)
+    assert float(terms["perceptual"]) == pytest.approx(1 / 3)
+    assert float(terms["identity"]) == pytest.approx(1 - 0.5**0.5, abs=1e-5)
+    assert float(loss) == pytest.approx(3 * 0.5 / 3 + 0.1 / 3 + 0.2 * (1 - 0.5**0.5), abs=1e-5)
+    alone, terms = fidelity_loss(restored, clean, {"gradient": 0.5})
+    assert float(alone) == pytest.approx(0.5 / 3) and set(terms) == {"l1"}  # flat pictures have no gradients
+
+
+def test_neither_adversary_moves_the_other():
+    discriminator = nn.Conv2d(3, 1, 3)
+    fake = torch.randn(1, 3, 8, 8, requires_grad=True)
+    judged, fooled = adversarial_losses(discriminator, torch.randn(1, 3, 8, 8), fake)
+    fooled.backward()
+    assert fake.grad is not None and discriminator.weight.grad is None
+    fake.grad = None
+    judged.backward()
+    assert fake.grad is None and discriminator.weight.grad is not None

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from videoclr.models.recognizer import face_input
+
 
 class _Fire(nn.Module):
     def __init__(self, inside: int, squeeze: int, expand: int) -> None:
@@ -160,6 +162,46 @@ def arcface(embeddings: Tensor, centres: Tensor, labels: Tensor, margin: float =
 def hinge_discriminator(clean: Tensor, fake: Tensor) -> Tensor:
     """Hinge loss of a discriminator's logits (Lim and Ye 2017)."""
     return F.relu(1 - clean).mean() + F.relu(1 + fake).mean()
+
+
+def adversarial_losses(discriminator: nn.Module, clean: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """What the discriminator learns from, and what the maker of `fake` does: neither moves the other's weights. Two scalars."""
+    discriminator.requires_grad_(False)
+    fooled = -discriminator(fake).float().mean()
+    discriminator.requires_grad_(True)
+    return hinge_discriminator(discriminator(clean).float(), discriminator(fake.detach()).float()), fooled
+
+
+def fidelity_loss(
+    restored: Tensor,
+    clean: Tensor,
+    weights: dict[str, Any],
+    perceptual: nn.Module | None = None,
+    identity: nn.Module | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """L1, and by `weights` the gradients, the perceptual distance and that of the identity.
+
+    Args:
+        restored, clean: `(N, 3, S, S)` in [-1, 1], aligned as FFHQ.
+        weights: factors `pixel` (1 without it), `gradient` (0 without it), `perceptual` and `identity`.
+        perceptual, identity: the networks to look through; None leaves their term out.
+
+    Returns:
+        the scalar loss, and its terms without their factors: `l1`, `perceptual`, `identity`.
+    """
+    pixel = (restored.float() - clean).abs().mean()
+    loss, terms = weights.get("pixel", 1.0) * pixel, {"l1": pixel}
+    if weights.get("gradient"):
+        loss = loss + weights["gradient"] * gradient_l1(restored.float(), clean)
+    if perceptual is not None:
+        terms["perceptual"] = perceptual(restored, clean).mean()
+        loss = loss + weights["perceptual"] * terms["perceptual"]
+    if identity is not None:
+        with torch.no_grad():
+            target = identity(face_input(clean))
+        terms["identity"] = (1 - (identity(face_input(restored.float())) * target).sum(1)).mean()
+        loss = loss + weights["identity"] * terms["identity"]
+    return loss, terms
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor, most: float = 1.0) -> Tensor:
