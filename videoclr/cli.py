@@ -97,8 +97,23 @@ class _Options:
         typer.Option("--only", metavar="[NAME=]PICTURE", help="Restore this person alone: a photograph, or a reference's name."),
     ] = None
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the noise: same seed, same result.")] = None
-    start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin at 12.5 or 01:02:03.5.")] = None
-    end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before this time.")] = None
+    start: Annotated[
+        str | None, typer.Option("--start", metavar="PLACE", help="Begin at 12.5, 01:02:03.5, frame 240f, or timecode 01:02:03:12.")
+    ] = None
+    end: Annotated[str | None, typer.Option("--end", metavar="PLACE", help="Stop before this place.")] = None
+    frames: Annotated[int | None, typer.Option("--frames", metavar="N", help="Stop after so many frames.")] = None
+    input_format: Annotated[
+        str | None, typer.Option("--input-format", help="FFmpeg's name of the input's format; found out otherwise.")
+    ] = None
+    video_size: Annotated[str | None, typer.Option("--video-size", metavar="WxH", help="Size of raw input pictures.")] = None
+    input_pix_fmt: Annotated[str | None, typer.Option("--input-pix-fmt", help="Pixel format of raw input pictures.")] = None
+    rate: Annotated[
+        str | None, typer.Option("--rate", metavar="FPS", help="Rate of raw or loose input pictures: 25 or 30000/1001.")
+    ] = None
+    start_number: Annotated[int | None, typer.Option("--start-number", help="First picture of a numbered sequence.")] = None
+    container: Annotated[
+        str | None, typer.Option("--container", help="Output format where the name does not say: nut, mkv, ts, y4m, ...")
+    ] = None
     on_error: Annotated[str | None, typer.Option("--on-error", help="`stop` (default), or `keep` a failing face as it was.")] = None
     overwrite: _Overwrite = False
     aligned: Annotated[bool, typer.Option("--aligned", help="Each picture is an aligned face crop already: restore all of it.")] = (
@@ -128,6 +143,13 @@ _SETTING_OF = {
     "pix_fmt": "media.pix_fmt",
     "start": "media.start",
     "end": "media.end",
+    "frames": "media.frames",
+    "input_format": "media.input.format",
+    "video_size": "media.input.video_size",
+    "input_pix_fmt": "media.input.pix_fmt",
+    "rate": "media.input.rate",
+    "start_number": "media.input.start_number",
+    "container": "media.container",
     "fidelity": "restore.fidelity",
     "steps": "restore.steps",
     "reference": "identify.references",
