@@ -307,6 +307,22 @@ class RunLog:
         return self._live[track]
 
 
+_THREADS = (("decode", "cuts"), ("detect", "track", "align", "identify", "restore", "gate", "blend"), ("encode",))
+"""The stages of each of the three threads."""
+
+
+def slowest(seconds_per_stage: Mapping[str, float]) -> str | None:
+    """The stage that holds up a run: the longest one of the thread that works most. None before anything was done.
+
+    >>> slowest({"decode": 4.0, "detect": 3.0, "restore": 2.5, "encode": 1.0, "waiting for frames": 9.0})
+    'detect'
+    """
+    spent = {stage: seconds_per_stage.get(stage, 0.0) for stages in _THREADS for stage in stages}
+    busiest = max(_THREADS, key=lambda stages: sum(spent[stage] for stage in stages))
+    stage = max(busiest, key=lambda stage: spent[stage])
+    return stage if spent[stage] > 0 else None
+
+
 def face_line(face: RestoredFace) -> dict[str, Any]:
     """What is known of one restored face, in JSON's types but for the exact time."""
     crop = face.crop
