@@ -509,8 +509,13 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _harmless(text: str) -> str:
+    """`text` as one line that a terminal shows and does not obey: file names and tags may hold anything."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def _say(text: str) -> None:
-    sys.stderr.write(f"videoclr: {text}\n")
+    sys.stderr.write(f"videoclr: {_harmless(text)}\n")
     sys.stderr.flush()
 
 
@@ -540,7 +545,7 @@ class _ToConsole(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = f"videoclr: {record.levelname.lower()}: {record.getMessage()}"
+        line = f"videoclr: {record.levelname.lower()}: {_harmless(record.getMessage())}"
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -634,7 +639,7 @@ def _bar(console: Console) -> Iterator[ProgressCallback]:
         tasks: dict[str, rich.TaskID] = {}
 
         def shown(now: Progress) -> None:
-            name = Path(now.source).name
+            name = _harmless(Path(now.source).name)
             if now.source not in tasks:
                 for task in tasks.values():
                     bar.update(task, visible=False)
@@ -666,7 +671,7 @@ def _lines(console: Console) -> ProgressCallback:
         if time.monotonic() - said >= PLAIN_PROGRESS_SECONDS:
             said = time.monotonic()
             text = ", ".join(filter(None, [_numbers(now), _time_left(now)]))
-            console.print(f"videoclr: {now.source}: {text}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"videoclr: {_harmless(now.source)}: {text}", markup=False, highlight=False, soft_wrap=True)
 
     return shown
 
@@ -678,7 +683,7 @@ def _counting(console: Console, source: str) -> Callable[[int], None]:
         nonlocal said
         if time.monotonic() - said >= PLAIN_PROGRESS_SECONDS:
             said = time.monotonic()
-            console.print(f"videoclr: {source}: {frames} frames read", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"videoclr: {_harmless(source)}: {frames} frames read", markup=False, highlight=False, soft_wrap=True)
 
     return shown
 

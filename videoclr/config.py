@@ -61,8 +61,9 @@ class Limits(_Section):
 class Media(_Section):
     """What is read, and how the output is written."""
 
-    codec: str = "h264"
-    """`h264`, `hevc`, `av1`, `vp9`, `ffv1`, `prores` or `mjpeg`."""
+    codec: str | None = None
+    """`h264`, `hevc`, `av1`, `vp9`, `ffv1`, `prores`, `mjpeg` or `rawvideo`; None for h264, or for `rawvideo` where the container
+    holds nothing else."""
     crf: float | None = None
     """Constant quality in the codec's own scale; None for the codec's default here."""
     preset: str | None = None

@@ -36,9 +36,9 @@ def load(text: str) -> Any:
             if node is None:
                 return None
             _count(node, {}, 0)
-            return loader.construct_document(node)  # type: ignore[no-untyped-call]
+            return loader.construct_document(node)
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     except yaml.YAMLError as error:
         raise NotPlain(" ".join(str(error).split())) from error
     except RecursionError as error:

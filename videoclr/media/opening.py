@@ -52,6 +52,11 @@ class Limits:
     frames: int = 20_000_000
     """Pictures of one input, as counted."""
 
+    @property
+    def decoder_pixels(self) -> int:
+        """What decoders are told: they pad pictures, so that the exact limit would refuse what just fits."""
+        return self.pixels + self.pixels // 4 + (1 << 16)
+
     def check(
         self, path: str, streams: int, size: tuple[int, int], rate: Fraction | None, seconds: Fraction | None, frames: int | None
     ) -> None:
@@ -78,7 +83,9 @@ class Limits:
             DecodeError: it is.
         """
         if index >= self.frames:
-            raise DecodeError(path, f"more pictures than media.limits.frames={self.frames}; raise that if it is to be trusted", time)
+            raise DecodeError(
+                path, f"more pictures than media.limits.frames={self.frames}; raise that if it is to be trusted", time
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,9 @@ class Opening:
 
     def __post_init__(self) -> None:
         if self.format is not None and self.format not in av.formats_available:
-            raise ConfigError(f"$.media.input.format: unknown format {self.format!r}; try nut, matroska, mpegts, yuv4mpegpipe, rawvideo")
+            raise ConfigError(
+                f"$.media.input.format: unknown format {self.format!r}; try nut, matroska, mpegts, yuv4mpegpipe, rawvideo"
+            )
         if self.format is not None and not self.may_demux(self.format):
             raise ConfigError(f"$.media.input.format: {self.format} opens other files or devices; allow media.input.playlists=true")
         if self.format in _SIZED:
@@ -130,7 +139,7 @@ class Opening:
             "protocol_whitelist": ",".join(protocols_of(scheme, self)),
             "format_whitelist": ",".join([*sorted(demuxers(self.playlists)), *filter(None, [_LIVE.get(scheme)])]),
             "max_streams": str(self.limits.streams + 1),  # one more, so that too many are noticed
-            "max_pixels": str(self.limits.pixels),
+            "max_pixels": str(self.limits.decoder_pixels),
         }
         if self.video_size is not None:
             out["video_size"] = f"{self.video_size[0]}x{self.video_size[1]}"
@@ -164,7 +173,7 @@ def demuxers(playlists: bool) -> frozenset[str]:
             form = ContainerFormat(name, "r")
         except ValueError:  # a muxer alone
             continue
-        device = bool(form.flags & Flags.no_file.value) and name != "image2"
+        device = bool(int(form.flags) & Flags.no_file.value) and name != "image2"
         if not (device or name in _NETWORK or (name in _NAMING_OTHERS and not playlists)):
             names.add(form.name)
             names.add(name)

@@ -191,7 +191,7 @@ class Reader:
             self._stream_index = self._stream.index
             self._check_limits()
             self._stream.thread_type = ThreadType.AUTO
-            self._stream.codec_context.options = {"max_pixels": str(self.opening.limits.pixels)}
+            self._stream.codec_context.options = {"max_pixels": str(self.opening.limits.decoder_pixels)}
         except BaseException:
             self.close()
             raise
@@ -226,8 +226,8 @@ class Reader:
             self.start, self.end = located(self.path, wanted, times)
         else:
             self.start, self.end = self._counted(wanted)
-        edges = [None if time is None else Edge(time=time, exact=True) for time in (self.start, self.end)]
-        self._wanted = Selection(*edges)
+        start, end = (None if time is None else Edge(time=time, exact=True) for time in (self.start, self.end))
+        self._wanted = Selection(start, end)
 
     def _counted(self, wanted: Selection) -> tuple[Fraction | None, Fraction | None]:
         """`located` in a second opening of the file: by its packets where they tell, otherwise by decoding."""

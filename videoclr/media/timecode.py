@@ -59,7 +59,9 @@ class Timecode:
             return count
         left_out = dropping(rate)
         if not left_out:
-            raise ConfigError(f"{where}: drop frame (;) is for 29.97 and 59.94, not {float(rate):.6g} frames a second; write it with :")
+            raise ConfigError(
+                f"{where}: drop frame (;) is for 29.97 and 59.94, not {float(rate):.6g} frames a second; write it with :"
+            )
         if self.seconds == 0 and self.frames < left_out and self.minutes % _TENTH:
             raise ConfigError(f"{where} does not exist: drop frame leaves the first {left_out} labels of this minute out")
         return count - left_out * (minutes - minutes // _TENTH)
