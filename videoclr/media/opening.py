@@ -173,7 +173,7 @@ def demuxers(playlists: bool) -> frozenset[str]:
             form = ContainerFormat(name, "r")
         except ValueError:  # a muxer alone
             continue
-        device = bool(int(form.flags) & Flags.no_file.value) and name != "image2"
+        device = bool(Flags.no_file & Flags(form.flags)) and name != "image2"
         if not (device or name in _NETWORK or (name in _NAMING_OTHERS and not playlists)):
             names.add(form.name)
             names.add(name)
