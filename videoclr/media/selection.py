@@ -125,7 +125,8 @@ def _is_empty(first: Edge | None, last: Edge, begin: Fraction) -> bool:
 def timecode_of(container: InputContainer, stream: VideoStream) -> Timecode | None:
     """Of the first picture, from the video stream, a timecode track or the container; None where there is none."""
     places = [stream.metadata, *(one.metadata for one in container.streams if one.type == "data"), container.metadata]
-    labels = (Timecode.parse(text) for place in places if (text := place.get("timecode")))
+    tags = [text for place in places for name, text in place.items() if name.lower() == "timecode"]  # Matroska writes it large
+    labels = map(Timecode.parse, tags)
     return next((label for label in labels if label is not None), None)
 
 
