@@ -24,6 +24,7 @@ from videoclr.media.encoders import (
     Encoder,
     choose_format,
     configure,
+    untold,
     usable_rate,
     what_is_lost,
     written_colour,
@@ -48,6 +49,8 @@ _GRID = {"avi", "mxf"}
 _NEGATIVE = _MOV
 """Muxers that keep sound from before zero (encoder delay), by an edit list."""
 _BIG = (1 << 31) - 1
+_UNDELAYED = 2
+"""Pictures of a film so short that none of them is reordered."""
 _BITEXACT = 0x0400
 """AVFMT_FLAG_BITEXACT."""
 _SMALLEST_SCALE = 10_000
@@ -95,6 +98,7 @@ class Film:
         self._pending: Packet[Any] | None = None
         self._started = False
         self._last: int | None = None
+        self._written = 0
 
     def open(self, picture: Picture, time: Fraction, base: Fraction, rate: Fraction | None) -> None:
         """Set up container, encoder and copied streams for pictures like `picture`; writes nothing yet.
@@ -118,6 +122,8 @@ class Film:
         self.colour = written_colour(self.encoder.name, picture.colour, self.format, picture.frame.height)
         if lost := what_is_lost(picture.frame.format, self.format):
             self._warn(f"{picture.frame.format.name} is written as {self.format}: less {', '.join(lost)}")
+        if told := untold(self.encoder.name, self.muxer, picture.colour, self.colour):
+            self._warn(told)
         for text in lost_hdr(picture.frame, self.encoder.name, self.format):
             self._warn(text)
         self._dolby = keeps_dolby_vision(picture.frame, self.encoder.name, self.format)
@@ -200,6 +206,7 @@ class Film:
         frame.pts, frame.dts, frame.duration = ticks, None, round(length / self.base)
         frame.pict_type = 0
         self._last = ticks
+        self._written += 1
 
     def _check_grid(self, packet: Packet[Any]) -> None:
         grid = Fraction(self._video.time_base or self.base)
@@ -368,6 +375,8 @@ class Film:
                 self._container.start_encoding()
                 self._started = True
             for packet in self._video.encode(frame):
+                if frame is None and self._written <= _UNDELAYED:
+                    packet.dts = packet.pts  # x265 leaves it unset when a film is over before its reordering begins
                 self._check_grid(packet)
                 order = packet.dts if packet.dts is not None else packet.pts
                 self._mux_copies(None if order is None else order * self.base)
