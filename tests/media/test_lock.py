@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from videoclr.errors import MediaError
 from videoclr.media.lock import Lock
 from videoclr.media.reader import Reader
