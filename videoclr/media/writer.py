@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from videoclr.media.lock import Lock
 from videoclr.media.orientation import Orientation
 from videoclr.media.picture import Picture, frame_of_rgb
 from videoclr.media.reader import Reader
+from videoclr.media.segments import Segment
 from videoclr.media.source import PIPE, is_pattern
 from videoclr.media.stills import Stills
 from videoclr.media.target import STILLS, check_target, muxer_of
@@ -146,6 +148,27 @@ class Writer:
                 return
             self._open_for_own(self._held, frame)
         self._write_film(frame)
+
+    def begin_segment(self, path: Path) -> None:
+        """What is written from now on waits in a segment at `path`; see `videoclr.media.segments`. Needs `like`.
+
+        Raises:
+            MediaError: the target holds no video, or `path` cannot be written.
+        """
+        if not isinstance(self._sink, Film) or self.like is None or self._part == PIPE:
+            raise MediaError(self.path, "a run that can be resumed needs a video file as its output")
+        self._sink.begin_segment(path)
+
+    def end_segment(self) -> Segment:
+        """Finish the segment: on the disk, under its name."""
+        assert isinstance(self._sink, Film)
+        return self._sink.end_segment()
+
+    def join(self, segments: Iterable[Segment], reorder: int) -> None:
+        """Put finished segments into the file, in order; `reorder` is the largest of theirs. See `Film.join`."""
+        assert isinstance(self._sink, Film)
+        self.frames_written = 1  # at least: there is no segment without a frame
+        self._sink.join(segments, reorder)
 
     def finish(self) -> None:
         """Complete the file and give it its name. The `with` block calls this."""
