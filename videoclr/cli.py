@@ -23,7 +23,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
@@ -102,6 +102,13 @@ class _Options:
     end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before this time.")] = None
     on_error: Annotated[str | None, typer.Option("--on-error", help="`stop` (default), or `keep` a failing face as it was.")] = None
     overwrite: _Overwrite = False
+    log_json: Annotated[
+        str | None,
+        typer.Option("--log-json", metavar="FILE", help="Append events and progress as JSON lines; - for standard error."),
+    ] = None
+    metrics: Annotated[
+        Path | None, typer.Option("--metrics", metavar="FILE.prom", help="Keep figures for Prometheus' textfile collector here.")
+    ] = None
     aligned: Annotated[bool, typer.Option("--aligned", help="Each picture is an aligned face crop already: restore all of it.")] = (
         False
     )
@@ -196,7 +203,7 @@ def restore(
 
     def go() -> int:
         settings = options.settings()
-        with _speaking(options) as console, _progress_shown(console, options.quiet) as shown:
+        with _speaking(options) as console, _watched(options, console) as (shown, finished):
             from videoclr.jobs import restore_video
 
             done = restore_video(
@@ -209,7 +216,8 @@ def restore(
                 progress=shown,
                 aligned=options.aligned,
             )
-        if not options.quiet:
+            finished(done)
+        if not options.quiet and options.log_json != "-":
             _say(_summary(done))
         return DONE
 
@@ -230,7 +238,7 @@ def batch(
 
     def go() -> int:
         settings = options.settings()
-        with _speaking(options) as console, _progress_shown(console, options.quiet) as shown:
+        with _speaking(options) as console, _watched(options, console) as (shown, finished):
             from videoclr.jobs import restore_batch
 
             results = restore_batch(
@@ -243,6 +251,8 @@ def batch(
                 progress=shown,
                 aligned=options.aligned,
             )
+            for result in results:
+                finished(result)
         for result in results:
             if isinstance(result, VideoclrError):
                 _say(f"error: {_one_line(result)}")
@@ -564,7 +574,8 @@ def _speaking(options: _Options) -> Iterator[Console]:
     """A console on standard error that also shows the log, at the level that the options ask for."""
     from rich.console import Console
 
-    console = Console(file=cast(IO[str], _Stderr()))
+    # with `--log-json -`: one kind of line or the other
+    console = Console(file=cast(IO[str], _Stderr()), quiet=options.log_json == "-")
     handler = _ToConsole(console)
     level = logging.ERROR if options.quiet else logging.INFO if options.verbose else logging.WARNING
     library, foreign = logging.getLogger("videoclr"), logging.getLogger("py.warnings")
@@ -583,6 +594,44 @@ def _speaking(options: _Options) -> Iterator[Console]:
         foreign.removeHandler(silent)
         library.removeHandler(handler)
         library.level, library.propagate = before
+
+
+@contextmanager
+def _watched(
+    options: _Options, console: Console
+) -> Iterator[tuple[ProgressCallback | None, Callable[[Report | VideoclrError], None]]]:
+    """A callback that tells everybody who wants to know how far a job is, and one for its end."""
+    from videoclr.report import Report
+
+    callbacks: list[ProgressCallback] = []
+    ends: list[Callable[[Report | VideoclrError], None]] = []
+    with ExitStack() as stack:
+        shown = stack.enter_context(_progress_shown(console, options.quiet or options.log_json == "-"))
+        if shown is not None:
+            callbacks.append(shown)
+        if options.metrics is not None:
+            from videoclr.monitor import PrometheusFile
+
+            callbacks.append(stack.enter_context(PrometheusFile(options.metrics)).progress)
+        if options.log_json is not None:
+            from videoclr.monitor import JsonLog
+
+            log = stack.enter_context(JsonLog(options.log_json))
+            library = logging.getLogger("videoclr")
+            library.addHandler(log)
+            stack.callback(library.removeHandler, log)
+            callbacks.append(log.progress)
+            ends.append(lambda end: log.finished(end) if isinstance(end, Report) else log.event("failed", error=_one_line(end)))
+
+        def progress(now: Progress) -> None:
+            for callback in callbacks:
+                callback(now)
+
+        def finished(end: Report | VideoclrError) -> None:
+            for tell in ends:
+                tell(end)
+
+        yield (progress if callbacks else None), finished
 
 
 @contextmanager

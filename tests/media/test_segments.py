@@ -48,7 +48,7 @@ def pictures(path: Path) -> list[tuple[Fraction, np.ndarray]]:
         ("h264", "mp4", "medium"),
         ("h264", "mkv", "medium"),
         ("h264", "ts", "medium"),
-        ("h264", "nut", "medium"),
+        ("ffv1", "nut", None),
         ("h264", "avi", "medium"),
         ("hevc", "mov", "ultrafast"),
         ("av1", "mp4", "12"),

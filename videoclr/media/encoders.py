@@ -44,6 +44,8 @@ class Encoder:
     speed: str | None = None
     """Its default."""
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    params: tuple[str, ...] = ()
+    """Settings of the encoder's own library."""
     playable: bool = False
     """True for codecs that are watched: RGB sources become 4:2:0 there, since players show nothing else."""
 
@@ -69,9 +71,9 @@ class Encoder:
 ENCODERS: Mapping[str, Encoder] = MappingProxyType(
     {
         "h264": Encoder("libx264", "crf", 17, "preset", "medium", playable=True),
-        "hevc": Encoder("libx265", "crf", 19, "preset", "medium", playable=True),
+        "hevc": Encoder("libx265", "crf", 19, "preset", "medium", params=("log-level=error",), playable=True),
         "av1": Encoder("libsvtav1", "crf", 22, "preset", "6", playable=True),
-        "vp9": Encoder("libvpx-vp9", "crf", 22, "cpu-used", "2", {"deadline": "good", "row-mt": "1"}, True),
+        "vp9": Encoder("libvpx-vp9", "crf", 22, "cpu-used", "2", {"deadline": "good", "row-mt": "1"}, playable=True),
         "ffv1": Encoder("ffv1", options={"level": "3", "coder": "1", "context": "1", "slices": "4", "slicecrc": "1"}),
         "prores": Encoder("prores_ks", options={"vendor": "apl0"}),
         "mjpeg": Encoder("mjpeg", "qscale", 2, options={"huffman": "optimal"}),

@@ -15,6 +15,7 @@ from av.codec.codec import Codec
 from av.container import OutputContainer
 from av.filter import Graph
 from av.packet import Packet
+from av.sidedata.sidedata import Type
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -31,8 +32,8 @@ from videoclr.media.encoders import (
     written_colour,
 )
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
-from videoclr.media.hdr import lost_hdr, x265_hdr10
-from videoclr.media.orientation import Orientation
+from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
+from videoclr.media.orientation import Orientation, payload
 from videoclr.media.picture import Picture, reformatted
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, SegmentWriter, joined
@@ -133,8 +134,9 @@ class Film:
         self.colour = written_colour(self.encoder.name, picture.colour, self.format, picture.frame.height)
         if lost := what_is_lost(picture.frame.format, self.format):
             self._warn(f"{picture.frame.format.name} is written as {self.format}: less {', '.join(lost)}")
-        for text in lost_hdr(picture.frame, self.encoder.name):
+        for text in lost_hdr(picture.frame, self.encoder.name, self.format):
             self._warn(text)
+        self._dolby = keeps_dolby_vision(picture.frame, self.encoder.name, self.format)
         self._copies = self.like.copies() if self.like is not None and not self.like.sequence else None
         self._plan_times(time)
         if self.muxer == "avi":
@@ -157,6 +159,9 @@ class Film:
             change = f"{frame.width}x{frame.height}, the video {self._size[0]}x{self._size[1]}"
             raise EncodeError(self.path, f"the picture is {change}; all must be equal", time)
         colour = picture.colour if frame.format.name == picture.frame.format.name else _colour_like(picture, frame)
+        if self._dolby and payload(frame, Type.DOVI_METADATA) is None:
+            without = "has no Dolby Vision metadata, unlike the first"
+            raise EncodeError(self.path, f"a picture {without}; choose another codec, which leaves it out everywhere", time)
         out = reformatted(frame, colour, self.format, self.colour)
         self._stamp(out, time)
         self._encode(out, time)
@@ -268,6 +273,8 @@ class Film:
         options: dict[str, str] = {}
         if self.muxer in _MOV:
             options["movie_timescale"] = str(self._movie_scale())
+            if self._dolby:
+                options["strict"] = "unofficial"  # what movenc asks for before it writes the box that names the profile
         elif self.muxer not in ("flv", *_GRID):
             # Left alone, NUT and MPEG-TS would move everything so that B-frames' decoding times are not negative.
             options["avoid_negative_ts"] = "disabled" if self.muxer != "matroska" else "auto"
@@ -294,8 +301,11 @@ class Film:
 
     def _add_video(self, container: OutputContainer, picture: Picture, rate: Fraction | None) -> VideoStream:
         options = self.encoder.settings(self.crf, self.preset)
-        if self.encoder.name == "libx265":
-            options["x265-params"] = ":".join(["log-level=error", *x265_hdr10(picture.frame)])
+        if params := [*self.encoder.params, *hdr_params(picture.frame, self.encoder.name, self.format)]:
+            name = self.encoder.name.removeprefix("lib") + "-params"
+            options[name] = ":".join([*filter(None, [options.get(name)]), *params])
+        if self._dolby:
+            options["dolbyvision"] = "1"
         if self.encoder.name == "prores_ks":
             options["profile"] = "4444" if "444" in self.format else "hq"
 

@@ -23,6 +23,7 @@ from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.media import colour as colours
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.faults import AV_ERRORS, explained, reason
+from videoclr.media.hdr import dolby_vision_profile
 from videoclr.media.moments import moment
 from videoclr.media.orientation import Orientation, orientation_of
 from videoclr.media.picture import Picture
@@ -166,7 +167,7 @@ class Reader:
             if (frame.width, frame.height) != size:
                 change = f"{size[0]}x{size[1]} to {frame.width}x{frame.height}"
                 raise DecodeError(self.path, f"the picture changes from {change}; cut the file there (--end)", time)
-            yield Frame(index, time, Picture(frame, colours.colour_of(frame), self._orientation))
+            yield Frame(index, time, Picture(frame, colours.colour_of(frame), self._orientation, self._first.proxy))
 
     def copies(self) -> Copies:
         """The streams that are not decoded, for a writer. On a pipe, ask before `frames`."""
@@ -202,6 +203,9 @@ class Reader:
         self._first_time = first.time
         self._orientation: Orientation = orientation_of(first.frame)
         self._first = Picture(first.frame, colours.colour_of(first.frame), self._orientation)
+        if dolby_vision_profile(first.frame) == 5:
+            what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"
+            raise MediaError(self.path, f"{what}; convert it to HDR10 or profile 8 first")
         self.info = self._describe(first.frame)
         if not colours.is_known_matrix(first.frame):
             self._warn(f"its colour matrix (AVColorSpace {first.frame.colorspace}) is unknown here; taken as BT.709/601")

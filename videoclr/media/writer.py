@@ -243,8 +243,14 @@ class Writer:
         """The frame's own picture, or one made of its RGB (patches applied), laid as the source is stored."""
         if isinstance(frame.native, Picture):
             return frame.native
-        orientation = self.like.first_picture.orientation if self.like is not None else Orientation()
-        return Picture(frame_of_rgb(frame.image, orientation), orientation=orientation)
+        if self.like is None:
+            return Picture(frame_of_rgb(frame.image, Orientation()))
+        first = self.like.first_picture
+        # What the reader showed of an HDR picture was its proxy, so that is what a changed image means.
+        image = frame.image if first.proxy is None else first.proxy.signal(frame.image)
+        made = frame_of_rgb(image, first.orientation)
+        made.color_trc, made.color_primaries = first.frame.color_trc, first.frame.color_primaries
+        return Picture(made, orientation=first.orientation, proxy=first.proxy)
 
     @staticmethod
     def _patches(frame: Frame) -> tuple[Patch, ...]:
