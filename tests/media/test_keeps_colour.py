@@ -188,10 +188,10 @@ def alpha_in_webm(path) -> list[np.ndarray]:
 def test_what_a_codec_cannot_hold_is_told(tmp_path, job, frames_of):
     deep = make(tmp_path / "d.mkv", "yuv422p12le")
     report = job(deep, tmp_path / "d.mp4", preset="ultrafast")
-    assert ["yuv422p12le is written as yuv422p10le: less bit depth"] == report.warnings
+    assert report.warnings == ["yuv422p12le is written as yuv422p10le: less bit depth"]
     clear = make(tmp_path / "c.mkv", "yuva444p10le")
     report = job(clear, tmp_path / "c.mp4", preset="ultrafast")
-    assert ["yuva444p10le is written as yuv444p10le: less transparency"] == report.warnings
+    assert report.warnings == ["yuva444p10le is written as yuv444p10le: less transparency"]
 
 
 @pytest.mark.parametrize(("pix_fmt", "codec"), [("gray", "h264"), ("gray", "hevc"), ("gray10le", "h264"), ("gray10le", "hevc")])
