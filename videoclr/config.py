@@ -124,6 +124,9 @@ class Restore(_Section):
     anchors: int = Field(8, ge=1)
     """Every how many frames of a track one is denoised in full; those between start from their neighbours. 1: every frame for
     itself."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the networks compute in; less is faster where the device is made for it, and differs in the last bits. A face that
+    comes out as NaN is restored again in float32."""
     options: dict[str, Any] = Field(default_factory=dict)
 
 
