@@ -456,7 +456,7 @@ def child(body: str, **options) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", code], text=True, stderr=subprocess.PIPE, **options)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_unwinds_and_exits_with_130(number, tmp_path):
     mark = tmp_path / "out.mp4.part"
     process = child(
@@ -480,6 +480,45 @@ def test_a_signal_unwinds_and_exits_with_130(number, tmp_path):
     assert not mark.exists()
     for stream in (process.stdin, process.stdout, process.stderr):
         stream.close()
+
+
+def test_a_second_signal_does_not_disturb_the_cleaning_up(tmp_path):
+    mark = tmp_path / "out.mp4.part"
+    process = child(
+        f"""
+        try:
+            open({str(mark)!r}, "w").close()
+            os.kill(os.getpid(), signal.SIGINT)
+            sys.stdin.read()
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.unlink({str(mark)!r})
+        """,
+        stdin=subprocess.PIPE,
+    )
+    assert process.wait(timeout=60) == 130
+    assert process.stderr.read() == "videoclr: error: stopped\n"
+    assert not mark.exists()
+    for stream in (process.stdin, process.stderr):
+        stream.close()
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing():
+    process = child("os.kill(os.getpid(), signal.SIGHUP)\nraise ValueError('went on')", preexec_fn=_ignore_hangups)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and "went on" in err
+
+
+def _ignore_hangups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def test_without_anybody_to_read_standard_error_the_exit_code_still_tells():
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.Popen([sys.executable, "-c", _CHILD.format(body="raise ValueError('x')")], stderr=write)
+    os.close(write)
+    assert process.wait(timeout=60) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
     videoclr input.mp4 out.mp4
 
 Standard output is data when the target is `-`; everything that is said goes to standard error, one line per error.
-Exit codes: 0 done, 1 failed, 2 wrong usage or setting, 130 stopped by Ctrl-C or SIGTERM.
+Exit codes: 0 done, 1 failed, 2 wrong usage or setting, 130 stopped by Ctrl-C, SIGTERM or a closed terminal.
 
 Commands only *describe* a run: each returns a `_Run` which `main` starts once the argument parser has left the stack,
 so that the parser's own handling of interrupts and broken pipes never stands between a run and its exit code. torch
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import io
 import json
 import logging
 import os
@@ -22,11 +23,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -447,7 +448,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line on `argv` (default: the process's own) and return the exit code."""
     verbose = False
     try:
-        with _sigterm_interrupts():
+        with _stoppable():
             run = _parse(list(sys.argv[1:] if argv is None else argv))
             if isinstance(run, int):
                 return run
@@ -515,26 +516,72 @@ def _harmless(text: str) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"videoclr: {_harmless(text)}\n")
-    sys.stderr.flush()
+    with suppress(OSError, ValueError):  # nobody is there to read it
+        sys.stderr.write(f"videoclr: {_harmless(text)}\n")
+        sys.stderr.flush()
+
+
+_STOPPING = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_PATIENCE = 3
+"""The how-manieth signal ends the process at once."""
 
 
 @contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C, so that `.part` files go with it. A library's handler is put back at the end."""
+def _stoppable() -> Iterator[None]:
+    """SIGTERM and a closed terminal (SIGHUP) unwind like Ctrl-C, so that `.part` files go with them.
+
+    A second signal while that happens is not heard: it would tear the cleaning up apart. A third ends the process as it
+    stands. What is ignored already (`nohup`) stays so, and a library's handlers are put back at the end.
+    """
+    heard = 0
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        nonlocal heard
+        heard += 1
+        if heard >= _PATIENCE:
+            os._exit(INTERRUPTED)
+        if heard == 1:
+            raise KeyboardInterrupt
 
+    before: dict[signal.Signals, Any] = {}
     try:
-        before = signal.signal(signal.SIGTERM, interrupt)
+        for number in (signal.Signals[name] for name in _STOPPING):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, interrupt)
     except ValueError:  # not in the main thread: signals are somebody else's business
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Stderr(io.TextIOBase):
+    """Standard error that may vanish under a run: a closed terminal must not end what goes on without it."""
+
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr  # the one of now: a progress bar puts itself in its place for a while
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        with suppress(OSError, ValueError):
+            return self._stream.isatty()
+        return False
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
 
 
 class _ToConsole(logging.Handler):
@@ -554,7 +601,8 @@ def _speaking(options: _Options) -> Iterator[Console]:
     """A console on standard error that also shows the log, at the level that the options ask for."""
     from rich.console import Console
 
-    console = Console(stderr=True, quiet=options.log_json == "-")  # one kind of line or the other
+    # with `--log-json -`: one kind of line or the other
+    console = Console(file=cast(IO[str], _Stderr()), quiet=options.log_json == "-")
     handler = _ToConsole(console)
     level = logging.ERROR if options.quiet else logging.INFO if options.verbose else logging.WARNING
     library, foreign = logging.getLogger("videoclr"), logging.getLogger("py.warnings")

@@ -184,6 +184,7 @@ class Blend(_Section):
     """How a restored face is put back."""
 
     use: str = "feather"
+    """`feather`: an ellipse. `parsing`: inside it what a network takes for the face, so hands and hair stay as they are."""
     strength: float = Field(1.0, ge=0, le=1)
     """Opacity of the restoration."""
     match_color: bool = True

@@ -26,6 +26,8 @@ _CPU_AVX512F = 13
 """OpenCV's number of the AVX-512 foundation; its Python module gives it no name."""
 _LAMBDA = 118
 """FF_QP2LAMBDA: FFmpeg's quality unit for a quantiser of 1."""
+_RANGED = {"matroska", "webm", "mp4"}
+"""Muxers that write down the range themselves."""
 _EVEN_ONLY = {"libx264", "libx265", "libsvtav1"}
 _EIGHT = 8
 DEFAULT_CODEC = "h264"
@@ -172,7 +174,21 @@ def written_colour(encoder: str, source: Colour, pixel_format: str, height: int)
         return Colour(kind, BT601, True)
     if source.kind == "rgb":
         return Colour(kind, default_matrix(height), False)
+    if encoder == "prores_ks":
+        # Nothing in ProRes or QuickTime says full range: every reader takes it for limited.
+        return Colour(kind, source.matrix, False)
     return Colour(kind, source.matrix, source.full or "yuvj" in pixel_format)
+
+
+def untold(encoder: str, muxer: str, source: Colour, written: Colour) -> str | None:
+    """A warning where the range of the output is another, or stands nowhere in the file; None where all is well."""
+    if source.kind == "rgb" or not source.full:
+        return None
+    if encoder == "prores_ks":
+        return "full range is written as limited, since prores is never taken for anything else"
+    if encoder == "ffv1" and written.full and muxer not in _RANGED:
+        return f"{muxer} does not say that ffv1 is full range; mkv does"
+    return None
 
 
 def configure(
@@ -231,5 +247,5 @@ def usable_rate(rate: Fraction | None) -> Fraction:
 
 __all__ = [
     "DEFAULT_CODEC", "ENCODERS", "RAW", "UNSPECIFIED", "Y4M_FORMATS", "Encoder", "choose_format", "configure", "encoder_of",
-    "formats_of", "usable_rate", "what_is_lost", "written_colour", "x264_options",
+    "formats_of", "untold", "usable_rate", "what_is_lost", "written_colour", "x264_options",
 ]  # fmt: skip

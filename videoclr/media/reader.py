@@ -13,10 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from av.codec.context import ThreadType
+from av.codec.codec import codecs_available
+from av.codec.context import CodecContext, ThreadType
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -191,7 +193,8 @@ class Reader:
             self._stream_index = self._stream.index
             self._check_limits()
             self._stream.thread_type = ThreadType.AUTO
-            self._stream.codec_context.options = {"max_pixels": str(self.opening.limits.decoder_pixels)}
+            self._decoder = _decoder_of(self._stream)
+            self._decoder.options = {"max_pixels": str(self.opening.limits.decoder_pixels)}
         except BaseException:
             self.close()
             raise
@@ -342,6 +345,7 @@ class Reader:
                 self.container.seek(int((start - earlier) / base), stream=self._stream)
             except AV_ERRORS:
                 break
+            self._decoder.flush_buffers()
             packets = self._packets()
             key = next((packet for packet in packets if packet.is_keyframe), None)
             # Leading pictures of an open group lie before their key frame and cannot be decoded from it.
@@ -363,7 +367,7 @@ class Reader:
     def _decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
         """Frames that `packet` completes; a packet that cannot be decoded is counted and passed over."""
         try:
-            frames = self._stream.decode(packet)
+            frames = self._decoder.decode(packet)
         except AV_ERRORS as error:
             _log.debug("%s: damaged packet: %s", self.path, reason(error))
             self._damaged += 1
@@ -400,6 +404,20 @@ class Reader:
         if text not in self.warnings:
             self.warnings.append(text)
             _log.warning("%s: %s", self.path, text)
+
+
+def _decoder_of(stream: VideoStream) -> VideoCodecContext:
+    """The stream's own decoder, or libvpx where FFmpeg's would drop the transparency of VP8 and VP9 without a word."""
+    own = stream.codec_context
+    wanted = f"libvpx-{own.codec.canonical_name}".replace("libvpx-vp8", "libvpx")
+    if stream.metadata.get("alpha_mode") != "1" or own.codec.canonical_name not in ("vp8", "vp9"):
+        return own
+    if wanted not in codecs_available:
+        _log.warning("transparency is lost: this FFmpeg was built without %s", wanted)
+        return own
+    decoder = CodecContext.create(wanted, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    return decoder
 
 
 def _begin(container: InputContainer, stream: VideoStream) -> Fraction:
