@@ -25,6 +25,7 @@ from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.media import colour as colours
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.faults import AV_ERRORS, explained, reason
+from videoclr.media.gaps import Gaps
 from videoclr.media.hdr import dolby_vision_profile
 from videoclr.media.moments import moment
 from videoclr.media.orientation import Orientation, orientation_of
@@ -85,6 +86,7 @@ class Reader:
         self._copied = False
         self._keep = True
         self._damaged = 0
+        self._gaps = Gaps()
         self._container: InputContainer | None = None
         self._pictures: Iterator[_Timed] | None = None
         self._open()
@@ -263,6 +265,7 @@ class Reader:
     def _timed(self, frames: Iterator[VideoFrame]) -> Iterator[_Timed]:
         """Exact times; a missing one, or one that goes back, follows the frame before by one frame's length."""
         last: Fraction | None = None
+        before: VideoFrame | None = None
         step = 1 / Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         for frame in frames:
             base = Fraction(frame.time_base or self._stream.time_base or Fraction(1, 90000))
@@ -272,8 +275,17 @@ class Reader:
                 if time is not None:
                     self._warn(f"presentation times go back at {float(time):.3f} s; those frames follow evenly instead")
                 time = Fraction(0) if last is None else last + step
-            last = time
+            yield from self._repeated(before, last, time)
+            last, before = time, frame
             yield _Timed(time, frame)
+        yield from self._repeated(before, last, None)
+
+    def _repeated(self, frame: VideoFrame | None, last: Fraction | None, now: Fraction | None) -> Iterator[_Timed]:
+        """The frame before, in place of those that were lost before the one at `now` (None: the end)."""
+        for time in self._gaps.passed(now):
+            if frame is not None and last is not None and time > last:
+                self._gaps.fill(time)
+                yield _Timed(time, frame)
 
     def _decoded_from(self, start: Fraction) -> Iterator[VideoFrame]:
         """Frames from a key frame at or before `start` on; falls back to reading from the front."""
@@ -295,7 +307,7 @@ class Reader:
                 return
             if start - earlier <= self.begin:
                 break
-        self._damaged = 0
+        self._damaged, self._gaps = 0, Gaps()
         self.close()
         self._open()
         yield from self._decoded()
@@ -312,6 +324,7 @@ class Reader:
         except AV_ERRORS as error:
             _log.debug("%s: damaged packet: %s", self.path, reason(error))
             self._damaged += 1
+            self._gaps.failed()
             return []
         self._damaged += sum(frame.is_corrupt for frame in frames)
         return frames
@@ -322,6 +335,8 @@ class Reader:
             streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle")]
         for packet in demuxed(self.container, streams, self._note_read_error):
             if packet.stream_index == self._stream.index:
+                if packet.pts is not None and packet.time_base is not None and packet.size and not packet.is_discard:
+                    self._gaps.expect(packet.pts * Fraction(packet.time_base))
                 yield packet
             elif self._keep:
                 self._shelf.append(packet)
@@ -332,7 +347,9 @@ class Reader:
     def _check_end(self, last: _Timed | None) -> None:
         """At the true end of the file: say what was damaged and what is missing; FFmpeg keeps quiet about both."""
         if self._damaged:
-            self._warn(f"{self._damaged} damaged pictures or packets; they are missing or show errors")
+            self._warn(f"{self._damaged} damaged pictures or packets; pictures of them show errors, or the one before")
+        if self._gaps.count:
+            self._warn(str(self._gaps))
         claimed = _claimed_duration(self.container, self._stream)
         if last is None or claimed is None or self._still or self.sequence:
             return
