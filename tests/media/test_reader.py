@@ -224,3 +224,15 @@ def test_a_video_of_which_nothing_decodes_is_a_decode_error(clip, tmp_path):
 def test_a_gif_is_a_video_like_any_other(clip):
     path = clip("g.gif", codec="gif", pix_fmt="rgb8", base=Fraction(1, 100), ticks=(0, 8, 17, 25, 40))
     assert times(path) == [Fraction(tick, 100) for tick in (0, 8, 17, 25, 40)]
+
+
+def test_a_size_that_changes_in_the_middle_is_an_error_or_scaled(clip, tmp_path):
+    first, second = clip("a.ts", ticks=range(10)), clip("b.ts", ticks=range(10, 20), size=(64, 48))
+    both = tmp_path / "both.ts"
+    both.write_bytes(first.read_bytes() + second.read_bytes())
+    with Reader(both) as reader, pytest.raises(DecodeError, match=r"changes from 96x64 to 64x48; cut .*--on-error keep"):
+        list(reader.frames())
+    with Reader(both, scale=True) as reader:
+        sizes = {(frame.native.frame.width, frame.native.frame.height) for frame in reader.frames()}
+    assert sizes == {(96, 64)}
+    assert any("scaled to the first size from there on" in text for text in reader.warnings)

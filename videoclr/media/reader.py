@@ -57,6 +57,7 @@ class Reader:
         start: first moment to keep, from the beginning of the file: seconds, `12.5`, or `[hh:]mm:ss[.fff]`.
         end: moment to stop before, as `start`.
         rate: pictures a second of a printf pattern.
+        scale: scale pictures whose size changes in the middle to that of the first, instead of raising.
 
     The file is opened and its first picture decoded here, so that what is wrong with it shows at once.
     Use it in a `with` block, or call `close`.
@@ -74,8 +75,9 @@ class Reader:
         end: str | float | Fraction | None = None,
         *,
         rate: Fraction | int = 25,
+        scale: bool = False,
     ) -> None:
-        self.path = str(path)
+        self.path, self.scale = str(path), scale
         self.rate = Fraction(rate)
         first, last = moment(start, "start"), moment(end, "end")
         if last is not None and last <= (first or 0):
@@ -152,7 +154,7 @@ class Reader:
         packets, a truncated end) is added to `warnings` by the time the last frame has come.
 
         Raises:
-            DecodeError: the size of the picture changes.
+            DecodeError: the size of the picture changes, and `scale` was not asked for.
             MediaError: a second reading of a pipe.
         """
         if self._pictures is None:
@@ -169,9 +171,16 @@ class Reader:
         size = (self._first.frame.width, self._first.frame.height)
         for index, (time, frame) in enumerate((picture.time, picture.frame) for picture in pictures):
             if (frame.width, frame.height) != size:
-                change = f"{size[0]}x{size[1]} to {frame.width}x{frame.height}"
-                raise DecodeError(self.path, f"the picture changes from {change}; cut the file there (--end)", time)
+                frame = self._fitted(frame, size, time)
             yield Frame(index, time, Picture(frame, colours.colour_of(frame), self._orientation, self._first.proxy))
+
+    def _fitted(self, frame: VideoFrame, size: tuple[int, int], time: Fraction) -> VideoFrame:
+        """`frame` scaled to `size`, where that was asked for."""
+        change = f"the picture changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}"
+        if not self.scale:
+            raise DecodeError(self.path, f"{change}; cut the file there (--end), or scale what follows (--on-error keep)", time)
+        self._warn(f"at {float(time):.3f} s {change}: scaled to the first size from there on")
+        return frame.reformat(*size)
 
     def copies(self) -> Copies:
         """The streams that are not decoded, for a writer. On a pipe, ask before `frames`."""
