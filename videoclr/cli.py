@@ -115,7 +115,9 @@ class _Options:
     container: Annotated[
         str | None, typer.Option("--container", help="Output format where the name does not say: nut, mkv, ts, y4m, ...")
     ] = None
-    on_error: Annotated[str | None, typer.Option("--on-error", help="`stop` (default), or `keep` a failing face as it was.")] = None
+    on_error: Annotated[
+        str | None, typer.Option("--on-error", help="`stop` (default), or `keep` what fails as it was and go on.")
+    ] = None
     overwrite: _Overwrite = False
     log_json: Annotated[
         str | None,

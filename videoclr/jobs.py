@@ -109,7 +109,7 @@ def restore_video(
         report_file(report_frames, (source, target, *([report] if report else [])), overwrite) as lines,
     ):
         with (
-            Reader(source, media.start, media.end, **_reading(media)) as reader,
+            Reader(source, media.start, media.end, **_reading(config)) as reader,
             Writer(target, like=reader, overwrite=overwrite, **_writing(media)) as writer,
         ):
             pipeline = pipeline or load_pipeline(config)
@@ -231,9 +231,9 @@ def _writing(media: Media) -> dict[str, Any]:
     return media.model_dump(exclude={"start", "end", "frames", "input", "limits"})
 
 
-def _reading(media: Media) -> dict[str, Any]:
+def _reading(config: Config) -> dict[str, Any]:
     """The reader's arguments besides start and end."""
-    given = media.input
+    media, given = config.media, config.media.input
     size = None if given.video_size is None else (int(given.video_size.split("x")[0]), int(given.video_size.split("x")[1]))
     rate = None if given.rate is None else Fraction(given.rate)
     if rate == 0:
@@ -247,7 +247,7 @@ def _reading(media: Media) -> dict[str, Any]:
         protocols=tuple(given.protocols),
         limits=Limits(**media.limits.model_dump()),
     )
-    return {"frames": media.frames, "rate": rate, "opening": opening}
+    return {"frames": media.frames, "rate": rate, "opening": opening, "scale": config.runtime.on_error == "keep"}
 
 
 def _report(
