@@ -198,7 +198,7 @@ def test_a_size_that_grows_inside_the_stream_is_refused_by_the_decoder_too(tmp_p
     path = tmp_path / "grows.mjpeg"
     path.write_bytes(b"".join(packets))
     with Reader(path, opening=Opening(limits=opening.Limits(pixels=96 * 64))) as reader:
-        assert len(list(reader.frames())) == 9
+        assert [frame.image.shape for frame in reader.frames()] == [(64, 96, 3)] * 10
     assert any("damaged" in text for text in reader.warnings)
     with Reader(path) as reader, pytest.raises(DecodeError, match="96x64 to 512x512"):
         list(reader.frames())
