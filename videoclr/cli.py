@@ -100,7 +100,9 @@ class _Options:
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the noise: same seed, same result.")] = None
     start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin at 12.5 or 01:02:03.5.")] = None
     end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before this time.")] = None
-    on_error: Annotated[str | None, typer.Option("--on-error", help="`stop` (default), or `keep` a failing face as it was.")] = None
+    on_error: Annotated[
+        str | None, typer.Option("--on-error", help="`stop` (default), or `keep` what fails as it was and go on.")
+    ] = None
     overwrite: _Overwrite = False
     log_json: Annotated[
         str | None,
