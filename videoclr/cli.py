@@ -100,6 +100,10 @@ class _Options:
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the noise: same seed, same result.")] = None
     start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin at 12.5 or 01:02:03.5.")] = None
     end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before this time.")] = None
+    deinterlace: Annotated[
+        str | None,
+        typer.Option("--deinterlace", help="Interlaced pictures: `auto` (default) makes flagged ones whole, bwdif all, off none."),
+    ] = None
     on_error: Annotated[str | None, typer.Option("--on-error", help="`stop` (default), or `keep` a failing face as it was.")] = None
     overwrite: _Overwrite = False
     log_json: Annotated[
@@ -136,6 +140,7 @@ _SETTING_OF = {
     "pix_fmt": "media.pix_fmt",
     "start": "media.start",
     "end": "media.end",
+    "deinterlace": "media.deinterlace",
     "fidelity": "restore.fidelity",
     "steps": "restore.steps",
     "reference": "identify.references",

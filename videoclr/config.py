@@ -43,6 +43,9 @@ class Media(_Section):
     """Copy audio streams."""
     subtitles: bool = True
     """Copy subtitle streams."""
+    deinterlace: Literal["auto", "bwdif", "off"] = "auto"
+    """What becomes of interlaced pictures: `auto` makes flagged ones whole (and writes them progressive), `bwdif` all; `off` keeps
+    the fields, in the file as well."""
     container: str | None = None
     """FFmpeg's muxer name; None takes it from the file's ending."""
 

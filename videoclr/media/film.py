@@ -25,6 +25,7 @@ from videoclr.media.colour import Colour
 from videoclr.media.copies import Copies, chapters_between
 from videoclr.media.encoders import (
     Encoder,
+    check_fields,
     choose_format,
     configure,
     untold,
@@ -130,6 +131,8 @@ class Film:
             MediaError: the container cannot hold a stream.
         """
         self.abort()
+        self._fields = self.like.info.fields if self.like is not None and picture.woven else ""
+        check_fields(self.encoder, self._fields)
         self._turn = picture.orientation if self.muxer in _TURNING else Orientation()
         self._bake = picture.orientation if self._turn is not picture.orientation else Orientation()
         self._size = self._bake.shown_size(picture.frame.width, picture.frame.height)
@@ -313,6 +316,9 @@ class Film:
             options[name] = ":".join([*filter(None, [options.get(name)]), *params])
         if self._dolby:
             options["dolbyvision"] = "1"
+        if self._fields and self.encoder.name == "libx264":
+            order = "tff=1" if self._fields == "top" else "bff=1"
+            options["x264-params"] = ":".join([*filter(None, [options.get("x264-params")]), order])
         if self.encoder.name == "prores_ks":
             options["profile"] = "4444" if "444" in self.format else "hq"
 
@@ -334,7 +340,7 @@ class Film:
             context.max_b_frames = 0
         if self.encoder.name == "libx265" and self.muxer in _MOV:
             context.codec_tag = "hvc1"
-        configure(context, self.encoder, self.crf, picture.colour, self.colour, picture.frame)
+        configure(context, self.encoder, self.crf, picture.colour, self.colour, picture.frame, self._fields)
         if self._turn.matrix is not None:
             stream.set_display_matrix(self._turn.matrix)
         return stream

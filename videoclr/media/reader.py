@@ -25,10 +25,11 @@ from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.media import colour as colours
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.faults import AV_ERRORS, explained, reason
-from videoclr.media.hdr import dolby_vision_profile
+from videoclr.media.hdr import dolby_vision_profile, proxy_of
 from videoclr.media.moments import moment
 from videoclr.media.orientation import Orientation, orientation_of
 from videoclr.media.picture import Picture
+from videoclr.media.scan import MODES, Mode, deinterlaced, first_field
 from videoclr.media.source import PIPE, Run, demuxed, is_pattern, open_input, sequence_of, video_of
 from videoclr.types import Frame, VideoInfo
 
@@ -36,6 +37,7 @@ _log = logging.getLogger("videoclr.media.reader")
 
 _STILL_FORMATS = ("_pipe", "image2")
 _STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+_PICTURE_CODECS = {"png", "apng", "gif", "webp", "tiff", "bmp"}
 _EARLIER = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
 """How much further back to seek, in turn, until a key frame at or before the wanted time is found (seconds)."""
 
@@ -56,6 +58,7 @@ class Reader:
         start: first moment to keep, from the beginning of the file: seconds, `12.5`, or `[hh:]mm:ss[.fff]`.
         end: moment to stop before, as `start`.
         rate: pictures a second of a printf pattern.
+        deinterlace: `auto` makes flagged interlaced pictures whole, `bwdif` all, `off` none; see `videoclr.media.scan`.
 
     The file is opened and its first picture decoded here, so that what is wrong with it shows at once.
     Use it in a `with` block, or call `close`.
@@ -63,7 +66,7 @@ class Reader:
     Raises:
         MediaError: the file cannot be read; one line that says what it is and what to do.
         DecodeError: it is a video, but no picture of it can be decoded.
-        ConfigError: `start` or `end` is no moment.
+        ConfigError: `start` or `end` is no moment, `deinterlace` no mode.
     """
 
     def __init__(
@@ -73,9 +76,13 @@ class Reader:
         end: str | float | Fraction | None = None,
         *,
         rate: Fraction | int = 25,
+        deinterlace: Mode = "auto",
     ) -> None:
         self.path = str(path)
         self.rate = Fraction(rate)
+        if deinterlace not in MODES:
+            raise ConfigError(f"$.media.deinterlace: expected {', '.join(MODES)}, got {deinterlace!r}")
+        self.deinterlace: Mode = deinterlace
         first, last = moment(start, "start"), moment(end, "end")
         if last is not None and last <= (first or 0):
             raise ConfigError(f"$.media.end: {end} is not after the start {start or 0}")
@@ -169,7 +176,7 @@ class Reader:
             if (frame.width, frame.height) != size:
                 change = f"{size[0]}x{size[1]} to {frame.width}x{frame.height}"
                 raise DecodeError(self.path, f"the picture changes from {change}; cut the file there (--end)", time)
-            yield Frame(index, time, Picture(frame, colours.colour_of(frame), self._orientation, self._first.proxy))
+            yield Frame(index, time, self._picture(frame))
 
     def copies(self) -> Copies:
         """The streams that are not decoded, for a writer. On a pipe, ask before `frames`."""
@@ -205,7 +212,8 @@ class Reader:
         self._pictures = chain([first], pictures)
         self._first_time = first.time
         self._orientation: Orientation = orientation_of(first.frame)
-        self._first = Picture(first.frame, colours.colour_of(first.frame), self._orientation)
+        self._proxy = proxy_of(first.frame)
+        self._first = self._picture(first.frame)
         if dolby_vision_profile(first.frame) == 5:
             what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"
             raise MediaError(self.path, f"{what}; convert it to HDR10 or profile 8 first")
@@ -214,6 +222,21 @@ class Reader:
             self._warn(f"its colour matrix (AVColorSpace {first.frame.colorspace}) is unknown here; taken as BT.709/601")
         elif self._first.colour.kind == "yuv" and first.frame.colorspace == colours.UNSPECIFIED:
             _log.info("%s: no colour matrix is tagged; taken as %s", self.path, self.info.matrix)
+
+    def _picture(self, frame: VideoFrame) -> Picture:
+        return Picture(frame, colours.colour_of(frame), self._orientation, self._proxy, woven=self._is_woven(frame))
+
+    def _is_woven(self, frame: VideoFrame) -> bool:
+        return frame.interlaced_frame and not self._pictures_alone
+
+    @property
+    def _scan(self) -> Mode:
+        return "off" if self._pictures_alone else self.deinterlace
+
+    @property
+    def _pictures_alone(self) -> bool:
+        """True for codecs of pictures: an interlaced PNG is one that loads in passes, and no two fields."""
+        return self._still or self.sequence is not None or self._stream.codec_context.name in _PICTURE_CODECS
 
     def _describe(self, frame: VideoFrame) -> VideoInfo:
         stream, picture = self._stream, self._first
@@ -236,6 +259,7 @@ class Reader:
             full_range=picture.colour.full,
             sample_aspect=1 / aspect if self._orientation.transpose else Fraction(aspect),
             rotation=self._orientation.degrees,
+            fields=first_field(frame, stream.codec_context) if self._is_woven(frame) else "",
         )
 
     def _estimate(self, rate: Fraction | None, duration: Fraction | None) -> int | None:
@@ -252,7 +276,8 @@ class Reader:
     def _clipped(self) -> Iterator[_Timed]:
         start, end = self.start, self.end
         last: _Timed | None = None
-        for picture in self._timed(self._decoded() if start is None else self._decoded_from(start)):
+        decoded = self._decoded() if start is None else self._decoded_from(start)
+        for picture in self._timed(deinterlaced(decoded, self._scan, self._warn)):
             if end is not None and picture.time >= end:
                 return
             last = picture
