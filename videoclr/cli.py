@@ -104,7 +104,9 @@ class _Options:
         str | None,
         typer.Option("--deinterlace", help="Interlaced pictures: `auto` (default) makes flagged ones whole, bwdif all, off none."),
     ] = None
-    on_error: Annotated[str | None, typer.Option("--on-error", help="`stop` (default), or `keep` a failing face as it was.")] = None
+    on_error: Annotated[
+        str | None, typer.Option("--on-error", help="`stop` (default), or `keep` what fails as it was and go on.")
+    ] = None
     overwrite: _Overwrite = False
     log_json: Annotated[
         str | None,

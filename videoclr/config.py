@@ -173,7 +173,7 @@ class Runtime(_Section):
     buffer_mb: int = Field(512, ge=16)
     """Bytes of decoded frames that may wait between threads, in MiB."""
     on_error: OnError = "stop"
-    """`stop` raises; `keep` passes the face unrestored and says so in the report."""
+    """`stop` raises; `keep` passes a face unrestored, scales a picture whose size changes, and says so in the report."""
 
 
 class Config(_Section):

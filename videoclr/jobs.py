@@ -107,7 +107,9 @@ def restore_video(
         report_file(report_frames, (source, target, *([report] if report else [])), overwrite) as lines,
     ):
         with (
-            Reader(source, media.start, media.end, deinterlace=media.deinterlace) as reader,
+            Reader(
+                source, media.start, media.end, scale=config.runtime.on_error == "keep", deinterlace=media.deinterlace
+            ) as reader,
             Writer(target, like=reader, overwrite=overwrite, **_writing(media)) as writer,
         ):
             pipeline = pipeline or load_pipeline(config)

@@ -25,6 +25,7 @@ from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.media import colour as colours
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.faults import AV_ERRORS, explained, reason
+from videoclr.media.gaps import Gaps
 from videoclr.media.hdr import dolby_vision_profile, proxy_of
 from videoclr.media.moments import moment
 from videoclr.media.orientation import Orientation, orientation_of
@@ -58,6 +59,7 @@ class Reader:
         start: first moment to keep, from the beginning of the file: seconds, `12.5`, or `[hh:]mm:ss[.fff]`.
         end: moment to stop before, as `start`.
         rate: pictures a second of a printf pattern.
+        scale: scale pictures whose size changes in the middle to that of the first, instead of raising.
         deinterlace: `auto` makes flagged interlaced pictures whole, `bwdif` all, `off` none; see `videoclr.media.scan`.
 
     The file is opened and its first picture decoded here, so that what is wrong with it shows at once.
@@ -76,9 +78,10 @@ class Reader:
         end: str | float | Fraction | None = None,
         *,
         rate: Fraction | int = 25,
+        scale: bool = False,
         deinterlace: Mode = "auto",
     ) -> None:
-        self.path = str(path)
+        self.path, self.scale = str(path), scale
         self.rate = Fraction(rate)
         if deinterlace not in MODES:
             raise ConfigError(f"$.media.deinterlace: expected {', '.join(MODES)}, got {deinterlace!r}")
@@ -92,6 +95,7 @@ class Reader:
         self._copied = False
         self._keep = True
         self._damaged = 0
+        self._gaps = Gaps()
         self._container: InputContainer | None = None
         self._pictures: Iterator[_Timed] | None = None
         self._open()
@@ -157,7 +161,7 @@ class Reader:
         packets, a truncated end) is added to `warnings` by the time the last frame has come.
 
         Raises:
-            DecodeError: the size of the picture changes.
+            DecodeError: the size of the picture changes, and `scale` was not asked for.
             MediaError: a second reading of a pipe.
         """
         if self._pictures is None:
@@ -174,9 +178,16 @@ class Reader:
         size = (self._first.frame.width, self._first.frame.height)
         for index, (time, frame) in enumerate((picture.time, picture.frame) for picture in pictures):
             if (frame.width, frame.height) != size:
-                change = f"{size[0]}x{size[1]} to {frame.width}x{frame.height}"
-                raise DecodeError(self.path, f"the picture changes from {change}; cut the file there (--end)", time)
+                frame = self._fitted(frame, size, time)
             yield Frame(index, time, self._picture(frame))
+
+    def _fitted(self, frame: VideoFrame, size: tuple[int, int], time: Fraction) -> VideoFrame:
+        """`frame` scaled to `size`, where that was asked for."""
+        change = f"the picture changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}"
+        if not self.scale:
+            raise DecodeError(self.path, f"{change}; cut the file there (--end), or scale what follows (--on-error keep)", time)
+        self._warn(f"at {float(time):.3f} s {change}: scaled to the first size from there on")
+        return frame.reformat(*size)
 
     def copies(self) -> Copies:
         """The streams that are not decoded, for a writer. On a pipe, ask before `frames`."""
@@ -288,6 +299,7 @@ class Reader:
     def _timed(self, frames: Iterator[VideoFrame]) -> Iterator[_Timed]:
         """Exact times; a missing one, or one that goes back, follows the frame before by one frame's length."""
         last: Fraction | None = None
+        before: VideoFrame | None = None
         step = 1 / Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         for frame in frames:
             base = Fraction(frame.time_base or self._stream.time_base or Fraction(1, 90000))
@@ -297,8 +309,17 @@ class Reader:
                 if time is not None:
                     self._warn(f"presentation times go back at {float(time):.3f} s; those frames follow evenly instead")
                 time = Fraction(0) if last is None else last + step
-            last = time
+            yield from self._repeated(before, last, time)
+            last, before = time, frame
             yield _Timed(time, frame)
+        yield from self._repeated(before, last, None)
+
+    def _repeated(self, frame: VideoFrame | None, last: Fraction | None, now: Fraction | None) -> Iterator[_Timed]:
+        """The frame before, in place of those that were lost before the one at `now` (None: the end)."""
+        for time in self._gaps.passed(now):
+            if frame is not None and last is not None and time > last:
+                self._gaps.fill(time)
+                yield _Timed(time, frame)
 
     def _decoded_from(self, start: Fraction) -> Iterator[VideoFrame]:
         """Frames from a key frame at or before `start` on; falls back to reading from the front."""
@@ -320,7 +341,7 @@ class Reader:
                 return
             if start - earlier <= self.begin:
                 break
-        self._damaged = 0
+        self._damaged, self._gaps = 0, Gaps()
         self.close()
         self._open()
         yield from self._decoded()
@@ -337,6 +358,7 @@ class Reader:
         except AV_ERRORS as error:
             _log.debug("%s: damaged packet: %s", self.path, reason(error))
             self._damaged += 1
+            self._gaps.failed()
             return []
         self._damaged += sum(frame.is_corrupt for frame in frames)
         return frames
@@ -347,6 +369,8 @@ class Reader:
             streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle")]
         for packet in demuxed(self.container, streams, self._note_read_error):
             if packet.stream_index == self._stream.index:
+                if packet.pts is not None and packet.time_base is not None and packet.size and not packet.is_discard:
+                    self._gaps.expect(packet.pts * Fraction(packet.time_base))
                 yield packet
             elif self._keep:
                 self._shelf.append(packet)
@@ -357,7 +381,9 @@ class Reader:
     def _check_end(self, last: _Timed | None) -> None:
         """At the true end of the file: say what was damaged and what is missing; FFmpeg keeps quiet about both."""
         if self._damaged:
-            self._warn(f"{self._damaged} damaged pictures or packets; they are missing or show errors")
+            self._warn(f"{self._damaged} damaged pictures or packets; pictures of them show errors, or the one before")
+        if self._gaps.count:
+            self._warn(str(self._gaps))
         claimed = _claimed_duration(self.container, self._stream)
         if last is None or claimed is None or self._still or self.sequence:
             return

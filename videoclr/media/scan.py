@@ -194,6 +194,8 @@ class _Line:
 
     def push(self, frame: VideoFrame | None) -> list[VideoFrame]:
         """What comes out after `frame`; None ends the line."""
+        if frame is not None and frame.pts is None:
+            frame.pts = frame.dts  # filters forget the second
         self._source.push(frame)
         out: list[VideoFrame] = []
         while True:
