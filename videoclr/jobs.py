@@ -107,7 +107,7 @@ def restore_video(
         report_file(report_frames, (source, target, *([report] if report else [])), overwrite) as lines,
     ):
         with (
-            Reader(source, media.start, media.end) as reader,
+            Reader(source, media.start, media.end, **_reading(media)) as reader,
             Writer(target, like=reader, overwrite=overwrite, **_writing(media)) as writer,
         ):
             pipeline = pipeline or load_pipeline(config)
@@ -226,7 +226,12 @@ def _drain(frames: Iterator[Frame], writer: Writer, watch: _Watch) -> None:
 
 def _writing(media: Media) -> dict[str, Any]:
     """The writer's arguments: all of the section `media` but what the reader uses."""
-    return media.model_dump(exclude={"start", "end"})
+    return media.model_dump(exclude={"start", "end", "hwaccel"})
+
+
+def _reading(media: Media) -> dict[str, Any]:
+    """The reader's arguments besides start and end."""
+    return {"hwaccel": media.hwaccel}
 
 
 def _report(

@@ -23,6 +23,7 @@ from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.media import colour as colours
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.faults import AV_ERRORS, explained, reason
+from videoclr.media.hardware import opened_on
 from videoclr.media.hdr import dolby_vision_profile
 from videoclr.media.moments import moment
 from videoclr.media.orientation import Orientation, orientation_of
@@ -33,7 +34,7 @@ from videoclr.types import Frame, VideoInfo
 _log = logging.getLogger("videoclr.media.reader")
 
 _STILL_FORMATS = ("_pipe", "image2")
-_STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+_STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr"}
 _EARLIER = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
 """How much further back to seek, in turn, until a key frame at or before the wanted time is found (seconds)."""
 
@@ -54,6 +55,7 @@ class Reader:
         start: first moment to keep, from the beginning of the file: seconds, `12.5`, or `[hh:]mm:ss[.fff]`.
         end: moment to stop before, as `start`.
         rate: pictures a second of a printf pattern.
+        hwaccel: decode on a device, `cuda` and the like (see `videoclr.media.hardware`); None on the processor.
 
     The file is opened and its first picture decoded here, so that what is wrong with it shows at once.
     Use it in a `with` block, or call `close`.
@@ -71,8 +73,9 @@ class Reader:
         end: str | float | Fraction | None = None,
         *,
         rate: Fraction | int = 25,
+        hwaccel: str | None = None,
     ) -> None:
-        self.path = str(path)
+        self.path, self.hwaccel = str(path), hwaccel
         self.rate = Fraction(rate)
         first, last = moment(start, "start"), moment(end, "end")
         if last is not None and last <= (first or 0):
@@ -175,7 +178,9 @@ class Reader:
         return PipeCopies(self.container, self._shelf) if self.is_pipe else FileCopies(self.path, self.start)
 
     def _open(self) -> None:
-        self._container = open_input(self.path, self.rate)
+        self._container = (
+            open_input(self.path, self.rate) if self.hwaccel is None else opened_on(self.hwaccel, self.path, self.rate)
+        )
         try:
             self._stream = video_of(self.path, self._container)
             self._stream_index = self._stream.index
@@ -198,7 +203,8 @@ class Reader:
         if first is None:
             if self.start is not None or self.end is not None:
                 raise MediaError(self.path, f"has no picture between {_span(self.start, self.end)}")
-            raise DecodeError(self.path, "no picture in it can be decoded; the file is damaged or empty")
+            on_device = "" if self.hwaccel is None else f"; decoded on {self.hwaccel}, leave hwaccel out to decode it here"
+            raise DecodeError(self.path, f"no picture in it can be decoded; the file is damaged or empty{on_device}")
         self._pictures = chain([first], pictures)
         self._first_time = first.time
         self._orientation: Orientation = orientation_of(first.frame)

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
@@ -81,8 +82,8 @@ def sequence_of(pattern: str) -> Run:
     return Run(pattern, first, len(numbers))
 
 
-def open_input(path: str, rate: Fraction) -> InputContainer:
-    """Open a file, URL, printf pattern (at `rate` pictures a second) or `-` for reading.
+def open_input(path: str, rate: Fraction, hwaccel: HWAccel | None = None) -> InputContainer:
+    """Open a file, URL, printf pattern (at `rate` pictures a second) or `-` for reading, its video to be decoded by `hwaccel`.
 
     Raises:
         MediaError: it cannot be opened; the message says what it is and what to do.
@@ -101,7 +102,7 @@ def open_input(path: str, rate: Fraction) -> InputContainer:
         name = f"file:{path}"
     try:
         # Tags in odd encodings pass through byte for byte instead of raising.
-        container = av.open(name, "r", format=form, options=options, metadata_errors="surrogateescape")
+        container = av.open(name, "r", format=form, options=options, metadata_errors="surrogateescape", hwaccel=hwaccel)
     except AV_ERRORS as error:
         raise MediaError(path, _why_not(path, error)) from error
     if container.format.name in _TEXT_DEMUXERS:
