@@ -87,7 +87,7 @@ def encoding_of(like: Reader | None, wanted: Wanted) -> tuple[Encoder, Wanted]:
 
 def structure_of(like: Reader) -> Structure:
     """Read the packets of `like`'s video in a second opening of the file, without decoding them."""
-    with explained(like.path, "cannot be read"), open_input(like.path, like.rate) as container:
+    with explained(like.path, "cannot be read"), open_input(like.path, like.rate, like.opening) as container:
         stream = container.streams[like.stream_index]
         assert isinstance(stream, VideoStream)
         reordered = bool(stream.codec_context.has_b_frames)

@@ -14,13 +14,14 @@ from av.container import InputContainer
 
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media.faults import AV_ERRORS, words
+from videoclr.media.opening import Opening
 from videoclr.media.source import PIPE, open_input, video_of
 
 KNOWN = ("cuda", "qsv", "vaapi", "videotoolbox", "d3d11va", "vdpau", "vulkan")
 """FFmpeg's kinds of devices that decode."""
 
 
-def opened_on(device: str, path: str, rate: Fraction) -> InputContainer:
+def opened_on(device: str, path: str, rate: Fraction | None, opening: Opening) -> InputContainer:
     """Open `path` for decoding on `device`: `cuda`, or `cuda:1` for the second one.
 
     Raises:
@@ -36,7 +37,7 @@ def opened_on(device: str, path: str, rate: Fraction) -> InputContainer:
     if path == PIPE:
         codec = "h264"  # a pipe cannot be looked into first: try the device with what every one of them decodes
     else:
-        with open_input(path, rate) as plain:  # what is wrong with the file itself is said as ever
+        with open_input(path, rate, opening) as plain:  # what is wrong with the file itself is said as ever
             codec = video_of(path, plain).codec_context.name
     try:
         # The device is made here, not when the file is opened: which of the two failed is then known.
@@ -46,6 +47,6 @@ def opened_on(device: str, path: str, rate: Fraction) -> InputContainer:
     except AV_ERRORS as error:
         raise ConfigError(f"$.media.hwaccel: no {kind} device works here ({words(error)}); leave hwaccel out") from error
     try:
-        return open_input(path, rate, HWAccel(kind, number or None, allow_software_fallback=False))
+        return open_input(path, rate, opening, HWAccel(kind, number or None, allow_software_fallback=False))
     except MediaError as error:
         raise ConfigError(f"$.media.hwaccel: {kind} does not decode {path} ({error}); leave hwaccel out") from error

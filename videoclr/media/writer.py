@@ -6,14 +6,15 @@ import contextlib
 import math
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from videoclr.errors import EncodeError, MediaError
+from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media.copylike import encoding_of
-from videoclr.media.encoders import COPY_LIKE, Wanted, bits_per_second, encoder_of
+from videoclr.media.encoders import COPY_LIKE, DEFAULT_CODEC, RAW, Y4M_FORMATS, Wanted, bits_per_second, encoder_of
 from videoclr.media.faults import explained
 from videoclr.media.film import Film
 from videoclr.media.lock import Lock
@@ -23,7 +24,7 @@ from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment
 from videoclr.media.source import PIPE, is_pattern
 from videoclr.media.stills import Stills
-from videoclr.media.target import STILLS, check_target, muxer_of
+from videoclr.media.target import PLAIN, STILLS, check_target, muxer_of
 from videoclr.types import Frame, Patch
 
 _TICKS = 90_000
@@ -40,7 +41,8 @@ class Writer:
         like: the reader of the source: its tags, times, rotation, metadata and chapters are kept and its sound and
             subtitles copied packet for packet, cut to its start and end. None for frames of one's own.
         codec: `h264`, `hevc`, `av1`, `vp9`, `prores`, `dnxhr`, `ffv1`, `mjpeg`, a hardware encoder by FFmpeg's name
-            (`h264_nvenc`), or `copy-like` for the source's (see `videoclr.media.copylike`). Pictures go by the ending.
+            (`h264_nvenc`), or `copy-like` for the source's (see `videoclr.media.copylike`); None for h264, or for no
+            compression where the container holds nothing else (`.y4m`, `.yuv`). Pictures go by the ending.
         crf: constant quality in the codec's own scale; None for the default here.
         preset: the encoder's speed preset; None for the default here.
         pix_fmt: FFmpeg's pixel format; None keeps the source's where the codec can.
@@ -49,7 +51,7 @@ class Writer:
         gop: frames from one key frame to the next, at most.
         options: FFmpeg's options of the encoder, by name.
         linear: EXR pictures hold linear light; False leaves the code values as they are.
-        container: FFmpeg's muxer name; None takes it from the ending.
+        container: a file ending without its dot, or FFmpeg's muxer name; None takes it from the ending.
         audio, subtitles: copy these streams.
         overwrite: replace an existing file.
         shift: seconds taken off every time; None takes the reader's start, so that a cut-out begins at 0.
@@ -70,7 +72,7 @@ class Writer:
         path: str | Path,
         like: Reader | None = None,
         *,
-        codec: str = "h264",
+        codec: str | None = None,
         crf: float | None = None,
         preset: str | None = None,
         pix_fmt: str | None = None,
@@ -97,16 +99,20 @@ class Writer:
             first = like.sequence.first if like and like.sequence else 1
             self._sink = Stills(self.path, STILLS[suffix], first, overwrite, pix_fmt, linear)
         else:
+            muxer = muxer_of(self.path, container)
             rate = None if bitrate is None else bits_per_second(bitrate)
             wanted = Wanted(crf, preset, pix_fmt, profile, level, rate, gop, options=dict(options or {}))
             if codec == COPY_LIKE:
                 encoder, wanted = encoding_of(like, wanted)
             else:
-                encoder = encoder_of(codec)
+                encoder = encoder_of(codec or (RAW if muxer in PLAIN else DEFAULT_CODEC))
+            if muxer in PLAIN and encoder.name != RAW:
+                raise ConfigError(f"$.media.codec: {muxer} holds uncompressed pictures, not {codec}; leave the codec out")
+            if muxer == "yuv4mpegpipe":
+                encoder = replace(encoder, formats=Y4M_FORMATS)
             encoder.settings(wanted)
             self._sink = Film(
-                self.path, self._part, muxer_of(self.path, container), encoder, wanted=wanted, like=like,
-                audio=audio, subtitles=subtitles, shift=shift,
+                self.path, self._part, muxer, encoder, wanted=wanted, like=like, audio=audio, subtitles=subtitles, shift=shift,
             )  # fmt: skip
         self._overwrite = overwrite
         self._lock: Lock | None = None
