@@ -159,6 +159,47 @@ def arcface(embeddings: Tensor, centres: Tensor, labels: Tensor, margin: float =
     return F.cross_entropy(scale * cosine.scatter(1, labels[:, None], target), labels)
 
 
+class FeatureDiscriminator(nn.Module):
+    """Tells clean from restored by the maps of a frozen network (projected GAN, Sauer et al. 2021): small heads, few pictures.
+
+    A discriminator of pixels with spectral normalisation hardly sees what a soft picture lacks, because that is small in pixels;
+    in features of unit size it is not.
+
+    Args:
+        perceptual: the frozen network; it is no part of this module's state.
+        widths: channels of the maps that are looked at, from the first on.
+    """
+
+    sizes: Tensor
+
+    def __init__(self, perceptual: Perceptual, widths: tuple[int, ...] = (96, 128, 256, 384), width: int = 64) -> None:
+        super().__init__()
+        self._perceptual = (perceptual,)  # in a tuple: not to be found by `parameters` and `state_dict`
+        norm = nn.utils.parametrizations.spectral_norm
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                norm(nn.Conv2d(inside, width, 1)),
+                nn.LeakyReLU(0.2),
+                norm(nn.Conv2d(width, width, 3, padding=1)),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(width, 1, 1),
+            )
+            for inside in widths
+        )
+        self.register_buffer("sizes", torch.ones(len(widths)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, 3, S, S)` in [-1, 1] -> `(N, K)` logits of all places of all maps: positive for clean."""
+        maps = self._perceptual[0].features(x)[: len(self.heads)]
+        said = []
+        for k, (head, seen) in enumerate(zip(self.heads, maps, strict=True)):
+            if self.training:
+                with torch.no_grad():
+                    self.sizes[k].lerp_(seen.float().pow(2).mean().sqrt(), 0.02 if self.sizes[k] != 1 else 1.0)
+            said.append(head(seen / self.sizes[k].clone()).flatten(1))
+        return torch.cat(said, dim=1)
+
+
 def hinge_discriminator(clean: Tensor, fake: Tensor) -> Tensor:
     """Hinge loss of a discriminator's logits (Lim and Ye 2017)."""
     return F.relu(1 - clean).mean() + F.relu(1 + fake).mean()
