@@ -445,7 +445,7 @@ def child(body: str, **options) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", code], text=True, stderr=subprocess.PIPE, **options)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_unwinds_and_exits_with_130(number, tmp_path):
     mark = tmp_path / "out.mp4.part"
     process = child(
@@ -469,6 +469,45 @@ def test_a_signal_unwinds_and_exits_with_130(number, tmp_path):
     assert not mark.exists()
     for stream in (process.stdin, process.stdout, process.stderr):
         stream.close()
+
+
+def test_a_second_signal_does_not_disturb_the_cleaning_up(tmp_path):
+    mark = tmp_path / "out.mp4.part"
+    process = child(
+        f"""
+        try:
+            open({str(mark)!r}, "w").close()
+            os.kill(os.getpid(), signal.SIGINT)
+            sys.stdin.read()
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.unlink({str(mark)!r})
+        """,
+        stdin=subprocess.PIPE,
+    )
+    assert process.wait(timeout=60) == 130
+    assert process.stderr.read() == "videoclr: error: stopped\n"
+    assert not mark.exists()
+    for stream in (process.stdin, process.stderr):
+        stream.close()
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing():
+    process = child("os.kill(os.getpid(), signal.SIGHUP)\nraise ValueError('went on')", preexec_fn=_ignore_hangups)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and "went on" in err
+
+
+def _ignore_hangups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def test_without_anybody_to_read_standard_error_the_exit_code_still_tells():
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.Popen([sys.executable, "-c", _CHILD.format(body="raise ValueError('x')")], stderr=write)
+    os.close(write)
+    assert process.wait(timeout=60) == 1
 
 
 @pytest.mark.parametrize(
@@ -507,3 +546,38 @@ def test_openmp_is_told_to_sleep_unless_the_user_said_otherwise():
     for given, wanted in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
         printed = subprocess.check_output([sys.executable, "-c", code], text=True, env={**without, **given})
         assert printed.strip() == wanted
+
+
+def test_events_go_to_the_log_of_lines_and_figures_to_prometheus(jobs, capsys, tmp_path):
+    def answer(*_, progress, **__):
+        logging.getLogger("videoclr.media").warning("something odd")
+        progress(types.SimpleNamespace(**PROGRESS))
+        return a_report()
+
+    jobs.answer = answer
+    log, figures = tmp_path / "log.jsonl", tmp_path / "a.prom"
+    assert cli.main(["in.mp4", "out.mp4", "--log-json", str(log), "--metrics", str(figures)]) == 0
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [event["event"] for event in events] == ["log", "progress", "finished"]
+    assert events[-1]["frames_out"] == 50
+    assert "videoclr_finished 1" in figures.read_text()
+    assert "something odd" in capsys.readouterr().err  # people still read theirs
+
+
+def test_standard_error_can_be_lines_of_json_alone(jobs, capfd):
+    jobs.answer = lambda *_, **__: logging.getLogger("videoclr").warning("odd") or a_report()
+    assert cli.main(["in.mp4", "out.mp4", "--log-json", "-"]) == 0
+    assert [json.loads(line)["event"] for line in capfd.readouterr().err.splitlines()] == ["log", "finished"]
+
+
+def test_a_failure_is_an_event_too(jobs, tmp_path):
+    jobs.answer = MediaError("in.mp4", "is no video")
+    assert cli.main(["in.mp4", "out.mp4", "--log-json", str(tmp_path / "log")]) == 1
+    (event,) = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert (event["event"], event["error"]) == ("failed", "in.mp4: is no video")
+
+
+PROGRESS = {
+    "source": "in.mp4", "frames": 10, "total": 50, "faces": 9, "seconds": 2.0, "seconds_left": 8.0,
+    "seconds_per_stage": {"restore": 1.5}, "slowest": "restore",
+}  # fmt: skip

@@ -21,7 +21,7 @@ class Reading:
 
     log: list[str]
 
-    def __init__(self, path, start=None, end=None) -> None:
+    def __init__(self, path, start=None, end=None, scale=False) -> None:
         if not Path(path).exists():
             raise MediaError(path, "no such file")
         self.path, self.start, self.end = path, start, end

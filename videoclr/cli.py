@@ -3,7 +3,7 @@
     videoclr input.mp4 out.mp4
 
 Standard output is data when the target is `-`; everything that is said goes to standard error, one line per error.
-Exit codes: 0 done, 1 failed, 2 wrong usage or setting, 130 stopped by Ctrl-C or SIGTERM.
+Exit codes: 0 done, 1 failed, 2 wrong usage or setting, 130 stopped by Ctrl-C, SIGTERM or a closed terminal.
 
 Commands only *describe* a run: each returns a `_Run` which `main` starts once the argument parser has left the stack,
 so that the parser's own handling of interrupts and broken pipes never stands between a run and its exit code. torch
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import io
 import json
 import logging
 import os
@@ -22,11 +23,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -99,8 +100,17 @@ class _Options:
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the noise: same seed, same result.")] = None
     start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin at 12.5 or 01:02:03.5.")] = None
     end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before this time.")] = None
-    on_error: Annotated[str | None, typer.Option("--on-error", help="`stop` (default), or `keep` a failing face as it was.")] = None
+    on_error: Annotated[
+        str | None, typer.Option("--on-error", help="`stop` (default), or `keep` what fails as it was and go on.")
+    ] = None
     overwrite: _Overwrite = False
+    log_json: Annotated[
+        str | None,
+        typer.Option("--log-json", metavar="FILE", help="Append events and progress as JSON lines; - for standard error."),
+    ] = None
+    metrics: Annotated[
+        Path | None, typer.Option("--metrics", metavar="FILE.prom", help="Keep figures for Prometheus' textfile collector here.")
+    ] = None
     aligned: Annotated[bool, typer.Option("--aligned", help="Each picture is an aligned face crop already: restore all of it.")] = (
         False
     )
@@ -195,7 +205,7 @@ def restore(
 
     def go() -> int:
         settings = options.settings()
-        with _speaking(options) as console, _progress_shown(console, options.quiet) as shown:
+        with _speaking(options) as console, _watched(options, console) as (shown, finished):
             from videoclr.jobs import restore_video
 
             done = restore_video(
@@ -208,7 +218,8 @@ def restore(
                 progress=shown,
                 aligned=options.aligned,
             )
-        if not options.quiet:
+            finished(done)
+        if not options.quiet and options.log_json != "-":
             _say(_summary(done))
         return DONE
 
@@ -229,7 +240,7 @@ def batch(
 
     def go() -> int:
         settings = options.settings()
-        with _speaking(options) as console, _progress_shown(console, options.quiet) as shown:
+        with _speaking(options) as console, _watched(options, console) as (shown, finished):
             from videoclr.jobs import restore_batch
 
             results = restore_batch(
@@ -242,6 +253,8 @@ def batch(
                 progress=shown,
                 aligned=options.aligned,
             )
+            for result in results:
+                finished(result)
         for result in results:
             if isinstance(result, VideoclrError):
                 _say(f"error: {_one_line(result)}")
@@ -415,7 +428,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line on `argv` (default: the process's own) and return the exit code."""
     verbose = False
     try:
-        with _sigterm_interrupts():
+        with _stoppable():
             run = _parse(list(sys.argv[1:] if argv is None else argv))
             if isinstance(run, int):
                 return run
@@ -478,26 +491,72 @@ def _one_line(error: Exception) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"videoclr: {text}\n")
-    sys.stderr.flush()
+    with suppress(OSError, ValueError):  # nobody is there to read it
+        sys.stderr.write(f"videoclr: {text}\n")
+        sys.stderr.flush()
+
+
+_STOPPING = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_PATIENCE = 3
+"""The how-manieth signal ends the process at once."""
 
 
 @contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C, so that `.part` files go with it. A library's handler is put back at the end."""
+def _stoppable() -> Iterator[None]:
+    """SIGTERM and a closed terminal (SIGHUP) unwind like Ctrl-C, so that `.part` files go with them.
+
+    A second signal while that happens is not heard: it would tear the cleaning up apart. A third ends the process as it
+    stands. What is ignored already (`nohup`) stays so, and a library's handlers are put back at the end.
+    """
+    heard = 0
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        nonlocal heard
+        heard += 1
+        if heard >= _PATIENCE:
+            os._exit(INTERRUPTED)
+        if heard == 1:
+            raise KeyboardInterrupt
 
+    before: dict[signal.Signals, Any] = {}
     try:
-        before = signal.signal(signal.SIGTERM, interrupt)
+        for number in (signal.Signals[name] for name in _STOPPING):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, interrupt)
     except ValueError:  # not in the main thread: signals are somebody else's business
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Stderr(io.TextIOBase):
+    """Standard error that may vanish under a run: a closed terminal must not end what goes on without it."""
+
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr  # the one of now: a progress bar puts itself in its place for a while
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        with suppress(OSError, ValueError):
+            return self._stream.isatty()
+        return False
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
 
 
 class _ToConsole(logging.Handler):
@@ -517,7 +576,8 @@ def _speaking(options: _Options) -> Iterator[Console]:
     """A console on standard error that also shows the log, at the level that the options ask for."""
     from rich.console import Console
 
-    console = Console(stderr=True)
+    # with `--log-json -`: one kind of line or the other
+    console = Console(file=cast(IO[str], _Stderr()), quiet=options.log_json == "-")
     handler = _ToConsole(console)
     level = logging.ERROR if options.quiet else logging.INFO if options.verbose else logging.WARNING
     library, foreign = logging.getLogger("videoclr"), logging.getLogger("py.warnings")
@@ -536,6 +596,44 @@ def _speaking(options: _Options) -> Iterator[Console]:
         foreign.removeHandler(silent)
         library.removeHandler(handler)
         library.level, library.propagate = before
+
+
+@contextmanager
+def _watched(
+    options: _Options, console: Console
+) -> Iterator[tuple[ProgressCallback | None, Callable[[Report | VideoclrError], None]]]:
+    """A callback that tells everybody who wants to know how far a job is, and one for its end."""
+    from videoclr.report import Report
+
+    callbacks: list[ProgressCallback] = []
+    ends: list[Callable[[Report | VideoclrError], None]] = []
+    with ExitStack() as stack:
+        shown = stack.enter_context(_progress_shown(console, options.quiet or options.log_json == "-"))
+        if shown is not None:
+            callbacks.append(shown)
+        if options.metrics is not None:
+            from videoclr.monitor import PrometheusFile
+
+            callbacks.append(stack.enter_context(PrometheusFile(options.metrics)).progress)
+        if options.log_json is not None:
+            from videoclr.monitor import JsonLog
+
+            log = stack.enter_context(JsonLog(options.log_json))
+            library = logging.getLogger("videoclr")
+            library.addHandler(log)
+            stack.callback(library.removeHandler, log)
+            callbacks.append(log.progress)
+            ends.append(lambda end: log.finished(end) if isinstance(end, Report) else log.event("failed", error=_one_line(end)))
+
+        def progress(now: Progress) -> None:
+            for callback in callbacks:
+                callback(now)
+
+        def finished(end: Report | VideoclrError) -> None:
+            for tell in ends:
+                tell(end)
+
+        yield (progress if callbacks else None), finished
 
 
 @contextmanager

@@ -124,6 +124,9 @@ class Restore(_Section):
     anchors: int = Field(8, ge=1)
     """Every how many frames of a track one is denoised in full; those between start from their neighbours. 1: every frame for
     itself."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the networks compute in; less is faster where the device is made for it, and differs in the last bits. A face that
+    comes out as NaN is restored again in float32."""
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -141,6 +144,7 @@ class Blend(_Section):
     """How a restored face is put back."""
 
     use: str = "feather"
+    """`feather`: an ellipse. `parsing`: inside it what a network takes for the face, so hands and hair stay as they are."""
     strength: float = Field(1.0, ge=0, le=1)
     """Opacity of the restoration."""
     match_color: bool = True
@@ -166,7 +170,7 @@ class Runtime(_Section):
     buffer_mb: int = Field(512, ge=16)
     """Bytes of decoded frames that may wait between threads, in MiB."""
     on_error: OnError = "stop"
-    """`stop` raises; `keep` passes the face unrestored and says so in the report."""
+    """`stop` raises; `keep` passes a face unrestored, scales a picture whose size changes, and says so in the report."""
 
 
 class Config(_Section):

@@ -7,6 +7,8 @@
     │   └── EncodeError        ... at a time inside it
     ├── WeightsError           missing, wrong hash, keys that do not fit
     ├── RestorationError       a face that could not be restored; raised `from` the part's own exception
+    │   └── NotFiniteError     ... because NaN or infinite values came out
+    ├── DeviceError            the device has too little memory, or failed
     └── ResumeError            a ledger that belongs to another source or setting
 
 Every message is one line. The command line prints it as it is and exits with 1 (2 for `ConfigError`).
@@ -69,6 +71,14 @@ class RestorationError(VideoclrError):
         super().__init__(f"{where}: {message}")
         self.frame = frame
         self.track = track
+
+
+class NotFiniteError(RestorationError):
+    """NaN or infinite values came out for a face."""
+
+
+class DeviceError(VideoclrError):
+    """The device has too little memory for a single item, or failed and is lost to this process."""
 
 
 class ResumeError(VideoclrError):

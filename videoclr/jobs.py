@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,7 +22,7 @@ from videoclr.errors import ConfigError, MediaError, VideoclrError, WeightsError
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
 from videoclr.models import store, weights
-from videoclr.pipeline import Pipeline, RunLog
+from videoclr.pipeline import Pipeline, RunLog, slowest
 from videoclr.report import Report, plain, report_file, same_file
 from videoclr.types import Frame, VideoInfo
 
@@ -43,6 +43,13 @@ class Progress:
     """Restored so far, counted in every frame."""
     seconds: float
     """Since the first frame was asked for."""
+    seconds_per_stage: Mapping[str, float] = field(default_factory=dict)
+    """As in the report, so far; it goes on changing."""
+
+    @property
+    def slowest(self) -> str | None:
+        """The stage that the others wait for; see `videoclr.pipeline.slowest`."""
+        return slowest(self.seconds_per_stage)
 
     @property
     def seconds_left(self) -> float | None:
@@ -100,7 +107,7 @@ def restore_video(
         report_file(report_frames, (source, target, *([report] if report else [])), overwrite) as lines,
     ):
         with (
-            Reader(source, media.start, media.end) as reader,
+            Reader(source, media.start, media.end, scale=config.runtime.on_error == "keep") as reader,
             Writer(target, like=reader, overwrite=overwrite, **_writing(media)) as writer,
         ):
             pipeline = pipeline or load_pipeline(config)
@@ -202,14 +209,18 @@ class _Watch:
     def wrote(self, frames: int) -> None:
         if self.callback is not None:
             seconds = time.perf_counter() - self._started
-            self.callback(Progress(self.source, frames, self.total, self.ledger.faces_restored, seconds))
+            spent = self.ledger.seconds_per_stage
+            self.callback(Progress(self.source, frames, self.total, self.ledger.faces_restored, seconds, spent))
 
 
 def _drain(frames: Iterator[Frame], writer: Writer, watch: _Watch) -> None:
     """Write every frame; the threads of the pipeline are stopped before anybody closes what they read from."""
     with closing(frames) as restored:  # type: ignore[type-var]
+        clock = watch.ledger.seconds_per_stage
         for number, frame in enumerate(restored, 1):
+            began = time.perf_counter()
             writer.write(frame)
+            clock["encode"] = clock.get("encode", 0.0) + time.perf_counter() - began
             watch.wrote(number)
 
 
@@ -237,6 +248,7 @@ def _report(
         shots=ledger.shots,
         seconds=seconds,
         seconds_per_stage=dict(ledger.seconds_per_stage),
+        slowest=slowest(ledger.seconds_per_stage),
         warnings=[*warnings, *ledger.warnings],
         version=__version__,
         settings=config.model_dump(mode="json"),

@@ -114,7 +114,7 @@ class Pipeline:
         with ExitStack() as threads:
             decoded = timed("decode", ledger.counted(frames), clock)
             shots = prefetch(decoded if aligned else self._shots(decoded, clock), room, "decode", weights.decoded)
-            crops = self._pictures(shots, clock) if aligned else self._faces(shots, clock)
+            crops = self._pictures(shots, clock) if aligned else self._faces(shots, ledger)
             crops = self._wanted(crops, ledger)
             done = prefetch(self._restored(crops, ledger, aligned), room, "restore", weights.restored)
             # Left from the last to the first: closing `shots` first wakes the thread of the models, wherever it waits.
@@ -129,15 +129,16 @@ class Pipeline:
 
         return timed("cuts", cuts(frames, self.make_cut_detector()), clock)
 
-    def _faces(self, shots: Iterator[Frame], clock: dict[str, float]) -> Iterator[Faces[FaceCrop]]:
+    def _faces(self, shots: Iterator[Frame], ledger: RunLog) -> Iterator[Faces[FaceCrop]]:
         from videoclr.stages.align import align
         from videoclr.stages.detect import detect
         from videoclr.stages.identify import identify
         from videoclr.stages.track import track
 
-        config = self.config
+        config, clock = self.config, ledger.seconds_per_stage
         shots = timed("waiting for decode", shots, clock)
-        found = detect(shots, self.detector, config.runtime.detect_batch, config.detect.every, config.detect.min_size)
+        look = config.detect
+        found = detect(shots, self.detector, config.runtime.detect_batch, look.every, look.min_size, ledger.warnings)
         faces = track(timed("detect", found, clock), self.make_tracker, _gap(config))
         crops = align(timed("track", faces, clock), self.restorer.size, config.align.smoothing)
         crops = timed("align", crops, clock)
@@ -304,6 +305,22 @@ class RunLog:
             self._live[track] = TrackSummary(track, frame.shot, frame.index, frame.time, frame.index, frame.time)
             self.tracks.append(self._live[track])
         return self._live[track]
+
+
+_THREADS = (("decode", "cuts"), ("detect", "track", "align", "identify", "restore", "gate", "blend"), ("encode",))
+"""The stages of each of the three threads."""
+
+
+def slowest(seconds_per_stage: Mapping[str, float]) -> str | None:
+    """The stage that holds up a run: the longest one of the thread that works most. None before anything was done.
+
+    >>> slowest({"decode": 4.0, "detect": 3.0, "restore": 2.5, "encode": 1.0, "waiting for frames": 9.0})
+    'detect'
+    """
+    spent = {stage: seconds_per_stage.get(stage, 0.0) for stages in _THREADS for stage in stages}
+    busiest = max(_THREADS, key=lambda stages: sum(spent[stage] for stage in stages))
+    stage = max(busiest, key=lambda stage: spent[stage])
+    return stage if spent[stage] > 0 else None
 
 
 def face_line(face: RestoredFace) -> dict[str, Any]:

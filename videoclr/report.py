@@ -42,6 +42,8 @@ class Report:
     """Of videoclr."""
     settings: dict[str, Any]
     """The whole configuration in force."""
+    slowest: str | None = None
+    """The stage that the others wait for; None where nothing was done."""
     weights: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every embedded and every added weights file."""
     source_info: dict[str, Any] = field(default_factory=dict)

@@ -113,3 +113,117 @@ def _packets_of() -> Callable[[Path, str], list[list[tuple[bytes, Fraction]]]]:
 @pytest.fixture(scope="session", name="pattern")
 def _pattern() -> Callable[..., np.ndarray]:
     return pattern
+
+
+class Here:
+    """A detector that finds one face in the same place of every picture, or none; keeps what it was shown."""
+
+    shape = np.array([[-0.2, -0.15], [0.2, -0.15], [0, 0.05], [-0.15, 0.22], [0.15, 0.22]], np.float32)
+
+    def __init__(self, centre: tuple[float, float] | None, size: float) -> None:
+        self.centre, self.size = centre, size
+        self.seen: list[np.ndarray] = []
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Any]]:
+        from videoclr.types import Detection
+
+        self.seen += images
+        if self.centre is None:
+            return [[] for _ in images]
+        middle, half = np.array(self.centre, np.float32), self.size / 2
+        box = np.concatenate([middle - half, middle + half]).astype(np.float32)
+        return [[Detection(box, self.shape * self.size + middle, 0.99)] for _ in images]
+
+
+class Nobody:
+    """A cut detector that sees none."""
+
+    def is_cut(self, frame: Any) -> bool:
+        return False
+
+
+class Brighter:
+    """A restorer that adds light (on the scale of [-1, 1]) to the face."""
+
+    size = 64
+
+    def __init__(self, light: float) -> None:
+        self.light = light
+
+    def restore(self, crops: Sequence[Any], memory: dict[int, Any]) -> Any:
+        import torch
+
+        return torch.stack([crop.image for crop in crops]) + self.light
+
+
+def run_job(
+    source: Path,
+    target: Path,
+    *,
+    face: tuple[float, float] | None = None,
+    size: float = 24,
+    light: float | None = None,
+    seen: list[np.ndarray] | None = None,
+    **media: Any,
+) -> Any:
+    """The report of `videoclr.jobs.restore_video` with a detector that knows, and the restorer `unchanged` or a brighter one."""
+    from videoclr.config import Config
+    from videoclr.jobs import restore_video
+    from videoclr.parts.unchanged import Unchanged
+    from videoclr.pipeline import Pipeline
+
+    config = Config.of({"media": media, "blend": {"match_color": False}, "gate": {"use": "none"}, "align": {"smoothing": 0}})
+    detector = Here(face, size)
+    restorer = Unchanged(64) if light is None else Brighter(light)
+    line = Pipeline(config, make_cut_detector=Nobody, detector=detector, recognizer=None, restorer=restorer)
+    report = restore_video(source, target, pipeline=line)
+    if seen is not None:
+        seen += detector.seen
+    return report
+
+
+def side_data(path: Path) -> list[dict[str, bytes]]:
+    """Kind -> bytes of the side data of every frame, in order of presentation."""
+    with av.open(str(path)) as container:
+        return [{item.type.name: bytes(item) for item in iter(frame.side_data)} for frame in container.decode(video=0)]
+
+
+def samples_of(frame: VideoFrame) -> list[np.ndarray]:
+    """Copies of the components of a picture, `(h, w)` each, alpha left out."""
+    from videoclr.media.layout import layout_of
+
+    layout = layout_of(frame.format.name)
+    assert layout is not None
+    return [layout.view(frame, index).copy() for index in range(len(layout.places))]
+
+
+def frames_of(path: Path) -> list[VideoFrame]:
+    """All decoded pictures."""
+    with av.open(str(path)) as container:
+        return list(container.decode(video=0))
+
+
+@pytest.fixture(scope="session", name="job")
+def _job() -> Callable[..., Any]:
+    return run_job
+
+
+@pytest.fixture(scope="session", name="side_data")
+def _side_data() -> Callable[[Path], list[dict[str, bytes]]]:
+    return side_data
+
+
+@pytest.fixture(scope="session", name="frames_of")
+def _frames_of() -> Callable[[Path], list[VideoFrame]]:
+    return frames_of
+
+
+@pytest.fixture(scope="session", name="samples_of")
+def _samples_of() -> Callable[[VideoFrame], list[np.ndarray]]:
+    return samples_of
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> str:
+    """The ffmpeg program that imageio-ffmpeg brings; a test that needs it is skipped without."""
+    return pytest.importorskip("imageio_ffmpeg", reason="needs the extra ffmpeg (imageio-ffmpeg)").get_ffmpeg_exe()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from videoclr.parts.clr import ClrNetworks, ClrRestorer
-from videoclr.stages.restore import restore
+from videoclr.stages.restore import ReducedRestorer, restore
 from videoclr.types import Detection, FaceCrop, Faces, Frame, TrackedFace
 
 SIZE = 64
@@ -363,3 +363,23 @@ def test_a_crop_that_the_irn_leaves_alone_gets_nothing_of_diffusion_and_a_degrad
     shares = [float(restorer.share(y, y + change)) for change in (0.0, 0.05, 0.075, 0.1, 0.4)]
     assert shares == pytest.approx([0, 0, 0.5, 1, 1], abs=1e-4)
     assert float(made(networks, start=0.2).share(y, y)) == 1  # a start that was asked for counts in full
+
+
+@pytest.mark.parametrize("anchors", [1, 4])
+def test_bfloat16_is_near_float32_and_knows_its_exact_self(networks, anchors):
+    exact, reduced = (made(networks, precision=p, anchors=anchors, guidance=0.05) for p in ("float32", "bfloat16"))
+    crops = [crop(0, frame=f) for f in range(4)]
+    if anchors == 1:
+        a, b = (part.restore(crops, {}) for part in (exact, reduced))
+    else:
+        a, b = (part.restore_span(crops, [], True, {}, 2) for part in (exact, reduced))
+    assert b.dtype == torch.float32
+    assert not torch.equal(a, b) and float((a - b).abs().mean()) < 0.03
+    assert exact.exact is None
+    assert torch.equal(reduced.exact.restore(crops[:1], {}), exact.restore(crops[:1], {}))
+    assert isinstance(reduced, ReducedRestorer)
+
+
+def test_an_unknown_precision_is_refused(networks):
+    with pytest.raises(ValueError, match="precision 'int8' in"):
+        made(networks, precision="int8")

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import torch
 
+from videoclr.errors import DeviceError
 from videoclr.stages.detect import detect
 from videoclr.types import Detection, Frame
 
@@ -71,3 +73,30 @@ def test_a_detector_that_forgets_a_picture_is_an_error() -> None:
 
     with pytest.raises(ValueError, match="Forgetful answered 1 lists for 2 pictures"):
         list(detect(frames([0, 0]), Forgetful(), batch=2))
+
+
+class Cramped(Marks):
+    """Has memory for `most` pictures at once."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().detect(images)
+
+
+def test_out_of_memory_halves_the_batch_and_no_frame_is_lost() -> None:
+    warnings: list[str] = []
+    detector = Cramped(2)
+    found = list(detect(frames([0] * 10), detector, 8, warnings=warnings))
+    assert [float(one.faces[0].box[0]) for one in found] == list(range(10))
+    assert detector.batches == [2] * 5
+    assert warnings == ["the device's memory does not suffice for runtime.detect_batch 8: went on with 2"]
+
+
+def test_out_of_memory_with_one_frame_says_what_to_do() -> None:
+    with pytest.raises(DeviceError, match=r"lower runtime\.detect_batch"):
+        list(detect(frames([0] * 3), Cramped(0), 2))

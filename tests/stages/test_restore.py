@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from videoclr.errors import RestorationError
+from videoclr.errors import DeviceError, RestorationError
 from videoclr.parts.feather import Feather
 from videoclr.parts.unchanged import Unchanged
 from videoclr.stages.restore import restore
@@ -145,10 +145,77 @@ def test_keep_leaves_out_the_bad_face_only_and_says_so(kind: str, batch: int) ->
     assert warnings[1].startswith("track 0: 1 face(s)")
 
 
-def test_nan_and_wrong_shapes_stop_the_run() -> None:
-    with pytest.raises(RestorationError, match="frame 1, track 0: the restorer gave NaN"):
-        run(clip([1, 1, 1]), Counts(nan={(1, 0)}), batch=3)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_nan_never_stops_a_run_the_face_is_left_as_it_was_and_reported(batch: int) -> None:
+    warnings: list[str] = []
+    done = run(clip([1, 2, 1]), Counts(nan={(1, 0)}), batch=batch, warnings=warnings)
+    assert [[face.crop.face.track for face in one.faces] for one in done] == [[0], [1], [0]]
+    assert len(warnings) == 1
+    assert "track 0: 1 face(s) left as they were, frames 1 to 1" in warnings[0] and "NaN" in warnings[0]
 
+
+class Reduced(Counts):
+    """Gives NaN where its float32 self does not."""
+
+    @property
+    def exact(self) -> Counts:
+        return Counts(nan={(3, 0)})
+
+
+def test_nan_of_a_reduced_precision_is_restored_again_in_float32() -> None:
+    warnings: list[str] = []
+    done = run(clip([1] * 4), Reduced(nan={(1, 0), (3, 0)}), batch=4, warnings=warnings)
+    assert [len(one.faces) for one in done] == [1, 1, 1, 0]
+    assert bool(torch.isfinite(done[1].faces[0].image).all())
+    assert len(warnings) == 1 and "frames 3 to 3" in warnings[0]
+
+
+class Cramped(Counts):
+    """Has memory for `most` faces at once."""
+
+    def __init__(self, most: int, words: str = "CUDA out of memory. Tried to allocate 2.00 GiB") -> None:
+        super().__init__()
+        self.most, self.words = most, words
+        self.asked: list[int] = []
+
+    def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
+        self.asked.append(len(crops))
+        if len(crops) > self.most:
+            raise torch.OutOfMemoryError(self.words)
+        return super().restore(crops, memory)
+
+
+@pytest.mark.parametrize("on_error", ["stop", "keep"])
+def test_out_of_memory_halves_the_batch_once_and_goes_on_with_it(on_error: str) -> None:
+    warnings: list[str] = []
+    restorer = Cramped(2)
+    done = run(clip([1] * 16), restorer, batch=8, on_error=on_error, warnings=warnings)
+    assert all(len(one.faces) == 1 for one in done)
+    assert restorer.asked == [8, 4, *[2] * 8]
+    assert warnings == ["the device's memory does not suffice for runtime.batch 8: went on with 2"]
+
+
+@pytest.mark.parametrize("on_error", ["stop", "keep"])
+def test_out_of_memory_with_one_face_ends_the_run_and_says_what_to_do(on_error: str) -> None:
+    with pytest.raises(DeviceError, match=r"out of memory with one item at a time.*--device cpu") as raised:
+        run(clip([1] * 4), Cramped(0), batch=4, on_error=on_error)
+    assert isinstance(raised.value.__cause__, torch.OutOfMemoryError)
+
+
+@pytest.mark.parametrize("on_error", ["stop", "keep"])
+def test_a_lost_device_ends_the_run_at_once(on_error: str) -> None:
+    class Lost(Counts):
+        def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
+            self.batches.append([])
+            raise RuntimeError("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA")
+
+    restorer = Lost()
+    with pytest.raises(DeviceError, match=r"the device failed \(CUDA error: unspecified launch failure\); start again"):
+        run(clip([1] * 4), restorer, batch=2, on_error=on_error)
+    assert len(restorer.batches) == 1
+
+
+def test_wrong_shapes_stop_the_run() -> None:
     class Small(Unchanged):
         def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
             return super().restore(crops, memory)[..., :8]
@@ -287,6 +354,33 @@ def test_keep_leaves_out_the_bad_face_of_a_span_only_and_the_track_begins_anew(k
     assert firsts[0] and any(firsts[start] for start in firsts if start > 6)
 
 
-def test_stop_names_the_face_of_a_span() -> None:
-    with pytest.raises(RestorationError, match="frame 6, track 0: the restorer gave NaN"):
-        run(clip([1] * 9), Looks(nan={(6, 0)}))
+def test_stop_names_where_the_span_that_failed_began() -> None:
+    with pytest.raises(RestorationError, match=r"frame 5, track 0: ArithmeticError \(in a batch of 4\): no such face"):
+        run(clip([1] * 9), Looks(fail={(8, 0)}))
+
+
+def test_nan_in_a_span_never_stops_a_run() -> None:
+    warnings: list[str] = []
+    done = run(clip([1] * 9), Looks(nan={(6, 0)}), warnings=warnings)
+    assert [len(one.faces) for one in done] == [1] * 6 + [0] + [1] * 2
+    assert len(warnings) == 1 and "frames 6 to 6" in warnings[0]
+
+
+class CrampedLooks(Looks):
+    """Has memory for two faces per call of a network."""
+
+    def restore_span(
+        self, crops: Sequence[FaceCrop], after: Sequence[FaceCrop], first: bool, memory: dict[int, Any], batch: int
+    ) -> Tensor:
+        if batch > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().restore_span(crops, after, first, memory, batch)
+
+
+def test_out_of_memory_in_a_span_halves_the_batch_and_changes_no_pixel() -> None:
+    warnings: list[str] = []
+    restorer, plenty = CrampedLooks(), Looks()
+    done = run(clip([1] * 12), restorer, batch=8, warnings=warnings)
+    assert pixels(done) == pixels(run(clip([1] * 12), plenty, batch=8))
+    assert restorer.spans == plenty.spans
+    assert warnings == ["the device's memory does not suffice for runtime.batch 8: went on with 2"]

@@ -15,6 +15,10 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 HD_LINES = 720
+PQ, HLG = 16, 18
+"""AVCOL_TRC_SMPTE2084, AVCOL_TRC_ARIB_STD_B67."""
+WIDE = 9
+"""AVCOL_PRI_BT2020."""
 UNSPECIFIED = 2
 """AVCOL_SPC_UNSPECIFIED, and the same number for primaries and transfer."""
 RGB_SPACE = 0
@@ -89,6 +93,13 @@ class Colour:
             blue * np.float32(224 * unit) + middle,
             red * np.float32(224 * unit) + middle,
         )
+
+    def changes(self, rgb: NDArray[Any], depth: int) -> tuple[NDArray[np.float32], ...]:
+        """By how much luma, Cb, Cr move when R'G'B' moves by `rgb` `(h, w, 3)`; exactly 0 where that is 0."""
+        return tuple(moved - still for moved, still in zip(self.code_values(rgb, depth), self._zero(depth), strict=True))
+
+    def _zero(self, depth: int) -> tuple[NDArray[np.float32], ...]:
+        return self.code_values(np.zeros((1, 1, 3), np.float32), depth)
 
 
 def default_matrix(height: int) -> Matrix:

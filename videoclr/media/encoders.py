@@ -25,6 +25,8 @@ _CPU_AVX512F = 13
 """OpenCV's number of the AVX-512 foundation; its Python module gives it no name."""
 _LAMBDA = 118
 """FF_QP2LAMBDA: FFmpeg's quality unit for a quantiser of 1."""
+_RANGED = {"matroska", "webm", "mp4"}
+"""Muxers that write down the range themselves."""
 _EVEN_ONLY = {"libx264", "libx265", "libsvtav1"}
 _EIGHT = 8
 
@@ -44,6 +46,8 @@ class Encoder:
     speed: str | None = None
     """Its default."""
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    params: tuple[str, ...] = ()
+    """Settings of the encoder's own library."""
     playable: bool = False
     """True for codecs that are watched: RGB sources become 4:2:0 there, since players show nothing else."""
 
@@ -69,9 +73,9 @@ class Encoder:
 ENCODERS: Mapping[str, Encoder] = MappingProxyType(
     {
         "h264": Encoder("libx264", "crf", 17, "preset", "medium", playable=True),
-        "hevc": Encoder("libx265", "crf", 19, "preset", "medium", playable=True),
+        "hevc": Encoder("libx265", "crf", 19, "preset", "medium", params=("log-level=error",), playable=True),
         "av1": Encoder("libsvtav1", "crf", 22, "preset", "6", playable=True),
-        "vp9": Encoder("libvpx-vp9", "crf", 22, "cpu-used", "2", {"deadline": "good", "row-mt": "1"}, True),
+        "vp9": Encoder("libvpx-vp9", "crf", 22, "cpu-used", "2", {"deadline": "good", "row-mt": "1"}, playable=True),
         "ffv1": Encoder("ffv1", options={"level": "3", "coder": "1", "context": "1", "slices": "4", "slicecrc": "1"}),
         "prores": Encoder("prores_ks", options={"vendor": "apl0"}),
         "mjpeg": Encoder("mjpeg", "qscale", 2, options={"huffman": "optimal"}),
@@ -156,7 +160,21 @@ def written_colour(encoder: str, source: Colour, pixel_format: str, height: int)
         return Colour(kind, BT601, True)
     if source.kind == "rgb":
         return Colour(kind, default_matrix(height), False)
+    if encoder == "prores_ks":
+        # Nothing in ProRes or QuickTime says full range: every reader takes it for limited.
+        return Colour(kind, source.matrix, False)
     return Colour(kind, source.matrix, source.full or "yuvj" in pixel_format)
+
+
+def untold(encoder: str, muxer: str, source: Colour, written: Colour) -> str | None:
+    """A warning where the range of the output is another, or stands nowhere in the file; None where all is well."""
+    if source.kind == "rgb" or not source.full:
+        return None
+    if encoder == "prores_ks":
+        return "full range is written as limited, since prores is never taken for anything else"
+    if encoder == "ffv1" and written.full and muxer not in _RANGED:
+        return f"{muxer} does not say that ffv1 is full range; mkv does"
+    return None
 
 
 def configure(
@@ -214,6 +232,6 @@ def usable_rate(rate: Fraction | None) -> Fraction:
 
 
 __all__ = [
-    "ENCODERS", "UNSPECIFIED", "Encoder", "choose_format", "configure", "encoder_of", "formats_of", "usable_rate",
-    "what_is_lost", "written_colour", "x264_options",
+    "ENCODERS", "UNSPECIFIED", "Encoder", "choose_format", "configure", "encoder_of", "formats_of", "untold",
+    "usable_rate", "what_is_lost", "written_colour", "x264_options",
 ]  # fmt: skip

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -12,6 +15,7 @@ from av.codec.codec import Codec
 from av.container import OutputContainer
 from av.filter import Graph
 from av.packet import Packet
+from av.sidedata.sidedata import Type
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -23,17 +27,19 @@ from videoclr.media.encoders import (
     Encoder,
     choose_format,
     configure,
+    untold,
     usable_rate,
     what_is_lost,
     written_colour,
 )
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
-from videoclr.media.hdr import lost_hdr, x265_hdr10
-from videoclr.media.orientation import Orientation
+from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
+from videoclr.media.orientation import Orientation, payload
 from videoclr.media.picture import Picture, reformatted
 from videoclr.media.reader import Reader
+from videoclr.media.segments import Segment, SegmentWriter, joined
 from videoclr.media.source import PIPE
-from videoclr.media.target import advice, holds, named
+from videoclr.media.target import Nowhere, advice, holds, named
 
 _log = logging.getLogger("videoclr.media.film")
 
@@ -47,11 +53,23 @@ _GRID = {"avi", "mxf"}
 _NEGATIVE = _MOV
 """Muxers that keep sound from before zero (encoder delay), by an edit list."""
 _BIG = (1 << 31) - 1
+_UNDELAYED = 2
+"""Pictures so few that none of them is reordered."""
 _BITEXACT = 0x0400
 """AVFMT_FLAG_BITEXACT."""
 _SMALLEST_SCALE = 10_000
 """movenc doubles a time scale until it is no smaller than this."""
 _DROPPED_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stretch:
+    """A segment in the making."""
+
+    container: OutputContainer
+    """Leads nowhere; the stream lives in it."""
+    stream: VideoStream
+    writer: SegmentWriter
 
 
 class Film:
@@ -93,7 +111,10 @@ class Film:
         self._routes: dict[int, Stream] = {}
         self._pending: Packet[Any] | None = None
         self._started = False
+        self._joined = False
+        self._segment: _Stretch | None = None
         self._last: int | None = None
+        self._encoded = 0
 
     def open(self, picture: Picture, time: Fraction, base: Fraction, rate: Fraction | None) -> None:
         """Set up container, encoder and copied streams for pictures like `picture`; writes nothing yet.
@@ -117,15 +138,19 @@ class Film:
         self.colour = written_colour(self.encoder.name, picture.colour, self.format, picture.frame.height)
         if lost := what_is_lost(picture.frame.format, self.format):
             self._warn(f"{picture.frame.format.name} is written as {self.format}: less {', '.join(lost)}")
-        for text in lost_hdr(picture.frame, self.encoder.name):
+        if told := untold(self.encoder.name, self.muxer, picture.colour, self.colour):
+            self._warn(told)
+        for text in lost_hdr(picture.frame, self.encoder.name, self.format):
             self._warn(text)
+        self._dolby = keeps_dolby_vision(picture.frame, self.encoder.name, self.format)
         self._copies = self.like.copies() if self.like is not None and not self.like.sequence else None
         self._plan_times(time)
         if self.muxer == "avi":
             self._warn("avi stores no presentation times: all frames last equally long and may come one frame later")
         self._container = self._open_container()
         self._video = self._add_video(self._container, picture, rate)
-        self._open_encoder()
+        self._open_encoder(self._video)
+        self._like_this = (picture, rate)
         if self._copies is not None:
             self._add_copies(self._copies)
             self._copy_facts(self._copies)
@@ -140,15 +165,59 @@ class Film:
             change = f"{frame.width}x{frame.height}, the video {self._size[0]}x{self._size[1]}"
             raise EncodeError(self.path, f"the picture is {change}; all must be equal", time)
         colour = picture.colour if frame.format.name == picture.frame.format.name else _colour_like(picture, frame)
+        if self._dolby and payload(frame, Type.DOVI_METADATA) is None:
+            without = "has no Dolby Vision metadata, unlike the first"
+            raise EncodeError(self.path, f"a picture {without}; choose another codec, which leaves it out everywhere", time)
         out = reformatted(frame, colour, self.format, self.colour)
         self._stamp(out, time)
         self._encode(out, time)
+
+    def begin_segment(self, path: Path) -> None:
+        """What is written from now on goes into a segment at `path`, encoded for itself; nothing of it into the file."""
+        container = av.open(Nowhere(), "w", format=self.muxer)
+        stream = self._add_video(container, *self._like_this)
+        self._open_encoder(stream)
+        self._encoded = 0
+        self._segment = _Stretch(container, stream, SegmentWriter(path, self.path, self._parameters))
+
+    def end_segment(self) -> Segment:
+        """Finish the segment: encoded, on the disk, under its name."""
+        assert self._segment is not None
+        self._encode(None, None)
+        segment, self._segment = self._segment, None
+        segment.container.close()
+        return segment.writer.finish()
+
+    def join(self, segments: Iterable[Segment], reorder: int) -> None:
+        """Put finished segments into the file, one after the other, with what is copied beside them.
+
+        Args:
+            segments: in order.
+            reorder: the largest of theirs.
+
+        Raises:
+            ResumeError: a segment is damaged.
+            MediaError: the disk is full.
+        """
+        assert self._container is not None and self._segment is None
+        self._joined = True
+        try:
+            self._start()
+            for stored, dts in joined(segments, reorder, self._parameters):
+                self._mux(stored.packet(dts, self.base, self._video))
+        except AV_ERRORS as error:
+            raise MediaError(self.path, f"cannot be written: {reason(error)}") from error
+
+    @property
+    def _parameters(self) -> bytes:
+        return bytes(self._video.codec_context.extradata or b"")
 
     def finish(self) -> None:
         """Flush the encoder, copy what is left, close the file."""
         if self._container is None:
             return
-        self._encode(None, None)
+        if not self._joined:
+            self._encode(None, None)
         try:
             self._mux_copies(None)
             container, self._container = self._container, None
@@ -161,7 +230,11 @@ class Film:
     def abort(self) -> None:
         """Close whatever is open; what was written is worth nothing."""
         container, self._container = self._container, None
+        segment, self._segment = self._segment, None
         self._close_copies()
+        if segment is not None:
+            segment.writer.abort()
+            segment.container.close()
         if container is not None:
             try:
                 container.close()
@@ -207,6 +280,8 @@ class Film:
         options: dict[str, str] = {}
         if self.muxer in _MOV:
             options["movie_timescale"] = str(self._movie_scale())
+            if self._dolby:
+                options["strict"] = "unofficial"  # what movenc asks for before it writes the box that names the profile
         elif self.muxer not in ("flv", *_GRID):
             # Left alone, NUT and MPEG-TS would move everything so that B-frames' decoding times are not negative.
             options["avoid_negative_ts"] = "disabled" if self.muxer != "matroska" else "auto"
@@ -233,8 +308,11 @@ class Film:
 
     def _add_video(self, container: OutputContainer, picture: Picture, rate: Fraction | None) -> VideoStream:
         options = self.encoder.settings(self.crf, self.preset)
-        if self.encoder.name == "libx265":
-            options["x265-params"] = ":".join(["log-level=error", *x265_hdr10(picture.frame)])
+        if params := [*self.encoder.params, *hdr_params(picture.frame, self.encoder.name, self.format)]:
+            name = self.encoder.name.removeprefix("lib") + "-params"
+            options[name] = ":".join([*filter(None, [options.get(name)]), *params])
+        if self._dolby:
+            options["dolbyvision"] = "1"
         if self.encoder.name == "prores_ks":
             options["profile"] = "4444" if "444" in self.format else "hq"
 
@@ -267,9 +345,9 @@ class Film:
         shown = self.like.info.sample_aspect
         return 1 / shown if self._turn.transpose else shown
 
-    def _open_encoder(self) -> None:
+    def _open_encoder(self, stream: VideoStream) -> None:
         try:
-            self._video.codec_context.open(strict=False)
+            stream.codec_context.open(strict=False)
         except AV_ERRORS as error:
             said = {"crf": self.crf, "preset": self.preset, "pix_fmt": self.format}
             words = " ".join(f"{key}={value}" for key, value in said.items() if value is not None)
@@ -352,20 +430,39 @@ class Film:
     # -- running ----------------------------------------------------------------------------------------------
 
     def _encode(self, frame: VideoFrame | None, time: Fraction | None) -> None:
-        assert self._container is not None
         try:
-            if not self._started:
-                self._container.start_encoding()
-                self._started = True
-            for packet in self._video.encode(frame):
-                self._check_grid(packet)
-                order = packet.dts if packet.dts is not None else packet.pts
-                self._mux_copies(None if order is None else order * self.base)
-                self._container.mux_one(packet)
+            if self._segment is not None:
+                for packet in self._packets(self._segment.stream, frame):
+                    self._segment.writer.add(packet, self.base)
+                return
+            self._start()
+            for packet in self._packets(self._video, frame):
+                self._mux(packet)
         except AV_ERRORS as error:
             if is_system_error(error):
                 raise MediaError(self.path, f"cannot be written: {reason(error)}") from error
             raise EncodeError(self.path, f"{self.encoder.name} failed: {reason(error)}", time) from error
+
+    def _packets(self, stream: VideoStream, frame: VideoFrame | None) -> list[Packet[Any]]:
+        packets: list[Packet[Any]] = list(stream.encode(frame))
+        self._encoded += frame is not None
+        if frame is None and self._encoded <= _UNDELAYED:
+            for packet in packets:
+                packet.dts = packet.pts  # x265 leaves it unset when all is over before its reordering begins
+        return packets
+
+    def _start(self) -> None:
+        assert self._container is not None
+        if not self._started:
+            self._container.start_encoding()
+            self._started = True
+
+    def _mux(self, packet: Packet[Any]) -> None:
+        assert self._container is not None
+        self._check_grid(packet)
+        order = packet.dts if packet.dts is not None else packet.pts
+        self._mux_copies(None if order is None else order * self.base)
+        self._container.mux_one(packet)
 
     def _mux_copies(self, until: Fraction | None) -> None:
         """Mux copied packets that are due before `until` (output seconds; None for all that are left).
@@ -391,6 +488,9 @@ class Film:
         if not self._clip(packet):
             return
         move = round(self.offset / Fraction(packet.time_base))
+        if self.muxer == "nut" and packet.pts + move < 0:  # it would refuse the packet after this one
+            self._warn(f"packets of {named(packet.stream)} before zero (encoder delay) are left out")
+            return
         packet.pts, packet.dts = packet.pts + move, packet.dts + move
         source, packet.stream = packet.stream, self._routes[packet.stream_index]
         try:

@@ -3,6 +3,9 @@
 A full-frame trip to RGB and back changes pixels that nobody restored (luma by one on average, by tens where colours
 clip). So the picture stays as the decoder made it, RGB is made for what a model looks at, and patches are composited
 into the planes inside their region only, in the picture's own matrix, range and depth.
+
+An HDR picture is shown to everybody as its display-referred proxy, and of a patch only the difference to the proxy is
+applied, to the HDR picture itself: see `videoclr.media.proxy`.
 """
 
 from __future__ import annotations
@@ -19,8 +22,10 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from videoclr.media.colour import FULL, LIMITED, RGB_SPACE, Colour, colour_of
+from videoclr.media.hdr import proxy_of
 from videoclr.media.layout import Layout, layout_of
 from videoclr.media.orientation import Orientation, orientation_of
+from videoclr.media.proxy import Proxy, as_uint16
 from videoclr.types import Patch
 
 # Without ACCURATE_RND swscale's luma is more than one code value too dark on average; without FULL_CHR_H_INT it
@@ -43,14 +48,22 @@ class Picture:
         frame: as PyAV decoded it; never changed here.
         colour: what its numbers mean; read from its tags where None.
         orientation: how it is shown; read from its display matrix where None.
+        proxy: how its HDR is shown to a network; read from its tags where None, which for other pictures is none.
     """
 
-    __slots__ = ("colour", "frame", "orientation")
+    __slots__ = ("colour", "frame", "orientation", "proxy")
 
-    def __init__(self, frame: VideoFrame, colour: Colour | None = None, orientation: Orientation | None = None) -> None:
+    def __init__(
+        self,
+        frame: VideoFrame,
+        colour: Colour | None = None,
+        orientation: Orientation | None = None,
+        proxy: Proxy | None = None,
+    ) -> None:
         self.frame = frame
         self.colour = colour or colour_of(frame)
         self.orientation = orientation or orientation_of(frame)
+        self.proxy = proxy or proxy_of(frame)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -58,12 +71,16 @@ class Picture:
         return self.orientation.shown_size(self.frame.width, self.frame.height)
 
     def rgb(self) -> NDArray[Any]:
-        """`(H, W, 3)` RGB as shown: uint8, or uint16 0..65535 for formats of more than 8 bits. A new array."""
-        if self.colour.kind == "gray" and (layout := layout_of(self.frame.format.name)):
-            stored = _gray_to_rgb(layout, self.frame, self.colour)
-        else:
-            stored = _packed_rgb(self.frame, self.colour)
-        return np.ascontiguousarray(self.orientation.shown(stored))
+        """`(H, W, 3)` RGB as shown: uint8, or uint16 0..65535 for formats of more than 8 bits. A new array.
+
+        An HDR picture gives its proxy, display-referred BT.709, always uint16.
+        """
+        signals = self.signals()
+        return signals if self.proxy is None else self.proxy.shown(as_uint16(signals))
+
+    def signals(self) -> NDArray[Any]:
+        """As `rgb`, but in the picture's own transfer function and primaries, whatever they are."""
+        return np.ascontiguousarray(self.orientation.shown(_signals(self.frame, self.colour)))
 
     def composite(self, patches: Sequence[Patch]) -> VideoFrame:
         """The picture with `patches` (shown coordinates) in its own planes: a copy, or the frame itself without any.
@@ -78,8 +95,12 @@ class Picture:
         frame = _own_copy(self.frame) if layout else _in_writable_format(self.frame, self.colour)
         layout = layout or layout_of(frame.format.name)
         assert layout is not None, frame.format.name
-        for patch in patches:
-            _composite_one(frame, layout, self.colour, self._as_stored(patch))
+        stored = [self._as_stored(patch) for patch in patches]
+        if self.proxy is not None:
+            _add_residuals(frame, layout, self.colour, self.proxy, stored)
+        else:
+            for patch in stored:
+                _composite_one(frame, layout, self.colour, patch)
         return frame
 
     def _as_stored(self, patch: Patch) -> Patch:
@@ -125,6 +146,13 @@ def frame_of_rgb(image: NDArray[Any], orientation: Orientation) -> VideoFrame:
 def is_deep(frame: VideoFrame) -> bool:
     """True where a component has more than 8 bits."""
     return any(component.bits > _BYTE for component in frame.format.components if not component.is_alpha)
+
+
+def _signals(frame: VideoFrame, colour: Colour) -> NDArray[Any]:
+    """R'G'B' of the picture's own transfer function, as stored: `(h, w, 3)` uint8, or uint16 for more than 8 bits."""
+    if colour.kind == "gray" and (layout := layout_of(frame.format.name)):
+        return _gray_to_rgb(layout, frame, colour)
+    return _packed_rgb(frame, colour)
 
 
 def _packed_rgb(frame: VideoFrame, colour: Colour) -> NDArray[Any]:
@@ -194,6 +222,51 @@ def _composite_one(frame: VideoFrame, layout: Layout, colour: Colour, patch: Pat
     for component in (1, 2):
         small = _area_mean(alpha * values[component], patch, frame, layout.subsampling)
         _mix(layout.view(frame, component), layout, left, top_row, small_alpha, small)
+
+
+def _add_residuals(frame: VideoFrame, layout: Layout, colour: Colour, proxy: Proxy, patches: Sequence[Patch]) -> None:
+    """Change an HDR `frame` by what each patch (stored coordinates) changes of its proxy; later ones over earlier ones."""
+    signals, done = None, list[Patch]()
+    for patch in patches:
+        if signals is None or any(_overlap(patch, other) for other in done):
+            signals, done = as_uint16(_signals(frame, colour)), []
+        rows, columns = patch.alpha.shape
+        window = signals[patch.y : patch.y + rows, patch.x : patch.x + columns]
+        alpha = np.clip(np.asarray(patch.alpha, np.float32), 0, 1)
+        _add_one(frame, layout, colour, patch, alpha[..., None] * proxy.change(window, patch.rgb))
+        done.append(patch)
+
+
+def _add_one(frame: VideoFrame, layout: Layout, colour: Colour, patch: Patch, change: NDArray[np.float32]) -> None:
+    """Move the code values under `patch` by `change` `(h, w, 3)` of R'G'B' in 0..1; what moves by 0 keeps its bits."""
+    if not change.size:
+        return
+    if layout.kind == "rgb":
+        top = np.float32((1 << layout.depth) - 1)
+        for component in range(3):
+            _move(layout.view(frame, component), layout, patch.x, patch.y, change[..., component] * top)
+        return
+    moves = colour.changes(change, layout.depth)
+    _move(layout.view(frame, 0), layout, patch.x, patch.y, moves[0])
+    if layout.kind == "gray":
+        return
+    left, top_row = patch.x >> layout.subsampling[0], patch.y >> layout.subsampling[1]
+    for component in (1, 2):
+        mean = _area_mean(moves[component], patch, frame, layout.subsampling)
+        _move(layout.view(frame, component), layout, left, top_row, mean)
+
+
+def _move(plane: NDArray[Any], layout: Layout, x: int, y: int, by: NDArray[np.float32]) -> None:
+    window = plane[y : y + by.shape[0], x : x + by.shape[1]]
+    moved = np.clip(np.rint((window >> layout.shift).astype(np.float32) + by), 0, (1 << layout.depth) - 1)
+    np.copyto(window, moved.astype(window.dtype) << layout.shift, where=by != 0)
+
+
+def _overlap(one: Patch, other: Patch) -> bool:
+    (height, width), (rows, columns) = one.alpha.shape, other.alpha.shape
+    across = one.x < other.x + columns and other.x < one.x + width
+    down = one.y < other.y + rows and other.y < one.y + height
+    return bool(across and down)
 
 
 def _mix(plane: NDArray[Any], layout: Layout, x: int, y: int, alpha: NDArray[np.float32], weighted: NDArray[np.float32]) -> None:

@@ -12,10 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from av.codec.context import ThreadType
+from av.codec.codec import codecs_available
+from av.codec.context import CodecContext, ThreadType
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -23,6 +25,8 @@ from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.media import colour as colours
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.faults import AV_ERRORS, explained, reason
+from videoclr.media.gaps import Gaps
+from videoclr.media.hdr import dolby_vision_profile
 from videoclr.media.moments import moment
 from videoclr.media.orientation import Orientation, orientation_of
 from videoclr.media.picture import Picture
@@ -53,6 +57,7 @@ class Reader:
         start: first moment to keep, from the beginning of the file: seconds, `12.5`, or `[hh:]mm:ss[.fff]`.
         end: moment to stop before, as `start`.
         rate: pictures a second of a printf pattern.
+        scale: scale pictures whose size changes in the middle to that of the first, instead of raising.
 
     The file is opened and its first picture decoded here, so that what is wrong with it shows at once.
     Use it in a `with` block, or call `close`.
@@ -70,8 +75,9 @@ class Reader:
         end: str | float | Fraction | None = None,
         *,
         rate: Fraction | int = 25,
+        scale: bool = False,
     ) -> None:
-        self.path = str(path)
+        self.path, self.scale = str(path), scale
         self.rate = Fraction(rate)
         first, last = moment(start, "start"), moment(end, "end")
         if last is not None and last <= (first or 0):
@@ -82,6 +88,7 @@ class Reader:
         self._copied = False
         self._keep = True
         self._damaged = 0
+        self._gaps = Gaps()
         self._container: InputContainer | None = None
         self._pictures: Iterator[_Timed] | None = None
         self._open()
@@ -147,7 +154,7 @@ class Reader:
         packets, a truncated end) is added to `warnings` by the time the last frame has come.
 
         Raises:
-            DecodeError: the size of the picture changes.
+            DecodeError: the size of the picture changes, and `scale` was not asked for.
             MediaError: a second reading of a pipe.
         """
         if self._pictures is None:
@@ -164,9 +171,16 @@ class Reader:
         size = (self._first.frame.width, self._first.frame.height)
         for index, (time, frame) in enumerate((picture.time, picture.frame) for picture in pictures):
             if (frame.width, frame.height) != size:
-                change = f"{size[0]}x{size[1]} to {frame.width}x{frame.height}"
-                raise DecodeError(self.path, f"the picture changes from {change}; cut the file there (--end)", time)
-            yield Frame(index, time, Picture(frame, colours.colour_of(frame), self._orientation))
+                frame = self._fitted(frame, size, time)
+            yield Frame(index, time, Picture(frame, colours.colour_of(frame), self._orientation, self._first.proxy))
+
+    def _fitted(self, frame: VideoFrame, size: tuple[int, int], time: Fraction) -> VideoFrame:
+        """`frame` scaled to `size`, where that was asked for."""
+        change = f"the picture changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}"
+        if not self.scale:
+            raise DecodeError(self.path, f"{change}; cut the file there (--end), or scale what follows (--on-error keep)", time)
+        self._warn(f"at {float(time):.3f} s {change}: scaled to the first size from there on")
+        return frame.reformat(*size)
 
     def copies(self) -> Copies:
         """The streams that are not decoded, for a writer. On a pipe, ask before `frames`."""
@@ -179,6 +193,7 @@ class Reader:
             self._stream = video_of(self.path, self._container)
             self._stream_index = self._stream.index
             self._stream.thread_type = ThreadType.AUTO
+            self._decoder = _decoder_of(self._stream)
         except BaseException:
             self.close()
             raise
@@ -202,6 +217,9 @@ class Reader:
         self._first_time = first.time
         self._orientation: Orientation = orientation_of(first.frame)
         self._first = Picture(first.frame, colours.colour_of(first.frame), self._orientation)
+        if dolby_vision_profile(first.frame) == 5:
+            what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"
+            raise MediaError(self.path, f"{what}; convert it to HDR10 or profile 8 first")
         self.info = self._describe(first.frame)
         if not colours.is_known_matrix(first.frame):
             self._warn(f"its colour matrix (AVColorSpace {first.frame.colorspace}) is unknown here; taken as BT.709/601")
@@ -256,6 +274,7 @@ class Reader:
     def _timed(self, frames: Iterator[VideoFrame]) -> Iterator[_Timed]:
         """Exact times; a missing one, or one that goes back, follows the frame before by one frame's length."""
         last: Fraction | None = None
+        before: VideoFrame | None = None
         step = 1 / Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         for frame in frames:
             base = Fraction(frame.time_base or self._stream.time_base or Fraction(1, 90000))
@@ -265,8 +284,17 @@ class Reader:
                 if time is not None:
                     self._warn(f"presentation times go back at {float(time):.3f} s; those frames follow evenly instead")
                 time = Fraction(0) if last is None else last + step
-            last = time
+            yield from self._repeated(before, last, time)
+            last, before = time, frame
             yield _Timed(time, frame)
+        yield from self._repeated(before, last, None)
+
+    def _repeated(self, frame: VideoFrame | None, last: Fraction | None, now: Fraction | None) -> Iterator[_Timed]:
+        """The frame before, in place of those that were lost before the one at `now` (None: the end)."""
+        for time in self._gaps.passed(now):
+            if frame is not None and last is not None and time > last:
+                self._gaps.fill(time)
+                yield _Timed(time, frame)
 
     def _decoded_from(self, start: Fraction) -> Iterator[VideoFrame]:
         """Frames from a key frame at or before `start` on; falls back to reading from the front."""
@@ -279,6 +307,7 @@ class Reader:
                 self.container.seek(int((start - earlier) / base), stream=self._stream)
             except AV_ERRORS:
                 break
+            self._decoder.flush_buffers()
             packets = self._packets()
             key = next((packet for packet in packets if packet.is_keyframe), None)
             # Leading pictures of an open group lie before their key frame and cannot be decoded from it.
@@ -287,7 +316,7 @@ class Reader:
                 return
             if start - earlier <= self.begin:
                 break
-        self._damaged = 0
+        self._damaged, self._gaps = 0, Gaps()
         self.close()
         self._open()
         yield from self._decoded()
@@ -300,10 +329,11 @@ class Reader:
     def _decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
         """Frames that `packet` completes; a packet that cannot be decoded is counted and passed over."""
         try:
-            frames = self._stream.decode(packet)
+            frames = self._decoder.decode(packet)
         except AV_ERRORS as error:
             _log.debug("%s: damaged packet: %s", self.path, reason(error))
             self._damaged += 1
+            self._gaps.failed()
             return []
         self._damaged += sum(frame.is_corrupt for frame in frames)
         return frames
@@ -314,6 +344,8 @@ class Reader:
             streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle")]
         for packet in demuxed(self.container, streams, self._note_read_error):
             if packet.stream_index == self._stream.index:
+                if packet.pts is not None and packet.time_base is not None and packet.size and not packet.is_discard:
+                    self._gaps.expect(packet.pts * Fraction(packet.time_base))
                 yield packet
             elif self._keep:
                 self._shelf.append(packet)
@@ -324,7 +356,9 @@ class Reader:
     def _check_end(self, last: _Timed | None) -> None:
         """At the true end of the file: say what was damaged and what is missing; FFmpeg keeps quiet about both."""
         if self._damaged:
-            self._warn(f"{self._damaged} damaged pictures or packets; they are missing or show errors")
+            self._warn(f"{self._damaged} damaged pictures or packets; pictures of them show errors, or the one before")
+        if self._gaps.count:
+            self._warn(str(self._gaps))
         claimed = _claimed_duration(self.container, self._stream)
         if last is None or claimed is None or self._still or self.sequence:
             return
@@ -337,6 +371,20 @@ class Reader:
         if text not in self.warnings:
             self.warnings.append(text)
             _log.warning("%s: %s", self.path, text)
+
+
+def _decoder_of(stream: VideoStream) -> VideoCodecContext:
+    """The stream's own decoder, or libvpx where FFmpeg's would drop the transparency of VP8 and VP9 without a word."""
+    own = stream.codec_context
+    wanted = f"libvpx-{own.codec.canonical_name}".replace("libvpx-vp8", "libvpx")
+    if stream.metadata.get("alpha_mode") != "1" or own.codec.canonical_name not in ("vp8", "vp9"):
+        return own
+    if wanted not in codecs_available:
+        _log.warning("transparency is lost: this FFmpeg was built without %s", wanted)
+        return own
+    decoder = CodecContext.create(wanted, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    return decoder
 
 
 def _begin(container: InputContainer, stream: VideoStream) -> Fraction:

@@ -76,10 +76,18 @@ class Stills:
 
     def _prepared(self, picture: Picture, frame: VideoFrame) -> tuple[VideoFrame, bool]:
         """`frame` upright in a format that the encoder takes, and whether it is full range."""
+        if picture.proxy is not None and self.encoder != "png":
+            shown = Picture(frame, picture.colour, picture.orientation, picture.proxy).rgb()
+            picture = Picture(frame_of_rgb(shown, type(picture.orientation)()))
+            frame = picture.frame
+            if (text := f"{self.encoder} holds no HDR: the pictures are tone-mapped to BT.709; png keeps it") not in self.warnings:
+                self.warnings.append(text)
         if not picture.orientation.upright:
             # A picture file has no display matrix that every viewer heeds: the pixels themselves are turned.
-            shown = Picture(frame, orientation=picture.orientation).rgb()
-            picture = Picture(frame_of_rgb(shown, type(picture.orientation)()))
+            shown = Picture(frame, orientation=picture.orientation).signals()
+            turned = frame_of_rgb(shown, type(picture.orientation)())
+            turned.color_trc, turned.color_primaries = frame.color_trc, frame.color_primaries
+            picture = Picture(turned)
             frame = picture.frame
         colour = Picture(frame).colour if frame.format.name != picture.frame.format.name else picture.colour
         known = formats_of(self.encoder)

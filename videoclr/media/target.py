@@ -66,7 +66,7 @@ def _is_muxer(name: str) -> bool:
         return False
 
 
-class _Nowhere:
+class Nowhere:
     """A file that forgets, for trying containers out."""
 
     name = "trial"
@@ -84,7 +84,7 @@ class _Nowhere:
 def holds(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
     """True where `muxer` writes a header for the stream that `add` adds to it. Tried out, since tables lie."""
     try:
-        container = av.open(_Nowhere(), "w", format=muxer)
+        container = av.open(Nowhere(), "w", format=muxer)
         try:
             add(container)
             container.start_encoding()

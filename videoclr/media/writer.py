@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -14,9 +15,11 @@ from videoclr.errors import EncodeError, MediaError
 from videoclr.media.encoders import encoder_of
 from videoclr.media.faults import explained
 from videoclr.media.film import Film
+from videoclr.media.lock import Lock
 from videoclr.media.orientation import Orientation
 from videoclr.media.picture import Picture, frame_of_rgb
 from videoclr.media.reader import Reader
+from videoclr.media.segments import Segment
 from videoclr.media.source import PIPE, is_pattern
 from videoclr.media.stills import Stills
 from videoclr.media.target import STILLS, check_target, muxer_of
@@ -50,7 +53,8 @@ class Writer:
 
     Raises:
         ConfigError: unknown codec, container or pixel format, or a setting that the encoder refuses.
-        MediaError: the target exists, is the input, or cannot be written; a stream that the container cannot hold.
+        MediaError: the target exists, is the input, is being written by another run, or cannot be written; a stream that
+            the container cannot hold.
         EncodeError: a frame that does not fit.
     """
 
@@ -86,6 +90,8 @@ class Writer:
                 self.path, self._part, muxer_of(self.path, container), settings, crf=crf, preset=preset,
                 pix_fmt=pix_fmt, like=like, audio=audio, subtitles=subtitles, shift=shift,
             )  # fmt: skip
+        self._overwrite = overwrite
+        self._lock: Lock | None = None
         self._held: Frame | None = None
         self._size: tuple[int, int] | None = None
         self.frames_written = 0
@@ -100,8 +106,9 @@ class Writer:
         """Set everything up that can fail, before the first frame costs time."""
         try:
             if self._part != PIPE and isinstance(self._sink, Film):
-                with explained(self.path, "cannot be written"):
-                    Path(self._part).write_bytes(b"")
+                self._lock = Lock(self._part, self.path)
+                # Again, now that nobody else can finish it: a run that was waited for may have.
+                check_target(self.path, self.like.path if self.like else None, self._overwrite)
             if self.like is not None and isinstance(self._sink, Film):
                 first = self.like.first_picture
                 begin = self.like.first_time
@@ -142,6 +149,27 @@ class Writer:
             self._open_for_own(self._held, frame)
         self._write_film(frame)
 
+    def begin_segment(self, path: Path) -> None:
+        """What is written from now on waits in a segment at `path`; see `videoclr.media.segments`. Needs `like`.
+
+        Raises:
+            MediaError: the target holds no video, or `path` cannot be written.
+        """
+        if not isinstance(self._sink, Film) or self.like is None or self._part == PIPE:
+            raise MediaError(self.path, "a run that can be resumed needs a video file as its output")
+        self._sink.begin_segment(path)
+
+    def end_segment(self) -> Segment:
+        """Finish the segment: on the disk, under its name."""
+        assert isinstance(self._sink, Film)
+        return self._sink.end_segment()
+
+    def join(self, segments: Iterable[Segment], reorder: int) -> None:
+        """Put finished segments into the file, in order; `reorder` is the largest of theirs. See `Film.join`."""
+        assert isinstance(self._sink, Film)
+        self.frames_written = 1  # at least: there is no segment without a frame
+        self._sink.join(segments, reorder)
+
     def finish(self) -> None:
         """Complete the file and give it its name. The `with` block calls this."""
         if isinstance(self._sink, Film):
@@ -152,7 +180,10 @@ class Writer:
             self._sink.finish()
             if self._part != PIPE:
                 with explained(self.path, "cannot be finished"):
+                    if self._lock is not None and not self._lock.is_there:
+                        raise MediaError(self.path, f"cannot be finished: {self._part} was removed or replaced while it grew")
                     os.replace(self._part, self.path)
+                self._unlock()
         else:
             if not self.frames_written:
                 raise EncodeError(self.path, "no frame was written")
@@ -161,9 +192,16 @@ class Writer:
     def abort(self) -> None:
         """Leave nothing behind. The `with` block calls this when an exception passes."""
         self._sink.abort()
-        if self._part != PIPE and isinstance(self._sink, Film):
+        if self._part != PIPE and isinstance(self._sink, Film) and self._lock is not None:
             with contextlib.suppress(OSError):
-                Path(self._part).unlink(missing_ok=True)
+                if self._lock.is_there:  # what somebody else put there is somebody else's
+                    Path(self._part).unlink(missing_ok=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _check_stills(self, overwrite: bool) -> None:
         if self.like is None:
@@ -205,8 +243,14 @@ class Writer:
         """The frame's own picture, or one made of its RGB (patches applied), laid as the source is stored."""
         if isinstance(frame.native, Picture):
             return frame.native
-        orientation = self.like.first_picture.orientation if self.like is not None else Orientation()
-        return Picture(frame_of_rgb(frame.image, orientation), orientation=orientation)
+        if self.like is None:
+            return Picture(frame_of_rgb(frame.image, Orientation()))
+        first = self.like.first_picture
+        # What the reader showed of an HDR picture was its proxy, so that is what a changed image means.
+        image = frame.image if first.proxy is None else first.proxy.signal(frame.image)
+        made = frame_of_rgb(image, first.orientation)
+        made.color_trc, made.color_primaries = first.frame.color_trc, first.frame.color_primaries
+        return Picture(made, orientation=first.orientation, proxy=first.proxy)
 
     @staticmethod
     def _patches(frame: Frame) -> tuple[Patch, ...]:

@@ -28,7 +28,9 @@ Along a track (`restore_span`) a frame is not restored for itself:
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,7 @@ _AGAIN = 0.5
 _DEGRADED = (0.05, 0.1)
 """Root mean square of `R(y) - y`: up to the first, the IRN's latent is taken as it is; from the second on, diffusion's change to it
 counts in full. The latent's error is about 3.7 times that size; a median `mild` crop has 0.07, a `heavy` one 0.10."""
+_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _TRUSTED = 0.4
 """Mean trust in the motion under which a frame between anchors becomes an anchor itself."""
 
@@ -148,6 +151,7 @@ class ClrRestorer:
         quantise: snap the refined latent to the codebook before decoding, as the paper does; off by default, because a hard
             assignment flips between the frames of a video.
         anchors: every how many frames of a track one is denoised in full; 1 restores every frame for itself.
+        precision: `float32`, or `bfloat16` or `float16` for what autocast computes in it.
         networks: others than the embedded ones.
 
     Raises:
@@ -167,6 +171,7 @@ class ClrRestorer:
         guidance: float | None = None,
         quantise: bool = False,
         anchors: int = 1,
+        precision: str = "float32",
         networks: ClrNetworks | None = None,
     ) -> None:
         if solver not in SOLVERS or not 0 <= (start or 0) <= 1 or (guidance or 0) < 0:
@@ -175,6 +180,9 @@ class ClrRestorer:
             raise ValueError(f"steps {steps} >= 1, fidelity {fidelity} in [0, 1] and size {size} divisible by 4 are expected")
         if anchors < 1:
             raise ValueError(f"anchors {anchors} >= 1 is expected")
+        if precision not in _PRECISIONS:
+            raise ValueError(f"precision {precision!r} in {tuple(_PRECISIONS)} is expected")
+        self.precision = precision
         self.anchors, self.reach = anchors, _SEEN + _SETTLED
         self.steps, self.fidelity, self.seed = steps, fidelity, seed
         self.device, self.size, self.solver = torch.device(device), size, solver
@@ -188,6 +196,15 @@ class ClrRestorer:
         self.student = self.networks.student if steps == 1 else None
         if self.student is not None and guidance is None:
             self.guidance = 0.0
+
+    @property
+    def exact(self) -> ClrRestorer | None:
+        """The same in float32; None where this one is that."""
+        if self.precision == "float32":
+            return None
+        same = copy.copy(self)
+        same.precision = "float32"
+        return same
 
     def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
         """Restore a batch.
@@ -220,7 +237,7 @@ class ClrRestorer:
         entry = _remembered(crops[0], memory)
         past: _Past | None = None if first else entry.get("past")
         # Not inference_mode, and not inside the caller's either: see `_refine`.
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), self._autocast():
             span = _Span(self, crops, after, past, batch, entry["first"])
             restored = span.restored()
         entry["past"] = span.past()
@@ -233,11 +250,11 @@ class ClrRestorer:
     def _refine(self, y: Tensor, identities: Sequence[Tensor | None], first: Sequence[int]) -> Tensor:
         net = self.networks
         # Not inference_mode, and not inside the caller's either: guidance needs tensors that autograd may look at.
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), self._autocast():
             y = y.clone()
-            recovered = net.irn(y).clamp(-1, 1)
-            z_r, features = net.encoder(recovered), net.condition.features(y)
-            z_y = net.condition.latent(features)
+            recovered = net.irn(y).float().clamp(-1, 1)
+            z_r, features = net.encoder(recovered).float(), net.condition.features(y)
+            z_y = net.condition.latent(features).float()
             identity = self.identities(identities, recovered)
             noise = torch.stack([field(self.seed, (f,), tuple(z_r.shape[1:])) for f in first]).to(z_r)
             level = level_of_noise(self.start)
@@ -248,6 +265,9 @@ class ClrRestorer:
             restored: Tensor = net.decoder(z, features, self.fusion).clamp(-1, 1).float().cpu()
             return restored
 
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, dtype=_PRECISIONS[self.precision], enabled=self.precision != "float32")
+
     def share(self, y: Tensor, recovered: Tensor) -> Tensor:
         """How much of what diffusion adds to `z_R` is taken, by what the IRN had to change: `(N, 1, 1, 1)` in [0, 1]."""
         if not self.adaptive:
@@ -257,8 +277,8 @@ class ClrRestorer:
 
     def recover(self, y: Tensor) -> Tensor:
         """The IRN alone: `(N, 3, S, S)` in [-1, 1] -> the same."""
-        with torch.inference_mode():
-            recovered: Tensor = self.networks.irn(y.to(self.device)).clamp(-1, 1).cpu()
+        with torch.inference_mode(), self._autocast():
+            recovered: Tensor = self.networks.irn(y.to(self.device)).clamp(-1, 1).float().cpu()
             return recovered
 
     def identities(self, identities: Sequence[Tensor | None], recovered: Tensor) -> Tensor:
@@ -273,7 +293,7 @@ class ClrRestorer:
         denoiser = net.denoiser if self.student is None else self.student
 
         def plain(z_t: Tensor, alpha: Tensor) -> Tensor:
-            clean: Tensor = denoiser(z_t, alpha, z_y, z_r)
+            clean: Tensor = denoiser(z_t, alpha, z_y, z_r).float()
             return clean
 
         if self.guidance == 0 or identity is None:
@@ -361,16 +381,16 @@ class _Span:
             return
         motions = Motions({place: quantized(y, np.uint8) for place, y in self.inputs.items()})
         means = [mean_along(self.inputs, place, _SEEN, motions).clip(-1, 1) for place in new]
-        recovered = self._in_batches(lambda y: self.net.irn(y).clamp(-1, 1), self._stacked(means))
+        recovered = self._in_batches(lambda y: self.net.irn(y).float().clamp(-1, 1), self._stacked(means))
         self.views.update({p: np.concatenate([to_array(r), y], axis=2) for p, r, y in zip(new, recovered, means, strict=True)})
 
     def _condition(self) -> None:
         """The means along the motion, and what the networks make of them."""
         means = [mean_along(self.views, p, _SETTLED, self.motions) for p in self.places]
         self.recovered, y = self._stacked(means).clamp(-1, 1).split(3, dim=1)
-        self.z_r = self._in_batches(self.net.encoder, self.recovered)
+        self.z_r = self._in_batches(lambda x: self.net.encoder(x).float(), self.recovered)
         self.features = self._in_batches(self.net.condition.features, y)
-        self.z_y = self._in_batches(self.net.condition.latent, self.features)
+        self.z_y = self._in_batches(lambda f: self.net.condition.latent(f).float(), self.features)
 
     def _denoise(self, places: Sequence[int], guide: bool) -> None:
         """Anchors in full from their own `z_R`, guided; others in one step from what is carried to them, at a lower level."""

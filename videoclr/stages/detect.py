@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videoclr.pixels import eight_bit
+from videoclr.shortage import Batch
 from videoclr.types import Detection, Faces, Frame
 
 
@@ -28,18 +29,29 @@ class Detector(Protocol):
 
 
 def detect(
-    frames: Iterable[Frame], detector: Detector, batch: int = 1, every: int = 1, min_size: float = 0.0
+    frames: Iterable[Frame],
+    detector: Detector,
+    batch: int = 1,
+    every: int = 1,
+    min_size: float = 0.0,
+    warnings: list[str] | None = None,
 ) -> Iterator[Faces[Detection]]:
     """Detections of each frame.
 
     Args:
         frames: with their shots numbered.
         detector: finds faces.
-        batch: frames per call; changes speed only. The delay is at most `batch * every` frames.
+        batch: frames per call; changes speed only, and is halved where the device's memory does not suffice. The delay is at
+            most `batch * every` frames.
         every: look at the first frame of each shot and every n-th after it. The others come out without faces and with
             `looked=False`, so that a tracker can tell "nothing there" from "nobody looked".
         min_size: faces smaller than this (`Detection.size`, pixels) are left out.
+        warnings: where a halved batch is told.
+
+    Raises:
+        DeviceError: the device's memory does not suffice for one frame, or the device failed.
     """
+    calls = Batch(batch, "runtime.detect_batch", warnings)
     waiting: list[tuple[Frame, bool]] = []
     shot, position, looks = -1, 0, 0
     for frame in frames:
@@ -49,17 +61,21 @@ def detect(
         waiting.append((frame, look))
         looks += look
         if looks >= batch or (looks == 0 and not look):
-            yield from _detected(waiting, detector, min_size)
+            yield from _detected(waiting, detector, min_size, calls)
             waiting, looks = [], 0
-    yield from _detected(waiting, detector, min_size)
+    yield from _detected(waiting, detector, min_size, calls)
 
 
-def _detected(waiting: list[tuple[Frame, bool]], detector: Detector, min_size: float) -> list[Faces[Detection]]:
+def _detected(waiting: list[tuple[Frame, bool]], detector: Detector, min_size: float, calls: Batch) -> list[Faces[Detection]]:
     images = [eight_bit(frame.image) for frame, look in waiting if look]
-    results = detector.detect(images) if images else []
-    if len(results) != len(images):
-        raise ValueError(f"{type(detector).__name__} answered {len(results)} lists for {len(images)} pictures")
-    answers = iter(results)
+
+    def found_in(group: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
+        results = detector.detect(group)
+        if len(results) != len(group):
+            raise ValueError(f"{type(detector).__name__} answered {len(results)} lists for {len(group)} pictures")
+        return results
+
+    answers = iter(list(calls.calls(found_in, images)))
     return [
         Faces(frame, tuple(found for found in next(answers) if _usable(found, min_size))) if look else Faces(frame, looked=False)
         for frame, look in waiting

@@ -15,8 +15,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from videoclr.errors import RestorationError
+from videoclr.errors import NotFiniteError, RestorationError
 from videoclr.flow import grouped
+from videoclr.shortage import Batch, chain_of, is_full, is_lost
 from videoclr.types import FaceCrop, Faces, RestoredFace
 
 log = logging.getLogger("videoclr.stages.restore")
@@ -43,6 +44,16 @@ class Restorer(Protocol):
         Returns:
             `(N, 3, S, S)` RGB in [-1, 1], in the order of `crops`, on any device, without NaN.
         """
+        ...
+
+
+@runtime_checkable
+class ReducedRestorer(Restorer, Protocol):
+    """A `Restorer` that works in reduced precision, and knows how not to. Optional."""
+
+    @property
+    def exact(self) -> Restorer | None:
+        """The same in float32: a face that comes out as NaN is asked of it again. None where this one is that already."""
         ...
 
 
@@ -109,17 +120,20 @@ def restore(
         restorer: restores.
         masker: says where the result is shown.
         recognizer: measures `similarity` to the track's identity; None for no measurement.
-        batch: faces per call. The delay is at most `2 * batch` frames, along tracks `anchors + reach`; a call never holds
-            two shots.
+        batch: faces per call, halved where the device's memory does not suffice. The delay is at most `2 * batch` frames,
+            along tracks `anchors + reach`; a call never holds two shots.
         on_error: `stop` raises; `keep` leaves the face out, so that its frame shows the input there, and adds one line
-            per track to `warnings`.
-        warnings: where `keep` reports.
+            per track to `warnings`. NaN and infinite values never stop a run: such a face is restored again in float32
+            where the restorer has less (`ReducedRestorer`), and left out where that does not help.
+        warnings: where faces that were left out, and a halved batch, are told.
         along: go along the tracks where the restorer is a `SpanRestorer`; False for pictures that have no neighbours.
 
     Raises:
-        RestorationError: from the part's exception, or because its result has another shape or is not finite.
+        RestorationError: from the part's exception, or because its result has another shape.
+        DeviceError: the device's memory does not suffice for one face, or the device failed.
     """
-    work = _Calls(restorer, masker, recognizer, batch, _Kept(warnings) if on_error == "keep" else None)
+    told: list[str] = [] if warnings is None else warnings
+    work = _Calls(restorer, masker, recognizer, Batch(batch, "runtime.batch", told), _Kept(told, on_error == "keep"))
     if along and isinstance(restorer, SpanRestorer) and restorer.anchors > 1:
         return _along_tracks(crops, work, restorer)
     return _in_batches(crops, work)
@@ -136,7 +150,7 @@ def _in_batches(crops: Iterable[Faces[FaceCrop]], work: _Calls) -> Iterator[Face
         waiting.append(faces)
         held = sum(len(one.faces) for one in waiting)
         # Without a face nothing is gained by waiting; with a few, frames without any must not pile up behind them.
-        if held == 0 or held >= work.batch or len(waiting) >= 2 * work.batch:
+        if held == 0 or held >= work.batch.size or len(waiting) >= 2 * work.batch.size:
             yield from work.restored(waiting)
             waiting = []
     yield from work.restored(waiting)
@@ -220,9 +234,13 @@ class _Spans:
 class _Kept:
     """One line per track about the faces that were left as they were; later failures update it."""
 
-    def __init__(self, warnings: list[str] | None) -> None:
-        self.warnings = [] if warnings is None else warnings
+    def __init__(self, warnings: list[str], all_errors: bool) -> None:
+        self.warnings, self.all_errors = warnings, all_errors
         self.lines: dict[int, tuple[int, int, int]] = {}
+
+    def takes(self, error: RestorationError) -> bool:
+        """True where a face that ends in `error` is left out, and the run goes on."""
+        return self.all_errors or isinstance(error, NotFiniteError)
 
     def add(self, error: RestorationError) -> None:
         log.warning("face kept unrestored: %s", error)
@@ -239,7 +257,7 @@ class _Kept:
 class _Calls:
     """Calls the parts, and owns what the restorer remembers."""
 
-    def __init__(self, restorer: Restorer, masker: Masker, recognizer: Embedder | None, batch: int, kept: _Kept | None) -> None:
+    def __init__(self, restorer: Restorer, masker: Masker, recognizer: Embedder | None, batch: Batch, kept: _Kept) -> None:
         self.restorer = restorer
         self.masker = masker
         self.recognizer = recognizer
@@ -250,7 +268,7 @@ class _Calls:
 
     def restored(self, waiting: Sequence[Faces[FaceCrop]]) -> list[Faces[RestoredFace]]:
         flat = [crop for faces in waiting for crop in faces.faces]
-        results = iter([face for group in grouped(flat, self.batch) for face in self._group(group)])
+        results = iter(list(self.batch.calls(self._group, flat)))
         out = []
         for faces in waiting:
             done = [next(results) for _ in faces.faces]
@@ -264,12 +282,17 @@ class _Calls:
     ) -> tuple[list[RestoredFace | None], bool]:
         """The faces of a span, and whether it went well. Where it failed and faces may be left out, each is restored for
         itself: that shows which is bad, and nothing of it is carried on."""
-        try:
-            return list(self._finished(crops, lambda: restorer.restore_span(crops, after, first, self.memory, self.batch))), True
-        except RestorationError:
-            if self.kept is None:
-                raise
-        return [face for crop in crops for face in self._group([crop])], False
+        while True:
+            size = self.batch.size
+            try:
+                return list(self._finished(crops, lambda: restorer.restore_span(crops, after, first, self.memory, size))), True  # noqa: B023
+            except RestorationError as error:
+                if not self.kept.takes(error):
+                    raise
+                break
+            except Exception as error:
+                self.batch.halve(error, size)
+        return [face for crop in crops for face in self.batch.calls(self._group, [crop])], False
 
     def forget(self) -> None:
         """Drop the memory of every track: a cut."""
@@ -287,13 +310,24 @@ class _Calls:
         try:
             return list(self._call(crops))
         except RestorationError as error:
-            if self.kept is None:
+            if not self.kept.takes(error):
                 raise
             if len(crops) == 1:
-                self.kept.add(error)
-                return [None]
+                return [self._again(crops[0], error)]
         # One bad face must not take its neighbours along: again, one by one.
         return [face for crop in crops for face in self._group([crop])]
+
+    def _again(self, crop: FaceCrop, error: RestorationError) -> RestoredFace | None:
+        exact = self.restorer.exact if isinstance(self.restorer, ReducedRestorer) else None
+        if exact is not None and isinstance(error, NotFiniteError):
+            try:
+                (face,) = self._finished([crop], lambda: exact.restore([crop], self.memory))
+            except RestorationError as again:
+                error = again
+            else:
+                return face
+        self.kept.add(error)
+        return None
 
     def _call(self, crops: Sequence[FaceCrop]) -> list[RestoredFace]:
         return self._finished(crops, lambda: self.restorer.restore(crops, self.memory))
@@ -304,10 +338,12 @@ class _Calls:
         try:
             # No inference_mode here: guidance needs gradients, so each part decides for itself, inside its own call.
             images = _checked(restored(), crops, (3, *first.image.shape[1:]), "restorer").clamp(-1, 1)
-            return [face for rows in grouped(range(len(crops)), self.batch) for face in self._shown(crops, images, rows)]
+            return [face for rows in grouped(range(len(crops)), self.batch.size) for face in self._shown(crops, images, rows)]
         except RestorationError:
             raise
         except Exception as error:
+            if any(is_full(one) or is_lost(one) for one in chain_of(error)):
+                raise  # no fault of the face
             others = f" (in a batch of {len(crops)})" if len(crops) > 1 else ""
             reason = " ".join(str(error).split()) or type(error).__name__
             raise RestorationError(first.frame.index, first.face.track, f"{type(error).__name__}{others}: {reason}") from error
@@ -344,5 +380,5 @@ def _checked(images: Tensor, crops: Sequence[FaceCrop], shape: tuple[int, ...], 
     images = images.detach().to("cpu", torch.float32)
     for crop, fine in zip(crops, torch.isfinite(images).flatten(1).all(1).tolist(), strict=True):
         if not fine:
-            raise RestorationError(crop.frame.index, crop.face.track, f"the {who} gave NaN or infinite values")
+            raise NotFiniteError(crop.frame.index, crop.face.track, f"the {who} gave NaN or infinite values")
     return images

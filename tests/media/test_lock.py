@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from videoclr.errors import MediaError
+from videoclr.media.lock import Lock
+from videoclr.media.reader import Reader
+from videoclr.media.writer import Writer
+
+
+def test_a_second_run_on_one_target_is_refused_in_one_line_and_the_first_goes_on(clip, tmp_path):
+    source, target = clip("i.mp4"), tmp_path / "o.mp4"
+    with Reader(source) as reader, Writer(target, like=reader) as writer:
+        frames = list(reader.frames())
+        writer.write(frames[0])
+        with (
+            pytest.raises(MediaError, match=r"^\S*o.mp4: another run is writing it"),
+            Reader(source) as other,
+            Writer(target, like=other),
+        ):
+            pass
+        for frame in frames[1:]:
+            writer.write(frame)
+    with Reader(target) as reader:
+        assert len(list(reader.frames())) == len(frames)
+    assert not Path(f"{target}.part").exists()
+
+
+def test_what_a_killed_run_left_behind_is_taken_over(tmp_path):
+    place = tmp_path / "o.mp4.part"
+    code = f"import os; from videoclr.media.lock import Lock; lock = Lock({str(place)!r}, 'o'); os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert place.exists()
+    Lock(place, "o").release()
+
+
+def test_a_target_that_is_removed_while_it_grows_is_told_and_a_strangers_file_stays(clip, tmp_path):
+    source, target = clip("i.mp4"), tmp_path / "o.mp4"
+    part = Path(f"{target}.part")
+    with (
+        pytest.raises(MediaError, match=r"o.mp4.part was removed or replaced"),
+        Reader(source) as reader,
+        Writer(target, like=reader) as writer,
+    ):
+        for frame in reader.frames():
+            writer.write(frame)
+        part.unlink()
+        part.write_text("mine")
+    assert not target.exists() and part.read_text() == "mine"
+
+
+def test_a_target_that_another_run_finished_meanwhile_is_not_replaced(clip, tmp_path):
+    source, target = clip("i.mp4"), tmp_path / "o.mp4"
+    with Reader(source) as reader:
+        writer = Writer(target, like=reader)
+        target.write_text("theirs")
+        with pytest.raises(MediaError, match="exists already"), writer:
+            pass
+    assert target.read_text() == "theirs" and not Path(f"{target}.part").exists()

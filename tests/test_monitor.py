@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from videoclr.errors import MediaError
+from videoclr.jobs import Progress
+from videoclr.monitor import JsonLog, PrometheusFile, exposition
+from videoclr.pipeline import slowest
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def at(frames: int, **changed) -> Progress:
+    values = {"source": "in.mp4", "frames": frames, "total": 100, "faces": 2 * frames, "seconds": frames / 10}
+    return Progress(**{**values, "seconds_per_stage": {"decode": 1.0, "restore": 4.0}, **changed})
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_progress_is_a_line_every_few_seconds_and_names_the_slow_stage(tmp_path):
+    clock = Clock()
+    with JsonLog(tmp_path / "log", clock) as log:
+        for frame in range(1, 21):
+            clock.now = float(frame)
+            log.progress(at(frame))
+    said = lines(tmp_path / "log")
+    assert [line["frames"] for line in said] == [1, 6, 11, 16]
+    assert all(line["event"] == "progress" and line["slowest"] == "restore" for line in said)
+    assert said[0]["seconds_left"] == 9.9 and said[0]["seconds_per_stage"]["restore"] == 4.0
+
+
+def test_records_and_failures_are_lines_of_their_own_whatever_they_hold(tmp_path):
+    path = tmp_path / "log"
+    record = logging.LogRecord("videoclr", logging.WARNING, "", 0, 'a "name"\nof %s', ("two lines",), None)
+    with pytest.raises(MediaError), JsonLog(path) as log:
+        log.emit(record)
+        raise MediaError("in.mp4", "is no\nvideo")
+    first, last = lines(path)
+    assert (first["event"], first["level"], first["text"]) == ("log", "warning", 'a "name"\nof two lines')
+    assert (last["event"], last["error"], last["kind"]) == ("failed", "in.mp4: is no video", "MediaError")
+    assert all(line["time"].endswith("+00:00") for line in (first, last))
+
+
+def test_a_log_goes_on_in_the_file_that_is_there(tmp_path):
+    for _ in range(2):
+        with JsonLog(tmp_path / "log") as log:
+            log.event("log", text="again")
+    assert len(lines(tmp_path / "log")) == 2
+
+
+def test_a_log_or_figures_that_cannot_be_written_are_refused_before_any_work(tmp_path):
+    with pytest.raises(MediaError, match="the log cannot be written"):
+        JsonLog(tmp_path / "missing" / "log")
+    with pytest.raises(MediaError, match="the figures cannot be written"), PrometheusFile(tmp_path / "missing" / "a.prom"):
+        pass
+
+
+def test_figures_are_replaced_while_the_job_runs_and_stay_with_its_end(tmp_path):
+    path, clock = tmp_path / "a.prom", Clock()
+    with PrometheusFile(path, clock) as figures:
+        assert "videoclr_finished 0" in path.read_text()
+        figures.progress(at(1))
+        figures.progress(at(2))
+        assert 'videoclr_frames_written_total{source="in.mp4"} 1\n' in path.read_text()
+        clock.now = 6.0
+        figures.progress(at(3))
+        assert 'videoclr_frames_written_total{source="in.mp4"} 3\n' in path.read_text()
+    text = path.read_text()
+    assert 'videoclr_stage_seconds_total{source="in.mp4",stage="restore"} 4\n' in text
+    assert text.endswith("videoclr_finished 1\n")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_job_is_told_by_its_figures(tmp_path):
+    with pytest.raises(ValueError), PrometheusFile(tmp_path / "a.prom"):
+        raise ValueError
+    assert "videoclr_finished -1\n" in (tmp_path / "a.prom").read_text()
+
+
+def test_figures_whose_folder_has_gone_do_not_stop_the_job_and_are_told_once(tmp_path, caplog):
+    folder, clock = tmp_path / "there", Clock()
+    folder.mkdir()
+    with PrometheusFile(folder / "a.prom", clock) as figures:
+        (folder / "a.prom").unlink()
+        folder.rmdir()
+        for second in (10.0, 20.0):
+            clock.now = second
+            figures.progress(at(1))
+    assert sum("can no longer be written" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_names_cannot_break_out_of_their_label():
+    text = exposition(at(1, source='a"} 1\nvideoclr_frames_written_total{source="b\\'), None)
+    written = [line for line in text.splitlines() if line.startswith("videoclr_frames_written_total")]
+    assert written == [r'videoclr_frames_written_total{source="a\"} 1\nvideoclr_frames_written_total{source=\"b\\"} 1']
+
+
+@pytest.mark.parametrize(
+    ("spent", "expected"),
+    [
+        ({}, None),
+        ({"waiting for frames": 9.0}, None),
+        ({"decode": 3.0, "cuts": 1.0, "restore": 2.0, "detect": 1.5, "encode": 1.0}, "decode"),
+        ({"decode": 1.0, "restore": 2.0, "detect": 1.5, "encode": 3.0, "waiting for frames": 9.0}, "restore"),
+        ({"decode": 1.0, "restore": 2.0, "encode": 3.0}, "encode"),
+    ],
+)
+def test_the_slow_stage_is_the_longest_of_the_busiest_thread(spent, expected):
+    assert slowest(spent) == expected

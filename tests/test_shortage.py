@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from videoclr.errors import DeviceError
+from videoclr.shortage import Batch, is_full, is_lost
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
+        ),
+        RuntimeError("CUDA error: out of memory"),
+    ],
+)
+def test_memory_that_did_not_suffice_is_known_by_its_kind_or_its_words(error: BaseException) -> None:
+    assert is_full(error) and not is_lost(error)
+
+
+def test_a_failed_device_is_no_shortage_and_a_bad_value_neither() -> None:
+    assert is_lost(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not is_full(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not is_lost(RuntimeError("shapes do not match")) and not is_full(ValueError("out of memory"))
+
+
+def test_what_is_neither_passes_as_it_is() -> None:
+    def work(group: object) -> list[int]:
+        raise ArithmeticError("no")
+
+    with pytest.raises(ArithmeticError):
+        list(Batch(4, "runtime.batch").calls(work, [1, 2, 3]))
+
+
+def test_a_shortage_is_seen_through_the_exception_that_it_caused() -> None:
+    def work(group: object) -> list[int]:
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        except torch.OutOfMemoryError as error:
+            raise ValueError("the network failed") from error
+
+    with pytest.raises(DeviceError, match="one item at a time"):
+        list(Batch(4, "runtime.batch").calls(work, [1, 2, 3]))

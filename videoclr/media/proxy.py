@@ -1,0 +1,200 @@
+"""HDR pictures as a network sees them, and how what it changed comes back: a display-referred proxy and its residual.
+
+A network knows pictures as they look on an ordinary display. A PQ or HLG picture taken for one is flat and grey, and a
+restored one taken back would end at the white of that display. So the network gets a proxy, and of its answer only the
+difference to the proxy is used, in the light of the original:
+
+1. *Light.* Code values become display light in units of reference white, 203 cd/m2 (ITU-R BT.2408-7, table 1). PQ: the
+   EOTF of SMPTE ST 2084 (ITU-R BT.2100-2, table 4). HLG: inverse OETF and OOTF for a display of 1000 cd/m2 with a
+   system gamma of 1.2 (BT.2100-2, table 5). BT.2020 primaries become BT.709's by a matrix (from the primaries of
+   BT.2020-2 and BT.709-6), unclipped.
+2. *Proxy.* Up to `KNEE` light stays as it is, so that skin does; above, it is rolled off so that `peak` becomes white:
+   Reinhard's curve with a white point (Reinhard et al., "Photographic tone reproduction for digital images", SIGGRAPH
+   2002, eq. 4), joined with its slope at the knee as in the EETF of ITU-R BT.2390. Then the inverse of BT.1886, gamma 2.4.
+3. *Residual.* With the light `H` of the original, and the light `p` and `q` that the display shows for the proxy before and
+   after restoration, `H' = H + (q - p) (H + o) / (p + o)`. That is a gain map (ISO 21496-1): the ratio between HDR and
+   proxy stays what the original had, with an offset `o` against division by darkness. Where the proxy is the light
+   itself, `H' = q`. A highlight of 1000 cd/m2 which restoration makes a tenth darker is one of 900 cd/m2 then, and
+   `q = p` gives `H' = H` exactly.
+
+Everything is monotone, and each of the steps has its inverse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Curve = Literal["pq", "hlg"]
+
+REFERENCE_WHITE = 203.0
+"""cd/m2 of diffuse white in HDR (BT.2408)."""
+KNEE = 0.5
+"""Light, in units of reference white, from which the proxy rolls off."""
+USUAL_PEAK = 1000.0
+"""cd/m2 of the brightest highlight where nothing says otherwise; also what HLG is shown at."""
+GAMMA = 2.4
+"""Of the proxy (BT.1886)."""
+OFFSET = 1 / 64
+"""Light, in units of reference white, below which a residual adds rather than multiplies."""
+_TOP = 65535
+_PQ_PEAK = 10000.0
+_M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+_A, _B, _C = 0.17883277, 0.28466892, 0.55991073
+_SYSTEM_GAMMA = 1.2
+_TABLE = 1 << 17
+"""Steps of the proxy's table over the square root of light: where the curve is steepest, a step is less than 1/50 of an
+8-bit code value."""
+_LUMA_2020 = np.array([0.2627, 0.6780, 0.0593], np.float32)
+_XY_2020 = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
+_XY_709 = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
+_XY_WHITE = (0.3127, 0.3290)
+
+
+def pq_light(signal: NDArray[Any]) -> NDArray[Any]:
+    """PQ signal in [0, 1] -> display light in cd/m2, 0..10000 (the EOTF)."""
+    root = np.maximum(signal, 0) ** (1 / _M2)
+    return np.asarray(_PQ_PEAK * (np.maximum(root - _C1, 0) / (_C2 - _C3 * root)) ** (1 / _M1))
+
+
+def pq_signal(light: NDArray[Any]) -> NDArray[Any]:
+    """Display light in cd/m2 -> PQ signal in [0, 1]; clipped to 0..10000."""
+    power = (np.clip(light, 0, _PQ_PEAK) / _PQ_PEAK) ** _M1
+    return np.asarray(((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2)
+
+
+def hlg_scene(signal: NDArray[Any]) -> NDArray[Any]:
+    """HLG signal in [0, 1] -> scene light in [0, 1] (the inverse OETF)."""
+    signal = np.maximum(signal, 0)
+    return np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - _C) / _A) + _B) / 12)
+
+
+def hlg_signal(scene: NDArray[Any]) -> NDArray[Any]:
+    """Scene light in [0, 1] -> HLG signal in [0, 1] (the OETF)."""
+    scene = np.clip(scene, 0, 1)
+    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), _A * np.log(np.maximum(12 * scene - _B, 1e-6)) + _C)
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """How the pictures of one HDR stream are shown to a network."""
+
+    curve: Curve
+    """Transfer function of the stream."""
+    peak: float = USUAL_PEAK
+    """cd/m2 that become the proxy's white; what is brighter is white too, in the proxy alone."""
+    wide: bool = True
+    """True for BT.2020 primaries, False for BT.709's."""
+
+    def shown(self, signal: NDArray[Any]) -> NDArray[np.uint16]:
+        """The proxy of a picture.
+
+        Args:
+            signal: `(..., 3)` R'G'B' uint16, 0..65535 for the signal's 0..1.
+
+        Returns:
+            Display-referred BT.709 R'G'B' of the same shape, uint16 0..65535.
+        """
+        return self._shown(self.light(signal))
+
+    def signal(self, proxy: NDArray[Any]) -> NDArray[np.uint16]:
+        """The inverse of `shown` for colours that BT.709 holds, up to the peak: the same shapes and ranges."""
+        light = self._unrolled(_display_light()[as_uint16(proxy)])
+        return np.asarray(np.rint(self._signal(light) * np.float32(_TOP)), np.uint16)
+
+    def change(self, signal: NDArray[Any], restored: NDArray[Any]) -> Floats:
+        """What restoration changes in the signal of the original.
+
+        Args:
+            signal: `(..., 3)` of the original, as for `shown`.
+            restored: its proxy as restored, uint8 or uint16, the same shape.
+
+        Returns:
+            `(..., 3)` float32, the change of R'G'B' in units of the signal's 0..1. Exactly 0 where `restored` is `shown(signal)`.
+        """
+        light = self.light(signal)
+        before, after = _display_light()[self._shown(light)], _display_light()[as_uint16(restored)]
+        # Light below zero is a colour outside BT.709, which the proxy shows as 0: it moves, and is not magnified.
+        gain = (np.maximum(light, 0) + np.float32(OFFSET)) / (before + np.float32(OFFSET))
+        return self._signal(light + (after - before) * gain) - self._signal(light)
+
+    def light(self, signal: NDArray[Any]) -> Floats:
+        """`(..., 3)` uint16 signal -> display light, BT.709 primaries, 1 for reference white; negative outside the gamut."""
+        light = _light_of_codes(self.curve)[as_uint16(signal)]
+        if self.curve == "hlg":
+            luminance = light @ _LUMA_2020
+            light = light * (luminance ** np.float32(_SYSTEM_GAMMA - 1) * np.float32(USUAL_PEAK / REFERENCE_WHITE))[..., None]
+        return light @ _matrix(_XY_2020, _XY_709).T if self.wide else light
+
+    def _signal(self, light: Floats) -> Floats:
+        """The inverse of `light`, unrounded, in 0..1."""
+        light = light @ _matrix(_XY_709, _XY_2020).T if self.wide else light
+        light = np.maximum(light, 0) * np.float32(REFERENCE_WHITE)
+        if self.curve == "pq":
+            return pq_signal(light).astype(np.float32)
+        light = light / np.float32(USUAL_PEAK)
+        luminance = np.maximum(light @ _LUMA_2020, np.float32(1e-7))
+        return hlg_signal(light * (luminance ** np.float32(1 / _SYSTEM_GAMMA - 1))[..., None]).astype(np.float32)
+
+    def _shown(self, light: Floats) -> NDArray[np.uint16]:
+        places = np.sqrt(np.clip(light, 0, self._white)) * np.float32((_TABLE - 1) / np.sqrt(self._white))
+        return self._codes[(places + np.float32(0.5)).astype(np.int32)]
+
+    @property
+    def _white(self) -> float:
+        return max(self.peak / REFERENCE_WHITE, 1.0)
+
+    @property
+    def _bend(self) -> tuple[float, float]:
+        """`T` and `c` of the roll-off `t / (1 + c t)`, which takes 0..T to 0..1 with slope 1 at 0."""
+        most = (self._white - KNEE) / (1 - KNEE)
+        return most, 1 - 1 / most
+
+    @cached_property
+    def _codes(self) -> NDArray[np.uint16]:
+        """Proxy code values over the square root of light."""
+        light = (np.arange(_TABLE) / (_TABLE - 1)) ** 2 * self._white
+        over = np.maximum(light - KNEE, 0) / (1 - KNEE)
+        rolled = np.minimum(light, KNEE) + (1 - KNEE) * over / (1 + self._bend[1] * over)
+        return np.rint(np.clip(rolled, 0, 1) ** (1 / GAMMA) * _TOP).astype(np.uint16)
+
+    def _unrolled(self, shown: Floats) -> Floats:
+        """The light that the roll-off shows as `shown`."""
+        over = np.maximum(shown - np.float32(KNEE), 0) / np.float32(1 - KNEE)
+        rolled = np.float32(1 - KNEE) * over / (1 - np.float32(self._bend[1]) * over)
+        return np.asarray(np.minimum(shown, np.float32(KNEE)) + rolled, np.float32)
+
+
+def as_uint16(values: NDArray[Any]) -> NDArray[np.uint16]:
+    """uint8 or uint16 over its whole range -> uint16 over its whole range."""
+    return values if values.dtype == np.uint16 else values.astype(np.uint16) * np.uint16(257)
+
+
+@cache
+def _light_of_codes(curve: Curve) -> Floats:
+    """`(65536,)`: PQ: display light, 1 for reference white; HLG: scene light."""
+    codes = np.arange(_TOP + 1) / _TOP
+    return (pq_light(codes) / REFERENCE_WHITE if curve == "pq" else hlg_scene(codes)).astype(np.float32)
+
+
+@cache
+def _display_light() -> Floats:
+    """`(65536,)`: proxy code value -> light of the display, 1 for its white."""
+    return ((np.arange(_TOP + 1) / _TOP) ** GAMMA).astype(np.float32)
+
+
+@cache
+def _matrix(source: tuple[tuple[float, float], ...], target: tuple[tuple[float, float], ...]) -> Floats:
+    """`(3, 3)` from light of one set of primaries (CIE x, y of red, green, blue) to another's, both with a white of D65."""
+    return (np.linalg.inv(_to_xyz(target)) @ _to_xyz(source)).astype(np.float32)
+
+
+def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> NDArray[np.float64]:
+    columns = np.array([(x / y, 1.0, (1 - x - y) / y) for x, y in primaries]).T
+    x, y = _XY_WHITE
+    return np.asarray(columns * np.linalg.solve(columns, np.array([x / y, 1.0, (1 - x - y) / y])))

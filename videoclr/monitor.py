@@ -1,0 +1,189 @@
+"""What a job overnight tells other programs: a log of JSON lines, and figures for Prometheus.
+
+Both take the `Progress` that `videoclr.jobs` gives after every written frame, and write every few seconds at most.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+from videoclr.errors import MediaError
+from videoclr.report import Report, plain
+
+if TYPE_CHECKING:
+    from videoclr.jobs import Progress
+
+log = logging.getLogger("videoclr.monitor")
+
+EVERY_SECONDS = 5.0
+"""Time from one line, or one file of figures, to the next."""
+
+
+class JsonLog(logging.Handler):
+    """A file of JSON lines, one per event, flushed at once; a `logging.Handler` and a progress callback at the same time.
+
+    Every line has `time` (ISO 8601, UTC) and `event`: `progress`, `log` (with `level` and `text`), `finished` (with what the
+    report sums up) or `failed` (with `error`).
+
+    Args:
+        path: appended to, so that a job that is resumed goes on in its log; `-` for standard error.
+        clock: monotonic seconds.
+
+    Raises:
+        MediaError: the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.path, self._clock, self._said = str(path), clock, float("-inf")
+        try:
+            self._file: TextIO = os.fdopen(os.dup(2), "w") if self.path == "-" else open(path, "a", encoding="utf-8")  # noqa: SIM115
+        except OSError as error:
+            raise MediaError(path, f"the log cannot be written ({error.strerror})") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            self.event("failed", error=" ".join(str(error).split()) or type(error).__name__, kind=type(error).__name__)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with suppress(OSError):  # what could be written has been, line by line
+            self._file.close()
+        super().close()
+
+    def event(self, name: str, **values: Any) -> None:
+        """Write one line. A log that can no longer be written does not stop a job: it falls silent."""
+        stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": stamp, "event": name, **plain(values)}, ensure_ascii=False)
+        with suppress(OSError, ValueError):
+            self._file.write(line + "\n")
+            self._file.flush()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A record of the library's log."""
+        self.event("log", level=record.levelname.lower(), text=record.getMessage())
+
+    def progress(self, now: Progress) -> None:
+        """Where the job stands, every few seconds."""
+        if self._clock() - self._said >= EVERY_SECONDS:
+            self._said = self._clock()
+            self.event("progress", **_numbers(now))
+
+    def finished(self, report: Report) -> None:
+        """What was done."""
+        kept = ("source", "target", "frames_in", "frames_out", "faces_restored", "shots", "seconds", "slowest", "warnings")
+        self.event("finished", **{name: getattr(report, name) for name in kept}, seconds_per_stage=report.seconds_per_stage)
+
+
+class PrometheusFile:
+    """Figures in Prometheus' text format, for the textfile collector of its node exporter.
+
+    The file is replaced in one step and never half there. It stays when the job is over: `videoclr_finished` says how.
+
+    Args:
+        path: such as `/var/lib/node_exporter/videoclr.prom`.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, path: str | Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path, self._clock, self._said = Path(path), clock, float("-inf")
+        self._last: Progress | None = None
+        self._lost = False
+
+    def __enter__(self) -> Self:
+        """Begin.
+
+        Raises:
+            MediaError: the file cannot be written.
+        """
+        try:
+            self._write(None)
+        except OSError as error:
+            raise MediaError(self.path, f"the figures cannot be written ({error.strerror})") from error
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with suppress(OSError):  # the job's own end matters more
+            self._write(error is None)
+
+    def progress(self, now: Progress) -> None:
+        """Where the job stands, every few seconds. Where the file can no longer be written the job goes on, and says so once."""
+        self._last = now
+        if self._clock() - self._said < EVERY_SECONDS:
+            return
+        self._said = self._clock()
+        try:
+            self._write(None)
+        except OSError as error:
+            if not self._lost:
+                log.warning("%s: the figures can no longer be written (%s)", self.path, error.strerror)
+            self._lost = True
+
+    def _write(self, well: bool | None) -> None:
+        part = self.path.with_name(self.path.name + ".part")
+        part.write_text(exposition(self._last, well), encoding="utf-8")
+        part.replace(self.path)
+
+
+def exposition(now: Progress | None, well: bool | None) -> str:
+    """Prometheus' text format (version 0.0.4).
+
+    Args:
+        now: None before the first frame.
+        well: whether the job ended well; None while it runs.
+    """
+    lines: list[str] = []
+
+    def figure(name: str, kind: str, about: str, values: Mapping[str, float]) -> None:
+        lines.append(f"# HELP videoclr_{name} {about}\n# TYPE videoclr_{name} {kind}\n")
+        lines.extend(f"videoclr_{name}{labels} {value:g}\n" for labels, value in values.items())
+
+    if now is not None:
+        of = _labels(source=now.source)
+        figure("frames_written_total", "counter", "Frames written.", {of: now.frames})
+        if now.total is not None:
+            figure("frames_expected", "gauge", "Frames that the container promises.", {of: now.total})
+        figure("faces_restored_total", "counter", "Faces restored, counted in every frame.", {of: now.faces})
+        figure("seconds_total", "counter", "Seconds since the first frame was asked for.", {of: now.seconds})
+        spent = {_labels(source=now.source, stage=stage): value for stage, value in now.seconds_per_stage.items()}
+        figure("stage_seconds_total", "counter", "Seconds spent in each stage; waiting is idle.", spent)
+    figure(
+        "finished",
+        "gauge",
+        "0 while the job runs, 1 when it ended well, -1 when it failed.",
+        {"": 0 if well is None else 1 if well else -1},
+    )
+    return "".join(lines)
+
+
+def _labels(**labels: str) -> str:
+    def escaped(text: str) -> str:
+        return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+    return "{" + ",".join(f'{name}="{escaped(text)}"' for name, text in labels.items()) + "}"
+
+
+def _numbers(now: Progress) -> dict[str, Any]:
+    return {
+        "source": now.source,
+        "frames": now.frames,
+        "total": now.total,
+        "faces": now.faces,
+        "seconds": round(now.seconds, 3),
+        "seconds_left": None if now.seconds_left is None else round(now.seconds_left, 1),
+        "slowest": now.slowest,
+        "seconds_per_stage": {stage: round(value, 3) for stage, value in now.seconds_per_stage.items()},
+    }
