@@ -39,7 +39,7 @@ from videoclr.media.picture import Picture, reformatted
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, SegmentWriter, joined
 from videoclr.media.source import PIPE
-from videoclr.media.target import Nowhere, advice, holds, named
+from videoclr.media.target import PLAIN, Nowhere, advice, holds, named
 
 _log = logging.getLogger("videoclr.media.film")
 
@@ -133,7 +133,7 @@ class Film:
         self._turn = picture.orientation if self.muxer in _TURNING else Orientation()
         self._bake = picture.orientation if self._turn is not picture.orientation else Orientation()
         self._size = self._bake.shown_size(picture.frame.width, picture.frame.height)
-        self.base = 1 / usable_rate(rate) if self.muxer in _GRID else base
+        self.base = 1 / usable_rate(rate) if self.muxer in _GRID | PLAIN else base
         self.format = choose_format(self.encoder, picture.frame.format, self._size, self.pix_fmt)
         self.colour = written_colour(self.encoder.name, picture.colour, self.format, picture.frame.height)
         if lost := what_is_lost(picture.frame.format, self.format):
@@ -145,6 +145,7 @@ class Film:
         self._dolby = keeps_dolby_vision(picture.frame, self.encoder.name, self.format)
         self._copies = self.like.copies() if self.like is not None and not self.like.sequence else None
         self._plan_times(time)
+        self._late = (time + self.offset) / self.base
         if self.muxer == "avi":
             self._warn("avi stores no presentation times: all frames last equally long and may come one frame later")
         self._container = self._open_container()
@@ -259,7 +260,11 @@ class Film:
         """Give `frame` its time in ticks; x264 must not see the source's picture types, it would repeat them."""
         exact = (time + self.offset) / self.base
         ticks = round(exact)
-        if exact != ticks:
+        if self.muxer in PLAIN:
+            ticks = 0 if self._last is None else self._last + 1
+            if abs(exact - ticks - self._late) > Fraction(1, 2):
+                self._warn(f"{self.muxer} stores no presentation times: all frames last equally long")
+        elif exact != ticks:
             self._warn(f"times are rounded to 1/{self.base.denominator / self.base.numerator:g} s")
         if self._last is not None and ticks <= self._last:
             raise EncodeError(self.path, "its time is not after the frame before", time)
@@ -282,6 +287,8 @@ class Film:
             options["movie_timescale"] = str(self._movie_scale())
             if self._dolby:
                 options["strict"] = "unofficial"  # what movenc asks for before it writes the box that names the profile
+        elif self.muxer == "yuv4mpegpipe":
+            options["strict"] = "-1"  # or it refuses more than 8 bits
         elif self.muxer not in ("flv", *_GRID):
             # Left alone, NUT and MPEG-TS would move everything so that B-frames' decoding times are not negative.
             options["avoid_negative_ts"] = "disabled" if self.muxer != "matroska" else "auto"
