@@ -167,6 +167,18 @@ def frame_of_rgb(image: NDArray[Any], orientation: Orientation) -> VideoFrame:
     return frame
 
 
+def float_frame(values: NDArray[np.float32], alpha: NDArray[np.float32] | None = None) -> VideoFrame:
+    """A frame `gbrpf32le` of `(h, w, 3)` float32 RGB, or `gbrapf32le` with `(h, w)` alpha."""
+    height, width = values.shape[:2]
+    frame = VideoFrame(width, height, "gbrpf32le" if alpha is None else "gbrapf32le")
+    planes = [values[..., 1], values[..., 2], values[..., 0], *([] if alpha is None else [alpha])]
+    for plane, samples in zip(frame.planes, planes, strict=True):
+        rows = np.frombuffer(memoryview(plane), np.float32).reshape(-1, plane.line_size // 4)
+        rows[:height, :width] = samples
+    frame.colorspace, frame.color_range = RGB_SPACE, FULL
+    return frame
+
+
 def is_deep(frame: VideoFrame) -> bool:
     """True where a component has more than 8 bits."""
     return any(component.bits > _BYTE for component in frame.format.components if not component.is_alpha)

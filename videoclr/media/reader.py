@@ -27,6 +27,7 @@ from videoclr.media import colour as colours
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.faults import AV_ERRORS, explained, reason
 from videoclr.media.gaps import Gaps
+from videoclr.media.hardware import opened_on
 from videoclr.media.hdr import dolby_vision_profile, proxy_of
 from videoclr.media.moments import moment
 from videoclr.media.opening import Opening
@@ -40,8 +41,8 @@ from videoclr.types import Frame, VideoInfo
 _log = logging.getLogger("videoclr.media.reader")
 
 _STILL_FORMATS = ("_pipe", "image2")
-_STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
-_PICTURE_CODECS = {"png", "apng", "gif", "webp", "tiff", "bmp"}
+_STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr"}
+_PICTURE_CODECS = {"png", "apng", "gif", "webp", "tiff", "bmp", "exr"}
 _EARLIER = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
 """How much further back to seek, in turn, until a key frame at or before the wanted time is found (seconds)."""
 
@@ -67,6 +68,7 @@ class Reader:
         rate: pictures a second of a printf pattern, raw video, or pictures in a pipe; None for 25.
         opening: what the input is taken for, what it may reach and claim.
         scale: scale pictures whose size changes in the middle to that of the first, instead of raising.
+        hwaccel: decode on a device, `cuda` and the like (see `videoclr.media.hardware`); None on the processor.
         deinterlace: `auto` makes flagged interlaced pictures whole, `bwdif` all, `off` none; see `videoclr.media.scan`.
 
     The file is opened and its first picture decoded here, so that what is wrong with it shows at once.
@@ -88,9 +90,10 @@ class Reader:
         rate: Fraction | int | None = None,
         opening: Opening = ANYTHING,
         scale: bool = False,
+        hwaccel: str | None = None,
         deinterlace: Mode = "auto",
     ) -> None:
-        self.path, self.scale = str(path), scale
+        self.path, self.scale, self.hwaccel = str(path), scale, hwaccel
         if deinterlace not in MODES:
             raise ConfigError(f"$.media.deinterlace: expected {', '.join(MODES)}, got {deinterlace!r}")
         self.deinterlace: Mode = deinterlace
@@ -205,7 +208,10 @@ class Reader:
         return PipeCopies(self.container, self._shelf) if self.is_pipe else FileCopies(self.path, self.start, self.opening)
 
     def _open(self) -> None:
-        self._container = open_input(self.path, self.rate, self.opening)
+        if self.hwaccel is None:
+            self._container = open_input(self.path, self.rate, self.opening)
+        else:
+            self._container = opened_on(self.hwaccel, self.path, self.rate, self.opening)
         try:
             self._stream = video_of(self.path, self._container)
             self._stream_index = self._stream.index
@@ -268,7 +274,8 @@ class Reader:
         if first is None:
             if self.start is not None or self.end is not None:
                 raise MediaError(self.path, f"has no picture between {_span(self.start, self.end)}")
-            raise DecodeError(self.path, "no picture in it can be decoded; the file is damaged or empty")
+            on_device = "" if self.hwaccel is None else f"; decoded on {self.hwaccel}, leave hwaccel out to decode it here"
+            raise DecodeError(self.path, f"no picture in it can be decoded; the file is damaged or empty{on_device}")
         self._pictures = chain([first], pictures)
         self._first_time = first.time
         self._orientation: Orientation = orientation_of(first.frame)
