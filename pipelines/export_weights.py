@@ -102,7 +102,9 @@ def main() -> None:
     parser.add_argument(
         "--only", help="files with commas between; without it all, and of the optional ones those that were trained"
     )
-    parser.add_argument("--add", type=Path, nargs="+", default=[], help="finished safetensors files to take in as they are: detector, landmarks")
+    parser.add_argument(
+        "--add", type=Path, nargs="+", default=[], help="finished safetensors files to take in as they are: detector, landmarks"
+    )
     args = parser.parse_args()
     notes = yaml.safe_load(args.notes.read_text(encoding="utf-8"))
     figures = json.loads(args.figures.read_text()) if args.figures else {}

@@ -314,7 +314,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--perceptual", type=Path, help="SqueezeNet 1.0 state dict")
     parser.add_argument("--teacher", type=Path, help="MobileFaceNet state dict")
     parser.add_argument("--identities", type=Path, help="TSV with the columns file and identity")
-    parser.add_argument("--labels", type=Path, help="JSON with the faces of the pictures in --data: trains the detector and the landmark refiner too")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        help="JSON with the faces of the pictures in --data: trains the detector and the landmark refiner too",
+    )
     parser.add_argument("--clips", type=Path, help="folder of video clips, for those two")
     parser.add_argument("--backgrounds", type=Path, help="folder of pictures without faces, for those two")
     parser.add_argument("--notes", type=Path, default=HERE / "configs/train/cards.yaml", help="texts of the model cards")
