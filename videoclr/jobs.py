@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from videoclr import __version__
-from videoclr.config import Config, Media
+from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError, VideoclrError, WeightsError
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
 from videoclr.models import store, weights
 from videoclr.pipeline import Pipeline, RunLog, slowest
+from videoclr.provenance import provenance
 from videoclr.report import Report, plain, report_file, same_file
 from videoclr.types import Frame, VideoInfo
 
@@ -107,8 +108,8 @@ def restore_video(
         report_file(report_frames, (source, target, *([report] if report else [])), overwrite) as lines,
     ):
         with (
-            Reader(source, media.start, media.end) as reader,
-            Writer(target, like=reader, overwrite=overwrite, **_writing(media)) as writer,
+            Reader(source, media.start, media.end, video=media.video_stream) as reader,
+            Writer(target, like=reader, overwrite=overwrite, **_writing(config)) as writer,
         ):
             pipeline = pipeline or load_pipeline(config)
             ledger = RunLog(each_face=None if lines is None else lines.add)
@@ -224,9 +225,10 @@ def _drain(frames: Iterator[Frame], writer: Writer, watch: _Watch) -> None:
             watch.wrote(number)
 
 
-def _writing(media: Media) -> dict[str, Any]:
+def _writing(config: Config) -> dict[str, Any]:
     """The writer's arguments: all of the section `media` but what the reader uses."""
-    return media.model_dump(exclude={"start", "end"})
+    media = config.media.model_dump(exclude={"start", "end", "video_stream", "provenance"})
+    return {**media, "provenance": provenance(config) if config.media.provenance else None}
 
 
 def _report(

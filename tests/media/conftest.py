@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,16 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
+
+from videoclr.config import Config
+from videoclr.jobs import restore_video
+from videoclr.parts.feather import Feather
+from videoclr.parts.unchanged import Unchanged
+from videoclr.pipeline import Pipeline
+from videoclr.report import Report
 
 Clip = Callable[..., Path]
 
@@ -227,3 +237,77 @@ def _samples_of() -> Callable[[VideoFrame], list[np.ndarray]]:
 def ffmpeg() -> str:
     """The ffmpeg program that imageio-ffmpeg brings; a test that needs it is skipped without."""
     return pytest.importorskip("imageio_ffmpeg", reason="needs the extra ffmpeg (imageio-ffmpeg)").get_ffmpeg_exe()
+
+
+class _Nobody:
+    """A detector that finds no face."""
+
+    def detect(self, images):
+        return [[] for _ in images]
+
+
+@pytest.fixture(scope="session")
+def job() -> Callable[..., Report]:
+    """`job(source, target, "media.codec=ffv1", ...)`: `restore_video` with the restorer `unchanged`, and no networks."""
+
+    def run(source: Path, target: Path, *settings: str) -> Report:
+        codec = [] if any("media.codec" in one for one in settings) else ["media.preset=ultrafast"]
+        config = Config().override("restore.use=unchanged", *codec, *settings)
+        pipeline = Pipeline(
+            config, detector=_Nobody(), recognizer=None, restorer=Unchanged(), judge=None, masker=Feather()
+        )
+        return restore_video(source, target, pipeline=pipeline)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> Callable[..., None]:
+    """`ffmpeg("-i", path, ...)`: runs the binary of imageio-ffmpeg, for files that PyAV cannot make."""
+    binary = pytest.importorskip("imageio_ffmpeg", reason="needs imageio-ffmpeg's binary").get_ffmpeg_exe()
+
+    def run(*arguments: object) -> None:
+        subprocess.run([binary, "-v", "error", "-nostdin", *map(str, arguments)], check=True)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file says about one stream, and its packets: bytes, presentation time, duration, kinds of side data."""
+
+    index: int
+    type: str
+    codec: str
+    tags: dict[str, str]
+    disposition: Disposition
+    packets: list[tuple[bytes, Fraction | None, Fraction, tuple[str, ...]]]
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [packet[0] for packet in self.packets]
+
+    @property
+    def times(self) -> list[Fraction | None]:
+        return [packet[1] for packet in self.packets]
+
+
+@pytest.fixture(scope="session")
+def facts() -> Callable[[Path], list[Facts]]:
+    """What ffprobe would tell of every stream."""
+
+    def look(path: Path) -> list[Facts]:
+        with av.open(str(path)) as container:
+            found = []
+            for one in container.streams:
+                codec = one.codec_context.codec.canonical_name if one.codec_context else str(getattr(one, "name", None))
+                found.append(Facts(one.index, one.type, codec, dict(one.metadata), one.disposition, []))
+            for packet in container.demux():
+                if packet.size:
+                    time = None if packet.pts is None else packet.pts * packet.time_base
+                    kinds = tuple(side.data_type for side in packet.iter_sidedata())
+                    facts = (bytes(packet), time, (packet.duration or 0) * packet.time_base, kinds)
+                    found[packet.stream_index].packets.append(facts)
+        return found
+
+    return look

@@ -56,6 +56,7 @@ class Reader:
         start: first moment to keep, from the beginning of the file: seconds, `12.5`, or `[hh:]mm:ss[.fff]`.
         end: moment to stop before, as `start`.
         rate: pictures a second of a printf pattern.
+        video: which of several video streams to decode, counted from 0.
 
     The file is opened and its first picture decoded here, so that what is wrong with it shows at once.
     Use it in a `with` block, or call `close`.
@@ -73,9 +74,11 @@ class Reader:
         end: str | float | Fraction | None = None,
         *,
         rate: Fraction | int = 25,
+        video: int = 0,
     ) -> None:
         self.path = str(path)
         self.rate = Fraction(rate)
+        self.video = video
         first, last = moment(start, "start"), moment(end, "end")
         if last is not None and last <= (first or 0):
             raise ConfigError(f"$.media.end: {end} is not after the start {start or 0}")
@@ -179,7 +182,7 @@ class Reader:
     def _open(self) -> None:
         self._container = open_input(self.path, self.rate)
         try:
-            self._stream = video_of(self.path, self._container)
+            self._stream = video_of(self.path, self._container, self.video)
             self._stream_index = self._stream.index
             self._stream.thread_type = ThreadType.AUTO
             self._decoder = _decoder_of(self._stream)
@@ -319,7 +322,7 @@ class Reader:
     def _packets(self) -> Iterator[Packet[Any]]:
         streams: list[Stream] = [self._stream]
         if self.is_pipe:
-            streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle")]
+            streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle", "data")]
         for packet in demuxed(self.container, streams, self._note_read_error):
             if packet.stream_index == self._stream.index:
                 yield packet

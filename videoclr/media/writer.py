@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Collection
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -43,7 +44,9 @@ class Writer:
         preset: the encoder's speed preset; None for the default here.
         pix_fmt: FFmpeg's pixel format; None keeps the source's where the codec can.
         container: FFmpeg's muxer name; None takes it from the ending.
-        audio, subtitles: copy these streams.
+        drop: what of the source to leave out: `audio`, `subtitles`, `attachments`, `covers`, `data`, `video` (all but the restored
+            stream), or the number of a stream.
+        provenance: a sentence on what was done, kept as a tag of the file; None for none.
         overwrite: replace an existing file.
         shift: seconds taken off every time; None takes the reader's start, so that a cut-out begins at 0.
 
@@ -68,8 +71,8 @@ class Writer:
         preset: str | None = None,
         pix_fmt: str | None = None,
         container: str | None = None,
-        audio: bool = True,
-        subtitles: bool = True,
+        drop: Collection[str] = (),
+        provenance: str | None = None,
         overwrite: bool = False,
         shift: Fraction | None = None,
     ) -> None:
@@ -88,7 +91,7 @@ class Writer:
             settings.settings(crf, preset)
             self._sink = Film(
                 self.path, self._part, muxer_of(self.path, container), settings, crf=crf, preset=preset,
-                pix_fmt=pix_fmt, like=like, audio=audio, subtitles=subtitles, shift=shift,
+                pix_fmt=pix_fmt, like=like, drop=drop, provenance=provenance, shift=shift,
             )  # fmt: skip
         self._overwrite = overwrite
         self._lock: Lock | None = None
