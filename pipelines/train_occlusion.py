@@ -82,7 +82,7 @@ def export(loop: Loop) -> None:
 def measure(args: argparse.Namespace, settings: dict[str, Any], loop: Loop) -> None:
     """Every held-out face once with something before it, and once without, by level."""
     faces, labels = labelled(args.held_out, settings["size"], args.out / "labels_held_out.npy")
-    network = loop.ema.module["occlusion"].eval()
+    network, middle = loop.ema.module["occlusion"].eval(), amid(settings["size"])
     figures: dict[str, dict[str, float]] = {}
     for level in ("clean", *settings["levels"]):
         levels = {} if level == "clean" else {level: 1.0}
@@ -98,14 +98,14 @@ def measure(args: argparse.Namespace, settings: dict[str, Any], loop: Loop) -> N
                 if bare:
                     found["not the face"].append(overlap(logits, 1 - shown, known))
                     found["lost of a bare face"].append(float(((logits <= 0) & (shown == 1)).sum() / (shown == 1).sum()))
-                else:
-                    found["pasted"].append(overlap(logits, hidden, middle(settings["size"]) * known))
-        figures[level] = {name: round(float(np.nanmean(values)), 4) for name, values in found.items()}
+                elif float((hidden > 0.5).float()[middle.expand_as(hidden) > 0].mean()) > 0.01:  # else it hides nothing there
+                    found["pasted"].append(overlap(logits, hidden, middle * known))
+        figures[level] = {name: round(float(np.nanmean(values)), 4) for name, values in found.items() if values}
     (args.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))
 
 
-def middle(side: int) -> torch.Tensor:
+def amid(side: int) -> torch.Tensor:
     """`(1, 1, side, side)`: 1 amid the face, where hair and background are no answer."""
     y, x = (np.mgrid[0:side, 0:side] + 0.5) / side
     inside = ((x - 0.5) / 0.22) ** 2 + ((y - 0.6) / 0.24) ** 2 <= 1

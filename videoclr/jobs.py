@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from videoclr import __version__
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError, VideoclrError, WeightsError
+from videoclr.media.opening import Limits, Opening
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
 from videoclr.models import store, weights
@@ -108,7 +110,7 @@ def restore_video(
         report_file(report_frames, (source, target, *([report] if report else [])), overwrite) as lines,
     ):
         with (
-            Reader(source, media.start, media.end, video=media.video_stream) as reader,
+            Reader(source, media.start, media.end, **_reading(config)) as reader,
             Writer(target, like=reader, overwrite=overwrite, **_writing(config)) as writer,
         ):
             pipeline = pipeline or load_pipeline(config)
@@ -227,8 +229,33 @@ def _drain(frames: Iterator[Frame], writer: Writer, watch: _Watch) -> None:
 
 def _writing(config: Config) -> dict[str, Any]:
     """The writer's arguments: all of the section `media` but what the reader uses."""
-    media = config.media.model_dump(exclude={"start", "end", "video_stream", "provenance"})
+    media = config.media.model_dump(exclude={"start", "end", "frames", "input", "limits", "video_stream", "provenance"})
     return {**media, "provenance": provenance(config) if config.media.provenance else None}
+
+
+def _reading(config: Config) -> dict[str, Any]:
+    """The reader's arguments besides start and end."""
+    media, given = config.media, config.media.input
+    size = None if given.video_size is None else (int(given.video_size.split("x")[0]), int(given.video_size.split("x")[1]))
+    rate = None if given.rate is None else Fraction(given.rate)
+    if rate == 0:
+        raise ConfigError("$.media.input.rate: expected more than 0")
+    opening = Opening(
+        format=given.format,
+        video_size=size,
+        pix_fmt=given.pix_fmt,
+        start_number=given.start_number,
+        playlists=given.playlists,
+        protocols=tuple(given.protocols),
+        limits=Limits(**media.limits.model_dump()),
+    )
+    return {
+        "frames": media.frames,
+        "rate": rate,
+        "opening": opening,
+        "video": media.video_stream,
+        "scale": config.runtime.on_error == "keep",
+    }
 
 
 def _report(

@@ -221,6 +221,8 @@ class TrackSummary:
     """Cosine between the track's own views and the person, at the last look."""
     observed: int = 0
     """Those of them that the detector found; the others are interpolated."""
+    anchors: int | None = None
+    """Those that were restored in full; the others start from their neighbours. None where the restorer does not tell."""
     mean_size: float = 0.0
     """Of the box (`Detection.size`), pixels."""
     mean_confidence: float = 0.0
@@ -237,6 +239,8 @@ class TrackSummary:
         tracked = face.crop.face
         self.frames += 1
         self.observed += tracked.observed
+        if face.full is not None:
+            self.anchors = (self.anchors or 0) + face.full
         self.mean_size += (tracked.detection.size - self.mean_size) / self.frames
         self.mean_confidence += (face.confidence - self.mean_confidence) / self.frames
         for reason in face.reasons:

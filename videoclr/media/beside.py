@@ -26,6 +26,7 @@ from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.reader import Reader
 from videoclr.media.subtitles import Rewrapping, counterpart
 from videoclr.media.target import MOV, advice, holds, named
+from videoclr.media.timecode import Timecode
 
 _log = logging.getLogger("videoclr.media.beside")
 
@@ -165,6 +166,19 @@ class Beside:
             self._pending = None
             self._mux(container, packet_or_none, offset)
 
+    def labelled(self, tags: dict[str, str]) -> dict[str, str]:
+        """`tags` of the source's video or file, with the timecode of the output's first picture."""
+        return {key: self.label(value) if key.lower() == "timecode" else value for key, value in tags.items()}
+
+    def label(self, text: str) -> str:
+        """The timecode of the output's first picture, where `text` is that of the source's."""
+        begun, rate = Timecode.parse(text), self.like.info.frame_rate
+        if self.like.start is None or begun is None or rate is None:
+            return text
+        stream = self._streams[self.like.stream_index]
+        first = Fraction(0) if stream.start_time is None else stream.start_time * Fraction(stream.time_base or 1)
+        return str(begun.after(round((self.like.first_time - first) * rate), rate))
+
     def close(self) -> None:
         """Let go of the source."""
         self.routes, self._pending = {}, None
@@ -187,7 +201,7 @@ class Beside:
             container.add_stream_from_template(template)
         elif self._is_label(template):
             # Muxers make a timecode track of the video's tag, not of another one.
-            video.metadata["timecode"] = template.metadata["timecode"]
+            video.metadata["timecode"] = self.label(template.metadata["timecode"])
         else:
             self._add_copy(container, template)
 

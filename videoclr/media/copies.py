@@ -17,7 +17,8 @@ from av.packet import Packet
 from av.stream import Stream
 
 from videoclr.media.faults import reason
-from videoclr.media.source import demuxed, open_input
+from videoclr.media.opening import Opening
+from videoclr.media.source import ANYTHING, demuxed, open_input
 
 MICROSECONDS = 1_000_000
 _BEGINNING = 1000
@@ -39,8 +40,8 @@ class Copies(Protocol):
         ...
 
     def first_times(self, streams: Sequence[Stream]) -> list[Fraction]:
-        """When the first packet of each of `streams` is due, seconds, as far as the beginning of the source tells; encoder delay, which
-        `start_time` hides, included. Asked for before `select`."""
+        """When the first packet of each of `streams` is due, seconds, as far as the beginning of the source tells. Encoder delay, which
+        `start_time` hides, is included. Asked for before `select`."""
         ...
 
     def next_packet(self) -> Packet[Stream] | None:
@@ -58,11 +59,12 @@ class FileCopies:
     Args:
         path: as the reader's.
         start: seek to this presentation time (seconds) first, or None.
+        opening: as the reader's.
     """
 
-    def __init__(self, path: str, start: Fraction | None) -> None:
-        self.container = open_input(path, Fraction(25))
-        self._path = path
+    def __init__(self, path: str, start: Fraction | None, opening: Opening = ANYTHING) -> None:
+        self.container = open_input(path, None, opening)
+        self._path, self._opening = path, opening
         self.warnings: list[str] = []
         self._start = start
         self._packets: Iterator[Packet[Stream]] = iter(())
@@ -78,14 +80,14 @@ class FileCopies:
 
     def cover(self, stream: Stream) -> Packet[Stream] | None:
         """Out of an opening of its own: it comes before all other packets, and is not to be read twice."""
-        with open_input(self._path, Fraction(25)) as container:
+        with open_input(self._path, None, self._opening) as container:
             return next(demuxed(container, [container.streams[stream.index]], self._note), None)
 
     def first_times(self, streams: Sequence[Stream]) -> list[Fraction]:
         """Out of an opening of its own."""
         if not streams:
             return []
-        with open_input(self._path, Fraction(25)) as container:
+        with open_input(self._path, None, self._opening) as container:
             same = [container.streams[stream.index] for stream in streams]
             return _first_times(islice(demuxed(container, same, self._note), _BEGINNING), len(same))
 

@@ -12,11 +12,10 @@ from typing import Any
 
 import av
 from av.codec.codec import Codec
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 from av.filter import Graph
 from av.packet import Packet
 from av.sidedata.sidedata import Type
-from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -36,13 +35,13 @@ from videoclr.media.encoders import (
 )
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
-from videoclr.media.kept import PROVENANCE, Kept
+from videoclr.media.kept import Kept, added
 from videoclr.media.orientation import Orientation, payload
 from videoclr.media.picture import Picture, reformatted
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, SegmentWriter, joined
 from videoclr.media.source import PIPE
-from videoclr.media.target import MOV, Nowhere, advice
+from videoclr.media.target import MOV, PLAIN, Nowhere, advice
 
 _log = logging.getLogger("videoclr.media.film")
 
@@ -139,7 +138,7 @@ class Film:
         self._turn = picture.orientation if self.muxer in _TURNING else Orientation()
         self._bake = picture.orientation if self._turn is not picture.orientation else Orientation()
         self._size = self._bake.shown_size(picture.frame.width, picture.frame.height)
-        self.base = 1 / usable_rate(rate) if self.muxer in _GRID else base
+        self.base = 1 / usable_rate(rate) if self.muxer in _GRID | PLAIN else base
         self.format = choose_format(self.encoder, picture.frame.format, self._size, self.pix_fmt)
         self.colour = written_colour(self.encoder.name, picture.colour, self.format, picture.frame.height)
         if lost := what_is_lost(picture.frame.format, self.format):
@@ -151,6 +150,7 @@ class Film:
         self._dolby = keeps_dolby_vision(picture.frame, self.encoder.name, self.format)
         self._beside = self._streams_beside()
         self._plan_times(time)
+        self._late = (time + self.offset) / self.base
         if self.muxer == "avi":
             self._warn("avi stores no presentation times: all frames last equally long and may come one frame later")
         self._container = self._open_container()
@@ -159,10 +159,9 @@ class Film:
         self._like_this = (picture, rate)
         if self._beside is not None:
             self._beside.add(self._container, self._video)
-            self._copy_facts(self._beside.copies.container, picture)
+            self._copy_facts(self._beside, picture)
         if self._provenance is not None:
-            before = self._container.metadata.get(PROVENANCE)
-            self._container.metadata[PROVENANCE] = "; ".join(filter(None, [before, self._provenance]))
+            self._container.metadata.update(added(self._container.metadata, self._provenance))
         self._kept = Kept.of(self._container, self.muxer, picture.frame)
 
     def write(self, picture: Picture, frame: VideoFrame, time: Fraction) -> None:
@@ -232,13 +231,20 @@ class Film:
             self._mux_copies(None)
             container, self._container = self._container, None
             container.close()
-            if self.place != PIPE and self._kept is not None:
-                for text in self._kept.mend(self.place):
-                    self._warn(text)
         except AV_ERRORS as error:
             raise MediaError(self.path, f"cannot be finished: {reason(error)}") from error
         finally:
             self._close_copies()
+
+    def mend(self) -> None:
+        """Put into the finished file what its muxer left out, and warn of what it cannot keep.
+
+        Raises:
+            MediaError: it cannot be read again, or the disk is full.
+        """
+        if self._kept is not None:
+            for text in self._kept.mend(self.place, self.path):
+                self._warn(text)
 
     def abort(self) -> None:
         """Close whatever is open; what was written is worth nothing."""
@@ -275,7 +281,11 @@ class Film:
         """Give `frame` its time in ticks; x264 must not see the source's picture types, it would repeat them."""
         exact = (time + self.offset) / self.base
         ticks = round(exact)
-        if exact != ticks:
+        if self.muxer in PLAIN:
+            ticks = 0 if self._last is None else self._last + 1
+            if abs(exact - ticks - self._late) > Fraction(1, 2):
+                self._warn(f"{self.muxer} stores no presentation times: all frames last equally long")
+        elif exact != ticks:
             self._warn(f"times are rounded to 1/{self.base.denominator / self.base.numerator:g} s")
         if self._last is not None and ticks <= self._last:
             raise EncodeError(self.path, "its time is not after the frame before", time)
@@ -298,6 +308,8 @@ class Film:
             options["movie_timescale"] = str(self._movie_scale())
             if self._dolby:
                 options["strict"] = "unofficial"  # what movenc asks for before it writes the box that names the profile
+        elif self.muxer == "yuv4mpegpipe":
+            options["strict"] = "-1"  # or it refuses more than 8 bits
         elif self.muxer not in ("flv", *_GRID):
             # Left alone, NUT and MPEG-TS would move everything so that B-frames' decoding times are not negative.
             options["avoid_negative_ts"] = "disabled" if self.muxer != "matroska" else "auto"
@@ -370,15 +382,16 @@ class Film:
             size = f"{self._size[0]}x{self._size[1]}"
             raise ConfigError(f"$.media: {self.encoder.name} refuses {words} at {size} ({reason(error)})") from error
 
-    def _copy_facts(self, source: InputContainer, picture: Picture) -> None:
+    def _copy_facts(self, beside: Beside, picture: Picture) -> None:
         """Titles, chapters, languages and the like."""
         assert self._container is not None and self.like is not None
+        source = beside.copies.container
         kept = {key: value for key, value in source.metadata.items() if key.lower() not in _DROPPED_TAGS}
-        self._container.metadata.update(kept)
+        self._container.metadata.update(beside.labelled(kept))
         tags = source.streams[self.like.stream_index].metadata.items()
         skipped = (*_DROPPED_TAGS, "number_of_", "_statistics", "bps", "duration")
         own = {key: value for key, value in tags if not key.lower().startswith(skipped)}
-        self._video.metadata.update(renamed(own, self.muxer))
+        self._video.metadata.update(beside.labelled(renamed(own, self.muxer)))
         if (mode := stereo_tag(picture.frame)) and self.muxer in _STEREO:
             self._video.metadata["stereo_mode"] = mode
         if chapters := chapters_between(source.chapters(), -self.offset, self.like.end):

@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 from videoclr.errors import MediaError
 from videoclr.media.boxes import Amendments, amend, has_projection, three_dimensional
 from videoclr.media.faults import AV_ERRORS, reason
-from videoclr.media.target import MOV
+from videoclr.media.target import MOV, PLAIN
 
 PROVENANCE = "provenance"
 """Tag of the file that says what was done to it."""
@@ -60,14 +60,18 @@ class Kept:
         entry = three_dimensional(picture) if muxer in MOV else b""
         return cls(muxer, tags, streams, len(container.chapters()), entry, has_projection(picture))
 
-    def mend(self, path: str) -> list[str]:
-        """Put what is missing into the finished file at `path`, and say in one line each what it cannot keep.
+    def mend(self, place: str, path: str) -> list[str]:
+        """Put what is missing into the finished file at `place`, and say in one line each what it cannot keep.
+
+        `path` is what the user calls it.
 
         Raises:
             MediaError: it cannot be read or written.
         """
+        if self.muxer in PLAIN:
+            return []  # nothing but pictures can be in it, nor is anything else expected
         try:
-            with av.open(f"file:{path}", metadata_errors="surrogateescape") as found:
+            with av.open(f"file:{place}", metadata_errors="surrogateescape") as found:
                 tags = self._missing_tags(found)
                 languages = self._missing_languages(found)
                 warnings = self._lost(found)
@@ -77,10 +81,11 @@ class Kept:
             changes = Amendments(languages, {0: self.entry} if self.entry else {}, tags)
             if changes:
                 try:
-                    amend(path, changes, quicktime=self.muxer == "mov")
+                    amend(place, changes, quicktime=self.muxer == "mov")
                 except AV_ERRORS as error:
                     raise MediaError(path, f"its tags cannot be written: {reason(error)}") from error
             return warnings
+        tags = {key: value for key, value in tags.items() if key.lower() != PROVENANCE}  # nobody asked for it
         if tags:
             warnings.append(f"{self.muxer} does not keep the tags {', '.join(sorted(tags))}; mkv and mov do")
         if languages:
@@ -115,6 +120,12 @@ class Kept:
         if len(found.chapters()) < self.chapters:
             lines.append(f"{self.muxer} does not keep all chapters; mkv and mov do")
         return lines
+
+
+def added(tags: Mapping[str, str], provenance: str) -> dict[str, str]:
+    """The tag that says what was done, behind what it says already (Matroska gives it back in capitals)."""
+    key = next((key for key in tags if key.lower() == PROVENANCE), PROVENANCE)
+    return {key: "; ".join(filter(None, [tags.get(key), provenance]))}
 
 
 def _said(stream: Stream) -> _Said:

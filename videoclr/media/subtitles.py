@@ -7,7 +7,7 @@ are lost.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from av.codec.context import CodecContext
 from av.container import OutputContainer
@@ -37,11 +37,12 @@ class Rewrapping:
     """
 
     def __init__(self, container: OutputContainer, template: Stream) -> None:
-        self.codec = _WRAPPINGS[template.codec_context.codec.canonical_name]
-        self._decoder: Any = CodecContext.create(template.codec_context.codec.canonical_name, "r")
-        self._decoder.extradata = template.codec_context.extradata
+        source: Any = template.codec_context
+        # PyAV's stubs know neither the header of subtitles nor their coding.
+        self._decoder: Any = CodecContext.create(source.codec.canonical_name, "r")
+        self._decoder.extradata = source.extradata
         self._decoder.open(strict=False)
-        self.stream = cast("Stream", container.add_stream(self.codec))  # type: ignore[call-overload]
+        self.stream: Stream = container.add_stream(_WRAPPINGS[source.codec.canonical_name])
         encoder: Any = self.stream.codec_context
         encoder.subtitle_header = self._decoder.subtitle_header
         encoder.time_base = template.time_base

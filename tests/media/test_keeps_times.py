@@ -1,4 +1,4 @@
-"""Presentation times come out as they went in, and sound stays where it was beside the picture: the whole job, file to file."""
+"""Presentation times come out as they went in, and sound stays where it was beside the picture: the whole carry, file to file."""
 
 from __future__ import annotations
 
@@ -64,56 +64,57 @@ def with_sound(path: Path, ticks=tuple(range(25)), base=Fraction(1, 25), *, code
 
 @pytest.mark.parametrize("rate", RATES, ids=lambda rate: f"{float(rate):.3f}")
 @pytest.mark.parametrize("ending", ["mp4", "mov"])
-def test_constant_rates_keep_every_tick(clip, job, tmp_path, rate, ending):
+def test_constant_rates_keep_every_tick(clip, carry, tmp_path, rate, ending):
     base = 1 / (rate.numerator * Fraction(1))
-    source = clip(f"s.{ending}", ticks=range(0, 12 * rate.denominator, rate.denominator), base=base, size=(64, 48))
+    ticks = range(0, 12 * rate.denominator, rate.denominator)
+    source = clip(f"s.{ending}", ticks=ticks, base=base, rate=rate, size=(64, 48))
     target = tmp_path / f"o.{ending}"
-    report = job(source, target)
+    report = carry(source, target)
     assert shown(target) == shown(source) == [number / rate for number in range(12)]
     assert report.warnings == []
     with av.open(str(source)) as before, av.open(str(target)) as after:
-        assert after.streams.video[0].average_rate == before.streams.video[0].average_rate
+        assert after.streams.video[0].average_rate == before.streams.video[0].average_rate == rate
 
 
 @pytest.mark.parametrize(("source_ending", "ending"), [("mp4", "mp4"), ("mov", "mov"), ("mp4", "nut")])
-def test_variable_rates_of_phones_keep_every_tick(clip, job, tmp_path, source_ending, ending):
+def test_variable_rates_of_phones_keep_every_tick(clip, carry, tmp_path, source_ending, ending):
     source, target = clip(f"s.{source_ending}", ticks=PHONE, base=Fraction(1, 90000), size=(64, 48)), tmp_path / f"o.{ending}"
-    job(source, target)
+    carry(source, target)
     assert shown(target) == shown(source) == [Fraction(tick, 90000) for tick in PHONE]
 
 
 @pytest.mark.parametrize("ending", ["mkv", "mp4", "mov"])
-def test_variable_rates_of_matroska_keep_every_millisecond(clip, job, tmp_path, ending):
+def test_variable_rates_of_matroska_keep_every_millisecond(clip, carry, tmp_path, ending):
     ticks = (0, 33, 67, 100, 200, 233, 501, 502, 900)
     source, target = clip("s.mkv", ticks=ticks, base=Fraction(1, 1000), size=(64, 48)), tmp_path / f"o.{ending}"
-    report = job(source, target)
+    report = carry(source, target)
     assert shown(target) == [Fraction(tick, 1000) for tick in ticks]
     assert report.warnings == []
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "ts"])
-def test_a_first_picture_after_zero_stays_there(clip, job, tmp_path, ending):
+def test_a_first_picture_after_zero_stays_there(clip, carry, tmp_path, ending):
     source, target = clip("s.mp4", ticks=range(5, 15), size=(64, 48)), tmp_path / f"o.{ending}"
-    job(source, target)
+    carry(source, target)
     assert shown(target) == shown(source) == [Fraction(tick, 25) for tick in range(5, 15)]
 
 
-def test_decoding_times_below_zero_move_no_picture(job, tmp_path):
+def test_decoding_times_below_zero_move_no_picture(carry, tmp_path):
     source, target = with_sound(tmp_path / "s.mp4"), tmp_path / "o.mp4"
     with av.open(str(source)) as container:
         assert min(packet.dts for packet in container.demux(video=0) if packet.size) < 0, "B-frames are decoded early"
-    job(source, target, "media.preset=medium")
+    carry(source, target, "media.preset=medium")
     with av.open(str(target)) as container:
         assert min(packet.dts for packet in container.demux(video=0) if packet.size) < 0
     assert shown(target) == shown(source) == [Fraction(tick, 25) for tick in range(25)]
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mov"])
-def test_an_edit_list_that_hides_the_beginning_is_obeyed(ffmpeg, job, tmp_path, ending):
+def test_an_edit_list_that_hides_the_beginning_is_obeyed(made, carry, tmp_path, ending):
     # Cut without encoding, at no key frame: the file begins with pictures that an edit list hides.
     whole, source, target = with_sound(tmp_path / "w.mp4"), tmp_path / "s.mp4", tmp_path / f"o.{ending}"
-    ffmpeg("-ss", "0.4", "-i", whole, "-c", "copy", source)
-    job(source, target)
+    made("-ss", "0.4", "-i", whole, "-c", "copy", source)
+    carry(source, target)
     before, after = shown(source), shown(target)
     assert 10 <= len(before) <= 20
     assert after == before
@@ -136,10 +137,10 @@ def test_an_edit_list_that_hides_the_beginning_is_obeyed(ffmpeg, job, tmp_path, 
         ("pcm_s16le", "mov", "mov"),
     ],
 )
-def test_sound_stays_where_it_was_beside_the_picture(job, tmp_path, codec, source_ending, ending, delay):
+def test_sound_stays_where_it_was_beside_the_picture(carry, tmp_path, codec, source_ending, ending, delay):
     source = with_sound(tmp_path / f"s.{source_ending}", codec=codec, begins=delay)
     target = tmp_path / f"o.{ending}"
-    job(source, target)
+    carry(source, target)
     (begins, samples), (begins_after, samples_after) = heard(source), heard(target)
     assert shown(target) == shown(source)
     rounding = Fraction(1, 2000) if ending == "mkv" else 0  # Matroska counts milliseconds, mp4 and mov samples
@@ -147,10 +148,10 @@ def test_sound_stays_where_it_was_beside_the_picture(job, tmp_path, codec, sourc
     assert np.array_equal(samples, samples_after)
 
 
-def test_aac_from_mp4_moves_with_the_picture_by_whole_milliseconds_into_matroska(job, tmp_path):
+def test_aac_from_mp4_moves_with_the_picture_by_whole_milliseconds_into_matroska(carry, tmp_path):
     # Matroska cannot say how long MP4's encoder delay is, and holds no times before zero.
     source, target = with_sound(tmp_path / "s.mp4"), tmp_path / "o.mkv"
-    report = job(source, target)
+    report = carry(source, target)
     moved = shown(target)[0] - shown(source)[0]
     assert moved > 0
     assert shown(target) == [time + moved for time in shown(source)], "no picture is rounded"
@@ -160,9 +161,9 @@ def test_aac_from_mp4_moves_with_the_picture_by_whole_milliseconds_into_matroska
         assert abs(after.pts * after.time_base - first.pts * first.time_base - moved) <= Fraction(1, 2000)
 
 
-def test_the_sound_of_a_cut_out_begins_with_its_picture(job, tmp_path):
+def test_the_sound_of_a_cut_out_begins_with_its_picture(carry, tmp_path):
     source, target = with_sound(tmp_path / "s.mov", codec="pcm_s16le"), tmp_path / "o.mov"
-    job(source, target, "media.start=0.4", "media.end=0.8")
+    carry(source, target, "media.start=0.4", "media.end=0.8")
     assert shown(target) == [Fraction(tick, 25) for tick in range(10)]
     begins, samples = heard(target)
     _, whole = heard(source)
