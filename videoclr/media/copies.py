@@ -40,8 +40,10 @@ class Copies(Protocol):
         ...
 
     def first_times(self, streams: Sequence[Stream]) -> list[Fraction]:
-        """When the first packet of each of `streams` is due, seconds, as far as the beginning of the source tells. Encoder delay, which
-        `start_time` hides, is included. Asked for before `select`."""
+        """When the first packet of each of `streams` is due, seconds, as far as the beginning of the source tells.
+
+        Encoder delay, which `start_time` hides, is included. Asked for before `select`.
+        """
         ...
 
     def next_packet(self) -> Packet[Stream] | None:
