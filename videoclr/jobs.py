@@ -229,7 +229,8 @@ def _drain(frames: Iterator[Frame], writer: Writer, watch: _Watch) -> None:
 
 def _writing(config: Config) -> dict[str, Any]:
     """The writer's arguments: all of the section `media` but what the reader uses."""
-    media = config.media.model_dump(exclude={"start", "end", "frames", "input", "limits", "video_stream", "provenance"})
+    read = {"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace", "video_stream"}
+    media = config.media.model_dump(exclude={*read, "provenance"})
     return {**media, "provenance": provenance(config) if config.media.provenance else None}
 
 
@@ -249,13 +250,13 @@ def _reading(config: Config) -> dict[str, Any]:
         protocols=tuple(given.protocols),
         limits=Limits(**media.limits.model_dump()),
     )
-    return {
-        "frames": media.frames,
-        "rate": rate,
-        "opening": opening,
-        "video": media.video_stream,
+    chosen = {
         "scale": config.runtime.on_error == "keep",
+        "hwaccel": media.hwaccel,
+        "deinterlace": media.deinterlace,
+        "video": media.video_stream,
     }
+    return {"frames": media.frames, "rate": rate, "opening": opening, **chosen}
 
 
 def _report(

@@ -28,7 +28,7 @@ MOV = frozenset({"mp4", "mov", "3gp", "ipod"})
 STILLS: Mapping[str, str] = MappingProxyType(
     {
         ".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".webp": "libwebp", ".tif": "tiff", ".tiff": "tiff",
-        ".bmp": "bmp",
+        ".bmp": "bmp", ".exr": "exr",
     }
 )  # fmt: skip
 """Ending -> FFmpeg's encoder of a picture."""
