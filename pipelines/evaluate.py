@@ -59,7 +59,7 @@ def restorers(
 ) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
     """Name -> a function from `(1, 3, S, S)` to the same; each row of the table."""
 
-    def full(**settings: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    def full(**settings: Any) -> Callable[[torch.Tensor], torch.Tensor]:
         restorer = ClrRestorer(networks=networks, device=device, **{"steps": steps, **settings})  # type: ignore[arg-type]
         return restorer.restore_stills
 
@@ -74,6 +74,8 @@ def restorers(
         "full": full(),
         "no guidance": full(guidance=0.0),
         "1 step": full(steps=1),
+        "2 passes": full(passes=2),
+        **({"start auto": full(start="auto")} if networks.start is not None else {}),
         **{f"fidelity {f}": full(fidelity=f) for f in (0.0, 0.25, 0.5, 0.75, 1.0)},
     }
     unknown = [n for n in names if n not in table and n != "vqgan"]

@@ -344,8 +344,15 @@ def face_line(face: RestoredFace) -> dict[str, Any]:
         "similarity": None if face.similarity is None else round(face.similarity, 4),
         "confidence": round(face.confidence, 4),
         "trusted_share": round(float(face.mask.sum()) / shown, 4) if shown > 0 else 1.0,
+        "invented": _invented(face),
         "reasons": dict(face.reasons),
     }
+
+
+def _invented(face: RestoredFace) -> float | None:
+    """Share of the face in which the hallucination map is set; None where nobody looked."""
+    found, shown = face.hallucination, face.mask if face.trust is None else face.mask / face.trust.clamp(min=1e-6)
+    return None if found is None else round(float((found * shown).sum()) / max(float(shown.sum()), 1e-6), 4)
 
 
 class _Weights:

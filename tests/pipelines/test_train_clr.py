@@ -29,6 +29,7 @@ LEARNING = {
     "irn": {"irn"},
     "denoiser": {"encoder", "denoiser"},
     "fusion": {"fusion", "discriminator"},
+    "start": {"start"},
     "mask": {"mask"},
     "student": {"student", "discriminator"},
 }
@@ -118,6 +119,7 @@ def chain(tmp_path_factory):
         made.train("denoiser", "denoiser", vqgan="vqgan", irn="irn")
         before = {"vqgan": "vqgan", "irn": "irn", "denoiser": "denoiser", "recognizer": "recognizer"}
         made.train("denoiser", "fusion", perceptual=made.perceptual, **before)
+        made.train("denoiser", "start", vqgan="vqgan", irn="irn", denoiser="denoiser")
         made.train("identity", "mask", perceptual=made.perceptual, **before)
         made.train("one_step", perceptual=made.perceptual, runs=made.runs)
     yield made
@@ -155,6 +157,7 @@ def test_the_restorer_takes_each_network_from_the_run_that_trained_it_last(chain
         (networks.recognizer, "recognizer", "recognizer"),
         (networks.mask, "mask", "mask"),
         (networks.student, "student", "student"),
+        (networks.start, "start", "start"),
     ):
         wanted = part_of(averaged[run_name], inside)
         assert all(torch.equal(v, wanted[k]) for k, v in found.state_dict().items())
@@ -225,16 +228,17 @@ def test_a_student_begins_as_its_teacher(chain):
     assert all(torch.equal(chain.starts["student"][f"student.{k}"], v) for k, v in teacher.items())
 
 
-def test_without_a_student_the_rest_is_exported_and_used(chain, tmp_path, monkeypatch):
+def test_without_a_student_and_a_start_the_rest_is_exported_and_used(chain, tmp_path, monkeypatch):
     runs, out = tmp_path / "runs", tmp_path / "weights"
     runs.mkdir()
-    for name in LEARNING.keys() - {"student"}:
+    for name in LEARNING.keys() - {"student", "start"}:
         (runs / name).symlink_to(chain.runs / name)
     run("export_weights", "--runs", runs, "--notes", FULL / "cards.yaml", "--out", out)
-    assert set(json.loads((out / "MANIFEST.json").read_text())) == set(FILES) - {"student"}
+    assert set(json.loads((out / "MANIFEST.json").read_text())) == set(FILES) - {"student", "start"}
     monkeypatch.setattr(weights, "FOLDER", out)
     monkeypatch.setattr(weights, "_load_embedded", cache(weights._load_embedded.__wrapped__))
-    assert ClrNetworks.embedded().student is None and ClrNetworks.of_runs(runs).student is None
+    for networks in (ClrNetworks.embedded(), ClrNetworks.of_runs(runs)):
+        assert networks.student is None and networks.start is None
 
 
 @pytest.mark.parametrize(
