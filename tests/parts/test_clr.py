@@ -459,3 +459,24 @@ def test_a_second_pass_takes_back_what_the_input_does_not_show_and_tells_where(n
     assert (second - near)[doubted].abs().mean() < 0.8 * (first - near)[doubted].abs().mean()
     with pytest.raises(ValueError, match="passes 3"):
         made(networks, passes=3)
+
+
+def test_every_turn_of_the_dial_brings_the_result_nearer_to_what_the_input_shows(trained):
+    y = torch.stack([picture(n) for n in range(3)])
+    y = (y + 0.15 * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
+    recovered, away = ClrRestorer(size=SIZE, networks=trained).recover(y), []
+    for fidelity in (0.0, 0.25, 0.5, 0.75, 1.0):
+        out = ClrRestorer(fidelity=fidelity, size=SIZE, networks=trained).restore_stills(y)
+        away.append(torch.stack([(out - to).pow(2).mean((1, 2, 3)).sqrt() for to in (recovered, y)]))
+    assert bool((torch.stack(away).diff(dim=0) < 0).all())  # for every picture, from R(y) and from the input
+
+
+def test_a_known_identity_counts_as_far_as_the_crop_has_lost_its_own(networks):
+    restorer, recovered = made(networks), torch.stack([picture(0), picture(0)])
+    other = networks.recognizer.embed(picture(22)[None])[0]
+    own = networks.recognizer.embed(recovered)
+    aims = restorer.identities([other, other], recovered, torch.tensor([0.0, 1.0])[:, None, None, None])
+    assert torch.allclose(aims[0], own[0], atol=1e-5) and torch.allclose(aims.norm(dim=1), torch.ones(2), atol=1e-5)
+    assert own[0] @ other < aims[1] @ other and aims[1] @ own[1] > aims[1] @ other
+    unknown = restorer.identities([None, None], recovered, torch.ones(2, 1, 1, 1))
+    assert torch.allclose(unknown, own, atol=1e-5)

@@ -168,8 +168,21 @@ def test_the_restorer_takes_each_network_from_the_run_that_trained_it_last(chain
 def test_what_is_exported_verifies_and_is_what_was_trained(chain, tmp_path, monkeypatch):
     figures = {"mild": {"irn": {"psnr": 12.5, "ids": 0.25}, "full": {"psnr": 99.0}}}
     (tmp_path / "table.json").write_text(json.dumps(figures))
+    groups = {"mild, glasses": {"input": {"n": 7, "psnr": 20.25}, "irn": {"n": 7, "psnr": 23.75}}}
+    (tmp_path / "groups.json").write_text(json.dumps(groups))
     out, notes = tmp_path / "weights", ["--notes", FULL / "cards.yaml"]
-    run("export_weights", "--runs", chain.runs, *notes, "--figures", tmp_path / "table.json", "--out", out)
+    run(
+        "export_weights",
+        "--runs",
+        chain.runs,
+        *notes,
+        "--figures",
+        tmp_path / "table.json",
+        "--out",
+        out,
+        "--groups",
+        tmp_path / "groups.json",
+    )
     entries = json.loads((out / "MANIFEST.json").read_text())
     assert set(entries) == set(FILES)
     for name, entry in entries.items():
@@ -177,6 +190,7 @@ def test_what_is_exported_verifies_and_is_what_was_trained(chain, tmp_path, monk
         assert (weights.sha256(file), file.stat().st_size) == (entry["sha256"], entry["bytes"])
         assert entry["sha256"] in card and f"{STEPS} steps" in card and entry["licence"] in card
     card = (out / "irn.md").read_text()
+    assert "| mild, glasses | 7 | irn | 20.25 to 23.75 |" in card and "By group" not in (out / "vqgan.md").read_text()
     assert "12.5" in card and "99.0" not in card  # its own rows only, and a judge need not give every figure
     monkeypatch.setattr(weights, "FOLDER", out)
     monkeypatch.setattr(weights, "_load_embedded", cache(weights._load_embedded.__wrapped__))
