@@ -43,6 +43,8 @@ class Media(_Section):
     """Copy audio streams."""
     subtitles: bool = True
     """Copy subtitle streams."""
+    segment: float = Field(20.0, gt=0)
+    """Seconds of film, at most, that `--resume` may lose: it writes segments of this length, which end at cuts where they can."""
     container: str | None = None
     """FFmpeg's muxer name; None takes it from the file's ending."""
 
