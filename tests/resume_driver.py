@@ -160,7 +160,7 @@ def main(folder: Path, plans: dict[str, list[tuple[str, float]]], *settings: str
         target = folder / name
         ends[name] = []
         for kill in [*plan, None]:
-            if not target.exists() or Path(f"{target}.resume").exists():
+            if not target.exists() or Path(f"{target}.resume", "ledger.jsonl").exists():
                 ends[name].append(forked(lambda target=target, kill=kill: run(target, kill)))
     print(json.dumps(ends))
     return 0

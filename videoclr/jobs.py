@@ -194,6 +194,10 @@ def _resumed(job: _Job) -> Generator[Report, None, None]:
     """The film in segments, those that are done already left alone; what is kept is removed after the report."""
     with job.reader() as reader, _kept(job) as ledger:
         started = time.perf_counter()
+        if ledger.reported is not None and ledger.is_finished():
+            yield Report(**ledger.reported)
+            ledger.clear(ledger.reported)
+            return
         warnings: list[str] = []
         if not ledger.is_finished():
             with job.writer(reader) as writer:
@@ -206,8 +210,9 @@ def _resumed(job: _Job) -> Generator[Report, None, None]:
         tell(ledger, total, facts)
         job.log = total
         said = dict.fromkeys([*facts.get("warnings", []), *warnings])  # in order, each once
-        yield job.report(reader.info, time.perf_counter() - started, list(said))
-        ledger.remove()
+        done = job.report(reader.info, time.perf_counter() - started, list(said))
+        yield done
+        ledger.clear(done.as_dict())
 
 
 def _restore_rest(job: _Job, ledger: Ledger, reader: Reader, writer: Writer) -> None:

@@ -79,6 +79,8 @@ class Ledger:
             """What was known when the last frame had been written; None while there is something to do."""
             self.joined: dict[str, Any] | None = None
             """The finished file, where it was finished."""
+            self.reported: dict[str, Any] | None = None
+            """The report, where the film is finished and all that is left to do is to clear up."""
             self.reorder = 0
             """The largest of the segments'."""
             self._load(fingerprint)
@@ -164,18 +166,27 @@ class Ledger:
             return False
         return self.joined == {"size": found.st_size, "inode": found.st_ino}
 
-    def remove(self) -> None:
-        """All is done: nothing of this is needed any more."""
-        # The book first: without it the rest is rubbish that the next run writes over.
+    def clear(self, report: Mapping[str, Any]) -> None:
+        """The film and its report are written: nothing of this is needed any more.
+
+        The book goes last, with the report in it: a run that dies while clearing up leaves a folder that the next one removes.
+        """
+        with explained(self.target, "cannot be finished"):
+            self._append({"reported": dict(report)})
+        self._remove()
+
+    def _remove(self) -> None:
         with suppress(OSError):
-            self._book.unlink()
+            for place in self.folder.iterdir():
+                if place not in (self._book, self._lock.place):
+                    place.unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
 
     def release(self) -> None:
         """Let another run go on here."""
         if self.last is None and self.complete is None:
-            self.remove()  # nothing was done: nothing is left behind
+            self._remove()  # nothing was done: nothing is left behind
         self._lock.release()
 
     def _load(self, fingerprint: Mapping[str, Any]) -> None:
@@ -192,15 +203,19 @@ class Ledger:
             if "segment" in line:
                 self.last = self._done(line)
                 self.reorder = max(self.reorder, self.last.segment.reorder)
-                size = _size(self.last.segment.path)
-                if size != self.last.segment.size or _size(self._place(self.last.number, "faces")) is None:
-                    raise ResumeError(
-                        self.last.segment.path, f"is missing or damaged; remove the folder {self.folder.name} and begin anew"
-                    )
             elif "complete" in line:
                 self.complete = line["complete"]
             elif "joined" in line:
                 self.joined = line["joined"]
+            elif "reported" in line:
+                self.reported = line["reported"]
+        if self.reported is None:
+            self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        for done in self.segments():
+            if _size(done.segment.path) != done.segment.size or _size(self._place(done.number, "faces")) is None:
+                raise ResumeError(done.segment.path, f"is missing or damaged; remove the folder {self.folder.name} and begin anew")
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         """The ledger's whole lines; what stands after the last of them was torn and is cut off."""
