@@ -24,14 +24,15 @@ $(PY):
 	$(need_python)
 	$(PYTHON) -m venv $(VENV)
 
+# HASHES=locks/FILE.txt installs the files of a lock and no others, for Python and the platform in its name
 $(VENV)/.installed: $(LOCKED) | $(PY)
 	@echo "installing into $(VENV): torch is large, this takes a few minutes the first time"
-	$(PIP) install -q -c constraints.txt -e '.[samples]'
+	$(if $(HASHES),$(PIP) install -q --require-hashes -r $(HASHES) && $(PIP) install -q --no-deps -e .,$(PIP) install -q -c constraints.txt -e '.[samples]')
 	@touch $@
 
 $(VENV)/.installed-dev: $(LOCKED) | $(PY)
 	@echo "installing into $(VENV): torch is large, this takes a few minutes the first time"
-	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	$(if $(HASHES),$(PIP) install -q --require-hashes -r $(HASHES) && $(PIP) install -q --no-deps -e .,$(PIP) install -q -c constraints.txt -e '.[dev]')
 	@touch $@ $(VENV)/.installed
 
 # facexlib, spandrel and torchvision need a torch that fits them, so they get an environment of their own

@@ -13,7 +13,8 @@ frames of a clip, then over clips; ratios are those of the means. Writes into `-
     faces.png               the faces of one clip at four moments, per version
 
 `--watch DIR` adds a clip with all versions side by side for each clip, `--invariance` checks that the batch size does not change
-pixels and that nothing crosses a hard cut. The networks of `--judge` are described in `videoclr/evaluation/observer.py`.
+pixels, that frames come out the same when a film ends some frames behind them (so that it may be restored in chunks that overlap
+by as many), and that nothing crosses a hard cut. The networks of `--judge` are described in `videoclr/evaluation/observer.py`.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ from videoclr.pipeline import RunLog
 from videoclr.pixels import eight_bit
 from videoclr.report import report_file
 from videoclr.stages.cuts import cuts
+from videoclr.stages.restore import SpanRestorer
 from videoclr.training.data import load_faces
 from videoclr.training.degrade import degraded_name_seed
 from videoclr.training.degrade_clip import RECIPES, degrade_clip
@@ -63,7 +65,8 @@ Picture = NDArray[np.uint8]
 INPUT = "input"
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
 BATCHES = (1, 4, 16)
-"""Of `--invariance`."""
+CHUNKS = (16, 32, 64)
+"""Both of `--invariance`."""
 EYES = 0.47
 """Height of the row of pixels in `slice.png`, in sides of the aligned crop."""
 MOMENTS = 4
@@ -192,6 +195,8 @@ class Restorations:
         }
         self.faces = dict.fromkeys(self.configs, 0)
         """Row -> faces restored so far: where the detector misses degraded faces, a row has less to show."""
+        self.tracks: dict[str, dict[str, list[dict[str, int | None]]]] = {name: {} for name in self.configs}
+        """Row -> clip -> frames and anchors (faces restored in full) of every track."""
         self._pipelines: dict[str, Pipeline] = {}
 
     def pipeline(self, config: Config) -> Pipeline:
@@ -217,6 +222,8 @@ class Restorations:
                 log = RunLog()
                 made[name] = made[twin] if twin != name else self.restored(self.configs[name], clean.frames(worse), log)
                 self.faces[name] = self.faces[name] + log.faces_restored if twin == name else self.faces[twin]
+                counted = [{"frames": one.frames, "anchors": one.anchors} for one in log.tracks]
+                self.tracks[name][clean.name] = counted if twin == name else self.tracks[twin][clean.name]
                 began -= seconds[twin] * len(worse) if twin != name else 0
             seconds[name] = (time.perf_counter() - began) / len(worse)
         return made, seconds
@@ -243,17 +250,36 @@ def blurred(pictures: Sequence[Picture], sigma: float, clean: Clean) -> list[Pic
 
 
 def invariance(work: Restorations, clips: Sequence[tuple[Clean, list[Picture]]]) -> dict[str, Any]:
-    """Largest differences in 1/255: between batch sizes, and between a shot after a cut and the same shot alone."""
+    """Largest differences in 1/255: between batch sizes, chunks, and between a shot after a cut and the same shot alone."""
     found: dict[str, Any] = {}
     clean, worse = clips[0]
     for name, config in work.configs.items():
         frames = clean.frames(worse)
         batches = {n: work.restored(config.override(f"runtime.batch={n}"), frames) for n in BATCHES}
         apart = {f"batch {n} against {BATCHES[0]}": difference(batches[n], batches[BATCHES[0]]) for n in BATCHES[1:]}
-        found[name] = {"clip": clean.name, **apart}
+        found[name] = {"clip": clean.name, **apart, **chunk_check(work, config, frames, batches[BATCHES[0]])}
         if len(clips) > 1:
             found[name] |= cut_check(work, config, clips)
     return found
+
+
+def chunk_check(work: Restorations, config: Config, frames: Sequence[Frame], whole: Sequence[Picture]) -> dict[str, Any]:
+    """The first frames of a clip, restored while nothing is known of what comes behind the look-ahead."""
+    ahead = look_ahead(work.pipeline(config))
+    lengths = [n for n in CHUNKS if n + ahead < len(frames)]
+    if not lengths:
+        return {"chunks": f"not checked: a chunk of {CHUNKS[0]} and {ahead} frames to look ahead need a clip of more frames"}
+    parts = {n: work.restored(config, frames[: n + ahead])[:n] for n in lengths}
+    return {f"first {n} frames, {ahead} ahead": difference(part, whole[:n]) for n, part in parts.items()}
+
+
+def look_ahead(pipeline: Pipeline) -> int:
+    """Frames that a pipeline waits for, all stages together."""
+    config, restorer = pipeline.config, pipeline.restorer
+    span = restorer.anchors + 1 + restorer.reach if isinstance(restorer, SpanRestorer) else 2 * config.runtime.batch
+    cut = int(getattr(pipeline.make_cut_detector(), "delay", 0))
+    own = cut + config.track.max_gap + config.align.smoothing + config.identify.window + span
+    return own + (0 if pipeline.judge is None else 2 * config.gate.smoothing)
 
 
 def cut_check(work: Restorations, config: Config, clips: Sequence[tuple[Clean, list[Picture]]]) -> dict[str, Any]:
@@ -389,7 +415,7 @@ def run(options: argparse.Namespace) -> None:
                 print(clean.name, {n: brief(v) for n, v in figures.clips.items()} or "no face found", flush=True)
     if not clips:
         raise MediaError(options.clips or options.stills, "no face was found in any clip")
-    restored = dict(work.faces)
+    restored = {"faces_restored": dict(work.faces), "tracks": work.tracks}
     write(options, rows, clips, seconds, restored, invariance(work, firsts) if options.invariance else None)
     crops = {name: kept.crops[name] for name in (INPUT, *rows, CLEAN)}
     save(options.out / "slice.png", slice_over_time(crops))
@@ -406,7 +432,7 @@ def write(
     rows: Mapping[str, Recipe],
     clips: Mapping[str, Figures],
     seconds: Mapping[str, Mapping[str, float]],
-    restored: Mapping[str, int],
+    restored: Mapping[str, Any],
     checks: dict[str, Any] | None,
 ) -> None:
     """`table.json` and `table.md`, and the table on standard output."""
@@ -420,7 +446,7 @@ def write(
         "mean": {name: plain(values) for name, values in means.items()},
         "ratios_to_clean": {name: plain(values) for name, values in ratios.items()},
         "seconds_per_frame": {n: round(float(np.mean([s[n] for s in seconds.values()])), 4) for n in rows},
-        "faces_restored": restored,
+        **restored,
         "without_a_face": [name for name in seconds if name not in clips],
         "not_measured": some.missing,
         "measured_by": some.sources,
@@ -457,7 +483,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--watch", type=Path, metavar="DIR", help="write clips with all versions side by side")
-    parser.add_argument("--invariance", action="store_true", help="check batch sizes and a hard cut as well")
+    parser.add_argument("--invariance", action="store_true", help="check batch sizes, chunks and a hard cut as well")
     options = parser.parse_args(arguments)
     if not options.clips and not options.stills:
         parser.error("give --clips, --stills, or both")

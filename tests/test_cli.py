@@ -10,6 +10,7 @@ import sys
 import textwrap
 import types
 import warnings
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,16 @@ def test_pipes_are_passed_as_they_are(jobs):
         (["--start", "1:30"], "media.start", "1:30"),
         (["--start", "90"], "media.start", "90"),
         (["--end", "00:01:30.5"], "media.end", "00:01:30.5"),
+        (["--end", "01:00:00;02"], "media.end", "01:00:00;02"),
+        (["--start", "240f"], "media.start", "240f"),
+        (["--frames", "24"], "media.frames", 24),
+        (["--input-format", "rawvideo"], "media.input.format", "rawvideo"),
+        (["--video-size", "64x48"], "media.input.video_size", "64x48"),
+        (["--input-pix-fmt", "yuv420p"], "media.input.pix_fmt", "yuv420p"),
+        (["--rate", "30000/1001"], "media.input.rate", "30000/1001"),
+        (["--rate", "25"], "media.input.rate", "25"),
+        (["--start-number", "1001"], "media.input.start_number", 1001),
+        (["--container", "y4m"], "media.container", "y4m"),
         (["--fidelity", "0.9"], "restore.fidelity", 0.9),
         (["--steps", "12"], "restore.steps", 12),
         (["--seed", "0"], "restore.seed", 0),
@@ -113,14 +124,14 @@ def test_pipes_are_passed_as_they_are(jobs):
 )
 def test_every_option_reaches_its_setting(jobs, arguments, path, value):
     assert cli.main(["in.mp4", "out.mp4", *arguments]) == 0
-    section, name = path.split(".")
-    assert getattr(getattr(jobs.config, section), name) == value
+    *sections, name = path.split(".")
+    assert getattr(reduce(getattr, sections, jobs.config), name) == value
 
 
 def test_every_named_setting_is_tested_above_and_exists():
     for path in cli._SETTING_OF.values():
-        section, name = path.split(".")
-        assert hasattr(getattr(Config(), section), name)
+        *sections, name = path.split(".")
+        assert hasattr(reduce(getattr, sections, Config()), name)
 
 
 def test_options_win_over_set_and_set_wins_over_the_file(jobs, tmp_path):

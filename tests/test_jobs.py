@@ -21,7 +21,7 @@ class Reading:
 
     log: list[str]
 
-    def __init__(self, path, start=None, end=None) -> None:
+    def __init__(self, path, start=None, end=None, scale=False, **opening) -> None:
         if not Path(path).exists():
             raise MediaError(path, "no such file")
         self.path, self.start, self.end = path, start, end
@@ -143,7 +143,7 @@ def test_the_reader_gets_the_cut_and_the_writer_the_rest_of_media(log, film, tmp
     config = Config().override('media.start="1:00"', "media.codec=ffv1", "media.subtitles=false")
     restore_video(film, tmp_path / "out.mkv", config)
     (asked,) = Writing.asked
-    assert set(asked) == set(config.media.model_dump()) - {"start", "end", "segment"}
+    assert set(asked) == set(config.media.model_dump()) - {"start", "end", "frames", "input", "limits", "segment"}
     assert (asked["codec"], asked["subtitles"]) == ("ffv1", False)
 
 

@@ -98,9 +98,26 @@ class _Options:
         typer.Option("--only", metavar="[NAME=]PICTURE", help="Restore this person alone: a photograph, or a reference's name."),
     ] = None
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the noise: same seed, same result.")] = None
-    start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin at 12.5 or 01:02:03.5.")] = None
-    end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before this time.")] = None
-    on_error: Annotated[str | None, typer.Option("--on-error", help="`stop` (default), or `keep` a failing face as it was.")] = None
+    start: Annotated[
+        str | None, typer.Option("--start", metavar="PLACE", help="Begin at 12.5, 01:02:03.5, frame 240f, or timecode 01:02:03:12.")
+    ] = None
+    end: Annotated[str | None, typer.Option("--end", metavar="PLACE", help="Stop before this place.")] = None
+    frames: Annotated[int | None, typer.Option("--frames", metavar="N", help="Stop after so many frames.")] = None
+    input_format: Annotated[
+        str | None, typer.Option("--input-format", help="FFmpeg's name of the input's format; found out otherwise.")
+    ] = None
+    video_size: Annotated[str | None, typer.Option("--video-size", metavar="WxH", help="Size of raw input pictures.")] = None
+    input_pix_fmt: Annotated[str | None, typer.Option("--input-pix-fmt", help="Pixel format of raw input pictures.")] = None
+    rate: Annotated[
+        str | None, typer.Option("--rate", metavar="FPS", help="Rate of raw or loose input pictures: 25 or 30000/1001.")
+    ] = None
+    start_number: Annotated[int | None, typer.Option("--start-number", help="First picture of a numbered sequence.")] = None
+    container: Annotated[
+        str | None, typer.Option("--container", help="Output format where the name does not say: nut, mkv, ts, y4m, ...")
+    ] = None
+    on_error: Annotated[
+        str | None, typer.Option("--on-error", help="`stop` (default), or `keep` what fails as it was and go on.")
+    ] = None
     overwrite: _Overwrite = False
     log_json: Annotated[
         str | None,
@@ -139,6 +156,13 @@ _SETTING_OF = {
     "pix_fmt": "media.pix_fmt",
     "start": "media.start",
     "end": "media.end",
+    "frames": "media.frames",
+    "input_format": "media.input.format",
+    "video_size": "media.input.video_size",
+    "input_pix_fmt": "media.input.pix_fmt",
+    "rate": "media.input.rate",
+    "start_number": "media.input.start_number",
+    "container": "media.container",
     "fidelity": "restore.fidelity",
     "steps": "restore.steps",
     "reference": "identify.references",
@@ -498,9 +522,14 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _harmless(text: str) -> str:
+    """`text` as one line that a terminal shows and does not obey: file names and tags may hold anything."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def _say(text: str) -> None:
     with suppress(OSError, ValueError):  # nobody is there to read it
-        sys.stderr.write(f"videoclr: {text}\n")
+        sys.stderr.write(f"videoclr: {_harmless(text)}\n")
         sys.stderr.flush()
 
 
@@ -575,7 +604,7 @@ class _ToConsole(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = f"videoclr: {record.levelname.lower()}: {record.getMessage()}"
+        line = f"videoclr: {record.levelname.lower()}: {_harmless(record.getMessage())}"
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -670,7 +699,7 @@ def _bar(console: Console) -> Iterator[ProgressCallback]:
         tasks: dict[str, rich.TaskID] = {}
 
         def shown(now: Progress) -> None:
-            name = Path(now.source).name
+            name = _harmless(Path(now.source).name)
             if now.source not in tasks:
                 for task in tasks.values():
                     bar.update(task, visible=False)
@@ -702,7 +731,7 @@ def _lines(console: Console) -> ProgressCallback:
         if time.monotonic() - said >= PLAIN_PROGRESS_SECONDS:
             said = time.monotonic()
             text = ", ".join(filter(None, [_numbers(now), _time_left(now)]))
-            console.print(f"videoclr: {now.source}: {text}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"videoclr: {_harmless(now.source)}: {text}", markup=False, highlight=False, soft_wrap=True)
 
     return shown
 
@@ -714,7 +743,7 @@ def _counting(console: Console, source: str) -> Callable[[int], None]:
         nonlocal said
         if time.monotonic() - said >= PLAIN_PROGRESS_SECONDS:
             said = time.monotonic()
-            console.print(f"videoclr: {source}: {frames} frames read", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"videoclr: {_harmless(source)}: {frames} frames read", markup=False, highlight=False, soft_wrap=True)
 
     return shown
 

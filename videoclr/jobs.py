@@ -22,6 +22,7 @@ from videoclr import __version__
 from videoclr.config import Config, Media
 from videoclr.errors import ConfigError, MediaError, ResumeError, VideoclrError, WeightsError
 from videoclr.ledger import Finished, Ledger, fingerprint, folder_of, libraries
+from videoclr.media.opening import Limits, Opening
 from videoclr.media.reader import Reader
 from videoclr.media.target import STILLS
 from videoclr.media.writer import Writer
@@ -166,7 +167,7 @@ class _Job:
         )
 
     def reader(self) -> Reader:
-        return Reader(self.source, self.config.media.start, self.config.media.end)
+        return Reader(self.source, self.config.media.start, self.config.media.end, **_reading(self.config))
 
     def writer(self, reader: Reader) -> Writer:
         return Writer(self.target, like=reader, overwrite=self.overwrite, **_writing(self.config.media))
@@ -364,7 +365,26 @@ def _drain(frames: Iterator[Frame], writer: Writer, watch: _Watch) -> None:
 
 def _writing(media: Media) -> dict[str, Any]:
     """The writer's arguments: all of the section `media` but what the reader and `--resume` use."""
-    return media.model_dump(exclude={"start", "end", "segment"})
+    return media.model_dump(exclude={"start", "end", "frames", "input", "limits", "segment"})
+
+
+def _reading(config: Config) -> dict[str, Any]:
+    """The reader's arguments besides start and end."""
+    media, given = config.media, config.media.input
+    size = None if given.video_size is None else (int(given.video_size.split("x")[0]), int(given.video_size.split("x")[1]))
+    rate = None if given.rate is None else Fraction(given.rate)
+    if rate == 0:
+        raise ConfigError("$.media.input.rate: expected more than 0")
+    opening = Opening(
+        format=given.format,
+        video_size=size,
+        pix_fmt=given.pix_fmt,
+        start_number=given.start_number,
+        playlists=given.playlists,
+        protocols=tuple(given.protocols),
+        limits=Limits(**media.limits.model_dump()),
+    )
+    return {"frames": media.frames, "rate": rate, "opening": opening, "scale": config.runtime.on_error == "keep"}
 
 
 def _report(

@@ -281,6 +281,8 @@ class TrackSummary:
     """Cosine between the track's own views and the person, at the last look."""
     observed: int = 0
     """Those of them that the detector found; the others are interpolated."""
+    anchors: int | None = None
+    """Those that were restored in full; the others start from their neighbours. None where the restorer does not tell."""
     mean_size: float = 0.0
     """Of the box (`Detection.size`), pixels."""
     mean_confidence: float = 0.0
@@ -301,6 +303,8 @@ class TrackSummary:
             return
         self.frames += 1
         self.observed += note.observed
+        if note.full is not None:
+            self.anchors = (self.anchors or 0) + note.full
         self.mean_size += (note.size - self.mean_size) / self.frames
         self.mean_confidence += (note.confidence - self.mean_confidence) / self.frames
         for reason in note.reasons:
@@ -391,6 +395,8 @@ class FaceNote:
     confidence: float = 1.0
     trusted_share: float = 1.0
     reasons: Mapping[str, float] = field(default_factory=dict)
+    full: bool | None = None
+    """See `RestoredFace.full`."""
 
     @classmethod
     def of(cls, face: RestoredFace) -> FaceNote:
@@ -403,6 +409,7 @@ class FaceNote:
             confidence=face.confidence,
             trusted_share=float(face.mask.sum()) / shown if shown > 0 else 1.0,
             reasons=dict(face.reasons),
+            full=face.full,
         )
 
     @classmethod

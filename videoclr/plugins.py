@@ -37,7 +37,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "unchanged": "videoclr.parts.unchanged:Unchanged",
     },
     "gate": {"agreement": "videoclr.parts.agreement:Agreement"},
-    "blend": {"feather": "videoclr.parts.feather:Feather"},
+    "blend": {"feather": "videoclr.parts.feather:Feather", "parsing": "videoclr.parts.parsing_mask:ParsingMask"},
 }
 """Kind of part (the section of the config that names it) -> name -> `module:Class`."""
 OPTIONAL = frozenset({"gate"})

@@ -233,6 +233,8 @@ class RestoredFace:
     map. None where nobody judged."""
     reasons: Mapping[str, float] = field(default_factory=dict)
     """What spoke against the restoration -> the factor that it led to, of the whole face or a part of it."""
+    full: bool | None = None
+    """Restored in full (an anchor), not from its neighbours; None where the restorer does not tell."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

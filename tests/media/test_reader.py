@@ -104,7 +104,7 @@ def payloads(path):
 
 
 @pytest.mark.parametrize("damage", ["garbage", "bits"])
-def test_a_damaged_packet_costs_its_frame_at_most_and_a_warning(clip, tmp_path, damage):
+def test_a_damaged_packet_costs_no_frame_and_no_time_and_is_told(clip, tmp_path, damage):
     whole = clip("i.mp4", ticks=range(12), options={"g": "1", "bf": "0"})
     data = bytearray(whole.read_bytes())
     position, size = payloads(whole)[5]
@@ -116,10 +116,34 @@ def test_a_damaged_packet_costs_its_frame_at_most_and_a_warning(clip, tmp_path, 
     broken = tmp_path / "b.mp4"
     broken.write_bytes(data)
     with Reader(broken) as reader:
-        got = [frame.time for frame in reader.frames()]
-    every = [Fraction(tick, 25) for tick in range(12)]
-    assert got in (every, every[:5] + every[6:])
+        got = [(frame.time, int(frame.native.frame.to_ndarray(format="gray").mean())) for frame in reader.frames()]
+    assert [time for time, _ in got] == [Fraction(tick, 25) for tick in range(12)]
     assert any("damaged" in text for text in reader.warnings)
+    if damage == "garbage":
+        assert got[5][1] == got[4][1]
+        assert "1 frame could not be decoded and repeats the one before: at 0.200 s" in reader.warnings
+
+
+def test_lost_frames_among_reordered_ones_are_repeated_at_their_times(clip, tmp_path):
+    whole = clip("w.mp4", ticks=range(40), options={"g": "20", "bf": "2"})
+    data, places = bytearray(whole.read_bytes()), payloads(whole)
+    for number in (7, 8, 39):
+        position, size = places[number]
+        data[position : position + size] = b"\xff" * size
+    broken = tmp_path / "b.mp4"
+    broken.write_bytes(data)
+    with Reader(whole) as reader:
+        every = [frame.time for frame in reader.frames()]
+    with Reader(broken) as reader:
+        assert [frame.time for frame in reader.frames()] == every
+    assert any(" frames could not be decoded and repeat the one before: at " in text for text in reader.warnings)
+
+
+def test_pictures_that_are_never_shown_are_no_loss(clip):
+    """VP8 writes frames for itself alone, each in a packet with a time of its own."""
+    with Reader(clip("g.webm", codec="libvpx", ticks=range(60), options={"auto-alt-ref": "1", "lag-in-frames": "16"})) as reader:
+        assert len(list(reader.frames())) == 60
+    assert reader.warnings == []
 
 
 def test_ten_bits_stay_ten_bits(clip):
@@ -200,3 +224,15 @@ def test_a_video_of_which_nothing_decodes_is_a_decode_error(clip, tmp_path):
 def test_a_gif_is_a_video_like_any_other(clip):
     path = clip("g.gif", codec="gif", pix_fmt="rgb8", base=Fraction(1, 100), ticks=(0, 8, 17, 25, 40))
     assert times(path) == [Fraction(tick, 100) for tick in (0, 8, 17, 25, 40)]
+
+
+def test_a_size_that_changes_in_the_middle_is_an_error_or_scaled(clip, tmp_path):
+    first, second = clip("a.ts", ticks=range(10)), clip("b.ts", ticks=range(10, 20), size=(64, 48))
+    both = tmp_path / "both.ts"
+    both.write_bytes(first.read_bytes() + second.read_bytes())
+    with Reader(both) as reader, pytest.raises(DecodeError, match=r"changes from 96x64 to 64x48; cut .*--on-error keep"):
+        list(reader.frames())
+    with Reader(both, scale=True) as reader:
+        sizes = {(frame.native.frame.width, frame.native.frame.height) for frame in reader.frames()}
+    assert sizes == {(96, 64)}
+    assert any("scaled to the first size from there on" in text for text in reader.warnings)

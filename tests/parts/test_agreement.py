@@ -105,6 +105,24 @@ def test_an_eye_that_was_closed_stays_closed(sigma: float) -> None:
     assert at(kept.trust, POINTS[0]) > 0.9
 
 
+def test_what_a_blur_has_swallowed_is_no_objection() -> None:
+    """An input in which open and closed look alike cannot say that an eye or a mouth is wrong."""
+    before = blurred(drawn(opening=0.1, mouth=0.1), 7)
+    one = verdict(before, drawn(opening=1.0, mouth=0.6))
+    assert not {"left eye", "right eye", "mouth"} & one.reasons.keys()
+
+
+def test_noise_in_one_frame_is_no_blink_and_a_blink_is_seen() -> None:
+    judge, memory = Agreement(), dict[int, Any]()
+
+    def seen(index: int, opening: float) -> bool:
+        (one,) = judge.judge(restored(drawn(opening=opening), drawn(), index), memory)
+        return "left eye" in one.reasons
+
+    assert [seen(index, opening) for index, opening in enumerate([1, 1, 0.1, 1, 1, 0.1, 0.1, 0.1])] == [False] * 6 + [True] * 2
+    assert seen(20, 0.1)  # nothing from before the gap speaks for the eye
+
+
 def test_the_gaze_keeps_its_side() -> None:
     one = verdict(blurred(drawn(gaze=-1), 1.5), drawn(gaze=1))
     assert at(one.trust, POINTS[0]) < 0.2 and "left eye" in one.reasons

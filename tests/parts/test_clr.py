@@ -315,6 +315,15 @@ def test_neither_the_batch_nor_where_the_frames_stop_coming_changes_a_track(netw
     assert torch.allclose(torch.cat(pieces), whole, atol=1 / 255)
 
 
+def test_the_frames_that_were_denoised_in_full_are_told(networks):
+    restorer, memory = made(networks, anchors=4), {}
+    crops = [one.faces[0] for one in clip(7)]
+    restorer.restore_span(crops[:5], crops[5:], True, memory, 4)
+    assert restorer.full(crops[:5], memory) == [True, False, False, False, True]
+    restorer.restore_span(crops[5:], [], False, memory, 4)
+    assert restorer.full(crops[5:], memory) == [False, True]
+
+
 def test_a_shot_restored_alone_is_as_in_its_film(networks):
     restorer = made(networks, anchors=4)
     film = [*clip(2), *clip(3, shot=1, start=2, index=2)]

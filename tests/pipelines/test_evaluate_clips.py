@@ -85,10 +85,11 @@ def test_every_row_is_measured_on_the_same_degraded_clips(program, faces, tmp_pa
     assert told["mean"]["kept"]["psnr"] == pytest.approx(told["mean"]["input"]["psnr"], abs=0.5)
     assert told["ratios_to_clean"]["kept"]["ewarp"] > 0
     assert told["faces_restored"] == {"kept": 12, "again": 12} and told["without_a_face"] == []
+    assert told["tracks"]["again"] == {name: [{"frames": 6, "anchors": None}] for name in ("0", "1")}
     for found in told["invariance"].values():
         assert {v for k, v in found.items() if k.startswith("batch")} == {0}
         assert found["first frame after the cut"] == found["whole shot after the cut"] == 0
-        assert found["shots found"] == 2
+        assert found["shots found"] == 2 and found["chunks"].startswith("not checked")
     lines = list(csv.DictReader((out / "frames.csv").open()))
     assert len(lines) == 2 * 6 * 5 and {line["film"] for line in lines} == {"0", "1"}
     assert cv2.imread(str(out / "slice.png")).shape == (24 + 6 * 10, 5 * 64, 3)
@@ -96,6 +97,22 @@ def test_every_row_is_measured_on_the_same_degraded_clips(program, faces, tmp_pa
     with Reader(tmp_path / "watch/1.mp4") as reader:
         assert (reader.info.width, reader.info.height) == (5 * 64, 24 + 64) and len(list(reader.frames())) == 6
     assert "| blur |" in (out / "table.md").read_text() and "| blur |" in capsys.readouterr().out
+
+
+def test_a_chunk_is_compared_with_the_same_frames_of_the_whole(program, faces):
+    settings = ("restore.use=unchanged", "track.max_gap=1", "align.smoothing=1", "identify.window=1", "gate.smoothing=1")
+    work = program.Restorations({"kept": program.Recipe(settings)}, (), "cpu")
+    config = work.configs["kept"]
+    pipeline = work.pipeline(config)
+    ahead = program.look_ahead(pipeline)
+    assert ahead == 3 + 1 + 1 + 1 + 2 * 4 + 2  # the cut detector's, then stage by stage
+    still = cv2.imread(str(faces / "0.png"))
+    frames = program.Clean("a", [np.roll(still, n, axis=1) for n in range(16 + ahead + 2)], Fraction(25)).frames()
+    whole = work.restored(config, frames)
+    name = f"first 16 frames, {ahead} ahead"
+    assert program.chunk_check(work, config, frames, whole) == {name: 0}
+    whole[15] = 255 - whole[15]
+    assert program.chunk_check(work, config, frames, whole)[name] > 50
 
 
 def test_a_clip_without_a_face_is_named_and_left_out(program, faces, tmp_path, capsys):

@@ -11,6 +11,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+import cv2
 import numpy as np
 import pytest
 
@@ -31,6 +32,7 @@ def load(name: str) -> ModuleType:
 
 make_sample = load("make_sample")
 demo = load("demo")
+slices = load("slices")
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +196,19 @@ def test_a_short_output_is_refused(sample: Path, tmp_path: Path) -> None:
     shutil.copy(short / "input.mp4", tmp_path / "output.mp4")
     with pytest.raises(SystemExit, match=r"output\.mp4 ends before frame 12"):
         demo.measure(tmp_path, [])
+
+
+def test_slices_show_one_row_of_the_first_face_over_time_in_four_versions(sample: Path, tmp_path: Path) -> None:
+    given = ["--out", str(sample), "--frames", "6", "--picture", str(tmp_path / "slices.png"), "--set", "restore.use=unchanged"]
+    assert slices.main(given) == 0
+    picture = cv2.imread(str(tmp_path / "slices.png"))
+    assert picture.shape == (26 + 6 * slices.STRETCH, 4 * slices.SIZE, 3)
+    panels = np.split(picture[26:].astype(float), 4, axis=1)
+    assert np.abs(panels[1] - panels[2]).max() == 0  # unchanged in both ways of restoring
+    assert np.abs(panels[0] - panels[3]).mean() > 2 and all(panel.std() > 5 for panel in panels)
+    assert (panels[0][0] == panels[0][slices.STRETCH - 1]).all() and (panels[0][0] != panels[0][slices.STRETCH]).any()
+
+
+def test_slices_of_nobody_are_refused() -> None:
+    with pytest.raises(SystemExit, match="no face in the first 2 frames"):
+        slices.first_face({"frames": [{"index": n, "faces": []} for n in range(4)]}, 2)

@@ -296,6 +296,16 @@ def test_spans_run_from_anchor_to_anchor_and_show_what_follows() -> None:
     assert restorer.batches == []
 
 
+def test_a_restorer_may_tell_which_frames_it_restored_in_full() -> None:
+    class Tells(Looks):
+        def full(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> list[bool]:
+            return [crop.frame.index == memory[crop.face.track] for crop in crops]
+
+    told = [face.full for faces in run(clip([1] * 7), Tells()) for face in faces.faces]
+    assert told == [False, False, False, False, True, False, True]
+    assert {face.full for faces in run(clip([1] * 7), Looks()) for face in faces.faces} == {None}
+
+
 def test_every_track_has_its_own_anchors_and_ends_when_it_is_gone() -> None:
     restorer = Looks()
     run(clip([1, 2, 2, 1, 1, 2]), restorer)

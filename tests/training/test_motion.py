@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from videoclr import geometry
 from videoclr.geometry import moved
-from videoclr.training.motion import STILL, Plan, Recipe, curve, draw, move, shown_at
+from videoclr.training.motion import STILL, Plan, Recipe, curve, draw, flow_between, move, shown_at
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +98,21 @@ def test_what_cannot_move_is_refused(face: np.ndarray) -> None:
         draw(0, 1)
     with pytest.raises(ValueError, match="square"):
         list(move(face[:50], still()))
+
+
+def test_the_flow_between_two_frames_brings_one_onto_the_other():
+    face = cv2.GaussianBlur(np.random.default_rng(5).integers(0, 256, (96, 96, 3), np.uint8), (0, 0), 2)
+    plan = draw(12, seed=3, recipe=Recipe(light=0.0))
+    frames = list(move(face, plan))
+    flow, visible = flow_between(plan, 2, 9, 96)
+    brought = geometry.carry(frames[9].astype(np.float32), flow)
+    still = np.abs(frames[9].astype(float) - frames[2])[visible].mean()
+    left = np.abs(brought - frames[2])[visible].mean()
+    assert visible.mean() > 0.7 and left < 0.15 * still
+    back, _ = flow_between(plan, 9, 2, 96)
+    assert np.abs(flow + geometry.carry(back, flow))[visible].mean() < 0.05
+
+
+def test_no_motion_is_no_flow():
+    flow, visible = flow_between(draw(5, seed=1, recipe=STILL), 0, 4, 32)
+    assert np.abs(flow).max() < 1e-4 and visible.all()

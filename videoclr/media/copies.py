@@ -16,7 +16,8 @@ from av.packet import Packet
 from av.stream import Stream
 
 from videoclr.media.faults import reason
-from videoclr.media.source import demuxed, open_input
+from videoclr.media.opening import Opening
+from videoclr.media.source import ANYTHING, demuxed, open_input
 
 MICROSECONDS = 1_000_000
 
@@ -46,10 +47,11 @@ class FileCopies:
     Args:
         path: as the reader's.
         start: seek to this presentation time (seconds) first, or None.
+        opening: as the reader's.
     """
 
-    def __init__(self, path: str, start: Fraction | None) -> None:
-        self.container = open_input(path, Fraction(25))
+    def __init__(self, path: str, start: Fraction | None, opening: Opening = ANYTHING) -> None:
+        self.container = open_input(path, None, opening)
         self.warnings: list[str] = []
         self._start = start
         self._packets: Iterator[Packet[Stream]] = iter(())

@@ -12,11 +12,12 @@ from types import MappingProxyType
 from av.codec.codec import Codec, PixFmtLoss, UnknownCodecError, find_best_pix_fmt_of_list
 from av.codec.context import Flags, ThreadType
 from av.video.codeccontext import VideoCodecContext
-from av.video.format import VideoFormat
+from av.video.format import VideoFormat, names  # type: ignore[attr-defined]
 from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError
 from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, UNSPECIFIED, Colour, default_matrix, kind_of
+from videoclr.media.layout import layout_of
 
 # SVT-AV1 writes its banner to standard error unless told not to before it is first used.
 os.environ.setdefault("SVT_LOG", "1")
@@ -25,8 +26,19 @@ _CPU_AVX512F = 13
 """OpenCV's number of the AVX-512 foundation; its Python module gives it no name."""
 _LAMBDA = 118
 """FF_QP2LAMBDA: FFmpeg's quality unit for a quantiser of 1."""
+_RANGED = {"matroska", "webm", "mp4"}
+"""Muxers that write down the range themselves."""
 _EVEN_ONLY = {"libx264", "libx265", "libsvtav1"}
 _EIGHT = 8
+DEFAULT_CODEC = "h264"
+RAW = "rawvideo"
+"""No codec: the planes as they are."""
+Y4M_FORMATS = (
+    "yuv420p", "yuv422p", "yuv444p", "gray", "yuv411p",
+    *(f"yuv{shape}p{depth}le" for depth in (9, 10, 12, 14, 16) for shape in (420, 422, 444)),
+    "gray9le", "gray10le", "gray12le", "gray16le",
+)  # fmt: skip
+"""Pixel formats that YUV4MPEG2 has a name for; those of more than 8 bits are FFmpeg's extension."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,9 @@ class Encoder:
     """Settings of the encoder's own library."""
     playable: bool = False
     """True for codecs that are watched: RGB sources become 4:2:0 there, since players show nothing else."""
+
+    formats: tuple[str, ...] = ()
+    """Pixel formats, where FFmpeg's encoder does not tell them."""
 
     def settings(self, crf: float | None, preset: str | None) -> dict[str, str]:
         """FFmpeg options for `crf` and `preset` (None for the defaults).
@@ -77,6 +92,7 @@ ENCODERS: Mapping[str, Encoder] = MappingProxyType(
         "ffv1": Encoder("ffv1", options={"level": "3", "coder": "1", "context": "1", "slices": "4", "slicecrc": "1"}),
         "prores": Encoder("prores_ks", options={"vendor": "apl0"}),
         "mjpeg": Encoder("mjpeg", "qscale", 2, options={"huffman": "optimal"}),
+        RAW: Encoder(RAW, formats=tuple(sorted(name for name in names if layout_of(name) is not None))),
     }
 )
 """By the names of `media.codec`."""
@@ -120,7 +136,7 @@ def choose_format(encoder: Encoder, source: VideoFormat, size: tuple[int, int], 
     Raises:
         ConfigError: `asked` is none of the encoder's, or the size is odd where the encoder has no way to store it.
     """
-    known = formats_of(encoder.name)
+    known = list(encoder.formats) or formats_of(encoder.name)
     if asked is not None and asked not in known:
         raise ConfigError(f"$.media.pix_fmt: {encoder.name} does not take {asked!r}; it takes {', '.join(known)}")
     name = asked or _nearest(encoder, source, known)
@@ -158,7 +174,21 @@ def written_colour(encoder: str, source: Colour, pixel_format: str, height: int)
         return Colour(kind, BT601, True)
     if source.kind == "rgb":
         return Colour(kind, default_matrix(height), False)
+    if encoder == "prores_ks":
+        # Nothing in ProRes or QuickTime says full range: every reader takes it for limited.
+        return Colour(kind, source.matrix, False)
     return Colour(kind, source.matrix, source.full or "yuvj" in pixel_format)
+
+
+def untold(encoder: str, muxer: str, source: Colour, written: Colour) -> str | None:
+    """A warning where the range of the output is another, or stands nowhere in the file; None where all is well."""
+    if source.kind == "rgb" or not source.full:
+        return None
+    if encoder == "prores_ks":
+        return "full range is written as limited, since prores is never taken for anything else"
+    if encoder == "ffv1" and written.full and muxer not in _RANGED:
+        return f"{muxer} does not say that ffv1 is full range; mkv does"
+    return None
 
 
 def configure(
@@ -216,6 +246,6 @@ def usable_rate(rate: Fraction | None) -> Fraction:
 
 
 __all__ = [
-    "ENCODERS", "UNSPECIFIED", "Encoder", "choose_format", "configure", "encoder_of", "formats_of", "usable_rate",
-    "what_is_lost", "written_colour", "x264_options",
+    "DEFAULT_CODEC", "ENCODERS", "RAW", "UNSPECIFIED", "Y4M_FORMATS", "Encoder", "choose_format", "configure", "encoder_of",
+    "formats_of", "untold", "usable_rate", "what_is_lost", "written_colour", "x264_options",
 ]  # fmt: skip

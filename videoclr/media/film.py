@@ -27,6 +27,7 @@ from videoclr.media.encoders import (
     Encoder,
     choose_format,
     configure,
+    untold,
     usable_rate,
     what_is_lost,
     written_colour,
@@ -38,7 +39,7 @@ from videoclr.media.picture import Picture, reformatted
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, SegmentWriter, joined
 from videoclr.media.source import PIPE
-from videoclr.media.target import Nowhere, advice, holds, named
+from videoclr.media.target import PLAIN, Nowhere, advice, holds, named
 
 _log = logging.getLogger("videoclr.media.film")
 
@@ -52,6 +53,8 @@ _GRID = {"avi", "mxf"}
 _NEGATIVE = _MOV
 """Muxers that keep sound from before zero (encoder delay), by an edit list."""
 _BIG = (1 << 31) - 1
+_UNDELAYED = 2
+"""Pictures so few that none of them is reordered."""
 _BITEXACT = 0x0400
 """AVFMT_FLAG_BITEXACT."""
 _SMALLEST_SCALE = 10_000
@@ -111,6 +114,7 @@ class Film:
         self._joined = False
         self._segment: _Stretch | None = None
         self._last: int | None = None
+        self._encoded = 0
 
     def open(self, picture: Picture, time: Fraction, base: Fraction, rate: Fraction | None) -> None:
         """Set up container, encoder and copied streams for pictures like `picture`; writes nothing yet.
@@ -129,16 +133,19 @@ class Film:
         self._turn = picture.orientation if self.muxer in _TURNING else Orientation()
         self._bake = picture.orientation if self._turn is not picture.orientation else Orientation()
         self._size = self._bake.shown_size(picture.frame.width, picture.frame.height)
-        self.base = 1 / usable_rate(rate) if self.muxer in _GRID else base
+        self.base = 1 / usable_rate(rate) if self.muxer in _GRID | PLAIN else base
         self.format = choose_format(self.encoder, picture.frame.format, self._size, self.pix_fmt)
         self.colour = written_colour(self.encoder.name, picture.colour, self.format, picture.frame.height)
         if lost := what_is_lost(picture.frame.format, self.format):
             self._warn(f"{picture.frame.format.name} is written as {self.format}: less {', '.join(lost)}")
+        if told := untold(self.encoder.name, self.muxer, picture.colour, self.colour):
+            self._warn(told)
         for text in lost_hdr(picture.frame, self.encoder.name, self.format):
             self._warn(text)
         self._dolby = keeps_dolby_vision(picture.frame, self.encoder.name, self.format)
         self._copies = self.like.copies() if self.like is not None and not self.like.sequence else None
         self._plan_times(time)
+        self._late = (time + self.offset) / self.base
         if self.muxer == "avi":
             self._warn("avi stores no presentation times: all frames last equally long and may come one frame later")
         self._container = self._open_container()
@@ -171,6 +178,7 @@ class Film:
         container = av.open(Nowhere(), "w", format=self.muxer)
         stream = self._add_video(container, *self._like_this)
         self._open_encoder(stream)
+        self._encoded = 0
         self._segment = _Stretch(container, stream, SegmentWriter(path, self.path, self._parameters))
 
     def end_segment(self) -> Segment:
@@ -252,7 +260,11 @@ class Film:
         """Give `frame` its time in ticks; x264 must not see the source's picture types, it would repeat them."""
         exact = (time + self.offset) / self.base
         ticks = round(exact)
-        if exact != ticks:
+        if self.muxer in PLAIN:
+            ticks = 0 if self._last is None else self._last + 1
+            if abs(exact - ticks - self._late) > Fraction(1, 2):
+                self._warn(f"{self.muxer} stores no presentation times: all frames last equally long")
+        elif exact != ticks:
             self._warn(f"times are rounded to 1/{self.base.denominator / self.base.numerator:g} s")
         if self._last is not None and ticks <= self._last:
             raise EncodeError(self.path, "its time is not after the frame before", time)
@@ -275,6 +287,8 @@ class Film:
             options["movie_timescale"] = str(self._movie_scale())
             if self._dolby:
                 options["strict"] = "unofficial"  # what movenc asks for before it writes the box that names the profile
+        elif self.muxer == "yuv4mpegpipe":
+            options["strict"] = "-1"  # or it refuses more than 8 bits
         elif self.muxer not in ("flv", *_GRID):
             # Left alone, NUT and MPEG-TS would move everything so that B-frames' decoding times are not negative.
             options["avoid_negative_ts"] = "disabled" if self.muxer != "matroska" else "auto"
@@ -425,16 +439,24 @@ class Film:
     def _encode(self, frame: VideoFrame | None, time: Fraction | None) -> None:
         try:
             if self._segment is not None:
-                for packet in self._segment.stream.encode(frame):
+                for packet in self._packets(self._segment.stream, frame):
                     self._segment.writer.add(packet, self.base)
                 return
             self._start()
-            for packet in self._video.encode(frame):
+            for packet in self._packets(self._video, frame):
                 self._mux(packet)
         except AV_ERRORS as error:
             if is_system_error(error):
                 raise MediaError(self.path, f"cannot be written: {reason(error)}") from error
             raise EncodeError(self.path, f"{self.encoder.name} failed: {reason(error)}", time) from error
+
+    def _packets(self, stream: VideoStream, frame: VideoFrame | None) -> list[Packet[Any]]:
+        packets: list[Packet[Any]] = list(stream.encode(frame))
+        self._encoded += frame is not None
+        if frame is None and self._encoded <= _UNDELAYED:
+            for packet in packets:
+                packet.dts = packet.pts  # x265 leaves it unset when all is over before its reordering begins
+        return packets
 
     def _start(self) -> None:
         assert self._container is not None

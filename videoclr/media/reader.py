@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -12,10 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from av.codec.context import ThreadType
+from av.codec.codec import codecs_available
+from av.codec.context import CodecContext, ThreadType
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -23,11 +26,14 @@ from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.media import colour as colours
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.faults import AV_ERRORS, explained, reason
+from videoclr.media.gaps import Gaps
 from videoclr.media.hdr import dolby_vision_profile
 from videoclr.media.moments import moment
+from videoclr.media.opening import Opening
 from videoclr.media.orientation import Orientation, orientation_of
 from videoclr.media.picture import Picture
-from videoclr.media.source import PIPE, Run, demuxed, is_pattern, open_input, sequence_of, video_of
+from videoclr.media.selection import Edge, Selection, Undecodable, located, selection, undecoded_times
+from videoclr.media.source import ANYTHING, PICTURE_RATE, PIPE, Run, demuxed, is_pattern, open_input, sequence_of, video_of
 from videoclr.types import Frame, VideoInfo
 
 _log = logging.getLogger("videoclr.media.reader")
@@ -51,9 +57,14 @@ class Reader:
 
     Args:
         path: a file, a URL, `-` for standard input, or a printf pattern such as `face%04d.png`.
-        start: first moment to keep, from the beginning of the file: seconds, `12.5`, or `[hh:]mm:ss[.fff]`.
-        end: moment to stop before, as `start`.
-        rate: pictures a second of a printf pattern.
+        start: first picture to keep. Seconds from the beginning of the file, `12.5` or `[hh:]mm:ss[.fff]`; a picture's number
+            `240f`, counted from 0; or a timecode `hh:mm:ss:ff` (drop frame `hh:mm:ss;ff`), which counts from the file's own where
+            it has one and from 00:00:00:00 otherwise.
+        end: where to stop before, as `start`.
+        frames: pictures to keep from `start` on, instead of `end`.
+        rate: pictures a second of a printf pattern, raw video, or pictures in a pipe; None for 25.
+        opening: what the input is taken for, what it may reach and claim.
+        scale: scale pictures whose size changes in the middle to that of the first, instead of raising.
 
     The file is opened and its first picture decoded here, so that what is wrong with it shows at once.
     Use it in a `with` block, or call `close`.
@@ -61,7 +72,7 @@ class Reader:
     Raises:
         MediaError: the file cannot be read; one line that says what it is and what to do.
         DecodeError: it is a video, but no picture of it can be decoded.
-        ConfigError: `start` or `end` is no moment.
+        ConfigError: `start` or `end` is no moment, or the input is opened in a way that does not fit it.
     """
 
     def __init__(
@@ -70,27 +81,31 @@ class Reader:
         start: str | float | Fraction | None = None,
         end: str | float | Fraction | None = None,
         *,
-        rate: Fraction | int = 25,
+        frames: int | None = None,
+        rate: Fraction | int | None = None,
+        opening: Opening = ANYTHING,
+        scale: bool = False,
     ) -> None:
-        self.path = str(path)
-        self.rate = Fraction(rate)
-        first, last = moment(start, "start"), moment(end, "end")
-        if last is not None and last <= (first or 0):
-            raise ConfigError(f"$.media.end: {end} is not after the start {start or 0}")
+        self.path, self.scale = str(path), scale
+        self.rate = None if rate is None else Fraction(rate)
+        self.opening = opening
         self.warnings: list[str] = []
-        self.sequence: Run | None = sequence_of(self.path) if is_pattern(self.path) else None
+        self.sequence: Run | None = sequence_of(self.path, opening.start_number) if is_pattern(self.path) else None
         self._shelf: deque[Packet[Any]] = deque()
         self._copied = False
         self._keep = True
         self._damaged = 0
+        self._gaps = Gaps()
         self._container: InputContainer | None = None
         self._pictures: Iterator[_Timed] | None = None
-        self._open()
-        self.start = None if first is None else first + self.begin
+        self.start: Fraction | None = None
         """First presentation time to keep, seconds on the clock of `Frame.time`; None for all."""
-        self.end = None if last is None else last + self.begin
-        """Presentation time to stop before, as `start`."""
+        self.end: Fraction | None = None
+        """Presentation time to stop before, as `start`; of a pipe whose frames are counted, None until it is reached."""
+        self._open()
         try:
+            self._wanted = selection(start, end, frames, self.begin, self.container, self._stream)
+            self._locate()
             self._prime()
         except BaseException:
             self.close()
@@ -148,7 +163,7 @@ class Reader:
         packets, a truncated end) is added to `warnings` by the time the last frame has come.
 
         Raises:
-            DecodeError: the size of the picture changes.
+            DecodeError: the size of the picture changes, and `scale` was not asked for.
             MediaError: a second reading of a pipe.
         """
         if self._pictures is None:
@@ -164,31 +179,79 @@ class Reader:
             self._shelf.clear()
         size = (self._first.frame.width, self._first.frame.height)
         for index, (time, frame) in enumerate((picture.time, picture.frame) for picture in pictures):
+            self.opening.limits.check_count(self.path, index, time)
             if (frame.width, frame.height) != size:
-                change = f"{size[0]}x{size[1]} to {frame.width}x{frame.height}"
-                raise DecodeError(self.path, f"the picture changes from {change}; cut the file there (--end)", time)
+                frame = self._fitted(frame, size, time)
             yield Frame(index, time, Picture(frame, colours.colour_of(frame), self._orientation, self._first.proxy))
+
+    def _fitted(self, frame: VideoFrame, size: tuple[int, int], time: Fraction) -> VideoFrame:
+        """`frame` scaled to `size`, where that was asked for."""
+        change = f"the picture changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}"
+        if not self.scale:
+            raise DecodeError(self.path, f"{change}; cut the file there (--end), or scale what follows (--on-error keep)", time)
+        self._warn(f"at {float(time):.3f} s {change}: scaled to the first size from there on")
+        return frame.reformat(*size)
 
     def copies(self) -> Copies:
         """The streams that are not decoded, for a writer. On a pipe, ask before `frames`."""
         self._copied = True
-        return PipeCopies(self.container, self._shelf) if self.is_pipe else FileCopies(self.path, self.start)
+        return PipeCopies(self.container, self._shelf) if self.is_pipe else FileCopies(self.path, self.start, self.opening)
 
     def _open(self) -> None:
-        self._container = open_input(self.path, self.rate)
+        self._container = open_input(self.path, self.rate, self.opening)
         try:
             self._stream = video_of(self.path, self._container)
             self._stream_index = self._stream.index
+            self._check_limits()
             self._stream.thread_type = ThreadType.AUTO
+            self._decoder = _decoder_of(self._stream)
+            self._decoder.options = {"max_pixels": str(self.opening.limits.decoder_pixels)}
         except BaseException:
             self.close()
             raise
         name = self._container.format.name
-        self._still = name.endswith(_STILL_FORMATS[0]) or (
-            name.startswith(_STILL_FORMATS[1]) and Path(self.path).suffix.lower() in _STILL_SUFFIXES
-        )
+        self._still = not self.is_pipe and self._is_picture(name)
         self.begin = _begin(self._container, self._stream)
         """Presentation time at which the file begins, seconds: what `start` and `end` count from."""
+
+    def _is_picture(self, name: str) -> bool:
+        return name.endswith(_STILL_FORMATS[0]) or (
+            name.startswith(_STILL_FORMATS[1]) and Path(self.path).suffix.lower() in _STILL_SUFFIXES
+        )
+
+    def _check_limits(self) -> None:
+        stream, context = self._stream, self._stream.codec_context
+        seconds = _claimed_duration(self.container, stream)
+        size = (context.width, context.height)
+        pictures = self.sequence.count if self.sequence else None
+        self.opening.limits.check(self.path, len(self.container.streams), size, stream.average_rate, seconds, pictures)
+
+    def _locate(self) -> None:
+        """Turn what was asked for into presentation times; frames of a pipe are counted while it is read."""
+        wanted = self._wanted
+        start, end = wanted.start, wanted.end
+        self.start = start.time if start is not None and start.exact else None
+        self.end = end.time if end is not None and end.exact else None
+        if not wanted.counts or self.is_pipe:
+            return
+        if self.sequence is not None:
+            rate = self.rate or PICTURE_RATE
+            times = (self.begin + index / rate for index in range(self.sequence.count))
+            self.start, self.end = located(self.path, wanted, times)
+        else:
+            self.start, self.end = self._counted(wanted)
+        start, end = (None if time is None else Edge(time=time, exact=True) for time in (self.start, self.end))
+        self._wanted = Selection(start, end)
+
+    def _counted(self, wanted: Selection) -> tuple[Fraction | None, Fraction | None]:
+        """`located` in a second opening of the file: by its packets where they tell, otherwise by decoding."""
+        with open_input(self.path, self.rate, self.opening) as container:
+            times = undecoded_times(container, video_of(self.path, container))
+            if times is not None:
+                with suppress(Undecodable), explained(self.path, "cannot be read"):
+                    return located(self.path, wanted, times)
+        with Reader(self.path, rate=self.rate, opening=self.opening) as reader:
+            return located(self.path, wanted, (frame.time for frame in reader.frames()))
 
     def _prime(self) -> None:
         """Decode the first picture to keep: it carries the tags, and shows early that decoding works."""
@@ -238,6 +301,10 @@ class Reader:
     def _estimate(self, rate: Fraction | None, duration: Fraction | None) -> int | None:
         if self.is_still:
             return 1
+        whole = self._estimate_all(rate, duration)
+        return whole if self._wanted.frames is None else min(whole or self._wanted.frames, self._wanted.frames)
+
+    def _estimate_all(self, rate: Fraction | None, duration: Fraction | None) -> int | None:
         whole = self.sequence.count if self.sequence else self._stream.frames or None
         if whole is None and rate and duration:
             whole = round(rate * duration)
@@ -247,19 +314,26 @@ class Reader:
         return min(whole, max(1, round((min(ends) - (self.start or self.begin)) * rate))) if ends else whole
 
     def _clipped(self) -> Iterator[_Timed]:
-        start, end = self.start, self.end
+        start, end, frames = self._wanted.start, self._wanted.end, self._wanted.frames
         last: _Timed | None = None
-        for picture in self._timed(self._decoded() if start is None else self._decoded_from(start)):
-            if end is not None and picture.time >= end:
+        kept = 0
+        for index, picture in enumerate(self._timed(self._decoded() if self.start is None else self._decoded_from(self.start))):
+            full = frames is not None and kept >= frames
+            if full or (end is not None and end.reached(index, picture.time)):
+                self.end = picture.time if self.end is None else self.end
                 return
             last = picture
-            if start is None or picture.time >= start:
+            if start is None or start.reached(index, picture.time):
+                if not kept and start is not None and not start.exact:
+                    self.start = picture.time  # of a pipe: only now it is known
+                kept += 1
                 yield picture
         self._check_end(last)
 
     def _timed(self, frames: Iterator[VideoFrame]) -> Iterator[_Timed]:
         """Exact times; a missing one, or one that goes back, follows the frame before by one frame's length."""
         last: Fraction | None = None
+        before: VideoFrame | None = None
         step = 1 / Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         for frame in frames:
             base = Fraction(frame.time_base or self._stream.time_base or Fraction(1, 90000))
@@ -269,8 +343,17 @@ class Reader:
                 if time is not None:
                     self._warn(f"presentation times go back at {float(time):.3f} s; those frames follow evenly instead")
                 time = Fraction(0) if last is None else last + step
-            last = time
+            yield from self._repeated(before, last, time)
+            last, before = time, frame
             yield _Timed(time, frame)
+        yield from self._repeated(before, last, None)
+
+    def _repeated(self, frame: VideoFrame | None, last: Fraction | None, now: Fraction | None) -> Iterator[_Timed]:
+        """The frame before, in place of those that were lost before the one at `now` (None: the end)."""
+        for time in self._gaps.passed(now):
+            if frame is not None and last is not None and time > last:
+                self._gaps.fill(time)
+                yield _Timed(time, frame)
 
     def _decoded_from(self, start: Fraction) -> Iterator[VideoFrame]:
         """Frames from a key frame at or before `start` on; falls back to reading from the front."""
@@ -283,6 +366,7 @@ class Reader:
                 self.container.seek(int((start - earlier) / base), stream=self._stream)
             except AV_ERRORS:
                 break
+            self._decoder.flush_buffers()
             packets = self._packets()
             key = next((packet for packet in packets if packet.is_keyframe), None)
             # Leading pictures of an open group lie before their key frame and cannot be decoded from it.
@@ -291,7 +375,7 @@ class Reader:
                 return
             if start - earlier <= self.begin:
                 break
-        self._damaged = 0
+        self._damaged, self._gaps = 0, Gaps()
         self.close()
         self._open()
         yield from self._decoded()
@@ -304,10 +388,11 @@ class Reader:
     def _decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
         """Frames that `packet` completes; a packet that cannot be decoded is counted and passed over."""
         try:
-            frames = self._stream.decode(packet)
+            frames = self._decoder.decode(packet)
         except AV_ERRORS as error:
             _log.debug("%s: damaged packet: %s", self.path, reason(error))
             self._damaged += 1
+            self._gaps.failed()
             return []
         self._damaged += sum(frame.is_corrupt for frame in frames)
         return frames
@@ -318,6 +403,8 @@ class Reader:
             streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle")]
         for packet in demuxed(self.container, streams, self._note_read_error):
             if packet.stream_index == self._stream.index:
+                if packet.pts is not None and packet.time_base is not None and packet.size and not packet.is_discard:
+                    self._gaps.expect(packet.pts * Fraction(packet.time_base))
                 yield packet
             elif self._keep:
                 self._shelf.append(packet)
@@ -328,7 +415,9 @@ class Reader:
     def _check_end(self, last: _Timed | None) -> None:
         """At the true end of the file: say what was damaged and what is missing; FFmpeg keeps quiet about both."""
         if self._damaged:
-            self._warn(f"{self._damaged} damaged pictures or packets; they are missing or show errors")
+            self._warn(f"{self._damaged} damaged pictures or packets; pictures of them show errors, or the one before")
+        if self._gaps.count:
+            self._warn(str(self._gaps))
         claimed = _claimed_duration(self.container, self._stream)
         if last is None or claimed is None or self._still or self.sequence:
             return
@@ -341,6 +430,20 @@ class Reader:
         if text not in self.warnings:
             self.warnings.append(text)
             _log.warning("%s: %s", self.path, text)
+
+
+def _decoder_of(stream: VideoStream) -> VideoCodecContext:
+    """The stream's own decoder, or libvpx where FFmpeg's would drop the transparency of VP8 and VP9 without a word."""
+    own = stream.codec_context
+    wanted = f"libvpx-{own.codec.canonical_name}".replace("libvpx-vp8", "libvpx")
+    if stream.metadata.get("alpha_mode") != "1" or own.codec.canonical_name not in ("vp8", "vp9"):
+        return own
+    if wanted not in codecs_available:
+        _log.warning("transparency is lost: this FFmpeg was built without %s", wanted)
+        return own
+    decoder = CodecContext.create(wanted, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    return decoder
 
 
 def _begin(container: InputContainer, stream: VideoStream) -> Fraction:

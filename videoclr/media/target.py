@@ -19,7 +19,7 @@ CONTAINERS: Mapping[str, str] = MappingProxyType(
     {
         ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".nut": "nut",
         ".ts": "mpegts", ".mts": "mpegts", ".m2ts": "mpegts", ".avi": "avi", ".flv": "flv", ".mxf": "mxf",
-        ".3gp": "3gp",
+        ".3gp": "3gp", ".y4m": "yuv4mpegpipe", ".yuv": "rawvideo",
     }
 )  # fmt: skip
 """Ending -> FFmpeg's muxer."""
@@ -30,18 +30,21 @@ STILLS: Mapping[str, str] = MappingProxyType(
     }
 )  # fmt: skip
 """Ending -> FFmpeg's encoder of a picture."""
+PLAIN = frozenset({"yuv4mpegpipe", "rawvideo"})
+"""Muxers that hold uncompressed pictures and nothing else."""
 _ADVISED = (".mkv", ".mov", ".mp4", ".nut")
 """Endings that an error message may advise, the most accommodating first."""
 
 
 def muxer_of(path: str, container: str | None) -> str:
-    """FFmpeg's muxer for `path`, or `container` where that is given; NUT for a pipe.
+    """FFmpeg's muxer for `path`, or `container` (a file ending without its dot, or a muxer) where that is given; NUT for a pipe.
 
     Raises:
         ConfigError: `container` is no muxer.
         MediaError: the ending says nothing.
     """
     if container is not None:
+        container = CONTAINERS.get(f".{container.lower()}", container)
         if container not in av.formats_available or not _is_muxer(container):
             raise ConfigError(f"$.media.container: unknown container {container!r}; try {', '.join(_some())}")
         return container
@@ -56,7 +59,7 @@ def muxer_of(path: str, container: str | None) -> str:
 
 
 def _some() -> list[str]:
-    return sorted(set(CONTAINERS.values()))
+    return [ending.removeprefix(".") for ending in CONTAINERS]
 
 
 def _is_muxer(name: str) -> bool:

@@ -6,13 +6,14 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from videoclr.errors import EncodeError, MediaError
-from videoclr.media.encoders import encoder_of
+from videoclr.errors import ConfigError, EncodeError, MediaError
+from videoclr.media.encoders import DEFAULT_CODEC, RAW, Y4M_FORMATS, encoder_of
 from videoclr.media.faults import explained
 from videoclr.media.film import Film
 from videoclr.media.lock import Lock
@@ -22,7 +23,7 @@ from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, sync_file
 from videoclr.media.source import PIPE, is_pattern
 from videoclr.media.stills import Stills
-from videoclr.media.target import STILLS, check_target, muxer_of
+from videoclr.media.target import PLAIN, STILLS, check_target, muxer_of
 from videoclr.types import Frame, Patch
 
 _TICKS = 90_000
@@ -38,11 +39,12 @@ class Writer:
             says otherwise), `out%04d.png` a sequence.
         like: the reader of the source: its tags, times, rotation, metadata and chapters are kept and its sound and
             subtitles copied packet for packet, cut to its start and end. None for frames of one's own.
-        codec: `h264`, `hevc`, `av1`, `vp9`, `ffv1`, `prores` or `mjpeg`; pictures go by the ending.
+        codec: `h264`, `hevc`, `av1`, `vp9`, `ffv1`, `prores` or `mjpeg`; None for h264, or for no compression where the container
+            holds nothing else (`.y4m`, `.yuv`). Pictures go by the ending.
         crf: constant quality in the codec's own scale; None for the default here.
         preset: the encoder's speed preset; None for the default here.
         pix_fmt: FFmpeg's pixel format; None keeps the source's where the codec can.
-        container: FFmpeg's muxer name; None takes it from the ending.
+        container: a file ending without its dot, or FFmpeg's muxer name; None takes it from the ending.
         audio, subtitles: copy these streams.
         overwrite: replace an existing file.
         shift: seconds taken off every time; None takes the reader's start, so that a cut-out begins at 0.
@@ -63,7 +65,7 @@ class Writer:
         path: str | Path,
         like: Reader | None = None,
         *,
-        codec: str = "h264",
+        codec: str | None = None,
         crf: float | None = None,
         preset: str | None = None,
         pix_fmt: str | None = None,
@@ -84,10 +86,15 @@ class Writer:
             first = like.sequence.first if like and like.sequence else 1
             self._sink = Stills(self.path, STILLS[suffix], first, overwrite)
         else:
-            settings = encoder_of(codec)
+            muxer = muxer_of(self.path, container)
+            settings = encoder_of(codec or (RAW if muxer in PLAIN else DEFAULT_CODEC))
+            if muxer in PLAIN and settings.name != RAW:
+                raise ConfigError(f"$.media.codec: {muxer} holds uncompressed pictures, not {codec}; leave the codec out")
+            if muxer == "yuv4mpegpipe":
+                settings = replace(settings, formats=Y4M_FORMATS)
             settings.settings(crf, preset)
             self._sink = Film(
-                self.path, self._part, muxer_of(self.path, container), settings, crf=crf, preset=preset,
+                self.path, self._part, muxer, settings, crf=crf, preset=preset,
                 pix_fmt=pix_fmt, like=like, audio=audio, subtitles=subtitles, shift=shift,
             )  # fmt: skip
         self._overwrite = overwrite

@@ -31,6 +31,8 @@ _SPOT = 3.5  # blur of the disagreement's energy, px: one pixel proves nothing
 _DIFFERENT = 0.15  # disagreement from which a place says little about the blur of the others, in contrasts
 _FLAT = 0.05  # contrast below which a face counts as having this contrast
 _OBJECTION = 0.95  # a factor above this is no reason worth mentioning
+_BLURRED = 5  # frames over which a track's blur is averaged: one that steps up and down makes everything that rests on it step
+_MEASURED = 3  # frames of whose openings the median counts: noise in one frame is no blink, and `gate` looks two frames around
 
 # From 72 restorations (24 held-out faces; clean, mild, heavy): where the restoration is right, 99 % of the places disagree
 # by less than 0.24 of the contrast; another person's face by 0.53 to 0.60 in the median, an occluder by 0.2 to 0.9.
@@ -61,6 +63,9 @@ class Agreement:
         disagreement: of a place, in units of the face's contrast.
         opening: of eyes and mouth, result against input, |log ratio| of heights.
         gaze: by how much the dark of the eye moved aside, in distances between the eyes.
+        eyes_lost: blur of the input, px of 128, from which it tells less and less of how open an eye is, and at which it
+            tells nothing: open and closed then differ by less than noise makes, and only the result says anything at all.
+        mouth_lost: the same of the mouth, which is larger.
         flicker: by how much more than the input the result changed since the frame before, in units of the face's contrast.
         guessed: factor of a face that the detector looked for and did not find, so that its place is interpolated.
 
@@ -78,12 +83,14 @@ class Agreement:
         disagreement: Sequence[float] = (0.25, 0.5),
         opening: Sequence[float] = (0.25, 0.5),
         gaze: Sequence[float] = (0.06, 0.12),
+        eyes_lost: Sequence[float] = (1.25, 2.5),
+        mouth_lost: Sequence[float] = (1.75, 3.25),
         flicker: Sequence[float] = (0.15, 0.4),
         guessed: float = 0.8,
     ) -> None:
         self.yaw, self.size, self.score, self.identity = map(_range, (yaw, size, score, identity))
         self.crisp, self.disagreement, self.opening, self.gaze = map(_range, (crisp, disagreement, opening, gaze))
-        self.flicker = _range(flicker)
+        self.flicker, self.eyes_lost, self.mouth_lost = map(_range, (flicker, eyes_lost, mouth_lost))
         if not 0 <= guessed <= 1:
             raise ValueError(f"guessed must be in [0, 1], got {guessed}")
         self.guessed = guessed
@@ -95,11 +102,13 @@ class Agreement:
     def _verdict(self, face: RestoredFace, faces: Faces[RestoredFace], memory: dict[int, Any]) -> Verdict:
         look = Look.of(face)
         whole = self._known(face, faces.looked, look)
-        before = memory.get(face.crop.face.track)
-        if before is not None and before.frame == look.frame - 1:
-            whole["flicker"] = self.flicker.factor(restlessness(before, look))
-        memory[face.crop.face.track] = look
-        parts = self._expression(look)
+        past = memory.get(face.crop.face.track)
+        if past is not None and past.look.frame == look.frame - 1:
+            whole["flicker"] = self.flicker.factor(restlessness(past.look, look))
+        else:
+            past = None
+        memory[face.crop.face.track] = past = _Past.of(look, past)
+        parts = self._expression(past)
         places = disagreement(look)
         share = np.clip((places - self.disagreement.start) / (self.disagreement.end - self.disagreement.start), 0, 1)
         trust = np.asarray(1 - share * share * (3 - 2 * share), np.float32)
@@ -124,19 +133,17 @@ class Agreement:
             factors["identity"] = self.identity.factor(face.similarity)
         return factors
 
-    def _expression(self, look: Look) -> dict[str, float]:
-        """Reason -> factor, of the left and right eye and the mouth."""
-        blurred = _blurred(look.result, look.blur * look.luma.shape[0] / _SIDE)
+    def _expression(self, past: _Past) -> dict[str, float]:
+        """Reason -> factor, of the left and right eye and the mouth, as far as the input shows them."""
         factors = {}
-        for place in ("left", "right", "mouth"):
-            before, after = (
-                appearance.darkness(appearance.region(luma, look.points, place), place) for luma in (look.luma, blurred)
-            )
-            ratio = abs(float(np.log(max(after[0], 1e-3) / max(before[0], 1e-3))))
-            factor = self.opening.factor(ratio)
+        blur = float(np.mean(past.blurs))
+        for place in _PLACES:
+            taller, aside = np.median([one[place] for one in past.openings], axis=0)
+            factor = self.opening.factor(abs(float(taller)))
             if place != "mouth":
-                factor = min(factor, self.gaze.factor(abs(after[1] - before[1])))
-            factors["mouth" if place == "mouth" else f"{place} eye"] = factor
+                factor = min(factor, self.gaze.factor(abs(float(aside))))
+            seen = (self.mouth_lost if place == "mouth" else self.eyes_lost).factor(blur)
+            factors["mouth" if place == "mouth" else f"{place} eye"] = 1 - seen * (1 - factor)
         return factors
 
 
@@ -145,6 +152,11 @@ def _range(pair: Sequence[float]) -> Range:
     if len(values) != 2 or not np.isfinite(values).all() or values[0] == values[1]:
         raise ValueError(f"expected two different numbers, where a measure begins to count and where it ends, got {list(pair)}")
     return Range(*values)
+
+
+_PLACES = ("left", "right", "mouth")
+Openings = dict[str, tuple[float, float]]
+"""Place -> logarithm of how much taller its dark part is in the result than in the input, and by how much it moved aside."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,6 +196,33 @@ class Look:
         contrast = max(contrast, _FLAT)
         blur = _matching_blur(small_result, small, weight, contrast)
         return cls(face.crop.frame.index, luma, result, points, small, small_result, weight, contrast, blur)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Past:
+    """What is remembered of a track, the newest frame last."""
+
+    look: Look
+    blurs: tuple[float, ...]
+    """Of the last `_BLURRED` frames."""
+    openings: tuple[Openings, ...]
+    """Of the last `_MEASURED` frames."""
+
+    @classmethod
+    def of(cls, look: Look, before: _Past | None) -> _Past:
+        """With one more frame."""
+        blurs, found = (before.blurs, before.openings) if before is not None else ((), ())
+        return cls(look, (*blurs, look.blur)[-_BLURRED:], (*found, openings(look))[-_MEASURED:])
+
+
+def openings(look: Look) -> Openings:
+    """Eyes and mouth of the result, blurred like the input, against those of the input."""
+    blurred = _blurred(look.result, look.blur * look.luma.shape[0] / _SIDE)
+    found: Openings = {}
+    for place in _PLACES:
+        before, after = (appearance.darkness(appearance.region(luma, look.points, place), place) for luma in (look.luma, blurred))
+        found[place] = (float(np.log(max(after[0], 1e-3) / max(before[0], 1e-3))), after[1] - before[1])
+    return found
 
 
 def _reduced(plane: Plane) -> Plane:

@@ -240,8 +240,12 @@ class ClrRestorer:
         with torch.inference_mode(False), torch.no_grad(), self._autocast():
             span = _Span(self, crops, after, past, batch, entry["first"])
             restored = span.restored()
-        entry["past"] = span.past()
+        entry["past"], entry["full"] = span.past(), {crop.frame.index for crop in span.anchors(crops)}
         return restored
+
+    def full(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> list[bool]:
+        """Which of a span's crops were denoised in full; see the protocol in the stage `restore`."""
+        return [crop.frame.index in memory[crop.face.track]["full"] for crop in crops]
 
     def restore_stills(self, y: Tensor) -> Tensor:
         """Restore pictures that belong to no track: `(N, 3, S, S)` in [-1, 1] -> the same, each with its own identity."""
@@ -345,6 +349,7 @@ class _Span:
         self._look()
         self.motions = Motions({place: quantized(view[..., 3:], np.uint8) for place, view in self.views.items()})
         self.corrections: dict[int, Values] = {past.end: past.correction} if past else {}
+        self.full: list[int] = []
         self._condition()
         self.noise = field(part.seed, (first,), tuple(self.z_r.shape[1:]))
 
@@ -355,6 +360,7 @@ class _Span:
         self._denoise(anchors, guide=True)
         lost = [p for p in self._open() if carried(self.corrections, p, self.motions)[1] < _TRUSTED]
         self._denoise(lost, guide=True)
+        self.full = [*anchors, *lost]
         origin = min(self.corrections)
         self._denoise([p for p in self._open() if (p - origin) % _REFINED == 0], guide=False)
         self.corrections.update({p: carried(self.corrections, p, self.motions)[0] for p in self._open()})
@@ -363,6 +369,10 @@ class _Span:
         z = self.net.codebook(z)[0] if part.quantise else z
         decode = lambda z, f: self.net.decoder(z, f, part.fusion).clamp(-1, 1).float().cpu()  # noqa: E731
         return self._in_batches(decode, z, self.features)
+
+    def anchors(self, crops: Sequence[FaceCrop]) -> list[FaceCrop]:
+        """Those of the span's crops that were denoised in full."""
+        return [crop for place, crop in zip(self.places, crops, strict=True) if place in self.full]
 
     def past(self) -> _Past:
         """What the next span needs."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -84,6 +84,15 @@ class SpanRestorer(Restorer, Protocol):
             memory: as in `restore`. Change it only when all has gone well: after a failure it must be as it was.
             batch: faces per call of a network.
         """
+        ...
+
+
+@runtime_checkable
+class TellingRestorer(SpanRestorer, Protocol):
+    """A `SpanRestorer` that tells which frames it restored in full; for the report."""
+
+    def full(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Sequence[bool]:
+        """For each of `crops`, the span that was restored last of its track: True for an anchor."""
         ...
 
 
@@ -285,7 +294,8 @@ class _Calls:
         while True:
             size = self.batch.size
             try:
-                return list(self._finished(crops, lambda: restorer.restore_span(crops, after, first, self.memory, size))), True  # noqa: B023
+                faces = self._finished(crops, lambda: restorer.restore_span(crops, after, first, self.memory, size))  # noqa: B023
+                return self._told(restorer, crops, faces), True
             except RestorationError as error:
                 if not self.kept.takes(error):
                     raise
@@ -293,6 +303,11 @@ class _Calls:
             except Exception as error:
                 self.batch.halve(error, size)
         return [face for crop in crops for face in self.batch.calls(self._group, [crop])], False
+
+    def _told(self, restorer: SpanRestorer, crops: Sequence[FaceCrop], faces: list[RestoredFace]) -> list[RestoredFace | None]:
+        if not isinstance(restorer, TellingRestorer):
+            return list(faces)
+        return [replace(face, full=full) for face, full in zip(faces, restorer.full(crops, self.memory), strict=True)]
 
     def forget(self) -> None:
         """Drop the memory of every track: a cut."""

@@ -165,7 +165,7 @@ class FacePairs(Dataset[dict[str, Any]]):
         )
 
 
-def batches(data: FacePairs, size: int, step: int, workers: int = 1) -> Iterator[dict[str, Any]]:
+def batches(data: Dataset[dict[str, Any]], size: int, step: int, workers: int = 1) -> Iterator[dict[str, Any]]:
     """Batches number `step`, `step + 1`, ... of `size` samples each, made by worker processes (0: in this one).
 
     Where several processes train together, step `k` of process `r` of `n` takes batch number `k n + r`: no two see the same sample.

@@ -218,3 +218,38 @@ def gradient_l1(a: Tensor, b: Tensor) -> Tensor:
     for dim in (2, 3):
         total = total + (a.diff(dim=dim) - b.diff(dim=dim)).abs().mean()
     return total / 2
+
+
+def warped(values: Tensor, flow: Tensor) -> Tensor:
+    """What belongs to the second frame, in its place in the first: `result[p] = values[p + flow[p]]`, bilinear.
+
+    Args:
+        values: `(N, C, h, w)`, on any grid of the square that the flow is of.
+        flow: `(N, 2, S, S)` pixels x, y of a grid of S, as `videoclr.geometry.flow`.
+    """
+    height, width = values.shape[2:]
+    share = flow * flow.new_tensor([2 / flow.shape[3], 2 / flow.shape[2]]).view(1, 2, 1, 1)
+    share = F.interpolate(share, size=(height, width), mode="area").permute(0, 2, 3, 1)
+    return F.grid_sample(values, _grid(values, height, width) + share.to(values), padding_mode="border", align_corners=False)
+
+
+def _grid(like: Tensor, height: int, width: int) -> Tensor:
+    y, x = ((torch.arange(side, device=like.device, dtype=like.dtype) + 0.5) * 2 / side - 1 for side in (height, width))
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]
+
+
+def unsteadiness(restored: Tensor, clean: Tensor, flow: Tensor, visible: Tensor) -> Tensor:
+    """How much of the error of two frames does not move with the face: L1 of `e_1 - warp(e_2)` where both frames show the same.
+
+    Blur is no way out of it, as it would be of a loss on the restored frames alone: what the clean frames change in, light and
+    what comes into view, must change. An error that stays on the face costs nothing here; fidelity losses are for that.
+
+    Args:
+        restored, clean: `(2 N, C, h, w)`, the first frames and then the second ones: pictures, or latents of a coarser grid.
+        flow: `(N, 2, S, S)` pixels, from the first to the second frame.
+        visible: `(N, 1, S, S)` in {0, 1}.
+    """
+    first, second = (restored.float() - clean.float()).chunk(2)
+    weight = visible if visible.shape[2:] == first.shape[2:] else F.interpolate(visible, size=first.shape[2:], mode="area")
+    difference = (first - warped(second, flow)).abs() * weight
+    return difference.sum() / (weight.sum() * first.shape[1]).clamp(min=1)

@@ -1,0 +1,208 @@
+"""Colour through a whole job: formats, ranges, matrices, depths and transparency stay, and so does every untouched bit."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from av.video.frame import VideoFrame
+
+from videoclr.media.layout import layout_of
+from videoclr.media.picture import Picture
+
+SIZE = (96, 64)
+FACE = {"face": (48.0, 32.0), "size": 26.0, "light": 0.3}
+TAGS = {
+    "bt601-525": (6, 6, 6), "bt601-625": (5, 5, 5), "bt709": (1, 1, 1), "bt2020": (9, 14, 9), "smpte240m": (7, 7, 7),
+    "display p3": (12, 13, 1), "untagged": (2, 2, 2),
+}  # fmt: skip
+"""Name -> primaries, transfer, matrix by FFmpeg's numbers."""
+FORMATS = [
+    "yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le", "yuv420p12le", "yuv422p12le", "yuv444p12le",
+    "gray", "gray10le", "gray12le", "gbrp", "gbrp10le", "gbrp12le", "bgra", "yuva420p", "yuva444p10le", "yuva444p12le", "nv12",
+    "yuv411p", "yuv440p", "yuvj420p",
+]  # fmt: skip
+
+
+def noise_frame(pix_fmt: str, index: int = 0) -> VideoFrame:
+    """Smooth planes with noise, with the lowest and the highest code values among them: what a range clips would show."""
+    rng = np.random.default_rng(index)
+    frame = VideoFrame(*SIZE, pix_fmt)
+    layout = layout_of(pix_fmt)
+    for plane in frame.planes:
+        plane.update(bytes(rng.integers(0, 256, plane.buffer_size, np.uint8)) if "a" in pix_fmt else bytes(plane.buffer_size))
+    for component in range(len(layout.places)):
+        view = layout.view(frame, component)
+        top = (1 << layout.depth) - 1
+        values = top * (0.3 + 0.4 * np.linspace(0, 1, view.shape[1])[None, :]) + rng.normal(0, top / 50, view.shape)
+        values[0, :8], values[1, :8] = 0, top
+        view[:] = np.clip(np.rint(values), 0, top).astype(view.dtype) << layout.shift
+    for component in alpha_of(frame):
+        component[:] = rng.integers(0, 1 << min(layout.depth, 16), component.shape)
+    return frame
+
+
+def alpha_of(frame: VideoFrame) -> list[np.ndarray]:
+    """The planar alpha of a frame, writable; empty where it has none."""
+    if not frame.format.name.startswith(("yuva", "gbra")):
+        return []
+    plane = frame.planes[3]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+    wide = frame.format.components[3].bits > 8
+    return [(rows.view("<u2") if wide else rows)[:, : plane.width]]
+
+
+def make(path, pix_fmt, *, codec="ffv1", tags="bt709", full=None, count=2, options=None):
+    primaries, transfer, matrix = TAGS[tags]
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = *SIZE, pix_fmt
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace = primaries, transfer, matrix
+        context.color_range = 0 if full is None else 2 if full else 1
+        for index in range(count):
+            frame = noise_frame(pix_fmt, index)
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            frame.color_range = context.color_range
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def tags_of(frame: VideoFrame) -> tuple[int, ...]:
+    return frame.color_primaries, frame.color_trc, frame.colorspace, frame.color_range
+
+
+def meaning(frame: VideoFrame) -> tuple[object, ...]:
+    """What the numbers of a picture are taken for: kind, luma weights, and whether the range is full."""
+    colour = Picture(frame).colour
+    weights = (colour.matrix.kr, colour.matrix.kb) if colour.kind == "yuv" else (0, 0)
+    return colour.kind, *weights, colour.full
+
+
+def shown(frame: VideoFrame) -> np.ndarray:
+    """RGB 0..255 as a viewer sees it."""
+    rgb = Picture(frame).rgb()
+    return rgb * (255 / np.iinfo(rgb.dtype).max)
+
+
+def ffv1_formats() -> list[str]:
+    return [one.name for one in av.Codec("ffv1", "w").video_formats]
+
+
+@pytest.mark.parametrize("pix_fmt", [name for name in FORMATS if name in ffv1_formats()])
+def test_every_format_goes_through_bit_by_bit_and_a_face_changes_only_its_place(tmp_path, job, frames_of, samples_of, pix_fmt):
+    source = make(tmp_path / "s.mkv", pix_fmt)
+    assert job(source, tmp_path / "o.mkv", codec="ffv1").warnings == []
+    assert job(source, tmp_path / "f.mkv", codec="ffv1", **FACE).warnings == []
+    for old, new, faced in zip(*map(frames_of, (source, tmp_path / "o.mkv", tmp_path / "f.mkv")), strict=True):
+        assert old.format.name == new.format.name == faced.format.name == pix_fmt
+        assert tags_of(old)[:2] == tags_of(new)[:2] == tags_of(faced)[:2]
+        assert meaning(old) == meaning(new) == meaning(faced)
+        for a, b, c in zip(*map(samples_of, (old, new, faced)), strict=True):
+            assert np.array_equal(a, b)
+            far = np.ones(a.shape, bool)
+            far[a.shape[0] // 8 : -a.shape[0] // 8, a.shape[1] // 8 : -a.shape[1] // 8] = False
+            assert np.array_equal(a[far], c[far])
+        assert (samples_of(old)[0] != samples_of(faced)[0]).sum() > 300
+        for a, b in zip(alpha_of(old), alpha_of(faced), strict=True):
+            assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mov"])
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("tags", TAGS)
+def test_matrix_primaries_transfer_and_range_stay_in_every_codec(tmp_path, job, frames_of, tags, full, ending):
+    source = make(tmp_path / "s.mkv", "yuv420p", tags=tags, full=full)
+    (before, *_) = frames_of(source)
+    for codec in ("h264", "hevc", "ffv1") if ending == "mkv" else ("h264", "prores"):
+        job(source, tmp_path / f"{codec}.{ending}", codec=codec, **({} if codec in ("ffv1", "prores") else {"preset": "ultrafast"}))
+        (after, *_) = frames_of(tmp_path / f"{codec}.{ending}")
+        assert tags_of(after)[:2] == tags_of(before)[:2], codec
+        # Matrix and range may be said or be the default; what counts is what they are taken for.
+        assert meaning(after) == (*meaning(before)[:3], full and codec != "prores"), codec
+        assert np.abs(shown(after) - shown(before)).mean() < 12, codec
+
+
+CHART = [(r, g, b) for top in (191, 255) for r in (0, top) for g in (0, top) for b in (0, top)]
+"""Bars of 75 and 100 %, RGB."""
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("tags", ["bt601-525", "bt601-625", "bt709", "bt2020"])
+@pytest.mark.parametrize("pix_fmt", ["yuv444p", "yuv422p10le", "yuv420p12le"])
+def test_a_colour_chart_is_understood_and_stays_within_one_code_value(tmp_path, job, frames_of, samples_of, tags, full, pix_fmt):
+    """A colour in each picture, and a face in its middle that the restorer `unchanged` gives back."""
+    path = tmp_path / "s.mkv"
+    primaries, transfer, matrix = TAGS[tags]
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, pix_fmt
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace = primaries, transfer, matrix
+        context.color_range = 2 if full else 1
+        for index, colour in enumerate(CHART):
+            frame = VideoFrame.from_ndarray(np.full((64, 96, 3), colour, np.uint8), "rgb24").reformat(
+                format=pix_fmt, dst_colorspace={6: 5}.get(matrix, matrix), dst_color_range=context.color_range
+            )
+            frame.pts, frame.time_base, frame.color_range = index, Fraction(1, 25), context.color_range
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    job(path, tmp_path / "o.mkv", codec="ffv1", face=(48.0, 32.0), size=26.0)
+    assert max(np.abs(shown(frame) - colour).max() for frame, colour in zip(frames_of(path), CHART, strict=True)) < 4
+    for old, new in zip(frames_of(path), frames_of(tmp_path / "o.mkv"), strict=True):
+        for a, b in zip(samples_of(old), samples_of(new), strict=True):
+            depth = 1 << (old.format.components[0].bits - 8)
+            assert np.abs(a.astype(int) - b).max() <= depth
+
+
+def test_prores_4444_keeps_its_transparency(tmp_path, job, frames_of):
+    source = make(tmp_path / "s.mov", "yuva444p10le", codec="prores_ks", options={"profile": "4444", "alpha_bits": "16"})
+    report = job(source, tmp_path / "o.mov", codec="prores", **FACE)
+    # FFmpeg decodes 4444 to 12 bits and encodes it from 10.
+    assert report.warnings == ["yuva444p12le is written as yuva444p10le: less bit depth"]
+    before, after = frames_of(source)[0], frames_of(tmp_path / "o.mov")[0]
+    assert after.format.name == before.format.name
+    assert after.format.name.startswith("yuva444p")
+    assert np.abs(alpha_of(before)[0].astype(int) - alpha_of(after)[0]).max() <= 4, "of 4095"
+
+
+def test_vp9_keeps_its_transparency(tmp_path, job, frames_of):
+    source = make(tmp_path / "s.webm", "yuva420p", codec="libvpx-vp9", options={"crf": "4", "b": "0"})
+    report = job(source, tmp_path / "o.webm", codec="vp9", crf=4, **FACE)
+    assert report.warnings == []
+    assert alpha_in_webm(tmp_path / "o.webm"), "the stream has a second, alpha layer"
+    assert np.abs(alpha_in_webm(source)[0].astype(int) - alpha_in_webm(tmp_path / "o.webm")[0]).mean() < 12
+
+
+def alpha_in_webm(path) -> list[np.ndarray]:
+    """Decoded by libvpx, since FFmpeg's own VP9 decoder drops the alpha layer."""
+    decoder = av.CodecContext.create("libvpx-vp9", "r")
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        return [alpha[0].copy() for packet in packets for frame in decoder.decode(packet) if (alpha := alpha_of(frame))]
+
+
+def test_what_a_codec_cannot_hold_is_told(tmp_path, job, frames_of):
+    deep = make(tmp_path / "d.mkv", "yuv422p12le")
+    report = job(deep, tmp_path / "d.mp4", preset="ultrafast")
+    assert report.warnings == ["yuv422p12le is written as yuv422p10le: less bit depth"]
+    clear = make(tmp_path / "c.mkv", "yuva444p10le")
+    report = job(clear, tmp_path / "c.mp4", preset="ultrafast")
+    assert report.warnings == ["yuva444p10le is written as yuv444p10le: less transparency"]
+
+
+@pytest.mark.parametrize(("pix_fmt", "codec"), [("gray", "h264"), ("gray", "hevc"), ("gray10le", "h264"), ("gray10le", "hevc")])
+def test_grey_stays_grey(tmp_path, job, frames_of, samples_of, pix_fmt, codec):
+    source = make(tmp_path / "s.mkv", pix_fmt, full=False)
+    report = job(source, tmp_path / "o.mp4", codec=codec, crf=1, preset="ultrafast", **FACE)
+    assert report.warnings == []
+    old, new = frames_of(source)[0], frames_of(tmp_path / "o.mp4")[0]
+    if codec == "hevc":
+        assert new.format.name == pix_fmt
+    else:  # FFmpeg decodes monochrome H.264 with a neutral chroma
+        assert all((chroma == chroma[0, 0]).all() for chroma in samples_of(new)[1:])
+    step = 1 if pix_fmt == "gray" else 4
+    assert np.abs(samples_of(old)[0][:8].astype(int) - samples_of(new)[0][:8]).mean() < 2 * step

@@ -1,0 +1,104 @@
+"""Two frames of one face with the motion between them: what temporal training learns from.
+
+The frames come from real clips, whose motion is estimated on the clean side, and from stills that are moved by a seed, whose motion
+is known exactly. Each clip is degraded as a clip (slowly changing, through a real codec), and each frame is given as the
+restorer sees it along a track: as the mean of its neighbours, carried along the motion of the degraded frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from videoclr import geometry
+from videoclr.motion import Motions, mean_along
+from videoclr.training.data import as_tensor
+from videoclr.training.degrade_clip import degrade_clip
+from videoclr.training.motion import draw, flow_between, move
+
+Clip = NDArray[np.uint8]
+_AGREES = float(np.exp(-1))
+"""`geometry.consistency` at the limit of Sundaram, Brox and Keutzer's check."""
+
+
+class MotionPairs(Dataset[dict[str, Any]]):
+    """Endless pairs; number `n` is a function of `(seed, n)` alone.
+
+    Args:
+        faces: `(N, S, S, 3)` uint8 RGB, FFHQ-aligned stills.
+        clips: `(T, S, S, 3)` uint8 RGB each, aligned crops of clean clips; may be empty.
+        seed: of every choice.
+        levels: recipes of `degrade_clip` with their shares.
+        reach: frames on each side that the mean of the input is of.
+        apart: most frames between the two.
+        real: share of pairs from `clips`, where there are any.
+    """
+
+    def __init__(
+        self,
+        faces: Clip,
+        clips: Sequence[Clip],
+        seed: int,
+        levels: dict[str, float],
+        reach: int = 3,
+        apart: int = 3,
+        real: float = 0.5,
+    ) -> None:
+        self.faces, self.seed, self.levels, self.reach, self.apart = faces, seed, levels, reach, apart
+        self.length = 2 * reach + apart + 1
+        self.clips = [clip for clip in clips if len(clip) >= self.length]
+        self.real = real if self.clips else 0.0
+
+    def __len__(self) -> int:
+        return 2**40
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        """`clean`, `degraded` (the means): `(2, 3, S, S)` in [-1, 1]; `flow` `(2, S, S)` px from the first to the second frame;
+        `visible` `(1, S, S)` in {0, 1}."""
+        rng = np.random.default_rng((self.seed, number))
+        first = self.reach
+        second = first + int(rng.integers(1, self.apart + 1))
+        clip, flow, visible = self._clip(rng, first, second)
+        if rng.random() < 0.5:
+            clip, flow, visible = clip[:, :, ::-1], flow[:, ::-1] * np.array([-1, 1], np.float32), visible[:, ::-1]
+        names = list(self.levels)
+        shares = np.array([self.levels[name] for name in names], float)
+        level = names[int(rng.choice(len(names), p=shares / shares.sum()))]
+        worse = degrade_clip(np.ascontiguousarray(clip), int(rng.integers(2**31)), level)
+        seen = self._means(worse, (first, second))
+        return {
+            "clean": torch.stack([as_tensor(clip[place]) for place in (first, second)]),
+            "degraded": torch.from_numpy(seen.transpose(0, 3, 1, 2).copy()),
+            "flow": torch.from_numpy(np.ascontiguousarray(flow.transpose(2, 0, 1))),
+            "visible": torch.from_numpy(np.ascontiguousarray(visible[None], np.float32)),
+        }
+
+    def _clip(self, rng: np.random.Generator, first: int, second: int) -> tuple[Clip, NDArray[np.float32], NDArray[np.bool_]]:
+        """Frames, and the motion from `first` to `second` with where it is seen in both."""
+        if rng.random() < self.real:
+            clip = self.clips[int(rng.integers(len(self.clips)))]
+            start = int(rng.integers(len(clip) - self.length + 1))
+            frames = clip[start : start + self.length]
+            flow, back = geometry.flow(frames[first], frames[second]), geometry.flow(frames[second], frames[first])
+            return frames, flow, geometry.consistency(flow, back) >= _AGREES
+        plan = draw(self.length, int(rng.integers(2**31)))
+        frames = np.stack(list(move(self.faces[int(rng.integers(len(self.faces)))], plan)))
+        return frames, *flow_between(plan, first, second, frames.shape[1])
+
+    def _means(self, worse: Clip, places: Sequence[int]) -> NDArray[np.float32]:
+        """`(2, S, S, 3)` in [-1, 1]."""
+        values = {place: picture.astype(np.float32) / np.float32(127.5) - 1 for place, picture in enumerate(worse)}
+        motions = Motions(dict(enumerate(worse)))
+        return np.stack([mean_along(values, place, self.reach, motions).clip(-1, 1) for place in places])
+
+
+def aligned(crops: Sequence[Clip], length: int) -> list[Clip]:
+    """Cut a run of crops into clips of at most `length` frames; what is shorter than half of it is dropped."""
+    parts = [np.stack(crops[start : start + length]) for start in range(0, len(crops), length)]
+    return [part for part in parts if len(part) >= length / 2]
