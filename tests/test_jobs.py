@@ -143,7 +143,16 @@ def test_the_reader_gets_the_cut_and_the_writer_the_rest_of_media(log, film, tmp
     config = Config().override('media.start="1:00"', "media.codec=ffv1", "media.subtitles=false")
     restore_video(film, tmp_path / "out.mkv", config)
     (asked,) = Writing.asked
-    assert set(asked) == set(config.media.model_dump()) - {"start", "end", "frames", "input", "limits", "segment"}
+    assert set(asked) == set(config.media.model_dump()) - {
+        "start",
+        "end",
+        "frames",
+        "input",
+        "limits",
+        "hwaccel",
+        "deinterlace",
+        "segment",
+    }
     assert (asked["codec"], asked["subtitles"]) == ("ffv1", False)
 
 

@@ -365,7 +365,7 @@ def _drain(frames: Iterator[Frame], writer: Writer, watch: _Watch) -> None:
 
 def _writing(media: Media) -> dict[str, Any]:
     """The writer's arguments: all of the section `media` but what the reader and `--resume` use."""
-    return media.model_dump(exclude={"start", "end", "frames", "input", "limits", "segment"})
+    return media.model_dump(exclude={"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace", "segment"})
 
 
 def _reading(config: Config) -> dict[str, Any]:
@@ -384,7 +384,8 @@ def _reading(config: Config) -> dict[str, Any]:
         protocols=tuple(given.protocols),
         limits=Limits(**media.limits.model_dump()),
     )
-    return {"frames": media.frames, "rate": rate, "opening": opening, "scale": config.runtime.on_error == "keep"}
+    chosen = {"scale": config.runtime.on_error == "keep", "hwaccel": media.hwaccel, "deinterlace": media.deinterlace}
+    return {"frames": media.frames, "rate": rate, "opening": opening, **chosen}
 
 
 def _report(

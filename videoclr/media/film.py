@@ -12,6 +12,7 @@ from typing import Any
 
 import av
 from av.codec.codec import Codec
+from av.codec.hwaccel import HWAccel
 from av.container import OutputContainer
 from av.filter import Graph
 from av.packet import Packet
@@ -25,6 +26,8 @@ from videoclr.media.colour import Colour
 from videoclr.media.copies import Copies, chapters_between
 from videoclr.media.encoders import (
     Encoder,
+    Wanted,
+    check_fields,
     choose_format,
     configure,
     untold,
@@ -36,6 +39,7 @@ from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
 from videoclr.media.orientation import Orientation, payload
 from videoclr.media.picture import Picture, reformatted
+from videoclr.media.probe import refusal
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, SegmentWriter, joined
 from videoclr.media.source import PIPE
@@ -79,7 +83,7 @@ class Film:
         path: the target as the user wrote it, for messages.
         place: where to write (the `.part` file), or `-`.
         muxer: FFmpeg's name of the container.
-        encoder, crf, preset, pix_fmt: how to encode; None for defaults.
+        encoder, wanted: how to encode; None for defaults.
         like: the reader whose streams, tags and times are kept, or None.
         audio, subtitles: copy these streams.
         shift: seconds taken off every time; None takes the reader's start.
@@ -92,16 +96,14 @@ class Film:
         muxer: str,
         encoder: Encoder,
         *,
-        crf: float | None = None,
-        preset: str | None = None,
-        pix_fmt: str | None = None,
+        wanted: Wanted | None = None,
         like: Reader | None = None,
         audio: bool = True,
         subtitles: bool = True,
         shift: Fraction | None = None,
     ) -> None:
         self.path, self.place, self.muxer, self.encoder = path, place, muxer, encoder
-        self.crf, self.preset, self.pix_fmt = crf, preset, pix_fmt
+        self.wanted = wanted or Wanted()
         self.like = like
         self.warnings: list[str] = []
         self._kinds = {kind for kind, wanted in (("audio", audio), ("subtitle", subtitles)) if wanted}
@@ -130,11 +132,13 @@ class Film:
             MediaError: the container cannot hold a stream.
         """
         self.abort()
+        self._fields = self.like.info.fields if self.like is not None and picture.woven else ""
+        check_fields(self.encoder, self._fields)
         self._turn = picture.orientation if self.muxer in _TURNING else Orientation()
         self._bake = picture.orientation if self._turn is not picture.orientation else Orientation()
         self._size = self._bake.shown_size(picture.frame.width, picture.frame.height)
         self.base = 1 / usable_rate(rate) if self.muxer in _GRID | PLAIN else base
-        self.format = choose_format(self.encoder, picture.frame.format, self._size, self.pix_fmt)
+        self.format = choose_format(self.encoder, picture.frame.format, self._size, self.wanted.pix_fmt, self.wanted.profile)
         self.colour = written_colour(self.encoder.name, picture.colour, self.format, picture.frame.height)
         if lost := what_is_lost(picture.frame.format, self.format):
             self._warn(f"{picture.frame.format.name} is written as {self.format}: less {', '.join(lost)}")
@@ -143,6 +147,8 @@ class Film:
         for text in lost_hdr(picture.frame, self.encoder.name, self.format):
             self._warn(text)
         self._dolby = keeps_dolby_vision(picture.frame, self.encoder.name, self.format)
+        if self.encoder.needs and (why := refusal(self.encoder, self.format)):
+            raise ConfigError(f"$.media.codec: {self.encoder.name} does not work here ({why}); it needs {self.encoder.needs}")
         self._copies = self.like.copies() if self.like is not None and not self.like.sequence else None
         self._plan_times(time)
         self._late = (time + self.offset) / self.base
@@ -314,17 +320,22 @@ class Film:
         return min(scale, _BIG)
 
     def _add_video(self, container: OutputContainer, picture: Picture, rate: Fraction | None) -> VideoStream:
-        options = self.encoder.settings(self.crf, self.preset)
-        if params := [*self.encoder.params, *hdr_params(picture.frame, self.encoder.name, self.format)]:
-            name = self.encoder.name.removeprefix("lib") + "-params"
+        options = self.encoder.settings(self.wanted)
+        if params := hdr_params(picture.frame, self.encoder.name, self.format):
+            name = self.encoder.params_option
             options[name] = ":".join([*filter(None, [options.get(name)]), *params])
         if self._dolby:
             options["dolbyvision"] = "1"
-        if self.encoder.name == "prores_ks":
-            options["profile"] = "4444" if "444" in self.format else "hq"
+        if self._fields and self.encoder.name == "libx264":
+            order = "tff=1" if self._fields == "top" else "bff=1"
+            options["x264-params"] = ":".join([*filter(None, [options.get("x264-params")]), order])
+        if profile := self.encoder.profile_of(self.format, self.wanted.profile):
+            options.setdefault("profile", profile)
 
         def add(target: OutputContainer) -> VideoStream:
             facts: dict[str, Any] = {"width": self._size[0], "height": self._size[1], "time_base": self.base}
+            if self.encoder.device is not None:
+                facts["hwaccel"] = HWAccel(self.encoder.device)
             stream = target.add_stream(self.encoder.name, usable_rate(rate), dict(options), **facts)
             assert isinstance(stream, VideoStream)
             stream.pix_fmt = self.format
@@ -337,11 +348,12 @@ class Film:
             raise MediaError(self.path, f"{what}; {advice(add, self.muxer)}, or another codec") from error
         context = stream.codec_context
         context.sample_aspect_ratio = self._aspect()
-        if self.muxer in _NO_REORDER and self.encoder.name in ("libx264", "libx265"):
+        configure(context, self.encoder, self.wanted, picture.colour, self.colour, picture.frame, self._fields)
+        codec = context.codec.canonical_name
+        if self.muxer in _NO_REORDER and codec in ("h264", "hevc"):
             context.max_b_frames = 0
-        if self.encoder.name == "libx265" and self.muxer in _MOV:
+        if codec == "hevc" and self.muxer in _MOV:
             context.codec_tag = "hvc1"
-        configure(context, self.encoder, self.crf, picture.colour, self.colour, picture.frame)
         if self._turn.matrix is not None:
             stream.set_display_matrix(self._turn.matrix)
         return stream
@@ -353,13 +365,18 @@ class Film:
         return 1 / shown if self._turn.transpose else shown
 
     def _open_encoder(self, stream: VideoStream) -> None:
+        wanted, name = self.wanted, self.encoder.name
         try:
             stream.codec_context.open(strict=False)
         except AV_ERRORS as error:
-            said = {"crf": self.crf, "preset": self.preset, "pix_fmt": self.format}
+            said = {field: getattr(wanted, field) for field in ("crf", "bit_rate", "preset", "profile", "level", "gop")}
+            said |= {"pix_fmt": self.format} | dict(wanted.options)
             words = " ".join(f"{key}={value}" for key, value in said.items() if value is not None)
             size = f"{self._size[0]}x{self._size[1]}"
-            raise ConfigError(f"$.media: {self.encoder.name} refuses {words} at {size} ({reason(error)})") from error
+            raise ConfigError(f"$.media: {name} refuses {words} at {size} ({reason(error)})") from error
+        # FFmpeg passes over options that it does not know, and leaves them behind.
+        if unknown := [option for option in wanted.options if option in stream.codec_context.options]:
+            raise ConfigError(f"$.media.options: {name} knows no option {unknown[0]!r}; see `ffmpeg -h encoder={name}`")
 
     def _copied_templates(self) -> list[Stream]:
         if self._copies is None:

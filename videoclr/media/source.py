@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
@@ -93,13 +94,16 @@ def sequence_of(pattern: str, start_number: int | None = None) -> Run:
     return Run(pattern, first, len(numbers))
 
 
-def open_input(path: str, rate: Fraction | None = None, opening: Opening = ANYTHING) -> InputContainer:
+def open_input(
+    path: str, rate: Fraction | None = None, opening: Opening = ANYTHING, hwaccel: HWAccel | None = None
+) -> InputContainer:
     """Open a file, URL, printf pattern or `-` for reading; it reaches and claims no more than `opening` allows.
 
     Args:
         path: what to open.
         rate: pictures a second of an input that does not say so itself; None for `PICTURE_RATE`.
         opening: see there.
+        hwaccel: the device that decodes the video; None for the processor.
 
     Raises:
         MediaError: it cannot be opened; the message says what it is and what to do.
@@ -121,9 +125,8 @@ def open_input(path: str, rate: Fraction | None = None, opening: Opening = ANYTH
         options["pattern_type"] = "none"  # or image2 would read other files than the one called `a%d.png`
     try:
         # Tags in odd encodings pass through byte for byte instead of raising.
-        container = av.open(
-            name, "r", format=form, options=options | opening.options(scheme_of(path)), metadata_errors="surrogateescape"
-        )
+        allowed = options | opening.options(scheme_of(path))
+        container = av.open(name, "r", format=form, options=allowed, metadata_errors="surrogateescape", hwaccel=hwaccel)
     except AV_ERRORS as error:
         raise MediaError(path, _why_not(path, error, opening)) from error
     try:

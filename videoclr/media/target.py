@@ -26,7 +26,7 @@ CONTAINERS: Mapping[str, str] = MappingProxyType(
 STILLS: Mapping[str, str] = MappingProxyType(
     {
         ".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".webp": "libwebp", ".tif": "tiff", ".tiff": "tiff",
-        ".bmp": "bmp",
+        ".bmp": "bmp", ".exr": "exr",
     }
 )  # fmt: skip
 """Ending -> FFmpeg's encoder of a picture."""
