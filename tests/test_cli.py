@@ -161,7 +161,7 @@ def test_standard_output_stays_clean_while_the_log_and_progress_speak(jobs, caps
         logging.getLogger("videoclr.flow").info("not interesting")
         warnings.warn("deprecated inside a library", stacklevel=1)
         for frames in (1, 2):
-            progress(types.SimpleNamespace(source="-", frames=frames, total=10, faces=3, seconds=2.0, seconds_left=8.0))
+            progress(types.SimpleNamespace(source="-", frames=frames, total=10, faces=3, seconds=2.0, seconds_left=8.0, before=0))
         return a_report(target="-")
 
     monkeypatch.setattr(cli, "PLAIN_PROGRESS_SECONDS", 0.0)
