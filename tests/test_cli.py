@@ -109,6 +109,9 @@ def test_pipes_are_passed_as_they_are(jobs):
         (["--rate", "25"], "media.input.rate", "25"),
         (["--start-number", "1001"], "media.input.start_number", 1001),
         (["--container", "y4m"], "media.container", "y4m"),
+        (["--video-stream", "1"], "media.video_stream", 1),
+        (["--drop", "data", "--drop", "3"], "media.drop", ["data", "3"]),
+        (["--no-provenance"], "media.provenance", False),
         (["--fidelity", "0.9"], "restore.fidelity", 0.9),
         (["--steps", "12"], "restore.steps", 12),
         (["--seed", "0"], "restore.seed", 0),
@@ -181,7 +184,7 @@ def test_standard_output_stays_clean_while_the_log_and_progress_speak(jobs, caps
 def test_plain_progress_waits_between_lines(jobs, capsys):
     def work(*_, progress, **__):
         for frames in range(1, 100):
-            progress(types.SimpleNamespace(source="-", frames=frames, total=None, faces=0, seconds=1, seconds_left=None))
+            progress(types.SimpleNamespace(source="-", frames=frames, total=None, faces=0, seconds=1, seconds_left=None, before=0))
         return a_report()
 
     jobs.answer = work
@@ -194,7 +197,7 @@ def test_the_bar_of_a_terminal_leaves_nothing_behind_when_a_run_fails(jobs, caps
 
     def work(*_, progress, **__):
         for source in ("a.mp4", "b.mp4"):
-            progress(types.SimpleNamespace(source=source, frames=5, total=10, faces=0, seconds=1, seconds_left=1.0))
+            progress(types.SimpleNamespace(source=source, frames=5, total=10, faces=0, seconds=1, seconds_left=1.0, before=0))
         raise MediaError("b.mp4", "gone")
 
     jobs.answer = work

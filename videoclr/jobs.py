@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from videoclr import __version__
-from videoclr.config import Config, Media
+from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError, ResumeError, VideoclrError, WeightsError
 from videoclr.ledger import Finished, Ledger, fingerprint, folder_of, libraries
 from videoclr.media.opening import Limits, Opening
@@ -28,6 +28,7 @@ from videoclr.media.target import STILLS
 from videoclr.media.writer import Writer
 from videoclr.models import store, weights
 from videoclr.pipeline import Pipeline, RunLog, slowest
+from videoclr.provenance import provenance
 from videoclr.report import Report, plain, report_file, same_file
 from videoclr.resume import Restoration, join, tell
 from videoclr.types import Frame, VideoInfo
@@ -170,7 +171,7 @@ class _Job:
         return Reader(self.source, self.config.media.start, self.config.media.end, **_reading(self.config))
 
     def writer(self, reader: Reader) -> Writer:
-        return Writer(self.target, like=reader, overwrite=self.overwrite, **_writing(self.config.media))
+        return Writer(self.target, like=reader, overwrite=self.overwrite, **_writing(self.config))
 
     def loaded(self) -> Pipeline:
         return self.pipeline or load_pipeline(self.config)
@@ -363,9 +364,11 @@ def _drain(frames: Iterator[Frame], writer: Writer, watch: _Watch) -> None:
             watch.wrote(number)
 
 
-def _writing(media: Media) -> dict[str, Any]:
+def _writing(config: Config) -> dict[str, Any]:
     """The writer's arguments: all of the section `media` but what the reader and `--resume` use."""
-    return media.model_dump(exclude={"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace", "segment"})
+    read = {"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace", "video_stream", "segment"}
+    media = config.media.model_dump(exclude={*read, "provenance"})
+    return {**media, "provenance": provenance(config) if config.media.provenance else None}
 
 
 def _reading(config: Config) -> dict[str, Any]:
@@ -384,7 +387,12 @@ def _reading(config: Config) -> dict[str, Any]:
         protocols=tuple(given.protocols),
         limits=Limits(**media.limits.model_dump()),
     )
-    chosen = {"scale": config.runtime.on_error == "keep", "hwaccel": media.hwaccel, "deinterlace": media.deinterlace}
+    chosen = {
+        "scale": config.runtime.on_error == "keep",
+        "hwaccel": media.hwaccel,
+        "deinterlace": media.deinterlace,
+        "video": media.video_stream,
+    }
     return {"frames": media.frames, "rate": rate, "opening": opening, **chosen}
 
 
