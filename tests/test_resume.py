@@ -243,12 +243,14 @@ def test_a_torn_line_of_the_ledger_is_taken_back(film, made, parts, tmp_path):
 def test_a_run_that_died_while_clearing_up_is_finished(film, parts, tmp_path, monkeypatch):
     target, place = tmp_path / "out.mp4", tmp_path / "report.json"
     monkeypatch.setattr(Ledger, "_remove", lambda ledger: ledger._lock.release())
-    first = restore_video(film, target, pipeline=parts(), resume=True, report=place)
+    lines = tmp_path / "faces.jsonl"
+    reports = {"report": place, "report_frames": lines}
+    first = restore_video(film, target, pipeline=parts(), resume=True, **reports)
     (Path(f"{target}.resume") / "000001.faces").unlink()
     monkeypatch.undo()
-    made, told = target.stat(), place.read_text()
-    again = restore_video(film, target, pipeline=parts(), resume=True, report=place)
-    assert again == first and target.stat() == made and place.read_text() == told
+    made, told = target.stat(), place.read_text() + lines.read_text()
+    again = restore_video(film, target, pipeline=parts(), resume=True, **reports)
+    assert again == first and target.stat() == made and place.read_text() + lines.read_text() == told
     assert not Path(f"{target}.resume").exists()
 
 

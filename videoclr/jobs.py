@@ -126,7 +126,7 @@ def restore_video(
         job = _Job(source, target, config, overwrite, progress, aligned, pipeline, log)
         with closing(_resumed(job) if resume else _at_once(job)) as steps:
             done = next(steps)
-            if lines is not None:
+            if lines is not None and not job.cleared:
                 lines.finish()
             if place is not None:
                 place.write(done.as_dict())
@@ -146,6 +146,8 @@ class _Job:
     aligned: bool
     pipeline: Pipeline | None
     log: RunLog
+    cleared: bool = False
+    """An earlier run wrote everything, the lines of `report_frames` as well, and died while clearing up."""
 
     def fingerprint(self) -> dict[str, Any]:
         """What must be the same for another run to give the same bytes."""
@@ -197,6 +199,7 @@ def _resumed(job: _Job) -> Generator[Report, None, None]:
     with job.reader() as reader, _kept(job) as ledger:
         started = time.perf_counter()
         if ledger.reported is not None and ledger.is_finished():
+            job.cleared = True
             yield Report(**ledger.reported)
             ledger.clear(ledger.reported)
             return
