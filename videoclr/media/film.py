@@ -18,6 +18,7 @@ from av.filter import Graph
 from av.packet import Packet
 from av.sidedata.sidedata import Type
 from av.stream import Disposition, Stream
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -86,6 +87,7 @@ class Film:
         like: the reader whose streams, tags and times are kept, or None.
         audio, subtitles: copy these streams.
         shift: seconds taken off every time; None takes the reader's start.
+        transparent: refuse a pixel format without alpha.
     """
 
     def __init__(
@@ -100,13 +102,14 @@ class Film:
         audio: bool = True,
         subtitles: bool = True,
         shift: Fraction | None = None,
+        transparent: bool = False,
     ) -> None:
         self.path, self.place, self.muxer, self.encoder = path, place, muxer, encoder
         self.wanted = wanted or Wanted()
         self.like = like
         self.warnings: list[str] = []
         self._kinds = {kind for kind, wanted in (("audio", audio), ("subtitle", subtitles)) if wanted}
-        self._shift = shift
+        self._shift, self._transparent = shift, transparent
         self._copies: Copies | None = None
         self._container: OutputContainer | None = None
         self._routes: dict[int, Stream] = {}
@@ -136,7 +139,10 @@ class Film:
         self._size = self._bake.shown_size(picture.frame.width, picture.frame.height)
         self.base = 1 / usable_rate(rate) if self.muxer in _GRID | PLAIN else base
         self.format = choose_format(self.encoder, picture.frame.format, self._size, self.wanted.pix_fmt, self.wanted.profile)
-        self.colour = written_colour(self.encoder.name, picture.colour, self.format, picture.frame.height)
+        if self._transparent and not any(part.is_alpha for part in VideoFormat(self.format).components):
+            keeps = "prores (profile 4444) or ffv1, or pictures (out%04d.png, .exr)"
+            raise ConfigError(f"$.media.deliver: {self.encoder.name} in {self.format} has no transparency; use {keeps}")
+        self.colour = written_colour(self.encoder.name, picture.colour, self.format)
         if lost := what_is_lost(picture.frame.format, self.format):
             self._warn(f"{picture.frame.format.name} is written as {self.format}: less {', '.join(lost)}")
         if told := untold(self.encoder.name, self.muxer, picture.colour, self.colour):
@@ -323,6 +329,8 @@ class Film:
             options[name] = ":".join([*filter(None, [options.get(name)]), *params])
         if self._dolby:
             options["dolbyvision"] = "1"
+        if self.encoder.name == "ffv1" and any(side % 2 for side in self._size):
+            options.pop("slices")  # FFmpeg refuses many numbers of slices for odd sizes, and finds one by itself
         if profile := self.encoder.profile_of(self.format, self.wanted.profile):
             options.setdefault("profile", profile)
 

@@ -91,9 +91,8 @@ class Picture:
         """
         if not patches:
             return self.frame
-        layout = layout_of(self.frame.format.name)
-        frame = _own_copy(self.frame) if layout else _in_writable_format(self.frame, self.colour)
-        layout = layout or layout_of(frame.format.name)
+        frame = writable(self.frame, self.colour)
+        layout = layout_of(frame.format.name)
         assert layout is not None, frame.format.name
         stored = [self._as_stored(patch) for patch in patches]
         if self.proxy is not None:
@@ -184,6 +183,11 @@ def _gray_to_rgb(layout: Layout, frame: VideoFrame, colour: Colour) -> NDArray[A
     values = layout.view(frame, 0).astype(np.uint16) >> layout.shift
     gray = table.astype(np.uint8 if white == 255 else np.uint16)[values]
     return np.repeat(gray[..., None], 3, axis=-1)
+
+
+def writable(frame: VideoFrame, colour: Colour) -> VideoFrame:
+    """A copy of `frame` whose planes can be written into: in its own format where that has a layout, or in one near it."""
+    return _own_copy(frame) if layout_of(frame.format.name) else _in_writable_format(frame, colour)
 
 
 def _own_copy(frame: VideoFrame) -> VideoFrame:
