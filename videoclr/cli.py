@@ -90,6 +90,21 @@ class _Options:
     hwaccel: Annotated[
         str | None, typer.Option("--hwaccel", metavar="DEVICE", help="Decode on cuda, qsv, vaapi or videotoolbox.")
     ] = None
+    video_stream: Annotated[
+        int | None, typer.Option("--video-stream", metavar="N", help="Which of several video streams to restore, from 0.")
+    ] = None
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop",
+            metavar="KIND",
+            help="Leave out audio, subtitles, attachments, covers, data, video (other than the restored), or a stream's number;"
+            " repeatable.",
+        ),
+    ] = None
+    no_provenance: Annotated[
+        bool, typer.Option("--no-provenance", help="Leave out the tag that says how the faces were restored.")
+    ] = False
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write a JSON report.")] = None
     device: Annotated[str | None, typer.Option("--device", help="auto (default), cpu, cuda or cuda:N.")] = None
     fidelity: Annotated[
@@ -124,6 +139,10 @@ class _Options:
     container: Annotated[
         str | None, typer.Option("--container", help="Output format where the name does not say: nut, mkv, ts, y4m, ...")
     ] = None
+    deinterlace: Annotated[
+        str | None,
+        typer.Option("--deinterlace", help="Interlaced pictures: `auto` (default) makes flagged ones whole, bwdif all, off none."),
+    ] = None
     on_error: Annotated[
         str | None, typer.Option("--on-error", help="`stop` (default), or `keep` what fails as it was and go on.")
     ] = None
@@ -152,6 +171,8 @@ class _Options:
             for name, path in _SETTING_OF.items()
             if getattr(self, name) not in (None, [])
         ]
+        if self.no_provenance:
+            named.append("media.provenance=false")
         return config.override(*(self.set_ or []), *named)
 
 
@@ -164,6 +185,8 @@ _SETTING_OF = {
     "bitrate": "media.bitrate",
     "deliver": "media.deliver",
     "hwaccel": "media.hwaccel",
+    "video_stream": "media.video_stream",
+    "drop": "media.drop",
     "start": "media.start",
     "end": "media.end",
     "frames": "media.frames",
@@ -173,6 +196,7 @@ _SETTING_OF = {
     "rate": "media.input.rate",
     "start_number": "media.input.start_number",
     "container": "media.container",
+    "deinterlace": "media.deinterlace",
     "fidelity": "restore.fidelity",
     "steps": "restore.steps",
     "reference": "identify.references",

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from videoclr.errors import ConfigError
+from videoclr.media.deliver import Deliverable
 from videoclr.media.linear import linear
+from videoclr.media.picture import Picture
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
 from videoclr.types import Frame, Patch
@@ -118,6 +120,21 @@ def test_overlay_of_hdr_moves_the_signal_as_the_restoration_does(job, tmp_path, 
     before, after, overlay = (floats(frames_of(path)[0]) for path in (source, tmp_path / "r.mkv", tmp_path / "o1.png"))
     assert np.abs(before - after).max() > 0.01
     assert np.abs(over(overlay, before) - after).max() * 65535 <= 2
+
+
+@pytest.mark.parametrize("pix_fmt", ["bgr0", "gbrp10le"])
+def test_overlay_of_woven_fields_is_the_restored_video(tmp_path, frames_of, pix_fmt):
+    deep = pix_fmt != "bgr0"
+    rng = np.random.default_rng(2)
+    image = rng.integers(60, 180, (48, 64, 3)).astype(np.uint8)
+    frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format=pix_fmt)
+    picture = Picture(frame, woven=True)
+    face = rng.integers(60, 180, (20, 24, 3)).astype(np.uint16 if deep else np.uint8) * (257 if deep else 1)
+    patch = Patch(10, 12, face, rng.uniform(0, 1, (20, 24)).astype(np.float32))
+    overlay = floats(Deliverable("overlay")(picture, [patch], Fraction(0)).frame)
+    before, after = (Picture(one).signals() / (65535 if deep else 255) for one in (frame, picture.composite([patch])))
+    assert np.abs(before - after).max() > 0.05
+    assert np.abs(over(overlay, before) - after).max() * (1023 if deep else 255) < 1.5
 
 
 def test_overlay_in_prores_4444_keeps_alpha_times_and_sound(clip, job, tmp_path, frames_of, packets_of):

@@ -28,8 +28,9 @@ from videoclr.media.colour import FULL, RGB_SPACE, UNSPECIFIED, Colour
 from videoclr.media.layout import layout_of
 from videoclr.media.linear import linear, transfer_of
 from videoclr.media.orientation import Orientation
-from videoclr.media.picture import Picture, float_frame, is_deep, reformatted, writable
+from videoclr.media.picture import Picture, float_frame, is_deep, moved_fields, reformatted, writable
 from videoclr.media.proxy import as_uint16
+from videoclr.media.scan import fields_mean
 from videoclr.types import Patch
 
 Kind = Literal["video", "overlay", "matte", "side-by-side", "wipe"]
@@ -61,7 +62,7 @@ class Deliverable:
     def __call__(self, picture: Picture, patches: Sequence[Patch], since: Fraction) -> Picture:
         """The picture to write instead of `picture` with its `patches`; `since` is the time from the first one, seconds."""
         if self.kind == "side-by-side":
-            return _beside(picture, Picture(picture.composite(patches), picture.colour, picture.orientation, picture.proxy))
+            return _beside(picture, Picture(picture.composite(patches), picture.colour, picture.orientation))
         if self.kind == "wipe":
             return self._wiped(picture, patches, since)
         return self._overlay(picture, patches) if self.kind == "overlay" else self._matte(picture, patches)
@@ -76,7 +77,7 @@ class Deliverable:
         white = np.full((height, max(0, right - left), 3), np.iinfo(kind).max, kind)
         line = Patch(left, 0, white, np.ones(white.shape[:2], np.float32))
         frame = picture.composite([*kept, line] if 0 < place < width else kept)
-        return Picture(frame, _colour_in(picture, frame), picture.orientation, picture.proxy)
+        return Picture(frame, _colour_in(picture, frame), picture.orientation, picture.proxy, picture.woven)
 
     def _overlay(self, picture: Picture, patches: Sequence[Patch]) -> Picture:
         width, height = picture.size
@@ -146,21 +147,32 @@ def _over(
     colour = np.zeros(source.shape, np.float32)
     alpha = np.zeros(source.shape[:2], np.float32)
     below = source.astype(np.float32) if picture.proxy is not None else None
+    own = _fields(picture)[box[1] : box[3], box[0] : box[2]] if picture.woven else None
     for patch in patches:
-        rows, columns, own, rgb = _inside(patch, box)
+        rows, columns, opacity, rgb = _inside(patch, box)
+        if own is not None:  # two fields: each moves by what their mean, which was restored, moved
+            rgb = moved_fields(own[rows, columns, 0], own[rows, columns, 1], as_uint16(rgb))
         new = as_uint16(rgb).astype(np.float32)
         if below is not None and picture.proxy is not None:
             # Of HDR only the residual is used: the colour that, mixed in by alpha, moves the signal as it would.
             signal = below[rows, columns]
             change = picture.proxy.change(np.rint(signal.clip(0, _TOP)).astype(np.uint16), rgb) * np.float32(_TOP)
             new = signal + change
-            below[rows, columns] = signal + own[..., None] * change
+            below[rows, columns] = signal + opacity[..., None] * change
         before = alpha[rows, columns]
-        together = own + before * (1 - own)
-        share = np.divide(own, together, out=np.ones_like(own), where=together > 0)[..., None]
+        together = opacity + before * (1 - opacity)
+        share = np.divide(opacity, together, out=np.ones_like(opacity), where=together > 0)[..., None]
         colour[rows, columns] = colour[rows, columns] * (1 - share) + new * share
         alpha[rows, columns] = together
     return colour, alpha
+
+
+def _fields(picture: Picture) -> NDArray[np.uint16]:
+    """`(H, W, 2, 3)` as shown: a woven picture, and the mean of its fields that a network was shown."""
+    signals = as_uint16(picture.signals())
+    own = signals if picture.proxy is None else picture.proxy.shown(signals)
+    mean = picture.orientation.shown(fields_mean(picture.orientation.stored(own)))
+    return np.stack([own, mean], axis=2)
 
 
 def _for_light(
@@ -189,7 +201,8 @@ def _in_place_of(picture: Picture, frame: VideoFrame, upright: bool) -> Picture:
     frame.pts, frame.duration = picture.frame.pts, picture.frame.duration
     if picture.frame.time_base:
         frame.time_base = picture.frame.time_base
-    return Picture(frame, Colour("rgb", picture.colour.matrix, True), Orientation() if upright else picture.orientation)
+    orientation = Orientation() if upright else picture.orientation
+    return Picture(frame, Colour("rgb", picture.colour.matrix, True), orientation, woven=picture.woven)
 
 
 def _beside(left: Picture, right: Picture) -> Picture:
@@ -208,7 +221,7 @@ def _beside(left: Picture, right: Picture) -> Picture:
             place = target[:, begin : begin + half]
             place[:, : samples.shape[1]] = samples
             place[:, samples.shape[1] :] = samples[:, -1:]
-    return Picture(both, _colour_in(left, both), left.orientation, left.proxy)
+    return Picture(both, _colour_in(left, both), left.orientation, left.proxy, left.woven)
 
 
 def _opaque(picture: Picture) -> VideoFrame:

@@ -26,6 +26,8 @@ _CPU_AVX512F = 13
 """OpenCV's number of the AVX-512 foundation; its Python module gives it no name."""
 _LAMBDA = 118
 """FF_QP2LAMBDA: FFmpeg's quality unit for a quantiser of 1."""
+_PROGRESSIVE, _TOP_CODED, _BOTTOM_CODED = 1, 4, 5
+"""AV_FIELD_PROGRESSIVE, _TB and _BT: FFmpeg's own choice for pictures whose top, or bottom, field is shown first."""
 _RANGED = {"matroska", "webm", "mp4"}
 """Muxers that write down the range themselves."""
 _EVEN_ONLY = {"libx264", "libx265", "libsvtav1"}
@@ -136,6 +138,8 @@ class Encoder:
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     params: tuple[str, ...] = ()
     """Settings of the encoder's own library."""
+    fields: bool = False
+    """True where it can write that pictures hold two fields."""
     playable: bool = False
     """True for codecs that are watched: RGB sources become 4:2:0 there, since players show nothing else."""
 
@@ -216,7 +220,8 @@ class Encoder:
 ENCODERS: Mapping[str, Encoder] = MappingProxyType(
     {
         "h264": Encoder(
-            "libx264", "crf", 17, "preset", "medium", playable=True, profiles=H264_PROFILES, level="level", long_gop=True
+            "libx264", "crf", 17, "preset", "medium", fields=True, playable=True,
+            profiles=H264_PROFILES, level="level", long_gop=True,
         ),
         "hevc": Encoder(
             "libx265", "crf", 19, "preset", "medium", params=("log-level=error",), playable=True,
@@ -226,8 +231,8 @@ ENCODERS: Mapping[str, Encoder] = MappingProxyType(
         "vp9": Encoder(
             "libvpx-vp9", "crf", 22, "cpu-used", "2", {"deadline": "good", "row-mt": "1"}, playable=True, long_gop=True
         ),
-        "ffv1": Encoder("ffv1", options={"level": "3", "coder": "1", "context": "1", "slices": "4", "slicecrc": "1"}),
-        "prores": Encoder("prores_ks", options={"vendor": "apl0"}, profiles=PRORES_PROFILES, prefix=""),
+        "ffv1": Encoder("ffv1", options={"level": "3", "coder": "1", "context": "1", "slices": "4", "slicecrc": "1"}, fields=True),
+        "prores": Encoder("prores_ks", options={"vendor": "apl0"}, fields=True, profiles=PRORES_PROFILES, prefix=""),
         "dnxhr": Encoder("dnxhd", profiles=DNXHR_PROFILES, prefix="dnxhr_", smallest=(256, 120)),
         "mjpeg": Encoder("mjpeg", "qscale", 2, options={"huffman": "optimal"}),
         RAW: Encoder(RAW, formats=tuple(sorted(name for name in names if layout_of(name) is not None))),
@@ -318,6 +323,19 @@ def formats_of(encoder: str) -> list[str]:
         raise ConfigError(f"$.media.codec: this FFmpeg was built without {encoder}; choose another codec") from error
 
 
+def check_fields(encoder: Encoder, fields: str) -> None:
+    """Refuse to write woven pictures without saying so: every player would show combs.
+
+    Raises:
+        ConfigError: `encoder` cannot say that its pictures hold two `fields`.
+    """
+    if fields and not encoder.fields:
+        able = ", ".join(name for name, one in ENCODERS.items() if one.fields)
+        raise ConfigError(
+            f"$.media.codec: {encoder.name} cannot keep pictures interlaced; use {able}, or deinterlace (media.deinterlace=auto)"
+        )
+
+
 def choose_format(
     encoder: Encoder, source: VideoFormat, size: tuple[int, int], asked: str | None, profile: str | None = None
 ) -> str:
@@ -389,9 +407,15 @@ def untold(encoder: str, muxer: str, source: Colour, written: Colour) -> str | N
 
 
 def configure(
-    context: VideoCodecContext, encoder: Encoder, wanted: Wanted, source: Colour, written: Colour, frame: VideoFrame
+    context: VideoCodecContext,
+    encoder: Encoder,
+    wanted: Wanted,
+    source: Colour,
+    written: Colour,
+    frame: VideoFrame,
+    fields: str,
 ) -> None:
-    """Set what is no option: threads, rate, colour tags and interlacing, as `frame` (of the source) has them."""
+    """Set what is no option: threads, rate, colour tags as `frame` (of the source) has them, and the order of `fields`."""
     # With SLICE, PyAV's default, x264 cuts every frame into slices: slower and worse.
     context.thread_type = ThreadType.AUTO
     context.flags |= Flags.frame_duration
@@ -407,6 +431,12 @@ def configure(
     if wanted.b_frames is not None:
         context.max_b_frames = wanted.b_frames
     context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc
+    if encoder.fields:
+        # libx264 has its own setting for the order, but must not be told another one.
+        coded = {"top": _TOP_CODED, "bottom": _BOTTOM_CODED}.get(fields, _PROGRESSIVE)
+        context.field_order = coded if encoder.name != "libx264" else 0
+        if fields:
+            context.flags |= Flags.interlaced_dct | Flags.interlaced_me
     if written.kind == "rgb":
         context.colorspace, context.color_range = RGB_SPACE, FULL
         return
@@ -414,8 +444,6 @@ def configure(
     context.colorspace = frame.colorspace if own and frame.colorspace != RGB_SPACE else written.matrix.tag
     untagged = own and frame.color_range not in (LIMITED, FULL) and not written.full
     context.color_range = 0 if untagged else FULL if written.full else LIMITED
-    if frame.interlaced_frame and encoder.name in ("libx264", "prores_ks", "ffv1"):
-        context.flags |= Flags.interlaced_dct | Flags.interlaced_me
 
 
 def _nearest(encoder: Encoder, source: VideoFormat, known: list[str]) -> str:
@@ -450,6 +478,6 @@ def usable_rate(rate: Fraction | None) -> Fraction:
 
 __all__ = [
     "COPY_LIKE", "DEFAULT_CODEC", "ENCODERS", "HARDWARE", "RAW", "UNSPECIFIED", "Y4M_FORMATS", "Encoder", "Wanted",
-    "bits_per_second", "choose_format", "configure", "encoder_of", "formats_of", "untold", "usable_rate", "what_is_lost",
-    "written_colour", "x264_options",
+    "bits_per_second", "check_fields", "choose_format", "configure", "encoder_of", "formats_of", "untold", "usable_rate",
+    "what_is_lost", "written_colour", "x264_options",
 ]  # fmt: skip

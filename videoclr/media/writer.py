@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -57,7 +57,9 @@ class Writer:
         deliver: what to write of each frame (see `videoclr.media.deliver`).
         wipe_seconds: in which the line of a `wipe` goes to and fro; 0 leaves it in the middle.
         container: a file ending without its dot, or FFmpeg's muxer name; None takes it from the ending.
-        audio, subtitles: copy these streams.
+        drop: what of the source to leave out: `audio`, `subtitles`, `attachments`, `covers`, `data`, `video` (all but the restored
+            stream), or the number of a stream.
+        provenance: a sentence on what was done, kept as a tag of the file; None for none.
         overwrite: replace an existing file.
         shift: seconds taken off every time; None takes the reader's start, so that a cut-out begins at 0.
 
@@ -90,8 +92,8 @@ class Writer:
         deliver: Kind = "video",
         wipe_seconds: float = 4.0,
         container: str | None = None,
-        audio: bool = True,
-        subtitles: bool = True,
+        drop: Collection[str] = (),
+        provenance: str | None = None,
         overwrite: bool = False,
         shift: Fraction | None = None,
     ) -> None:
@@ -122,7 +124,7 @@ class Writer:
                 encoder = replace(encoder, formats=Y4M_FORMATS)
             encoder.settings(wanted)
             self._sink = Film(
-                self.path, self._part, muxer, encoder, wanted=wanted, like=like, audio=audio, subtitles=subtitles, shift=shift,
+                self.path, self._part, muxer, encoder, wanted=wanted, like=like, drop=drop, provenance=provenance, shift=shift,
                 transparent=deliver == "overlay",
             )  # fmt: skip
             made = Deliverable(deliver, wipe_seconds, shallow=encoder.playable)
@@ -220,6 +222,7 @@ class Writer:
                 with explained(self.path, "cannot be finished"):
                     if self._lock is not None and not self._lock.is_there:
                         raise MediaError(self.path, f"cannot be finished: {self._part} was removed or replaced while it grew")
+                    self._sink.mend()
                     os.replace(self._part, self.path)
                 self._unlock()
         else:
