@@ -46,7 +46,7 @@ from videoclr.media.probe import refusal
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, SegmentWriter, joined
 from videoclr.media.source import PIPE
-from videoclr.media.target import MOV, PLAIN, Nowhere, advice
+from videoclr.media.target import MOV, PLAIN, Nowhere, advice, holds
 
 _log = logging.getLogger("videoclr.media.film")
 
@@ -374,7 +374,8 @@ class Film:
             stream = add(container)
         except AV_ERRORS as error:
             what = f"{self.muxer} does not hold {Codec(self.encoder.name, 'w').canonical_name} video"
-            raise MediaError(self.path, f"{what}; {advice(add, self.muxer)}, or another codec") from error
+            ways = [*filter(None, [advice(lambda muxer: holds(muxer, add), self.muxer)]), "choose another codec"]
+            raise MediaError(self.path, f"{what}; {', or '.join(ways)}") from error
         context = stream.codec_context
         context.sample_aspect_ratio = self._aspect()
         configure(context, self.encoder, self.wanted, picture.colour, self.colour, picture.frame, self._fields)
