@@ -189,12 +189,11 @@ def measure_media(config: Config, seconds: float, size: tuple[int, int], rounds:
     )
     unchanged = config.override("restore.use=unchanged", f"media.crf={CRF}", f"media.preset={PRESET}", "media.codec=h264")
     pipeline = load_pipeline(unchanged)
-    ffmpeg_file, copied, through = (folder / f"{name}.mp4" for name in ("ffmpeg", "copied", "through"))
+    theirs, ours, through = (folder / f"{name}.mp4" for name in ("theirs", "ours", "through"))
     figures: dict[str, Any] = {"size": f"{size[0]}x{size[1]}", "frames": count, "crf": CRF, "preset": PRESET, "rounds": rounds}
     figures |= compared("reader", "pyav", lambda: read_frames(source), lambda: decode_bare(source), count, rounds)
-    figures |= compared(
-        "reader_to_writer", "ffmpeg", lambda: copy_frames(source, copied), lambda: ffmpeg_transcode(source, ffmpeg_file), count, rounds
-    )  # fmt: skip
+    copy, transcode = (lambda: copy_frames(source, ours)), (lambda: ffmpeg_transcode(source, theirs))
+    figures |= compared("reader_to_writer", "ffmpeg", copy, transcode, count, rounds)
     started = took(lambda: restore_video(source, through, overwrite=True, pipeline=pipeline))
     figures["pipeline_unchanged_fps"] = count / started.wall
     figures["rgb_conversions_per_frame"] = conversions(source, through, pipeline) / count
