@@ -13,6 +13,7 @@ from av.stream import Stream
 
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media.faults import AV_ERRORS, reason
+from videoclr.media.filelist import is_list, names_in
 from videoclr.media.source import PIPE
 
 CONTAINERS: Mapping[str, str] = MappingProxyType(
@@ -120,8 +121,11 @@ def check_target(path: str, source: str | None, overwrite: bool) -> None:
     try:
         if target.is_dir():
             raise MediaError(path, "is a directory; name a file in it")
-        if source not in (None, PIPE) and target.exists() and Path(str(source)).exists() and target.samefile(str(source)):
-            raise MediaError(path, "is the input itself; write to another name")
+        if source is not None and source != PIPE and target.exists() and Path(source).exists():
+            if target.samefile(source):
+                raise MediaError(path, "is the input itself; write to another name")
+            if is_list(source) and any(target.samefile(part) for part in names_in(source)):
+                raise MediaError(path, "is one of the files that the input lists; write to another name")
         if target.exists() and not overwrite:
             raise MediaError(path, "exists already; remove it or allow overwriting (--overwrite)")
         if not target.parent.is_dir():
