@@ -75,12 +75,35 @@ class _Options:
 
     config: _ConfigFile = None
     set_: _Settings = None
-    codec: Annotated[str | None, typer.Option("--codec", help="h264 (default), hevc, av1, vp9, ffv1, prores or mjpeg.")] = None
+    codec: Annotated[
+        str | None,
+        typer.Option("--codec", help="h264 (default), hevc, av1, vp9, prores, dnxhr, ffv1, mjpeg, h264_nvenc ..., or copy-like."),
+    ] = None
     crf: Annotated[float | None, typer.Option("--crf", help="Constant quality in the codec's own scale.")] = None
     preset: Annotated[str | None, typer.Option("--preset", help="The encoder's speed preset, such as `slow`.")] = None
     pix_fmt: Annotated[str | None, typer.Option("--pix-fmt", help="FFmpeg's pixel format; the source's where the codec can.")] = (
         None
     )
+    profile: Annotated[str | None, typer.Option("--profile", help="Of the codec: ProRes and DNxHR `hq`, H.264 `high422`.")] = None
+    bitrate: Annotated[str | None, typer.Option("--bitrate", help="Bits a second, such as 8M, instead of --crf.")] = None
+    hwaccel: Annotated[
+        str | None, typer.Option("--hwaccel", metavar="DEVICE", help="Decode on cuda, qsv, vaapi or videotoolbox.")
+    ] = None
+    video_stream: Annotated[
+        int | None, typer.Option("--video-stream", metavar="N", help="Which of several video streams to restore, from 0.")
+    ] = None
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop",
+            metavar="KIND",
+            help="Leave out audio, subtitles, attachments, covers, data, video (other than the restored), or a stream's number;"
+            " repeatable.",
+        ),
+    ] = None
+    no_provenance: Annotated[
+        bool, typer.Option("--no-provenance", help="Leave out the tag that says how the faces were restored.")
+    ] = False
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write a JSON report.")] = None
     device: Annotated[str | None, typer.Option("--device", help="auto (default), cpu, cuda or cuda:N.")] = None
     fidelity: Annotated[
@@ -115,6 +138,10 @@ class _Options:
     container: Annotated[
         str | None, typer.Option("--container", help="Output format where the name does not say: nut, mkv, ts, y4m, ...")
     ] = None
+    deinterlace: Annotated[
+        str | None,
+        typer.Option("--deinterlace", help="Interlaced pictures: `auto` (default) makes flagged ones whole, bwdif all, off none."),
+    ] = None
     on_error: Annotated[
         str | None, typer.Option("--on-error", help="`stop` (default), or `keep` what fails as it was and go on.")
     ] = None
@@ -143,6 +170,8 @@ class _Options:
             for name, path in _SETTING_OF.items()
             if getattr(self, name) not in (None, [])
         ]
+        if self.no_provenance:
+            named.append("media.provenance=false")
         return config.override(*(self.set_ or []), *named)
 
 
@@ -151,6 +180,11 @@ _SETTING_OF = {
     "crf": "media.crf",
     "preset": "media.preset",
     "pix_fmt": "media.pix_fmt",
+    "profile": "media.profile",
+    "bitrate": "media.bitrate",
+    "hwaccel": "media.hwaccel",
+    "video_stream": "media.video_stream",
+    "drop": "media.drop",
     "start": "media.start",
     "end": "media.end",
     "frames": "media.frames",
@@ -160,6 +194,7 @@ _SETTING_OF = {
     "rate": "media.input.rate",
     "start_number": "media.input.start_number",
     "container": "media.container",
+    "deinterlace": "media.deinterlace",
     "fidelity": "restore.fidelity",
     "steps": "restore.steps",
     "reference": "identify.references",

@@ -10,7 +10,7 @@ Everything in `runtime` leaves the pixels alone; everything else may change them
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -62,14 +62,30 @@ class Media(_Section):
     """What is read, and how the output is written."""
 
     codec: str | None = None
-    """`h264`, `hevc`, `av1`, `vp9`, `ffv1`, `prores`, `mjpeg` or `rawvideo`; None for h264, or for `rawvideo` where the container
-    holds nothing else."""
+    """`h264`, `hevc`, `av1`, `vp9`, `prores`, `dnxhr`, `ffv1`, `mjpeg`, `rawvideo`, a hardware encoder by FFmpeg's name
+    (`h264_nvenc`), or `copy-like`: the source's codec, profile, level, key frames and bit rate (see
+    `videoclr/media/copylike.py`). None for h264, or for `rawvideo` where the container holds nothing else."""
     crf: float | None = None
     """Constant quality in the codec's own scale; None for the codec's default here."""
     preset: str | None = None
     """The encoder's speed preset; None for the codec's default here."""
     pix_fmt: str | None = None
     """FFmpeg's pixel format; None keeps the source's where the codec can."""
+    profile: str | None = Field(None, coerce_numbers_to_str=True)
+    """`proxy`, `lt`, `standard`, `hq`, `4444`, `4444xq` of ProRes; `lb`, `sq`, `hq`, `hqx`, `444` of DNxHR; `main`, `high422` and
+    so on; None for the best that holds the source's pixel format."""
+    level: str | None = Field(None, coerce_numbers_to_str=True)
+    """Of H.264 and HEVC, such as `4.1`; None lets the encoder choose."""
+    bitrate: str | None = Field(None, coerce_numbers_to_str=True)
+    """Bits a second on average, such as `8M` or `800k`, instead of a constant quality."""
+    gop: int | None = Field(None, ge=1)
+    """Frames from one key frame to the next, at most; None for the encoder's default."""
+    options: dict[str, str] = Field(default_factory=dict)
+    """FFmpeg's options of the encoder, by name: `{aq-mode: "3"}`."""
+    linear: bool = True
+    """EXR pictures hold linear light (see `videoclr/media/linear.py`); false leaves the code values, as 0 to 1."""
+    hwaccel: str | None = None
+    """Decode on a device: `cuda`, `qsv`, `vaapi` or `videotoolbox`; None decodes on the processor."""
     start: str | None = Field(None, coerce_numbers_to_str=True)
     """First picture to keep: seconds (`12.5`, `[hh:]mm:ss[.fff]`), its number (`240f`), or a timecode (`hh:mm:ss:ff`, drop frame
     `hh:mm:ss;ff`), counted from the file's own where it has one; None for the beginning."""
@@ -77,10 +93,16 @@ class Media(_Section):
     """Where to stop before, as `start`; None for the end."""
     frames: int | None = Field(None, ge=1)
     """Pictures to keep, instead of `end`."""
-    audio: bool = True
-    """Copy audio streams."""
-    subtitles: bool = True
-    """Copy subtitle streams."""
+    video_stream: int = Field(0, ge=0)
+    """Which of several video streams is restored, counted from 0 without cover pictures; the others are copied."""
+    drop: list[Annotated[str, Field(coerce_numbers_to_str=True)]] = Field(default_factory=list)
+    """What is not copied: `audio`, `subtitles`, `attachments`, `covers`, `data`, `video` (all but the restored one), or the number
+    of a stream."""
+    provenance: bool = True
+    """Write a tag into the output that says what restored the faces, and with which settings."""
+    deinterlace: Literal["auto", "bwdif", "off"] = "auto"
+    """What becomes of interlaced pictures: `auto` makes flagged ones whole (and writes them progressive), `bwdif` all; `off` keeps
+    the fields, in the file as well."""
     container: str | None = None
     """A file ending without its dot, or FFmpeg's muxer name; None takes it from the file's ending."""
     input: Input = Field(default_factory=Input)

@@ -119,6 +119,8 @@ def _media() -> Iterator[Finding]:
     for codec, works in working.items():
         # the others are a choice; without the default one nothing can be written unasked
         yield Finding(f"codec {codec}", "encodes" if works else "does not encode here", works or codec != default)
+    devices = [name for name, works in probe.hardware().items() if works]
+    yield Finding("hardware encoders", ", ".join(devices) or "none works here (the processor encodes)")
 
 
 def _weights() -> Iterator[Finding]:

@@ -27,11 +27,13 @@ from videoclr.media import colour as colours
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.faults import AV_ERRORS, explained, reason
 from videoclr.media.gaps import Gaps
-from videoclr.media.hdr import dolby_vision_profile
+from videoclr.media.hardware import opened_on
+from videoclr.media.hdr import dolby_vision_profile, proxy_of
 from videoclr.media.moments import moment
 from videoclr.media.opening import Opening
 from videoclr.media.orientation import Orientation, orientation_of
 from videoclr.media.picture import Picture
+from videoclr.media.scan import MODES, Mode, deinterlaced, first_field
 from videoclr.media.selection import Edge, Selection, Undecodable, located, selection, undecoded_times
 from videoclr.media.source import ANYTHING, PICTURE_RATE, PIPE, Run, demuxed, is_pattern, open_input, sequence_of, video_of
 from videoclr.types import Frame, VideoInfo
@@ -39,7 +41,8 @@ from videoclr.types import Frame, VideoInfo
 _log = logging.getLogger("videoclr.media.reader")
 
 _STILL_FORMATS = ("_pipe", "image2")
-_STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+_STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr"}
+_PICTURE_CODECS = {"png", "apng", "gif", "webp", "tiff", "bmp", "exr"}
 _EARLIER = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
 """How much further back to seek, in turn, until a key frame at or before the wanted time is found (seconds)."""
 
@@ -65,6 +68,9 @@ class Reader:
         rate: pictures a second of a printf pattern, raw video, or pictures in a pipe; None for 25.
         opening: what the input is taken for, what it may reach and claim.
         scale: scale pictures whose size changes in the middle to that of the first, instead of raising.
+        hwaccel: decode on a device, `cuda` and the like (see `videoclr.media.hardware`); None on the processor.
+        deinterlace: `auto` makes flagged interlaced pictures whole, `bwdif` all, `off` none; see `videoclr.media.scan`.
+        video: which of several video streams to decode, counted from 0.
 
     The file is opened and its first picture decoded here, so that what is wrong with it shows at once.
     Use it in a `with` block, or call `close`.
@@ -72,7 +78,7 @@ class Reader:
     Raises:
         MediaError: the file cannot be read; one line that says what it is and what to do.
         DecodeError: it is a video, but no picture of it can be decoded.
-        ConfigError: `start` or `end` is no moment, or the input is opened in a way that does not fit it.
+        ConfigError: `start` or `end` is no moment, `deinterlace` no mode, or the input is opened in a way that does not fit it.
     """
 
     def __init__(
@@ -85,8 +91,14 @@ class Reader:
         rate: Fraction | int | None = None,
         opening: Opening = ANYTHING,
         scale: bool = False,
+        hwaccel: str | None = None,
+        deinterlace: Mode = "auto",
+        video: int = 0,
     ) -> None:
-        self.path, self.scale = str(path), scale
+        self.path, self.scale, self.hwaccel, self.video = str(path), scale, hwaccel, video
+        if deinterlace not in MODES:
+            raise ConfigError(f"$.media.deinterlace: expected {', '.join(MODES)}, got {deinterlace!r}")
+        self.deinterlace: Mode = deinterlace
         self.rate = None if rate is None else Fraction(rate)
         self.opening = opening
         self.warnings: list[str] = []
@@ -182,7 +194,7 @@ class Reader:
             self.opening.limits.check_count(self.path, index, time)
             if (frame.width, frame.height) != size:
                 frame = self._fitted(frame, size, time)
-            yield Frame(index, time, Picture(frame, colours.colour_of(frame), self._orientation, self._first.proxy))
+            yield Frame(index, time, self._picture(frame))
 
     def _fitted(self, frame: VideoFrame, size: tuple[int, int], time: Fraction) -> VideoFrame:
         """`frame` scaled to `size`, where that was asked for."""
@@ -198,9 +210,12 @@ class Reader:
         return PipeCopies(self.container, self._shelf) if self.is_pipe else FileCopies(self.path, self.start, self.opening)
 
     def _open(self) -> None:
-        self._container = open_input(self.path, self.rate, self.opening)
+        if self.hwaccel is None:
+            self._container = open_input(self.path, self.rate, self.opening)
+        else:
+            self._container = opened_on(self.hwaccel, self.path, self.rate, self.opening)
         try:
-            self._stream = video_of(self.path, self._container)
+            self._stream = video_of(self.path, self._container, self.video)
             self._stream_index = self._stream.index
             self._check_limits()
             self._stream.thread_type = ThreadType.AUTO
@@ -246,11 +261,11 @@ class Reader:
     def _counted(self, wanted: Selection) -> tuple[Fraction | None, Fraction | None]:
         """`located` in a second opening of the file: by its packets where they tell, otherwise by decoding."""
         with open_input(self.path, self.rate, self.opening) as container:
-            times = undecoded_times(container, video_of(self.path, container))
+            times = undecoded_times(container, video_of(self.path, container, self.video))
             if times is not None:
                 with suppress(Undecodable), explained(self.path, "cannot be read"):
                     return located(self.path, wanted, times)
-        with Reader(self.path, rate=self.rate, opening=self.opening) as reader:
+        with Reader(self.path, rate=self.rate, opening=self.opening, video=self.video) as reader:
             return located(self.path, wanted, (frame.time for frame in reader.frames()))
 
     def _prime(self) -> None:
@@ -261,11 +276,13 @@ class Reader:
         if first is None:
             if self.start is not None or self.end is not None:
                 raise MediaError(self.path, f"has no picture between {_span(self.start, self.end)}")
-            raise DecodeError(self.path, "no picture in it can be decoded; the file is damaged or empty")
+            on_device = "" if self.hwaccel is None else f"; decoded on {self.hwaccel}, leave hwaccel out to decode it here"
+            raise DecodeError(self.path, f"no picture in it can be decoded; the file is damaged or empty{on_device}")
         self._pictures = chain([first], pictures)
         self._first_time = first.time
         self._orientation: Orientation = orientation_of(first.frame)
-        self._first = Picture(first.frame, colours.colour_of(first.frame), self._orientation)
+        self._proxy = proxy_of(first.frame)
+        self._first = self._picture(first.frame)
         if dolby_vision_profile(first.frame) == 5:
             what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"
             raise MediaError(self.path, f"{what}; convert it to HDR10 or profile 8 first")
@@ -274,6 +291,21 @@ class Reader:
             self._warn(f"its colour matrix (AVColorSpace {first.frame.colorspace}) is unknown here; taken as BT.709/601")
         elif self._first.colour.kind == "yuv" and first.frame.colorspace == colours.UNSPECIFIED:
             _log.info("%s: no colour matrix is tagged; taken as %s", self.path, self.info.matrix)
+
+    def _picture(self, frame: VideoFrame) -> Picture:
+        return Picture(frame, colours.colour_of(frame), self._orientation, self._proxy, woven=self._is_woven(frame))
+
+    def _is_woven(self, frame: VideoFrame) -> bool:
+        return frame.interlaced_frame and not self._pictures_alone
+
+    @property
+    def _scan(self) -> Mode:
+        return "off" if self._pictures_alone else self.deinterlace
+
+    @property
+    def _pictures_alone(self) -> bool:
+        """True for codecs of pictures: an interlaced PNG is one that loads in passes, and no two fields."""
+        return self._still or self.sequence is not None or self._stream.codec_context.name in _PICTURE_CODECS
 
     def _describe(self, frame: VideoFrame) -> VideoInfo:
         stream, picture = self._stream, self._first
@@ -296,6 +328,7 @@ class Reader:
             full_range=picture.colour.full,
             sample_aspect=1 / aspect if self._orientation.transpose else Fraction(aspect),
             rotation=self._orientation.degrees,
+            fields=first_field(frame, stream.codec_context) if self._is_woven(frame) else "",
         )
 
     def _estimate(self, rate: Fraction | None, duration: Fraction | None) -> int | None:
@@ -317,7 +350,8 @@ class Reader:
         start, end, frames = self._wanted.start, self._wanted.end, self._wanted.frames
         last: _Timed | None = None
         kept = 0
-        for index, picture in enumerate(self._timed(self._decoded() if self.start is None else self._decoded_from(self.start))):
+        decoded = self._decoded() if self.start is None else self._decoded_from(self.start)
+        for index, picture in enumerate(self._timed(deinterlaced(decoded, self._scan, self._warn))):
             full = frames is not None and kept >= frames
             if full or (end is not None and end.reached(index, picture.time)):
                 self.end = picture.time if self.end is None else self.end
@@ -400,7 +434,7 @@ class Reader:
     def _packets(self) -> Iterator[Packet[Any]]:
         streams: list[Stream] = [self._stream]
         if self.is_pipe:
-            streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle")]
+            streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle", "data")]
         for packet in demuxed(self.container, streams, self._note_read_error):
             if packet.stream_index == self._stream.index:
                 if packet.pts is not None and packet.time_base is not None and packet.size and not packet.is_discard:

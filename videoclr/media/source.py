@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
@@ -95,13 +96,16 @@ def sequence_of(pattern: str, start_number: int | None = None) -> Run:
     return Run(pattern, first, len(numbers))
 
 
-def open_input(path: str, rate: Fraction | None = None, opening: Opening = ANYTHING) -> InputContainer:
+def open_input(
+    path: str, rate: Fraction | None = None, opening: Opening = ANYTHING, hwaccel: HWAccel | None = None
+) -> InputContainer:
     """Open a file, URL, printf pattern or `-` for reading; it reaches and claims no more than `opening` allows.
 
     Args:
         path: what to open.
         rate: pictures a second of an input that does not say so itself; None for `PICTURE_RATE`.
         opening: see there.
+        hwaccel: the device that decodes the video; None for the processor.
 
     Raises:
         MediaError: it cannot be opened; the message says what it is and what to do.
@@ -126,9 +130,8 @@ def open_input(path: str, rate: Fraction | None = None, opening: Opening = ANYTH
         options["pattern_type"] = "none"  # or image2 would read other files than the one called `a%d.png`
     try:
         # Tags in odd encodings pass through byte for byte instead of raising.
-        container = av.open(
-            name, "r", format=form, options=options | opening.options(scheme_of(path)), metadata_errors="surrogateescape"
-        )
+        allowed = options | opening.options(scheme_of(path))
+        container = av.open(name, "r", format=form, options=allowed, metadata_errors="surrogateescape", hwaccel=hwaccel)
     except AV_ERRORS as error:
         raise MediaError(path, _why_not(path, error, opening)) from error
     try:
@@ -205,17 +208,20 @@ def _why_not(path: str, error: BaseException, opening: Opening) -> str:
     return f"not a video or picture that FFmpeg can read ({reason(error)})"
 
 
-def video_of(path: str, container: InputContainer) -> VideoStream:
-    """The stream to restore: the first that is no cover picture.
+def video_of(path: str, container: InputContainer, number: int = 0) -> VideoStream:
+    """The stream to restore: of those that are no cover pictures, the one with this number, counted from 0.
 
     Raises:
         MediaError: there is none, or no decoder for it.
+        ConfigError: there are some, but not so many.
     """
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            if stream.codec_context is None:
-                raise MediaError(path, "its video codec is unknown to this FFmpeg; convert the file first")
-            return stream
+    streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
+    if number < len(streams):
+        if streams[number].codec_context is None:
+            raise MediaError(path, "its video codec is unknown to this FFmpeg; convert the file first")
+        return streams[number]
+    if streams:
+        raise ConfigError(f"$.media.video_stream: {path} has {len(streams)} video stream(s), counted from 0; there is no {number}")
     if container.streams.audio:
         raise MediaError(path, "has sound but no pictures; name a file with a video stream")
     raise MediaError(path, "holds no video stream; name a video or a picture")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Self
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
-from videoclr.media.encoders import DEFAULT_CODEC, RAW, Y4M_FORMATS, encoder_of
+from videoclr.media.copylike import encoding_of
+from videoclr.media.encoders import COPY_LIKE, DEFAULT_CODEC, RAW, Y4M_FORMATS, Wanted, bits_per_second, encoder_of
 from videoclr.media.faults import explained
 from videoclr.media.film import Film
 from videoclr.media.lock import Lock
@@ -39,13 +40,21 @@ class Writer:
             says otherwise), `out%04d.png` a sequence.
         like: the reader of the source: its tags, times, rotation, metadata and chapters are kept and its sound and
             subtitles copied packet for packet, cut to its start and end. None for frames of one's own.
-        codec: `h264`, `hevc`, `av1`, `vp9`, `ffv1`, `prores` or `mjpeg`; None for h264, or for no compression where the container
-            holds nothing else (`.y4m`, `.yuv`). Pictures go by the ending.
+        codec: `h264`, `hevc`, `av1`, `vp9`, `prores`, `dnxhr`, `ffv1`, `mjpeg`, a hardware encoder by FFmpeg's name
+            (`h264_nvenc`), or `copy-like` for the source's (see `videoclr.media.copylike`); None for h264, or for no
+            compression where the container holds nothing else (`.y4m`, `.yuv`). Pictures go by the ending.
         crf: constant quality in the codec's own scale; None for the default here.
         preset: the encoder's speed preset; None for the default here.
         pix_fmt: FFmpeg's pixel format; None keeps the source's where the codec can.
+        profile, level: by their usual names: `high422`, `4.1`; `hq` of ProRes and DNxHR.
+        bitrate: bits a second on average, as `8M`, instead of `crf`.
+        gop: frames from one key frame to the next, at most.
+        options: FFmpeg's options of the encoder, by name.
+        linear: EXR pictures hold linear light; False leaves the code values as they are.
         container: a file ending without its dot, or FFmpeg's muxer name; None takes it from the ending.
-        audio, subtitles: copy these streams.
+        drop: what of the source to leave out: `audio`, `subtitles`, `attachments`, `covers`, `data`, `video` (all but the restored
+            stream), or the number of a stream.
+        provenance: a sentence on what was done, kept as a tag of the file; None for none.
         overwrite: replace an existing file.
         shift: seconds taken off every time; None takes the reader's start, so that a cut-out begins at 0.
 
@@ -69,9 +78,15 @@ class Writer:
         crf: float | None = None,
         preset: str | None = None,
         pix_fmt: str | None = None,
+        profile: str | None = None,
+        level: str | None = None,
+        bitrate: str | None = None,
+        gop: int | None = None,
+        options: Mapping[str, str] | None = None,
+        linear: bool = True,
         container: str | None = None,
-        audio: bool = True,
-        subtitles: bool = True,
+        drop: Collection[str] = (),
+        provenance: str | None = None,
         overwrite: bool = False,
         shift: Fraction | None = None,
     ) -> None:
@@ -84,18 +99,22 @@ class Writer:
         if self.path != PIPE and container is None and suffix in STILLS:
             self._check_stills(overwrite)
             first = like.sequence.first if like and like.sequence else 1
-            self._sink = Stills(self.path, STILLS[suffix], first, overwrite)
+            self._sink = Stills(self.path, STILLS[suffix], first, overwrite, pix_fmt, linear)
         else:
             muxer = muxer_of(self.path, container)
-            settings = encoder_of(codec or (RAW if muxer in PLAIN else DEFAULT_CODEC))
-            if muxer in PLAIN and settings.name != RAW:
+            rate = None if bitrate is None else bits_per_second(bitrate)
+            wanted = Wanted(crf, preset, pix_fmt, profile, level, rate, gop, options=dict(options or {}))
+            if codec == COPY_LIKE:
+                encoder, wanted = encoding_of(like, wanted)
+            else:
+                encoder = encoder_of(codec or (RAW if muxer in PLAIN else DEFAULT_CODEC))
+            if muxer in PLAIN and encoder.name != RAW:
                 raise ConfigError(f"$.media.codec: {muxer} holds uncompressed pictures, not {codec}; leave the codec out")
             if muxer == "yuv4mpegpipe":
-                settings = replace(settings, formats=Y4M_FORMATS)
-            settings.settings(crf, preset)
+                encoder = replace(encoder, formats=Y4M_FORMATS)
+            encoder.settings(wanted)
             self._sink = Film(
-                self.path, self._part, muxer, settings, crf=crf, preset=preset,
-                pix_fmt=pix_fmt, like=like, audio=audio, subtitles=subtitles, shift=shift,
+                self.path, self._part, muxer, encoder, wanted=wanted, like=like, drop=drop, provenance=provenance, shift=shift,
             )  # fmt: skip
         self._overwrite = overwrite
         self._lock: Lock | None = None
@@ -189,6 +208,7 @@ class Writer:
                 with explained(self.path, "cannot be finished"):
                     if self._lock is not None and not self._lock.is_there:
                         raise MediaError(self.path, f"cannot be finished: {self._part} was removed or replaced while it grew")
+                    self._sink.mend()
                     os.replace(self._part, self.path)
                 self._unlock()
         else:
