@@ -78,9 +78,7 @@ def listed(tmp_path):
 def clips(clip, ending, **settings):
     """Three parts, the middle one with pictures of its own; every one has sound that goes on a little longer."""
     container = {"nut": "nut"}.get(ending)
-    return [
-        clip(f"part {n}.{ending}", ticks=range(count), container=container, **settings) for n, count in enumerate((7, 5, 6))
-    ]
+    return [clip(f"part {n}.{ending}", ticks=range(count), container=container, **settings) for n, count in enumerate((7, 5, 6))]
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
