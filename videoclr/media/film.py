@@ -31,6 +31,7 @@ from videoclr.media.encoders import (
     check_fields,
     choose_format,
     configure,
+    small_params,
     untold,
     usable_rate,
     what_is_lost,
@@ -342,7 +343,7 @@ class Film:
 
     def _add_video(self, container: OutputContainer, picture: Picture, rate: Fraction | None) -> VideoStream:
         options = self.encoder.settings(self.wanted)
-        if params := hdr_params(picture.frame, self.encoder.name, self.format):
+        if params := [*hdr_params(picture.frame, self.encoder.name, self.format), *small_params(self.encoder.name, self._size)]:
             name = self.encoder.params_option
             options[name] = ":".join([*filter(None, [options.get(name)]), *params])
         if self._dolby:
