@@ -52,7 +52,7 @@ from videoclr.media.recode import Generation, Tone, write_clip
 from videoclr.media.writer import Writer
 from videoclr.types import Frame
 
-SIZE = (32, 48)
+SIZE = (32, 40)
 """Height and width of the pictures."""
 FRAMES = 4
 KEPT = ("restored", "refused")

@@ -25,7 +25,7 @@ from videoclr.media.copies import Copies
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.reader import Reader
 from videoclr.media.subtitles import Rewrapping, counterpart
-from videoclr.media.target import MOV, advice, holds, named
+from videoclr.media.target import MOV, advice, codec_of, holds, named
 from videoclr.media.timecode import Timecode
 
 _log = logging.getLogger("videoclr.media.beside")
@@ -130,7 +130,7 @@ class Beside:
         """
         delayed = self.muxer in _DELAYING
         known = delayed and "matroska" in self.copies.container.format.name
-        streams = [one for one in self.timed if not (delayed and (known or one.codec_context.name.endswith("opus")))]
+        streams = [one for one in self.timed if not (delayed and (known or codec_of(one) == "opus"))]
         return min(self.copies.first_times(streams), default=None)
 
     def add(self, container: OutputContainer, video: Stream) -> None:
@@ -232,7 +232,7 @@ class Beside:
         if packet is None:
             self._warn(f"{named(template)} is left out: it is empty")
         elif self.muxer in _ATTACHING:
-            codec = template.codec_context.codec.canonical_name
+            codec = codec_of(template) or "unknown"
             mime = template.metadata.get("mimetype") or _PICTURES.get(codec) or f"image/{codec}"
             name = template.metadata.get("filename") or f"cover.{mime.removeprefix('image/').replace('jpeg', 'jpg')}"
             container.add_attachment(name, mime, bytes(packet))
