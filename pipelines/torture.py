@@ -263,6 +263,7 @@ def _child(case: Case, folder: Path, limits: Limits) -> None:
         ]
         for number, file in enumerate(opened):
             os.dup2(file, number)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))  # whatever stood there before
         pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
         if pages:
             most = pages * resource.getpagesize() + limits.memory
