@@ -112,7 +112,7 @@ def corpus(folder: Path) -> list[Case]:
     films = {
         "h264.mp4": {"codec": "h264"}, "hevc.mkv": {"codec": "hevc"}, "vp9.webm": {"codec": "vp9"}, "ffv1.mkv": {"codec": "ffv1"},
         "prores.mov": {"codec": "prores"}, "mjpeg.avi": {"codec": "mjpeg"}, "h264.ts": {"codec": "h264"},
-        "av1.mp4": {"codec": "av1"}, "h264.flv": {"codec": "h264"}, "raw.y4m": {}, "ffv1.nut": {"codec": "ffv1"},
+        "av1.mp4": {"codec": "av1"}, "h264.flv": {"codec": "h264"}, "raw.y4m": {"pix_fmt": "yuv420p"}, "ffv1.nut": {"codec": "ffv1"},
     }  # fmt: skip
     for name, settings in films.items():
         _written(folder / name, shown, **settings)
