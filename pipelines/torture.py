@@ -112,7 +112,8 @@ def corpus(folder: Path) -> list[Case]:
     films = {
         "h264.mp4": {"codec": "h264"}, "hevc.mkv": {"codec": "hevc"}, "vp9.webm": {"codec": "vp9"}, "ffv1.mkv": {"codec": "ffv1"},
         "prores.mov": {"codec": "prores"}, "mjpeg.avi": {"codec": "mjpeg"}, "h264.ts": {"codec": "h264"},
-        "av1.mp4": {"codec": "av1"}, "h264.flv": {"codec": "h264"}, "raw.y4m": {"pix_fmt": "yuv420p"}, "ffv1.nut": {"codec": "ffv1"},
+        "av1.mp4": {"codec": "av1"}, "h264.flv": {"codec": "h264"}, "raw.y4m": {"pix_fmt": "yuv420p"},
+        "ffv1.nut": {"codec": "ffv1"},
     }  # fmt: skip
     for name, settings in films.items():
         _written(folder / name, shown, **settings)
@@ -130,9 +131,9 @@ def corpus(folder: Path) -> list[Case]:
 
 
 _SETTINGS = (
-    "media: {codec: ffv1, start: 0f, frames: 3, audio: false}\ndetect: {threshold: 0.7, every: 2}\n",
-    "restore:\n  steps: 3\n  options: {a: &x [1, 2, 3], b: *x}\nmedia:\n  limits: {pixels: 5000000, rate: 60.5}\n",
-    "media: {input: {rate: 24000/1001, protocols: [http], playlists: true}, end: '00:00:00:04'}\nruntime: {on_error: keep}\n",
+    "media: {codec: ffv1, start: 0f, frames: 3, drop: [audio]}\ndetect: {threshold: 0.7, every: 2}\n",
+    "restore:\n  steps: 3\nblend: {strength: &s 0.5, detail: *s}\nmedia:\n  limits: {pixels: 5000000, rate: 60.5}\n",
+    "media: {input: {protocols: [http], playlists: true}, end: '00:00:00:03'}\nruntime: {on_error: keep}\n",
 )
 
 
