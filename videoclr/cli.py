@@ -86,6 +86,7 @@ class _Options:
     )
     profile: Annotated[str | None, typer.Option("--profile", help="Of the codec: ProRes and DNxHR `hq`, H.264 `high422`.")] = None
     bitrate: Annotated[str | None, typer.Option("--bitrate", help="Bits a second, such as 8M, instead of --crf.")] = None
+    deliver: Annotated[str | None, typer.Option("--deliver", help="video (default), overlay, matte, side-by-side or wipe.")] = None
     hwaccel: Annotated[
         str | None, typer.Option("--hwaccel", metavar="DEVICE", help="Decode on cuda, qsv, vaapi or videotoolbox.")
     ] = None
@@ -182,6 +183,7 @@ _SETTING_OF = {
     "pix_fmt": "media.pix_fmt",
     "profile": "media.profile",
     "bitrate": "media.bitrate",
+    "deliver": "media.deliver",
     "hwaccel": "media.hwaccel",
     "video_stream": "media.video_stream",
     "drop": "media.drop",
