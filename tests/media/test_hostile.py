@@ -314,8 +314,10 @@ def test_the_reader_itself_needs_little_memory(tmp_path, clip):
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = sorted([*ROOT.glob("videoclr/**/*.py"), *ROOT.glob("pipelines/*.py")])
-FORBIDDEN = {"pickle.load", "pickle.loads", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "os.system", "os.popen", "eval", "exec",
-             "tar.extractall", "tar.extract", "zip.extractall", "shutil.unpack_archive", "marshal.loads", "joblib.load"}  # fmt: skip
+FORBIDDEN = {
+    "pickle.load", "pickle.loads", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "os.system", "os.popen", "eval", "exec",
+    "tar.extractall", "tar.extract", "zip.extractall", "shutil.unpack_archive", "marshal.loads", "joblib.load",
+}  # fmt: skip
 
 
 def calls(text):

@@ -26,11 +26,7 @@ from videoclr.media.delay import can_be_delayed, delayed
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.reader import Reader
 from videoclr.media.subtitles import Rewrapping, counterpart
-<<<<<<< HEAD
-from videoclr.media.target import MOV, advice, codec_of, holds, named
-=======
 from videoclr.media.target import MOV, advice, codec_of, gives_back, holds, named
->>>>>>> main
 from videoclr.media.timecode import Timecode
 
 _log = logging.getLogger("videoclr.media.beside")
@@ -135,12 +131,6 @@ class Beside:
         Matroska writes down an encoder's delay where FFmpeg knows it, of what came out of Matroska and of Opus, and where it can be
         told (see `delay`).
         """
-<<<<<<< HEAD
-        delayed = self.muxer in _DELAYING
-        known = delayed and "matroska" in self.copies.container.format.name
-        streams = [one for one in self.timed if not (delayed and (known or codec_of(one) == "opus"))]
-        return min(self.copies.first_times(streams), default=None)
-=======
         streams = self.timed
         if self.muxer in _DELAYING:
             if "matroska" in self.copies.container.format.name:
@@ -152,7 +142,6 @@ class Beside:
                 one.index: -times.pop(one.index) for one in streams if can_be_delayed(one) and times.get(one.index, 0) < 0
             }
         return min(times.values(), default=None)
->>>>>>> main
 
     def add(self, container: OutputContainer, video: Stream) -> None:
         """Add a stream to `container` for each of the source's; `video` is the restored one.
