@@ -16,7 +16,7 @@ from av.video.format import VideoFormat, names  # type: ignore[attr-defined]
 from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError
-from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, UNSPECIFIED, Colour, default_matrix, kind_of
+from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, UNSPECIFIED, Colour, kind_of
 from videoclr.media.layout import layout_of
 
 # SVT-AV1 writes its banner to standard error unless told not to before it is first used.
@@ -379,7 +379,7 @@ def what_is_lost(source: VideoFormat, written: str) -> list[str]:
     return [word for kind, word in words.items() if loss & kind]
 
 
-def written_colour(encoder: str, source: Colour, pixel_format: str, height: int) -> Colour:
+def written_colour(encoder: str, source: Colour, pixel_format: str) -> Colour:
     """What the code values in the output shall mean: the source's meaning where the format allows."""
     kind = kind_of(pixel_format)
     if kind == "rgb":
@@ -388,7 +388,7 @@ def written_colour(encoder: str, source: Colour, pixel_format: str, height: int)
         # JFIF knows one meaning: BT.601, full range; decoders take it whatever the container says.
         return Colour(kind, BT601, True)
     if source.kind == "rgb":
-        return Colour(kind, default_matrix(height), False)
+        return Colour(kind, source.matrix, False)  # of RGB made of a video: the video's
     if encoder == "prores_ks":
         # Nothing in ProRes or QuickTime says full range: every reader takes it for limited.
         return Colour(kind, source.matrix, False)
