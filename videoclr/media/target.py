@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +30,8 @@ CONTAINERS: Mapping[str, str] = MappingProxyType(
 """Ending -> FFmpeg's muxer."""
 MOV = frozenset({"mp4", "mov", "3gp", "ipod"})
 """Muxers of one family: MP4 and QuickTime."""
+VIDEO_FIRST = frozenset({"mxf"})
+"""Muxers that refuse anything before the video, or without it."""
 STILLS: Mapping[str, str] = MappingProxyType(
     {
         ".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".webp": "libwebp", ".tif": "tiff", ".tiff": "tiff",
@@ -108,12 +111,16 @@ def holds(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
     try:
         container = av.open(Nowhere(), "w", format=muxer)
         try:
+            if muxer in VIDEO_FIRST:
+                container.add_stream("mpeg2video", 25)
             add(container)
             if muxer == "mpegts" and codec_of(container.streams[0]) not in _TRANSPORTED:
                 return False
             container.start_encoding()
         finally:
-            container.close()
+            # MXF cannot end what holds no picture; its header was the answer.
+            with suppress(*(AV_ERRORS if muxer in VIDEO_FIRST else ())):
+                container.close()
     except AV_ERRORS:
         return False
     return True
