@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from videoclr.diffusion.guidance import rms
 from videoclr.diffusion.noise import add_noise
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery
@@ -31,9 +34,17 @@ from videoclr.models.recognizer import Recognizer
 from videoclr.models.vqgan import VQGAN, PatchDiscriminator
 from videoclr.training.data import FacePairs, batches, load_faces
 from videoclr.training.loop import Loop, load_ema, part_of
-from videoclr.training.losses import Perceptual, TeacherRecognizer, adversarial_losses, fidelity_loss
+from videoclr.training.losses import (
+    FeatureDiscriminator,
+    Perceptual,
+    TeacherRecognizer,
+    adaptive_weight,
+    adversarial_losses,
+    fidelity_loss,
+)
 
 HERE = Path(__file__).resolve().parent.parent
+log = logging.getLogger("videoclr.training")
 
 
 def frozen(module: nn.Module, checkpoint: str, name: str, device: torch.device) -> Any:
@@ -103,43 +114,86 @@ def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     """The decoder's spatial-attention gates, on latents as restoration makes them; the decoder itself stays."""
     _, faces = load_faces(args.faces, settings["size"])
     vqgan = frozen(VQGAN(), args.vqgan, "vqgan", torch.device("cpu"))
+    perceptual = Perceptual(args.perceptual) if args.perceptual else None
     modules = nn.ModuleDict({"fusion": vqgan.decoder.fusion.requires_grad_(True)})
     if settings["adversarial"]:
-        modules["discriminator"] = PatchDiscriminator()
+        modules["discriminator"] = FeatureDiscriminator(perceptual) if perceptual else PatchDiscriminator()
     loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
     vqgan.to(loop.device)
     irn = frozen(IdentityRecovery(), args.irn, "irn", loop.device)
     encoder = frozen(copy.deepcopy(vqgan.encoder), args.denoiser, "encoder", loop.device)
     denoiser = frozen(Denoiser(), args.denoiser, "denoiser", loop.device)
-    perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
+    perceptual = perceptual.to(loop.device) if perceptual else None
     identity: Any = frozen(Recognizer(), args.recognizer, "recognizer", loop.device) if args.recognizer else None
     identity = TeacherRecognizer(args.teacher).to(loop.device) if args.teacher else identity
-    samples = batches(
-        FacePairs(faces, settings["seed"], settings["levels"], settings["warp"]),
-        settings["batch"],
-        loop.step,
-        settings["workers"],
-    )
+    strength, margin = settings["strength"], settings["margin"]
+
+    @torch.no_grad()
+    def seen(worse: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """The latent as restoration makes it, and the features of the input."""
+        recovered = irn(worse).float().clamp(-1, 1)
+        z_r, features = vqgan.encoder(recovered).float(), encoder.features(worse)
+        alpha, noise = noise_levels(loop.generator(1_000_003 * settings["seed"] + number), settings, z_r)
+        z = denoiser(add_noise(z_r, noise, alpha), alpha, encoder.latent(features).float(), z_r)
+        low, high = settings["degraded"]
+        return z_r + ((rms(recovered - worse) - low) / (high - low)).clamp(0, 1) * (z - z_r), features
+
+    pairs = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
+    kept = kept_pairs(pairs, settings, loop, seen)
+    last, weight = modules["fusion"].value[-1].weight, torch.zeros(())
     for step in loop.steps():
-        batch = next(samples)
-        clean, worse = batch["clean"].to(loop.device), batch["degraded"].to(loop.device)
+        whole = step % settings["whole"] == 0
+        clean, z, features = drawn(kept, settings, whole, loop.generator(step))
         with loop.autocast():
-            with torch.no_grad():
-                z_r = vqgan.encoder(irn(worse).float().clamp(-1, 1)).float()
-                features = encoder.features(worse)
-                z_y = encoder.latent(features).float()
-                alpha, noise = noise_levels(loop.generator(1_000_003 * settings["seed"] + step), settings, z_r)
-                z = denoiser(add_noise(z_r, noise, alpha), alpha, z_y, z_r)
-            out = vqgan.decoder(z, features, 1.0)
-            loss, terms = fidelity_loss(out, clean, settings, perceptual, identity)
+            out = vqgan.decoder(z, features, strength)
+            if not whole:  # at its border, a crop lacks what the decoder looks at
+                out, clean = (t[..., 4 * margin : -4 * margin, 4 * margin : -4 * margin] for t in (out, clean))
+            loss, terms = fidelity_loss(out, clean, settings, perceptual, identity if whole else None)
             scalars: dict[str, float | Tensor] = {**terms}
             if settings["adversarial"]:
                 judged, fooled = adversarial_losses(modules["discriminator"], clean, out)
-                loss = loss + judged + (settings["adversarial"] * fooled if loop.step > settings["adversarial_after"] else 0)
-                scalars["discriminator"] = judged
+                if step > settings["adversarial_after"] + loop.first:
+                    if step % 10 == 0 or not weight:
+                        weight = adaptive_weight(loss, fooled, last)
+                    loss = loss + settings["adversarial"] * weight * fooled
+                loss = loss + judged
+                scalars |= {"discriminator": judged, "fooled": fooled, "weight": weight}
         loop.update(loss, scalars)
         if step % 200 == 0:
-            loop.picture("degraded | fused | clean", torch.cat([worse[:4], out[:4].float(), clean[:4]], dim=2))
+            loop.picture("fused | clean", torch.cat([out[:4].float(), clean[:4].float()], dim=2))
+
+
+def kept_pairs(
+    pairs: FacePairs, settings: dict[str, Any], loop: Loop, seen: Callable[[Tensor, int], tuple[Tensor, Tensor]]
+) -> list[Tensor]:
+    """`settings["pairs"]` clean pictures, latents and features in half precision: making them costs more than using them."""
+    made: list[list[Tensor]] = []
+    for number, batch in enumerate(itertools.islice(batches(pairs, 8, 0, settings["workers"]), -(-settings["pairs"] // 8))):
+        with loop.autocast():
+            z, features = seen(batch["degraded"].to(loop.device), number)
+        made.append([batch["clean"].to(loop.device).half(), z.half(), features.half()])
+    log.info("%d pairs are made", 8 * len(made))
+    return [torch.cat(parts) for parts in zip(*made, strict=True)]
+
+
+def drawn(kept: list[Tensor], settings: dict[str, Any], whole: bool, generator: torch.Generator) -> list[Tensor]:
+    """Random rows of what was kept; where not `whole`, `settings["crop"]` cells of each latent, and what lies over them."""
+    side = kept[1].shape[-1]
+    crop = side if whole else settings["crop"]
+    count = max(1, round(settings["batch"] * (settings["crop"] / side) ** 2)) if whole else settings["batch"]
+    rows, tops, lefts = (
+        torch.randint(most, (count,), generator=generator, device=generator.device).tolist()
+        for most in (len(kept[0]), side - crop + 1, side - crop + 1)
+    )
+    out = []
+    for tensor in kept:
+        scale = tensor.shape[-1] // side
+        pieces = [
+            tensor[row, :, scale * top : scale * (top + crop), scale * left : scale * (left + crop)]
+            for row, top, left in zip(rows, tops, lefts, strict=True)
+        ]
+        out.append(torch.stack(pieces).float())
+    return out
 
 
 def main() -> None:

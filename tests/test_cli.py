@@ -10,6 +10,7 @@ import sys
 import textwrap
 import types
 import warnings
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,19 @@ def test_pipes_are_passed_as_they_are(jobs):
         (["--start", "1:30"], "media.start", "1:30"),
         (["--start", "90"], "media.start", "90"),
         (["--end", "00:01:30.5"], "media.end", "00:01:30.5"),
+        (["--end", "01:00:00;02"], "media.end", "01:00:00;02"),
+        (["--start", "240f"], "media.start", "240f"),
+        (["--frames", "24"], "media.frames", 24),
+        (["--input-format", "rawvideo"], "media.input.format", "rawvideo"),
+        (["--video-size", "64x48"], "media.input.video_size", "64x48"),
+        (["--input-pix-fmt", "yuv420p"], "media.input.pix_fmt", "yuv420p"),
+        (["--rate", "30000/1001"], "media.input.rate", "30000/1001"),
+        (["--rate", "25"], "media.input.rate", "25"),
+        (["--start-number", "1001"], "media.input.start_number", 1001),
+        (["--container", "y4m"], "media.container", "y4m"),
+        (["--video-stream", "1"], "media.video_stream", 1),
+        (["--drop", "data", "--drop", "3"], "media.drop", ["data", "3"]),
+        (["--no-provenance"], "media.provenance", False),
         (["--fidelity", "0.9"], "restore.fidelity", 0.9),
         (["--steps", "12"], "restore.steps", 12),
         (["--seed", "0"], "restore.seed", 0),
@@ -113,14 +127,14 @@ def test_pipes_are_passed_as_they_are(jobs):
 )
 def test_every_option_reaches_its_setting(jobs, arguments, path, value):
     assert cli.main(["in.mp4", "out.mp4", *arguments]) == 0
-    section, name = path.split(".")
-    assert getattr(getattr(jobs.config, section), name) == value
+    *sections, name = path.split(".")
+    assert getattr(reduce(getattr, sections, jobs.config), name) == value
 
 
 def test_every_named_setting_is_tested_above_and_exists():
     for path in cli._SETTING_OF.values():
-        section, name = path.split(".")
-        assert hasattr(getattr(Config(), section), name)
+        *sections, name = path.split(".")
+        assert hasattr(reduce(getattr, sections, Config()), name)
 
 
 def test_options_win_over_set_and_set_wins_over_the_file(jobs, tmp_path):
@@ -150,7 +164,7 @@ def test_standard_output_stays_clean_while_the_log_and_progress_speak(jobs, caps
         logging.getLogger("videoclr.flow").info("not interesting")
         warnings.warn("deprecated inside a library", stacklevel=1)
         for frames in (1, 2):
-            progress(types.SimpleNamespace(source="-", frames=frames, total=10, faces=3, seconds=2.0, seconds_left=8.0))
+            progress(types.SimpleNamespace(source="-", frames=frames, total=10, faces=3, seconds=2.0, seconds_left=8.0, before=0))
         return a_report(target="-")
 
     monkeypatch.setattr(cli, "PLAIN_PROGRESS_SECONDS", 0.0)
@@ -170,7 +184,7 @@ def test_standard_output_stays_clean_while_the_log_and_progress_speak(jobs, caps
 def test_plain_progress_waits_between_lines(jobs, capsys):
     def work(*_, progress, **__):
         for frames in range(1, 100):
-            progress(types.SimpleNamespace(source="-", frames=frames, total=None, faces=0, seconds=1, seconds_left=None))
+            progress(types.SimpleNamespace(source="-", frames=frames, total=None, faces=0, seconds=1, seconds_left=None, before=0))
         return a_report()
 
     jobs.answer = work
@@ -183,7 +197,7 @@ def test_the_bar_of_a_terminal_leaves_nothing_behind_when_a_run_fails(jobs, caps
 
     def work(*_, progress, **__):
         for source in ("a.mp4", "b.mp4"):
-            progress(types.SimpleNamespace(source=source, frames=5, total=10, faces=0, seconds=1, seconds_left=1.0))
+            progress(types.SimpleNamespace(source=source, frames=5, total=10, faces=0, seconds=1, seconds_left=1.0, before=0))
         raise MediaError("b.mp4", "gone")
 
     jobs.answer = work

@@ -75,12 +75,36 @@ class _Options:
 
     config: _ConfigFile = None
     set_: _Settings = None
-    codec: Annotated[str | None, typer.Option("--codec", help="h264 (default), hevc, av1, vp9, ffv1, prores or mjpeg.")] = None
+    codec: Annotated[
+        str | None,
+        typer.Option("--codec", help="h264 (default), hevc, av1, vp9, prores, dnxhr, ffv1, mjpeg, h264_nvenc ..., or copy-like."),
+    ] = None
     crf: Annotated[float | None, typer.Option("--crf", help="Constant quality in the codec's own scale.")] = None
     preset: Annotated[str | None, typer.Option("--preset", help="The encoder's speed preset, such as `slow`.")] = None
     pix_fmt: Annotated[str | None, typer.Option("--pix-fmt", help="FFmpeg's pixel format; the source's where the codec can.")] = (
         None
     )
+    profile: Annotated[str | None, typer.Option("--profile", help="Of the codec: ProRes and DNxHR `hq`, H.264 `high422`.")] = None
+    bitrate: Annotated[str | None, typer.Option("--bitrate", help="Bits a second, such as 8M, instead of --crf.")] = None
+    deliver: Annotated[str | None, typer.Option("--deliver", help="video (default), overlay, matte, side-by-side or wipe.")] = None
+    hwaccel: Annotated[
+        str | None, typer.Option("--hwaccel", metavar="DEVICE", help="Decode on cuda, qsv, vaapi or videotoolbox.")
+    ] = None
+    video_stream: Annotated[
+        int | None, typer.Option("--video-stream", metavar="N", help="Which of several video streams to restore, from 0.")
+    ] = None
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop",
+            metavar="KIND",
+            help="Leave out audio, subtitles, attachments, covers, data, video (other than the restored), or a stream's number;"
+            " repeatable.",
+        ),
+    ] = None
+    no_provenance: Annotated[
+        bool, typer.Option("--no-provenance", help="Leave out the tag that says how the faces were restored.")
+    ] = False
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write a JSON report.")] = None
     device: Annotated[str | None, typer.Option("--device", help="auto (default), cpu, cuda or cuda:N.")] = None
     fidelity: Annotated[
@@ -98,8 +122,27 @@ class _Options:
         typer.Option("--only", metavar="[NAME=]PICTURE", help="Restore this person alone: a photograph, or a reference's name."),
     ] = None
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the noise: same seed, same result.")] = None
-    start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin at 12.5 or 01:02:03.5.")] = None
-    end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before this time.")] = None
+    start: Annotated[
+        str | None, typer.Option("--start", metavar="PLACE", help="Begin at 12.5, 01:02:03.5, frame 240f, or timecode 01:02:03:12.")
+    ] = None
+    end: Annotated[str | None, typer.Option("--end", metavar="PLACE", help="Stop before this place.")] = None
+    frames: Annotated[int | None, typer.Option("--frames", metavar="N", help="Stop after so many frames.")] = None
+    input_format: Annotated[
+        str | None, typer.Option("--input-format", help="FFmpeg's name of the input's format; found out otherwise.")
+    ] = None
+    video_size: Annotated[str | None, typer.Option("--video-size", metavar="WxH", help="Size of raw input pictures.")] = None
+    input_pix_fmt: Annotated[str | None, typer.Option("--input-pix-fmt", help="Pixel format of raw input pictures.")] = None
+    rate: Annotated[
+        str | None, typer.Option("--rate", metavar="FPS", help="Rate of raw or loose input pictures: 25 or 30000/1001.")
+    ] = None
+    start_number: Annotated[int | None, typer.Option("--start-number", help="First picture of a numbered sequence.")] = None
+    container: Annotated[
+        str | None, typer.Option("--container", help="Output format where the name does not say: nut, mkv, ts, y4m, ...")
+    ] = None
+    deinterlace: Annotated[
+        str | None,
+        typer.Option("--deinterlace", help="Interlaced pictures: `auto` (default) makes flagged ones whole, bwdif all, off none."),
+    ] = None
     on_error: Annotated[
         str | None, typer.Option("--on-error", help="`stop` (default), or `keep` what fails as it was and go on.")
     ] = None
@@ -114,6 +157,9 @@ class _Options:
     aligned: Annotated[bool, typer.Option("--aligned", help="Each picture is an aligned face crop already: restore all of it.")] = (
         False
     )
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what is done as the run goes; the same command goes on after a stop.")
+    ] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False
     verbose: _Verbose = False
 
@@ -128,6 +174,8 @@ class _Options:
             for name, path in _SETTING_OF.items()
             if getattr(self, name) not in (None, [])
         ]
+        if self.no_provenance:
+            named.append("media.provenance=false")
         return config.override(*(self.set_ or []), *named)
 
 
@@ -136,8 +184,22 @@ _SETTING_OF = {
     "crf": "media.crf",
     "preset": "media.preset",
     "pix_fmt": "media.pix_fmt",
+    "profile": "media.profile",
+    "bitrate": "media.bitrate",
+    "deliver": "media.deliver",
+    "hwaccel": "media.hwaccel",
+    "video_stream": "media.video_stream",
+    "drop": "media.drop",
     "start": "media.start",
     "end": "media.end",
+    "frames": "media.frames",
+    "input_format": "media.input.format",
+    "video_size": "media.input.video_size",
+    "input_pix_fmt": "media.input.pix_fmt",
+    "rate": "media.input.rate",
+    "start_number": "media.input.start_number",
+    "container": "media.container",
+    "deinterlace": "media.deinterlace",
     "fidelity": "restore.fidelity",
     "steps": "restore.steps",
     "reference": "identify.references",
@@ -217,6 +279,7 @@ def restore(
                 overwrite=options.overwrite,
                 progress=shown,
                 aligned=options.aligned,
+                resume=options.resume,
             )
             finished(done)
         if not options.quiet and options.log_json != "-":
@@ -252,6 +315,7 @@ def batch(
                 overwrite=options.overwrite,
                 progress=shown,
                 aligned=options.aligned,
+                resume=options.resume,
             )
             for result in results:
                 finished(result)
@@ -436,8 +500,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = run.go()
             sys.stdout.flush()
             return code
-    except (KeyboardInterrupt, typer.Abort):
-        _say("error: stopped")
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        _say(f"error: stopped{_noted(stop)}")
         return INTERRUPTED
     except Exception as error:
         return _failed(error, verbose)
@@ -471,11 +535,16 @@ def _failed(error: Exception, verbose: bool) -> int:
         _say(f"error: {' '.join(text.split()).removesuffix('.')} ({hint})")
         return USAGE
     if isinstance(error, VideoclrError):
-        _say(f"error: {_one_line(error)}")
+        _say(f"error: {_one_line(error)}{_noted(error)}")
         return USAGE if isinstance(error, ConfigError) else FAILED
     kind = "" if isinstance(error, OSError) else f"unexpected {type(error).__name__}: "
     _say(f"error: {kind}{_one_line(error)}" + ("" if verbose else " (--verbose shows where)"))
     return FAILED
+
+
+def _noted(error: BaseException) -> str:
+    """What was added to an error on its way: ` (12 frames are kept ...)`."""
+    return "".join(f" ({note})" for note in getattr(error, "__notes__", []))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -490,9 +559,14 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _harmless(text: str) -> str:
+    """`text` as one line that a terminal shows and does not obey: file names and tags may hold anything."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def _say(text: str) -> None:
     with suppress(OSError, ValueError):  # nobody is there to read it
-        sys.stderr.write(f"videoclr: {text}\n")
+        sys.stderr.write(f"videoclr: {_harmless(text)}\n")
         sys.stderr.flush()
 
 
@@ -567,7 +641,7 @@ class _ToConsole(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = f"videoclr: {record.levelname.lower()}: {record.getMessage()}"
+        line = f"videoclr: {record.levelname.lower()}: {_harmless(record.getMessage())}"
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -662,7 +736,7 @@ def _bar(console: Console) -> Iterator[ProgressCallback]:
         tasks: dict[str, rich.TaskID] = {}
 
         def shown(now: Progress) -> None:
-            name = Path(now.source).name
+            name = _harmless(Path(now.source).name)
             if now.source not in tasks:
                 for task in tasks.values():
                     bar.update(task, visible=False)
@@ -694,7 +768,7 @@ def _lines(console: Console) -> ProgressCallback:
         if time.monotonic() - said >= PLAIN_PROGRESS_SECONDS:
             said = time.monotonic()
             text = ", ".join(filter(None, [_numbers(now), _time_left(now)]))
-            console.print(f"videoclr: {now.source}: {text}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"videoclr: {_harmless(now.source)}: {text}", markup=False, highlight=False, soft_wrap=True)
 
     return shown
 
@@ -706,14 +780,14 @@ def _counting(console: Console, source: str) -> Callable[[int], None]:
         nonlocal said
         if time.monotonic() - said >= PLAIN_PROGRESS_SECONDS:
             said = time.monotonic()
-            console.print(f"videoclr: {source}: {frames} frames read", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"videoclr: {_harmless(source)}: {frames} frames read", markup=False, highlight=False, soft_wrap=True)
 
     return shown
 
 
 def _numbers(now: Progress) -> str:
     frames = f"{now.frames} frames" if now.total is None else f"{now.frames} of {now.total} frames"
-    rate = f"{now.frames / now.seconds:.1f} fps" if now.seconds > 0 else "- fps"
+    rate = f"{(now.frames - now.before) / now.seconds:.1f} fps" if now.seconds > 0 else "- fps"
     return f"{frames}, {rate}, {now.faces} faces"
 
 

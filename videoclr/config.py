@@ -10,11 +10,11 @@ Everything in `runtime` leaves the pixels alone; everything else may change them
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from videoclr import plainyaml
 from videoclr.errors import ConfigError
 
 OnError = Literal["stop", "keep"]
@@ -24,27 +24,96 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Media(_Section):
-    """How the output is written."""
+class Input(_Section):
+    """What an input is taken for, and what it may reach. By default nothing but itself."""
 
-    codec: str = "h264"
-    """`h264`, `hevc`, `av1`, `vp9`, `ffv1`, `prores` or `mjpeg`."""
+    format: str | None = None
+    """FFmpeg's name of the format; None finds it out. `rawvideo` needs `video_size` and `pix_fmt`."""
+    video_size: str | None = Field(None, pattern=r"^\d{1,6}x\d{1,6}$")
+    """`1920x1080`, of raw pictures."""
+    pix_fmt: str | None = None
+    """FFmpeg's pixel format of raw pictures."""
+    rate: str | None = Field(None, coerce_numbers_to_str=True, pattern=r"^\d{1,9}(\.\d{1,9}|/[1-9]\d{0,8})?$")
+    """Pictures a second of raw video and loose pictures, as `25` or `30000/1001`; None for 25."""
+    start_number: int | None = Field(None, ge=0)
+    """First picture of a numbered sequence; None for the lowest that is there."""
+    playlists: bool = False
+    """Playlists (HLS and the like) may open the files that they name."""
+    protocols: list[str] = Field(default_factory=list)
+    """FFmpeg protocols that inputs may use besides their own: `[http, tcp]`."""
+
+
+class Limits(_Section):
+    """The most that an input may claim before it is refused: a header costs nothing, what it promises costs memory."""
+
+    pixels: int = Field(1 << 27, ge=1)
+    """Width x height of a picture."""
+    rate: float = Field(10_000.0, gt=0)
+    """Frames per second."""
+    seconds: float = Field(604_800.0, gt=0)
+    """Duration; a week."""
+    streams: int = Field(256, ge=1)
+    """Of all kinds."""
+    frames: int = Field(20_000_000, ge=1)
+    """Pictures of one input."""
+
+
+class Media(_Section):
+    """What is read, and how the output is written."""
+
+    codec: str | None = None
+    """`h264`, `hevc`, `av1`, `vp9`, `prores`, `dnxhr`, `ffv1`, `mjpeg`, `rawvideo`, a hardware encoder by FFmpeg's name
+    (`h264_nvenc`), or `copy-like`: the source's codec, profile, level, key frames and bit rate (see
+    `videoclr/media/copylike.py`). None for h264, or for `rawvideo` where the container holds nothing else."""
     crf: float | None = None
     """Constant quality in the codec's own scale; None for the codec's default here."""
     preset: str | None = None
     """The encoder's speed preset; None for the codec's default here."""
     pix_fmt: str | None = None
     """FFmpeg's pixel format; None keeps the source's where the codec can."""
+    profile: str | None = Field(None, coerce_numbers_to_str=True)
+    """`proxy`, `lt`, `standard`, `hq`, `4444`, `4444xq` of ProRes; `lb`, `sq`, `hq`, `hqx`, `444` of DNxHR; `main`, `high422` and
+    so on; None for the best that holds the source's pixel format."""
+    level: str | None = Field(None, coerce_numbers_to_str=True)
+    """Of H.264 and HEVC, such as `4.1`; None lets the encoder choose."""
+    bitrate: str | None = Field(None, coerce_numbers_to_str=True)
+    """Bits a second on average, such as `8M` or `800k`, instead of a constant quality."""
+    gop: int | None = Field(None, ge=1)
+    """Frames from one key frame to the next, at most; None for the encoder's default."""
+    options: dict[str, str] = Field(default_factory=dict)
+    """FFmpeg's options of the encoder, by name: `{aq-mode: "3"}`."""
+    linear: bool = True
+    """EXR pictures hold linear light (see `videoclr/media/linear.py`); false leaves the code values, as 0 to 1."""
+    deliver: Literal["video", "overlay", "matte", "side-by-side", "wipe"] = "video"
+    """The restored video, or: the faces alone with straight alpha, that alpha, source | restored, or both with a moving line
+    between them (see `videoclr/media/deliver.py`)."""
+    wipe_seconds: float = Field(4.0, ge=0)
+    """Seconds in which the line of a `wipe` goes to and fro; 0 leaves it in the middle."""
+    hwaccel: str | None = None
+    """Decode on a device: `cuda`, `qsv`, `vaapi` or `videotoolbox`; None decodes on the processor."""
     start: str | None = Field(None, coerce_numbers_to_str=True)
-    """First moment to keep: seconds (`12.5`) or `[hh:]mm:ss[.fff]`; None for the beginning."""
+    """First picture to keep: seconds (`12.5`, `[hh:]mm:ss[.fff]`), its number (`240f`), or a timecode (`hh:mm:ss:ff`, drop frame
+    `hh:mm:ss;ff`), counted from the file's own where it has one; None for the beginning."""
     end: str | None = Field(None, coerce_numbers_to_str=True)
-    """Moment to stop before, as `start`; None for the end."""
-    audio: bool = True
-    """Copy audio streams."""
-    subtitles: bool = True
-    """Copy subtitle streams."""
+    """Where to stop before, as `start`; None for the end."""
+    frames: int | None = Field(None, ge=1)
+    """Pictures to keep, instead of `end`."""
+    video_stream: int = Field(0, ge=0)
+    """Which of several video streams is restored, counted from 0 without cover pictures; the others are copied."""
+    drop: list[Annotated[str, Field(coerce_numbers_to_str=True)]] = Field(default_factory=list)
+    """What is not copied: `audio`, `subtitles`, `attachments`, `covers`, `data`, `video` (all but the restored one), or the number
+    of a stream."""
+    provenance: bool = True
+    """Write a tag into the output that says what restored the faces, and with which settings."""
+    segment: float = Field(20.0, gt=0)
+    """Seconds of film, at most, that `--resume` may lose: it writes segments of this length, which end at cuts where they can."""
+    deinterlace: Literal["auto", "bwdif", "off"] = "auto"
+    """What becomes of interlaced pictures: `auto` makes flagged ones whole (and writes them progressive), `bwdif` all; `off` keeps
+    the fields, in the file as well."""
     container: str | None = None
-    """FFmpeg's muxer name; None takes it from the file's ending."""
+    """A file ending without its dot, or FFmpeg's muxer name; None takes it from the file's ending."""
+    input: Input = Field(default_factory=Input)
+    limits: Limits = Field(default_factory=Limits)
 
 
 class Cuts(_Section):
@@ -195,10 +264,10 @@ class Config(_Section):
             ConfigError: the file is missing, is no YAML mapping, or holds a bad value.
         """
         try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            values = plainyaml.load(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (plainyaml.NotPlain, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
         if values is None:
             values = {}
@@ -230,9 +299,9 @@ class Config(_Section):
             if not equals or not path:
                 raise ConfigError(f"{setting!r}: expected section.name=value")
             try:
-                value = yaml.safe_load(text)
-            except yaml.YAMLError as error:
-                raise ConfigError(f"$.{path}: {text!r} is not a YAML value") from error
+                value = plainyaml.load(text)
+            except plainyaml.NotPlain as error:
+                raise ConfigError(f"$.{path}: {text[:80]!r} is not a YAML value ({error})") from error
             *parents, name = path.split(".")
             place: Any = values
             for parent in parents:

@@ -110,14 +110,17 @@ def _installed(name: str) -> bool:
 
 def _media() -> Iterator[Finding]:
     from videoclr.media import probe
+    from videoclr.media.encoders import DEFAULT_CODEC
 
     for name, version in probe.media_libraries().items():
         yield Finding(name, version)
     working = probe.codecs()
-    default = Config().media.codec
+    default = Config().media.codec or DEFAULT_CODEC
     for codec, works in working.items():
         # the others are a choice; without the default one nothing can be written unasked
         yield Finding(f"codec {codec}", "encodes" if works else "does not encode here", works or codec != default)
+    devices = [name for name, works in probe.hardware().items() if works]
+    yield Finding("hardware encoders", ", ".join(devices) or "none works here (the processor encodes)")
 
 
 def _weights() -> Iterator[Finding]:

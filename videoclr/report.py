@@ -13,6 +13,9 @@ from typing import Any, TextIO
 
 from videoclr.errors import ConfigError, MediaError
 
+_ODD_BYTES = "backslashreplace"
+"""Names and tags that are no UTF-8 hold lone surrogates (`os.fsdecode`); written like this they are JSON's own `\\udcXX`."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -80,7 +83,7 @@ class ReportFile:
         """
         try:
             if self._lines is None:
-                self._lines = self._part.open("w", encoding="utf-8")
+                self._lines = self._part.open("w", encoding="utf-8", errors=_ODD_BYTES)
             self._lines.write(json.dumps(plain(values), ensure_ascii=False) + "\n")
         except OSError as error:
             raise MediaError(self._target, f"the report cannot be written ({error.strerror})") from error
@@ -109,7 +112,7 @@ class ReportFile:
             MediaError: the disk is full, or the folder has gone.
         """
         try:
-            self._part.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            self._part.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors=_ODD_BYTES)
             os.replace(self._part, self._target)
         except OSError as error:
             raise MediaError(self._target, f"the report cannot be written ({error.strerror})") from error

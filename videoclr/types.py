@@ -64,6 +64,8 @@ class VideoInfo:
     """Width of a sample divided by its height."""
     rotation: int = 0
     """Degrees by which the stored picture is turned when shown: 0, 90, 180 or 270."""
+    fields: str = ""
+    """Where pictures hold two fields: `top` or `bottom`, the one that is shown first; empty where they are whole."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,6 +15,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
@@ -34,6 +40,7 @@ def make_clip(
     pix_fmt: str = "yuv420p",
     size: tuple[int, int] = (96, 64),
     rotation: int = 0,
+    rate: Fraction | int = 25,
     audio: int = 0,
     subtitles: bool = False,
     options: dict[str, str] | None = None,
@@ -43,7 +50,7 @@ def make_clip(
 ) -> Path:
     """A clip whose frames have the presentation times `ticks * base`, with `audio` AAC streams and SRT subtitles."""
     with av.open(str(path), "w", format=container, container_options=muxing or {}) as out:
-        video = out.add_stream(codec, rate=25, options=options or {}, time_base=base)
+        video = out.add_stream(codec, rate=rate, options=options or {}, time_base=base)
         video.width, video.height, video.pix_fmt = *size, pix_fmt
         if rotation:
             video.set_display_rotation(rotation)
@@ -227,3 +234,116 @@ def _samples_of() -> Callable[[VideoFrame], list[np.ndarray]]:
 def ffmpeg() -> str:
     """The ffmpeg program that imageio-ffmpeg brings; a test that needs it is skipped without."""
     return pytest.importorskip("imageio_ffmpeg", reason="needs the extra ffmpeg (imageio-ffmpeg)").get_ffmpeg_exe()
+
+
+@pytest.fixture(scope="session")
+def carry() -> Callable[..., Any]:
+    """`carry(source, target, "media.codec=ffv1", ...)`: a job that finds no face and restores nothing, with these settings."""
+
+    def run(source: Path, target: Path, *settings: str) -> Any:
+        from videoclr.config import Config
+        from videoclr.jobs import restore_video
+        from videoclr.parts.unchanged import Unchanged
+        from videoclr.pipeline import Pipeline
+
+        quick = [] if any("media.codec" in one for one in settings) else ["media.preset=ultrafast"]
+        config = Config().override("restore.use=unchanged", "gate.use=none", *quick, *settings)
+        line = Pipeline(config, detector=Here(None, 24), recognizer=None, restorer=Unchanged(64))
+        return restore_video(source, target, pipeline=line)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def made(ffmpeg: str) -> Callable[..., None]:
+    """`made("-i", path, ..., target)`: a file by FFmpeg's own program, where PyAV cannot make it."""
+
+    def run(*arguments: object) -> None:
+        subprocess.run([ffmpeg, "-v", "error", "-nostdin", *map(str, arguments)], check=True)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file says about one stream, and its packets: bytes, presentation time, duration, kinds of side data."""
+
+    index: int
+    type: str
+    codec: str
+    tags: dict[str, str]
+    disposition: Disposition
+    packets: list[tuple[bytes, Fraction | None, Fraction, tuple[str, ...]]]
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [packet[0] for packet in self.packets]
+
+    @property
+    def times(self) -> list[Fraction | None]:
+        return [packet[1] for packet in self.packets]
+
+
+@pytest.fixture(scope="session")
+def facts() -> Callable[[Path], list[Facts]]:
+    """What ffprobe would tell of every stream."""
+
+    def look(path: Path) -> list[Facts]:
+        with av.open(str(path)) as container:
+            found = []
+            for one in container.streams:
+                codec = one.codec_context.codec.canonical_name if one.codec_context else str(getattr(one, "name", None))
+                found.append(Facts(one.index, one.type, codec, dict(one.metadata), one.disposition, []))
+            for packet in container.demux():
+                if packet.size:
+                    time = None if packet.pts is None else packet.pts * packet.time_base
+                    kinds = tuple(side.data_type for side in packet.iter_sidedata())
+                    facts = (bytes(packet), time, (packet.duration or 0) * packet.time_base, kinds)
+                    found[packet.stream_index].packets.append(facts)
+        return found
+
+    return look
+
+
+class CommandLine:
+    """Runs `videoclr ARGUMENTS` in a process of its own that costs no imports; see forking.py."""
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, str(Path(__file__).with_name("forking.py"))]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+    def start(self, folder: Path, *arguments: object, stdin: Path | None = None, stdout: Path | None = None) -> None:
+        """Begin a run whose standard error goes to `folder`/stderr."""
+        files = {
+            "0": [str(stdin or os.devnull), os.O_RDONLY],
+            "1": [str(stdout or os.devnull), os.O_WRONLY | os.O_CREAT],
+            "2": [str(folder / "stderr"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC],
+        }
+        job = {"arguments": [str(one) for one in arguments], "folder": str(folder), "files": files}
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+
+    def wait(self, folder: Path) -> tuple[int, str]:
+        """Exit code (negative: the signal that killed it) and standard error of the run that was begun."""
+        assert self.process.stdout is not None
+        code = int(self.process.stdout.readline())
+        error = (folder / "stderr").read_text()
+        (folder / "stderr").unlink()
+        return code, error
+
+    def __call__(self, folder: Path, *arguments: object, **pipes: Path | None) -> tuple[int, str]:
+        """Run and wait."""
+        self.start(folder, *arguments, **pipes)
+        return self.wait(folder)
+
+
+@pytest.fixture(scope="session")
+def videoclr() -> Iterator[CommandLine]:
+    """`videoclr(folder, "in.mp4", "out.mp4")` -> exit code and standard error."""
+    line = CommandLine()
+    yield line
+    assert line.process.stdin is not None
+    line.process.stdin.close()
+    line.process.wait(60)

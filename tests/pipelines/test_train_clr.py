@@ -278,3 +278,17 @@ def test_the_tiny_settings_have_the_keys_of_the_full_ones(name):
 
     full, tiny = (keys(yaml.safe_load((folder / f"{name}.yaml").read_text())) for folder in (FULL, TINY))
     assert full == tiny
+
+
+def test_crops_of_kept_pairs_lie_over_each_other_and_whole_faces_cost_as_much():
+    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    places = torch.stack([rows, columns])[None] + 100 * torch.arange(3.0)[:, None, None, None]
+    kept = [places.repeat_interleave(4, 2).repeat_interleave(4, 3).half(), places.half(), places.half()]
+    settings = {"batch": 8, "crop": 8}
+    drawn = program("train_denoiser").drawn
+    clean, z, features = drawn(kept, settings, False, torch.Generator().manual_seed(0))
+    assert clean.shape == (8, 2, 32, 32) and z.shape == (8, 2, 8, 8)
+    assert torch.equal(clean[..., ::4, ::4], z) and torch.equal(z, features)
+    assert len({float(one[0, 0, 0]) for one in z}) > 3
+    whole = drawn(kept, settings, True, torch.Generator().manual_seed(0))
+    assert whole[0].shape == (2, 2, 64, 64) and torch.equal(whole[0][..., ::4, ::4], whole[1])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from videoclr.training.losses import Perceptual, TeacherRecognizer, adversarial_losses, fidelity_loss
+from videoclr.training.losses import FeatureDiscriminator, Perceptual, TeacherRecognizer, adversarial_losses, fidelity_loss
 
 
 def random_file(network, path):
@@ -124,3 +124,31 @@ def test_neither_adversary_moves_the_other():
     fake.grad = None
     judged.backward()
     assert fake.grad is None and discriminator.weight.grad is not None
+
+
+def test_a_discriminator_of_features_learns_to_tell_sharp_from_soft_and_keeps_the_frozen_network_out_of_its_state(squeezenet):
+    torch.manual_seed(1)
+    perceptual = Perceptual(squeezenet)
+    discriminator = FeatureDiscriminator(perceptual, width=8)
+    assert not any("fire" in name or "conv1" in name for name in discriminator.state_dict())
+    soft = pictures(64)
+    sharp = soft + 0.3 * torch.randn(soft.shape, generator=torch.Generator().manual_seed(2))
+    optimizer = torch.optim.Adam(discriminator.parameters(), lr=0.01)
+    told = []
+    for _ in range(12):
+        judged, _ = adversarial_losses(discriminator, sharp, soft)
+        optimizer.zero_grad()
+        judged.backward()
+        optimizer.step()
+        told.append(float(judged.detach()))
+    assert told[-1] < 0.8 * told[0]
+    assert all(p.grad is None for p in perceptual.parameters())
+
+
+def test_what_fools_a_discriminator_of_features_moves_the_picture_and_not_the_discriminator(squeezenet):
+    discriminator = FeatureDiscriminator(Perceptual(squeezenet), width=8)
+    fake = pictures(64).requires_grad_(True)
+    _, fooled = adversarial_losses(discriminator, pictures(64, seed=1), fake)
+    fooled.backward()
+    assert fake.grad is not None and float(fake.grad.abs().sum()) > 0
+    assert all(p.grad is None for p in discriminator.parameters())

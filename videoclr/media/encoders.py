@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
 from types import MappingProxyType
@@ -12,11 +12,12 @@ from types import MappingProxyType
 from av.codec.codec import Codec, PixFmtLoss, UnknownCodecError, find_best_pix_fmt_of_list
 from av.codec.context import Flags, ThreadType
 from av.video.codeccontext import VideoCodecContext
-from av.video.format import VideoFormat
+from av.video.format import VideoFormat, names  # type: ignore[attr-defined]
 from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError
-from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, UNSPECIFIED, Colour, default_matrix, kind_of
+from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, UNSPECIFIED, Colour, kind_of
+from videoclr.media.layout import layout_of
 
 # SVT-AV1 writes its banner to standard error unless told not to before it is first used.
 os.environ.setdefault("SVT_LOG", "1")
@@ -25,10 +26,100 @@ _CPU_AVX512F = 13
 """OpenCV's number of the AVX-512 foundation; its Python module gives it no name."""
 _LAMBDA = 118
 """FF_QP2LAMBDA: FFmpeg's quality unit for a quantiser of 1."""
+_PROGRESSIVE, _TOP_CODED, _BOTTOM_CODED = 1, 4, 5
+"""AV_FIELD_PROGRESSIVE, _TB and _BT: FFmpeg's own choice for pictures whose top, or bottom, field is shown first."""
 _RANGED = {"matroska", "webm", "mp4"}
 """Muxers that write down the range themselves."""
 _EVEN_ONLY = {"libx264", "libx265", "libsvtav1"}
 _EIGHT = 8
+_LOOKAHEAD_SIDE = 64
+DEFAULT_CODEC = "h264"
+RAW = "rawvideo"
+"""No codec: the planes as they are."""
+Y4M_FORMATS = (
+    "yuv420p", "yuv422p", "yuv444p", "gray", "yuv411p",
+    *(f"yuv{shape}p{depth}le" for depth in (9, 10, 12, 14, 16) for shape in (420, 422, 444)),
+    "gray9le", "gray10le", "gray12le", "gray16le",
+)  # fmt: skip
+"""Pixel formats that YUV4MPEG2 has a name for; those of more than 8 bits are FFmpeg's extension."""
+COPY_LIKE = "copy-like"
+"""Asks for the source's own codec; see `videoclr.media.copylike`."""
+
+
+_DEPTH_8 = ("yuv420p", "yuvj420p", "nv12", "nv21")
+_DEPTH_10 = (*_DEPTH_8, "yuv420p10le")
+_CHROMA_422 = (*_DEPTH_10, "yuv422p", "yuvj422p", "nv16", "yuv422p10le", "nv20le")
+H264_PROFILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "baseline": _DEPTH_8, "main": _DEPTH_8, "high": (*_DEPTH_8, "gray"), "high10": (*_DEPTH_10, "gray", "gray10le"),
+        "high422": (*_CHROMA_422, "gray", "gray10le"), "high444": (*_CHROMA_422, "gray", "gray10le", "yuv444p", "yuv444p10le"),
+    }
+)  # fmt: skip
+HEVC_PROFILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "main": ("yuv420p", "yuvj420p"), "main10": ("yuv420p10le",), "main12": ("yuv420p12le",),
+        "main422-10": ("yuv422p", "yuvj422p", "yuv422p10le"), "main444-8": ("yuv444p", "yuvj444p", "gbrp"),
+        "main444-10": ("yuv444p10le", "gbrp10le"),
+    }
+)  # fmt: skip
+PRORES_PROFILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "hq": ("yuv422p10le",), "4444": ("yuv444p10le", "yuva444p10le"), "4444xq": ("yuv444p10le", "yuva444p10le"),
+        "standard": ("yuv422p10le",), "lt": ("yuv422p10le",), "proxy": ("yuv422p10le",),
+    }
+)  # fmt: skip
+DNXHR_PROFILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "hq": ("yuv422p",), "hqx": ("yuv422p10le",), "444": ("yuv444p10le", "gbrp10le"), "sq": ("yuv422p",), "lb": ("yuv422p",),
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of an encoder; None leaves a choice to the codec's default here."""
+
+    crf: float | None = None
+    """Constant quality in the codec's own scale."""
+    preset: str | None = None
+    """Speed preset."""
+    pix_fmt: str | None = None
+    """FFmpeg's pixel format."""
+    profile: str | None = None
+    """By the name that `Encoder.profiles` has for it."""
+    level: str | None = None
+    """`4.1`, of H.264 and HEVC."""
+    bit_rate: int | None = None
+    """Bits a second on average, instead of a quality."""
+    gop: int | None = None
+    """Frames from one key frame to the next, at most."""
+    b_frames: int | None = None
+    """Bidirectional frames in a row, at most."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """FFmpeg's options of this encoder; they win."""
+
+    def over(self, other: Wanted) -> Wanted:
+        """What is asked for here, and what `other` says of the rest."""
+        own = {name: value for name in self.__slots__ if name != "options" and (value := getattr(self, name)) is not None}
+        if "crf" in own:
+            other = replace(other, bit_rate=None)
+        return replace(other, **own, options={**other.options, **self.options})
+
+
+def bits_per_second(text: str) -> int:
+    """`8M`, `800k` or `8000000` as a number.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    scale = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}.get(text[-1:].lower(), 1)
+    try:
+        rate = round(float(text[:-1] if scale > 1 else text) * scale)
+    except (ValueError, OverflowError):
+        rate = 0
+    if rate <= 0:
+        raise ConfigError(f"$.media.bitrate: {text!r} is no bit rate; write 8M, 800k or 8000000")
+    return rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,40 +139,156 @@ class Encoder:
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     params: tuple[str, ...] = ()
     """Settings of the encoder's own library."""
+    fields: bool = False
+    """True where it can write that pictures hold two fields."""
     playable: bool = False
     """True for codecs that are watched: RGB sources become 4:2:0 there, since players show nothing else."""
 
-    def settings(self, crf: float | None, preset: str | None) -> dict[str, str]:
-        """FFmpeg options for `crf` and `preset` (None for the defaults).
+    formats: tuple[str, ...] = ()
+    """Pixel formats, where FFmpeg's encoder does not tell them."""
+    profiles: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """Profile -> the pixel formats that it holds; those taken unasked come first."""
+    prefix: str | None = None
+    """What FFmpeg puts before a profile's name where every picture needs one; None where the encoder chooses by itself."""
+    level: str | None = None
+    """The option that `level` sets; `params:NAME` for a setting of the encoder's own library."""
+    long_gop: bool = False
+    """True where pictures depend on each other."""
+    smallest: tuple[int, int] = (1, 1)
+    """Width, height of the smallest picture."""
+    needs: str = ""
+    """The device of a hardware encoder; empty for software."""
+    device: str | None = None
+    """FFmpeg's kind of the device to which pictures have to be taken first; None where the encoder does that itself."""
+
+    def settings(self, wanted: Wanted) -> dict[str, str]:
+        """FFmpeg options for `wanted`; profile and pixel format aside, which go together.
 
         Raises:
             ConfigError: the codec has no such choice.
         """
+        self._check(wanted)
         out = dict(self.options) | (x264_options() if self.name == "libx264" else {})
-        if crf is not None and self.quality is None:
-            raise ConfigError(f"$.media.crf: {self.name} has no such setting; leave it out")
-        if preset is not None and self.preset is None:
-            raise ConfigError(f"$.media.preset: {self.name} has no such setting; leave it out")
-        value = self.crf if crf is None else crf
-        if self.quality not in (None, "qscale") and value is not None:
+        value = self.crf if wanted.crf is None else wanted.crf
+        if self.quality not in (None, "qscale") and value is not None and wanted.bit_rate is None:
             out[str(self.quality)] = f"{value:g}"
-        if self.preset is not None and (preset or self.speed):
-            out[self.preset] = str(preset or self.speed)
+        if self.preset is not None and (wanted.preset or self.speed):
+            out[self.preset] = str(wanted.preset or self.speed)
+        params = list(self.params)
+        if wanted.level is not None and self.level is not None:
+            kind, _, name = self.level.rpartition(":")
+            if kind:
+                params.append(f"{name}={wanted.level}")
+            else:
+                out[name] = wanted.level
+        for name, text in wanted.options.items():
+            own = name == self.params_option and name in out
+            out[name] = f"{out[name]}:{text}" if own else text
+        if params:
+            out[self.params_option] = ":".join([*params, *filter(None, [out.get(self.params_option)])])
         return out
+
+    @property
+    def params_option(self) -> str:
+        """The option that takes settings of the encoder's own library."""
+        return self.name.removeprefix("lib") + "-params"
+
+    def profile_of(self, pixel_format: str, asked: str | None) -> str | None:
+        """FFmpeg's value of the option `profile`; None to leave it to the encoder."""
+        if asked is None and self.prefix is None:
+            return None
+        fitting = (name for name, formats in self.profiles.items() if pixel_format in formats)
+        return f"{self.prefix or ''}{asked or next(fitting)}"
+
+    def _check(self, wanted: Wanted) -> None:
+        missing = {
+            "crf": wanted.crf is not None and self.quality is None,
+            "preset": wanted.preset is not None and self.preset is None,
+            "bitrate": wanted.bit_rate is not None and self.quality is None,
+            "gop": wanted.gop is not None and not self.long_gop,
+            "level": wanted.level is not None and self.level is None,
+            "profile": wanted.profile is not None and not self.profiles,
+        }
+        if (name := next((name for name, lacks in missing.items() if lacks), None)) is not None:
+            raise ConfigError(f"$.media.{name}: {self.name} has no such setting; leave it out")
+        if wanted.crf is not None and wanted.bit_rate is not None:
+            raise ConfigError("$.media.bitrate: a quality (crf) is given already; leave one of them out")
+        if wanted.profile is not None and wanted.profile not in self.profiles:
+            known = ", ".join(self.profiles)
+            raise ConfigError(f"$.media.profile: {self.name} has no profile {wanted.profile!r}; it has {known}")
 
 
 ENCODERS: Mapping[str, Encoder] = MappingProxyType(
     {
-        "h264": Encoder("libx264", "crf", 17, "preset", "medium", playable=True),
-        "hevc": Encoder("libx265", "crf", 19, "preset", "medium", params=("log-level=error",), playable=True),
-        "av1": Encoder("libsvtav1", "crf", 22, "preset", "6", playable=True),
-        "vp9": Encoder("libvpx-vp9", "crf", 22, "cpu-used", "2", {"deadline": "good", "row-mt": "1"}, playable=True),
-        "ffv1": Encoder("ffv1", options={"level": "3", "coder": "1", "context": "1", "slices": "4", "slicecrc": "1"}),
-        "prores": Encoder("prores_ks", options={"vendor": "apl0"}),
+        "h264": Encoder(
+            "libx264", "crf", 17, "preset", "medium", fields=True, playable=True,
+            profiles=H264_PROFILES, level="level", long_gop=True,
+        ),
+        "hevc": Encoder(
+            "libx265", "crf", 19, "preset", "medium", params=("log-level=error",), playable=True,
+            profiles=HEVC_PROFILES, level="params:level-idc", long_gop=True,
+        ),
+        "av1": Encoder("libsvtav1", "crf", 22, "preset", "6", playable=True, long_gop=True),
+        "vp9": Encoder(
+            "libvpx-vp9", "crf", 22, "cpu-used", "2", {"deadline": "good", "row-mt": "1"}, playable=True, long_gop=True
+        ),
+        "ffv1": Encoder("ffv1", options={"level": "3", "coder": "1", "context": "1", "slices": "4", "slicecrc": "1"}, fields=True),
+        "prores": Encoder("prores_ks", options={"vendor": "apl0"}, fields=True, profiles=PRORES_PROFILES, prefix=""),
+        "dnxhr": Encoder("dnxhd", profiles=DNXHR_PROFILES, prefix="dnxhr_", smallest=(256, 120)),
         "mjpeg": Encoder("mjpeg", "qscale", 2, options={"huffman": "optimal"}),
+        RAW: Encoder(RAW, formats=tuple(sorted(name for name in names if layout_of(name) is not None))),
+    }
+)  # fmt: skip
+"""By the names of `media.codec`."""
+
+_NVENC, _QSV, _AMF = "an NVIDIA GPU with NVENC and its driver", "an Intel GPU with its media driver", "an AMD GPU with its driver"
+_VAAPI, _APPLE = "a GPU with a VA-API driver (/dev/dri)", "a Mac"
+
+
+def _nvenc(name: str, profiles: Mapping[str, tuple[str, ...]]) -> Encoder:
+    level = "level" if profiles else None
+    return Encoder(
+        name, "cq", 19, "preset", "p5", {"rc": "vbr", "tune": "hq"}, playable=True, profiles=profiles, level=level,
+        long_gop=True, needs=_NVENC,
+    )  # fmt: skip
+
+
+def _qsv(name: str) -> Encoder:
+    return Encoder(name, "global_quality", 20, "preset", "medium", playable=True, long_gop=True, needs=_QSV)
+
+
+def _vaapi(name: str) -> Encoder:
+    formats = ("nv12",) if name == "h264_vaapi" else ("nv12", "p010le")
+    return Encoder(
+        name, "global_quality", 20, formats=formats, playable=True, long_gop=True, needs=_VAAPI, device="vaapi"
+    )  # fmt: skip
+
+
+def _amf(name: str) -> Encoder:
+    return Encoder(name, "qvbr_quality_level", 23, "quality", "quality", {"rc": "qvbr"}, playable=True, long_gop=True, needs=_AMF)
+
+
+HARDWARE: Mapping[str, Encoder] = MappingProxyType(
+    {
+        one.name: one
+        for one in (
+            _nvenc("h264_nvenc", {name: H264_PROFILES[name] for name in ("baseline", "main", "high")}),
+            _nvenc("hevc_nvenc", {"main": ("yuv420p", "nv12"), "main10": ("p010le",)}),
+            _nvenc("av1_nvenc", {}),
+            *map(_qsv, ("h264_qsv", "hevc_qsv", "av1_qsv", "vp9_qsv")),
+            *map(_vaapi, ("h264_vaapi", "hevc_vaapi", "av1_vaapi", "vp9_vaapi")),
+            *map(_amf, ("h264_amf", "hevc_amf", "av1_amf")),
+            Encoder("h264_videotoolbox", "qscale", 65, playable=True, long_gop=True, needs=_APPLE),
+            Encoder("hevc_videotoolbox", "qscale", 65, playable=True, long_gop=True, needs=_APPLE),
+            Encoder("prores_videotoolbox", needs=_APPLE),
+        )
     }
 )
-"""By the names of `media.codec`."""
+"""FFmpeg's encoders that need a device, by their own names. Whether one works is known when it has encoded a frame."""
+_SURFACES = frozenset(
+    {"cuda", "qsv", "vaapi", "amf", "videotoolbox_vld", "d3d11", "dxva2_vld", "drm_prime", "vulkan", "mediacodec"}
+)
+"""Pixel formats that are no pictures in memory."""
 
 
 @cache
@@ -102,29 +309,52 @@ def encoder_of(codec: str) -> Encoder:
     Raises:
         ConfigError: unknown; the message lists the choices.
     """
-    found = ENCODERS.get(codec)
+    found = ENCODERS.get(codec) or HARDWARE.get(codec)
     if found is None:
-        raise ConfigError(f"$.media.codec: unknown codec {codec!r}; known here: {', '.join(ENCODERS)}")
+        known = f"{', '.join(ENCODERS)}, {COPY_LIKE}, or a hardware encoder such as h264_nvenc"
+        raise ConfigError(f"$.media.codec: unknown codec {codec!r}; known here: {known}")
     return found
 
 
 def formats_of(encoder: str) -> list[str]:
     """Pixel formats that FFmpeg's `encoder` takes; ConfigError where this build lacks it."""
     try:
-        return [one.name for one in Codec(encoder, "w").video_formats or []]
+        return [one.name for one in Codec(encoder, "w").video_formats or [] if one.name not in _SURFACES]
     except UnknownCodecError as error:
         raise ConfigError(f"$.media.codec: this FFmpeg was built without {encoder}; choose another codec") from error
 
 
-def choose_format(encoder: Encoder, source: VideoFormat, size: tuple[int, int], asked: str | None) -> str:
-    """The pixel format to encode `source` in: `asked`, the source's own, or the nearest that `encoder` takes.
+def check_fields(encoder: Encoder, fields: str) -> None:
+    """Refuse to write woven pictures without saying so: every player would show combs.
 
     Raises:
-        ConfigError: `asked` is none of the encoder's, or the size is odd where the encoder has no way to store it.
+        ConfigError: `encoder` cannot say that its pictures hold two `fields`.
     """
-    known = formats_of(encoder.name)
+    if fields and not encoder.fields:
+        able = ", ".join(name for name, one in ENCODERS.items() if one.fields)
+        raise ConfigError(
+            f"$.media.codec: {encoder.name} cannot keep pictures interlaced; use {able}, or deinterlace (media.deinterlace=auto)"
+        )
+
+
+def choose_format(
+    encoder: Encoder, source: VideoFormat, size: tuple[int, int], asked: str | None, profile: str | None = None
+) -> str:
+    """The pixel format to encode `source` in: `asked`, the source's own, or the nearest that `encoder` takes in `profile`.
+
+    Raises:
+        ConfigError: `asked` is none of the encoder's or of the profile's, or the encoder has no way to store this size.
+    """
+    built = formats_of(encoder.name)
+    known = list(encoder.formats) or built
+    if profile is not None:
+        known = [name for name in known if name in encoder.profiles[profile]]
     if asked is not None and asked not in known:
-        raise ConfigError(f"$.media.pix_fmt: {encoder.name} does not take {asked!r}; it takes {', '.join(known)}")
+        within = "" if profile is None else f" in the profile {profile}"
+        raise ConfigError(f"$.media.pix_fmt: {encoder.name} does not take {asked!r}{within}; it takes {', '.join(known)}")
+    if size[0] < encoder.smallest[0] or size[1] < encoder.smallest[1]:
+        least = f"at least {encoder.smallest[0]}x{encoder.smallest[1]}, not {size[0]}x{size[1]}"
+        raise ConfigError(f"$.media.codec: {encoder.name} needs pictures of {least}; choose another codec")
     name = asked or _nearest(encoder, source, known)
     odd = encoder.name in _EVEN_ONLY and (size[0] % 2 or size[1] % 2)
     if odd and _is_subsampled(name):
@@ -150,7 +380,7 @@ def what_is_lost(source: VideoFormat, written: str) -> list[str]:
     return [word for kind, word in words.items() if loss & kind]
 
 
-def written_colour(encoder: str, source: Colour, pixel_format: str, height: int) -> Colour:
+def written_colour(encoder: str, source: Colour, pixel_format: str) -> Colour:
     """What the code values in the output shall mean: the source's meaning where the format allows."""
     kind = kind_of(pixel_format)
     if kind == "rgb":
@@ -159,7 +389,7 @@ def written_colour(encoder: str, source: Colour, pixel_format: str, height: int)
         # JFIF knows one meaning: BT.601, full range; decoders take it whatever the container says.
         return Colour(kind, BT601, True)
     if source.kind == "rgb":
-        return Colour(kind, default_matrix(height), False)
+        return Colour(kind, source.matrix, False)  # of RGB made of a video: the video's
     if encoder == "prores_ks":
         # Nothing in ProRes or QuickTime says full range: every reader takes it for limited.
         return Colour(kind, source.matrix, False)
@@ -178,18 +408,36 @@ def untold(encoder: str, muxer: str, source: Colour, written: Colour) -> str | N
 
 
 def configure(
-    context: VideoCodecContext, encoder: Encoder, crf: float | None, source: Colour, written: Colour, frame: VideoFrame
+    context: VideoCodecContext,
+    encoder: Encoder,
+    wanted: Wanted,
+    source: Colour,
+    written: Colour,
+    frame: VideoFrame,
+    fields: str,
 ) -> None:
-    """Set what is no option: threads, quantiser, colour tags and interlacing, as `frame` (of the source) has them."""
+    """Set what is no option: threads, rate, colour tags as `frame` (of the source) has them, and the order of `fields`."""
     # With SLICE, PyAV's default, x264 cuts every frame into slices: slower and worse.
     context.thread_type = ThreadType.AUTO
     context.flags |= Flags.frame_duration
-    if encoder.quality == "qscale":
+    if wanted.bit_rate is not None:
+        context.bit_rate = wanted.bit_rate
+    elif encoder.quality == "qscale":
         context.qscale = True
-        context.global_quality = round((crf if crf is not None else encoder.crf or 2) * _LAMBDA)
-    if encoder.name == "libvpx-vp9":
-        context.bit_rate = 0
+        context.global_quality = round((wanted.crf if wanted.crf is not None else encoder.crf or 2) * _LAMBDA)
+    elif encoder.name == "libvpx-vp9" or encoder.needs:
+        context.bit_rate = 0  # otherwise a ceiling
+    if wanted.gop is not None:
+        context.gop_size = wanted.gop
+    if wanted.b_frames is not None:
+        context.max_b_frames = wanted.b_frames
     context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc
+    if encoder.fields:
+        # libx264 has its own setting for the order, but must not be told another one.
+        coded = {"top": _TOP_CODED, "bottom": _BOTTOM_CODED}.get(fields, _PROGRESSIVE)
+        context.field_order = coded if encoder.name != "libx264" else 0
+        if fields:
+            context.flags |= Flags.interlaced_dct | Flags.interlaced_me
     if written.kind == "rgb":
         context.colorspace, context.color_range = RGB_SPACE, FULL
         return
@@ -197,8 +445,6 @@ def configure(
     context.colorspace = frame.colorspace if own and frame.colorspace != RGB_SPACE else written.matrix.tag
     untagged = own and frame.color_range not in (LIMITED, FULL) and not written.full
     context.color_range = 0 if untagged else FULL if written.full else LIMITED
-    if frame.interlaced_frame and encoder.name in ("libx264", "prores_ks", "ffv1"):
-        context.flags |= Flags.interlaced_dct | Flags.interlaced_me
 
 
 def _nearest(encoder: Encoder, source: VideoFormat, known: list[str]) -> str:
@@ -226,12 +472,22 @@ def _is_subsampled(name: str) -> bool:
     return kind_of(name) == "yuv" and (shape.chroma_width(16), shape.chroma_height(16)) != (16, 16)
 
 
+def small_params(encoder: str, size: tuple[int, int]) -> list[str]:
+    """Settings of the encoder's own library that small pictures need.
+
+    The look-ahead of libx265 4 writes behind its memory where a side is shorter than 64 pixels (glibc: "corrupted size vs.
+    prev_size"), which ends the process now or later. Without it and without the B-frames that rest on it all is well.
+    """
+    return ["rc-lookahead=0", "bframes=0"] if encoder == "libx265" and min(size) < _LOOKAHEAD_SIDE else []
+
+
 def usable_rate(rate: Fraction | None) -> Fraction:
     """A frame rate that encoders accept as information: the source's, or 25 where it is unknown or absurd."""
     return rate if rate is not None and 0 < rate <= 1000 else Fraction(25)
 
 
 __all__ = [
-    "ENCODERS", "UNSPECIFIED", "Encoder", "choose_format", "configure", "encoder_of", "formats_of", "untold",
+    "COPY_LIKE", "DEFAULT_CODEC", "ENCODERS", "HARDWARE", "RAW", "UNSPECIFIED", "Y4M_FORMATS", "Encoder", "Wanted",
+    "bits_per_second", "check_fields", "choose_format", "configure", "encoder_of", "formats_of", "small_params", "untold",
     "usable_rate", "what_is_lost", "written_colour", "x264_options",
 ]  # fmt: skip

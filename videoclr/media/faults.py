@@ -35,8 +35,13 @@ def reason(error: BaseException) -> str:
     number = getattr(error, "errno", None)
     if isinstance(number, int) and number in _ADVICE:
         return _ADVICE[number]
-    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(words).split())
+    return words(error)
+
+
+def words(error: BaseException) -> str:
+    """FFmpeg's or the system's own words in one line: what `reason` advises is about files, not about devices."""
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(said).split())
 
 
 def is_system_error(error: BaseException) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from fractions import Fraction
 
 from videoclr.errors import ConfigError
+from videoclr.media.timecode import Timecode
 
+_FRAME = re.compile(r"(\d+)f")
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?|\.\d+)")
 
 
@@ -21,7 +24,8 @@ def moment(value: str | int | float | Fraction | None, name: str) -> Fraction | 
     else:
         found = _CLOCK.fullmatch(str(value).strip())
         if found is None:
-            raise ConfigError(f"$.media.{name}: expected seconds or [hh:]mm:ss[.fff], got {value!r}")
+            forms = "seconds, [hh:]mm:ss[.fff], a timecode hh:mm:ss:ff or hh:mm:ss;ff, or a frame such as 240f"
+            raise ConfigError(f"$.media.{name}: expected {forms}, got {value!r}")
         hours, minutes, seconds = found.groups()
         exact = Fraction(seconds)
         if (minutes is not None and exact >= 60) or (hours is not None and int(minutes) >= 60):
@@ -30,3 +34,24 @@ def moment(value: str | int | float | Fraction | None, name: str) -> Fraction | 
     if exact is not None and exact < 0:
         raise ConfigError(f"$.media.{name}: expected zero or more, got {value!r}")
     return exact
+
+
+@dataclass(frozen=True, slots=True)
+class FrameNumber:
+    """A picture by its number, counted from 0 in order of presentation."""
+
+    number: int
+
+
+def position(value: str | int | float | Fraction | None, name: str) -> Fraction | FrameNumber | Timecode | None:
+    """What a person typed for `name`: seconds (see `moment`), a frame (`240f`), or a timecode; None stays None.
+
+    Raises:
+        ConfigError: none of these; `name` goes into the path.
+    """
+    if isinstance(value, str):
+        if found := _FRAME.fullmatch(value.strip()):
+            return FrameNumber(int(found[1]))
+        if (label := Timecode.parse(value)) is not None:
+            return label
+    return moment(value, name)

@@ -4,8 +4,8 @@ A full-frame trip to RGB and back changes pixels that nobody restored (luma by o
 clip). So the picture stays as the decoder made it, RGB is made for what a model looks at, and patches are composited
 into the planes inside their region only, in the picture's own matrix, range and depth.
 
-An HDR picture is shown to everybody as its display-referred proxy, and of a patch only the difference to the proxy is
-applied, to the HDR picture itself: see `videoclr.media.proxy`.
+An HDR picture is shown to everybody as its display-referred proxy (`videoclr.media.proxy`), one that stays interlaced as the
+mean of its fields (`videoclr.media.scan`): of a patch only the difference to what was shown is applied, to the picture itself.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from videoclr.media.hdr import proxy_of
 from videoclr.media.layout import Layout, layout_of
 from videoclr.media.orientation import Orientation, orientation_of
 from videoclr.media.proxy import Proxy, as_uint16
+from videoclr.media.scan import fields_mean
 from videoclr.types import Patch
 
 # Without ACCURATE_RND swscale's luma is more than one code value too dark on average; without FULL_CHR_H_INT it
@@ -49,9 +50,10 @@ class Picture:
         colour: what its numbers mean; read from its tags where None.
         orientation: how it is shown; read from its display matrix where None.
         proxy: how its HDR is shown to a network; read from its tags where None, which for other pictures is none.
+        woven: it holds two fields that stay: a network sees their mean, see `videoclr.media.scan`.
     """
 
-    __slots__ = ("colour", "frame", "orientation", "proxy")
+    __slots__ = ("colour", "frame", "orientation", "proxy", "woven")
 
     def __init__(
         self,
@@ -59,11 +61,13 @@ class Picture:
         colour: Colour | None = None,
         orientation: Orientation | None = None,
         proxy: Proxy | None = None,
+        woven: bool = False,
     ) -> None:
         self.frame = frame
         self.colour = colour or colour_of(frame)
         self.orientation = orientation or orientation_of(frame)
         self.proxy = proxy or proxy_of(frame)
+        self.woven = woven
 
     @property
     def size(self) -> tuple[int, int]:
@@ -73,10 +77,11 @@ class Picture:
     def rgb(self) -> NDArray[Any]:
         """`(H, W, 3)` RGB as shown: uint8, or uint16 0..65535 for formats of more than 8 bits. A new array.
 
-        An HDR picture gives its proxy, display-referred BT.709, always uint16.
+        An HDR picture gives its proxy, display-referred BT.709, always uint16; a woven one the mean of its fields.
         """
-        signals = self.signals()
-        return signals if self.proxy is None else self.proxy.shown(as_uint16(signals))
+        stored = _signals(self.frame, self.colour)
+        stored = stored if self.proxy is None else self.proxy.shown(as_uint16(stored))
+        return np.ascontiguousarray(self.orientation.shown(fields_mean(stored) if self.woven else stored))
 
     def signals(self) -> NDArray[Any]:
         """As `rgb`, but in the picture's own transfer function and primaries, whatever they are."""
@@ -91,17 +96,35 @@ class Picture:
         """
         if not patches:
             return self.frame
-        layout = layout_of(self.frame.format.name)
-        frame = _own_copy(self.frame) if layout else _in_writable_format(self.frame, self.colour)
-        layout = layout or layout_of(frame.format.name)
+        frame = writable(self.frame, self.colour)
+        layout = layout_of(frame.format.name)
         assert layout is not None, frame.format.name
         stored = [self._as_stored(patch) for patch in patches]
-        if self.proxy is not None:
-            _add_residuals(frame, layout, self.colour, self.proxy, stored)
+        if self.proxy is not None or self.woven:
+            self._add_residuals(frame, layout, stored)
         else:
             for patch in stored:
                 _composite_one(frame, layout, self.colour, patch)
         return frame
+
+    def _add_residuals(self, frame: VideoFrame, layout: Layout, patches: Sequence[Patch]) -> None:
+        """Change `frame` by what each patch (stored coordinates) changes of what was shown; later ones over earlier ones."""
+        done: list[Patch] = []
+        for patch in patches:
+            if not done or any(_overlap(patch, other) for other in done):
+                signals, done = _signals(frame, self.colour), []
+                own = signals if self.proxy is None else self.proxy.shown(as_uint16(signals))
+                seen = fields_mean(own) if self.woven else own
+            rows, columns = patch.alpha.shape
+            window = np.s_[patch.y : patch.y + rows, patch.x : patch.x + columns]
+            restored = patch.rgb if seen is own else moved_fields(own[window], seen[window], patch.rgb)
+            if self.proxy is not None:
+                change = self.proxy.change(as_uint16(signals[window]), restored)
+            else:
+                change = (restored.astype(np.float32) - own[window]) / np.float32(np.iinfo(own.dtype).max)
+            alpha = np.clip(np.asarray(patch.alpha, np.float32), 0, 1)
+            _add_one(frame, layout, self.colour, patch, alpha[..., None] * change)
+            done.append(patch)
 
     def _as_stored(self, patch: Patch) -> Patch:
         """`patch` in stored coordinates, cut to the picture."""
@@ -143,6 +166,18 @@ def frame_of_rgb(image: NDArray[Any], orientation: Orientation) -> VideoFrame:
     return frame
 
 
+def float_frame(values: NDArray[np.float32], alpha: NDArray[np.float32] | None = None) -> VideoFrame:
+    """A frame `gbrpf32le` of `(h, w, 3)` float32 RGB, or `gbrapf32le` with `(h, w)` alpha."""
+    height, width = values.shape[:2]
+    frame = VideoFrame(width, height, "gbrpf32le" if alpha is None else "gbrapf32le")
+    planes = [values[..., 1], values[..., 2], values[..., 0], *([] if alpha is None else [alpha])]
+    for plane, samples in zip(frame.planes, planes, strict=True):
+        rows = np.frombuffer(memoryview(plane), np.float32).reshape(-1, plane.line_size // 4)
+        rows[:height, :width] = samples
+    frame.colorspace, frame.color_range = RGB_SPACE, FULL
+    return frame
+
+
 def is_deep(frame: VideoFrame) -> bool:
     """True where a component has more than 8 bits."""
     return any(component.bits > _BYTE for component in frame.format.components if not component.is_alpha)
@@ -172,6 +207,11 @@ def _gray_to_rgb(layout: Layout, frame: VideoFrame, colour: Colour) -> NDArray[A
     values = layout.view(frame, 0).astype(np.uint16) >> layout.shift
     gray = table.astype(np.uint8 if white == 255 else np.uint16)[values]
     return np.repeat(gray[..., None], 3, axis=-1)
+
+
+def writable(frame: VideoFrame, colour: Colour) -> VideoFrame:
+    """A copy of `frame` whose planes can be written into: in its own format where that has a layout, or in one near it."""
+    return _own_copy(frame) if layout_of(frame.format.name) else _in_writable_format(frame, colour)
 
 
 def _own_copy(frame: VideoFrame) -> VideoFrame:
@@ -224,17 +264,10 @@ def _composite_one(frame: VideoFrame, layout: Layout, colour: Colour, patch: Pat
         _mix(layout.view(frame, component), layout, left, top_row, small_alpha, small)
 
 
-def _add_residuals(frame: VideoFrame, layout: Layout, colour: Colour, proxy: Proxy, patches: Sequence[Patch]) -> None:
-    """Change an HDR `frame` by what each patch (stored coordinates) changes of its proxy; later ones over earlier ones."""
-    signals, done = None, list[Patch]()
-    for patch in patches:
-        if signals is None or any(_overlap(patch, other) for other in done):
-            signals, done = as_uint16(_signals(frame, colour)), []
-        rows, columns = patch.alpha.shape
-        window = signals[patch.y : patch.y + rows, patch.x : patch.x + columns]
-        alpha = np.clip(np.asarray(patch.alpha, np.float32), 0, 1)
-        _add_one(frame, layout, colour, patch, alpha[..., None] * proxy.change(window, patch.rgb))
-        done.append(patch)
+def moved_fields(own: NDArray[Any], seen: NDArray[Any], restored: NDArray[Any]) -> NDArray[Any]:
+    """`own` moved by what restoration changed of what was `seen`; equal types and shapes, clipped to the type."""
+    top = np.iinfo(own.dtype).max
+    return np.asarray(np.clip(own.astype(np.int32) + restored - seen, 0, top), own.dtype)
 
 
 def _add_one(frame: VideoFrame, layout: Layout, colour: Colour, patch: Patch, change: NDArray[np.float32]) -> None:

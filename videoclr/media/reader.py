@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -26,17 +27,22 @@ from videoclr.media import colour as colours
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.faults import AV_ERRORS, explained, reason
 from videoclr.media.gaps import Gaps
-from videoclr.media.hdr import dolby_vision_profile
+from videoclr.media.hardware import opened_on
+from videoclr.media.hdr import dolby_vision_profile, proxy_of
 from videoclr.media.moments import moment
+from videoclr.media.opening import Opening
 from videoclr.media.orientation import Orientation, orientation_of
 from videoclr.media.picture import Picture
-from videoclr.media.source import PIPE, Run, demuxed, is_pattern, open_input, sequence_of, video_of
+from videoclr.media.scan import MODES, Mode, deinterlaced, first_field
+from videoclr.media.selection import Edge, Selection, Undecodable, located, selection, undecoded_times
+from videoclr.media.source import ANYTHING, PICTURE_RATE, PIPE, Run, demuxed, is_pattern, open_input, sequence_of, video_of
 from videoclr.types import Frame, VideoInfo
 
 _log = logging.getLogger("videoclr.media.reader")
 
 _STILL_FORMATS = ("_pipe", "image2")
-_STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+_STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr"}
+_PICTURE_CODECS = {"png", "apng", "gif", "webp", "tiff", "bmp", "exr"}
 _EARLIER = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
 """How much further back to seek, in turn, until a key frame at or before the wanted time is found (seconds)."""
 
@@ -54,10 +60,17 @@ class Reader:
 
     Args:
         path: a file, a URL, `-` for standard input, or a printf pattern such as `face%04d.png`.
-        start: first moment to keep, from the beginning of the file: seconds, `12.5`, or `[hh:]mm:ss[.fff]`.
-        end: moment to stop before, as `start`.
-        rate: pictures a second of a printf pattern.
+        start: first picture to keep. Seconds from the beginning of the file, `12.5` or `[hh:]mm:ss[.fff]`; a picture's number
+            `240f`, counted from 0; or a timecode `hh:mm:ss:ff` (drop frame `hh:mm:ss;ff`), which counts from the file's own where
+            it has one and from 00:00:00:00 otherwise.
+        end: where to stop before, as `start`.
+        frames: pictures to keep from `start` on, instead of `end`.
+        rate: pictures a second of a printf pattern, raw video, or pictures in a pipe; None for 25.
+        opening: what the input is taken for, what it may reach and claim.
         scale: scale pictures whose size changes in the middle to that of the first, instead of raising.
+        hwaccel: decode on a device, `cuda` and the like (see `videoclr.media.hardware`); None on the processor.
+        deinterlace: `auto` makes flagged interlaced pictures whole, `bwdif` all, `off` none; see `videoclr.media.scan`.
+        video: which of several video streams to decode, counted from 0.
 
     The file is opened and its first picture decoded here, so that what is wrong with it shows at once.
     Use it in a `with` block, or call `close`.
@@ -65,7 +78,7 @@ class Reader:
     Raises:
         MediaError: the file cannot be read; one line that says what it is and what to do.
         DecodeError: it is a video, but no picture of it can be decoded.
-        ConfigError: `start` or `end` is no moment.
+        ConfigError: `start` or `end` is no moment, `deinterlace` no mode, or the input is opened in a way that does not fit it.
     """
 
     def __init__(
@@ -74,16 +87,22 @@ class Reader:
         start: str | float | Fraction | None = None,
         end: str | float | Fraction | None = None,
         *,
-        rate: Fraction | int = 25,
+        frames: int | None = None,
+        rate: Fraction | int | None = None,
+        opening: Opening = ANYTHING,
         scale: bool = False,
+        hwaccel: str | None = None,
+        deinterlace: Mode = "auto",
+        video: int = 0,
     ) -> None:
-        self.path, self.scale = str(path), scale
-        self.rate = Fraction(rate)
-        first, last = moment(start, "start"), moment(end, "end")
-        if last is not None and last <= (first or 0):
-            raise ConfigError(f"$.media.end: {end} is not after the start {start or 0}")
+        self.path, self.scale, self.hwaccel, self.video = str(path), scale, hwaccel, video
+        if deinterlace not in MODES:
+            raise ConfigError(f"$.media.deinterlace: expected {', '.join(MODES)}, got {deinterlace!r}")
+        self.deinterlace: Mode = deinterlace
+        self.rate = None if rate is None else Fraction(rate)
+        self.opening = opening
         self.warnings: list[str] = []
-        self.sequence: Run | None = sequence_of(self.path) if is_pattern(self.path) else None
+        self.sequence: Run | None = sequence_of(self.path, opening.start_number) if is_pattern(self.path) else None
         self._shelf: deque[Packet[Any]] = deque()
         self._copied = False
         self._keep = True
@@ -91,12 +110,14 @@ class Reader:
         self._gaps = Gaps()
         self._container: InputContainer | None = None
         self._pictures: Iterator[_Timed] | None = None
-        self._open()
-        self.start = None if first is None else first + self.begin
+        self.start: Fraction | None = None
         """First presentation time to keep, seconds on the clock of `Frame.time`; None for all."""
-        self.end = None if last is None else last + self.begin
-        """Presentation time to stop before, as `start`."""
+        self.end: Fraction | None = None
+        """Presentation time to stop before, as `start`; of a pipe whose frames are counted, None until it is reached."""
+        self._open()
         try:
+            self._wanted = selection(start, end, frames, self.begin, self.container, self._stream)
+            self._locate()
             self._prime()
         except BaseException:
             self.close()
@@ -170,9 +191,10 @@ class Reader:
             self._shelf.clear()
         size = (self._first.frame.width, self._first.frame.height)
         for index, (time, frame) in enumerate((picture.time, picture.frame) for picture in pictures):
+            self.opening.limits.check_count(self.path, index, time)
             if (frame.width, frame.height) != size:
                 frame = self._fitted(frame, size, time)
-            yield Frame(index, time, Picture(frame, colours.colour_of(frame), self._orientation, self._first.proxy))
+            yield Frame(index, time, self._picture(frame))
 
     def _fitted(self, frame: VideoFrame, size: tuple[int, int], time: Fraction) -> VideoFrame:
         """`frame` scaled to `size`, where that was asked for."""
@@ -185,24 +207,66 @@ class Reader:
     def copies(self) -> Copies:
         """The streams that are not decoded, for a writer. On a pipe, ask before `frames`."""
         self._copied = True
-        return PipeCopies(self.container, self._shelf) if self.is_pipe else FileCopies(self.path, self.start)
+        return PipeCopies(self.container, self._shelf) if self.is_pipe else FileCopies(self.path, self.start, self.opening)
 
     def _open(self) -> None:
-        self._container = open_input(self.path, self.rate)
+        if self.hwaccel is None:
+            self._container = open_input(self.path, self.rate, self.opening)
+        else:
+            self._container = opened_on(self.hwaccel, self.path, self.rate, self.opening)
         try:
-            self._stream = video_of(self.path, self._container)
+            self._stream = video_of(self.path, self._container, self.video)
             self._stream_index = self._stream.index
+            self._check_limits()
             self._stream.thread_type = ThreadType.AUTO
             self._decoder = _decoder_of(self._stream)
+            self._decoder.options = {"max_pixels": str(self.opening.limits.decoder_pixels)}
         except BaseException:
             self.close()
             raise
         name = self._container.format.name
-        self._still = name.endswith(_STILL_FORMATS[0]) or (
-            name.startswith(_STILL_FORMATS[1]) and Path(self.path).suffix.lower() in _STILL_SUFFIXES
-        )
+        self._still = not self.is_pipe and self._is_picture(name)
         self.begin = _begin(self._container, self._stream)
         """Presentation time at which the file begins, seconds: what `start` and `end` count from."""
+
+    def _is_picture(self, name: str) -> bool:
+        return name.endswith(_STILL_FORMATS[0]) or (
+            name.startswith(_STILL_FORMATS[1]) and Path(self.path).suffix.lower() in _STILL_SUFFIXES
+        )
+
+    def _check_limits(self) -> None:
+        stream, context = self._stream, self._stream.codec_context
+        seconds = _claimed_duration(self.container, stream)
+        size = (context.width, context.height)
+        pictures = self.sequence.count if self.sequence else None
+        self.opening.limits.check(self.path, len(self.container.streams), size, stream.average_rate, seconds, pictures)
+
+    def _locate(self) -> None:
+        """Turn what was asked for into presentation times; frames of a pipe are counted while it is read."""
+        wanted = self._wanted
+        start, end = wanted.start, wanted.end
+        self.start = start.time if start is not None and start.exact else None
+        self.end = end.time if end is not None and end.exact else None
+        if not wanted.counts or self.is_pipe:
+            return
+        if self.sequence is not None:
+            rate = self.rate or PICTURE_RATE
+            times = (self.begin + index / rate for index in range(self.sequence.count))
+            self.start, self.end = located(self.path, wanted, times)
+        else:
+            self.start, self.end = self._counted(wanted)
+        start, end = (None if time is None else Edge(time=time, exact=True) for time in (self.start, self.end))
+        self._wanted = Selection(start, end)
+
+    def _counted(self, wanted: Selection) -> tuple[Fraction | None, Fraction | None]:
+        """`located` in a second opening of the file: by its packets where they tell, otherwise by decoding."""
+        with open_input(self.path, self.rate, self.opening) as container:
+            times = undecoded_times(container, video_of(self.path, container, self.video))
+            if times is not None:
+                with suppress(Undecodable), explained(self.path, "cannot be read"):
+                    return located(self.path, wanted, times)
+        with Reader(self.path, rate=self.rate, opening=self.opening, video=self.video) as reader:
+            return located(self.path, wanted, (frame.time for frame in reader.frames()))
 
     def _prime(self) -> None:
         """Decode the first picture to keep: it carries the tags, and shows early that decoding works."""
@@ -212,11 +276,13 @@ class Reader:
         if first is None:
             if self.start is not None or self.end is not None:
                 raise MediaError(self.path, f"has no picture between {_span(self.start, self.end)}")
-            raise DecodeError(self.path, "no picture in it can be decoded; the file is damaged or empty")
+            on_device = "" if self.hwaccel is None else f"; decoded on {self.hwaccel}, leave hwaccel out to decode it here"
+            raise DecodeError(self.path, f"no picture in it can be decoded; the file is damaged or empty{on_device}")
         self._pictures = chain([first], pictures)
         self._first_time = first.time
         self._orientation: Orientation = orientation_of(first.frame)
-        self._first = Picture(first.frame, colours.colour_of(first.frame), self._orientation)
+        self._proxy = proxy_of(first.frame)
+        self._first = self._picture(first.frame)
         if dolby_vision_profile(first.frame) == 5:
             what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"
             raise MediaError(self.path, f"{what}; convert it to HDR10 or profile 8 first")
@@ -225,6 +291,21 @@ class Reader:
             self._warn(f"its colour matrix (AVColorSpace {first.frame.colorspace}) is unknown here; taken as BT.709/601")
         elif self._first.colour.kind == "yuv" and first.frame.colorspace == colours.UNSPECIFIED:
             _log.info("%s: no colour matrix is tagged; taken as %s", self.path, self.info.matrix)
+
+    def _picture(self, frame: VideoFrame) -> Picture:
+        return Picture(frame, colours.colour_of(frame), self._orientation, self._proxy, woven=self._is_woven(frame))
+
+    def _is_woven(self, frame: VideoFrame) -> bool:
+        return frame.interlaced_frame and not self._pictures_alone
+
+    @property
+    def _scan(self) -> Mode:
+        return "off" if self._pictures_alone else self.deinterlace
+
+    @property
+    def _pictures_alone(self) -> bool:
+        """True for codecs of pictures: an interlaced PNG is one that loads in passes, and no two fields."""
+        return self._still or self.sequence is not None or self._stream.codec_context.name in _PICTURE_CODECS
 
     def _describe(self, frame: VideoFrame) -> VideoInfo:
         stream, picture = self._stream, self._first
@@ -247,11 +328,16 @@ class Reader:
             full_range=picture.colour.full,
             sample_aspect=1 / aspect if self._orientation.transpose else Fraction(aspect),
             rotation=self._orientation.degrees,
+            fields=first_field(frame, stream.codec_context) if self._is_woven(frame) else "",
         )
 
     def _estimate(self, rate: Fraction | None, duration: Fraction | None) -> int | None:
         if self.is_still:
             return 1
+        whole = self._estimate_all(rate, duration)
+        return whole if self._wanted.frames is None else min(whole or self._wanted.frames, self._wanted.frames)
+
+    def _estimate_all(self, rate: Fraction | None, duration: Fraction | None) -> int | None:
         whole = self.sequence.count if self.sequence else self._stream.frames or None
         if whole is None and rate and duration:
             whole = round(rate * duration)
@@ -261,13 +347,20 @@ class Reader:
         return min(whole, max(1, round((min(ends) - (self.start or self.begin)) * rate))) if ends else whole
 
     def _clipped(self) -> Iterator[_Timed]:
-        start, end = self.start, self.end
+        start, end, frames = self._wanted.start, self._wanted.end, self._wanted.frames
         last: _Timed | None = None
-        for picture in self._timed(self._decoded() if start is None else self._decoded_from(start)):
-            if end is not None and picture.time >= end:
+        kept = 0
+        decoded = self._decoded() if self.start is None else self._decoded_from(self.start)
+        for index, picture in enumerate(self._timed(deinterlaced(decoded, self._scan, self._warn))):
+            full = frames is not None and kept >= frames
+            if full or (end is not None and end.reached(index, picture.time)):
+                self.end = picture.time if self.end is None else self.end
                 return
             last = picture
-            if start is None or picture.time >= start:
+            if start is None or start.reached(index, picture.time):
+                if not kept and start is not None and not start.exact:
+                    self.start = picture.time  # of a pipe: only now it is known
+                kept += 1
                 yield picture
         self._check_end(last)
 
@@ -341,7 +434,7 @@ class Reader:
     def _packets(self) -> Iterator[Packet[Any]]:
         streams: list[Stream] = [self._stream]
         if self.is_pipe:
-            streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle")]
+            streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle", "data")]
         for packet in demuxed(self.container, streams, self._note_read_error):
             if packet.stream_index == self._stream.index:
                 if packet.pts is not None and packet.time_base is not None and packet.size and not packet.is_discard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -10,19 +11,28 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
-from videoclr.errors import MediaError
+from videoclr.errors import ConfigError, MediaError
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
+from videoclr.media.filelist import check_alike, is_list, names_in, part_of, script
+from videoclr.media.opening import Opening, playlist_kind
 
 PIPE = "-"
 _PATTERN = re.compile(r"%0?(\d*)d")
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _TEXT_DEMUXERS = {"tty", "bin", "xbin", "adf", "idf", "lavfi"}
 """FFmpeg shows any text file as ANSI art; nobody means that here."""
+PICTURE_RATE = Fraction(25)
+"""Loose pictures a second, where nobody says otherwise."""
+TIMELESS = {"rawvideo", "image2", "image2pipe", "v210", "v210x", "bitpacked", "h264", "hevc", "mjpeg"}
+"""Inputs that can be told how many pictures a second they are."""
+ANYTHING = Opening()
+"""Find out what it is; reach nothing else; the limits by default."""
 _IN_A_ROW = 50
 """Failed reads in a row after which the rest of a file is given up."""
 
@@ -65,13 +75,18 @@ def matching(pattern: str) -> list[int]:
     return [value for value in values if Path(numbered(pattern, value)).is_file()]
 
 
-def sequence_of(pattern: str) -> Run:
-    """The run that `pattern` names.
+def sequence_of(pattern: str, start_number: int | None = None) -> Run:
+    """The run that `pattern` names, from `start_number` on (None: from its lowest number).
 
     Raises:
         MediaError: there is none, or it has a gap.
     """
     numbers = matching(pattern)
+    if start_number is not None:
+        if start_number not in numbers:
+            there = f"; there are {numbers[0]} to {numbers[-1]}" if numbers else ""
+            raise MediaError(pattern, f"picture number {start_number} is missing{there}")
+        numbers = numbers[numbers.index(start_number) :]
     if not numbers:
         raise MediaError(pattern, "no file matches this pattern; %04d stands for 0000, 0001, ...")
     first = numbers[0]
@@ -81,33 +96,84 @@ def sequence_of(pattern: str) -> Run:
     return Run(pattern, first, len(numbers))
 
 
-def open_input(path: str, rate: Fraction) -> InputContainer:
-    """Open a file, URL, printf pattern (at `rate` pictures a second) or `-` for reading.
+def open_input(
+    path: str, rate: Fraction | None = None, opening: Opening = ANYTHING, hwaccel: HWAccel | None = None
+) -> InputContainer:
+    """Open a file, URL, printf pattern or `-` for reading; it reaches and claims no more than `opening` allows.
+
+    Args:
+        path: what to open.
+        rate: pictures a second of an input that does not say so itself; None for `PICTURE_RATE`.
+        opening: see there.
+        hwaccel: the device that decodes the video; None for the processor.
 
     Raises:
         MediaError: it cannot be opened; the message says what it is and what to do.
+        ConfigError: an address of a kind that is not taken.
     """
-    name, form, options = path, None, {}
+    name, form = path, opening.format
+    options = {"framerate": str(rate)} if rate is not None else {}
     if path == PIPE:
         if sys.stdin is not None and sys.stdin.isatty():
             raise MediaError(path, "nothing comes through the pipe: the input is a terminal")
         name = "pipe:0"
     elif is_pattern(path):
-        run = sequence_of(path)
+        run = sequence_of(path, opening.start_number)
         name, form = f"file:{path}", "image2"
-        options = {"start_number": str(run.first), "framerate": str(rate), "pattern_type": "sequence"}
+        options = {"start_number": str(run.first), "framerate": str(rate or PICTURE_RATE), "pattern_type": "sequence"}
+    elif not _URL.match(path) and is_list(path):
+        _check_file(path)
+        return _open_list(path, rate, opening)
     elif not _URL.match(path):
         _check_file(path)
         name = f"file:{path}"
+        options["pattern_type"] = "none"  # or image2 would read other files than the one called `a%d.png`
     try:
         # Tags in odd encodings pass through byte for byte instead of raising.
-        container = av.open(name, "r", format=form, options=options, metadata_errors="surrogateescape")
+        allowed = options | opening.options(scheme_of(path))
+        container = av.open(name, "r", format=form, options=allowed, metadata_errors="surrogateescape", hwaccel=hwaccel)
     except AV_ERRORS as error:
-        raise MediaError(path, _why_not(path, error)) from error
-    if container.format.name in _TEXT_DEMUXERS:
+        raise MediaError(path, _why_not(path, error, opening)) from error
+    try:
+        _check_form(path, container.format.name, rate, opening)
+    except BaseException:
         container.close()
-        raise MediaError(path, "not a video or picture, but text")
+        raise
     return container
+
+
+def _open_list(path: str, rate: Fraction | None, opening: Opening) -> InputContainer:
+    parts = []
+    for name in names_in(path):
+        if is_list(str(name)):
+            raise MediaError(path, f"{name.name} is a list itself; name its files here")
+        with open_input(str(name), rate, opening) as container:
+            if container.format.name.endswith("_pipe") or container.format.name.startswith("image2"):
+                raise MediaError(path, f"{name.name} is a picture; give pictures by a pattern such as shot.%04d.png")
+            parts.append(part_of(name, container, video_of(str(name), container)))
+    check_alike(path, parts)
+    options = opening.options("file") | {"safe": "0"}
+    options["format_whitelist"] += ",concat"  # of the parts none is a list, see above
+    try:
+        return av.open(io.BytesIO(script(parts)), "r", format="concat", options=options, metadata_errors="surrogateescape")
+    except AV_ERRORS as error:
+        raise MediaError(path, f"its files cannot be joined ({reason(error)})") from error
+
+
+def scheme_of(path: str) -> str:
+    """`pipe`, `file`, or the scheme of an address."""
+    if path == PIPE:
+        return "pipe"
+    return path.partition(":")[0].lower() if _URL.match(path) else "file"
+
+
+def _check_form(path: str, form: str, rate: Fraction | None, opening: Opening) -> None:
+    if form in _TEXT_DEMUXERS:
+        raise MediaError(path, "not a video or picture, but text")
+    if rate is not None and not (form in TIMELESS or form.endswith("_pipe")):
+        raise ConfigError(f"$.media.input.rate: {form} knows its own rate; only raw video and loose pictures are told one")
+    if opening.start_number is not None and not is_pattern(path):
+        raise ConfigError("$.media.input.start_number: is for numbered pictures such as shot.%04d.png alone")
 
 
 def _check_file(path: str) -> None:
@@ -123,30 +189,39 @@ def _check_file(path: str) -> None:
         raise MediaError(path, f"cannot be opened: {reason(error)}") from error
 
 
-def _why_not(path: str, error: BaseException) -> str:
+def _why_not(path: str, error: BaseException, opening: Opening) -> str:
+    if isinstance(error, MemoryError):
+        return f"asks for more memory than there is, or for more than media.limits.streams={opening.limits.streams} streams"
     if is_system_error(error):
         return f"cannot be opened: {reason(error)}"
+    if opening.format is not None:
+        return f"cannot be read as {opening.format} ({reason(error)})"
     if path == PIPE:
         return "the pipe carries no video that can be read from front to back; send NUT or Matroska (ffmpeg -f nut -)"
     if not _URL.match(path) and not is_pattern(path):
         with Path(path).open("rb") as file:
-            head = file.read(12)
+            head = file.read(4096)
+        if (kind := playlist_kind(head)) is not None and not opening.playlists:
+            return f"is {kind}, which opens other files; allow that with media.input.playlists=true if you trust it"
         if head[4:8] in (b"ftyp", b"wide", b"mdat", b"moov"):
             return "the index is missing: the file was cut off while it was recorded or copied; copy it again"
     return f"not a video or picture that FFmpeg can read ({reason(error)})"
 
 
-def video_of(path: str, container: InputContainer) -> VideoStream:
-    """The stream to restore: the first that is no cover picture.
+def video_of(path: str, container: InputContainer, number: int = 0) -> VideoStream:
+    """The stream to restore: of those that are no cover pictures, the one with this number, counted from 0.
 
     Raises:
         MediaError: there is none, or no decoder for it.
+        ConfigError: there are some, but not so many.
     """
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            if stream.codec_context is None:
-                raise MediaError(path, "its video codec is unknown to this FFmpeg; convert the file first")
-            return stream
+    streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
+    if number < len(streams):
+        if streams[number].codec_context is None:
+            raise MediaError(path, "its video codec is unknown to this FFmpeg; convert the file first")
+        return streams[number]
+    if streams:
+        raise ConfigError(f"$.media.video_stream: {path} has {len(streams)} video stream(s), counted from 0; there is no {number}")
     if container.streams.audio:
         raise MediaError(path, "has sound but no pictures; name a file with a video stream")
     raise MediaError(path, "holds no video stream; name a video or a picture")

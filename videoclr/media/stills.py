@@ -6,21 +6,32 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from av.codec.codec import find_best_pix_fmt_of_list
 from av.codec.context import CodecContext
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from videoclr.errors import EncodeError, MediaError
+from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, Colour, kind_of
 from videoclr.media.encoders import formats_of, what_is_lost
 from videoclr.media.faults import AV_ERRORS, explained, reason
-from videoclr.media.picture import Picture, frame_of_rgb, reformatted
+from videoclr.media.linear import linear, transfer_of
+from videoclr.media.orientation import Orientation
+from videoclr.media.picture import Picture, float_frame, frame_of_rgb, reformatted
+from videoclr.media.proxy import as_uint16
 from videoclr.media.source import is_pattern, matching, numbered
 
 _LAMBDA = 118
+_TOP = 65535
 _JPEG_QUANTISER = 2
-_OPTIONS = {"libwebp": {"quality": "95"}, "mjpeg": {"huffman": "optimal"}}
+_OPTIONS = {
+    "libwebp": {"quality": "95"},
+    "mjpeg": {"huffman": "optimal"},
+    "exr": {"format": "half", "compression": "zip16"},
+}
+_HDR = ("png", "exr")
+"""Encoders of pictures that say, or need not say, which transfer function theirs is."""
 
 
 class Stills:
@@ -31,10 +42,20 @@ class Stills:
         encoder: FFmpeg's encoder of a picture.
         first: number of the first picture of a pattern.
         overwrite: replace pictures that exist.
+        pix_fmt: FFmpeg's pixel format; None takes the one nearest to the source's.
+        linear: EXR pictures hold linear light (`videoclr.media.linear`); False leaves the code values, as 0..1.
+
+    Raises:
+        ConfigError: the encoder does not take `pix_fmt`.
     """
 
-    def __init__(self, path: str, encoder: str, first: int, overwrite: bool) -> None:
+    def __init__(
+        self, path: str, encoder: str, first: int, overwrite: bool, pix_fmt: str | None = None, linear: bool = True
+    ) -> None:
         self.path, self.encoder, self.overwrite = path, encoder, overwrite
+        self.pix_fmt, self.linear = pix_fmt, linear
+        if pix_fmt is not None and pix_fmt not in (known := formats_of(encoder)):
+            raise ConfigError(f"$.media.pix_fmt: {encoder} does not take {pix_fmt!r}; it takes {', '.join(known)}")
         self.warnings: list[str] = []
         self._pattern = is_pattern(path) and "%" in Path(path).name
         self._next = first
@@ -76,7 +97,7 @@ class Stills:
 
     def _prepared(self, picture: Picture, frame: VideoFrame) -> tuple[VideoFrame, bool]:
         """`frame` upright in a format that the encoder takes, and whether it is full range."""
-        if picture.proxy is not None and self.encoder != "png":
+        if picture.proxy is not None and self.encoder not in _HDR:
             shown = Picture(frame, picture.colour, picture.orientation, picture.proxy).rgb()
             picture = Picture(frame_of_rgb(shown, type(picture.orientation)()))
             frame = picture.frame
@@ -90,10 +111,13 @@ class Stills:
             picture = Picture(turned)
             frame = picture.frame
         colour = Picture(frame).colour if frame.format.name != picture.frame.format.name else picture.colour
+        if self.encoder == "exr":
+            return self._light(frame, colour), True
         known = formats_of(self.encoder)
         wanted = frame.format.name.replace("yuv4", "yuvj4") if self.encoder == "mjpeg" else frame.format.name
         if self.encoder == "mjpeg" and colour.kind != "yuv":
             wanted = "yuvj444p"
+        wanted = self.pix_fmt or wanted
         if wanted not in known:
             alpha = any(part.is_alpha for part in frame.format.components)
             best, _ = find_best_pix_fmt_of_list(known, frame.format, alpha)
@@ -105,6 +129,19 @@ class Stills:
         # Picture files know one YUV: BT.601; full range in JPEG, limited in WebP and TIFF.
         to = Colour(kind, BT601, True) if self.encoder == "mjpeg" else Colour(kind, BT601, kind != "yuv")
         return reformatted(frame, colour, wanted, to), to.full
+
+    def _light(self, frame: VideoFrame, colour: Colour) -> VideoFrame:
+        """`frame` as floats; one that has them already passes."""
+        name = frame.format.name
+        if name in ("gbrpf32le", "gbrapf32le"):
+            return frame
+        signals = as_uint16(Picture(frame, colour, Orientation()).signals())
+        values = linear(signals, transfer_of(frame)) if self.linear else signals.astype(np.float32) / np.float32(_TOP)
+        alpha = None
+        if any(part.is_alpha for part in frame.format.components) and self.pix_fmt != "gbrpf32le":
+            deep = reformatted(frame, colour, "rgba64le", Colour("rgb", colour.matrix, True))
+            alpha = deep.to_ndarray()[..., 3].astype(np.float32) / np.float32(_TOP)
+        return float_frame(values, alpha)
 
     def _encoded(self, frame: VideoFrame, full: bool) -> bytes:
         context = CodecContext.create(self.encoder, "w")

@@ -2,46 +2,58 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 
 import av
 from av.container import OutputContainer
+from av.packet import Packet
 from av.stream import Stream
 
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media.faults import AV_ERRORS, reason
+from videoclr.media.filelist import is_list, names_in
 from videoclr.media.source import PIPE
 
 CONTAINERS: Mapping[str, str] = MappingProxyType(
     {
         ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".nut": "nut",
         ".ts": "mpegts", ".mts": "mpegts", ".m2ts": "mpegts", ".avi": "avi", ".flv": "flv", ".mxf": "mxf",
-        ".3gp": "3gp",
+        ".3gp": "3gp", ".y4m": "yuv4mpegpipe", ".yuv": "rawvideo",
     }
 )  # fmt: skip
 """Ending -> FFmpeg's muxer."""
+MOV = frozenset({"mp4", "mov", "3gp", "ipod"})
+"""Muxers of one family: MP4 and QuickTime."""
+VIDEO_FIRST = frozenset({"mxf"})
+"""Muxers that refuse anything before the video, or without it."""
 STILLS: Mapping[str, str] = MappingProxyType(
     {
         ".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".webp": "libwebp", ".tif": "tiff", ".tiff": "tiff",
-        ".bmp": "bmp",
+        ".bmp": "bmp", ".exr": "exr",
     }
 )  # fmt: skip
 """Ending -> FFmpeg's encoder of a picture."""
-_ADVISED = (".mkv", ".mov", ".mp4", ".nut")
+PLAIN = frozenset({"yuv4mpegpipe", "rawvideo"})
+"""Muxers that hold uncompressed pictures and nothing else."""
+_ADVISED = (".mkv", ".mov", ".mp4", ".nut", ".ts")
 """Endings that an error message may advise, the most accommodating first."""
 
 
 def muxer_of(path: str, container: str | None) -> str:
-    """FFmpeg's muxer for `path`, or `container` where that is given; NUT for a pipe.
+    """FFmpeg's muxer for `path`, or `container` (a file ending without its dot, or a muxer) where that is given; NUT for a pipe.
 
     Raises:
         ConfigError: `container` is no muxer.
         MediaError: the ending says nothing.
     """
     if container is not None:
+        container = CONTAINERS.get(f".{container.lower()}", container)
         if container not in av.formats_available or not _is_muxer(container):
             raise ConfigError(f"$.media.container: unknown container {container!r}; try {', '.join(_some())}")
         return container
@@ -56,7 +68,7 @@ def muxer_of(path: str, container: str | None) -> str:
 
 
 def _some() -> list[str]:
-    return sorted(set(CONTAINERS.values()))
+    return [ending.removeprefix(".") for ending in CONTAINERS]
 
 
 def _is_muxer(name: str) -> bool:
@@ -64,6 +76,19 @@ def _is_muxer(name: str) -> bool:
         return av.format.ContainerFormat(name, "w").is_output
     except ValueError:
         return False
+
+
+_TRANSPORTED = frozenset(
+    {
+        "h264", "hevc", "vvc", "av1", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "dirac", "cavs", "aac", "aac_latm", "mp1", "mp2",
+        "mp3", "ac3", "eac3", "dts", "truehd", "opus", "s302m", "pcm_bluray", "dvb_subtitle", "dvb_teletext",
+        "hdmv_pgs_subtitle", "klv", "timed_id3", "scte_35",
+    }
+)  # fmt: skip
+"""What MPEG-TS has a stream type for. FFmpeg writes anything else as well, as private data that nobody can read again."""
+
+
+_TRIAL = b"trial of a data stream"
 
 
 class Nowhere:
@@ -82,29 +107,59 @@ class Nowhere:
 
 
 def holds(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
-    """True where `muxer` writes a header for the stream that `add` adds to it. Tried out, since tables lie."""
+    """True where `muxer` writes a header for the stream that `add` adds to it. Tried out, since tables lie; MPEG-TS lies itself."""
     try:
         container = av.open(Nowhere(), "w", format=muxer)
         try:
+            if muxer in VIDEO_FIRST:
+                container.add_stream("mpeg2video", 25)
             add(container)
+            if muxer == "mpegts" and codec_of(container.streams[0]) not in _TRANSPORTED:
+                return False
             container.start_encoding()
         finally:
-            container.close()
+            # MXF cannot end what holds no picture; its header was the answer.
+            with suppress(*(AV_ERRORS if muxer in VIDEO_FIRST else ())):
+                container.close()
     except AV_ERRORS:
         return False
     return True
 
 
-def advice(add: Callable[[OutputContainer], object], muxer: str) -> str:
-    """`use .mkv`: endings whose container takes the stream that `add` adds."""
-    fitting = [ending for ending in _ADVISED if CONTAINERS[ending] != muxer and holds(CONTAINERS[ending], add)]
-    return f"use {' or '.join(fitting[:2])}" if fitting else "leave it out"
+def gives_back(muxer: str, template: Stream) -> bool:
+    """True where a stream of data that was copied into `muxer` is read again as what it was; many write it as they can."""
+    if muxer == "mpegts":
+        return codec_of(template) in _TRANSPORTED
+    memory = io.BytesIO()
+    try:
+        with av.open(memory, "w", format=muxer) as container:
+            stream = container.add_stream_from_template(template)
+            packet: Packet[Stream] = Packet(_TRIAL)
+            packet.stream, packet.time_base = stream, Fraction(1, 1000)
+            packet.pts = packet.dts = 0
+            packet.duration = 1000
+            container.mux_one(packet)
+        with av.open(memory, "r", format=muxer) as container:
+            found = [one for one in container.streams if one.type == template.type and codec_of(one) == codec_of(template)]
+            return bool(found) and [bytes(one) for one in container.demux(found[:1]) if one.size] == [_TRIAL]
+    except (*AV_ERRORS, IndexError):
+        return False
+
+
+def advice(fits: Callable[[str], bool], muxer: str) -> str | None:
+    """`use .mkv`: endings whose muxer `fits`; None where none does."""
+    fitting = [ending for ending in _ADVISED if CONTAINERS[ending] != muxer and fits(CONTAINERS[ending])]
+    return f"use {' or '.join(fitting[:2])}" if fitting else None
+
+
+def codec_of(stream: Stream) -> str | None:
+    """FFmpeg's name of the codec; of an attachment, the file's name."""
+    return stream.codec_context.codec.canonical_name if stream.codec_context is not None else getattr(stream, "name", None)
 
 
 def named(stream: Stream) -> str:
     """`stream 2 (subtitle, subrip)`."""
-    codec = stream.codec_context.codec.canonical_name if stream.codec_context is not None else stream.name
-    return f"stream {stream.index} ({stream.type}, {codec or 'unknown codec'})"
+    return f"stream {stream.index} ({stream.type}, {codec_of(stream) or 'unknown codec'})"
 
 
 def check_target(path: str, source: str | None, overwrite: bool) -> None:
@@ -117,8 +172,11 @@ def check_target(path: str, source: str | None, overwrite: bool) -> None:
     try:
         if target.is_dir():
             raise MediaError(path, "is a directory; name a file in it")
-        if source not in (None, PIPE) and target.exists() and Path(str(source)).exists() and target.samefile(str(source)):
-            raise MediaError(path, "is the input itself; write to another name")
+        if source is not None and source != PIPE and target.exists() and Path(source).exists():
+            if target.samefile(source):
+                raise MediaError(path, "is the input itself; write to another name")
+            if is_list(source) and any(target.samefile(part) for part in names_in(source)):
+                raise MediaError(path, "is one of the files that the input lists; write to another name")
         if target.exists() and not overwrite:
             raise MediaError(path, "exists already; remove it or allow overwriting (--overwrite)")
         if not target.parent.is_dir():

@@ -80,7 +80,7 @@ class Loop:
         self.modules = modules.to(self.device)
         self.optimizer = torch.optim.Adam(modules.parameters(), lr=learning_rate, betas=(0.9, 0.99))
         self.ema = AveragedModel(modules, multi_avg_fn=_warming(decay), use_buffers=True)
-        self.step, self.spent, self.done, self._first = 0, 0.0, 0.0, 0
+        self.step, self.spent, self.done, self.first = 0, 0.0, 0.0, 0
         self._began = self._saved = time.monotonic()
         self._means: dict[str, Tensor] = {}
         self._board: Any = None
@@ -143,7 +143,7 @@ class Loop:
 
     def update(self, loss: Tensor, scalars: dict[str, float | Tensor]) -> None:
         """One step of the optimiser and of the EMA. A loss or a gradient that is not finite is skipped and logged."""
-        warm = min(1.0, (self.step - self._first + 1) / 100)
+        warm = min(1.0, (self.step - self.first + 1) / 100)
         rate = self.rate * warm * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * self.done)))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -205,7 +205,7 @@ class Loop:
             self._means = {name: torch.tensor(value, device=self.device) for name, value in state.get("means", {}).items()}
             if self.device.type == "cuda" and "random on the device" in state:
                 torch.cuda.set_rng_state(state["random on the device"].cpu(), self.device)
-        self._first = 0 if whole else self.step
+        self.first = 0 if whole else self.step
         log.info("goes on from step %d%s", self.step, "" if whole else " of unpacked weights")
 
     def _average(self, tensors: list[Tensor]) -> None:

@@ -6,6 +6,7 @@ the benchmark is ever used here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videoclr.models.recognizer import face_input
+
+
+def unlike(maps: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+    """`(N,)`: sum over maps of the mean squared difference of channel-normalised features (after Zhang et al. 2018)."""
+    return torch.stack(
+        [
+            (F.normalize(a.float(), dim=1) - F.normalize(b.float(), dim=1)).pow(2).sum(1).mean((1, 2))
+            for a, b in zip(maps, others, strict=True)
+        ]
+    ).sum(0)
 
 
 class _Fire(nn.Module):
@@ -71,11 +82,7 @@ class Perceptual(nn.Module):
         """`(N,)`: sum over maps of the mean squared difference of channel-normalised features."""
         with torch.no_grad():
             target = self.features(clean)
-        total = x.new_zeros(len(x), dtype=torch.float32)
-        for a, b in zip(self.features(x), target, strict=True):
-            difference = F.normalize(a.float(), dim=1) - F.normalize(b.float(), dim=1)
-            total = total + difference.pow(2).sum(1).mean((1, 2))
-        return total
+        return unlike(self.features(x), target)
 
 
 class _Inverted(nn.Module):
@@ -139,11 +146,20 @@ class TeacherRecognizer(nn.Module):
 
     def forward(self, faces: Tensor) -> Tensor:
         """Embed ArcFace crops."""
+        return self.look(faces)[0]
+
+    def look(self, faces: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Embed ArcFace crops, and show what was seen on the way: four maps, of 56, 28, 14 and 7 px for a crop of 112."""
         x = self.conv1(((faces + 1) / 2 - self.mean) / self.std)
         x = F.relu(self.dw_conv["bn1"](self.dw_conv["depthwise"](x)))
         x = F.relu(self.dw_conv["bn2"](self.dw_conv["pointwise"](x)))
-        x = self.gdconv["bn"](self.gdconv["depthwise"](self.conv2(self.features(x))))
-        return F.normalize(self.bn(self.conv3(x).flatten(1)).float(), dim=1)
+        seen = [x]
+        for number, block in enumerate(self.features):
+            x = block(x)
+            if number in (4, 11, 14):
+                seen.append(x)
+        x = self.gdconv["bn"](self.gdconv["depthwise"](self.conv2(x)))
+        return F.normalize(self.bn(self.conv3(x).flatten(1)).float(), dim=1), seen
 
 
 def arcface(embeddings: Tensor, centres: Tensor, labels: Tensor, margin: float = 0.3, scale: float = 32.0) -> Tensor:
@@ -157,6 +173,47 @@ def arcface(embeddings: Tensor, centres: Tensor, labels: Tensor, margin: float =
     cosine = F.linear(embeddings, F.normalize(centres, dim=1)).clamp(-1 + 1e-6, 1 - 1e-6)
     target = torch.cos(torch.acos(cosine.gather(1, labels[:, None])) + margin)
     return F.cross_entropy(scale * cosine.scatter(1, labels[:, None], target), labels)
+
+
+class FeatureDiscriminator(nn.Module):
+    """Tells clean from restored by the maps of a frozen network (projected GAN, Sauer et al. 2021): small heads, few pictures.
+
+    A discriminator of pixels with spectral normalisation hardly sees what a soft picture lacks, because that is small in pixels;
+    in features of unit size it is not.
+
+    Args:
+        perceptual: the frozen network; it is no part of this module's state.
+        widths: channels of the maps that are looked at, from the first on.
+    """
+
+    sizes: Tensor
+
+    def __init__(self, perceptual: Perceptual, widths: tuple[int, ...] = (96, 128, 256, 384), width: int = 64) -> None:
+        super().__init__()
+        self._perceptual = (perceptual,)  # in a tuple: not to be found by `parameters` and `state_dict`
+        norm = nn.utils.parametrizations.spectral_norm
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                norm(nn.Conv2d(inside, width, 1)),
+                nn.LeakyReLU(0.2),
+                norm(nn.Conv2d(width, width, 3, padding=1)),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(width, 1, 1),
+            )
+            for inside in widths
+        )
+        self.register_buffer("sizes", torch.ones(len(widths)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, 3, S, S)` in [-1, 1] -> `(N, K)` logits of all places of all maps: positive for clean."""
+        maps = self._perceptual[0].features(x)[: len(self.heads)]
+        said = []
+        for k, (head, seen) in enumerate(zip(self.heads, maps, strict=True)):
+            if self.training:
+                with torch.no_grad():
+                    self.sizes[k].lerp_(seen.float().pow(2).mean().sqrt(), 0.02 if self.sizes[k] != 1 else 1.0)
+            said.append(head(seen / self.sizes[k].clone()).flatten(1))
+        return torch.cat(said, dim=1)
 
 
 def hinge_discriminator(clean: Tensor, fake: Tensor) -> Tensor:
@@ -183,11 +240,12 @@ def fidelity_loss(
 
     Args:
         restored, clean: `(N, 3, S, S)` in [-1, 1], aligned as FFHQ.
-        weights: factors `pixel` (1 without it), `gradient` (0 without it), `perceptual` and `identity`.
+        weights: factors `pixel` (1 without it), `gradient` (0 without it), `perceptual`, `identity` and `face` (0 without it).
         perceptual, identity: the networks to look through; None leaves their term out.
 
     Returns:
-        the scalar loss, and its terms without their factors: `l1`, `perceptual`, `identity`.
+        the scalar loss, and its terms without their factors: `l1`, `perceptual`, `identity`, `face`: what a teacher of faces sees
+        on the way to the identity, which a recogniser of our own is not asked for.
     """
     pixel = (restored.float() - clean).abs().mean()
     loss, terms = weights.get("pixel", 1.0) * pixel, {"l1": pixel}
@@ -197,10 +255,15 @@ def fidelity_loss(
         terms["perceptual"] = perceptual(restored, clean).mean()
         loss = loss + weights["perceptual"] * terms["perceptual"]
     if identity is not None:
+        look = identity.look if isinstance(identity, TeacherRecognizer) else lambda faces: (identity(faces), [])
         with torch.no_grad():
-            target = identity(face_input(clean))
-        terms["identity"] = (1 - (identity(face_input(restored.float())) * target).sum(1)).mean()
+            target, maps = look(face_input(clean))
+        found, seen = look(face_input(restored.float()))
+        terms["identity"] = (1 - (found * target).sum(1)).mean()
         loss = loss + weights["identity"] * terms["identity"]
+        if weights.get("face") and maps:
+            terms["face"] = unlike(seen, maps).mean()
+            loss = loss + weights["face"] * terms["face"]
     return loss, terms
 
 

@@ -1,0 +1,63 @@
+"""Linear light for EXR pictures: code values of any tagged transfer function as floats.
+
+1.0 is the white of a standard picture. Of HDR it is reference white, 203 cd/m2 (ITU-R BT.2408-7, table 1), and highlights
+lie above it. Camera and broadcast curves (BT.601, BT.709, BT.2020, untagged video) are undone by the inverse of the
+BT.709-6 OETF, as compositing programs do with footage; sRGB and untagged RGB pictures by IEC 61966-2-1. Primaries stay
+what they are.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from videoclr.media.colour import HLG, PQ, UNSPECIFIED, kind_of
+from videoclr.media.proxy import REFERENCE_WHITE, USUAL_PEAK, hlg_scene, pq_light
+
+_TOP = 65535
+_GAMMA22, _GAMMA28, _LINEAR, _SRGB, _ST428 = 4, 5, 8, 13, 17
+"""AVColorTransferCharacteristic."""
+_HLG_GAMMA = 1.2
+_LUMA_2020 = np.array([0.2627, 0.6780, 0.0593], np.float32)
+
+
+def linear(signals: NDArray[Any], transfer: int) -> NDArray[np.float32]:
+    """`(..., 3)` uint16 R'G'B' 0..65535 -> float32 linear light, 1.0 for white.
+
+    Args:
+        signals: in the transfer function of the picture.
+        transfer: AVColorTransferCharacteristic.
+    """
+    light: NDArray[np.float32] = _table(transfer)[signals]
+    if transfer == HLG:  # the OOTF of a display of 1000 cd/m2 (ITU-R BT.2100-2, table 5)
+        luminance = np.maximum(light @ _LUMA_2020, 0)[..., None]
+        light = np.asarray(light * luminance ** np.float32(_HLG_GAMMA - 1) * np.float32(USUAL_PEAK / REFERENCE_WHITE), np.float32)
+    return light
+
+
+def transfer_of(frame: VideoFrame) -> int:
+    """The tagged transfer function; of untagged RGB that of sRGB."""
+    if frame.color_trc in (0, UNSPECIFIED) and kind_of(frame.format.name) != "yuv":
+        return _SRGB
+    return frame.color_trc
+
+
+@cache
+def _table(transfer: int) -> NDArray[np.float32]:
+    """Linear light of each of the 65536 code values."""
+    signal = np.arange(_TOP + 1) / _TOP
+    if transfer == PQ:
+        return np.asarray(pq_light(signal) / REFERENCE_WHITE, np.float32)
+    if transfer == HLG:
+        return np.asarray(hlg_scene(signal), np.float32)
+    if transfer == _LINEAR:
+        return signal.astype(np.float32)
+    if transfer in (_GAMMA22, _GAMMA28, _ST428):
+        return np.asarray(signal ** {_GAMMA22: 2.2, _GAMMA28: 2.8, _ST428: 2.6}[transfer], np.float32)
+    if transfer == _SRGB:
+        return np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4).astype(np.float32)
+    return np.where(signal < 0.081, signal / 4.5, ((signal + 0.099) / 1.099) ** (1 / 0.45)).astype(np.float32)

@@ -1,0 +1,68 @@
+"""YAML of plain values from files that nobody vouches for.
+
+`yaml.safe_load` makes no objects, but ten lines of aliases to aliases stand for a billion values: small until somebody prints,
+copies or validates them. So the values that a text stands for are counted before they are built.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+MOST_BYTES = 1 << 20
+"""Of a text; a settings file has a few hundred."""
+MOST_VALUES = 20_000
+"""That a text may stand for, aliases written out."""
+_DEEPEST = 50
+
+
+class NotPlain(ValueError):
+    """A text that is no YAML of plain values, or stands for too many; one line."""
+
+
+def load(text: str) -> Any:
+    """The values of a YAML text: mappings, lists, texts, numbers, true, false and null.
+
+    Raises:
+        NotPlain: see there.
+    """
+    if len(text) > MOST_BYTES:
+        raise NotPlain(f"{len(text)} characters, more than the {MOST_BYTES} that are read")
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _count(node, {}, 0)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise NotPlain(" ".join(str(error).split())) from error
+    except RecursionError as error:
+        raise NotPlain(f"lists or mappings lie more than {_DEEPEST} deep in each other") from error
+    except (ValueError, OverflowError) as error:  # `!!int abc`, the 13th month, and the like
+        raise NotPlain(" ".join(str(error).split())) from error
+
+
+def _count(node: yaml.Node, known: dict[int, int], depth: int) -> int:
+    """Values below and with `node`; `known` holds those of nodes that were counted, 0 while one is being counted."""
+    if depth > _DEEPEST:
+        raise NotPlain(f"lists or mappings lie more than {_DEEPEST} deep in each other")
+    if id(node) in known:
+        if not known[id(node)]:
+            raise NotPlain("an alias names what it is itself a part of")
+        return known[id(node)]
+    known[id(node)] = 0
+    inside: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        inside = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        inside = list(node.value)
+    total = 1 + sum(_count(part, known, depth + 1) for part in inside)
+    if total > MOST_VALUES:
+        raise NotPlain(f"its aliases stand for more than {MOST_VALUES} values")
+    known[id(node)] = total
+    return total
