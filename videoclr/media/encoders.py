@@ -356,7 +356,7 @@ def choose_format(
         raise ConfigError(f"$.media.codec: {encoder.name} needs pictures of {least}; choose another codec")
     name = asked or _nearest(encoder, source, known)
     odd = encoder.name in _EVEN_ONLY and (size[0] % 2 or size[1] % 2)
-    if odd and _is_subsampled(name):
+    if odd and is_subsampled(name):
         whole = "yuv444p10le" if VideoFormat(name).components[0].bits > _EIGHT else "yuv444p"
         if asked is not None or whole not in known:
             raise ConfigError(
@@ -466,7 +466,8 @@ def _nearest(encoder: Encoder, source: VideoFormat, known: list[str]) -> str:
     return best.name
 
 
-def _is_subsampled(name: str) -> bool:
+def is_subsampled(name: str) -> bool:
+    """True where the pixel format `name` has fewer samples of colour than of luma."""
     shape = VideoFormat(name, 16, 16)
     return kind_of(name) == "yuv" and (shape.chroma_width(16), shape.chroma_height(16)) != (16, 16)
 
@@ -478,6 +479,6 @@ def usable_rate(rate: Fraction | None) -> Fraction:
 
 __all__ = [
     "COPY_LIKE", "DEFAULT_CODEC", "ENCODERS", "HARDWARE", "RAW", "UNSPECIFIED", "Y4M_FORMATS", "Encoder", "Wanted",
-    "bits_per_second", "check_fields", "choose_format", "configure", "encoder_of", "formats_of", "untold", "usable_rate",
+    "bits_per_second", "check_fields", "choose_format", "configure", "encoder_of", "formats_of", "is_subsampled", "untold", "usable_rate",
     "what_is_lost", "written_colour", "x264_options",
 ]  # fmt: skip
