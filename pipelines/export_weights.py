@@ -102,23 +102,25 @@ def main() -> None:
     parser.add_argument(
         "--only", help="files with commas between; without it all, and of the optional ones those that were trained"
     )
-    parser.add_argument("--add", type=Path, help="a finished safetensors file, such as the detector's, to take in as it is")
+    parser.add_argument(
+        "--add", type=Path, nargs="+", default=[], help="finished safetensors files to take in as they are: detector, landmarks"
+    )
     args = parser.parse_args()
     notes = yaml.safe_load(args.notes.read_text(encoding="utf-8"))
     figures = json.loads(args.figures.read_text()) if args.figures else {}
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "MANIFEST.json"
     entries: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    if args.add:
-        tensors, metadata = read_safetensors(args.add)  # a bad file is refused before it replaces a good one
-        if args.add.resolve() != (args.out / args.add.name).resolve():
-            shutil.copyfile(args.add, args.out / args.add.name)
-        entries[args.add.stem] = {
-            "sha256": sha256(args.add),
-            "bytes": args.add.stat().st_size,
+    for added in args.add:
+        tensors, metadata = read_safetensors(added)  # a bad file is refused before it replaces a good one
+        if added.resolve() != (args.out / added.name).resolve():
+            shutil.copyfile(added, args.out / added.name)
+        entries[added.stem] = {
+            "sha256": sha256(added),
+            "bytes": added.stat().st_size,
             "parameters": sum(tensor.numel() for tensor in tensors.values()),
             "licence": notes["licence"],
-            "progress": {args.add.stem: {"steps": int(metadata.get("step", 0)), "minutes": 0.0}},
+            "progress": {added.stem: {"steps": int(metadata.get("step", 0)), "minutes": 0.0}},
         }
         write_manifest(path, entries)
     every = [name for name in FILES if name not in OPTIONAL or (args.runs / name / "checkpoint.pt").exists()]

@@ -49,7 +49,7 @@ class Stage:
 
     name: str
     program: str
-    """In `pipelines/`; what follows its first underscore is the name of its settings file."""
+    """In `pipelines/`."""
     run: str
     """Folder of its checkpoint under `OUT/runs`."""
     files: tuple[str, ...] = ()
@@ -63,7 +63,12 @@ class Stage:
     @property
     def alone(self) -> bool:
         """The program knows this stage only, so its name is no argument."""
-        return self.program in ("train_vqgan", "train_detector", "distill_one_step")
+        return self.program in ("train_vqgan", "distill_one_step")
+
+    @property
+    def settings(self) -> str:
+        """Name of its settings file: the program's, where that has one for all its stages."""
+        return self.name if self.program == "train_detector" else self.program.partition("_")[2]
 
 
 STAGES = (
@@ -76,8 +81,11 @@ STAGES = (
     Stage("mask", "train_identity", "mask", ("perceptual",), ("recognizer", "irn", "vqgan", "denoiser")),
     Stage("student", "distill_one_step", "student", ("perceptual", "teacher"), whole=True),
     Stage("detector", "train_detector", "detector", ("labels", "clips", "backgrounds")),
+    Stage("landmarks", "train_detector", "landmarks", ("labels", "clips", "backgrounds")),
 )
 """In the order of training."""
+FINDERS = ("detector", "landmarks")
+"""Stages that learn from `--labels` and the pictures as they are, and write `runs/STAGE/STAGE.safetensors` themselves."""
 
 
 @dataclass
@@ -138,8 +146,12 @@ class Training:
         had = sum(self.had(stage)[0] for stage in STAGES)
         self.before = max(self.ledger.minutes, had)  # a call that was killed wrote nothing down
         self.left_out = {s.name: "left out: no share" for s in STAGES if s.name not in self.config["shares"]}
-        self.left_out |= {} if args.labels else {"detector": "left out: no --labels"}
+        self.left_out |= {} if args.labels else dict.fromkeys(FINDERS, "left out: no --labels")
         self.stages = [s for s in STAGES if s.name not in self.left_out]
+
+    def found(self, finder: str) -> Path:
+        """The weights that a stage of `FINDERS` wrote."""
+        return self.checkpoint(finder).with_name(f"{finder}.safetensors")
 
     @property
     def minutes(self) -> float:
@@ -203,15 +215,17 @@ class Training:
     def command(self, stage: Stage, entry: dict[str, Any], used: float) -> list[str]:
         """The program of a stage with its arguments."""
         args, config = self.args, self.config
-        faces = args.data if stage.name == "detector" else args.out / "faces.npy"
+        faces = args.data if stage.name in FINDERS else args.out / "faces.npy"
         given: dict[str, Any] = {
             "faces": faces,
             "out": self.checkpoint(stage.run).parent,
-            "config": self.settings / f"{stage.program.partition('_')[2]}.yaml",
+            "config": self.settings / f"{stage.settings}.yaml",
         }
         given |= {name: getattr(args, name) for name in stage.files if getattr(args, name)}
         given |= {run: self.checkpoint(run) for run in stage.needs}
         given |= {"runs": args.out / "runs"} if stage.whole else {}
+        found = self.found("detector")
+        given |= {"detector": found} if stage.name == "landmarks" and found.exists() else {}
         given |= {"minutes": entry["minutes"], "used": used, "threads": args.threads}
         given |= {"steps": entry["began"]["step"] + config["steps"]} if config["steps"] else {}
         options = [str(word) for name, value in given.items() for word in (f"--{name}", value)]
@@ -251,9 +265,9 @@ class Training:
         made_of = {name: {run for run, _, place in RUNS if place.split(".")[0] in parts} for name, parts in FILES.items()}
         names = [n for n, made in made_of.items() if all((runs / run).exists() for run in made - {"fusion"})]
         command = [sys.executable, HERE / "pipelines/export_weights.py", "--runs", runs, "--notes", self.notes(), "--out", out]
-        detector = runs / "detector/detector.safetensors"
-        command += ["--only", ",".join(names), *(["--add", detector] if detector.exists() else [])]
-        if not names and not detector.exists():
+        finished = [path for path in map(self.found, FINDERS) if path.exists()]
+        command += ["--only", ",".join(names), *(["--add", *finished] if finished else [])]
+        if not names and not finished:
             return
         if subprocess.run([str(word) for word in command], env=environment(), check=False).returncode:
             sys.exit(f"{out}: the export failed; its own lines say why")
@@ -300,9 +314,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--perceptual", type=Path, help="SqueezeNet 1.0 state dict")
     parser.add_argument("--teacher", type=Path, help="MobileFaceNet state dict")
     parser.add_argument("--identities", type=Path, help="TSV with the columns file and identity")
-    parser.add_argument("--labels", type=Path, help="JSON with the faces of the pictures in --data: trains the detector too")
-    parser.add_argument("--clips", type=Path, help="folder of video clips, for the detector")
-    parser.add_argument("--backgrounds", type=Path, help="folder of pictures without faces, for the detector")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        help="JSON with the faces of the pictures in --data: trains the detector and the landmark refiner too",
+    )
+    parser.add_argument("--clips", type=Path, help="folder of video clips, for those two")
+    parser.add_argument("--backgrounds", type=Path, help="folder of pictures without faces, for those two")
     parser.add_argument("--notes", type=Path, default=HERE / "configs/train/cards.yaml", help="texts of the model cards")
     parser.add_argument("--size", type=int, default=256, help="side at which the crops are kept, pixels")
     parser.add_argument("--stop-after", type=float, help="end this call after so many minutes; the same command goes on")

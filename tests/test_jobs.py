@@ -140,11 +140,13 @@ def test_everything_closes_from_the_middle_outwards(log, film, tmp_path):
 
 
 def test_the_reader_gets_the_cut_and_the_writer_the_rest_of_media(log, film, tmp_path):
-    config = Config().override('media.start="1:00"', "media.codec=ffv1", "media.subtitles=false")
+    config = Config().override('media.start="1:00"', "media.codec=ffv1", "media.drop=[subtitles]")
     restore_video(film, tmp_path / "out.mkv", config)
     (asked,) = Writing.asked
-    assert set(asked) == set(config.media.model_dump()) - {"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace"}
-    assert (asked["codec"], asked["subtitles"]) == ("ffv1", False)
+    read = {"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace", "video_stream"}
+    assert set(asked) == set(config.media.model_dump()) - read
+    assert (asked["codec"], asked["drop"]) == ("ffv1", ["subtitles"])
+    assert "videoclr" in asked["provenance"]
 
 
 def test_aligned_reaches_the_pipeline(log, film, tmp_path):

@@ -89,6 +89,21 @@ class _Options:
     hwaccel: Annotated[
         str | None, typer.Option("--hwaccel", metavar="DEVICE", help="Decode on cuda, qsv, vaapi or videotoolbox.")
     ] = None
+    video_stream: Annotated[
+        int | None, typer.Option("--video-stream", metavar="N", help="Which of several video streams to restore, from 0.")
+    ] = None
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop",
+            metavar="KIND",
+            help="Leave out audio, subtitles, attachments, covers, data, video (other than the restored), or a stream's number;"
+            " repeatable.",
+        ),
+    ] = None
+    no_provenance: Annotated[
+        bool, typer.Option("--no-provenance", help="Leave out the tag that says how the faces were restored.")
+    ] = False
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write a JSON report.")] = None
     device: Annotated[str | None, typer.Option("--device", help="auto (default), cpu, cuda or cuda:N.")] = None
     fidelity: Annotated[
@@ -155,6 +170,8 @@ class _Options:
             for name, path in _SETTING_OF.items()
             if getattr(self, name) not in (None, [])
         ]
+        if self.no_provenance:
+            named.append("media.provenance=false")
         return config.override(*(self.set_ or []), *named)
 
 
@@ -166,6 +183,8 @@ _SETTING_OF = {
     "profile": "media.profile",
     "bitrate": "media.bitrate",
     "hwaccel": "media.hwaccel",
+    "video_stream": "media.video_stream",
+    "drop": "media.drop",
     "start": "media.start",
     "end": "media.end",
     "frames": "media.frames",

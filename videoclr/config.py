@@ -10,7 +10,7 @@ Everything in `runtime` leaves the pixels alone; everything else may change them
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -93,10 +93,13 @@ class Media(_Section):
     """Where to stop before, as `start`; None for the end."""
     frames: int | None = Field(None, ge=1)
     """Pictures to keep, instead of `end`."""
-    audio: bool = True
-    """Copy audio streams."""
-    subtitles: bool = True
-    """Copy subtitle streams."""
+    video_stream: int = Field(0, ge=0)
+    """Which of several video streams is restored, counted from 0 without cover pictures; the others are copied."""
+    drop: list[Annotated[str, Field(coerce_numbers_to_str=True)]] = Field(default_factory=list)
+    """What is not copied: `audio`, `subtitles`, `attachments`, `covers`, `data`, `video` (all but the restored one), or the number
+    of a stream."""
+    provenance: bool = True
+    """Write a tag into the output that says what restored the faces, and with which settings."""
     deinterlace: Literal["auto", "bwdif", "off"] = "auto"
     """What becomes of interlaced pictures: `auto` makes flagged ones whole (and writes them progressive), `bwdif` all; `off` keeps
     the fields, in the file as well."""

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from videoclr import __version__
-from videoclr.config import Config, Media
+from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError, VideoclrError, WeightsError
 from videoclr.media.opening import Limits, Opening
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
 from videoclr.models import store, weights
 from videoclr.pipeline import Pipeline, RunLog, slowest
+from videoclr.provenance import provenance
 from videoclr.report import Report, plain, report_file, same_file
 from videoclr.types import Frame, VideoInfo
 
@@ -110,7 +111,7 @@ def restore_video(
     ):
         with (
             Reader(source, media.start, media.end, **_reading(config)) as reader,
-            Writer(target, like=reader, overwrite=overwrite, **_writing(media)) as writer,
+            Writer(target, like=reader, overwrite=overwrite, **_writing(config)) as writer,
         ):
             pipeline = pipeline or load_pipeline(config)
             ledger = RunLog(each_face=None if lines is None else lines.add)
@@ -226,9 +227,11 @@ def _drain(frames: Iterator[Frame], writer: Writer, watch: _Watch) -> None:
             watch.wrote(number)
 
 
-def _writing(media: Media) -> dict[str, Any]:
+def _writing(config: Config) -> dict[str, Any]:
     """The writer's arguments: all of the section `media` but what the reader uses."""
-    return media.model_dump(exclude={"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace"})
+    read = {"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace", "video_stream"}
+    media = config.media.model_dump(exclude={*read, "provenance"})
+    return {**media, "provenance": provenance(config) if config.media.provenance else None}
 
 
 def _reading(config: Config) -> dict[str, Any]:
@@ -247,7 +250,12 @@ def _reading(config: Config) -> dict[str, Any]:
         protocols=tuple(given.protocols),
         limits=Limits(**media.limits.model_dump()),
     )
-    chosen = {"scale": config.runtime.on_error == "keep", "hwaccel": media.hwaccel, "deinterlace": media.deinterlace}
+    chosen = {
+        "scale": config.runtime.on_error == "keep",
+        "hwaccel": media.hwaccel,
+        "deinterlace": media.deinterlace,
+        "video": media.video_stream,
+    }
     return {"frames": media.frames, "rate": rate, "opening": opening, **chosen}
 
 

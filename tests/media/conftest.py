@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
@@ -232,6 +234,75 @@ def _samples_of() -> Callable[[VideoFrame], list[np.ndarray]]:
 def ffmpeg() -> str:
     """The ffmpeg program that imageio-ffmpeg brings; a test that needs it is skipped without."""
     return pytest.importorskip("imageio_ffmpeg", reason="needs the extra ffmpeg (imageio-ffmpeg)").get_ffmpeg_exe()
+
+
+@pytest.fixture(scope="session")
+def carry() -> Callable[..., Any]:
+    """`carry(source, target, "media.codec=ffv1", ...)`: a job that finds no face and restores nothing, with these settings."""
+
+    def run(source: Path, target: Path, *settings: str) -> Any:
+        from videoclr.config import Config
+        from videoclr.jobs import restore_video
+        from videoclr.parts.unchanged import Unchanged
+        from videoclr.pipeline import Pipeline
+
+        quick = [] if any("media.codec" in one for one in settings) else ["media.preset=ultrafast"]
+        config = Config().override("restore.use=unchanged", "gate.use=none", *quick, *settings)
+        line = Pipeline(config, detector=Here(None, 24), recognizer=None, restorer=Unchanged(64))
+        return restore_video(source, target, pipeline=line)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def made(ffmpeg: str) -> Callable[..., None]:
+    """`made("-i", path, ..., target)`: a file by FFmpeg's own program, where PyAV cannot make it."""
+
+    def run(*arguments: object) -> None:
+        subprocess.run([ffmpeg, "-v", "error", "-nostdin", *map(str, arguments)], check=True)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file says about one stream, and its packets: bytes, presentation time, duration, kinds of side data."""
+
+    index: int
+    type: str
+    codec: str
+    tags: dict[str, str]
+    disposition: Disposition
+    packets: list[tuple[bytes, Fraction | None, Fraction, tuple[str, ...]]]
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [packet[0] for packet in self.packets]
+
+    @property
+    def times(self) -> list[Fraction | None]:
+        return [packet[1] for packet in self.packets]
+
+
+@pytest.fixture(scope="session")
+def facts() -> Callable[[Path], list[Facts]]:
+    """What ffprobe would tell of every stream."""
+
+    def look(path: Path) -> list[Facts]:
+        with av.open(str(path)) as container:
+            found = []
+            for one in container.streams:
+                codec = one.codec_context.codec.canonical_name if one.codec_context else str(getattr(one, "name", None))
+                found.append(Facts(one.index, one.type, codec, dict(one.metadata), one.disposition, []))
+            for packet in container.demux():
+                if packet.size:
+                    time = None if packet.pts is None else packet.pts * packet.time_base
+                    kinds = tuple(side.data_type for side in packet.iter_sidedata())
+                    facts = (bytes(packet), time, (packet.duration or 0) * packet.time_base, kinds)
+                    found[packet.stream_index].packets.append(facts)
+        return found
+
+    return look
 
 
 class CommandLine:

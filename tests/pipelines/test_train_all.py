@@ -18,6 +18,8 @@ import pytest
 import torch
 import yaml
 
+from videoclr.models import weights
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "configs/train/tiny"
 NOT_ON_A_GPU_IMAGE = ("av", "diffusers", "pydantic", "scipy", "scenedetect", "tensorboard", "typer", "rich")
@@ -86,11 +88,11 @@ def test_a_stage_that_had_its_share_is_not_begun_again_and_the_rest_is_trained(t
     arguments = ["--data", str(faces), "--out", str(tmp_path / "out"), "--config", str(config), "--minutes", "5", "--size", "64"]
     with pytest.raises(SystemExit, match="went away"):
         train_all.main(arguments)
-    table = capsys.readouterr().out.splitlines()[-10:]
+    table = capsys.readouterr().out.splitlines()[-len(train_all.STAGES) - 1 :]
     assert "no share" in table[2] and "(not finished)" in table[3]
     train_all.main(arguments)
     assert called == ["recognizer", "irn", "irn"]
-    table = capsys.readouterr().out.splitlines()[-10:]
+    table = capsys.readouterr().out.splitlines()[-len(train_all.STAGES) - 1 :]
     assert table[0].split()[:3] == ["stage", "steps", "minutes"]
     assert [row.split()[:2] for row in table[1:4:2]] == [["recognizer", "2"], ["irn", "2"]]
     assert "l1 0." in table[3] and "no --labels" in table[9]
@@ -99,6 +101,30 @@ def test_a_stage_that_had_its_share_is_not_begun_again_and_the_rest_is_trained(t
     assert all(entry["bytes"] < train_all.LARGEST for entry in manifest.values())
     card = (tmp_path / "out/weights/irn.md").read_text()
     assert "4 aligned face crops" in card and "no GPU" not in card
+
+
+def test_with_labels_the_refiner_looks_at_the_finds_of_the_detector_trained_before_and_both_are_exported(
+    train_all, faces, tmp_path, monkeypatch
+):
+    points = [[24, 30], [40, 30], [32, 38], [26, 46], [38, 46]]
+    labels = {f"{number}.png": {"boxes": [[11, 6, 53, 58]], "points": [points]} for number in range(4)}
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    looked = []
+
+    def call(training, stage, entry, used):
+        command = training.command(stage, entry, used)
+        looked.append((stage.name, command[command.index("--detector") + 1] if "--detector" in command else None))
+        return in_this_process(training, stage, entry, used)
+
+    monkeypatch.setattr(train_all.Training, "call", call)
+    config = settings(tmp_path, shares={"detector": 0.5, "landmarks": 0.5})
+    arguments = ["--data", str(faces), "--out", str(tmp_path / "out"), "--config", str(config), "--minutes", "5", "--size", "64"]
+    train_all.main([*arguments, "--labels", str(tmp_path / "labels.json")])
+    found = tmp_path / "out/runs/detector/detector.safetensors"
+    assert looked == [("detector", None), ("landmarks", str(found))] and found.exists()
+    manifest = json.loads((tmp_path / "out/weights/MANIFEST.json").read_text())
+    assert set(manifest) == {"detector", "landmarks"}
+    assert all(weights.sha256(tmp_path / f"out/weights/{n}.safetensors") == e["sha256"] for n, e in manifest.items())
 
 
 def test_a_folder_of_other_data_is_refused(train_all, tmp_path):
@@ -148,4 +174,4 @@ def test_all_stages_in_processes_of_their_own_where_little_is_installed(faces, t
     assert stages["irn_last"]["began"]["step"] == 2
     assert torch.load(tmp_path / "out/runs/irn/checkpoint.pt", weights_only=True)["step"] == 4
     exported = {p.stem for p in (tmp_path / "out/weights").glob("*.safetensors")}
-    assert {"vqgan", "irn", "denoiser", "mask", "recognizer"} <= exported
+    assert {"vqgan", "irn", "denoiser", "mask", "recognizer", "student"} <= exported

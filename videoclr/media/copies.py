@@ -7,8 +7,9 @@ read only once: there the reader puts the packets aside as it meets them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from itertools import islice
 from typing import Any, Protocol
 
 from av.container import InputContainer
@@ -20,6 +21,8 @@ from videoclr.media.opening import Opening
 from videoclr.media.source import ANYTHING, demuxed, open_input
 
 MICROSECONDS = 1_000_000
+_BEGINNING = 1000
+"""Packets in which every stream that begins with the file has shown itself."""
 
 
 class Copies(Protocol):
@@ -30,6 +33,17 @@ class Copies(Protocol):
 
     def select(self, streams: Sequence[Stream]) -> None:
         """Name the streams to copy, once, before the first packet is asked for."""
+        ...
+
+    def cover(self, stream: Stream) -> Packet[Stream] | None:
+        """The picture in a stream of one (a cover); asked for before `select`. None where there is none."""
+        ...
+
+    def first_times(self, streams: Sequence[Stream]) -> list[Fraction]:
+        """When the first packet of each of `streams` is due, seconds, as far as the beginning of the source tells.
+
+        Encoder delay, which `start_time` hides, is included. Asked for before `select`.
+        """
         ...
 
     def next_packet(self) -> Packet[Stream] | None:
@@ -52,6 +66,7 @@ class FileCopies:
 
     def __init__(self, path: str, start: Fraction | None, opening: Opening = ANYTHING) -> None:
         self.container = open_input(path, None, opening)
+        self._path, self._opening = path, opening
         self.warnings: list[str] = []
         self._start = start
         self._packets: Iterator[Packet[Stream]] = iter(())
@@ -64,6 +79,19 @@ class FileCopies:
             # A second early: the index of a file knows video, and sound may lie before the picture it belongs to.
             self.container.seek(max(int((self._start - 1) * MICROSECONDS), 0))
         self._packets = demuxed(self.container, streams, self._note)
+
+    def cover(self, stream: Stream) -> Packet[Stream] | None:
+        """Out of an opening of its own: it comes before all other packets, and is not to be read twice."""
+        with open_input(self._path, None, self._opening) as container:
+            return next(demuxed(container, [container.streams[stream.index]], self._note), None)
+
+    def first_times(self, streams: Sequence[Stream]) -> list[Fraction]:
+        """Out of an opening of its own."""
+        if not streams:
+            return []
+        with open_input(self._path, None, self._opening) as container:
+            same = [container.streams[stream.index] for stream in streams]
+            return _first_times(islice(demuxed(container, same, self._note), _BEGINNING), len(same))
 
     def next_packet(self) -> Packet[Stream] | None:
         """The next one, or None at the end."""
@@ -93,6 +121,15 @@ class PipeCopies:
         """Choose among what lies there."""
         self._wanted = {stream.index for stream in streams}
 
+    def cover(self, stream: Stream) -> Packet[Stream] | None:
+        """It has come already, before the first picture was decoded."""
+        return next((packet for packet in self._shelf if packet.stream_index == stream.index), None)
+
+    def first_times(self, streams: Sequence[Stream]) -> list[Fraction]:
+        """Of what has come already."""
+        wanted = {stream.index for stream in streams}
+        return _first_times((packet for packet in self._shelf if packet.stream_index in wanted), len(wanted))
+
     def next_packet(self) -> Packet[Stream] | None:
         """The next one that has come already; never waits."""
         while self._shelf:
@@ -103,6 +140,16 @@ class PipeCopies:
 
     def close(self) -> None:
         """The reader owns the pipe."""
+
+
+def _first_times(packets: Iterable[Packet[Any]], count: int) -> list[Fraction]:
+    found: dict[int, Fraction] = {}
+    for packet in packets:
+        if packet.pts is not None:
+            found.setdefault(packet.stream_index, packet.pts * Fraction(packet.time_base))
+        if len(found) == count:
+            break
+    return list(found.values())
 
 
 def chapters_between(chapters: Sequence[Mapping[str, Any]], start: Fraction, end: Fraction | None) -> list[Any]:

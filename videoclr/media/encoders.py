@@ -479,6 +479,6 @@ def usable_rate(rate: Fraction | None) -> Fraction:
 
 __all__ = [
     "COPY_LIKE", "DEFAULT_CODEC", "ENCODERS", "HARDWARE", "RAW", "UNSPECIFIED", "Y4M_FORMATS", "Encoder", "Wanted",
-    "bits_per_second", "check_fields", "choose_format", "configure", "encoder_of", "formats_of", "is_subsampled", "untold", "usable_rate",
-    "what_is_lost", "written_colour", "x264_options",
+    "bits_per_second", "check_fields", "choose_format", "configure", "encoder_of", "formats_of", "is_subsampled", "untold",
+    "usable_rate", "what_is_lost", "written_colour", "x264_options",
 ]  # fmt: skip

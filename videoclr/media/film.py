@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,13 +17,14 @@ from av.container import OutputContainer
 from av.filter import Graph
 from av.packet import Packet
 from av.sidedata.sidedata import Type
-from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
+from videoclr.media.beside import Beside, renamed
+from videoclr.media.boxes import stereo_tag
 from videoclr.media.colour import Colour
-from videoclr.media.copies import Copies, chapters_between
+from videoclr.media.copies import chapters_between
 from videoclr.media.encoders import (
     Encoder,
     Wanted,
@@ -38,6 +39,7 @@ from videoclr.media.encoders import (
 )
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
+from videoclr.media.kept import Kept, added
 from videoclr.media.matroska import write_sample_aspect
 from videoclr.media.orientation import Orientation, payload
 from videoclr.media.picture import Picture, reformatted
@@ -45,19 +47,22 @@ from videoclr.media.probe import refusal
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, SegmentWriter, joined
 from videoclr.media.source import PIPE
-from videoclr.media.target import PLAIN, Nowhere, advice, holds, named
+from videoclr.media.target import MOV, PLAIN, Nowhere, advice
 
 _log = logging.getLogger("videoclr.media.film")
 
-_MOV = {"mp4", "mov", "3gp", "ipod"}
 _TURNING = {"mp4", "mov", "3gp", "ipod", "matroska", "webm"}
 """Muxers that write a display matrix."""
 _NO_REORDER = {"avi", "flv", "mxf"}
 """Muxers whose times go wrong with B-frames: no presentation times, or no negative decoding times."""
 _GRID = {"avi", "mxf"}
 """Muxers that store one picture per tick: the tick must be the frame rate's."""
-_NEGATIVE = _MOV
+_NEGATIVE = MOV
 """Muxers that keep sound from before zero (encoder delay), by an edit list."""
+_MILLISECONDS = {"matroska", "webm", "flv"}
+"""Muxers that store times in milliseconds."""
+_STEREO = {"matroska", "webm"}
+"""Muxers that make an element of the tag `stereo_mode`."""
 _BIG = (1 << 31) - 1
 _UNDELAYED = 2
 """Pictures so few that none of them is reordered."""
@@ -92,7 +97,8 @@ class Film:
         muxer: FFmpeg's name of the container.
         encoder, wanted: how to encode; None for defaults.
         like: the reader whose streams, tags and times are kept, or None.
-        audio, subtitles: copy these streams.
+        drop: what of the source to leave out; see `beside.dropped`.
+        provenance: a sentence on what was done, kept as a tag; None for none.
         shift: seconds taken off every time; None takes the reader's start.
     """
 
@@ -105,20 +111,19 @@ class Film:
         *,
         wanted: Wanted | None = None,
         like: Reader | None = None,
-        audio: bool = True,
-        subtitles: bool = True,
+        drop: Collection[str] = (),
+        provenance: str | None = None,
         shift: Fraction | None = None,
     ) -> None:
         self.path, self.place, self.muxer, self.encoder = path, place, muxer, encoder
         self.wanted = wanted or Wanted()
         self.like = like
         self.warnings: list[str] = []
-        self._kinds = {kind for kind, wanted in (("audio", audio), ("subtitle", subtitles)) if wanted}
+        self._drop, self._provenance = drop, provenance
         self._shift = shift
-        self._copies: Copies | None = None
+        self._beside: Beside | None = None
         self._container: OutputContainer | None = None
-        self._routes: dict[int, Stream] = {}
-        self._pending: Packet[Any] | None = None
+        self._kept: Kept | None = None
         self._started = False
         self._joined = False
         self._segment: _Stretch | None = None
@@ -156,7 +161,7 @@ class Film:
         self._dolby = keeps_dolby_vision(picture.frame, self.encoder.name, self.format)
         if self.encoder.needs and (why := refusal(self.encoder, self.format)):
             raise ConfigError(f"$.media.codec: {self.encoder.name} does not work here ({why}); it needs {self.encoder.needs}")
-        self._copies = self.like.copies() if self.like is not None and not self.like.sequence else None
+        self._beside = self._streams_beside()
         self._plan_times(time)
         self._late = (time + self.offset) / self.base
         if self.muxer == "avi":
@@ -165,9 +170,12 @@ class Film:
         self._video = self._add_video(self._container, picture, rate)
         self._open_encoder(self._video)
         self._like_this = (picture, rate)
-        if self._copies is not None:
-            self._add_copies(self._copies)
-            self._copy_facts(self._copies)
+        if self._beside is not None:
+            self._beside.add(self._container, self._video)
+            self._copy_facts(self._beside, picture)
+        if self._provenance is not None:
+            self._container.metadata.update(added(self._container.metadata, self._provenance))
+        self._kept = Kept.of(self._container, self.muxer, picture.frame)
 
     def write(self, picture: Picture, frame: VideoFrame, time: Fraction) -> None:
         """Encode `frame` (of `picture`, patches applied) at `time` and mux what is due beside it."""
@@ -242,6 +250,16 @@ class Film:
         finally:
             self._close_copies()
 
+    def mend(self) -> None:
+        """Put into the finished file what its muxer left out, and warn of what it cannot keep.
+
+        Raises:
+            MediaError: it cannot be read again, or the disk is full.
+        """
+        if self._kept is not None:
+            for text in self._kept.mend(self.place, self.path):
+                self._warn(text)
+
     def abort(self) -> None:
         """Close whatever is open; what was written is worth nothing."""
         container, self._container = self._container, None
@@ -263,10 +281,13 @@ class Film:
         shift = self._shift if self._shift is not None else (self.like.start if self.like else None) or Fraction(0)
         self.offset = -(shift // self.base) * self.base
         earliest = first + self.offset
-        if self.muxer not in _NEGATIVE and self._copies is not None and (self.like is None or self.like.start is None):
-            earliest = min([earliest, *(start for start in map(_start_of, self._copied_templates()) if start is not None)])
+        if self.muxer not in _NEGATIVE and self._beside is not None and (self.like is None or self.like.start is None):
+            first_beside = self._beside.earliest()
+            earliest = earliest if first_beside is None else min(earliest, first_beside)
         if earliest < 0:
-            moved = -(earliest // self.base) * self.base
+            # Where times are stored in milliseconds, a shift by whole ones leaves the distances between them as they were.
+            step = _common(self.base, Fraction(1, 1000)) if self.muxer in _MILLISECONDS else self.base
+            moved = -(earliest // step) * step
             self.offset += moved
             self._warn(f"all times are {float(moved):.6g} s later: {self.muxer} keeps none before zero here")
 
@@ -297,7 +318,7 @@ class Film:
 
     def _open_container(self) -> OutputContainer:
         options: dict[str, str] = {}
-        if self.muxer in _MOV:
+        if self.muxer in MOV:
             options["movie_timescale"] = str(self._movie_scale())
             if self._dolby:
                 options["strict"] = "unofficial"  # what movenc asks for before it writes the box that names the profile
@@ -307,7 +328,7 @@ class Film:
             # Left alone, NUT and MPEG-TS would move everything so that B-frames' decoding times are not negative.
             options["avoid_negative_ts"] = "disabled" if self.muxer != "matroska" else "auto"
         name = "pipe:1" if self.place == PIPE else f"file:{self.place}"
-        if self.place == PIPE and self.muxer in _MOV:
+        if self.place == PIPE and self.muxer in MOV:
             raise MediaError(self.path, f"{self.muxer} cannot be written to a pipe; use the container nut or matroska")
         try:
             container = av.open(name, "w", format=self.muxer, container_options=options, metadata_errors="surrogateescape")
@@ -322,7 +343,7 @@ class Film:
         scale = self.base.denominator
         while scale < _SMALLEST_SCALE:
             scale *= 2
-        for stream in self._copied_templates():
+        for stream in self._beside.timed if self._beside is not None else ():
             common = math.lcm(scale, Fraction(stream.time_base or 1).denominator)
             scale = common if common <= _BIG else scale
         return min(scale, _BIG)
@@ -362,7 +383,7 @@ class Film:
         codec = context.codec.canonical_name
         if self.muxer in _NO_REORDER and codec in ("h264", "hevc"):
             context.max_b_frames = 0
-        if codec == "hevc" and self.muxer in _MOV:
+        if codec == "hevc" and self.muxer in MOV:
             context.codec_tag = "hvc1"
         if self._turn.matrix is not None:
             stream.set_display_matrix(self._turn.matrix)
@@ -382,9 +403,8 @@ class Film:
         if self.muxer in _MATROSKA and self.place != PIPE and write_sample_aspect(Path(self.place), self._aspect()):
             return
         if codec not in _SHAPED_CODECS:
-            self._warn(
-                f"the sample aspect ratio {self._aspect()} is lost: {self.muxer} keeps none of {codec} here; mp4, mov and mkv do"
-            )
+            lost = f"the sample aspect ratio {self._aspect()} is lost"
+            self._warn(f"{lost}: {self.muxer} keeps none of {codec} here; mp4, mov and mkv do")
 
     def _open_encoder(self, stream: VideoStream) -> None:
         wanted, name = self.wanted, self.encoder.name
@@ -400,76 +420,18 @@ class Film:
         if unknown := [option for option in wanted.options if option in stream.codec_context.options]:
             raise ConfigError(f"$.media.options: {name} knows no option {unknown[0]!r}; see `ffmpeg -h encoder={name}`")
 
-    def _copied_templates(self) -> list[Stream]:
-        if self._copies is None:
-            return []
-        return [one for one in self._copies.container.streams if one.type in self._kinds]
-
-    def _add_copies(self, copies: Copies) -> None:
-        assert self._container is not None
-        for template in copies.container.streams:
-            if template.type in self._kinds:
-                self._routes[template.index] = self._add_copy(self._container, template)
-            elif template.type == "attachment" and self.muxer == "matroska":
-                self._container.add_stream_from_template(template)
-            elif template.type == "video" and template.disposition & Disposition.attached_pic:
-                self._add_cover(template)
-            elif reason_why := self._left_out(template):
-                self._warn(f"{named(template)} is left out: {reason_why}")
-        wanted = [stream for stream in copies.container.streams if stream.index in self._routes]
-        copies.select(wanted)
-
-    def _left_out(self, template: Stream) -> str | None:
-        """Why `template` cannot come along; None where nothing is lost or the user said so."""
-        assert self.like is not None
-        if template.type in ("audio", "subtitle") or template.index == self.like.stream_index:
-            return None
-        if template.type == "data" and self._copies is not None:
-            tag = template.metadata.get("timecode")
-            if tag and self.muxer in _MOV and self.like.start is None:
-                # The mov muxer makes a new timecode track of the video stream's tag.
-                self._video.metadata["timecode"] = tag
-                return None
-            if self._copies.container.chapters() and not tag:
-                return None
-        kept = {"attachment": "matroska (.mkv) keeps attachments", "video": "one video stream is restored"}
-        return kept.get(template.type, "streams of this type cannot be copied")
-
-    def _add_copy(self, container: OutputContainer, template: Stream) -> Stream:
-        def add(target: OutputContainer) -> Stream:
-            return target.add_stream_from_template(template)
-
-        if not holds(self.muxer, add):
-            option = "audio" if template.type == "audio" else "subtitles"
-            fitting = advice(add, self.muxer)
-            raise MediaError(
-                self.path,
-                f"{self.muxer} does not hold {named(template)}; {fitting}, or leave it out (media.{option}=false)",
-            )
-        stream = add(container)
-        stream.metadata.update(template.metadata)
-        stream.disposition = template.disposition
-        return stream
-
-    def _add_cover(self, template: Stream) -> None:
-        assert self._container is not None
-        if self.muxer not in ("mp4", "mov"):
-            self._warn(f"{named(template)} is left out: {self.muxer} keeps no cover picture here; mp4 and mov do")
-            return
-        assert isinstance(template, VideoStream)
-        stream = self._container.add_stream_from_template(template, opaque=True)
-        stream.disposition = template.disposition
-        self._routes[template.index] = stream
-
-    def _copy_facts(self, copies: Copies) -> None:
+    def _copy_facts(self, beside: Beside, picture: Picture) -> None:
         """Titles, chapters, languages and the like."""
         assert self._container is not None and self.like is not None
-        source = copies.container
+        source = beside.copies.container
         kept = {key: value for key, value in source.metadata.items() if key.lower() not in _DROPPED_TAGS}
-        self._container.metadata.update(kept)
+        self._container.metadata.update(beside.labelled(kept))
         tags = source.streams[self.like.stream_index].metadata.items()
         skipped = (*_DROPPED_TAGS, "number_of_", "_statistics", "bps", "duration")
-        self._video.metadata.update({key: value for key, value in tags if not key.lower().startswith(skipped)})
+        own = {key: value for key, value in tags if not key.lower().startswith(skipped)}
+        self._video.metadata.update(beside.labelled(renamed(own, self.muxer)))
+        if (mode := stereo_tag(picture.frame)) and self.muxer in _STEREO:
+            self._video.metadata["stereo_mode"] = mode
         if chapters := chapters_between(source.chapters(), -self.offset, self.like.end):
             self._container.set_chapters(chapters)
 
@@ -511,68 +473,20 @@ class Film:
         self._container.mux_one(packet)
 
     def _mux_copies(self, until: Fraction | None) -> None:
-        """Mux copied packets that are due before `until` (output seconds; None for all that are left).
-
-        Interleaved by time: muxing the sound afterwards would make the muxer keep the whole film in memory.
-        """
-        while self._copies is not None and self._routes:
-            packet = self._pending or self._copies.next_packet()
-            self._pending = packet
-            if packet is None:
-                return
-            when = packet.dts if packet.dts is not None else packet.pts
-            if until is not None and when is not None and when * Fraction(packet.time_base) + self.offset > until:
-                return
-            self._pending = None
-            self._mux_copy(packet)
-
-    def _mux_copy(self, packet: Packet[Any]) -> None:
         assert self._container is not None
-        if packet.dts is None or packet.pts is None:
-            self._warn(f"packets without a time in {named(packet.stream)} are left out")
-            return
-        if not self._clip(packet):
-            return
-        move = round(self.offset / Fraction(packet.time_base))
-        if self.muxer == "nut" and packet.pts + move < 0:  # it would refuse the packet after this one
-            self._warn(f"packets of {named(packet.stream)} before zero (encoder delay) are left out")
-            return
-        packet.pts, packet.dts = packet.pts + move, packet.dts + move
-        source, packet.stream = packet.stream, self._routes[packet.stream_index]
-        try:
-            self._container.mux_one(packet)
-        except AV_ERRORS as error:
-            if is_system_error(error):
-                raise
-            self._warn(f"packets of {named(source)} that the container refuses are left out: {reason(error)}")
+        if self._beside is not None:
+            self._beside.mux(self._container, until, self.offset)
 
-    def _clip(self, packet: Packet[Any]) -> bool:
-        """False for packets outside start and end; a subtitle that shows at the start is shortened to begin there."""
-        start = self.like.start if self.like else None
-        end = self.like.end if self.like else None
-        base = Fraction(packet.time_base)
-        assert packet.pts is not None
-        time = packet.pts * base
-        if packet.stream.type == "video":
-            return True
-        if end is not None and time >= end:
-            return False
-        if start is None or time >= start:
-            return True
-        left = time + (packet.duration or 0) * base - start
-        if packet.stream.type == "subtitle" and left > 0:
-            packet.pts = packet.dts = math.ceil(start / base)
-            packet.duration = round(left / base)
-            return True
-        return False
+    def _streams_beside(self) -> Beside | None:
+        if self.like is None or self.like.sequence:
+            return None
+        return Beside(self.path, self.muxer, self.like, self.like.copies(), self._drop)
 
     def _close_copies(self) -> None:
-        copies, self._copies = self._copies, None
-        self._routes, self._pending = {}, None
-        if copies is not None:
-            for text in copies.warnings:
-                self._warn(text)
-            copies.close()
+        beside, self._beside = self._beside, None
+        if beside is not None:
+            beside.close()
+            self.warnings += [text for text in beside.warnings if text not in self.warnings]
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
@@ -580,10 +494,10 @@ class Film:
             _log.warning("%s: %s", self.path, text)
 
 
-def _start_of(stream: Stream) -> Fraction | None:
-    if stream.start_time is None or stream.time_base is None:
-        return None
-    return stream.start_time * Fraction(stream.time_base)
+def _common(one: Fraction, other: Fraction) -> Fraction:
+    """The least time that is a whole number of both ticks."""
+    whole = math.lcm(one.numerator * other.denominator, other.numerator * one.denominator)
+    return Fraction(whole, one.denominator * other.denominator)
 
 
 def _colour_like(picture: Picture, frame: VideoFrame) -> Colour:

@@ -70,6 +70,7 @@ class Reader:
         scale: scale pictures whose size changes in the middle to that of the first, instead of raising.
         hwaccel: decode on a device, `cuda` and the like (see `videoclr.media.hardware`); None on the processor.
         deinterlace: `auto` makes flagged interlaced pictures whole, `bwdif` all, `off` none; see `videoclr.media.scan`.
+        video: which of several video streams to decode, counted from 0.
 
     The file is opened and its first picture decoded here, so that what is wrong with it shows at once.
     Use it in a `with` block, or call `close`.
@@ -92,8 +93,9 @@ class Reader:
         scale: bool = False,
         hwaccel: str | None = None,
         deinterlace: Mode = "auto",
+        video: int = 0,
     ) -> None:
-        self.path, self.scale, self.hwaccel = str(path), scale, hwaccel
+        self.path, self.scale, self.hwaccel, self.video = str(path), scale, hwaccel, video
         if deinterlace not in MODES:
             raise ConfigError(f"$.media.deinterlace: expected {', '.join(MODES)}, got {deinterlace!r}")
         self.deinterlace: Mode = deinterlace
@@ -213,7 +215,7 @@ class Reader:
         else:
             self._container = opened_on(self.hwaccel, self.path, self.rate, self.opening)
         try:
-            self._stream = video_of(self.path, self._container)
+            self._stream = video_of(self.path, self._container, self.video)
             self._stream_index = self._stream.index
             self._check_limits()
             self._stream.thread_type = ThreadType.AUTO
@@ -259,11 +261,11 @@ class Reader:
     def _counted(self, wanted: Selection) -> tuple[Fraction | None, Fraction | None]:
         """`located` in a second opening of the file: by its packets where they tell, otherwise by decoding."""
         with open_input(self.path, self.rate, self.opening) as container:
-            times = undecoded_times(container, video_of(self.path, container))
+            times = undecoded_times(container, video_of(self.path, container, self.video))
             if times is not None:
                 with suppress(Undecodable), explained(self.path, "cannot be read"):
                     return located(self.path, wanted, times)
-        with Reader(self.path, rate=self.rate, opening=self.opening) as reader:
+        with Reader(self.path, rate=self.rate, opening=self.opening, video=self.video) as reader:
             return located(self.path, wanted, (frame.time for frame in reader.frames()))
 
     def _prime(self) -> None:
@@ -432,7 +434,7 @@ class Reader:
     def _packets(self) -> Iterator[Packet[Any]]:
         streams: list[Stream] = [self._stream]
         if self.is_pipe:
-            streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle")]
+            streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle", "data")]
         for packet in demuxed(self.container, streams, self._note_read_error):
             if packet.stream_index == self._stream.index:
                 if packet.pts is not None and packet.time_base is not None and packet.size and not packet.is_discard:

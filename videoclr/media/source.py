@@ -185,17 +185,20 @@ def _why_not(path: str, error: BaseException, opening: Opening) -> str:
     return f"not a video or picture that FFmpeg can read ({reason(error)})"
 
 
-def video_of(path: str, container: InputContainer) -> VideoStream:
-    """The stream to restore: the first that is no cover picture.
+def video_of(path: str, container: InputContainer, number: int = 0) -> VideoStream:
+    """The stream to restore: of those that are no cover pictures, the one with this number, counted from 0.
 
     Raises:
         MediaError: there is none, or no decoder for it.
+        ConfigError: there are some, but not so many.
     """
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            if stream.codec_context is None:
-                raise MediaError(path, "its video codec is unknown to this FFmpeg; convert the file first")
-            return stream
+    streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
+    if number < len(streams):
+        if streams[number].codec_context is None:
+            raise MediaError(path, "its video codec is unknown to this FFmpeg; convert the file first")
+        return streams[number]
+    if streams:
+        raise ConfigError(f"$.media.video_stream: {path} has {len(streams)} video stream(s), counted from 0; there is no {number}")
     if container.streams.audio:
         raise MediaError(path, "has sound but no pictures; name a file with a video stream")
     raise MediaError(path, "holds no video stream; name a video or a picture")

@@ -23,6 +23,8 @@ CONTAINERS: Mapping[str, str] = MappingProxyType(
     }
 )  # fmt: skip
 """Ending -> FFmpeg's muxer."""
+MOV = frozenset({"mp4", "mov", "3gp", "ipod"})
+"""Muxers of one family: MP4 and QuickTime."""
 STILLS: Mapping[str, str] = MappingProxyType(
     {
         ".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".webp": "libwebp", ".tif": "tiff", ".tiff": "tiff",
@@ -69,6 +71,16 @@ def _is_muxer(name: str) -> bool:
         return False
 
 
+_TRANSPORTED = frozenset(
+    {
+        "h264", "hevc", "vvc", "av1", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "dirac", "cavs", "aac", "aac_latm", "mp1", "mp2",
+        "mp3", "ac3", "eac3", "dts", "truehd", "opus", "s302m", "pcm_bluray", "dvb_subtitle", "dvb_teletext",
+        "hdmv_pgs_subtitle", "klv", "timed_id3", "scte_35",
+    }
+)  # fmt: skip
+"""What MPEG-TS has a stream type for. FFmpeg writes anything else as well, as private data that nobody can read again."""
+
+
 class Nowhere:
     """A file that forgets, for trying containers out."""
 
@@ -85,11 +97,13 @@ class Nowhere:
 
 
 def holds(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
-    """True where `muxer` writes a header for the stream that `add` adds to it. Tried out, since tables lie."""
+    """True where `muxer` writes a header for the stream that `add` adds to it. Tried out, since tables lie; MPEG-TS lies itself."""
     try:
         container = av.open(Nowhere(), "w", format=muxer)
         try:
             add(container)
+            if muxer == "mpegts" and codec_of(container.streams[0]) not in _TRANSPORTED:
+                return False
             container.start_encoding()
         finally:
             container.close()
@@ -104,10 +118,14 @@ def advice(add: Callable[[OutputContainer], object], muxer: str) -> str:
     return f"use {' or '.join(fitting[:2])}" if fitting else "leave it out"
 
 
+def codec_of(stream: Stream) -> str | None:
+    """FFmpeg's name of the codec; of an attachment, the file's name."""
+    return stream.codec_context.codec.canonical_name if stream.codec_context is not None else getattr(stream, "name", None)
+
+
 def named(stream: Stream) -> str:
     """`stream 2 (subtitle, subrip)`."""
-    codec = stream.codec_context.codec.canonical_name if stream.codec_context is not None else stream.name
-    return f"stream {stream.index} ({stream.type}, {codec or 'unknown codec'})"
+    return f"stream {stream.index} ({stream.type}, {codec_of(stream) or 'unknown codec'})"
 
 
 def check_target(path: str, source: str | None, overwrite: bool) -> None:

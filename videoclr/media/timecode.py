@@ -66,6 +66,22 @@ class Timecode:
             raise ConfigError(f"{where} does not exist: drop frame leaves the first {left_out} labels of this minute out")
         return count - left_out * (minutes - minutes // _TENTH)
 
+    def after(self, frames: int, rate: Fraction) -> Timecode:
+        """The label so many frames later; past midnight it begins again.
+
+        Raises:
+            ConfigError: this label does not exist at `rate`.
+        """
+        fps, left_out = round(rate), dropping(rate) if self.drop else 0
+        minute, tenth = _MINUTES * fps - left_out, _TENTH * (_MINUTES * fps - left_out) + left_out
+        count = (self.count(rate, "start") + frames) % (24 * _MINUTES // _TENTH * tenth)
+        tens, rest = divmod(count, tenth)
+        # The first minute of ten has all its labels; each after it is shorter, and begins later by what it leaves out.
+        minutes = 0 if rest < minute + left_out else 1 + (rest - minute - left_out) // minute
+        inside = rest if not minutes else (rest - minute - left_out) % minute + left_out
+        hours, of_hour = divmod(tens * _TENTH + minutes, _MINUTES)
+        return Timecode(hours, of_hour, inside // fps, inside % fps, self.drop)
+
 
 def dropping(rate: Fraction) -> int:
     """Labels that drop frame leaves out in a minute at `rate`; 0 where there is no drop frame."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -52,7 +52,9 @@ class Writer:
         options: FFmpeg's options of the encoder, by name.
         linear: EXR pictures hold linear light; False leaves the code values as they are.
         container: a file ending without its dot, or FFmpeg's muxer name; None takes it from the ending.
-        audio, subtitles: copy these streams.
+        drop: what of the source to leave out: `audio`, `subtitles`, `attachments`, `covers`, `data`, `video` (all but the restored
+            stream), or the number of a stream.
+        provenance: a sentence on what was done, kept as a tag of the file; None for none.
         overwrite: replace an existing file.
         shift: seconds taken off every time; None takes the reader's start, so that a cut-out begins at 0.
 
@@ -83,8 +85,8 @@ class Writer:
         options: Mapping[str, str] | None = None,
         linear: bool = True,
         container: str | None = None,
-        audio: bool = True,
-        subtitles: bool = True,
+        drop: Collection[str] = (),
+        provenance: str | None = None,
         overwrite: bool = False,
         shift: Fraction | None = None,
     ) -> None:
@@ -112,7 +114,7 @@ class Writer:
                 encoder = replace(encoder, formats=Y4M_FORMATS)
             encoder.settings(wanted)
             self._sink = Film(
-                self.path, self._part, muxer, encoder, wanted=wanted, like=like, audio=audio, subtitles=subtitles, shift=shift,
+                self.path, self._part, muxer, encoder, wanted=wanted, like=like, drop=drop, provenance=provenance, shift=shift,
             )  # fmt: skip
         self._overwrite = overwrite
         self._lock: Lock | None = None
@@ -206,6 +208,7 @@ class Writer:
                 with explained(self.path, "cannot be finished"):
                     if self._lock is not None and not self._lock.is_there:
                         raise MediaError(self.path, f"cannot be finished: {self._part} was removed or replaced while it grew")
+                    self._sink.mend()
                     os.replace(self._part, self.path)
                 self._unlock()
         else:

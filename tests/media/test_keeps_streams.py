@@ -1,0 +1,320 @@
+"""Every other stream of the source comes along, bit for bit, or is refused by name: the whole carry, file to file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from av.stream import Disposition
+
+from videoclr import cli
+from videoclr.errors import ConfigError, MediaError
+
+SRT = """1
+00:00:00,100 --> 00:00:00,400
+<i>One</i> & two
+
+2
+00:00:00,500 --> 00:00:00,800
+Three
+four
+"""
+ASS = """[Script Info]
+ScriptType: v4.00+
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, Bold, Italic, Alignment
+Style: Default,Arial,20,&H00FFFFFF,0,0,2
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+Dialogue: 0,0:00:00.10,0:00:00.60,Default,,0,0,0,,{\\pos(10,10)}Hello
+"""
+FONT = bytes(range(256)) * 3
+PICTURE = "testsrc2=s=64x48:r=25:d=1"
+OTHER = "testsrc=s=48x32:r=25:d=1"
+TONE = "sine=d=1:r=48000"
+LAVFI = ("-f", "lavfi", "-i")
+FAST = ("-c:v", "libx264", "-preset", "ultrafast")
+
+Made = Callable[..., None]
+
+
+@pytest.fixture
+def broadcast(made: Made, tmp_path: Path) -> Path:
+    """A Matroska file with five sound tracks, three subtitles, a second picture, a font."""
+    (tmp_path / "a.srt").write_text(SRT)
+    (tmp_path / "a.ass").write_text(ASS)
+    (tmp_path / "font.ttf").write_bytes(FONT)
+    target = tmp_path / "s.mkv"
+    sound = ("-map", "1") * 5
+    codecs = ("-c:a:0", "aac", "-c:a:1", "ac3", "-c:a:2", "libopus", "-c:a:3", "pcm_s24le", "-c:a:4", "flac")
+    made(
+        *LAVFI, PICTURE, *LAVFI, TONE, *LAVFI, OTHER, "-i", tmp_path / "a.srt", "-i", tmp_path / "a.ass",
+        "-map", "0", *sound, "-map", "2", "-map", "3", "-map", "4", "-map", "3", *FAST, *codecs,
+        "-c:s:0", "srt", "-c:s:1", "ass", "-c:s:2", "srt",
+        "-metadata:s:v:1", "title=Other camera", "-metadata:s:a:0", "language=eng",
+        "-metadata:s:a:1", "language=fre", "-metadata:s:a:1", "title=Comments", "-disposition:a:0", "default",
+        "-disposition:a:1", "comment", "-disposition:a:2", "hearing_impaired", "-metadata:s:s:0", "language=ger",
+        "-disposition:s:0", "default+forced", "-metadata:s:s:1", "title=Signs",
+        "-attach", tmp_path / "font.ttf", "-metadata:s:t:0", "mimetype=application/x-truetype-font", target,
+    )  # fmt: skip
+    return target
+
+
+@pytest.fixture
+def camera(made: Made, tmp_path: Path) -> Path:
+    """A QuickTime file with PCM sound in two languages, a timecode track and mov_text subtitles."""
+    (tmp_path / "a.srt").write_text(SRT)
+    target = tmp_path / "s.mov"
+    made(
+        *LAVFI, "testsrc2=s=64x48:r=30000/1001:d=1", *LAVFI, TONE, "-i", tmp_path / "a.srt",
+        "-map", "0", "-map", "1", "-map", "1", "-map", "2", *FAST, "-c:a", "pcm_s24le", "-c:s", "mov_text",
+        "-timecode", "01:02:03;04", "-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=fra",
+        "-metadata:s:a:1", "title=Interview", target,
+    )  # fmt: skip
+    return target
+
+
+@pytest.fixture
+def covered(made: Made, tmp_path: Path) -> Path:
+    """An MP4 with a cover picture before its sound."""
+    target = tmp_path / "c.mp4"
+    made(
+        *LAVFI, PICTURE, *LAVFI, "color=red:s=32x32:r=1:d=1", *LAVFI, TONE, "-map", "0", "-map", "1", "-map", "2",
+        "-c:v:0", "libx264", "-preset", "ultrafast", "-c:v:1", "mjpeg", "-frames:v:1", "1", "-c:a", "aac",
+        "-disposition:v:1", "attached_pic", "-metadata:s:a:0", "language=ger", target,
+    )  # fmt: skip
+    return target
+
+
+def named(found, kind):
+    return [one for one in found if one.type == kind]
+
+
+def same(before, after):
+    """Codec, bytes, times, durations, side data, disposition, language and title of a copied stream."""
+    assert after.codec == before.codec
+    *head, (last, time, _, kinds) = before.packets  # Matroska need not store how long the last one is
+    assert after.packets[:-1] == head
+    assert (after.packets[-1][:2], after.packets[-1][3]) == ((last, time), kinds)
+    assert after.disposition == before.disposition
+    for tag in ("language", "title"):
+        assert after.tags.get(tag) == before.tags.get(tag)
+
+
+def test_all_streams_of_a_matroska_file_are_copied_bit_for_bit(broadcast, carry, facts, tmp_path):
+    target = tmp_path / "o.mkv"
+    report = carry(broadcast, target)
+    before, after = facts(broadcast), facts(target)
+    assert [one.type for one in after] == [one.type for one in before]
+    assert [one.codec for one in named(after, "audio")] == ["aac", "ac3", "opus", "pcm_s24le", "flac"]
+    assert [one.codec for one in named(after, "subtitle")] == ["subrip", "ass", "subrip"]
+    for old, new in zip(before[1:], after[1:], strict=True):
+        if old.type == "attachment":
+            assert (new.tags["filename"], new.tags["mimetype"]) == ("font.ttf", "application/x-truetype-font")
+        else:
+            assert len(old.packets) > 0
+            same(old, new)
+    assert report.warnings == []
+    with av.open(str(target)) as out:
+        assert [one.data for one in out.streams if one.type == "attachment"] == [FONT]
+
+
+def test_bitmap_subtitles_are_copied_bit_for_bit(clip, carry, facts, tmp_path):
+    # PGS, as Blu-rays have it: a presentation of nothing (segments PCS, WDS and END), twice.
+    source, target = tmp_path / "s.mkv", tmp_path / "o.mkv"
+    nothing = bytes.fromhex("16000b 0040 0030 10 0000 80 00 00 00 170001 00 800000".replace(" ", ""))
+
+    def setup(container, stream):
+        words = container.add_mux_stream("hdmv_pgs_subtitle", time_base=Fraction(1, 1000))
+        words.metadata["language"] = "eng"
+        for time in (40, 200):
+            packet = av.Packet(nothing)
+            packet.stream, packet.time_base = words, Fraction(1, 1000)
+            packet.pts = packet.dts = time
+            packet.duration = 100
+            waiting.append(packet)
+
+    waiting = []
+    with av.open(str(clip("v.mkv", ticks=range(10), size=(64, 48)))) as plain, av.open(str(source), "w") as out:
+        video = out.add_stream_from_template(plain.streams.video[0])
+        setup(out, video)
+        for packet in plain.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                out.mux(packet)
+        for packet in waiting:
+            out.mux(packet)
+    carry(source, target)
+    old, new = facts(source)[1], facts(target)[1]
+    assert (old.codec, len(old.packets)) == ("hdmv_pgs_subtitle", 2)
+    same(old, new)
+
+
+def test_all_streams_of_a_quicktime_file_are_copied_bit_for_bit(camera, carry, facts, tmp_path):
+    target = tmp_path / "o.mov"
+    report = carry(camera, target)
+    before, after = facts(camera), facts(target)
+    assert [(one.type, one.codec) for one in after] == [(one.type, one.codec) for one in before]
+    for old, new in zip(before[1:], after[1:], strict=True):
+        assert new.packets == old.packets
+        assert new.disposition == old.disposition
+        assert (new.tags.get("language"), new.tags.get("name")) == (old.tags.get("language"), old.tags.get("name"))
+    assert [one.tags["language"] for one in named(after, "audio")] == ["eng", "fra"]
+    assert named(after, "data")[0].tags["timecode"] == "01:02:03;04"
+    assert report.warnings == []
+
+
+def test_the_timecode_of_a_cut_out_is_that_of_its_first_picture(camera, carry, facts, tmp_path):
+    target = tmp_path / "o.mov"
+    carry(camera, target, "media.start=0.5")
+    # 0.5 s is frame 15 of 29.97: the label is 15 later
+    assert named(facts(target), "data")[0].tags["timecode"] == "01:02:03;19"
+
+
+def test_a_timecode_is_a_tag_in_matroska(camera, carry, facts, tmp_path):
+    report = carry(camera, tmp_path / "o.mkv")
+    assert facts(tmp_path / "o.mkv")[0].tags["TIMECODE"] == "01:02:03;04"
+    assert not any("data" in text for text in report.warnings)
+
+
+@pytest.mark.parametrize("language", ["deu", "ger", "fra", "eng", "gsw"])
+def test_every_language_survives_in_quicktime(clip, carry, facts, tmp_path, language):
+    plain, source, target = clip("s.mp4", audio=1, size=(64, 48)), tmp_path / "l.mkv", tmp_path / "o.mov"
+    with av.open(str(plain)) as file, av.open(str(source), "w") as out:
+        streams = [out.add_stream_from_template(one) for one in file.streams]
+        streams[1].metadata["language"] = language
+        for packet in file.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                out.mux(packet)
+    carry(source, target)
+    assert facts(target)[1].tags["language"] == language
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_a_cover_picture_comes_along(covered, carry, facts, tmp_path, ending):
+    target = tmp_path / f"o.{ending}"
+    carry(covered, target)
+    pictures = [[one for one in facts(path) if one.disposition & Disposition.attached_pic] for path in (covered, target)]
+    assert [one.codec for one in pictures[1]] == ["mjpeg"]
+    assert pictures[0][0].payloads == pictures[1][0].payloads
+    (sound,) = named(facts(target), "audio")
+    assert sound.payloads == named(facts(covered), "audio")[0].payloads
+    assert sound.tags["language"] == "ger"
+
+
+def test_a_cover_picture_that_quicktime_does_not_hold_is_refused(covered, carry, tmp_path):
+    with pytest.raises(MediaError, match=r"mov does not hold stream \d \(video, mjpeg\); use \.mkv or \.mp4.*--drop covers"):
+        carry(covered, tmp_path / "o.mov")
+    carry(covered, tmp_path / "o.mov", "media.drop=[covers]")
+
+
+def test_a_cover_picture_comes_back_out_of_matroska(covered, carry, facts, tmp_path):
+    carry(covered, tmp_path / "m.mkv")
+    carry(tmp_path / "m.mkv", tmp_path / "o.mp4")
+    (cover,) = (one for one in facts(tmp_path / "o.mp4") if one.disposition & Disposition.attached_pic)
+    assert cover.payloads == next(one for one in facts(covered) if one.disposition & Disposition.attached_pic).payloads
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_chosen_video_is_restored_and_the_others_are_copied(broadcast, carry, facts, tmp_path, number):
+    target = tmp_path / "o.mkv"
+    carry(broadcast, target, f"media.video_stream={number}", "media.codec=ffv1")
+    before, after = named(facts(broadcast), "video"), named(facts(target), "video")
+    assert [one.codec for one in after] == ["ffv1", "h264"]
+    assert len(after[0].packets) == len(before[number].packets)
+    same(before[1 - number], after[1])
+    with av.open(str(broadcast)) as a, av.open(str(target)) as b:
+        old, new = next(a.decode(a.streams.video[number])), next(b.decode(video=0))
+        assert (new.width, new.height) == (old.width, old.height) == ((64, 48), (48, 32))[number]
+        assert bytes(new.planes[0]) == bytes(old.planes[0])
+
+
+def test_a_video_that_is_not_there_is_told(broadcast, carry, tmp_path):
+    with pytest.raises(ConfigError, match=r"video_stream.*has 2 video.*no 2"):
+        carry(broadcast, tmp_path / "o.mkv", "media.video_stream=2")
+
+
+@pytest.mark.parametrize(
+    ("ending", "drop", "words"),
+    [
+        ("mp4", "subtitles,attachments", None),
+        ("mp4", "subtitles", r"mp4 does not hold stream \d+ \(attachment, font.ttf\); use \.mkv.*--drop attachments"),
+        ("mp4", "attachments", r"mp4 does not hold stream 8 \(subtitle, ass\); use \.mkv.*--drop subtitles"),
+        ("mp4", "attachments,8", None),
+        ("mov", "attachments,subtitles", r"mov does not hold stream 3 \(audio, opus\); use \.mkv.*--drop audio"),
+        ("mov", "attachments,subtitles,3,5", None),
+        ("nut", "attachments,subtitles,video", None),
+    ],
+)
+def test_what_the_target_cannot_hold_is_named_with_the_way_out(broadcast, carry, facts, tmp_path, ending, drop, words):
+    target = tmp_path / f"o.{ending}"
+    if words is None:
+        carry(broadcast, target, f"media.drop=[{drop}]")
+        left_out = {word for word in drop.split(",") if word.isdigit()}
+        sounds = [one for one in named(facts(broadcast), "audio") if str(one.index) not in left_out]
+        assert [one.payloads for one in named(facts(target), "audio")] == [one.payloads for one in sounds]
+        return
+    with pytest.raises(MediaError, match=words) as caught:
+        carry(broadcast, target, f"media.drop=[{drop}]")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("o.*"))
+
+
+def test_the_way_out_that_an_error_names_works_on_the_command_line(camera, facts, tmp_path, capsys):
+    target = tmp_path / "o.ts"
+    settings = ["--set", "restore.use=unchanged", "--set", "gate.use=none", "--preset", "ultrafast", "--quiet"]
+    drops = []
+    for _ in range(4):
+        code = cli.main([str(camera), str(target), *settings, *drops])
+        said = capsys.readouterr().err
+        if code == 0:
+            break
+        assert "--drop " in said
+        drops += ["--drop", said.rpartition("--drop ")[2].rstrip(")\n")]
+    assert code == 0
+    assert drops
+    assert next(one.type for one in facts(target)) == "video"
+
+
+@pytest.mark.parametrize("word", ["sound", "99", "0"])
+def test_a_wrong_drop_is_a_setting_error(broadcast, carry, tmp_path, word):
+    with pytest.raises(ConfigError, match=r"\$\.media\.drop"):
+        carry(broadcast, tmp_path / "o.mkv", f"media.drop=['{word}']")
+
+
+@pytest.mark.parametrize(("source_name", "ending", "codec"), [("camera", "mkv", "subrip"), ("titled", "mp4", "mov_text")])
+def test_text_subtitles_are_rewrapped_where_the_target_needs_it(request, carry, facts, tmp_path, source_name, ending, codec):
+    source, target = request.getfixturevalue(source_name), tmp_path / f"o.{ending}"
+    report = carry(source, target)
+    (words,) = named(facts(target), "subtitle")
+    assert words.codec == codec
+    assert [text for text in report.warnings if f"is converted to {codec}" in text]
+    spoken = [(data, time, length) for data, time, length, _ in words.packets if len(data) > 2]
+    assert [time for _, time, _ in spoken] == [Fraction(1, 10), Fraction(1, 2)]
+    assert [length for _, _, length in spoken] == [Fraction(3, 10)] * 2
+    if codec == "subrip":
+        assert [data for data, _, _ in spoken] == [b"<i>One</i> & two", b"Three\nfour"]
+    else:
+        assert [data[2 : 2 + int.from_bytes(data[:2])] for data, _, _ in spoken] == [b"One & two", b"Three\nfour"]
+        assert b"styl" in spoken[0][0], "it stays italic"
+
+
+@pytest.fixture
+def titled(made: Made, tmp_path: Path) -> Path:
+    """A Matroska file with SubRip subtitles."""
+    (tmp_path / "a.srt").write_text(SRT)
+    made(*LAVFI, PICTURE, "-i", tmp_path / "a.srt", *FAST, "-c:s", "srt", tmp_path / "t.mkv")
+    return tmp_path / "t.mkv"
+
+
+def test_subtitles_that_change_their_wrapping_twice_are_the_same(titled, carry, facts, tmp_path):
+    carry(titled, tmp_path / "m.mp4")
+    carry(tmp_path / "m.mp4", tmp_path / "o.mkv")
+    (before,), (after,) = named(facts(titled), "subtitle"), named(facts(tmp_path / "o.mkv"), "subtitle")
+    assert (after.payloads, after.times) == (before.payloads, before.times)

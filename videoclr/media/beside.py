@@ -1,0 +1,334 @@
+"""What stands beside the restored video: every other stream of the source.
+
+Each stream is copied packet for packet. Where the container cannot hold it, SubRip and mov_text become one another, a
+timecode track becomes the tag from which the muxer makes a new one, a cover picture becomes an attachment or the other
+way round; anything else is refused before the first frame costs time, with the ways out: another container, or
+leaving it out.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Discard, Disposition, Stream
+from av.video.stream import VideoStream
+
+from videoclr.errors import ConfigError, MediaError
+from videoclr.media.copies import Copies
+from videoclr.media.faults import AV_ERRORS, is_system_error, reason
+from videoclr.media.reader import Reader
+from videoclr.media.subtitles import Rewrapping, counterpart
+from videoclr.media.target import MOV, advice, holds, named
+from videoclr.media.timecode import Timecode
+
+_log = logging.getLogger("videoclr.media.beside")
+
+KINDS = ("audio", "subtitles", "attachments", "covers", "data", "video")
+"""What `drop` may name, besides the number of a stream."""
+_UNTIMED = ("attachments", "covers")
+_COVERED = {"mp4", "ipod"}
+"""Muxers that hold a cover picture as a stream."""
+_ATTACHING = {"matroska"}
+"""Muxers that hold attachments, a cover picture among them."""
+_LABELLING = MOV | {"matroska", "nut", "mxf"}
+"""Muxers that keep a timecode: as a track made of a tag, or as the tag."""
+_DELAYING = {"matroska", "webm"}
+"""Muxers that store an encoder's delay beside the times."""
+_DERIVED = ("bps", "number_of_", "_statistics")
+"""Tags that count what is in a stream: true of a whole copy alone."""
+_OF_MOV = {"handler_name", "vendor_id"}
+"""Tags in which MP4 and QuickTime keep what other containers have no place for."""
+_PICTURES = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "gif": "image/gif", "webp": "image/webp"}
+"""FFmpeg's codec of a cover picture -> its MIME type."""
+
+
+def kind_of(stream: Stream) -> str:
+    """Which of `KINDS` a stream is of; `other` for what FFmpeg cannot name."""
+    if stream.type == "video":
+        return "covers" if stream.disposition & Disposition.attached_pic else "video"
+    names = {"audio": "audio", "subtitle": "subtitles", "attachment": "attachments", "data": "data"}
+    return names.get(stream.type, "other")
+
+
+def dropped(drop: Collection[str], streams: Collection[Stream], main: int) -> set[int]:
+    """Indices of the streams that `drop` names.
+
+    Args:
+        drop: of `KINDS`, or numbers of streams.
+        streams: of the source.
+        main: index of the stream that is restored.
+
+    Raises:
+        ConfigError: no such kind, no such stream, or the one that is restored.
+    """
+    found: set[int] = set()
+    for word in drop:
+        if word.isdecimal():
+            if int(word) not in {stream.index for stream in streams}:
+                raise ConfigError(f"$.media.drop: there is no stream {word}; the last is {len(streams) - 1}")
+            if int(word) == main:
+                raise ConfigError(f"$.media.drop: stream {word} is the video that is restored")
+            found.add(int(word))
+        elif word in KINDS:
+            found |= {stream.index for stream in streams if kind_of(stream) == word and stream.index != main}
+        else:
+            raise ConfigError(f"$.media.drop: unknown {word!r}; known here: {', '.join(KINDS)}, or a stream's number")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a stream of the source goes."""
+
+    source: Stream
+    target: Stream
+    rewrapping: Rewrapping | None = None
+
+
+class Beside:
+    """The copied streams of one output.
+
+    Args:
+        path: the target as the user wrote it, for messages.
+        muxer: FFmpeg's name of the container.
+        like: the reader of the source.
+        copies: where the packets come from.
+        drop: what to leave out; see `dropped`.
+
+    Raises:
+        ConfigError: `drop` names nothing.
+    """
+
+    def __init__(self, path: str, muxer: str, like: Reader, copies: Copies, drop: Collection[str]) -> None:
+        self.path, self.muxer, self.like, self.copies = path, muxer, like, copies
+        self.warnings: list[str] = []
+        self.routes: dict[int, Route] = {}
+        self._streams = list(copies.container.streams)
+        # QuickTime keeps chapters in a track as well; FFmpeg reads them from there and marks it like this.
+        chapters = {one.index for one in self._streams if one.type == "data" and one.discard == Discard.all}
+        self._out = dropped(drop, self._streams, like.stream_index) | chapters
+        self._covers: list[tuple[Stream, Packet[Any]]] = []
+        self._pending: Packet[Any] | None = None
+        self._begun: set[int] = set()
+
+    @property
+    def timed(self) -> list[Stream]:
+        """Streams of the source whose packets will be copied."""
+        return [one for one in self._wanted() if kind_of(one) not in _UNTIMED and not self._is_label(one)]
+
+    def earliest(self) -> Fraction | None:
+        """The first moment (seconds) at which something is due that a muxer without edit lists must be told of; None for nothing.
+
+        Matroska writes down an encoder's delay by itself where FFmpeg knows it: of what came out of Matroska, and of Opus.
+        """
+        delayed = self.muxer in _DELAYING
+        known = delayed and "matroska" in self.copies.container.format.name
+        streams = [one for one in self.timed if not (delayed and (known or one.codec_context.name.endswith("opus")))]
+        return min(self.copies.first_times(streams), default=None)
+
+    def add(self, container: OutputContainer, video: Stream) -> None:
+        """Add a stream to `container` for each of the source's; `video` is the restored one.
+
+        Raises:
+            MediaError: the container does not hold one of them.
+        """
+        # Covers and attachments last: muxers do not count them among the streams, and what follows would change its number.
+        for template in sorted(self._wanted(), key=lambda one: kind_of(one) in _UNTIMED):
+            self._add(container, video, template)
+        video.disposition = self._streams[self.like.stream_index].disposition
+        self.copies.select([route.source for route in self.routes.values()])
+
+    def mux(self, container: OutputContainer, until: Fraction | None, offset: Fraction) -> None:
+        """Mux packets that are due before `until` (output seconds; None for all that are left).
+
+        Interleaved by time: muxing the sound afterwards would make the muxer keep the whole film in memory.
+        """
+        covers, self._covers = self._covers, []
+        for target, packet in covers:
+            packet.pts = packet.dts = 0
+            packet.stream = target
+            container.mux_one(packet)
+        while self.routes:
+            packet_or_none = self._pending or self.copies.next_packet()
+            self._pending = packet_or_none
+            if packet_or_none is None:
+                return
+            when = packet_or_none.dts if packet_or_none.dts is not None else packet_or_none.pts
+            if until is not None and when is not None and when * Fraction(packet_or_none.time_base) + offset > until:
+                return
+            self._pending = None
+            self._mux(container, packet_or_none, offset)
+
+    def labelled(self, tags: dict[str, str]) -> dict[str, str]:
+        """`tags` of the source's video or file, with the timecode of the output's first picture."""
+        return {key: self.label(value) if key.lower() == "timecode" else value for key, value in tags.items()}
+
+    def label(self, text: str) -> str:
+        """The timecode of the output's first picture, where `text` is that of the source's."""
+        begun, rate = Timecode.parse(text), self.like.info.frame_rate
+        if self.like.start is None or begun is None or rate is None:
+            return text
+        stream = self._streams[self.like.stream_index]
+        first = Fraction(0) if stream.start_time is None else stream.start_time * Fraction(stream.time_base or 1)
+        return str(begun.after(round((self.like.first_time - first) * rate), rate))
+
+    def close(self) -> None:
+        """Let go of the source."""
+        self.routes, self._pending = {}, None
+        for text in self.copies.warnings:
+            self._warn(text)
+        self.copies.close()
+
+    # -- one stream -------------------------------------------------------------------------------------------
+
+    def _wanted(self) -> Iterator[Stream]:
+        return (one for one in self._streams if one.index not in self._out and one.index != self.like.stream_index)
+
+    def _add(self, container: OutputContainer, video: Stream, template: Stream) -> None:
+        kind = kind_of(template)
+        if kind == "covers":
+            self._add_cover(container, template)
+        elif kind == "attachments":
+            if self.muxer not in _ATTACHING:
+                self._refuse(template, "use .mkv")
+            container.add_stream_from_template(template)
+        elif self._is_label(template):
+            # Muxers make a timecode track of the video's tag, not of another one.
+            video.metadata["timecode"] = self.label(template.metadata["timecode"])
+        else:
+            self._add_copy(container, template)
+
+    def _is_label(self, template: Stream) -> bool:
+        return template.type == "data" and "timecode" in template.metadata and self.muxer in _LABELLING
+
+    def _add_copy(self, container: OutputContainer, template: Stream) -> None:
+        def add(target: OutputContainer) -> Stream:
+            return target.add_stream_from_template(template, opaque=True)
+
+        rewrapping = None
+        if holds(self.muxer, add):
+            stream = add(container)
+        elif (other := counterpart(template)) and holds(self.muxer, lambda target: Rewrapping(target, template)):
+            rewrapping = Rewrapping(container, template)
+            stream = rewrapping.stream
+            self._warn(f"{named(template)} is converted to {other}, since {self.muxer} does not hold it")
+        else:
+            self._refuse(template, advice(add, self.muxer))
+        stream.metadata.update(copied_tags(template, self.muxer, whole=self.like.start is None and self.like.end is None))
+        stream.disposition = template.disposition
+        self.routes[template.index] = Route(template, stream, rewrapping)
+
+    def _add_cover(self, container: OutputContainer, template: Stream) -> None:
+        if self.muxer not in _COVERED | _ATTACHING:
+            self._refuse(template, "use .mkv or .mp4")
+        packet = self.copies.cover(template)
+        if packet is None:
+            self._warn(f"{named(template)} is left out: it is empty")
+        elif self.muxer in _ATTACHING:
+            codec = template.codec_context.codec.canonical_name
+            mime = template.metadata.get("mimetype") or _PICTURES.get(codec) or f"image/{codec}"
+            name = template.metadata.get("filename") or f"cover.{mime.removeprefix('image/').replace('jpeg', 'jpg')}"
+            container.add_attachment(name, mime, bytes(packet))
+        else:
+            assert isinstance(template, VideoStream)
+            stream = container.add_stream_from_template(template, opaque=True)
+            stream.disposition = template.disposition
+            self._covers.append((stream, packet))
+
+    def _refuse(self, template: Stream, advised: str) -> None:
+        kind = kind_of(template)
+        word = kind if kind in KINDS else str(template.index)
+        raise MediaError(
+            self.path, f"{self.muxer} does not hold {named(template)}; {advised} (--container), or leave it out (--drop {word})"
+        )
+
+    # -- one packet -------------------------------------------------------------------------------------------
+
+    def _mux(self, container: OutputContainer, packet: Packet[Any], offset: Fraction) -> None:
+        route = self.routes[packet.stream_index]
+        if packet.dts is None or packet.pts is None:
+            self._warn(f"packets without a time in {named(route.source)} are left out")
+            return
+        if not self._clip(packet):
+            return
+        move = round(offset / Fraction(packet.time_base))
+        if self.muxer == "nut" and packet.pts + move < 0:  # it would refuse the packet after this one
+            self._warn(f"packets of {named(route.source)} before zero (encoder delay) are left out")
+            return
+        packet.pts, packet.dts = packet.pts + move, packet.dts + move
+        try:
+            if route.rewrapping is not None:
+                written = route.rewrapping.packet(packet)
+                if written is None:
+                    return
+                packet = written
+            packet.stream = route.target
+            container.mux_one(packet)
+        except AV_ERRORS as error:
+            if is_system_error(error):
+                raise
+            self._warn(f"packets of {named(route.source)} that the container refuses are left out: {reason(error)}")
+
+    def _clip(self, packet: Packet[Any]) -> bool:
+        """False for packets outside start and end; a subtitle that shows at the start is shortened to begin there."""
+        start, end = self.like.start, self.like.end
+        base = Fraction(packet.time_base)
+        assert packet.pts is not None and packet.dts is not None
+        time = packet.pts * base
+        if packet.stream.type == "video":
+            return self._clip_video(packet, start, end)
+        if end is not None and time >= end:
+            return False
+        if start is None or time >= start:
+            return True
+        left = time + (packet.duration or 0) * base - start
+        if packet.stream.type == "subtitle" and left > 0:
+            packet.pts = packet.dts = math.ceil(start / base)
+            packet.duration = round(left / base)
+            return True
+        return False
+
+    def _clip_video(self, packet: Packet[Any], start: Fraction | None, end: Fraction | None) -> bool:
+        """Another video begins at a key frame, and keeps what its last pictures refer to."""
+        assert packet.pts is not None and packet.dts is not None
+        base, index = Fraction(packet.time_base), packet.stream_index
+        if end is not None and packet.dts * base >= end:
+            return False
+        if start is None:
+            return True
+        if index not in self._begun:
+            if packet.pts * base < start or not packet.is_keyframe:
+                self._warn(f"{named(packet.stream)} is copied from its first key frame after the start on")
+                return False
+            self._begun.add(index)
+        return packet.pts * base >= start
+
+    def _warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+            _log.warning("%s: %s", self.path, text)
+
+
+def copied_tags(stream: Stream, muxer: str, *, whole: bool) -> dict[str, str]:
+    """The tags of a copied (`whole`, or cut) stream, by the names that `muxer` knows."""
+    tags = {key: value for key, value in stream.metadata.items() if key.lower() != "duration"}
+    if not whole:
+        tags = {key: value for key, value in tags.items() if not key.lower().startswith(_DERIVED)}
+    return renamed(tags, muxer)
+
+
+def renamed(tags: dict[str, str], muxer: str) -> dict[str, str]:
+    """`tags` of a stream by the names that `muxer` knows: MP4 calls a title `name`, but takes it as `title`."""
+    out = dict(tags)
+    if "name" in out:
+        out.setdefault("title", out.pop("name"))
+    if muxer not in MOV:
+        out = {key: value for key, value in out.items() if key.lower() not in _OF_MOV}
+    return out

@@ -1,0 +1,140 @@
+"""What the finished file says about itself, compared with what it was told.
+
+Which tags, languages and dispositions a muxer keeps stands in no table that can be trusted, so the file is opened again and asked.
+MP4 and QuickTime then get what is missing put into their index; what is lost elsewhere becomes a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.stream import Disposition, Stream
+from av.video.frame import VideoFrame
+
+from videoclr.errors import MediaError
+from videoclr.media.boxes import Amendments, amend, has_projection, three_dimensional
+from videoclr.media.faults import AV_ERRORS, reason
+from videoclr.media.target import MOV, PLAIN
+
+PROVENANCE = "provenance"
+"""Tag of the file that says what was done to it."""
+_UNSAID = (None, "", "und")
+_LETTERS = 3
+_COUNTED = ("video", "audio", "subtitle")
+"""Types of streams that say what they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a stream was told to be."""
+
+    index: int
+    kind: str
+    language: str | None
+    title: str | None
+    disposition: Disposition
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What an output was told."""
+
+    muxer: str
+    tags: Mapping[str, str]
+    streams: tuple[_Said, ...]
+    chapters: int
+    entry: bytes
+    """Boxes that say how the video is to be looked at; empty for a flat picture."""
+    projection: bool
+
+    @classmethod
+    def of(cls, container: OutputContainer, muxer: str, picture: VideoFrame) -> Self:
+        """Everything that `container`, whose header is not written yet, was told; `picture` is the video's first."""
+        counted = [one for one in container.streams if one.type in _COUNTED and not one.disposition & Disposition.attached_pic]
+        streams = tuple(_said(one) for one in counted)
+        tags = dict(container.metadata)
+        entry = three_dimensional(picture) if muxer in MOV else b""
+        return cls(muxer, tags, streams, len(container.chapters()), entry, has_projection(picture))
+
+    def mend(self, place: str, path: str) -> list[str]:
+        """Put what is missing into the finished file at `place`, and say in one line each what it cannot keep.
+
+        `path` is what the user calls it.
+
+        Raises:
+            MediaError: it cannot be read or written.
+        """
+        if self.muxer in PLAIN:
+            return []  # nothing but pictures can be in it, nor is anything else expected
+        try:
+            with av.open(f"file:{place}", metadata_errors="surrogateescape") as found:
+                tags = self._missing_tags(found)
+                languages = self._missing_languages(found)
+                warnings = self._lost(found)
+        except AV_ERRORS as error:
+            raise MediaError(path, f"cannot be read again: {reason(error)}") from error
+        if self.muxer in MOV:
+            changes = Amendments(languages, {0: self.entry} if self.entry else {}, tags)
+            if changes:
+                try:
+                    amend(place, changes, quicktime=self.muxer == "mov")
+                except AV_ERRORS as error:
+                    raise MediaError(path, f"its tags cannot be written: {reason(error)}") from error
+            return warnings
+        tags = {key: value for key, value in tags.items() if key.lower() != PROVENANCE}  # nobody asked for it
+        if tags:
+            warnings.append(f"{self.muxer} does not keep the tags {', '.join(sorted(tags))}; mkv and mov do")
+        if languages:
+            warnings.append(f"{self.muxer} does not keep the languages of the streams; mkv and mov do")
+        if self.projection:
+            warnings.append(f"the tags of a spherical video are not written to {self.muxer}; mp4 and mov keep them")
+        return warnings
+
+    def _missing_tags(self, found: InputContainer) -> dict[str, str]:
+        there = {key.lower(): value for key, value in found.metadata.items()}
+        return {key: value for key, value in self.tags.items() if not _same(there.get(key.lower()), value)}
+
+    def _missing_languages(self, found: InputContainer) -> dict[int, str]:
+        wrong: dict[int, str] = {}
+        for said in self.streams:
+            language = said.language
+            if language in _UNSAID or found.streams[said.index].metadata.get("language") == language:
+                continue
+            if language is not None and len(language) == _LETTERS and language.isascii() and language.islower():
+                wrong[said.index] = language
+        return wrong
+
+    def _lost(self, found: InputContainer) -> list[str]:
+        lines = []
+        for said in self.streams:
+            stream = found.streams[said.index]
+            names = [one.name for one in Disposition if one & said.disposition & ~stream.disposition and one.name]
+            if names:
+                lines.append(f"{self.muxer} does not keep that stream {said.index} ({said.kind}) is {', '.join(names)}; mkv does")
+            if said.title and not _same(stream.metadata.get("title") or stream.metadata.get("name"), said.title):
+                lines.append(f"{self.muxer} does not keep the title of stream {said.index} ({said.kind}); mkv and mov do")
+        if len(found.chapters()) < self.chapters:
+            lines.append(f"{self.muxer} does not keep all chapters; mkv and mov do")
+        return lines
+
+
+def added(tags: Mapping[str, str], provenance: str) -> dict[str, str]:
+    """The tag that says what was done, behind what it says already (Matroska gives it back in capitals)."""
+    key = next((key for key in tags if key.lower() == PROVENANCE), PROVENANCE)
+    return {key: "; ".join(filter(None, [tags.get(key), provenance]))}
+
+
+def _said(stream: Stream) -> _Said:
+    tags = stream.metadata
+    return _Said(stream.index, stream.type, tags.get("language"), tags.get("title"), stream.disposition)
+
+
+def _same(one: str | None, other: str) -> bool:
+    """Whether two texts are the same tag: times are written with more or fewer digits."""
+    if one is None:
+        return False
+    return one == other or (one[:19] == other[:19] and len(other) > 19 and other[10] == "T" and one.endswith("Z"))
