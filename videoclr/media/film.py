@@ -66,7 +66,7 @@ _STEREO = {"matroska", "webm"}
 _BIG = (1 << 31) - 1
 _UNDELAYED = 2
 """Pictures so few that none of them is reordered."""
-_SHAPING = _MOV | {"mxf"}
+_SHAPING = MOV | {"mxf"}
 """Muxers that write the sample aspect ratio of every codec."""
 _MATROSKA = {"matroska", "webm"}
 _SHAPED_CODECS = {"h264", "hevc", "mpeg2video", "mpeg4", "mjpeg"}
