@@ -84,6 +84,11 @@ class Media(_Section):
     """FFmpeg's options of the encoder, by name: `{aq-mode: "3"}`."""
     linear: bool = True
     """EXR pictures hold linear light (see `videoclr/media/linear.py`); false leaves the code values, as 0 to 1."""
+    deliver: Literal["video", "overlay", "matte", "side-by-side", "wipe"] = "video"
+    """The restored video, or: the faces alone with straight alpha, that alpha, source | restored, or both with a moving line
+    between them (see `videoclr/media/deliver.py`)."""
+    wipe_seconds: float = Field(4.0, ge=0)
+    """Seconds in which the line of a `wipe` goes to and fro; 0 leaves it in the middle."""
     hwaccel: str | None = None
     """Decode on a device: `cuda`, `qsv`, `vaapi` or `videotoolbox`; None decodes on the processor."""
     start: str | None = Field(None, coerce_numbers_to_str=True)
@@ -100,6 +105,8 @@ class Media(_Section):
     of a stream."""
     provenance: bool = True
     """Write a tag into the output that says what restored the faces, and with which settings."""
+    segment: float = Field(20.0, gt=0)
+    """Seconds of film, at most, that `--resume` may lose: it writes segments of this length, which end at cuts where they can."""
     deinterlace: Literal["auto", "bwdif", "off"] = "auto"
     """What becomes of interlaced pictures: `auto` makes flagged ones whole (and writes them progressive), `bwdif` all; `off` keeps
     the fields, in the file as well."""

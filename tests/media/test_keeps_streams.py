@@ -176,6 +176,57 @@ def test_the_timecode_of_a_cut_out_is_that_of_its_first_picture(camera, carry, f
     assert named(facts(target), "data")[0].tags["timecode"] == "01:02:03;19"
 
 
+def test_the_reel_of_a_timecode_track_is_kept(made, carry, facts, tmp_path):
+    source, target = tmp_path / "r.mov", tmp_path / "o.mov"
+    made(*LAVFI, PICTURE, *FAST, "-timecode", "10:00:00:00", "-metadata:s:v", "reel_name=A017", source)
+    carry(source, target)
+    assert named(facts(source), "data")[0].tags["reel_name"] == "A017"
+    assert named(facts(target), "data")[0].tags["reel_name"] == "A017"
+
+
+@pytest.fixture
+def telemetry(clip, tmp_path: Path) -> Path:
+    """An MPEG-TS file with a KLV stream."""
+    source = tmp_path / "s.ts"
+    with av.open(str(clip("v.mp4", ticks=range(10), size=(64, 48)))) as plain, av.open(str(source), "w") as out:
+        video = out.add_stream_from_template(plain.streams.video[0], opaque=True)
+        data = out.add_data_stream("klv")
+        data.time_base = Fraction(1, 90000)
+        for packet in plain.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                out.mux(packet)
+        for time in (0, 9000, 18000):
+            packet = av.Packet(bytes.fromhex("060e2b34020b01010e01030101000000") + bytes([2, time // 9000, 7]))
+            packet.stream, packet.time_base, packet.pts, packet.dts = data, Fraction(1, 90000), time, time
+            out.mux(packet)
+    return source
+
+
+def test_data_are_copied_where_they_can_be_read_again(telemetry, carry, facts, tmp_path):
+    carry(telemetry, tmp_path / "o.ts")
+    (before,), (after,) = named(facts(telemetry), "data"), named(facts(tmp_path / "o.ts"), "data")
+    assert (before.codec, len(before.packets)) == ("klv", 3)
+    same(before, after)
+
+
+@pytest.mark.parametrize("ending", ["mov", "mp4", "mkv"])
+def test_data_that_could_not_be_read_again_are_refused(telemetry, carry, facts, tmp_path, ending):
+    target = tmp_path / f"o.{ending}"
+    with pytest.raises(MediaError, match=r"does not hold stream 1 \(data, klv\); use .*\.(nut|ts).*--drop data"):
+        carry(telemetry, target)
+    carry(telemetry, target, "media.drop=[data]")
+    assert [one.type for one in facts(target)] == ["video"]
+
+
+def test_a_pipe_carries_every_stream(broadcast, videoclr, facts, tmp_path):
+    target = tmp_path / "o.mkv"
+    arguments = ["--set", "restore.use=unchanged", "--set", "gate.use=none", "--preset", "ultrafast", "--quiet"]
+    assert videoclr(tmp_path, "-", target, *arguments, stdin=broadcast) == (0, "")
+    for old, new in zip(facts(broadcast)[1:], facts(target)[1:], strict=True):
+        assert (new.type, new.codec, new.payloads, new.times) == (old.type, old.codec, old.payloads, old.times)
+
+
 def test_a_timecode_is_a_tag_in_matroska(camera, carry, facts, tmp_path):
     report = carry(camera, tmp_path / "o.mkv")
     assert facts(tmp_path / "o.mkv")[0].tags["TIMECODE"] == "01:02:03;04"

@@ -13,7 +13,7 @@ import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NoReturn
 
 from av.container import OutputContainer
 from av.packet import Packet
@@ -22,10 +22,11 @@ from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media.copies import Copies
+from videoclr.media.delay import can_be_delayed, delayed
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.reader import Reader
 from videoclr.media.subtitles import Rewrapping, counterpart
-from videoclr.media.target import MOV, advice, holds, named
+from videoclr.media.target import MOV, advice, codec_of, gives_back, holds, named
 from videoclr.media.timecode import Timecode
 
 _log = logging.getLogger("videoclr.media.beside")
@@ -117,6 +118,7 @@ class Beside:
         self._covers: list[tuple[Stream, Packet[Any]]] = []
         self._pending: Packet[Any] | None = None
         self._begun: set[int] = set()
+        self._delays: dict[int, Fraction] = {}
 
     @property
     def timed(self) -> list[Stream]:
@@ -126,12 +128,20 @@ class Beside:
     def earliest(self) -> Fraction | None:
         """The first moment (seconds) at which something is due that a muxer without edit lists must be told of; None for nothing.
 
-        Matroska writes down an encoder's delay by itself where FFmpeg knows it: of what came out of Matroska, and of Opus.
+        Matroska writes down an encoder's delay where FFmpeg knows it, of what came out of Matroska and of Opus, and where it can be
+        told (see `delay`).
         """
-        delayed = self.muxer in _DELAYING
-        known = delayed and "matroska" in self.copies.container.format.name
-        streams = [one for one in self.timed if not (delayed and (known or one.codec_context.name.endswith("opus")))]
-        return min(self.copies.first_times(streams), default=None)
+        streams = self.timed
+        if self.muxer in _DELAYING:
+            if "matroska" in self.copies.container.format.name:
+                return None
+            streams = [one for one in streams if codec_of(one) != "opus"]
+        times = self.copies.first_times(streams)
+        if self.muxer in _DELAYING:
+            self._delays = {
+                one.index: -times.pop(one.index) for one in streams if can_be_delayed(one) and times.get(one.index, 0) < 0
+            }
+        return min(times.values(), default=None)
 
     def add(self, container: OutputContainer, video: Stream) -> None:
         """Add a stream to `container` for each of the source's; `video` is the restored one.
@@ -202,6 +212,8 @@ class Beside:
         elif self._is_label(template):
             # Muxers make a timecode track of the video's tag, not of another one.
             video.metadata["timecode"] = self.label(template.metadata["timecode"])
+            if reel := template.metadata.get("reel_name"):
+                video.metadata["reel_name"] = reel
         else:
             self._add_copy(container, template)
 
@@ -213,17 +225,25 @@ class Beside:
             return target.add_stream_from_template(template, opaque=True)
 
         rewrapping = None
-        if holds(self.muxer, add):
-            stream = add(container)
+
+        def fits(muxer: str) -> bool:
+            return gives_back(muxer, template) if template.type == "data" else holds(muxer, add)
+
+        if fits(self.muxer):
+            stream = self._add_delayed(container, template) if template.index in self._delays else add(container)
         elif (other := counterpart(template)) and holds(self.muxer, lambda target: Rewrapping(target, template)):
             rewrapping = Rewrapping(container, template)
             stream = rewrapping.stream
             self._warn(f"{named(template)} is converted to {other}, since {self.muxer} does not hold it")
         else:
-            self._refuse(template, advice(add, self.muxer))
+            self._refuse(template, advice(fits, self.muxer))
         stream.metadata.update(copied_tags(template, self.muxer, whole=self.like.start is None and self.like.end is None))
         stream.disposition = template.disposition
         self.routes[template.index] = Route(template, stream, rewrapping)
+
+    def _add_delayed(self, container: OutputContainer, template: Stream) -> Stream:
+        with delayed(template, self._delays[template.index]) as twin:
+            return container.add_stream_from_template(twin.streams[0], opaque=True)
 
     def _add_cover(self, container: OutputContainer, template: Stream) -> None:
         if self.muxer not in _COVERED | _ATTACHING:
@@ -242,12 +262,11 @@ class Beside:
             stream.disposition = template.disposition
             self._covers.append((stream, packet))
 
-    def _refuse(self, template: Stream, advised: str) -> None:
+    def _refuse(self, template: Stream, advised: str | None) -> NoReturn:
         kind = kind_of(template)
         word = kind if kind in KINDS else str(template.index)
-        raise MediaError(
-            self.path, f"{self.muxer} does not hold {named(template)}; {advised} (--container), or leave it out (--drop {word})"
-        )
+        ways = f"{advised} (--container), or leave it out (--drop {word})" if advised else f"leave it out (--drop {word})"
+        raise MediaError(self.path, f"{self.muxer} does not hold {named(template)}; {ways}")
 
     # -- one packet -------------------------------------------------------------------------------------------
 

@@ -39,8 +39,8 @@ class Copies(Protocol):
         """The picture in a stream of one (a cover); asked for before `select`. None where there is none."""
         ...
 
-    def first_times(self, streams: Sequence[Stream]) -> list[Fraction]:
-        """When the first packet of each of `streams` is due, seconds, as far as the beginning of the source tells.
+    def first_times(self, streams: Sequence[Stream]) -> dict[int, Fraction]:
+        """Stream index -> when its first packet is due, seconds, as far as the beginning of the source tells.
 
         Encoder delay, which `start_time` hides, is included. Asked for before `select`.
         """
@@ -85,10 +85,10 @@ class FileCopies:
         with open_input(self._path, None, self._opening) as container:
             return next(demuxed(container, [container.streams[stream.index]], self._note), None)
 
-    def first_times(self, streams: Sequence[Stream]) -> list[Fraction]:
+    def first_times(self, streams: Sequence[Stream]) -> dict[int, Fraction]:
         """Out of an opening of its own."""
         if not streams:
-            return []
+            return {}
         with open_input(self._path, None, self._opening) as container:
             same = [container.streams[stream.index] for stream in streams]
             return _first_times(islice(demuxed(container, same, self._note), _BEGINNING), len(same))
@@ -125,7 +125,7 @@ class PipeCopies:
         """It has come already, before the first picture was decoded."""
         return next((packet for packet in self._shelf if packet.stream_index == stream.index), None)
 
-    def first_times(self, streams: Sequence[Stream]) -> list[Fraction]:
+    def first_times(self, streams: Sequence[Stream]) -> dict[int, Fraction]:
         """Of what has come already."""
         wanted = {stream.index for stream in streams}
         return _first_times((packet for packet in self._shelf if packet.stream_index in wanted), len(wanted))
@@ -142,14 +142,14 @@ class PipeCopies:
         """The reader owns the pipe."""
 
 
-def _first_times(packets: Iterable[Packet[Any]], count: int) -> list[Fraction]:
+def _first_times(packets: Iterable[Packet[Any]], count: int) -> dict[int, Fraction]:
     found: dict[int, Fraction] = {}
     for packet in packets:
         if packet.pts is not None:
             found.setdefault(packet.stream_index, packet.pts * Fraction(packet.time_base))
         if len(found) == count:
             break
-    return list(found.values())
+    return found
 
 
 def chapters_between(chapters: Sequence[Mapping[str, Any]], start: Fraction, end: Fraction | None) -> list[Any]:

@@ -16,7 +16,7 @@ from av.video.format import VideoFormat, names  # type: ignore[attr-defined]
 from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError
-from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, UNSPECIFIED, Colour, default_matrix, kind_of
+from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, UNSPECIFIED, Colour, kind_of
 from videoclr.media.layout import layout_of
 
 # SVT-AV1 writes its banner to standard error unless told not to before it is first used.
@@ -356,7 +356,7 @@ def choose_format(
         raise ConfigError(f"$.media.codec: {encoder.name} needs pictures of {least}; choose another codec")
     name = asked or _nearest(encoder, source, known)
     odd = encoder.name in _EVEN_ONLY and (size[0] % 2 or size[1] % 2)
-    if odd and is_subsampled(name):
+    if odd and _is_subsampled(name):
         whole = "yuv444p10le" if VideoFormat(name).components[0].bits > _EIGHT else "yuv444p"
         if asked is not None or whole not in known:
             raise ConfigError(
@@ -379,7 +379,7 @@ def what_is_lost(source: VideoFormat, written: str) -> list[str]:
     return [word for kind, word in words.items() if loss & kind]
 
 
-def written_colour(encoder: str, source: Colour, pixel_format: str, height: int) -> Colour:
+def written_colour(encoder: str, source: Colour, pixel_format: str) -> Colour:
     """What the code values in the output shall mean: the source's meaning where the format allows."""
     kind = kind_of(pixel_format)
     if kind == "rgb":
@@ -388,7 +388,7 @@ def written_colour(encoder: str, source: Colour, pixel_format: str, height: int)
         # JFIF knows one meaning: BT.601, full range; decoders take it whatever the container says.
         return Colour(kind, BT601, True)
     if source.kind == "rgb":
-        return Colour(kind, default_matrix(height), False)
+        return Colour(kind, source.matrix, False)  # of RGB made of a video: the video's
     if encoder == "prores_ks":
         # Nothing in ProRes or QuickTime says full range: every reader takes it for limited.
         return Colour(kind, source.matrix, False)
@@ -466,8 +466,7 @@ def _nearest(encoder: Encoder, source: VideoFormat, known: list[str]) -> str:
     return best.name
 
 
-def is_subsampled(name: str) -> bool:
-    """True where the pixel format `name` has fewer samples of colour than of luma."""
+def _is_subsampled(name: str) -> bool:
     shape = VideoFormat(name, 16, 16)
     return kind_of(name) == "yuv" and (shape.chroma_width(16), shape.chroma_height(16)) != (16, 16)
 
@@ -479,6 +478,6 @@ def usable_rate(rate: Fraction | None) -> Fraction:
 
 __all__ = [
     "COPY_LIKE", "DEFAULT_CODEC", "ENCODERS", "HARDWARE", "RAW", "UNSPECIFIED", "Y4M_FORMATS", "Encoder", "Wanted",
-    "bits_per_second", "check_fields", "choose_format", "configure", "encoder_of", "formats_of", "is_subsampled", "untold",
+    "bits_per_second", "check_fields", "choose_format", "configure", "encoder_of", "formats_of", "untold",
     "usable_rate", "what_is_lost", "written_colour", "x264_options",
 ]  # fmt: skip

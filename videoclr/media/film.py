@@ -17,6 +17,7 @@ from av.container import OutputContainer
 from av.filter import Graph
 from av.packet import Packet
 from av.sidedata.sidedata import Type
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -31,7 +32,6 @@ from videoclr.media.encoders import (
     check_fields,
     choose_format,
     configure,
-    is_subsampled,
     untold,
     usable_rate,
     what_is_lost,
@@ -47,7 +47,7 @@ from videoclr.media.probe import refusal
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, SegmentWriter, joined
 from videoclr.media.source import PIPE
-from videoclr.media.target import MOV, PLAIN, Nowhere, advice
+from videoclr.media.target import MOV, PLAIN, Nowhere, advice, holds
 
 _log = logging.getLogger("videoclr.media.film")
 
@@ -100,6 +100,7 @@ class Film:
         drop: what of the source to leave out; see `beside.dropped`.
         provenance: a sentence on what was done, kept as a tag; None for none.
         shift: seconds taken off every time; None takes the reader's start.
+        transparent: refuse a pixel format without alpha.
     """
 
     def __init__(
@@ -114,13 +115,14 @@ class Film:
         drop: Collection[str] = (),
         provenance: str | None = None,
         shift: Fraction | None = None,
+        transparent: bool = False,
     ) -> None:
         self.path, self.place, self.muxer, self.encoder = path, place, muxer, encoder
         self.wanted = wanted or Wanted()
         self.like = like
         self.warnings: list[str] = []
         self._drop, self._provenance = drop, provenance
-        self._shift = shift
+        self._shift, self._transparent = shift, transparent
         self._beside: Beside | None = None
         self._container: OutputContainer | None = None
         self._kept: Kept | None = None
@@ -151,7 +153,10 @@ class Film:
         self._size = self._bake.shown_size(picture.frame.width, picture.frame.height)
         self.base = 1 / usable_rate(rate) if self.muxer in _GRID | PLAIN else base
         self.format = choose_format(self.encoder, picture.frame.format, self._size, self.wanted.pix_fmt, self.wanted.profile)
-        self.colour = written_colour(self.encoder.name, picture.colour, self.format, picture.frame.height)
+        if self._transparent and not any(part.is_alpha for part in VideoFormat(self.format).components):
+            keeps = "prores (profile 4444) or ffv1, or pictures (out%04d.png, .exr)"
+            raise ConfigError(f"$.media.deliver: {self.encoder.name} in {self.format} has no transparency; use {keeps}")
+        self.colour = written_colour(self.encoder.name, picture.colour, self.format)
         if lost := what_is_lost(picture.frame.format, self.format):
             self._warn(f"{picture.frame.format.name} is written as {self.format}: less {', '.join(lost)}")
         if told := untold(self.encoder.name, self.muxer, picture.colour, self.colour):
@@ -196,6 +201,8 @@ class Film:
 
     def begin_segment(self, path: Path) -> None:
         """What is written from now on goes into a segment at `path`, encoded for itself; nothing of it into the file."""
+        if self.muxer in PLAIN:
+            raise MediaError(self.path, f"{self.muxer} has no times, so a run cannot go on in the middle; choose another container")
         container = av.open(Nowhere(), "w", format=self.muxer)
         stream = self._add_video(container, *self._like_this)
         self._open_encoder(stream)
@@ -358,8 +365,8 @@ class Film:
         if self._fields and self.encoder.name == "libx264":
             order = "tff=1" if self._fields == "top" else "bff=1"
             options["x264-params"] = ":".join([*filter(None, [options.get("x264-params")]), order])
-        if self.encoder.name == "ffv1" and is_subsampled(self.format) and (self._size[0] % 2 or self._size[1] % 2):
-            options.pop("slices", None)  # it knows itself how odd chroma can be cut
+        if self.encoder.name == "ffv1" and any(side % 2 for side in self._size):
+            options.pop("slices")  # FFmpeg refuses many numbers of slices for odd sizes, and finds one by itself
         if profile := self.encoder.profile_of(self.format, self.wanted.profile):
             options.setdefault("profile", profile)
 
@@ -376,7 +383,8 @@ class Film:
             stream = add(container)
         except AV_ERRORS as error:
             what = f"{self.muxer} does not hold {Codec(self.encoder.name, 'w').canonical_name} video"
-            raise MediaError(self.path, f"{what}; {advice(add, self.muxer)}, or another codec") from error
+            ways = [*filter(None, [advice(lambda muxer: holds(muxer, add), self.muxer)]), "choose another codec"]
+            raise MediaError(self.path, f"{what}; {', or '.join(ways)}") from error
         context = stream.codec_context
         context.sample_aspect_ratio = self._aspect()
         configure(context, self.encoder, self.wanted, picture.colour, self.colour, picture.frame, self._fields)

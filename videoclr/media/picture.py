@@ -96,9 +96,8 @@ class Picture:
         """
         if not patches:
             return self.frame
-        layout = layout_of(self.frame.format.name)
-        frame = _own_copy(self.frame) if layout else _in_writable_format(self.frame, self.colour)
-        layout = layout or layout_of(frame.format.name)
+        frame = writable(self.frame, self.colour)
+        layout = layout_of(frame.format.name)
         assert layout is not None, frame.format.name
         stored = [self._as_stored(patch) for patch in patches]
         if self.proxy is not None or self.woven:
@@ -118,7 +117,7 @@ class Picture:
                 seen = fields_mean(own) if self.woven else own
             rows, columns = patch.alpha.shape
             window = np.s_[patch.y : patch.y + rows, patch.x : patch.x + columns]
-            restored = patch.rgb if seen is own else _moved(own[window], seen[window], patch.rgb)
+            restored = patch.rgb if seen is own else moved_fields(own[window], seen[window], patch.rgb)
             if self.proxy is not None:
                 change = self.proxy.change(as_uint16(signals[window]), restored)
             else:
@@ -210,6 +209,11 @@ def _gray_to_rgb(layout: Layout, frame: VideoFrame, colour: Colour) -> NDArray[A
     return np.repeat(gray[..., None], 3, axis=-1)
 
 
+def writable(frame: VideoFrame, colour: Colour) -> VideoFrame:
+    """A copy of `frame` whose planes can be written into: in its own format where that has a layout, or in one near it."""
+    return _own_copy(frame) if layout_of(frame.format.name) else _in_writable_format(frame, colour)
+
+
 def _own_copy(frame: VideoFrame) -> VideoFrame:
     """A frame with its own buffers and every property of `frame`, side data included.
 
@@ -260,7 +264,7 @@ def _composite_one(frame: VideoFrame, layout: Layout, colour: Colour, patch: Pat
         _mix(layout.view(frame, component), layout, left, top_row, small_alpha, small)
 
 
-def _moved(own: NDArray[Any], seen: NDArray[Any], restored: NDArray[Any]) -> NDArray[Any]:
+def moved_fields(own: NDArray[Any], seen: NDArray[Any], restored: NDArray[Any]) -> NDArray[Any]:
     """`own` moved by what restoration changed of what was `seen`; equal types and shapes, clipped to the type."""
     top = np.iinfo(own.dtype).max
     return np.asarray(np.clip(own.astype(np.int32) + restored - seen, 0, top), own.dtype)

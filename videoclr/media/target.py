@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 
 import av
 from av.container import OutputContainer
+from av.packet import Packet
 from av.stream import Stream
 
 from videoclr.errors import ConfigError, MediaError
@@ -34,7 +37,7 @@ STILLS: Mapping[str, str] = MappingProxyType(
 """Ending -> FFmpeg's encoder of a picture."""
 PLAIN = frozenset({"yuv4mpegpipe", "rawvideo"})
 """Muxers that hold uncompressed pictures and nothing else."""
-_ADVISED = (".mkv", ".mov", ".mp4", ".nut")
+_ADVISED = (".mkv", ".mov", ".mp4", ".nut", ".ts")
 """Endings that an error message may advise, the most accommodating first."""
 
 
@@ -81,6 +84,9 @@ _TRANSPORTED = frozenset(
 """What MPEG-TS has a stream type for. FFmpeg writes anything else as well, as private data that nobody can read again."""
 
 
+_TRIAL = b"trial of a data stream"
+
+
 class Nowhere:
     """A file that forgets, for trying containers out."""
 
@@ -112,10 +118,30 @@ def holds(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
     return True
 
 
-def advice(add: Callable[[OutputContainer], object], muxer: str) -> str:
-    """`use .mkv`: endings whose container takes the stream that `add` adds."""
-    fitting = [ending for ending in _ADVISED if CONTAINERS[ending] != muxer and holds(CONTAINERS[ending], add)]
-    return f"use {' or '.join(fitting[:2])}" if fitting else "leave it out"
+def gives_back(muxer: str, template: Stream) -> bool:
+    """True where a stream of data that was copied into `muxer` is read again as what it was; many write it as they can."""
+    if muxer == "mpegts":
+        return codec_of(template) in _TRANSPORTED
+    memory = io.BytesIO()
+    try:
+        with av.open(memory, "w", format=muxer) as container:
+            stream = container.add_stream_from_template(template)
+            packet: Packet[Stream] = Packet(_TRIAL)
+            packet.stream, packet.time_base = stream, Fraction(1, 1000)
+            packet.pts = packet.dts = 0
+            packet.duration = 1000
+            container.mux_one(packet)
+        with av.open(memory, "r", format=muxer) as container:
+            found = [one for one in container.streams if one.type == template.type and codec_of(one) == codec_of(template)]
+            return bool(found) and [bytes(one) for one in container.demux(found[:1]) if one.size] == [_TRIAL]
+    except (*AV_ERRORS, IndexError):
+        return False
+
+
+def advice(fits: Callable[[str], bool], muxer: str) -> str | None:
+    """`use .mkv`: endings whose muxer `fits`; None where none does."""
+    fitting = [ending for ending in _ADVISED if CONTAINERS[ending] != muxer and fits(CONTAINERS[ending])]
+    return f"use {' or '.join(fitting[:2])}" if fitting else None
 
 
 def codec_of(stream: Stream) -> str | None:

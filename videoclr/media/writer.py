@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Self
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media.copylike import encoding_of
+from videoclr.media.deliver import Deliverable, Kind
 from videoclr.media.encoders import COPY_LIKE, DEFAULT_CODEC, RAW, Y4M_FORMATS, Wanted, bits_per_second, encoder_of
 from videoclr.media.faults import explained
 from videoclr.media.film import Film
@@ -21,12 +22,14 @@ from videoclr.media.lock import Lock
 from videoclr.media.orientation import Orientation
 from videoclr.media.picture import Picture, frame_of_rgb
 from videoclr.media.reader import Reader
-from videoclr.media.segments import Segment
+from videoclr.media.segments import Segment, sync_file
 from videoclr.media.source import PIPE, is_pattern
 from videoclr.media.stills import Stills
 from videoclr.media.target import PLAIN, STILLS, check_target, muxer_of
 from videoclr.types import Frame, Patch
 
+_TRANSPARENT = (".png", ".exr")
+"""Endings of pictures for compositing."""
 _TICKS = 90_000
 _FINEST = 10_000_000
 _GUESSED_RATE = Fraction(25)
@@ -51,6 +54,8 @@ class Writer:
         gop: frames from one key frame to the next, at most.
         options: FFmpeg's options of the encoder, by name.
         linear: EXR pictures hold linear light; False leaves the code values as they are.
+        deliver: what to write of each frame (see `videoclr.media.deliver`).
+        wipe_seconds: in which the line of a `wipe` goes to and fro; 0 leaves it in the middle.
         container: a file ending without its dot, or FFmpeg's muxer name; None takes it from the ending.
         drop: what of the source to leave out: `audio`, `subtitles`, `attachments`, `covers`, `data`, `video` (all but the restored
             stream), or the number of a stream.
@@ -84,6 +89,8 @@ class Writer:
         gop: int | None = None,
         options: Mapping[str, str] | None = None,
         linear: bool = True,
+        deliver: Kind = "video",
+        wipe_seconds: float = 4.0,
         container: str | None = None,
         drop: Collection[str] = (),
         provenance: str | None = None,
@@ -99,7 +106,10 @@ class Writer:
         if self.path != PIPE and container is None and suffix in STILLS:
             self._check_stills(overwrite)
             first = like.sequence.first if like and like.sequence else 1
+            if deliver == "overlay" and suffix not in _TRANSPARENT:
+                raise ConfigError(f"$.media.deliver: {suffix} pictures hold no overlay; use {' or '.join(_TRANSPARENT)}")
             self._sink = Stills(self.path, STILLS[suffix], first, overwrite, pix_fmt, linear)
+            made = Deliverable(deliver, wipe_seconds, suffix == ".exr", linear, upright=True)
         else:
             muxer = muxer_of(self.path, container)
             rate = None if bitrate is None else bits_per_second(bitrate)
@@ -115,9 +125,14 @@ class Writer:
             encoder.settings(wanted)
             self._sink = Film(
                 self.path, self._part, muxer, encoder, wanted=wanted, like=like, drop=drop, provenance=provenance, shift=shift,
+                transparent=deliver == "overlay",
             )  # fmt: skip
+            made = Deliverable(deliver, wipe_seconds, shallow=encoder.playable)
+        self._deliverable = None if deliver == "video" else made
+        self._first_time: Fraction | None = None
         self._overwrite = overwrite
         self._lock: Lock | None = None
+        self._sealed: Callable[[Path], None] | None = None
         self._held: Frame | None = None
         self._size: tuple[int, int] | None = None
         self.frames_written = 0
@@ -136,8 +151,8 @@ class Writer:
                 # Again, now that nobody else can finish it: a run that was waited for may have.
                 check_target(self.path, self.like.path if self.like else None, self._overwrite)
             if self.like is not None and isinstance(self._sink, Film):
-                first = self.like.first_picture
                 begin = self.like.first_time
+                first, _ = self._shown(Frame(0, begin, self.like.first_picture))
                 self._sink.open(first, begin, self._tick(self.like.info.time_base), self.like.info.frame_rate)
                 self._size = (first.frame.width, first.frame.height)
         except BaseException:
@@ -164,8 +179,8 @@ class Writer:
         """
         self.frames_written += 1
         if isinstance(self._sink, Stills):
-            picture = self._picture(frame)
-            self._sink.write(picture, lambda: picture.composite(self._patches(frame)))
+            picture, patches = self._shown(frame)
+            self._sink.write(picture, lambda: picture.composite(patches))
             return
         if self.like is None and self._size is None:
             # The first frame waits for the second: their times tell the rate and the tick.
@@ -190,9 +205,13 @@ class Writer:
         assert isinstance(self._sink, Film)
         return self._sink.end_segment()
 
-    def join(self, segments: Iterable[Segment], reorder: int) -> None:
-        """Put finished segments into the file, in order; `reorder` is the largest of theirs. See `Film.join`."""
+    def join(self, segments: Iterable[Segment], reorder: int, sealed: Callable[[Path], None] = lambda _: None) -> None:
+        """Put finished segments into the file, in order; `reorder` is the largest of theirs. See `Film.join`.
+
+        `sealed` is told the whole file, on the disk, just before it gets its name.
+        """
         assert isinstance(self._sink, Film)
+        self._sealed = sealed
         self.frames_written = 1  # at least: there is no segment without a frame
         self._sink.join(segments, reorder)
 
@@ -209,6 +228,9 @@ class Writer:
                     if self._lock is not None and not self._lock.is_there:
                         raise MediaError(self.path, f"cannot be finished: {self._part} was removed or replaced while it grew")
                     self._sink.mend()
+                    if self._sealed is not None:
+                        sync_file(Path(self._part))
+                        self._sealed(Path(self._part))
                     os.replace(self._part, self.path)
                 self._unlock()
         else:
@@ -245,17 +267,17 @@ class Writer:
 
     def _write_film(self, frame: Frame) -> None:
         assert isinstance(self._sink, Film)
-        picture = self._picture(frame)
+        picture, patches = self._shown(frame)
         size = (picture.frame.width, picture.frame.height)
         if size != self._size and self.frames_written == 1 and self.like is not None:
             # Frames that somebody enlarged on the way: the source's facts, their own size.
             self._sink.open(picture, frame.time, self._tick(self.like.info.time_base), self.like.info.frame_rate)
             self._size = size
-        self._sink.write(picture, picture.composite(self._patches(frame)), frame.time)
+        self._sink.write(picture, picture.composite(patches), frame.time)
 
     def _open_for_own(self, first: Frame, second: Frame | None) -> None:
         assert isinstance(self._sink, Film)
-        picture = self._picture(first)
+        picture, _ = self._shown(first)
         step = None if second is None else second.time - first.time
         if step is not None and step <= 0:
             raise EncodeError(self.path, "its time is not after the frame before", second.time if second else None)
@@ -266,22 +288,30 @@ class Writer:
         self._held = None
         self._write_film(first)
 
+    def _shown(self, frame: Frame) -> tuple[Picture, tuple[Patch, ...]]:
+        """The picture to write, and the patches that are still to be put into it."""
+        if self._deliverable is None:
+            return self._picture(frame), frame.patches if isinstance(frame.native, Picture) else ()
+        if self._first_time is None:
+            self._first_time = frame.time if self.like is None else self.like.first_time
+        return self._deliverable(self._picture(frame), frame.patches, frame.time - self._first_time), ()
+
     def _picture(self, frame: Frame) -> Picture:
-        """The frame's own picture, or one made of its RGB (patches applied), laid as the source is stored."""
+        """The frame's own picture, or one made of its RGB, laid as the source is stored.
+
+        RGB has the patches applied, unless the deliverable wants to know what they changed.
+        """
         if isinstance(frame.native, Picture):
             return frame.native
+        image = frame.image if self._deliverable is None else frame.source
         if self.like is None:
-            return Picture(frame_of_rgb(frame.image, Orientation()))
+            return Picture(frame_of_rgb(image, Orientation()))
         first = self.like.first_picture
         # What the reader showed of an HDR picture was its proxy, so that is what a changed image means.
-        image = frame.image if first.proxy is None else first.proxy.signal(frame.image)
+        image = image if first.proxy is None else first.proxy.signal(image)
         made = frame_of_rgb(image, first.orientation)
         made.color_trc, made.color_primaries = first.frame.color_trc, first.frame.color_primaries
         return Picture(made, orientation=first.orientation, proxy=first.proxy)
-
-    @staticmethod
-    def _patches(frame: Frame) -> tuple[Patch, ...]:
-        return frame.patches if isinstance(frame.native, Picture) else ()
 
     @staticmethod
     def _tick(base: Fraction) -> Fraction:
