@@ -43,6 +43,10 @@ from videoclr.media.recode import Generation, Tone, write_clip
 from videoclr.types import Detection, FaceCrop, Frame, TrackedFace
 
 RATE = Fraction(25)
+EARLY = 300.0
+"""Seconds of film after which memory may not grow much any more."""
+GROWTH = 0.05
+"""How much the peak after that may exceed the peak before."""
 CRF, PRESET = 18, "medium"
 """The same for every encoder that is compared."""
 FLOORS = {"reader_to_writer_of_ffmpeg": 0.85, "reader_of_pyav": 0.9}
@@ -259,7 +263,7 @@ def copied(source: Path, target: Path) -> int:
         for index, frame in enumerate(reader.frames(), 1):
             writer.write(frame)
             if index in (DEEP_FRAMES // 2, DEEP_FRAMES):
-                peaks.append(peak_mib())
+                peaks.append(status_mib("VmHWM"))
                 reset_peak()
     print(json.dumps(peaks))
     return 0
@@ -318,8 +322,8 @@ def copy_frames(source: Path, target: Path) -> None:
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
-def measure_memory(minutes: float, every: float, size: tuple[int, int], settings: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Run `restore_video` on a long clip in a process of its own: peak resident memory in every `every` s of film.
+def measure_memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Run `restore_video` on a long clip in a process of its own: peak resident memory in every `options.every` s of film.
 
     Raises:
         SystemExit: this is no Linux, or the run failed.
@@ -327,48 +331,66 @@ def measure_memory(minutes: float, every: float, size: tuple[int, int], settings
     if not Path("/proc/self/status").exists():
         raise SystemExit("benchmark: --memory reads /proc/self/status, which only Linux has")
     source, target = folder / "long.mp4", folder / "long_restored.mp4"
+    minutes, size = options.memory, options.size
     count = round(minutes * 60 * RATE)
     quick = Generation(quality=23, gop=250, preset="ultrafast", b_frames=0)
-    write_clip(source, long_film(size, count), RATE, quick, Tone(), threads=os.cpu_count() or 1)
-    options = [item for setting in settings for item in ("--set", setting)]
-    command = [sys.executable, __file__, "--watched", str(source), str(target), "--every", str(every), *options]
+    write_clip(source, long_film(size, count, options.appear), RATE, quick, Tone(), threads=os.cpu_count() or 1)
+    given = [item for setting in options.settings for item in ("--set", setting)] + ["--resume"] * options.resume
+    command = [sys.executable, __file__, "--watched", str(source), str(target), "--every", str(options.every), *given]
     started = time.perf_counter()
-    rows, faces = [], 0
+    rows: list[dict[str, Any]] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         for line in child.stdout:
             row = json.loads(line)
             rows.append(row)
-            faces = row["faces"]
             print(
-                f"  {row['film_s'] / 60:6.2f} min of film  peak {row['peak_mib']:7.0f} MiB  {faces:5d} faces",
+                f"  {row['film_s'] / 60:6.2f} min of film  peak {row['peak_mib']:7.1f} MiB  {row['faces']:5d} faces",
                 flush=True,
             )
     if child.returncode:
         raise SystemExit(f"benchmark: the watched run failed with exit code {child.returncode}")
     peaks = [row["peak_mib"] for row in rows]
+    early = [row["peak_mib"] for row in rows if row["film_s"] <= EARLY] or peaks[:1]
+    end = rows[-1]  # the report is made: the tracks of the whole film in it
     return {
         "minutes": minutes,
         "size": f"{size[0]}x{size[1]}",
-        "faces": faces,
+        "resume": options.resume,
+        "faces": end["faces"],
+        "tracks": end["tracks"],
+        "shots": end["shots"],
         "frames_per_s": count / (time.perf_counter() - started),
         "peak_mib_by_interval": peaks,
         "peak_mib": max(peaks),
         "growth_after_first_mib": max(peaks[1:], default=peaks[0]) - peaks[0],
+        "peak_mib_of_the_first_5_min": max(early),
+        "resident_mib_after_5_min": [row["resident_mib"] for row in rows if row["film_s"] <= EARLY or row is rows[0]][-1],
+        "resident_mib_at_the_end": end["resident_mib"],
+        "growth_of_the_peak": max(peaks) / max(early) - 1,
     }
 
 
-def long_film(size: tuple[int, int], count: int) -> Iterator[NDArray[np.uint8]]:
-    """A gradient that changes once a second, with a face for two seconds near beginning, middle and end."""
+def long_film(size: tuple[int, int], count: int, appear: float | None = None) -> Iterator[NDArray[np.uint8]]:
+    """A gradient that changes once a second, with a face for two seconds now and then.
+
+    Args:
+        size: width and height.
+        count: frames.
+        appear: seconds from one face to the next, with a cut half-way. None: near beginning, middle and end, and no cut.
+    """
     width, height = size
     second = round(RATE)
-    shown = [round(count * part) for part in (0.03, 0.5, 0.88)]
-    long = max(1, min(2 * second, count // 10))
+    period = count if appear is None else max(1, round(appear * RATE))
+    shown = [round(period * part) for part in ((0.03, 0.5, 0.88) if appear is None else (0.25,))]
+    long = max(1, min(2 * second, period // 10))
     base = gradient(width, height, 0)
     for index in range(count):
-        if index % second == 0:
+        if index % second == 0 or (appear is not None and (index + period // 2) % period == 0):
             base = gradient(width, height, index // second)
-        since = next((index - start for start in shown if start <= index < start + long), None)
+            if appear is not None and (index + period // 2) // period % 2:
+                base = base[:, ::-1]
+        since = next((index % period - start for start in shown if start <= index % period < start + long), None)
         yield base if since is None else with_face(base, since)
 
 
@@ -404,29 +426,34 @@ def with_face(base: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
     return picture
 
 
-def watched(source: Path, target: Path, every: float, config: Config) -> int:
-    """The process whose memory is measured: a line of JSON on standard output for every `every` seconds of film."""
+def watched(source: Path, target: Path, every: float, config: Config, resume: bool) -> int:
+    """The process whose memory is measured: a line of JSON on standard output for every `every` seconds of film and the end."""
     reset_peak()
     last = 0.0
+
+    def say(film: float, faces: int, **more: int) -> None:
+        resident, peak = status_mib("VmRSS"), status_mib("VmHWM")
+        print(json.dumps({"film_s": film, "peak_mib": peak, "resident_mib": resident, "faces": faces} | more), flush=True)
+        reset_peak()
 
     def report(progress: Any) -> None:
         nonlocal last
         film = float(progress.frames / RATE)
-        if film - last >= every or progress.frames == progress.total:
-            print(json.dumps({"film_s": film, "peak_mib": peak_mib(), "faces": progress.faces}), flush=True)
-            reset_peak()
+        if film - last >= every:
+            say(film, progress.faces)
             last = film
 
-    restore_video(source, target, config, overwrite=True, progress=report)
+    done = restore_video(source, target, config, overwrite=True, progress=report, resume=resume)
+    say(float(done.frames_out / RATE), done.faces_restored, tracks=len(done.tracks), shots=done.shots)
     return 0
 
 
-def peak_mib() -> float:
-    """Peak resident memory of this process since the last reset, MiB."""
+def status_mib(name: str) -> float:
+    """What /proc/self/status says, MiB: `VmRSS` is resident now, `VmHWM` was at most since `reset_peak`."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) / 1024
-    raise SystemExit("benchmark: /proc/self/status has no VmHWM")
+    raise SystemExit(f"benchmark: /proc/self/status has no {name}")
 
 
 def reset_peak() -> None:
@@ -444,7 +471,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = Config().override(*options.settings)
         if options.watched:
             source, target = options.watched
-            return watched(source, target, options.every, config)
+            return watched(source, target, options.every, config, options.resume)
         if options.copied:
             return copied(*options.copied)
         results: dict[str, Any] = {"machine": machine()}
@@ -452,6 +479,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="videoclr-benchmark-", dir=options.work) as work:
             measure(options, config, Path(work), results)
         missed = below_floors(results["media"]) if options.floors and options.media else []
+        if options.floors and options.memory and results["memory"]["growth_of_the_peak"] > GROWTH:
+            missed.append(f"the peak grew by {results['memory']['growth_of_the_peak']:.1%}; at most {GROWTH:.0%} is promised")
         if options.json:
             options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
     except (VideoclrError, OSError) as error:
@@ -472,7 +501,7 @@ def measure(options: argparse.Namespace, config: Config, work: Path, results: di
         show("media", results["media"])
     if options.memory:
         print("memory")
-        results["memory"] = measure_memory(options.memory, options.every, options.size, options.settings, work)
+        results["memory"] = measure_memory(options, work)
         show("memory", {key: value for key, value in results["memory"].items() if key != "peak_mib_by_interval"})
 
 
@@ -494,10 +523,12 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10, help="length of the clip of --media (default: 10)")
     parser.add_argument("--size", type=size_of, default=(1920, 1080), help="WxH of the clips (default: 1920x1080)")
     parser.add_argument("--every", type=float, default=60, help="seconds of film between two lines of --memory")
+    parser.add_argument("--appear", type=float, metavar="SECONDS", help="a face and a cut in --memory's clip every so often")
+    parser.add_argument("--resume", action="store_true", help="run --memory's clip as `videoclr --resume` would")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="PATH=VALUE", help="a setting")
     parser.add_argument("--work", type=Path, help="folder for the temporary clips (default: the system's)")
     parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--floors", action="store_true", help="exit 1 where --media finds less than is promised")
+    parser.add_argument("--floors", action="store_true", help="exit 1 where less is found than is promised")
     parser.add_argument("--copied", nargs=2, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--watched", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -505,8 +536,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("nothing to measure: give --speed, --media or --memory MINUTES")
     if options.threads < 1 or options.repeat < 1 or options.seconds <= 0 or options.every <= 0:
         parser.error("--threads, --repeat, --seconds and --every must be positive")
-    if options.memory is not None and options.memory <= 0:
-        parser.error("--memory needs a positive number of minutes")
+    if min(options.memory or 1, options.appear or 1) <= 0 or 0 in (options.memory, options.appear):
+        parser.error("--memory and --appear need a positive number")
     return options
 
 

@@ -259,7 +259,7 @@ class _Everything:
         return images.new_ones((len(crops), 1, *images.shape[2:]))
 
 
-@dataclass
+@dataclass(slots=True)
 class TrackSummary:
     """What a track came to. Similarity is None where it was never measured."""
 

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TextIO
@@ -54,7 +54,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
-        return {name: plain(value) for name, value in asdict(self).items()}
+        return {one.name: plain(getattr(self, one.name)) for one in fields(self)}
 
 
 def plain(value: Any) -> Any:
@@ -112,7 +112,9 @@ class ReportFile:
             MediaError: the disk is full, or the folder has gone.
         """
         try:
-            self._part.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors=_ODD_BYTES)
+            with self._part.open("w", encoding="utf-8", errors=_ODD_BYTES) as out:
+                json.dump(values, out, indent=2, ensure_ascii=False)  # bit by bit: a film may have many tracks
+                out.write("\n")
             os.replace(self._part, self._target)
         except OSError as error:
             raise MediaError(self._target, f"the report cannot be written ({error.strerror})") from error

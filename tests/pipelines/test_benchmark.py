@@ -24,7 +24,7 @@ def test_the_median_leaves_the_first_run_out() -> None:
 
 
 def test_nothing_to_measure_and_bad_numbers_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
-    for wrong in ([], ["--speed", "--repeat", "0"], ["--memory", "-1"], ["--media", "--size", "101x50"]):
+    for wrong in ([], ["--speed", "--repeat", "0"], ["--memory", "-1"], ["--memory", "1", "--appear", "0"], ["--media", "--size", "101x50"]):
         with pytest.raises(SystemExit) as stopped:
             benchmark.main(wrong)
         assert stopped.value.code == 2
@@ -52,12 +52,12 @@ def test_the_peak_rises_with_memory_and_can_be_set_back() -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("needs Linux")
     benchmark.reset_peak()
-    before = benchmark.peak_mib()
+    before = benchmark.status_mib("VmHWM")
     block = np.ones(40 * 2**17)  # 40 MiB, touched
-    assert block.sum() > 0 and benchmark.peak_mib() > before + 30
+    assert block.sum() > 0 and benchmark.status_mib("VmHWM") > before + 30
     del block
     benchmark.reset_peak()
-    assert benchmark.peak_mib() < before + 30
+    assert benchmark.status_mib("VmHWM") < before + 30
 
 
 def test_reader_to_writer_keeps_every_frame(tmp_path: Path) -> None:
@@ -169,14 +169,30 @@ def test_memory_has_a_line_for_every_interval_of_film(settings: list[str], tmp_p
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("needs Linux")
     output = tmp_path / "r.json"
-    size = ["--size", "160x90", "--every", "1"]
+    size = ["--size", "160x90", "--every", "1", "--appear", "2", "--resume"]
     assert benchmark.main(["--memory", "0.05", *size, "--json", str(output), *settings]) == 0
     memory = json.loads(output.read_text())["memory"]
-    assert len(memory["peak_mib_by_interval"]) == 3
-    assert 20 < memory["peak_mib"] < 4000
+    assert len(memory["peak_mib_by_interval"]) == 4  # the last is the report
+    assert 20 < memory["resident_mib_at_the_end"] <= memory["peak_mib"] < 4000
+    assert memory["tracks"] == 0 and memory["shots"] > 1 and memory["growth_of_the_peak"] == 0
     assert memory["growth_after_first_mib"] == pytest.approx(
         max(memory["peak_mib_by_interval"][1:]) - memory["peak_mib_by_interval"][0]
     )
+
+
+def test_a_peak_that_grows_fails_the_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for growth, code in ((0.05, 0), (0.06, 1)):
+        monkeypatch.setattr(benchmark, "measure_memory", lambda *_, growth=growth: {"growth_of_the_peak": growth})
+        assert benchmark.main(["--memory", "1", "--floors"]) == code
+    assert "the peak grew by 6.0%; at most 5% is promised" in capsys.readouterr().err
+
+
+def test_a_long_film_can_have_faces_and_cuts_again_and_again() -> None:
+    pytest.importorskip("skimage")
+    frames = list(benchmark.long_film((160, 90), 200, 2))  # a face from 12 on, for 5 frames; a cut at 25
+    faced = [index for index in range(200) if frames[index] is not frames[index - 1] and index % 50 in range(12, 18)]
+    assert faced == [50 * shown + index for shown in range(4) for index in range(12, 18)]
+    assert np.abs(frames[24].astype(int) - frames[25]).mean() > 20
 
 
 def test_a_failing_watched_run_fails_the_benchmark(settings: list[str], tmp_path: Path) -> None:
