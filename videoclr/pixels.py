@@ -69,7 +69,8 @@ def eight_bit(image: NDArray[Any]) -> NDArray[np.uint8]:
     """uint8 or uint16, any layout -> uint8; the same object where it already is."""
     if image.dtype == np.uint8:
         return image
-    return _eight_of_sixteen()[image]
+    values: NDArray[np.uint8] = _eight_of_sixteen()[image]
+    return values
 
 
 @cache
