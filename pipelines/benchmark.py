@@ -1,12 +1,14 @@
 """Measure what the README states, on this machine: speed of the networks, speed of the media path, memory over time.
 
     python pipelines/benchmark.py --speed --threads 1           seconds per face, milliseconds per detection
-    python pipelines/benchmark.py --media --seconds 10          frames/s without restoration, beside ffmpeg itself
+    python pipelines/benchmark.py --media --seconds 10          speed without restoration, beside ffmpeg and PyAV themselves
     python pipelines/benchmark.py --memory 10                   peak memory, minute by minute, of ten minutes of 1080p
 
 Several may be asked for at once; `--json FILE` keeps the numbers. Clips are generated in a temporary folder. Every time
-is the median of several runs after one that does not count. Memory is measured in a process of its own, whose peak is
-set back at every minute, so the table shows growth where there is any.
+is the median of several runs after one that does not count. Ratios are medians over pairs of runs, one right after the
+other and in turn first, in wall time and in user CPU time: what else the machine does meanwhile touches both alike. With
+`--floors`, a ratio or a memory beyond what is promised fails the run. Memory is measured in a process of its own, whose
+peak is set back at every minute, so the table shows growth where there is any.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -23,21 +26,30 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from videoclr import Config, Reader, VideoclrError, Writer, restore_video
+from videoclr.jobs import load_pipeline
+from videoclr.media.encoders import x264_options
+from videoclr.media.picture import Picture
 from videoclr.media.recode import Generation, Tone, write_clip
 from videoclr.types import Detection, FaceCrop, Frame, TrackedFace
 
 RATE = Fraction(25)
 CRF, PRESET = 18, "medium"
 """The same for every encoder that is compared."""
+FLOORS = {"reader_to_writer_of_ffmpeg": 0.85, "reader_of_pyav": 0.9}
+"""The least speed without restoration, as a share of that of the ffmpeg program and of PyAV's decoding loop."""
+DEEP_FRAMES = 32
+DEEP_MIB = 1536
+"""The most memory of a 4K 10-bit video on its way from reader to writer."""
 
 
 def median_seconds(work: Callable[[], Any], repeat: int) -> float:
@@ -122,8 +134,51 @@ def face_crop(size: int, index: int) -> FaceCrop:
 # -- media ------------------------------------------------------------------------------------------------------------
 
 
-def measure_media(config: Config, seconds: float, size: tuple[int, int], folder: Path) -> dict[str, Any]:
-    """Frames per second of ffmpeg, of Reader to Writer, and of the whole pipeline with nothing restored.
+class Took(NamedTuple):
+    """What a run cost."""
+
+    wall: float
+    """Seconds."""
+    cpu: float
+    """User seconds of this process and of the processes that it started and that have ended."""
+
+
+def took(work: Callable[[], Any]) -> Took:
+    """Run `work` once."""
+    started, before = time.perf_counter(), user_seconds()
+    work()
+    return Took(time.perf_counter() - started, user_seconds() - before)
+
+
+def user_seconds() -> float:
+    """User CPU time so far, of this process and its ended children."""
+    return sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def compared(
+    name: str, other: str, work: Callable[[], Any], other_work: Callable[[], Any], count: int, rounds: int
+) -> dict[str, float]:
+    """Frames per second of both, and the speed of `name` as a share of that of `other`, in wall and in CPU time.
+
+    Both run right after one another, in turn first, after one run each that does not count.
+    """
+    other_work(), work()
+    pairs: list[tuple[Took, Took]] = []
+    for turn in range(rounds):
+        one, two = (work, other_work) if turn % 2 else (other_work, work)
+        first, second = took(one), took(two)
+        pairs.append((first, second) if turn % 2 else (second, first))
+    tiny = 1e-6  # a clip of a few tiny pictures takes no CPU time that the clock shows
+    return {
+        f"{other}_fps": count / statistics.median(theirs.wall for _, theirs in pairs),
+        f"{name}_fps": count / statistics.median(ours.wall for ours, _ in pairs),
+        f"{name}_of_{other}": statistics.median(theirs.wall / ours.wall for ours, theirs in pairs),
+        f"{name}_of_{other}_cpu": statistics.median((theirs.cpu + tiny) / (ours.cpu + tiny) for ours, theirs in pairs),
+    }
+
+
+def measure_media(config: Config, seconds: float, size: tuple[int, int], rounds: int, folder: Path) -> dict[str, Any]:
+    """The way from file to file with nothing restored, in one run: beside ffmpeg, beside PyAV, and its memory in 4K.
 
     Raises:
         VideoclrError: a part cannot be built, or a file cannot be read or written.
@@ -133,19 +188,97 @@ def measure_media(config: Config, seconds: float, size: tuple[int, int], folder:
         source, panning(size, round(seconds * RATE)), RATE, Generation(quality=20), Tone(), threads=os.cpu_count() or 1
     )
     unchanged = config.override("restore.use=unchanged", f"media.crf={CRF}", f"media.preset={PRESET}", "media.codec=h264")
-    ways: dict[str, Callable[[Path], Any]] = {
-        "ffmpeg": lambda target: ffmpeg_transcode(source, target),
-        "reader_to_writer": lambda target: copy_frames(source, target),
-        "pipeline_unchanged": lambda target: restore_video(source, target, unchanged),
-    }
-    figures: dict[str, Any] = {"size": f"{size[0]}x{size[1]}", "frames": count, "crf": CRF, "preset": PRESET}
-    for name, way in ways.items():
-        started = time.perf_counter()
-        way(folder / f"{name}.mp4")
-        figures[f"{name}_fps"] = count / (time.perf_counter() - started)
-    for name in list(ways)[1:]:
-        figures[f"{name}_of_ffmpeg"] = figures[f"{name}_fps"] / figures["ffmpeg_fps"]
+    pipeline = load_pipeline(unchanged)
+    theirs, ours, through = (folder / f"{name}.mp4" for name in ("theirs", "ours", "through"))
+    figures: dict[str, Any] = {"size": f"{size[0]}x{size[1]}", "frames": count, "crf": CRF, "preset": PRESET, "rounds": rounds}
+    figures |= compared("reader", "pyav", lambda: read_frames(source), lambda: decode_bare(source), count, rounds)
+    copy, transcode = (lambda: copy_frames(source, ours)), (lambda: ffmpeg_transcode(source, theirs))
+    figures |= compared("reader_to_writer", "ffmpeg", copy, transcode, count, rounds)
+    started = took(lambda: restore_video(source, through, overwrite=True, pipeline=pipeline))
+    figures["pipeline_unchanged_fps"] = count / started.wall
+    figures["rgb_conversions_per_frame"] = conversions(source, through, pipeline) / count
+    figures |= measure_deep((2 * size[0], 2 * size[1]), folder) if Path("/proc/self/status").exists() else {}
     return figures
+
+
+def below_floors(figures: dict[str, Any]) -> list[str]:
+    """What of `--media` is not as promised: in wall time and in CPU time, whichever is better, since a machine is shared."""
+    missed = []
+    for name, floor in FLOORS.items():
+        best = max(figures[name], figures[f"{name}_cpu"])
+        if best < floor:
+            missed.append(f"{name.replace('_', ' ')} is {best:.3f}, below {floor}")
+    if figures.get("deep_peak_mib", 0) > DEEP_MIB:
+        missed.append(f"4K 10-bit takes {figures['deep_peak_mib']:.0f} MiB, more than {DEEP_MIB}")
+    if figures["rgb_conversions_per_frame"] > 1:
+        missed.append(f"{figures['rgb_conversions_per_frame']:.2f} conversions to RGB per frame, more than one")
+    return missed
+
+
+def conversions(source: Path, target: Path, pipeline: Any) -> int:
+    """How often a run turns a picture into RGB: once per frame at the most, since everybody shares it."""
+    calls, original = [0], Picture.rgb
+
+    def counted(self: Picture) -> NDArray[Any]:
+        calls[0] += 1
+        return original(self)
+
+    Picture.rgb = counted  # type: ignore[method-assign]
+    try:
+        restore_video(source, target, overwrite=True, pipeline=pipeline)
+    finally:
+        Picture.rgb = original  # type: ignore[method-assign]
+    return calls[0]
+
+
+def measure_deep(size: tuple[int, int], folder: Path) -> dict[str, Any]:
+    """Peak memory of a 10-bit video from reader to writer (ProRes) in a process of its own, in its first and second half.
+
+    Raises:
+        SystemExit: the process failed.
+    """
+    source, target = folder / "deep.mp4", folder / "deep.mov"
+    rgb = av.VideoFrame.from_ndarray(gradient(*size, 0).astype(np.uint16) * np.uint16(257), "rgb48le")
+    picture = Picture(rgb.reformat(format="yuv420p10le"))
+    with Writer(source, codec="h264", preset="ultrafast", crf=20, overwrite=True) as writer:
+        for index in range(DEEP_FRAMES):
+            writer.write(Frame(index, index / RATE, picture))
+    command = [sys.executable, __file__, "--copied", str(source), str(target)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"benchmark: the watched copy failed with exit code {done.returncode}")
+    first, second = json.loads(done.stdout)
+    return {"deep_size": f"{size[0]}x{size[1]} 10-bit", "deep_peak_mib": max(first, second), "deep_growth_mib": second - first}
+
+
+def copied(source: Path, target: Path) -> int:
+    """The process whose memory is measured: both halves' peaks as a line of JSON."""
+    peaks = []
+    reset_peak()
+    with Reader(source) as reader, Writer(target, like=reader, codec="prores") as writer:
+        for index, frame in enumerate(reader.frames(), 1):
+            writer.write(frame)
+            if index in (DEEP_FRAMES // 2, DEEP_FRAMES):
+                peaks.append(peak_mib())
+                reset_peak()
+    print(json.dumps(peaks))
+    return 0
+
+
+def read_frames(source: Path) -> None:
+    """All frames by our reader."""
+    with Reader(source) as reader:
+        for _ in reader.frames():
+            pass
+
+
+def decode_bare(source: Path) -> None:
+    """All frames by PyAV's own loop, with threads as the reader's."""
+    with av.open(str(source)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        for _ in container.decode(stream):
+            pass
 
 
 def panning(size: tuple[int, int], count: int) -> Iterator[NDArray[np.uint8]]:
@@ -167,7 +300,8 @@ def ffmpeg_transcode(source: Path, target: Path) -> None:
         import imageio_ffmpeg
     except ImportError:
         raise SystemExit("benchmark: needs the ffmpeg program; pip install 'videoclr[ffmpeg]'") from None
-    stream = ffmpeg.input(str(source)).output(str(target), vcodec="libx264", crf=CRF, preset=PRESET, acodec="copy")
+    asked = {"vcodec": "libx264", "crf": CRF, "preset": PRESET, "acodec": "copy", **x264_options()}
+    stream = ffmpeg.input(str(source)).output(str(target), **asked)
     try:
         stream.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), overwrite_output=True, capture_stdout=True, capture_stderr=True)
     except ffmpeg.Error as error:
@@ -176,7 +310,7 @@ def ffmpeg_transcode(source: Path, target: Path) -> None:
 
 def copy_frames(source: Path, target: Path) -> None:
     """Reader to Writer, nothing between."""
-    with Reader(source) as reader, Writer(target, like=reader, codec="h264", crf=CRF, preset=PRESET) as writer:
+    with Reader(source) as reader, Writer(target, like=reader, codec="h264", crf=CRF, preset=PRESET, overwrite=True) as writer:
         for frame in reader.frames():
             writer.write(frame)
 
@@ -311,16 +445,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.watched:
             source, target = options.watched
             return watched(source, target, options.every, config)
+        if options.copied:
+            return copied(*options.copied)
         results: dict[str, Any] = {"machine": machine()}
         show("machine", results["machine"])
         with tempfile.TemporaryDirectory(prefix="videoclr-benchmark-", dir=options.work) as work:
             measure(options, config, Path(work), results)
+        missed = below_floors(results["media"]) if options.floors and options.media else []
         if options.json:
             options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
     except (VideoclrError, OSError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
-    return 0
+    for text in missed:
+        print(f"benchmark: {text}", file=sys.stderr)
+    return 1 if missed else 0
 
 
 def measure(options: argparse.Namespace, config: Config, work: Path, results: dict[str, Any]) -> None:
@@ -329,7 +468,7 @@ def measure(options: argparse.Namespace, config: Config, work: Path, results: di
         results["speed"] = measure_speed(config, options.threads, options.repeat)
         show("speed", results["speed"])
     if options.media:
-        results["media"] = measure_media(config, options.seconds, options.size, work)
+        results["media"] = measure_media(config, options.seconds, options.size, options.repeat, work)
         show("media", results["media"])
     if options.memory:
         print("memory")
@@ -358,9 +497,11 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="PATH=VALUE", help="a setting")
     parser.add_argument("--work", type=Path, help="folder for the temporary clips (default: the system's)")
     parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--floors", action="store_true", help="exit 1 where --media finds less than is promised")
+    parser.add_argument("--copied", nargs=2, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--watched", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if not (options.speed or options.media or options.memory or options.watched):
+    if not (options.speed or options.media or options.memory or options.watched or options.copied):
         parser.error("nothing to measure: give --speed, --media or --memory MINUTES")
     if options.threads < 1 or options.repeat < 1 or options.seconds <= 0 or options.every <= 0:
         parser.error("--threads, --repeat, --seconds and --every must be positive")

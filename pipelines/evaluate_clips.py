@@ -20,6 +20,7 @@ by as many), and that nothing crosses a hard cut. The networks of `--judge` are 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import sys
@@ -53,6 +54,7 @@ from videoclr.parts.content_cuts import ContentCuts
 from videoclr.pipeline import RunLog
 from videoclr.pixels import eight_bit
 from videoclr.report import report_file
+from videoclr.stages.blend import blend
 from videoclr.stages.cuts import cuts
 from videoclr.stages.restore import SpanRestorer
 from videoclr.training.data import load_faces
@@ -278,7 +280,8 @@ def look_ahead(pipeline: Pipeline) -> int:
     config, restorer = pipeline.config, pipeline.restorer
     span = restorer.anchors + 1 + restorer.reach if isinstance(restorer, SpanRestorer) else 2 * config.runtime.batch
     cut = int(getattr(pipeline.make_cut_detector(), "delay", 0))
-    own = cut + config.track.max_gap + config.align.smoothing + config.identify.window + span
+    colour = int(inspect.signature(blend).parameters["steady"].default)
+    own = cut + config.track.max_gap + config.align.smoothing + config.identify.window + span + colour
     return own + (0 if pipeline.judge is None else 2 * config.gate.smoothing)
 
 

@@ -74,7 +74,7 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> Loop:
 def export(loop: Loop) -> None:
     """Write the averaged weights, by rename."""
     path = loop.out / "occlusion.safetensors"
-    state = {f"occlusion.{k}": v for k, v in part_of(loop.ema.module.state_dict(), "occlusion").items()}
+    state = part_of(loop.ema.module.state_dict(), "occlusion")
     write_safetensors(path.with_suffix(".part"), state, {"name": "occlusion", "step": str(loop.step)})
     path.with_suffix(".part").replace(path)
 

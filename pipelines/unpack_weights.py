@@ -20,7 +20,7 @@ from torch import Tensor
 from videoclr.models.weights import load_embedded, manifest
 from videoclr.parts.clr import FILES, RUNS
 
-WHOLE_FILES = ("detector", "landmarks")
+WHOLE_FILES = ("detector", "landmarks", "occlusion")
 """Embedded files that are one network of one run of the same name, their entries without a prefix."""
 
 

@@ -143,7 +143,7 @@ def test_the_reader_gets_the_cut_and_the_writer_the_rest_of_media(log, film, tmp
     config = Config().override('media.start="1:00"', "media.codec=ffv1", "media.drop=[subtitles]")
     restore_video(film, tmp_path / "out.mkv", config)
     (asked,) = Writing.asked
-    read = {"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace", "video_stream"}
+    read = {"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace", "video_stream", "segment"}
     assert set(asked) == set(config.media.model_dump()) - read
     assert (asked["codec"], asked["drop"]) == ("ffv1", ["subtitles"])
     assert "videoclr" in asked["provenance"]

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
+from videoclr import motion
 from videoclr.motion import Motions, alike, carried, carried_noise, mean_along, neighbours
 
 SIZE = 128
@@ -90,3 +92,23 @@ def test_carried_noise_moves_with_the_face_and_keeps_its_variance() -> None:
 def test_each_pair_is_estimated_once() -> None:
     motions = Motions({0: texture(), 1: texture(1)})
     assert motions.flow(0, 1) is motions.flow(0, 1) and motions.trust(1, 0) is motions.trust(1, 0)
+
+
+def test_rest_is_believed_where_motion_explains_no_more_than_noise():
+    rng = np.random.default_rng(0)
+    still = cv2.GaussianBlur(rng.normal(size=(96, 96, 3)), (0, 0), 4)
+    still = np.clip(128 + 300 * still, 0, 255)
+    noisy = [np.clip(still + rng.normal(0, 12, still.shape), 0, 255).astype(np.uint8) for _ in range(2)]
+    wobble = cv2.GaussianBlur(rng.normal(0, 6, (96, 96, 2)), (0, 0), 8).astype(np.float32)
+    assert np.abs(motion.believed(wobble, *noisy)).mean() < 0.1 * np.abs(wobble).mean()
+
+
+def test_motion_is_believed_where_there_is_some():
+    rng = np.random.default_rng(0)
+    wide = np.clip(128 + 300 * cv2.GaussianBlur(rng.normal(size=(96, 104, 3)), (0, 0), 4), 0, 255)
+    first, second = (
+        np.clip(part + rng.normal(0, 12, part.shape), 0, 255).astype(np.uint8) for part in (wide[:, 4:100], wide[:, :96])
+    )
+    moved = np.zeros((96, 96, 2), np.float32)
+    moved[..., 0] = 4
+    assert np.abs(motion.believed(moved, first, second) - moved)[8:-8, 8:-8].mean() < 0.2

@@ -157,6 +157,9 @@ class _Options:
     aligned: Annotated[bool, typer.Option("--aligned", help="Each picture is an aligned face crop already: restore all of it.")] = (
         False
     )
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what is done as the run goes; the same command goes on after a stop.")
+    ] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False
     verbose: _Verbose = False
 
@@ -276,6 +279,7 @@ def restore(
                 overwrite=options.overwrite,
                 progress=shown,
                 aligned=options.aligned,
+                resume=options.resume,
             )
             finished(done)
         if not options.quiet and options.log_json != "-":
@@ -311,6 +315,7 @@ def batch(
                 overwrite=options.overwrite,
                 progress=shown,
                 aligned=options.aligned,
+                resume=options.resume,
             )
             for result in results:
                 finished(result)
@@ -495,8 +500,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = run.go()
             sys.stdout.flush()
             return code
-    except (KeyboardInterrupt, typer.Abort):
-        _say("error: stopped")
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        _say(f"error: stopped{_noted(stop)}")
         return INTERRUPTED
     except Exception as error:
         return _failed(error, verbose)
@@ -530,11 +535,16 @@ def _failed(error: Exception, verbose: bool) -> int:
         _say(f"error: {' '.join(text.split()).removesuffix('.')} ({hint})")
         return USAGE
     if isinstance(error, VideoclrError):
-        _say(f"error: {_one_line(error)}")
+        _say(f"error: {_one_line(error)}{_noted(error)}")
         return USAGE if isinstance(error, ConfigError) else FAILED
     kind = "" if isinstance(error, OSError) else f"unexpected {type(error).__name__}: "
     _say(f"error: {kind}{_one_line(error)}" + ("" if verbose else " (--verbose shows where)"))
     return FAILED
+
+
+def _noted(error: BaseException) -> str:
+    """What was added to an error on its way: ` (12 frames are kept ...)`."""
+    return "".join(f" ({note})" for note in getattr(error, "__notes__", []))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -777,7 +787,7 @@ def _counting(console: Console, source: str) -> Callable[[int], None]:
 
 def _numbers(now: Progress) -> str:
     frames = f"{now.frames} frames" if now.total is None else f"{now.frames} of {now.total} frames"
-    rate = f"{now.frames / now.seconds:.1f} fps" if now.seconds > 0 else "- fps"
+    rate = f"{(now.frames - now.before) / now.seconds:.1f} fps" if now.seconds > 0 else "- fps"
     return f"{frames}, {rate}, {now.faces} faces"
 
 

@@ -105,6 +105,8 @@ class Media(_Section):
     of a stream."""
     provenance: bool = True
     """Write a tag into the output that says what restored the faces, and with which settings."""
+    segment: float = Field(20.0, gt=0)
+    """Seconds of film, at most, that `--resume` may lose: it writes segments of this length, which end at cuts where they can."""
     deinterlace: Literal["auto", "bwdif", "off"] = "auto"
     """What becomes of interlaced pictures: `auto` makes flagged ones whole (and writes them progressive), `bwdif` all; `off` keeps
     the fields, in the file as well."""

@@ -8,10 +8,11 @@ removes its `.part` if anything was raised, Ctrl-C included), then the reader cl
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -19,17 +20,20 @@ from typing import Any, TypeAlias
 
 from videoclr import __version__
 from videoclr.config import Config
-from videoclr.errors import ConfigError, MediaError, VideoclrError, WeightsError
+from videoclr.errors import ConfigError, MediaError, ResumeError, VideoclrError, WeightsError
+from videoclr.ledger import Finished, Ledger, fingerprint, folder_of, libraries
 from videoclr.media.opening import Limits, Opening
 from videoclr.media.reader import Reader
+from videoclr.media.target import STILLS
 from videoclr.media.writer import Writer
 from videoclr.models import store, weights
 from videoclr.pipeline import Pipeline, RunLog, slowest
 from videoclr.provenance import provenance
 from videoclr.report import Report, plain, report_file, same_file
+from videoclr.resume import Restoration, join, tell
 from videoclr.types import Frame, VideoInfo
 
-log = logging.getLogger("videoclr.jobs")
+_log = logging.getLogger("videoclr.jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,9 @@ class Progress:
     seconds_per_stage: Mapping[str, float] = field(default_factory=dict)
     """As in the report, so far; it goes on changing."""
 
+    before: int = 0
+    """Of `frames`, those that an earlier run had written (`--resume`)."""
+
     @property
     def slowest(self) -> str | None:
         """The stage that the others wait for; see `videoclr.pipeline.slowest`."""
@@ -57,9 +64,10 @@ class Progress:
     @property
     def seconds_left(self) -> float | None:
         """Seconds to go at the mean speed so far; None where the total is not known."""
-        if self.total is None or not self.frames:
+        written = self.frames - self.before
+        if self.total is None or written <= 0:
             return None
-        return max(0, self.total - self.frames) * self.seconds / self.frames
+        return max(0, self.total - self.frames) * self.seconds / written
 
 
 ProgressCallback: TypeAlias = Callable[[Progress], None]
@@ -75,6 +83,7 @@ def restore_video(
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
     aligned: bool = False,
+    resume: bool = False,
     pipeline: Pipeline | None = None,
 ) -> Report:
     """Restore the faces of a video, a picture, or a numbered sequence of pictures.
@@ -88,6 +97,8 @@ def restore_video(
         overwrite: replace `target` and the reports where they exist.
         progress: called after every written frame, in the caller's thread.
         aligned: every picture is an aligned face crop already (as FFHQ): it is restored whole.
+        resume: write segments that outlive whatever stops the run, and go on where an earlier run of the same job stopped;
+            see `videoclr.resume`. For video files.
         pipeline: loaded already, with settings of its own, to be used for several files; instead of `config`.
 
     Returns:
@@ -98,34 +109,141 @@ def restore_video(
         MediaError: `source` cannot be read or `target` cannot be written; nothing is left at `target`.
         WeightsError: the networks cannot be loaded.
         RestorationError: a part failed on a face, with `runtime.on_error` at `stop`.
+        ResumeError: with `resume`, where what is there belongs to another source, setting or other weights.
     """
     if config is not None and pipeline is not None:
         raise TypeError("a pipeline brings its own settings: give `config` or `pipeline`, not both")
     config = pipeline.config if pipeline is not None else config or Config()
     if same_file(source, target):
         raise MediaError(target, "is the input as well; choose another name for the output")
-    media = config.media
+    # A run that was killed between its report and its last breath wrote that report itself.
+    replace_reports = overwrite or (resume and folder_of(target).exists())
     with (
-        report_file(report, (source, target), overwrite) as place,
-        report_file(report_frames, (source, target, *([report] if report else [])), overwrite) as lines,
+        report_file(report, (source, target), replace_reports) as place,
+        report_file(report_frames, (source, target, *([report] if report else [])), replace_reports) as lines,
     ):
-        with (
-            Reader(source, media.start, media.end, **_reading(config)) as reader,
-            Writer(target, like=reader, overwrite=overwrite, **_writing(config)) as writer,
-        ):
-            pipeline = pipeline or load_pipeline(config)
-            ledger = RunLog(each_face=None if lines is None else lines.add)
-            started = time.perf_counter()
-            frames = pipeline.restore_frames(reader.frames(), ledger, aligned=aligned)
-            _drain(frames, writer, _Watch(str(source), reader.info.frame_count, ledger, progress))
-        # after the writer has finished the file: its trailer belongs to the job
-        seconds = time.perf_counter() - started
-        done = _report(source, target, config, reader.info, ledger, seconds, [*reader.warnings, *writer.warnings])
-        if lines is not None:
-            lines.finish()
-        if place is not None:
-            place.write(done.as_dict())
+        log = RunLog(each_face=None if lines is None else lines.add)
+        job = _Job(source, target, config, overwrite, progress, aligned, pipeline, log)
+        with closing(_resumed(job) if resume else _at_once(job)) as steps:
+            done = next(steps)
+            if lines is not None and not job.cleared:
+                lines.finish()
+            if place is not None:
+                place.write(done.as_dict())
+            next(steps, None)  # only now nothing is needed any more of what was kept
     return done
+
+
+@dataclass
+class _Job:
+    """What `restore_video` was asked for."""
+
+    source: str | Path
+    target: str | Path
+    config: Config
+    overwrite: bool
+    progress: ProgressCallback | None
+    aligned: bool
+    pipeline: Pipeline | None
+    log: RunLog
+    cleared: bool = False
+    """An earlier run wrote everything, the lines of `report_frames` as well, and died while clearing up."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What must be the same for another run to give the same bytes."""
+        settings = self.config.model_dump(mode="json", exclude={"runtime"})
+        weights = _used(settings)
+        return fingerprint(
+            self.source, settings, aligned=self.aligned, weights=weights, videoclr=__version__, libraries=libraries()
+        )
+
+    def restored(self, resume: bool) -> Report:
+        """By `restore_video`, with the pipeline that is loaded."""
+        return restore_video(
+            self.source,
+            self.target,
+            overwrite=self.overwrite,
+            progress=self.progress,
+            aligned=self.aligned,
+            resume=resume,
+            pipeline=self.loaded(),
+        )
+
+    def reader(self) -> Reader:
+        return Reader(self.source, self.config.media.start, self.config.media.end, **_reading(self.config))
+
+    def writer(self, reader: Reader) -> Writer:
+        return Writer(self.target, like=reader, overwrite=self.overwrite, **_writing(self.config))
+
+    def loaded(self) -> Pipeline:
+        return self.pipeline or load_pipeline(self.config)
+
+    def report(self, info: VideoInfo, seconds: float, warnings: list[str]) -> Report:
+        return _report(self.source, self.target, self.config, info, self.log, seconds, warnings)
+
+
+def _at_once(job: _Job) -> Generator[Report, None, None]:
+    """The film in one piece, as it comes out of the pipeline."""
+    with job.reader() as reader, job.writer(reader) as writer:
+        pipeline = job.loaded()
+        started = time.perf_counter()
+        frames = pipeline.restore_frames(reader.frames(), job.log, aligned=job.aligned)
+        _drain(frames, writer, _Watch(str(job.source), reader.info.frame_count, job.log, job.progress))
+    # after the writer has finished the file: its trailer belongs to the job
+    seconds = time.perf_counter() - started
+    yield job.report(reader.info, seconds, [*reader.warnings, *writer.warnings])
+
+
+def _resumed(job: _Job) -> Generator[Report, None, None]:
+    """The film in segments, those that are done already left alone; what is kept is removed after the report."""
+    with job.reader() as reader, _kept(job) as ledger:
+        started = time.perf_counter()
+        if ledger.reported is not None and ledger.is_finished():
+            job.cleared = True
+            yield Report(**ledger.reported)
+            ledger.clear(ledger.reported)
+            return
+        warnings: list[str] = []
+        if not ledger.is_finished():
+            with job.writer(reader) as writer:
+                if ledger.complete is None:
+                    _restore_rest(job, ledger, reader, writer)
+                join(ledger, writer)
+            warnings = writer.warnings
+        facts = ledger.complete or {}
+        total = RunLog(each_face=job.log.each_face, seconds_per_stage=job.log.seconds_per_stage)
+        tell(ledger, total, facts)
+        job.log = total
+        said = dict.fromkeys([*facts.get("warnings", []), *warnings])  # in order, each once
+        done = job.report(reader.info, time.perf_counter() - started, list(said))
+        yield done
+        ledger.clear(done.as_dict())
+
+
+def _restore_rest(job: _Job, ledger: Ledger, reader: Reader, writer: Writer) -> None:
+    pipeline = job.loaded()
+    log = RunLog(seconds_per_stage=job.log.seconds_per_stage)
+    work = Restoration(ledger, writer, Fraction(str(job.config.media.segment)), log)
+    watch = _Watch(str(job.source), reader.info.frame_count, log, job.progress, before=work.next)
+    if work.next:
+        _log.info("%s: %d frames are done already", job.target, work.next)
+    with closing(work):
+        count = work.run(reader.frames(), pipeline, job.aligned, watch.wrote)
+    ledger.end({"frames_in": log.frames_in, "frames_out": count, "warnings": [*reader.warnings, *writer.warnings]})
+
+
+@contextmanager
+def _kept(job: _Job) -> Iterator[Ledger]:
+    """The job's ledger. What stops the run says how it goes on."""
+    ledger = Ledger(job.target, job.fingerprint())
+    try:
+        yield ledger
+    except BaseException as error:
+        if ledger.last is not None:
+            error.add_note(f"{ledger.last.next} frames are kept: the same command goes on from there")
+        raise
+    finally:
+        ledger.release()
 
 
 def restore_batch(
@@ -138,6 +256,7 @@ def restore_batch(
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
     aligned: bool = False,
+    resume: bool = False,
 ) -> list[Report | VideoclrError]:
     """Restore many files into `folder` with networks that are loaded once. A file that fails does not stop the others.
 
@@ -150,6 +269,7 @@ def restore_batch(
         overwrite: see `restore_video`.
         progress: see `restore_video`.
         aligned: see `restore_video`.
+        resume: see `restore_video`; files that an earlier run of the same batch finished are left as they are.
 
     Returns:
         For every source, in order, its report or the error that stopped it.
@@ -170,17 +290,36 @@ def restore_batch(
         pipeline = load_pipeline(config)
         for source, target in zip(sources, targets, strict=True):
             try:
-                results.append(
-                    restore_video(source, target, overwrite=overwrite, progress=progress, aligned=aligned, pipeline=pipeline)
-                )
+                one = _Job(source, target, config, overwrite, progress, aligned, pipeline, RunLog())
+                results.append(_once(one) if resume else one.restored(resume=False))
             except ConfigError:
                 raise  # it is the same for every file
             except VideoclrError as error:
-                log.info("%s: failed, going on with the next file", source)
+                _log.info("%s: failed, going on with the next file", source)
                 results.append(error)
         if place is not None:
             place.write(_all(sources, results))
     return results
+
+
+def _once(job: _Job) -> Report:
+    """A file of a batch, unless an earlier run made it already. Pictures are made anew or not at all."""
+    target = Path(job.target)
+    finished, own = Finished(target.parent), job.fingerprint()
+    try:
+        known = finished.report(target, own)
+    except ResumeError:
+        if not job.overwrite:
+            raise
+        known = None
+    if known is not None:
+        _log.info("%s: is finished already", target)
+        return Report(**known)
+    film = job.config.media.container is not None or target.suffix.lower() not in STILLS
+    done = job.restored(resume=film)
+    if target.is_file():
+        finished.add(target, own, done.as_dict())
+    return done
 
 
 def load_pipeline(config: Config) -> Pipeline:
@@ -205,6 +344,7 @@ class _Watch:
     total: int | None
     ledger: RunLog
     callback: ProgressCallback | None
+    before: int = 0
 
     def __post_init__(self) -> None:
         self._started = time.perf_counter()
@@ -213,7 +353,7 @@ class _Watch:
         if self.callback is not None:
             seconds = time.perf_counter() - self._started
             spent = self.ledger.seconds_per_stage
-            self.callback(Progress(self.source, frames, self.total, self.ledger.faces_restored, seconds, spent))
+            self.callback(Progress(self.source, frames, self.total, self.ledger.faces_restored, seconds, spent, self.before))
 
 
 def _drain(frames: Iterator[Frame], writer: Writer, watch: _Watch) -> None:
@@ -228,8 +368,8 @@ def _drain(frames: Iterator[Frame], writer: Writer, watch: _Watch) -> None:
 
 
 def _writing(config: Config) -> dict[str, Any]:
-    """The writer's arguments: all of the section `media` but what the reader uses."""
-    read = {"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace", "video_stream"}
+    """The writer's arguments: all of the section `media` but what the reader and `--resume` use."""
+    read = {"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace", "video_stream", "segment"}
     media = config.media.model_dump(exclude={*read, "provenance"})
     return {**media, "provenance": provenance(config) if config.media.provenance else None}
 
@@ -294,6 +434,15 @@ def _hashes() -> dict[str, str]:
     with suppress(WeightsError):  # an entry is damaged: its weights were not used, or the run would have ended
         found |= {name: one.sha256 for name, one in store.added().items()}
     return found
+
+
+def _used(settings: dict[str, Any]) -> dict[str, str]:
+    """Those of `_hashes` that a run with `settings` may use: the embedded ones, and the added ones that are named."""
+    text = json.dumps(settings)
+    added: set[str] = set()
+    with suppress(WeightsError):
+        added = set(store.added())
+    return {name: digest for name, digest in _hashes().items() if name not in added or json.dumps(name)[1:-1] in text}
 
 
 def _targets(sources: Sequence[str | Path], folder: Path, ending: str | None) -> list[Path]:

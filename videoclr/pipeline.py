@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from videoclr.stages.cuts import CutDetector
     from videoclr.stages.detect import Detector
     from videoclr.stages.gate import Judge
-    from videoclr.stages.identify import People, Recognizer
+    from videoclr.stages.identify import People, PeopleMemory, Recognizer
     from videoclr.stages.restore import Masker, Restorer
     from videoclr.stages.track import Tracker
 
@@ -93,7 +93,9 @@ class Pipeline:
             raise ConfigError("$.identify.references: a recognizer is needed to compare faces with photographs")
         return identities(pictures, self.detector, self.recognizer, self.restorer.size, self.config.detect.threshold)
 
-    def restore_frames(self, frames: Iterable[Frame], ledger: RunLog | None = None, *, aligned: bool = False) -> Iterator[Frame]:
+    def restore_frames(
+        self, frames: Iterable[Frame], ledger: RunLog | None = None, *, aligned: bool = False, begin: Mark | None = None
+    ) -> Iterator[Frame]:
         """Restore the faces of a video: one frame out for each frame in, in order, with the same index and time.
 
         Frames without a face to restore come out as they went in. Closing the iterator early stops all threads and
@@ -104,6 +106,8 @@ class Pipeline:
             ledger: filled in as the run goes on; read it when the run is over.
             aligned: each frame is an FFHQ-aligned crop already; nothing is detected or tracked, each is restored as a
                 whole and for itself.
+            begin: go on where another run stopped: `frames` come from the film's first on all the same, and those of
+                `begin`'s shot and after it come out as they would have there.
 
         Raises:
             RestorationError: a part failed on a face and `runtime.on_error` is `stop`.
@@ -113,8 +117,8 @@ class Pipeline:
         clock, weights = ledger.seconds_per_stage, _Weights()
         with ExitStack() as threads:
             decoded = timed("decode", ledger.counted(frames), clock)
-            shots = prefetch(decoded if aligned else self._shots(decoded, clock), room, "decode", weights.decoded)
-            crops = self._pictures(shots, clock) if aligned else self._faces(shots, ledger)
+            shots = prefetch(decoded if aligned else self._shots(decoded, clock, begin), room, "decode", weights.decoded)
+            crops = self._pictures(shots, clock) if aligned else self._faces(shots, ledger, begin)
             crops = self._wanted(crops, ledger)
             done = prefetch(self._restored(crops, ledger, aligned), room, "restore", weights.restored)
             # Left from the last to the first: closing `shots` first wakes the thread of the models, wherever it waits.
@@ -124,12 +128,19 @@ class Pipeline:
                 ledger.frames_out += 1
                 yield frame
 
-    def _shots(self, frames: Iterator[Frame], clock: dict[str, float]) -> Iterator[Frame]:
+    def _shots(self, frames: Iterator[Frame], clock: dict[str, float], begin: Mark | None) -> Iterator[Frame]:
         from videoclr.stages.cuts import cuts
 
-        return timed("cuts", cuts(frames, self.make_cut_detector()), clock)
+        detector = self.make_cut_detector()
+        if begin is None:
+            shots = cuts(frames, detector)
+        elif getattr(detector, "forgets", False):
+            shots = cuts(_since(begin, frames), detector)
+        else:
+            shots = _since(begin, cuts(frames, detector))
+        return timed("cuts", shots, clock)
 
-    def _faces(self, shots: Iterator[Frame], ledger: RunLog) -> Iterator[Faces[FaceCrop]]:
+    def _faces(self, shots: Iterator[Frame], ledger: RunLog, begin: Mark | None) -> Iterator[Faces[FaceCrop]]:
         from videoclr.stages.align import align
         from videoclr.stages.detect import detect
         from videoclr.stages.identify import identify
@@ -139,11 +150,16 @@ class Pipeline:
         shots = timed("waiting for decode", shots, clock)
         look = config.detect
         found = detect(shots, self.detector, config.runtime.detect_batch, look.every, look.min_size, ledger.warnings)
-        faces = track(timed("detect", found, clock), self.make_tracker, _gap(config))
+        people = self._people(True)
+        if begin is not None and begin.people is not None:
+            people.recall(begin.people)
+        marks = _Marks(ledger, people if self.recognizer is not None else None)
+        first = 0 if begin is None else begin.tracks
+        faces = track(timed("detect", found, clock), self.make_tracker, _gap(config), first, marks.tracked)
         crops = align(timed("track", faces, clock), self.restorer.size, config.align.smoothing)
         crops = timed("align", crops, clock)
         if self.recognizer is not None:
-            known = identify(crops, self.recognizer, config.identify.window, config.identify.views, self._people(True))
+            known = identify(crops, self.recognizer, config.identify.window, config.identify.views, people, marks.met)
             crops = timed("identify", known, clock)
         return crops
 
@@ -192,6 +208,50 @@ class Pipeline:
         return timed("blend", done, clock)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Mark:
+    """What a run must know to begin with a shot as if it had come there from the film's first frame."""
+
+    shot: int
+    start: int
+    """Index of the shot's first frame."""
+    tracks: int
+    """Number of its first track."""
+    people: PeopleMemory | None
+    """Whom the shots before made known; None where nobody is recognised."""
+
+
+class _Marks:
+    """Notes in `RunLog.marks` how each shot begins, if somebody wants to know."""
+
+    def __init__(self, ledger: RunLog, people: People | None) -> None:
+        self.ledger, self.people = ledger, people
+        self._numbers: dict[int, int] = {}
+
+    def tracked(self, frame: Frame, number: int) -> None:
+        self._numbers[frame.shot] = number
+        if self.people is None:
+            self._note(frame)
+
+    def met(self, frame: Frame) -> None:
+        self._note(frame)
+
+    def _note(self, frame: Frame) -> None:
+        number = self._numbers.pop(frame.shot)
+        if self.ledger.marks is not None:
+            people = None if self.people is None else self.people.memory()
+            self.ledger.marks[frame.shot] = Mark(frame.shot, frame.shot_start, number, people)
+
+
+def _since(begin: Mark, frames: Iterator[Frame]) -> Iterator[Frame]:
+    """The frames of `begin`'s shot and after it."""
+    for frame in frames:
+        if frame.index >= begin.start:
+            yield frame.in_shot(begin.shot, begin.start) if frame.index == begin.start else frame
+        else:
+            frame.forget_rgb()
+
+
 class _Everything:
     """The mask of a picture that is nothing but a face."""
 
@@ -233,28 +293,26 @@ class TrackSummary:
     reasons: dict[str, int] = field(default_factory=dict)
     """What spoke against restored faces, wholly or in part -> of how many (see the stage `gate`)."""
 
-    def add(self, face: RestoredFace) -> None:
+    def add(self, note: FaceNote) -> None:
         """Count one more face."""
-        self.see(face.crop)
-        tracked = face.crop.face
+        self.last_frame, self.last_time = note.frame, note.time
+        if note.person is not None:
+            self.person, self.name, self.person_similarity = note.person, note.name, note.person_similarity
+        if note.passed:
+            self.passed += 1
+            return
         self.frames += 1
-        self.observed += tracked.observed
-        if face.full is not None:
-            self.anchors = (self.anchors or 0) + face.full
-        self.mean_size += (tracked.detection.size - self.mean_size) / self.frames
-        self.mean_confidence += (face.confidence - self.mean_confidence) / self.frames
-        for reason in face.reasons:
+        self.observed += note.observed
+        if note.full is not None:
+            self.anchors = (self.anchors or 0) + note.full
+        self.mean_size += (note.size - self.mean_size) / self.frames
+        self.mean_confidence += (note.confidence - self.mean_confidence) / self.frames
+        for reason in note.reasons:
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
-        if face.similarity is not None:
+        if note.similarity is not None:
             self.measured += 1
             mean = self.mean_similarity or 0.0
-            self.mean_similarity = mean + (face.similarity - mean) / self.measured
-
-    def see(self, crop: FaceCrop) -> None:
-        """Note that the track goes on, and who it is."""
-        self.last_frame, self.last_time = crop.frame.index, crop.frame.time
-        if crop.person is not None:
-            self.person, self.name, self.person_similarity = crop.person.number, crop.person.name, crop.person.similarity
+            self.mean_similarity = mean + (note.similarity - mean) / self.measured
 
 
 @dataclass
@@ -272,7 +330,11 @@ class RunLog:
     of the run. `waiting for ...` is idle."""
     warnings: list[str] = field(default_factory=list)
     each_face: Callable[[dict[str, Any]], None] | None = None
-    """Told about every face of every frame, in order; see `face_line`."""
+    """Told about every restored face, in order; see `FaceNote.line`."""
+    each_note: Callable[[FaceNote], None] | None = None
+    """Told about every face, those that are passed as well."""
+    marks: dict[int, Mark] | None = None
+    """Shot -> how it begins; filled in where it is a dictionary, before the shot's first frame comes out."""
     _live: dict[int, TrackSummary] = field(default_factory=dict, repr=False)
     _shot: int | None = field(default=None, repr=False)
 
@@ -291,24 +353,106 @@ class RunLog:
                 self._live = {track: one for track, one in self._live.items() if one.shot >= faces.frame.shot}
                 self.shots += 1
             for face in faces.faces:
-                self._summary(face.crop).add(face)
-                self.faces_restored += 1
-                if self.each_face is not None:
-                    self.each_face(face_line(face))
+                self.take(FaceNote.of(face))
             yield faces
 
     def passed(self, crop: FaceCrop) -> None:
         """Note a face that is not to be restored."""
-        summary = self._summary(crop)
-        summary.see(crop)
-        summary.passed += 1
+        self.take(FaceNote.of_passed(crop))
 
-    def _summary(self, crop: FaceCrop) -> TrackSummary:
-        track, frame = crop.face.track, crop.frame
-        if track not in self._live:
-            self._live[track] = TrackSummary(track, frame.shot, frame.index, frame.time, frame.index, frame.time)
-            self.tracks.append(self._live[track])
-        return self._live[track]
+    def take(self, note: FaceNote) -> None:
+        """Count a face."""
+        if note.track not in self._live:
+            self._live[note.track] = TrackSummary(note.track, note.shot, note.frame, note.time, note.frame, note.time)
+            self.tracks.append(self._live[note.track])
+        self._live[note.track].add(note)
+        if self.each_note is not None:
+            self.each_note(note)
+        if not note.passed:
+            self.faces_restored += 1
+            if self.each_face is not None:
+                self.each_face(note.line())
+
+
+@dataclass(frozen=True, slots=True)
+class FaceNote:
+    """What is said of one face in one frame."""
+
+    frame: int
+    time: Fraction
+    shot: int
+    track: int
+    person: int | None
+    name: str | None
+    person_similarity: float | None
+    box: tuple[float, ...]
+    score: float
+    size: float
+    observed: bool
+    passed: bool = False
+    """True for a face that is nobody of `identify.only`; the rest is of restored ones."""
+    similarity: float | None = None
+    confidence: float = 1.0
+    trusted_share: float = 1.0
+    reasons: Mapping[str, float] = field(default_factory=dict)
+    full: bool | None = None
+    """See `RestoredFace.full`."""
+
+    @classmethod
+    def of(cls, face: RestoredFace) -> FaceNote:
+        """Of a restored face."""
+        shown = float((face.mask if face.trust is None else face.mask / face.trust.clamp(min=1e-6)).sum())
+        return replace(
+            cls.of_passed(face.crop),
+            passed=False,
+            similarity=face.similarity,
+            confidence=face.confidence,
+            trusted_share=float(face.mask.sum()) / shown if shown > 0 else 1.0,
+            reasons=dict(face.reasons),
+            full=face.full,
+        )
+
+    @classmethod
+    def of_passed(cls, crop: FaceCrop) -> FaceNote:
+        """Of a face that is left as it is."""
+        frame, found, person = crop.frame, crop.face.detection, crop.person
+        return cls(
+            frame=frame.index,
+            time=frame.time,
+            shot=frame.shot,
+            track=crop.face.track,
+            person=None if person is None else person.number,
+            name=None if person is None else person.name,
+            person_similarity=None if person is None else person.similarity,
+            box=tuple(float(value) for value in found.box),
+            score=float(found.score),
+            size=float(found.size),
+            observed=crop.face.observed,
+            passed=True,
+        )
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> FaceNote:
+        """The note whose `asdict`, made JSON, is `values`."""
+        return cls(**{**values, "time": Fraction(values["time"]), "box": tuple(values["box"])})
+
+    def line(self) -> dict[str, Any]:
+        """What people read, in JSON's types but for the exact time."""
+        return {
+            "frame": self.frame,
+            "time": self.time,
+            "shot": self.shot,
+            "track": self.track,
+            "person": self.person,
+            "name": self.name,
+            "box": [round(value, 2) for value in self.box],
+            "score": round(self.score, 4),
+            "observed": self.observed,
+            "similarity": None if self.similarity is None else round(self.similarity, 4),
+            "confidence": round(self.confidence, 4),
+            "trusted_share": round(self.trusted_share, 4),
+            "reasons": dict(self.reasons),
+        }
 
 
 _THREADS = (("decode", "cuts"), ("detect", "track", "align", "identify", "restore", "gate", "blend"), ("encode",))

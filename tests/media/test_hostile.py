@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import resource
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import zlib
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -306,3 +308,43 @@ def test_the_reader_itself_needs_little_memory(tmp_path, clip):
     with Reader(source) as reader:
         assert len(list(reader.frames())) == 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+# -- what the code itself must not do ----------------------------------------------------------------------------------
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = sorted([*ROOT.glob("videoclr/**/*.py"), *ROOT.glob("pipelines/*.py")])
+FORBIDDEN = {
+    "pickle.load", "pickle.loads", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "os.system", "os.popen", "eval", "exec",
+    "tar.extractall", "tar.extract", "zip.extractall", "shutil.unpack_archive", "marshal.loads", "joblib.load",
+}  # fmt: skip
+
+
+def calls(text):
+    """Name and call of every call in a Python text."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def dangerous(text):
+    for name, call in calls(text):
+        given = {one.arg: ast.unparse(one.value) for one in call.keywords}
+        if name in FORBIDDEN or given.get("shell") == "True":
+            yield name
+        if name == "torch.load" and given.get("weights_only") != "True":
+            yield name
+        if name.endswith((".extractall", ".extract")) and "tar" in name:
+            yield name
+
+
+def test_no_data_is_ever_run_as_code():
+    found = {str(path.relative_to(ROOT)): names for path in CODE if (names := list(dangerous(path.read_text(encoding="utf-8"))))}
+    assert len(CODE) > 80
+    assert found == {}
+
+
+@pytest.mark.parametrize("text", ["torch.load(p)", "eval(x)", "subprocess.run(c, shell=True)", "tar.extractall()", "yaml.load(t)"])
+def test_the_search_finds_what_it_looks_for(text):
+    assert list(dangerous(text))
+    assert not list(dangerous("torch.load(p, weights_only=True); yaml.safe_load(t); subprocess.run(c)"))

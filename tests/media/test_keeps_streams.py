@@ -277,13 +277,28 @@ def test_a_chosen_video_is_restored_and_the_others_are_copied(broadcast, carry, 
     target = tmp_path / "o.mkv"
     carry(broadcast, target, f"media.video_stream={number}", "media.codec=ffv1")
     before, after = named(facts(broadcast), "video"), named(facts(target), "video")
-    assert [one.codec for one in after] == ["ffv1", "h264"]
-    assert len(after[0].packets) == len(before[number].packets)
-    same(before[1 - number], after[1])
+    assert [one.codec for one in after] == (["ffv1", "h264"], ["h264", "ffv1"])[number], "each stays in its place"
+    assert len(after[number].packets) == len(before[number].packets)
+    same(before[1 - number], after[1 - number])
     with av.open(str(broadcast)) as a, av.open(str(target)) as b:
-        old, new = next(a.decode(a.streams.video[number])), next(b.decode(video=0))
+        old, new = next(a.decode(a.streams.video[number])), next(b.decode(video=number))
         assert (new.width, new.height) == (old.width, old.height) == ((64, 48), (48, 32))[number]
         assert bytes(new.planes[0]) == bytes(old.planes[0])
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mp4", "mov", "mxf"])
+def test_streams_keep_their_order(made, carry, facts, tmp_path, ending):
+    source, target = tmp_path / "s.mov", tmp_path / f"o.{ending}"
+    order = ("-map", "1", "-map", "0", "-map", "1")
+    made(*LAVFI, PICTURE, *LAVFI, TONE, *order, *FAST, "-c:a", "pcm_s16le", "-metadata:s:a:1", "language=fra", source)
+    carry(source, target)
+    before, after = facts(source), facts(target)
+    assert [one.type for one in before] == ["audio", "video", "audio"]
+    expected = [before[1], before[0], before[2]] if ending == "mxf" else before  # MXF begins with the video
+    assert [one.type for one in after[:3]] == [one.type for one in expected]
+    assert b"".join(after[2].payloads) == b"".join(before[2].payloads)
+    if ending != "mxf":
+        assert after[2].tags["language"] == "fra"
 
 
 def test_a_video_that_is_not_there_is_told(broadcast, carry, tmp_path):

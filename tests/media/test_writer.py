@@ -438,3 +438,22 @@ def test_standard_error_stays_quiet(clip, tmp_path, capfd):
         copy(source, tmp_path / f"{codec}.mp4", codec=codec)
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
+
+
+@pytest.mark.parametrize("size", [(48, 32), (34, 34), (40, 64)])
+def test_small_hevc_does_not_break_memory(tmp_path, size):
+    """libx265's look-ahead writes behind its memory there; glibc notices where it is asked to look."""
+    code = (
+        "import sys, numpy as np\nfrom videoclr.media.writer import Writer\nfrom videoclr.types import Frame\n"
+        "width, height = map(int, sys.argv[2:])\n"
+        "for _ in range(3):\n"
+        "    with Writer(sys.argv[1], codec='hevc', overwrite=True) as writer:\n"
+        "        for n in range(4):\n"
+        "            noise = np.random.default_rng(n).integers(0, 255, (height, width, 3), np.uint8)\n"
+        "            writer.write(Frame.from_image(noise, n))\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "o.mkv"), *map(str, size)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MALLOC_CHECK_": "3"}, check=False)
+    assert done.returncode == 0, done.stderr
+    with Reader(tmp_path / "o.mkv") as reader:
+        assert len(list(reader.frames())) == 4

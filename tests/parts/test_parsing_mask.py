@@ -130,14 +130,14 @@ def test_weights_that_are_not_there_or_of_something_else_are_named(tmp_path, mon
     torch.save({"some.weight": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=r"is neither of pipelines/train_occlusion\.py nor facexlib's"):
         ParsingMask(weights=str(tmp_path / "other.pth"))
-    state = {f"occlusion.{k}": v for k, v in OcclusionNet().state_dict().items()}
+    state = OcclusionNet().state_dict()
     write_safetensors(tmp_path / "cut.safetensors", dict(list(state.items())[:-1]), {})
     with pytest.raises(WeightsError, match="does not fit OcclusionNet"):
         ParsingMask(weights=str(tmp_path / "cut.safetensors"))
 
 
 def test_the_setting_reaches_the_part(tmp_path):
-    state = {f"occlusion.{k}": v for k, v in OcclusionNet().state_dict().items()}
+    state = OcclusionNet().state_dict()
     write_safetensors(tmp_path / "own.safetensors", state, {})
     config = Config.of({"blend": {"use": "parsing", "options": {"weights": str(tmp_path / "own.safetensors"), "edge": 0.03}}})
     others = {name: None for name in ("detector", "make_tracker", "recognizer", "restorer", "judge")}

@@ -119,16 +119,49 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [item for name in names for item in ("--set", name)]
 
 
-def test_media_compares_with_ffmpeg(settings: list[str], tmp_path: Path) -> None:
+def test_media_compares_with_ffmpeg_and_pyav(settings: list[str], tmp_path: Path) -> None:
     pytest.importorskip("ffmpeg")
     pytest.importorskip("imageio_ffmpeg")
     output = tmp_path / "r.json"
-    assert benchmark.main(["--media", "--seconds", "0.4", "--size", "64x64", "--json", str(output), *settings]) == 0
+    size = ["--seconds", "0.4", "--size", "64x64", "--repeat", "1"]
+    assert benchmark.main(["--media", *size, "--json", str(output), *settings]) == 0
     media = json.loads(output.read_text())["media"]
     assert media["frames"] == 10
-    for name in ("ffmpeg_fps", "reader_to_writer_fps", "pipeline_unchanged_fps"):
+    for name in ("ffmpeg_fps", "reader_to_writer_fps", "pyav_fps", "reader_fps", "pipeline_unchanged_fps"):
         assert media[name] > 0
-    assert media["reader_to_writer_of_ffmpeg"] == pytest.approx(media["reader_to_writer_fps"] / media["ffmpeg_fps"])
+    for name, other in (("reader_to_writer", "ffmpeg"), ("reader", "pyav")):
+        assert media[f"{name}_of_{other}"] == pytest.approx(media[f"{name}_fps"] / media[f"{other}_fps"])
+        assert media[f"{name}_of_{other}_cpu"] > 0
+    assert media["rgb_conversions_per_frame"] == 1
+    if Path("/proc/self/status").exists():
+        assert 20 < media["deep_peak_mib"] < 1000
+
+
+def test_floors_are_missed_by_name_and_fail_the_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    good = {"reader_to_writer_of_ffmpeg": 0.5, "reader_to_writer_of_ffmpeg_cpu": 0.97, "reader_of_pyav": 0.95}
+    good |= {"reader_of_pyav_cpu": 0.8, "deep_peak_mib": 400.0, "rgb_conversions_per_frame": 1.0}
+    assert benchmark.below_floors(good) == []
+    monkeypatch.setattr(benchmark, "measure_media", lambda *_: good | {"reader_of_pyav": 0.7, "deep_peak_mib": 2000.0})
+    assert benchmark.main(["--media", "--floors"]) == 1
+    said = capsys.readouterr().err
+    assert "reader of pyav is 0.800, below 0.9" in said
+    assert "4K 10-bit takes 2000 MiB" in said
+    assert benchmark.main(["--media"]) == 0
+
+
+def test_pairs_take_turns_and_give_the_share_of_the_other_s_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    costs = {"a": benchmark.Took(2.0, 1.0), "b": benchmark.Took(1.0, 2.0)}
+
+    def took(work):
+        work()
+        return costs[order[-1]]
+
+    monkeypatch.setattr(benchmark, "took", took)
+    found = benchmark.compared("a", "b", lambda: order.append("a"), lambda: order.append("b"), 10, 3)
+    assert "".join(order) == "ba" + "ba" + "ab" + "ba"
+    assert (found["a_fps"], found["b_fps"], found["a_of_b"]) == (5, 10, 0.5)
+    assert found["a_of_b_cpu"] == pytest.approx(2, rel=1e-4)
 
 
 def test_memory_has_a_line_for_every_interval_of_film(settings: list[str], tmp_path: Path) -> None:

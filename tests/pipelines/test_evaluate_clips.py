@@ -105,7 +105,7 @@ def test_a_chunk_is_compared_with_the_same_frames_of_the_whole(program, faces):
     config = work.configs["kept"]
     pipeline = work.pipeline(config)
     ahead = program.look_ahead(pipeline)
-    assert ahead == 3 + 1 + 1 + 1 + 2 * 4 + 2  # the cut detector's, then stage by stage
+    assert ahead == 3 + 1 + 1 + 1 + 2 * 4 + 2 + 3  # the cut detector's, then stage by stage
     still = cv2.imread(str(faces / "0.png"))
     frames = program.Clean("a", [np.roll(still, n, axis=1) for n in range(16 + ahead + 2)], Fraction(25)).frames()
     whole = work.restored(config, frames)

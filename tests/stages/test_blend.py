@@ -220,3 +220,35 @@ def test_a_coloured_face_is_left_as_it_was_restored() -> None:
     coloured = np.random.default_rng(1).uniform(-0.5, 0.5, (32, 32, 3)).astype(np.float32)
     restored = coloured[::-1].copy()
     assert as_colourful(coloured, restored, np.ones((32, 32), np.float32)) == pytest.approx(restored, abs=1e-6)
+
+
+def pumping(amounts: list[float], shots: list[int] | None = None) -> list[Faces[RestoredFace]]:
+    """Frames whose colour pumps by `amounts`, their restored faces steady; one track."""
+    still = picture().astype(np.float32)
+    made = []
+    for index, amount in enumerate(amounts):
+        frame = Frame.from_image(np.clip(still + amount, 0, 255).astype(np.uint8), index)
+        frame = frame.in_shot((shots or [0] * len(amounts))[index], 0)
+        face = restored(frame)
+        steady = to_tensor(normalized(geometry.cut(picture(), face.crop.matrix, S), 255))
+        made.append(Faces(frame, (replace(face, image=steady),)))
+    return made
+
+
+def middles(frames: list[Faces[RestoredFace]], steady: int) -> np.ndarray:
+    """Brightness of the restored faces' middle."""
+    return np.array([float(out.image[80:100, 110:130].mean()) for out in blend(frames, steady=steady)])
+
+
+def test_colour_that_pumps_in_the_input_does_not_pump_on_the_face() -> None:
+    frames = pumping([0, 6, 0, 6, 0, 6, 0, 6, 0, 6])
+    single, steady = middles(frames, 0), middles(frames, 3)
+    assert np.abs(np.diff(single)).min() > 4 and np.abs(np.diff(steady))[2:-2].max() <= 2
+    assert steady.mean() == pytest.approx(single.mean(), abs=0.5)
+
+
+def test_a_light_that_is_switched_on_is_followed_at_once_and_a_cut_is_no_neighbour() -> None:
+    frames = pumping([0] * 5 + [40] * 5)
+    assert np.abs(middles(frames, 3) - middles(frames, 0)).max() < 1
+    cut = pumping([0] * 5 + [6] * 5, shots=[0] * 5 + [1] * 5)
+    assert np.abs(middles(cut, 3) - middles(cut, 0)).max() < 0.5

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NoReturn
@@ -26,7 +26,7 @@ from videoclr.media.delay import can_be_delayed, delayed
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.reader import Reader
 from videoclr.media.subtitles import Rewrapping, counterpart
-from videoclr.media.target import MOV, advice, codec_of, gives_back, holds, named
+from videoclr.media.target import MOV, VIDEO_FIRST, advice, codec_of, gives_back, holds, named
 from videoclr.media.timecode import Timecode
 
 _log = logging.getLogger("videoclr.media.beside")
@@ -119,6 +119,7 @@ class Beside:
         self._pending: Packet[Any] | None = None
         self._begun: set[int] = set()
         self._delays: dict[int, Fraction] = {}
+        self._labels: dict[str, str] = {}
 
     @property
     def timed(self) -> list[Stream]:
@@ -143,17 +144,29 @@ class Beside:
             }
         return min(times.values(), default=None)
 
-    def add(self, container: OutputContainer, video: Stream) -> None:
-        """Add a stream to `container` for each of the source's; `video` is the restored one.
+    def add(self, container: OutputContainer, make_video: Callable[[], VideoStream]) -> VideoStream:
+        """Add a stream to `container` for each of the source's, in their order; `make_video` makes the restored one.
 
         Raises:
             MediaError: the container does not hold one of them.
         """
+        main = self._streams[self.like.stream_index]
         # Covers and attachments last: muxers do not count them among the streams, and what follows would change its number.
-        for template in sorted(self._wanted(), key=lambda one: kind_of(one) in _UNTIMED):
-            self._add(container, video, template)
-        video.disposition = self._streams[self.like.stream_index].disposition
+        templates = sorted(self._wanted(), key=lambda one: kind_of(one) in _UNTIMED)
+        early = [one for one in templates if one.index < main.index and kind_of(one) not in _UNTIMED]
+        if self.muxer in VIDEO_FIRST:
+            early = []
+        for template in early:
+            self._add(container, template)
+        video = make_video()
+        for template in templates:
+            if template not in early:
+                self._add(container, template)
+        video.disposition = main.disposition
+        # Muxers make a timecode track of the video's tag, not of another one.
+        video.metadata.update(self._labels)
         self.copies.select([route.source for route in self.routes.values()])
+        return video
 
     def mux(self, container: OutputContainer, until: Fraction | None, offset: Fraction) -> None:
         """Mux packets that are due before `until` (output seconds; None for all that are left).
@@ -201,7 +214,7 @@ class Beside:
     def _wanted(self) -> Iterator[Stream]:
         return (one for one in self._streams if one.index not in self._out and one.index != self.like.stream_index)
 
-    def _add(self, container: OutputContainer, video: Stream, template: Stream) -> None:
+    def _add(self, container: OutputContainer, template: Stream) -> None:
         kind = kind_of(template)
         if kind == "covers":
             self._add_cover(container, template)
@@ -210,10 +223,9 @@ class Beside:
                 self._refuse(template, "use .mkv")
             container.add_stream_from_template(template)
         elif self._is_label(template):
-            # Muxers make a timecode track of the video's tag, not of another one.
-            video.metadata["timecode"] = self.label(template.metadata["timecode"])
+            self._labels["timecode"] = self.label(template.metadata["timecode"])
             if reel := template.metadata.get("reel_name"):
-                video.metadata["reel_name"] = reel
+                self._labels["reel_name"] = reel
         else:
             self._add_copy(container, template)
 
@@ -252,7 +264,7 @@ class Beside:
         if packet is None:
             self._warn(f"{named(template)} is left out: it is empty")
         elif self.muxer in _ATTACHING:
-            codec = template.codec_context.codec.canonical_name
+            codec = codec_of(template) or "unknown"
             mime = template.metadata.get("mimetype") or _PICTURES.get(codec) or f"image/{codec}"
             name = template.metadata.get("filename") or f"cover.{mime.removeprefix('image/').replace('jpeg', 'jpg')}"
             container.add_attachment(name, mime, bytes(packet))

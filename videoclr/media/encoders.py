@@ -32,6 +32,7 @@ _RANGED = {"matroska", "webm", "mp4"}
 """Muxers that write down the range themselves."""
 _EVEN_ONLY = {"libx264", "libx265", "libsvtav1"}
 _EIGHT = 8
+_LOOKAHEAD_SIDE = 64
 DEFAULT_CODEC = "h264"
 RAW = "rawvideo"
 """No codec: the planes as they are."""
@@ -471,6 +472,15 @@ def _is_subsampled(name: str) -> bool:
     return kind_of(name) == "yuv" and (shape.chroma_width(16), shape.chroma_height(16)) != (16, 16)
 
 
+def small_params(encoder: str, size: tuple[int, int]) -> list[str]:
+    """Settings of the encoder's own library that small pictures need.
+
+    The look-ahead of libx265 4 writes behind its memory where a side is shorter than 64 pixels (glibc: "corrupted size vs.
+    prev_size"), which ends the process now or later. Without it and without the B-frames that rest on it all is well.
+    """
+    return ["rc-lookahead=0", "bframes=0"] if encoder == "libx265" and min(size) < _LOOKAHEAD_SIDE else []
+
+
 def usable_rate(rate: Fraction | None) -> Fraction:
     """A frame rate that encoders accept as information: the source's, or 25 where it is unknown or absurd."""
     return rate if rate is not None and 0 < rate <= 1000 else Fraction(25)
@@ -478,6 +488,6 @@ def usable_rate(rate: Fraction | None) -> Fraction:
 
 __all__ = [
     "COPY_LIKE", "DEFAULT_CODEC", "ENCODERS", "HARDWARE", "RAW", "UNSPECIFIED", "Y4M_FORMATS", "Encoder", "Wanted",
-    "bits_per_second", "check_fields", "choose_format", "configure", "encoder_of", "formats_of", "untold", "usable_rate",
-    "what_is_lost", "written_colour", "x264_options",
+    "bits_per_second", "check_fields", "choose_format", "configure", "encoder_of", "formats_of", "small_params", "untold",
+    "usable_rate", "what_is_lost", "written_colour", "x264_options",
 ]  # fmt: skip

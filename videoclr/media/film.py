@@ -32,6 +32,7 @@ from videoclr.media.encoders import (
     check_fields,
     choose_format,
     configure,
+    small_params,
     untold,
     usable_rate,
     what_is_lost,
@@ -166,15 +167,14 @@ class Film:
         if self.muxer == "avi":
             self._warn("avi stores no presentation times: all frames last equally long and may come one frame later")
         self._container = self._open_container()
-        self._video = self._add_video(self._container, picture, rate)
+        self._video = self._add_streams(self._container, picture, rate)
         self._open_encoder(self._video)
         self._like_this = (picture, rate)
         if self._beside is not None:
-            self._beside.add(self._container, self._video)
             self._copy_facts(self._beside, picture)
         if self._provenance is not None:
             self._container.metadata.update(added(self._container.metadata, self._provenance))
-        self._kept = Kept.of(self._container, self.muxer, picture.frame)
+        self._kept = Kept.of(self._container, self.muxer, self._video.index, picture.frame)
 
     def write(self, picture: Picture, frame: VideoFrame, time: Fraction) -> None:
         """Encode `frame` (of `picture`, patches applied) at `time` and mux what is due beside it."""
@@ -195,6 +195,8 @@ class Film:
 
     def begin_segment(self, path: Path) -> None:
         """What is written from now on goes into a segment at `path`, encoded for itself; nothing of it into the file."""
+        if self.muxer in PLAIN:
+            raise MediaError(self.path, f"{self.muxer} has no times, so a run cannot go on in the middle; choose another container")
         container = av.open(Nowhere(), "w", format=self.muxer)
         stream = self._add_video(container, *self._like_this)
         self._open_encoder(stream)
@@ -346,9 +348,15 @@ class Film:
             scale = common if common <= _BIG else scale
         return min(scale, _BIG)
 
+    def _add_streams(self, container: OutputContainer, picture: Picture, rate: Fraction | None) -> VideoStream:
+        """All streams, in the order of the source's; returns the restored video."""
+        if self._beside is None:
+            return self._add_video(container, picture, rate)
+        return self._beside.add(container, lambda: self._add_video(container, picture, rate))
+
     def _add_video(self, container: OutputContainer, picture: Picture, rate: Fraction | None) -> VideoStream:
         options = self.encoder.settings(self.wanted)
-        if params := hdr_params(picture.frame, self.encoder.name, self.format):
+        if params := [*hdr_params(picture.frame, self.encoder.name, self.format), *small_params(self.encoder.name, self._size)]:
             name = self.encoder.params_option
             options[name] = ":".join([*filter(None, [options.get(name)]), *params])
         if self._dolby:

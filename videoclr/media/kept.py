@@ -47,18 +47,19 @@ class Kept:
     tags: Mapping[str, str]
     streams: tuple[_Said, ...]
     chapters: int
-    entry: bytes
-    """Boxes that say how the video is to be looked at; empty for a flat picture."""
+    entries: Mapping[int, bytes]
+    """Of the restored video: boxes that say how it is to be looked at; empty for a flat picture."""
     projection: bool
 
     @classmethod
-    def of(cls, container: OutputContainer, muxer: str, picture: VideoFrame) -> Self:
-        """Everything that `container`, whose header is not written yet, was told; `picture` is the video's first."""
+    def of(cls, container: OutputContainer, muxer: str, video: int, picture: VideoFrame) -> Self:
+        """Everything that `container`, whose header is not written yet, was told; `picture` is the first of its stream `video`."""
         counted = [one for one in container.streams if one.type in _COUNTED and not one.disposition & Disposition.attached_pic]
         streams = tuple(_said(one) for one in counted)
         tags = dict(container.metadata)
-        entry = three_dimensional(picture) if muxer in MOV else b""
-        return cls(muxer, tags, streams, len(container.chapters()), entry, has_projection(picture))
+        boxes = three_dimensional(picture) if muxer in MOV else b""
+        entries = {video: boxes} if boxes else {}
+        return cls(muxer, tags, streams, len(container.chapters()), entries, has_projection(picture))
 
     def mend(self, place: str, path: str) -> list[str]:
         """Put what is missing into the finished file at `place`, and say in one line each what it cannot keep.
@@ -78,7 +79,7 @@ class Kept:
         except AV_ERRORS as error:
             raise MediaError(path, f"cannot be read again: {reason(error)}") from error
         if self.muxer in MOV:
-            changes = Amendments(languages, {0: self.entry} if self.entry else {}, tags)
+            changes = Amendments(languages, dict(self.entries), tags)
             if changes:
                 try:
                     amend(place, changes, quicktime=self.muxer == "mov")

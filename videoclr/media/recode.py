@@ -20,7 +20,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from numpy.typing import NDArray
 
 from videoclr.errors import EncodeError
-from videoclr.media.encoders import x264_options
+from videoclr.media.encoders import small_params, x264_options
 
 CodecName = Literal["h264", "hevc", "mpeg2", "mpeg4"]
 
@@ -232,10 +232,10 @@ def _configure(context: Any, generation: Generation, width: int, height: int, ra
         context.bit_rate = generation.bit_rate
         # FFmpeg's default tolerance of 4 Mbit/s would let MPEG-2 ignore a low target altogether.
         context.bit_rate_tolerance = max(generation.bit_rate // 4, int(generation.bit_rate / rate) + 1)
-    context.options = _options(generation, threads)
+    context.options = _options(generation, threads, (width, height))
 
 
-def _options(generation: Generation, threads: int) -> dict[str, str]:
+def _options(generation: Generation, threads: int, size: tuple[int, int]) -> dict[str, str]:
     if generation.codec in ("mpeg2", "mpeg4"):
         # `-qscale` needs AVFrame.quality, which PyAV does not show; a range of one quantiser is the same thing.
         quantiser = None if generation.quality is None else str(min(31, max(1, round(generation.quality))))
@@ -248,6 +248,7 @@ def _options(generation: Generation, threads: int) -> dict[str, str]:
     if generation.codec == "hevc":
         pools = "none" if threads == 1 else str(threads)
         options["x265-params"] = f"log-level=none:frame-threads={threads}:pools={pools}:bframes={generation.b_frames}"
+        options["x265-params"] = ":".join([options["x265-params"], *small_params("libx265", size)])
     return options
 
 

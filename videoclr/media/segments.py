@@ -230,6 +230,12 @@ def _damaged(segment: Segment) -> ResumeError:
     return ResumeError(segment.path, f"is missing or damaged; remove the folder {segment.path.parent.name} and begin anew")
 
 
+def sync_file(path: Path) -> None:
+    """Make what was written to `path` outlive a power cut."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Make new names in `folder` outlive a power cut, where the system can."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
+from videoclr.media.filelist import check_alike, is_list, names_in, part_of, script
 from videoclr.media.opening import Opening, playlist_kind
 
 PIPE = "-"
@@ -119,6 +121,9 @@ def open_input(
         run = sequence_of(path, opening.start_number)
         name, form = f"file:{path}", "image2"
         options = {"start_number": str(run.first), "framerate": str(rate or PICTURE_RATE), "pattern_type": "sequence"}
+    elif not _URL.match(path) and is_list(path):
+        _check_file(path)
+        return _open_list(path, rate, opening)
     elif not _URL.match(path):
         _check_file(path)
         name = f"file:{path}"
@@ -135,6 +140,24 @@ def open_input(
         container.close()
         raise
     return container
+
+
+def _open_list(path: str, rate: Fraction | None, opening: Opening) -> InputContainer:
+    parts = []
+    for name in names_in(path):
+        if is_list(str(name)):
+            raise MediaError(path, f"{name.name} is a list itself; name its files here")
+        with open_input(str(name), rate, opening) as container:
+            if container.format.name.endswith("_pipe") or container.format.name.startswith("image2"):
+                raise MediaError(path, f"{name.name} is a picture; give pictures by a pattern such as shot.%04d.png")
+            parts.append(part_of(name, container, video_of(str(name), container)))
+    check_alike(path, parts)
+    options = opening.options("file") | {"safe": "0"}
+    options["format_whitelist"] += ",concat"  # of the parts none is a list, see above
+    try:
+        return av.open(io.BytesIO(script(parts)), "r", format="concat", options=options, metadata_errors="surrogateescape")
+    except AV_ERRORS as error:
+        raise MediaError(path, f"its files cannot be joined ({reason(error)})") from error
 
 
 def scheme_of(path: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from av.stream import Stream
 
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media.faults import AV_ERRORS, reason
+from videoclr.media.filelist import is_list, names_in
 from videoclr.media.source import PIPE
 
 CONTAINERS: Mapping[str, str] = MappingProxyType(
@@ -28,6 +30,8 @@ CONTAINERS: Mapping[str, str] = MappingProxyType(
 """Ending -> FFmpeg's muxer."""
 MOV = frozenset({"mp4", "mov", "3gp", "ipod"})
 """Muxers of one family: MP4 and QuickTime."""
+VIDEO_FIRST = frozenset({"mxf"})
+"""Muxers that refuse anything before the video, or without it."""
 STILLS: Mapping[str, str] = MappingProxyType(
     {
         ".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".webp": "libwebp", ".tif": "tiff", ".tiff": "tiff",
@@ -107,12 +111,16 @@ def holds(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
     try:
         container = av.open(Nowhere(), "w", format=muxer)
         try:
+            if muxer in VIDEO_FIRST:
+                container.add_stream("mpeg2video", 25)
             add(container)
             if muxer == "mpegts" and codec_of(container.streams[0]) not in _TRANSPORTED:
                 return False
             container.start_encoding()
         finally:
-            container.close()
+            # MXF cannot end what holds no picture; its header was the answer.
+            with suppress(*(AV_ERRORS if muxer in VIDEO_FIRST else ())):
+                container.close()
     except AV_ERRORS:
         return False
     return True
@@ -164,8 +172,11 @@ def check_target(path: str, source: str | None, overwrite: bool) -> None:
     try:
         if target.is_dir():
             raise MediaError(path, "is a directory; name a file in it")
-        if source not in (None, PIPE) and target.exists() and Path(str(source)).exists() and target.samefile(str(source)):
-            raise MediaError(path, "is the input itself; write to another name")
+        if source is not None and source != PIPE and target.exists() and Path(source).exists():
+            if target.samefile(source):
+                raise MediaError(path, "is the input itself; write to another name")
+            if is_list(source) and any(target.samefile(part) for part in names_in(source)):
+                raise MediaError(path, "is one of the files that the input lists; write to another name")
         if target.exists() and not overwrite:
             raise MediaError(path, "exists already; remove it or allow overwriting (--overwrite)")
         if not target.parent.is_dir():

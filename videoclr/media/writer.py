@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +22,7 @@ from videoclr.media.lock import Lock
 from videoclr.media.orientation import Orientation
 from videoclr.media.picture import Picture, frame_of_rgb
 from videoclr.media.reader import Reader
-from videoclr.media.segments import Segment
+from videoclr.media.segments import Segment, sync_file
 from videoclr.media.source import PIPE, is_pattern
 from videoclr.media.stills import Stills
 from videoclr.media.target import PLAIN, STILLS, check_target, muxer_of
@@ -132,6 +132,7 @@ class Writer:
         self._first_time: Fraction | None = None
         self._overwrite = overwrite
         self._lock: Lock | None = None
+        self._sealed: Callable[[Path], None] | None = None
         self._held: Frame | None = None
         self._size: tuple[int, int] | None = None
         self.frames_written = 0
@@ -204,9 +205,13 @@ class Writer:
         assert isinstance(self._sink, Film)
         return self._sink.end_segment()
 
-    def join(self, segments: Iterable[Segment], reorder: int) -> None:
-        """Put finished segments into the file, in order; `reorder` is the largest of theirs. See `Film.join`."""
+    def join(self, segments: Iterable[Segment], reorder: int, sealed: Callable[[Path], None] = lambda _: None) -> None:
+        """Put finished segments into the file, in order; `reorder` is the largest of theirs. See `Film.join`.
+
+        `sealed` is told the whole file, on the disk, just before it gets its name.
+        """
         assert isinstance(self._sink, Film)
+        self._sealed = sealed
         self.frames_written = 1  # at least: there is no segment without a frame
         self._sink.join(segments, reorder)
 
@@ -223,6 +228,9 @@ class Writer:
                     if self._lock is not None and not self._lock.is_there:
                         raise MediaError(self.path, f"cannot be finished: {self._part} was removed or replaced while it grew")
                     self._sink.mend()
+                    if self._sealed is not None:
+                        sync_file(Path(self._part))
+                        self._sealed(Path(self._part))
                     os.replace(self._part, self.path)
                 self._unlock()
         else:

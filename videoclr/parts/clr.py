@@ -23,8 +23,9 @@ Along a track (`restore_span`) a frame is not restored for itself:
 3. The frames between start from both neighbouring anchors' latents, carried along the motion, weighted by nearness and trust.
    What is carried is `z_0 - z_R`, what diffusion and guidance added: the face itself each frame has of its own in `z_R`, so a
    blinking eye leaves no ghost, and where the motion is not trusted there remains the frame's own `z_R`.
-4. Every `_REFINED`-th of them is noised again to a lower level, with the track's noise carried along, and denoised in one step;
-   the others take what their (now nearer) neighbours have. All of one kind form one batch.
+4. With `refine`, every so many-th of them is noised again to a lower level, with the track's noise carried along, and denoised in
+   one step; the others take what their (now nearer) neighbours have. It is off: what is carried is as good and steadier.
+   All of one kind form one batch.
 """
 
 from __future__ import annotations
@@ -56,10 +57,8 @@ from videoclr.types import FaceCrop
 
 _SEEN = 3
 """Frames on each side over which the input is averaged: with more, the error of the motion eats the gain."""
-_SETTLED = 2
+_SETTLED = 3
 """Frames on each side over which the recovered pictures are averaged."""
-_REFINED = 4
-"""Of the frames between two anchors, every so many-th is denoised (one step) after it was carried."""
 _AGAIN = 0.5
 """Level to which a carried latent is noised again, as a share of the start's noise."""
 _DEGRADED = (0.05, 0.1)
@@ -155,6 +154,7 @@ class ClrRestorer:
             assignment flips between the frames of a video.
         anchors: every how many frames of a track one is denoised in full; 1 restores every frame for itself.
         precision: `float32`, or `bfloat16` or `float16` for what autocast computes in it.
+        refine: of the frames between two anchors, every so many-th is denoised again (one step) after it was carried; 0: none.
         networks: others than the embedded ones.
 
     Raises:
@@ -174,6 +174,7 @@ class ClrRestorer:
         guidance: float | None = None,
         quantise: bool = False,
         anchors: int = 1,
+        refine: int = 0,
         precision: str = "float32",
         networks: ClrNetworks | None = None,
     ) -> None:
@@ -181,12 +182,12 @@ class ClrRestorer:
             raise ValueError(f"solver {solver!r} in {SOLVERS}, start {start} in [0, 1] and guidance {guidance} >= 0 are expected")
         if steps < 1 or not 0 <= fidelity <= 1 or size % 4:
             raise ValueError(f"steps {steps} >= 1, fidelity {fidelity} in [0, 1] and size {size} divisible by 4 are expected")
-        if anchors < 1:
-            raise ValueError(f"anchors {anchors} >= 1 is expected")
+        if anchors < 1 or refine < 0:
+            raise ValueError(f"anchors {anchors} >= 1 and refine {refine} >= 0 are expected")
         if precision not in _PRECISIONS:
             raise ValueError(f"precision {precision!r} in {tuple(_PRECISIONS)} is expected")
         self.precision = precision
-        self.anchors, self.reach = anchors, _SEEN + _SETTLED
+        self.anchors, self.refine, self.reach = anchors, refine, _SEEN + _SETTLED
         self.steps, self.fidelity, self.seed = steps, fidelity, seed
         self.device, self.size, self.solver = torch.device(device), size, solver
         # The dial, [ours]: with the weights that ship, a lower start, less fusion and more guidance are each nearer to the input.
@@ -370,7 +371,8 @@ class _Span:
         self._denoise(lost, guide=True)
         self.full = [*anchors, *lost]
         origin = min(self.corrections)
-        self._denoise([p for p in self._open() if (p - origin) % _REFINED == 0], guide=False)
+        again = [p for p in self._open() if (p - origin) % part.refine == 0] if part.refine else []
+        self._denoise(again, guide=False)
         self.corrections.update({p: carried(self.corrections, p, self.motions)[0] for p in self._open()})
         share = part.share(self._stacked([self.inputs[p] for p in places]), self.recovered)
         z = self.z_r + share * self._stacked([self.corrections[p] for p in places])

@@ -37,6 +37,7 @@ class ContentCuts:
     """A `CutDetector` with a delay of three frames."""
 
     delay = 3
+    forgets = True
 
     def __init__(self, threshold: float = 0.45, ratio: float = 3.0) -> None:
         """`threshold` and `ratio` must both be reached.

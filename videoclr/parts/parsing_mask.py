@@ -20,7 +20,7 @@ from videoclr.errors import WeightsError
 from videoclr.models import occlusion, parsing, store
 from videoclr.models.occlusion import OcclusionNet
 from videoclr.models.parsing import CLASSES, ParseNet
-from videoclr.models.weights import fit, load_part, read_state
+from videoclr.models.weights import fit, load_embedded, read_state
 from videoclr.parts.feather import Feather
 from videoclr.types import FaceCrop
 
@@ -96,7 +96,7 @@ def load_network(weights: str) -> nn.Module:
     """
     own = OcclusionNet()
     if weights == "embedded":
-        load_part(own, "occlusion", "occlusion")
+        fit(own, load_embedded("occlusion")[0], "occlusion.safetensors")
         return own
     path = store.find(weights, ("embedded",))
     state = read_state(path)
@@ -104,8 +104,7 @@ def load_network(weights: str) -> nn.Module:
         network = ParseNet()
         fit(network, state, path)
         return network
-    mine = {k.removeprefix("occlusion."): v for k, v in state.items() if k.startswith("occlusion.")}
-    if not mine:
+    if "stem.1.weight" not in state:
         raise WeightsError(path, "is neither of pipelines/train_occlusion.py nor facexlib's parsing_parsenet.pth")
-    fit(own, mine, path)
+    fit(own, state, path)
     return own

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videoclr import geometry
+from videoclr.flow import Around, around
 from videoclr.grain import flat_places, made, measured
 from videoclr.pixels import normalized, quantized, to_array
 from videoclr.types import Faces, Frame, Patch, RestoredFace
@@ -21,6 +23,7 @@ _GREY = (
     0.03,
 )  # spread of the colour over a face, on the scale of [-1, 1]: below the first there is none, a codec's noise aside
 _REACH = 1 / 10  # standard deviation of the colour comparison's blur, in crop sides
+_ALIKE = 0.04  # difference of two frames' shifts, on the scale of [-1, 1], at which they count as two lights: a codec pumps less
 
 
 def blend(
@@ -30,6 +33,7 @@ def blend(
     detail: float = 1.0,
     grain: float = 0.0,
     seed: int = 0,
+    steady: int = 3,
 ) -> Iterator[Frame]:
     """Frames with their restored faces as patches.
 
@@ -45,15 +49,62 @@ def blend(
         grain: share in [0, 1] of the noise that restoration took away which is made again, with the input's own strength,
             colour and coarseness, so that a clean face does not look pasted on a grainy film.
         seed: of the grain, with the frame and the track: a run repeats.
+        steady: frames of the track, before and after, over which the colour's correction is averaged, and the delay: colour that
+            an encoder makes pump in the input would pump on the restored face. A light that changes is followed at once.
     """
-    for faces in restored:
-        patches = [_patch(face, strength, match_color, detail, grain, seed) for face in faces.faces] if strength > 0 else []
+    look = steady if match_color and strength > 0 else 0
+    for place in around(_matched(restored, match_color and strength > 0), look, look, lambda one: one.faces.frame.shot):
+        faces = place.item.faces
+        colours = (
+            {face.crop.face.track: _steady_shift(place, face.crop.face.track, steady) for face in faces.faces}
+            if match_color
+            else {}
+        )
+        found = [(face, colours.get(face.crop.face.track)) for face in faces.faces] if strength > 0 else []
+        patches = [_patch(face, strength, shift, detail, grain, seed) for face, shift in found]
         frame = faces.frame.with_patches([patch for patch in patches if patch is not None])
         frame.forget_rgb()  # the writer composites in the native planes; RGB is made again for whoever asks
         yield frame
 
 
-def _patch(face: RestoredFace, strength: float, match_color: bool, detail: float, grain: float, seed: int) -> Patch | None:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Matched:
+    """A frame's faces with how each one's colour differs from the input's."""
+
+    faces: Faces[RestoredFace]
+    shifts: Mapping[int, NDArray[np.float32]]
+    """Track -> `color_shift` at a quarter of the crop's size."""
+
+
+def _matched(restored: Iterable[Faces[RestoredFace]], match_color: bool) -> Iterator[_Matched]:
+    for faces in restored:
+        yield _Matched(faces, {face.crop.face.track: _shift_of(face) for face in faces.faces} if match_color else {})
+
+
+def _shift_of(face: RestoredFace) -> NDArray[np.float32]:
+    target, mask = to_array(face.crop.image), to_array(face.mask)[..., 0]
+    return coarse_shift(target, as_colourful(target, to_array(face.image), mask), mask)
+
+
+def _steady_shift(place: Around[_Matched], track: int, steady: int) -> NDArray[np.float32]:
+    """The mean over the neighbours without a gap, by nearness in time and by likeness (bilateral; Tomasi and Manduchi 1998)."""
+    own = place.item.shifts[track]
+    total, weight = own.copy(), 1.0
+    sigma = steady / 2 + 0.5
+    for items in (reversed(place.past), iter(place.future)):
+        for distance, one in enumerate(items, 1):
+            other = one.shifts.get(track)
+            if other is None or other.shape != own.shape:
+                break
+            apart = float(np.sqrt(((other - own) ** 2).mean()))
+            say = float(np.exp(-0.5 * (distance / sigma) ** 2 - 0.5 * (apart / _ALIKE) ** 2))
+            total, weight = total + np.float32(say) * other, weight + say
+    return np.asarray(total / np.float32(weight), np.float32)
+
+
+def _patch(
+    face: RestoredFace, strength: float, shift: NDArray[np.float32] | None, detail: float, grain: float, seed: int
+) -> Patch | None:
     frame, matrix = face.crop.frame, face.crop.matrix
     height, width = frame.source.shape[:2]
     image, mask = to_array(face.image), to_array(face.mask)[..., 0]
@@ -68,9 +119,8 @@ def _patch(face: RestoredFace, strength: float, match_color: bool, detail: float
         return None
     top, left, bottom, right = int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
     x, y = rectangle[0] + left, rectangle[1] + top
-    if match_color:
-        image = as_colourful(to_array(face.crop.image), image, mask)
-        image = image + color_shift(to_array(face.crop.image), image, mask)
+    if shift is not None:
+        image = as_colourful(to_array(face.crop.image), image, mask) + grown(shift, mask.shape[0])
     window = (x, y, rectangle[0] + right, rectangle[1] + bottom)
     rgb = geometry.uncut(image, matrix, window)
     alpha = np.ascontiguousarray(alpha[top:bottom, left:right], np.float32)
@@ -147,7 +197,17 @@ def as_colourful(target: NDArray[np.float32], image: NDArray[np.float32], mask: 
     return np.asarray(grey + kept * (image - grey), np.float32)
 
 
+def grown(shift: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """`(side, side, 3)` of a `coarse_shift`."""
+    return np.asarray(cv2.resize(shift, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
 def color_shift(target: NDArray[np.float32], image: NDArray[np.float32], mask: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`coarse_shift` at the crop's own size: `(S, S, 3)`."""
+    return grown(coarse_shift(target, image, mask), mask.shape[0])
+
+
+def coarse_shift(target: NDArray[np.float32], image: NDArray[np.float32], mask: NDArray[np.float32]) -> NDArray[np.float32]:
     """What to add to `image` so that its low frequencies become those of `target`, judged inside the mask only.
 
     A blur of the difference, weighted with the mask (normalised convolution, Knutsson and Westin, CVPR 1993): a bright
@@ -159,7 +219,7 @@ def color_shift(target: NDArray[np.float32], image: NDArray[np.float32], mask: N
         mask: `(S, S)` float32 in [0, 1].
 
     Returns:
-        `(S, S, 3)` float32.
+        `(S / 4, S / 4, 3)` float32: a colour that changes slowly over the face needs no more.
     """
     side = mask.shape[0]
     small = (max(1, side // _COARSE),) * 2
@@ -168,5 +228,4 @@ def color_shift(target: NDArray[np.float32], image: NDArray[np.float32], mask: N
     sigma = side * _REACH / _COARSE
     blurred = cv2.GaussianBlur(difference, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
     total = cv2.GaussianBlur(weight, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
-    shift = blurred / np.maximum(total, 1e-3)[..., None]
-    return np.asarray(cv2.resize(shift, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
+    return np.asarray(blurred / np.maximum(total, 1e-3)[..., None], np.float32)

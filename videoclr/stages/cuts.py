@@ -14,6 +14,9 @@ class CutDetector(Protocol):
 
     A detector that must look ahead declares an attribute `delay` (frames, 0 where there is none): its answer to the
     frame n is then about the frame n - delay. At the end the last frame is shown again until every frame is answered.
+
+    One that remembers nothing across a cut says so by an attribute `forgets = True`: a run that goes on at a shot's first
+    frame then need not show it the film up to there again.
     """
 
     def is_cut(self, frame: Frame) -> bool:

@@ -55,6 +55,9 @@ def detect(
     waiting: list[tuple[Frame, bool]] = []
     shot, position, looks = -1, 0, 0
     for frame in frames:
+        if frame.shot != shot:  # a call never holds two shots: what a shot gives must not depend on those before it
+            yield from _detected(waiting, detector, min_size, calls)
+            waiting, looks = [], 0
         position = position + 1 if frame.shot == shot else 0
         shot = frame.shot
         look = position % every == 0

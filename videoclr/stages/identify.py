@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from videoclr import appearance, geometry
 from videoclr.flow import around
 from videoclr.pixels import to_array
-from videoclr.types import FaceCrop, Faces, Person
+from videoclr.types import FaceCrop, Faces, Frame, Person
 
 log = logging.getLogger("videoclr.stages.identify")
 
@@ -96,6 +96,59 @@ class _Track:
         return None if self.known is None else Person(self.known.number, self.known.name, self.similarity)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Met:
+    """Somebody whom the film made known."""
+
+    number: int
+    tracks: int
+    last: int
+    views: tuple[tuple[float, Tensor], ...]
+    """Quality and embedding `(D,)`, best first."""
+    identity: Tensor | None
+    room: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PeopleMemory:
+    """What `People` carries over a cut."""
+
+    next: int
+    """Number of the next new person."""
+    met: tuple[Met, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """In JSON's types, exactly."""
+        met = [
+            {
+                "number": one.number,
+                "tracks": one.tracks,
+                "last": one.last,
+                "room": one.room,
+                "views": [[quality, vector.tolist()] for quality, vector in one.views],
+                "identity": None if one.identity is None else one.identity.tolist(),
+            }
+            for one in self.met
+        ]
+        return {"next": self.next, "met": met}
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> PeopleMemory:
+        """The memory that gave `values`."""
+        met = [
+            Met(
+                one["number"],
+                one["tracks"],
+                one["last"],
+                tuple((quality, torch.tensor(vector)) for quality, vector in one["views"]),
+                None if one["identity"] is None else torch.tensor(one["identity"]),
+                one["room"],
+            )
+            for one in values["met"]
+        ]
+        return cls(values["next"], tuple(met))
+
+
 class People:
     """Whom a run knows; one per run, passed on over the cuts. Holds at most `remember` people and those of `references`.
 
@@ -115,6 +168,18 @@ class People:
         ]
         self.met: list[_Known] = []
         self._next = len(self.photographed)
+
+    def memory(self) -> PeopleMemory:
+        """Whom the film made known so far, to be given to `recall` of another run's `People`. Ask between shots."""
+        met = [Met(one.number, one.tracks, one.last, tuple(one.pool.views), one.pool.identity, one.pool.room) for one in self.met]
+        return PeopleMemory(self._next, tuple(met))
+
+    def recall(self, memory: PeopleMemory) -> None:
+        """Know these people, as the run knew them that `memory` is of."""
+        self._next = memory.next
+        self.met = [
+            _Known(one.number, None, _Pool(one.room, list(one.views), one.identity), one.tracks, one.last) for one in memory.met
+        ]
 
     def meet(self, tracks: Sequence[_Track], now: int) -> None:
         """Say who the tracks of one frame are: two faces of a frame are two people."""
@@ -188,7 +253,12 @@ def _nearest_first(pairs: Sequence[tuple[float, float, _Track, _Known]]) -> dict
 
 
 def identify(
-    crops: Iterable[Faces[FaceCrop]], recognizer: Recognizer, window: int = 8, views: int = 5, people: People | None = None
+    crops: Iterable[Faces[FaceCrop]],
+    recognizer: Recognizer,
+    window: int = 8,
+    views: int = 5,
+    people: People | None = None,
+    begins: Callable[[Frame], None] = lambda _: None,
 ) -> Iterator[Faces[FaceCrop]]:
     """Fill in `FaceCrop.identity` and, with `people`, `FaceCrop.person`.
 
@@ -203,6 +273,7 @@ def identify(
         window: frames of look-ahead, which is the delay. It is emptied at a cut.
         views: views that are pooled.
         people: whom to recognise; None leaves every track to itself.
+        begins: told the first frame of each shot, when `people` knows those before it and nobody of the shot.
     """
     tracks: dict[int, _Track] = {}
     shot: int | None = None
@@ -210,6 +281,7 @@ def identify(
         frame = place.item.frame
         if frame.shot != shot:
             tracks, shot = {}, frame.shot
+            begins(frame)
         for crop in place.item.faces:
             track = tracks.setdefault(crop.face.track, _Track(_Pool(views)))
             track.last = frame.index

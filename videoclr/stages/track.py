@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
 from typing import Protocol
 
-from videoclr.types import Detection, Faces, TrackedFace
+from videoclr.types import Detection, Faces, Frame, TrackedFace
 
 
 class Tracker(Protocol):
@@ -47,13 +46,19 @@ class _Sighting:
     times: int
 
 
-def track(found: Iterable[Faces[Detection]], make_tracker: Callable[[], Tracker], max_gap: int = 5) -> Iterator[Faces[TrackedFace]]:
+def track(
+    found: Iterable[Faces[Detection]],
+    make_tracker: Callable[[], Tracker],
+    max_gap: int = 5,
+    first: int = 0,
+    begins: Callable[[Frame, int], None] = lambda _, __: None,
+) -> Iterator[Faces[TrackedFace]]:
     """Faces with the number of their track.
 
     A face that was not found for at most `max_gap` frames and comes back is filled in along a straight line
     (`observed=False`, score of the less sure end). A face that is found only once although the detector looked again
     within `max_gap` frames is taken for a mistake and left out; the faces of a still, of a shot of one frame and of a
-    shot's last look stay. Numbers are given here, from 0, and never again in a run, whatever the tracker's own are.
+    shot's last look stay. Numbers are given here, from `first`, and never again in a run, whatever the tracker's own are.
 
     The delay is `max_gap` frames; at a cut everything waiting leaves, and the tracker is reset.
 
@@ -61,9 +66,11 @@ def track(found: Iterable[Faces[Detection]], make_tracker: Callable[[], Tracker]
         found: detections with the shots numbered; every frame.
         make_tracker: called once.
         max_gap: frames.
+        first: number of the first track.
+        begins: told the first frame of each shot and the number of its first track.
     """
     tracker = make_tracker()
-    numbers = count()
+    numbers = _Numbers(first)
     shot = _Shot(max_gap, numbers)
     current: int | None = None
     for faces in found:
@@ -71,6 +78,8 @@ def track(found: Iterable[Faces[Detection]], make_tracker: Callable[[], Tracker]
             yield from shot.finish()
             tracker.reset()
             shot = _Shot(max_gap, numbers)
+        if faces.frame.shot != current:
+            begins(faces.frame, numbers.next)
         current = faces.frame.shot
         shot.add(faces, tracker.update(faces))
         if len(shot.waiting) > max_gap:
@@ -78,10 +87,22 @@ def track(found: Iterable[Faces[Detection]], make_tracker: Callable[[], Tracker]
     yield from shot.finish()
 
 
+@dataclass
+class _Numbers:
+    """Of tracks, each once."""
+
+    next: int
+
+    def take(self) -> int:
+        """A new one."""
+        self.next += 1
+        return self.next - 1
+
+
 class _Shot:
     """The look-ahead of one shot: at most `max_gap` + 1 frames."""
 
-    def __init__(self, max_gap: int, numbers: Iterator[int]) -> None:
+    def __init__(self, max_gap: int, numbers: _Numbers) -> None:
         self.max_gap = max_gap
         self.numbers = numbers
         self.names: dict[int, int] = {}
@@ -129,7 +150,7 @@ class _Shot:
 
     def _named(self, face: TrackedFace) -> TrackedFace:
         if face.track not in self.names:
-            self.names[face.track] = next(self.numbers)
+            self.names[face.track] = self.numbers.take()
         return replace(face, track=self.names[face.track])
 
     def finish(self) -> Iterator[Faces[TrackedFace]]:

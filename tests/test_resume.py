@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+
+from videoclr import jobs
+from videoclr.errors import ConfigError, MediaError, ResumeError
+from videoclr.jobs import Progress, restore_batch, restore_video
+from videoclr.ledger import Ledger, content_of, differences, fingerprint
+from videoclr.media.lock import Lock
+from videoclr.media.reader import Reader
+
+DRIVER = Path(__file__).with_name("resume_driver.py")
+_spec = importlib.util.spec_from_file_location("resume_driver", DRIVER)
+assert _spec is not None and _spec.loader is not None
+driver = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(driver)
+
+
+def drive(folder: Path, plans: dict[str, list], *settings: str) -> dict[str, list[int]]:
+    """Exit statuses of the runs for each target; see the driver."""
+    command = [sys.executable, DRIVER, folder, json.dumps(plans), *settings]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
+    sys.stderr.write(done.stderr)  # shown where a test fails
+    return json.loads(done.stdout)
+
+
+# In the middle of the long shot, at once again, as a segment is made to last, as one gets its name.
+KILLS = [["write", 25], ["write", 3], ["fsync", 9], ["replace", 7]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with `in.mp4`, `whole.mp4` that was restored without a stop, and `killed.mp4` with several."""
+    folder = tmp_path_factory.mktemp("resume")
+    assert drive(folder, {"whole.mp4": [], "killed.mp4": KILLS}) == {"whole.mp4": [0], "killed.mp4": [-9, -9, -9, -9, 0]}
+    return folder
+
+
+def check(folder: Path, name: str) -> None:
+    """All that `name` and its reports are is what `whole` is."""
+    assert (folder / f"{name}.mp4").read_bytes() == (folder / "whole.mp4").read_bytes()
+    assert (folder / f"{name}.jsonl").read_bytes() == (folder / "whole.jsonl").read_bytes()
+    ours, theirs = (json.loads((folder / f"{one}.json").read_text()) for one in (name, "whole"))
+    for report in (ours, theirs):
+        for key in ("target", "seconds", "seconds_per_stage", "slowest"):
+            report.pop(key)
+    # What was not decoded again, because nothing was left to do, was not counted again either.
+    assert ours == theirs
+    assert not list(folder.glob(f"{name}*.part"))
+    left = folder / f"{name}.mp4.resume"  # killed just before it would have been gone: empty
+    assert not left.exists() or not list(left.iterdir())
+
+
+def test_the_film_of_these_tests_has_what_crosses_a_cut(made):
+    report = json.loads((made / "whole.json").read_text())
+    assert report["shots"] == 5 and report["frames_out"] == 62
+    assert [track["person"] for track in report["tracks"]] == [0, 1, 0, 2]
+    with Reader(made / "whole.mp4") as ours, Reader(made / "in.mp4") as theirs:
+        assert [frame.time for frame in ours.frames()] == [frame.time for frame in theirs.frames()]
+    sounds = []
+    for name in ("whole.mp4", "in.mp4"):
+        with av.open(str(made / name)) as file:
+            sounds.append([(packet.pts, bytes(packet)) for packet in file.demux(audio=0) if packet.size])
+    assert sounds[0] == sounds[1]
+
+
+def test_a_run_that_was_killed_goes_on_and_gives_the_same_bytes(made):
+    check(made, "killed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [(), ("gate.use=agreement", "detect.every=3", "runtime.detect_batch=3")])
+def test_thirty_kills_at_random_moments_change_no_byte(tmp_path, settings):
+    rng = random.Random(len(settings))
+    kinds = [("write", 40), ("fsync", 25), ("replace", 20), ("seconds", None)]
+    plans: dict[str, list] = {"whole.mp4": []}
+    for number in range(11):
+        chosen = [rng.choice(kinds) for _ in range(6)]
+        plans[f"random{number}.mp4"] = [
+            [what, rng.uniform(0.05, 0.8) if most is None else rng.randint(1, most)] for what, most in chosen
+        ]
+    ends = drive(tmp_path, plans, *settings)
+    for name, statuses in ends.items():
+        assert set(statuses) <= {0, -9}
+        check(tmp_path, Path(name).stem)
+    assert sum(statuses.count(-9) for statuses in ends.values()) >= 30
+
+
+@pytest.mark.slow
+def test_a_kill_at_each_step_that_reaches_the_disk_changes_no_byte(tmp_path):
+    plans = {f"{what}{n}.mp4": [[what, n]] for what, most in (("fsync", 28), ("replace", 22)) for n in range(1, most)}
+    ends = drive(tmp_path, {"whole.mp4": [], **plans})
+    assert sum(statuses == [-9, 0] for statuses in ends.values()) > 30
+    for name in plans:
+        check(tmp_path, Path(name).stem)
+
+
+# -- in this process --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parts():
+    """A pipeline of quick parts; `parts("restore.seed=1")` with other settings."""
+    return driver.pipeline
+
+
+@pytest.fixture
+def film(made, tmp_path) -> Path:
+    return Path(shutil.copy(made / "in.mp4", tmp_path / "in.mp4"))
+
+
+def stopping(frames: int) -> Callable[[Progress], None]:
+    """A progress callback that is Ctrl-C once so many frames are done."""
+
+    def shown(now: Progress) -> None:
+        if now.frames >= frames:
+            raise KeyboardInterrupt
+
+    return shown
+
+
+def test_ctrl_c_keeps_what_is_done_says_so_and_leaves_no_half_file(film, made, parts, tmp_path):
+    target = tmp_path / "out.mp4"
+    with pytest.raises(KeyboardInterrupt) as stop:
+        restore_video(film, target, pipeline=parts(), resume=True, progress=stopping(30))
+    assert stop.value.__notes__ == ["28 frames are kept: the same command goes on from there"]
+    assert not target.exists() and not list(tmp_path.glob("*.part"))
+    seen: list[Progress] = []
+    restore_video(film, target, pipeline=parts(), resume=True, progress=seen.append)
+    assert target.read_bytes() == (made / "whole.mp4").read_bytes()
+    assert (seen[0].frames, seen[0].before, seen[-1].frames) == (29, 28, 62)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["in.mp4", "out.mp4"]
+
+
+def test_a_run_that_was_stopped_before_anything_was_done_leaves_nothing(film, parts, tmp_path):
+    with pytest.raises(KeyboardInterrupt) as stop:
+        restore_video(film, tmp_path / "out.mp4", pipeline=parts(), resume=True, progress=stopping(3))
+    assert not hasattr(stop.value, "__notes__")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda film: ["restore.seed=1"], r"restore.seed was 0 and is 1 now"),
+        (
+            lambda film: ["media.crf=11", "align.smoothing=3"],
+            r"media.crf was 10.0 and is 11.0 now, align.smoothing was 4 and",
+        ),
+        (lambda film: film.write_bytes(film.read_bytes() + b"0") and [], r"the source is another file"),
+    ],
+)
+def test_what_belongs_to_another_job_is_refused_with_the_difference(film, parts, tmp_path, change, says):
+    target = tmp_path / "out.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(film, target, pipeline=parts(), resume=True, progress=stopping(30))
+    kept = {path.name: path.read_bytes() for path in Path(f"{target}.resume").iterdir()}
+    with pytest.raises(ResumeError, match=rf"out.mp4.resume: belongs to another run: {says}.*remove this folder"):
+        restore_video(film, target, pipeline=parts(*change(film)), resume=True)
+    assert {path.name: path.read_bytes() for path in Path(f"{target}.resume").iterdir()} == kept
+
+
+def test_settings_of_the_machine_may_change(film, made, parts, tmp_path):
+    target = tmp_path / "out.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(film, target, pipeline=parts(), resume=True, progress=stopping(30))
+    restore_video(film, target, pipeline=parts("runtime.batch=1", "runtime.buffer_mb=16"), resume=True)
+    assert target.read_bytes() == (made / "whole.mp4").read_bytes()
+
+
+def test_weights_and_files_that_settings_name_count_with_their_content(tmp_path):
+    before = {"weights": {"irn": "1"}, "files": {"a.jpg": "1"}, "settings": {"x": {"y": 1}}, "aligned": False}
+    now = {"weights": {"irn": "2"}, "files": {"a.jpg": "2"}, "settings": {"x": {}}, "aligned": True}
+    assert differences(before, now) == (
+        "the weights irn had other content, the file a.jpg had other content, x.y was 1 and is not set now and 2 more"
+    )
+    assert differences(before, before) == ""
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(b"1")
+    one = fingerprint(photo, {"only": [f"anna={photo}"]})
+    photo.write_bytes(b"2")
+    assert one["files"].keys() == {str(photo)} and differences(one, fingerprint(photo, {"only": [f"anna={photo}"]}))
+
+
+def test_of_a_large_file_samples_count_the_ends_among_them(tmp_path):
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(80 << 20)
+    seen = {content_of(large)}
+    for place in (0, (80 << 20) - 1):
+        with large.open("rb+") as file:
+            file.seek(place)
+            file.write(b"x")
+        seen.add(content_of(large))
+    assert len(seen) == 3
+
+
+def test_what_cannot_be_read_again_or_is_no_film_is_refused(film, parts, tmp_path):
+    with pytest.raises(ConfigError, match="--resume: - cannot be read a second time"):
+        fingerprint("-", {})
+    with pytest.raises(MediaError, match="needs a video file"):
+        restore_video(film, tmp_path / "out%03d.png", pipeline=parts(), resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_a_segment_that_is_gone_or_damaged_is_told_before_anything_is_written(film, parts, tmp_path):
+    target = tmp_path / "out.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(film, target, pipeline=parts(), resume=True, progress=stopping(30))
+    first = Path(f"{target}.resume") / "000000.packets"
+    data = bytearray(first.read_bytes())
+    data[-1] ^= 1
+    first.write_bytes(data)
+    with pytest.raises(ResumeError, match=r"000000.packets: is missing or damaged; remove the folder out.mp4.resume"):
+        restore_video(film, target, pipeline=parts(), resume=True)
+    first.write_bytes(data[:-1])
+    with pytest.raises(ResumeError, match=r"000000.packets: is missing or damaged"):
+        restore_video(film, target, pipeline=parts(), resume=True)
+    assert not target.exists()
+
+
+def test_a_torn_line_of_the_ledger_is_taken_back(film, made, parts, tmp_path):
+    target = tmp_path / "out.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(film, target, pipeline=parts(), resume=True, progress=stopping(30))
+    book = Path(f"{target}.resume") / "ledger.jsonl"
+    whole = book.read_bytes()
+    book.write_bytes(whole + b'{"segment": 9, "pack')
+    restore_video(film, target, pipeline=parts(), resume=True)
+    assert target.read_bytes() == (made / "whole.mp4").read_bytes()
+
+
+def test_a_run_that_died_while_clearing_up_is_finished(film, parts, tmp_path, monkeypatch):
+    target, place = tmp_path / "out.mp4", tmp_path / "report.json"
+    monkeypatch.setattr(Ledger, "_remove", lambda ledger: ledger._lock.release())
+    lines = tmp_path / "faces.jsonl"
+    reports = {"report": place, "report_frames": lines}
+    first = restore_video(film, target, pipeline=parts(), resume=True, **reports)
+    (Path(f"{target}.resume") / "000001.faces").unlink()
+    monkeypatch.undo()
+    made, told = target.stat(), place.read_text() + lines.read_text()
+    again = restore_video(film, target, pipeline=parts(), resume=True, **reports)
+    assert again == first and target.stat() == made and place.read_text() + lines.read_text() == told
+    assert not Path(f"{target}.resume").exists()
+
+
+def test_two_runs_on_one_job_the_second_is_refused(film, parts, tmp_path):
+    target = tmp_path / "out.mp4"
+    folder = Path(f"{target}.resume")
+    folder.mkdir()
+    lock = Lock(folder / "lock", target)
+    with pytest.raises(MediaError, match=r"out.mp4: another run is writing it"):
+        restore_video(film, target, pipeline=parts(), resume=True)
+    lock.release()
+    restore_video(film, target, pipeline=parts(), resume=True)
+    assert not folder.exists()
+
+
+def test_a_batch_goes_on_where_it_stopped_and_leaves_finished_files_alone(film, made, parts, tmp_path, monkeypatch):
+    other = Path(shutil.copy(film, tmp_path / "other.mp4"))
+    out, place = tmp_path / "out", tmp_path / "report.json"
+    monkeypatch.setattr(jobs, "load_pipeline", lambda config: parts())
+    config = parts().config
+    done: list[Progress] = []
+
+    def shown(now: Progress) -> None:
+        done.append(now)
+        if now.source == str(other) and now.frames >= 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore_batch([film, other], out, config, resume=True, progress=shown)
+    first = (out / "in.mp4").stat()
+    done.clear()
+    results = restore_batch([film, other], out, config, resume=True, report=place, progress=done.append)
+    assert (out / "in.mp4").stat() == first and {one.source for one in done} == {str(other)}
+    assert done[0].before > 0
+    assert (out / "other.mp4").read_bytes() == (made / "whole.mp4").read_bytes()
+    assert [result.frames_out for result in results] == [62, 62]
+    assert [one["target"] for one in json.loads(place.read_text())["files"]] == [str(out / "in.mp4"), str(out / "other.mp4")]
+
+
+def test_a_batch_does_not_take_a_file_of_other_settings_for_its_own(film, parts, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr(jobs, "load_pipeline", lambda config: parts())
+    restore_batch([film], out, parts().config, resume=True)
+    (error,) = restore_batch([film], out, parts("restore.seed=3").config, resume=True)
+    assert isinstance(error, ResumeError) and "restore.seed was 0 and is 3 now" in str(error)
+    (out / "in.mp4").write_text("somebody else's")
+    (error,) = restore_batch([film], out, parts().config, resume=True)
+    assert isinstance(error, MediaError) and "exists already" in str(error)
+    assert (out / "in.mp4").read_text() == "somebody else's"

@@ -1,0 +1,420 @@
+"""What is done of a film, on the disk: a folder beside the target that outlives a power cut.
+
+    <target>.resume/lock            held while a run works here
+                    ledger.jsonl    a fingerprint of the job, then one line for every finished segment
+                    000000.packets  the segment, 000000.faces its faces, line by line, 000000.mark how to go on after it
+
+Every file is complete, on the disk and under its name before the ledger's line speaks of it, so whatever moment a run dies
+at, the ledger tells the truth; a line that was torn is taken back. Nothing is read into memory that grows with the film.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from videoclr.errors import ConfigError, MediaError, ResumeError
+from videoclr.media.faults import explained
+from videoclr.media.lock import Lock
+from videoclr.media.segments import Segment, sync_folder
+from videoclr.media.source import PIPE, is_pattern, sequence_of
+
+_WHOLE = 64 << 20
+"""Bytes up to which a file is hashed in full."""
+_SAMPLES, _SAMPLE = 256, 64 << 10
+"""Above, so many stretches of so many bytes, evenly spread, the first and the last included."""
+
+
+def folder_of(target: str | Path) -> Path:
+    """Where the work on `target` is kept."""
+    return Path(f"{target}.resume")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A finished segment as the ledger has it."""
+
+    segment: Segment
+    number: int
+    next: int
+    """Index of the frame after it."""
+    shots: int
+    """Shots that began so far, in the whole film."""
+    warnings: tuple[str, ...]
+    """Of the run, up to here."""
+
+
+class Ledger:
+    """The folder of one job, held by one run.
+
+    Args:
+        target: the film to be made.
+        fingerprint: of the job; see `fingerprint`.
+
+    Raises:
+        ResumeError: the folder is of another job; the message says what differs.
+        MediaError: another run works on it, or the disk refuses.
+    """
+
+    def __init__(self, target: str | Path, fingerprint: Mapping[str, Any]) -> None:
+        self.target = str(target)
+        self.folder = folder_of(target)
+        self._book = self.folder / "ledger.jsonl"
+        with explained(target, "cannot be written"):
+            self.folder.mkdir(exist_ok=True)
+        self._lock = Lock(self.folder / "lock", target)
+        try:
+            self.last: Done | None = None
+            self.complete: dict[str, Any] | None = None
+            """What was known when the last frame had been written; None while there is something to do."""
+            self.joined: dict[str, Any] | None = None
+            """The finished file, where it was finished."""
+            self.reported: dict[str, Any] | None = None
+            """The report, where the film is finished and all that is left to do is to clear up."""
+            self.reorder = 0
+            """The largest of the segments'."""
+            self._load(fingerprint)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def segments(self) -> Iterator[Done]:
+        """All finished ones, in order, read as they are asked for."""
+        for line in self._lines():
+            if "segment" in line:
+                yield self._done(line)
+
+    def faces(self) -> Iterator[dict[str, Any]]:
+        """What was noted of the faces of all finished segments."""
+        for done in self.segments():
+            with self._place(done.number, "faces").open(encoding="utf-8") as file:
+                yield from map(json.loads, file)
+
+    def mark(self) -> dict[str, Any] | None:
+        """How to go on after the last segment; None at the beginning."""
+        if self.last is None:
+            return None
+        place = self._place(self.last.number, "mark")
+        try:
+            found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ResumeError(place, f"is missing or damaged; remove the folder {self.folder.name} and begin anew") from error
+        return found
+
+    def next_place(self) -> Path:
+        """Where the next segment's packets go."""
+        return self._place(0 if self.last is None else self.last.number + 1, "packets")
+
+    def faces_place(self) -> Path:
+        """Where what is noted of the next segment's faces goes."""
+        return self.next_place().with_suffix(".faces")
+
+    def add(self, segment: Segment, next_frame: int, shots: int, warnings: list[str], mark: Mapping[str, Any]) -> None:
+        """Write a finished segment down. Its packets and faces are on the disk already.
+
+        Raises:
+            MediaError: the disk is full, the folder gone.
+        """
+        number = 0 if self.last is None else self.last.number + 1
+        with explained(self.target, "cannot be written"):
+            self._durable(self._place(number, "mark"), json.dumps(mark))
+            self._append(
+                {
+                    "segment": number,
+                    "packets": segment.packets,
+                    "size": segment.size,
+                    "checksum": segment.checksum,
+                    "reorder": segment.reorder,
+                    "next": next_frame,
+                    "shots": shots,
+                    "warnings": warnings,
+                }
+            )
+            self.last = Done(segment, number, next_frame, shots, tuple(warnings))
+            self.reorder = max(self.reorder, segment.reorder)
+            self._place(number - 1, "mark").unlink(missing_ok=True)
+
+    def end(self, facts: Mapping[str, Any]) -> None:
+        """Write down that every frame is done."""
+        with explained(self.target, "cannot be written"):
+            self._append({"complete": dict(facts)})
+        self.complete = dict(facts)
+
+    def finished(self, file: Path) -> None:
+        """Write down that `file` is the whole film, just before it gets its name."""
+        with explained(self.target, "cannot be finished"):
+            found = file.stat()
+            self._append({"joined": {"size": found.st_size, "inode": found.st_ino}})
+
+    def is_finished(self) -> bool:
+        """True where the file of the target's name is the one that this job made, whole."""
+        if self.joined is None:
+            return False
+        try:
+            found = os.stat(self.target)
+        except OSError:
+            return False
+        return self.joined == {"size": found.st_size, "inode": found.st_ino}
+
+    def clear(self, report: Mapping[str, Any]) -> None:
+        """The film and its report are written: nothing of this is needed any more.
+
+        The book goes last, with the report in it: a run that dies while clearing up leaves a folder that the next one removes.
+        """
+        with explained(self.target, "cannot be finished"):
+            self._append({"reported": dict(report)})
+        self._remove()
+
+    def _remove(self) -> None:
+        with suppress(OSError):
+            for place in self.folder.iterdir():
+                if place not in (self._book, self._lock.place):
+                    place.unlink()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.release()
+
+    def release(self) -> None:
+        """Let another run go on here."""
+        if self.last is None and self.complete is None:
+            self._remove()  # nothing was done: nothing is left behind
+        self._lock.release()
+
+    def _load(self, fingerprint: Mapping[str, Any]) -> None:
+        lines = self._lines()
+        head = next(lines, None)
+        if head is None:
+            self._durable(self._book, json.dumps({"fingerprint": fingerprint}) + "\n")
+            return
+        if difference := differences(head.get("fingerprint", {}), fingerprint):
+            raise ResumeError(
+                self.folder, f"belongs to another run: {difference}; set it back, or remove this folder to begin anew"
+            )
+        for line in lines:
+            if "segment" in line:
+                self.last = self._done(line)
+                self.reorder = max(self.reorder, self.last.segment.reorder)
+            elif "complete" in line:
+                self.complete = line["complete"]
+            elif "joined" in line:
+                self.joined = line["joined"]
+            elif "reported" in line:
+                self.reported = line["reported"]
+        if self.reported is None:
+            self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        for done in self.segments():
+            if _size(done.segment.path) != done.segment.size or _size(self._place(done.number, "faces")) is None:
+                raise ResumeError(done.segment.path, f"is missing or damaged; remove the folder {self.folder.name} and begin anew")
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        """The ledger's whole lines; what stands after the last of them was torn and is cut off."""
+        whole = 0
+        try:
+            file = self._book.open("rb")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise MediaError(self.target, f"its ledger cannot be read ({error.strerror})") from error
+        with file:
+            for line in file:
+                try:
+                    found = json.loads(line) if line.endswith(b"\n") else None
+                except ValueError:
+                    found = None
+                if not isinstance(found, dict):
+                    break
+                whole += len(line)
+                yield found
+            else:
+                return
+        os.truncate(self._book, whole)
+
+    def _done(self, line: Mapping[str, Any]) -> Done:
+        number = line["segment"]
+        segment = Segment(self._place(number, "packets"), line["packets"], line["size"], line["checksum"], line["reorder"])
+        return Done(segment, number, line["next"], line["shots"], tuple(line["warnings"]))
+
+    def _place(self, number: int, ending: str) -> Path:
+        return self.folder / f"{number:06d}.{ending}"
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        with self._book.open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _durable(self, place: Path, text: str) -> None:
+        part = place.with_name(place.name + ".part")
+        with explained(self.target, "cannot be written"):
+            with part.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, place)
+            sync_folder(self.folder)
+
+
+class Finished:
+    """The files of a folder that `videoclr batch --resume` has finished, in a file among them.
+
+    Args:
+        folder: where the results go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._book = folder / ".videoclr-finished.jsonl"
+
+    def report(self, target: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What was reported when `target` was made; None where it is not there, or of unknown origin.
+
+        Raises:
+            ResumeError: it was made by another job.
+        """
+        try:
+            found = target.stat()
+        except OSError:
+            return None
+        known = self._last(target.name)
+        if known is None or (known["size"], known["changed"]) != (found.st_size, found.st_mtime_ns):
+            return None
+        if difference := differences(known["fingerprint"], fingerprint):
+            raise ResumeError(target, f"was made by another run: {difference}; set it back, or replace it with --overwrite")
+        report: dict[str, Any] = known["report"]
+        return report
+
+    def add(self, target: Path, fingerprint: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+        """Write down that `target` is finished.
+
+        Raises:
+            MediaError: the disk is full.
+        """
+        with explained(target, "cannot be noted as finished"):
+            found = target.stat()
+            line = {"name": target.name, "size": found.st_size, "changed": found.st_mtime_ns}
+            with self._book.open("ab") as file:
+                file.write(json.dumps({**line, "fingerprint": fingerprint, "report": report}).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _last(self, name: str) -> dict[str, Any] | None:
+        last = None
+        try:
+            with self._book.open("rb") as file:
+                for line in file:
+                    with suppress(ValueError):  # torn by a power cut: the file it was about is made again
+                        found = json.loads(line)
+                        last = found if found["name"] == name else last
+        except FileNotFoundError:
+            return None
+        return last
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def fingerprint(source: str | Path, settings: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """What must be the same for two runs to give the same bytes.
+
+    Args:
+        source: the film.
+        settings: those that may change pixels; files that they name count with their content.
+        more: what else counts, in JSON's types.
+
+    Raises:
+        ConfigError: the source is no file, and so cannot be read again.
+        MediaError: a file cannot be read.
+    """
+    if str(source) == PIPE or "://" in str(source):
+        raise ConfigError(f"--resume: {source} cannot be read a second time; save it as a file first")
+    named = sorted({name for text in _texts(settings) for name in (text, text.partition("=")[2]) if name and Path(name).is_file()})
+    files = {name: content_of(name) for name in named}
+    found = {"source": content_of(source), "settings": settings, "files": files, **more}
+    kept: dict[str, Any] = json.loads(json.dumps(found))
+    return kept
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what decodes, computes and encodes: another one may give other bytes."""
+    return {**{name: version(name) for name in ("av", "numpy", "torch")}, "opencv": cv2.__version__}
+
+
+def content_of(path: str | Path) -> str:
+    """What tells a file (or all pictures of a pattern) from another: its size and a SHA-256 of all of it, of samples if large."""
+    if is_pattern(str(path)):
+        run = sequence_of(str(path))
+        digest = hashlib.sha256()
+        for index in range(run.count):
+            digest.update(content_of(run.path(index)).encode())
+        return f"{run.count} pictures from {run.first}, {digest.hexdigest()}"
+    digest = hashlib.sha256()
+    with explained(path, "cannot be read"), Path(path).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size <= _WHOLE:
+            file.seek(0)
+            while block := file.read(1 << 20):
+                digest.update(block)
+        else:
+            for place in range(_SAMPLES):
+                file.seek((size - _SAMPLE) * place // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE))
+    return f"{size} bytes, {digest.hexdigest()}"
+
+
+def _texts(values: Any) -> Iterator[str]:
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, Mapping):
+        for value in values.values():
+            yield from _texts(value)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _texts(value)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In words, the first few values that differ; empty where none do.
+
+    >>> differences({"settings": {"restore": {"steps": 3}}}, {"settings": {"restore": {"steps": 4}}})
+    'restore.steps was 3 and is 4 now'
+    """
+    old, new = dict(_flat(before)), dict(_flat(now))
+    found = [_difference(name, old.get(name), new.get(name)) for name in {**old, **new} if old.get(name) != new.get(name)]
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more
+
+
+def _difference(name: str, old: Any, new: Any) -> str:
+    kind, _, rest = name.partition(".")
+    if kind == "source":
+        return "the source is another file (its content differs)"
+    if kind in ("files", "weights"):
+        return f"{'the file' if kind == 'files' else 'the weights'} {rest} had other content"
+    return f"{rest if kind == 'settings' else name} was {_said(old)} and is {_said(new)} now"
+
+
+def _said(value: Any) -> str:
+    return "not set" if value is None else json.dumps(value) if isinstance(value, str) else str(value)
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        path = f"{above}.{name}" if above else str(name)
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, path)
+        else:
+            yield path, value
