@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -227,6 +229,24 @@ def test_a_segment_that_is_gone_or_damaged_is_told_before_anything_is_written(fi
     with pytest.raises(ResumeError, match=r"000000.packets: is missing or damaged"):
         restore_video(film, target, pipeline=parts(), resume=True)
     assert not target.exists()
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(film, made, parts, tmp_path, monkeypatch):
+    target, left = tmp_path / "out.mp4", iter(range(9))
+    sync = os.fsync
+
+    def full(file: int) -> None:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(MediaError, match=r"^\S*out.mp4: cannot be written: no space left on the device") as stop:
+        restore_video(film, target, pipeline=parts(), resume=True)
+    assert "frames are kept" in stop.value.__notes__[0] and not target.exists()
+    monkeypatch.undo()
+    restore_video(film, target, pipeline=parts(), resume=True)
+    assert target.read_bytes() == (made / "whole.mp4").read_bytes()
 
 
 def test_a_torn_line_of_the_ledger_is_taken_back(film, made, parts, tmp_path):

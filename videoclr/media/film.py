@@ -41,6 +41,7 @@ from videoclr.media.encoders import (
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
 from videoclr.media.kept import Kept, added
+from videoclr.media.matroska import write_sample_aspect
 from videoclr.media.orientation import Orientation, payload
 from videoclr.media.picture import Picture, reformatted
 from videoclr.media.probe import refusal
@@ -66,6 +67,11 @@ _STEREO = {"matroska", "webm"}
 _BIG = (1 << 31) - 1
 _UNDELAYED = 2
 """Pictures so few that none of them is reordered."""
+_SHAPING = MOV | {"mxf"}
+"""Muxers that write the sample aspect ratio of every codec."""
+_MATROSKA = {"matroska", "webm"}
+_SHAPED_CODECS = {"h264", "hevc", "mpeg2video", "mpeg4", "mjpeg"}
+"""Codecs that write it themselves."""
 _BITEXACT = 0x0400
 """AVFMT_FLAG_BITEXACT."""
 _SMALLEST_SCALE = 10_000
@@ -245,6 +251,7 @@ class Film:
             self._mux_copies(None)
             container, self._container = self._container, None
             container.close()
+            self._write_aspect()
         except AV_ERRORS as error:
             raise MediaError(self.path, f"cannot be finished: {reason(error)}") from error
         finally:
@@ -401,6 +408,17 @@ class Film:
             return Fraction(1)
         shown = self.like.info.sample_aspect
         return 1 / shown if self._turn.transpose else shown
+
+    def _write_aspect(self) -> None:
+        """See that the shape of samples stands in the finished file, or say that it does not."""
+        codec = self._video.codec_context.codec.canonical_name
+        if self._aspect() == 1 or self.muxer in _SHAPING:
+            return
+        if self.muxer in _MATROSKA and self.place != PIPE and write_sample_aspect(Path(self.place), self._aspect()):
+            return
+        if codec not in _SHAPED_CODECS:
+            lost = f"the sample aspect ratio {self._aspect()} is lost"
+            self._warn(f"{lost}: {self.muxer} keeps none of {codec} here; mp4, mov and mkv do")
 
     def _open_encoder(self, stream: VideoStream) -> None:
         wanted, name = self.wanted, self.encoder.name

@@ -102,6 +102,7 @@ class Reader:
         self.rate = None if rate is None else Fraction(rate)
         self.opening = opening
         self.warnings: list[str] = []
+        self._back = False
         self.sequence: Run | None = sequence_of(self.path, opening.start_number) if is_pattern(self.path) else None
         self._shelf: deque[Packet[Any]] = deque()
         self._copied = False
@@ -375,7 +376,7 @@ class Reader:
             time = None if ticks is None else ticks * base
             if time is None or (last is not None and time <= last):
                 if time is not None:
-                    self._warn(f"presentation times go back at {float(time):.3f} s; those frames follow evenly instead")
+                    self._went_back(time)
                 time = Fraction(0) if last is None else last + step
             yield from self._repeated(before, last, time)
             last, before = time, frame
@@ -459,6 +460,12 @@ class Reader:
         reached, promised = last.time + step, self.begin + claimed
         if promised - reached > max(Fraction(1, 4), 3 * step):
             self._warn(f"truncated: the pictures end at {float(reached):.3f} s of {float(promised):.3f} s")
+
+    def _went_back(self, time: Fraction) -> None:
+        """Say it once: a broken film may do so in every frame, and what is told must not grow with it."""
+        if not self._back:
+            self._warn(f"presentation times go back at {float(time):.3f} s; such frames follow evenly instead")
+        self._back = True
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
