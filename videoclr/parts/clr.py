@@ -7,8 +7,8 @@ One restoration of a batch of crops:
 3. Reverse diffusion to 0 in `steps` evaluations, guided towards the identity inside the learned latent mask.
 4. Decode, with the features of `E_l` fused in.
 
-`fidelity` moves three things together: a lower start, stronger guidance, less fusion. The fusion was trained against a discriminator: it
-adds the texture that the recovery lacks, less where the input shows little and texture would be invented.
+`fidelity` moves three things together: a lower start, stronger guidance, less fusion. The fusion was trained against a
+discriminator: it adds the texture that the recovery lacks, less where the input shows little and texture would be invented.
 
 A second pass (`passes: 2`; diffusion, information, diffusion, after DiffMAC, Gao et al. 2024) asks where the result disagrees with
 the input beyond blur: there the latent goes back to `z_R`, and what was so mended is noised again, to a lower level, and denoised.
@@ -222,7 +222,7 @@ class ClrRestorer:
         self.steps, self.fidelity, self.seed = steps, fidelity, seed
         self.device, self.size, self.solver = torch.device(device), size, solver
         # The dial, [ours]: with the weights that ship, a lower start, less fusion and more guidance are each nearer to the input.
-        self.start = start if isinstance(start, int | float) else 0.3 - 0.28 * fidelity
+        self.start = start if isinstance(start, int | float) else 0.15 - 0.14 * fidelity
         self.adaptive, self.predicted = start is None, start == "auto"
         self.quantise, self.passes = quantise, passes
         self.fusion = 1 - 0.45 * fidelity
