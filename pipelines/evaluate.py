@@ -7,8 +7,10 @@
 that score, none of which may have been used in training. Writes `table.json`, `table.md` and a contact sheet
 (degraded | IRN | full | clean) per level.
 
-`--groups FILE.tsv` (lines of a file's name, a tab, its group) adds the figures of each group of faces: `groups.json`,
-`groups.md`. `--mask-proof` asks what the latent mask is worth (`mask.json`, `mask.md`): guidance inside the mask against
+`--groups FILE.tsv` (lines of a file's name, or the first 16 digits of its SHA-256 where a name would name somebody, a tab, its
+group; configs/evaluate/groups.tsv was made by eye) adds the figures of each group of faces: `groups.json`, `groups.md`.
+Three or more rows of the dial (`fidelity 0.0` to `fidelity 1.0`) give `dial.json` and `dial.md`, which say whether each figure
+goes one way. `--mask-proof` asks what the latent mask is worth (`mask.json`, `mask.md`): guidance inside the mask against
 guidance everywhere, at the strength that gains as much identity by the guiding recogniser. Clips: `evaluate_clips.py`.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 import json
 import os
 import sys
@@ -59,7 +62,7 @@ def restorers(
 ) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
     """Name -> a function from `(1, 3, S, S)` to the same; each row of the table."""
 
-    def full(**settings: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    def full(**settings: Any) -> Callable[[torch.Tensor], torch.Tensor]:
         restorer = ClrRestorer(networks=networks, device=device, **{"steps": steps, **settings})  # type: ignore[arg-type]
         return restorer.restore_stills
 
@@ -74,6 +77,8 @@ def restorers(
         "full": full(),
         "no guidance": full(guidance=0.0),
         "1 step": full(steps=1),
+        "2 passes": full(passes=2),
+        **({"start auto": full(start="auto")} if networks.start is not None else {}),
         **{f"fidelity {f}": full(fidelity=f) for f in (0.0, 0.25, 0.5, 0.75, 1.0)},
     }
     unknown = [n for n in names if n not in table and n != "vqgan"]
@@ -125,7 +130,7 @@ def main() -> None:
         sys.exit(str(error))
     judges, (names, faces) = judge.Judges(), load_faces(args.faces, args.size)
     if args.limit:
-        picked = np.linspace(0, len(names) - 1, args.limit).astype(int)
+        picked = np.linspace(0, len(names) - 1, min(args.limit, len(names))).astype(int)
         names, faces = [names[i] for i in picked], faces[picked]
     groups = groups_of(args.groups, names) if args.groups else {}
     networks = ClrNetworks.of_runs(args.checkpoints) if args.checkpoints else ClrNetworks.embedded()
@@ -161,6 +166,8 @@ def main() -> None:
             print(level, "mask", proof[level], flush=True)
         sheet([kept[r] for r in ("input", "irn", "full") if r in kept] + [list(faces)], args.out / f"{level}.png")
     keep(args.out / "table", table, COLUMNS)
+    if curves := {level: curve for level, rows in table.items() if (curve := dial(rows))}:
+        keep(args.out / "dial", curves, COLUMNS)
     if groups:
         keep(args.out / "groups", by_group, ("n", *COLUMNS[:-1]))
     if proof:
@@ -179,6 +186,24 @@ def keep(path: Path, table: dict[str, dict[str, dict[str, float]]], columns: tup
     path.with_suffix(".md").write_text(markdown(table, columns))
 
 
+def dial(rows: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    """The rows of the dial in its order (`full` is its middle), and how each figure goes along it: up, down, or back and forth.
+
+    Empty where fewer than three of them were evaluated.
+    """
+    found = {0.5: "full"} if "full" in rows else {}
+    found |= {float(name.removeprefix("fidelity ")): name for name in rows if name.startswith("fidelity ")}
+    if len(found) < 3:
+        return {}
+    curve: dict[str, dict[str, Any]] = {f"fidelity {place}": dict(rows[name]) for place, name in sorted(found.items())}
+    ways = {}
+    for figure in COLUMNS:
+        steps = np.diff([values[figure] for values in curve.values() if figure in values])
+        if len(steps):
+            ways[figure] = "up" if (steps >= 0).all() else "down" if (steps <= 0).all() else "back and forth"
+    return {**curve, "along the dial": ways}
+
+
 def groups_of(path: Path, names: Sequence[str]) -> dict[str, list[int]]:
     """Group -> places of its faces in `names`, of a TSV of file and group; faces that it does not name are in no group.
 
@@ -187,6 +212,7 @@ def groups_of(path: Path, names: Sequence[str]) -> dict[str, list[int]]:
     if not path.is_file():
         sys.exit(f"--groups {path}: no such file")
     place = {Path(name).name: i for i, name in enumerate(names)}
+    place |= {hashlib.sha256(name.encode()).hexdigest()[:16]: i for name, i in place.items()}
     groups: dict[str, list[int]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():

@@ -2,9 +2,9 @@
 
     python pipelines/export_weights.py --runs runs --notes configs/train/cards.yaml [--out videoclr/weights] [--only irn,recognizer]
 
-`--runs` holds `vqgan/ irn/ denoiser/ mask/ recognizer/ fusion/ student/` as the training programs wrote them; averaged weights are
-taken. A card says what the network is, from what data under which licences it was made, how long, and its figures (`--figures`: the
-`table.json` of `pipelines/evaluate.py`).
+`--runs` holds `vqgan/ irn/ denoiser/ mask/ recognizer/ fusion/ start/ student/` as the training programs wrote them; averaged
+weights are taken. A card says what the network is, from what data under which licences it was made, how long, and its figures
+(`--figures`: the `table.json` of `pipelines/evaluate.py`; `--groups`: its `groups.json`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,14 @@ def collect(runs: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return state, progress
 
 
-def card(name: str, entry: dict[str, Any], progress: dict[str, Any], notes: dict[str, Any], figures: dict[str, Any]) -> str:
+def card(
+    name: str,
+    entry: dict[str, Any],
+    progress: dict[str, Any],
+    notes: dict[str, Any],
+    figures: dict[str, Any],
+    groups: dict[str, Any],
+) -> str:
     """The model card as Markdown."""
     about = notes[name]
     lines = [f"# {name}.safetensors", "", about["what"], ""]
@@ -73,6 +80,7 @@ def card(name: str, entry: dict[str, Any], progress: dict[str, Any], notes: dict
         lines += [f"| {level} | {row} | {figures_of(v)} |" for level, row, v in found]
     else:
         lines += ["Not measured by itself."]
+    lines += by_group(groups, [row for row in rows if row != "input"])
     return "\n".join(
         [
             *lines,
@@ -87,6 +95,19 @@ def card(name: str, entry: dict[str, Any], progress: dict[str, Any], notes: dict
     )
 
 
+def by_group(groups: dict[str, Any], rows: list[str]) -> list[str]:
+    """The section of the card about groups of faces; empty where none were measured."""
+    found = [(group, row, groups[group]["input"], groups[group][row]) for group in groups for row in rows if row in groups[group]]
+    if not found:
+        return []
+    lines = ["", "## By group of faces", "", "The input's figure, then the row's. Small groups tell little.", ""]
+    lines += ["| level, group | faces | row | PSNR | IDS | SqD |", "|---|---|---|---|---|---|"]
+    for group, row, before, after in found:
+        pairs = " | ".join(f"{before.get(key, '')} to {after.get(key, '')}" for key in ("psnr", "ids", "sqd"))
+        lines.append(f"| {group} | {after['n']} | {row} | {pairs} |")
+    return lines
+
+
 def write_manifest(path: Path, entries: dict[str, Any]) -> None:
     """Every embedded file with its hash, by name."""
     path.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n", encoding="utf-8")
@@ -98,6 +119,7 @@ def main() -> None:
     parser.add_argument("--runs", required=True, type=Path)
     parser.add_argument("--notes", required=True, type=Path)
     parser.add_argument("--figures", type=Path)
+    parser.add_argument("--groups", type=Path, help="groups.json of pipelines/evaluate.py --groups, with the row input")
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument(
         "--only", help="files with commas between; without it all, and of the optional ones those that were trained"
@@ -108,6 +130,7 @@ def main() -> None:
     args = parser.parse_args()
     notes = yaml.safe_load(args.notes.read_text(encoding="utf-8"))
     figures = json.loads(args.figures.read_text()) if args.figures else {}
+    groups = json.loads(args.groups.read_text()) if args.groups else {}
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "MANIFEST.json"
     entries: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
@@ -133,7 +156,7 @@ def main() -> None:
         # One entry only: safetensors writes several in any order, and equal weights would get another hash.
         entry = write_safetensors(args.out / f"{name}.safetensors", state, {"name": name})
         entries[name] = {**entry, "licence": notes["licence"], "progress": progress}
-        (args.out / f"{name}.md").write_text(card(name, entries[name], progress, notes, figures), encoding="utf-8")
+        (args.out / f"{name}.md").write_text(card(name, entries[name], progress, notes, figures, groups), encoding="utf-8")
         # After each file: where a later one fails, what was written already must still match its hash.
         write_manifest(path, entries)
         print(f"{name}: {entry['parameters']:,} parameters, {entry['bytes']:,} bytes")

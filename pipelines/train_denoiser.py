@@ -1,9 +1,10 @@
-"""Train the conditional refinement: `E_l` with the denoiser, then the decoder's fusion.
+"""Train the conditional refinement: `E_l` with the denoiser, then the decoder's fusion, and how high diffusion starts.
 
     python pipelines/train_denoiser.py denoiser --faces DIR --vqgan runs/vqgan/checkpoint.pt \
         --irn runs/irn/checkpoint.pt --out runs/denoiser
     python pipelines/train_denoiser.py fusion --faces DIR --vqgan ... --irn ... --denoiser runs/denoiser/checkpoint.pt \
         --perceptual FILE --recognizer ... --out runs/fusion
+    python pipelines/train_denoiser.py start --faces DIR --vqgan ... --irn ... --denoiser ... --out runs/start
 
 `E_l` starts as a copy of the VQGAN's encoder and learns `E_l(y) ~ E(x)` and, through the denoiser, what of `y` helps. Every pair
 is used at several noise levels, because encoding it costs more than denoising it. Settings: configs/train/denoiser.yaml.
@@ -31,6 +32,7 @@ from videoclr.diffusion.noise import add_noise
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery
 from videoclr.models.recognizer import Recognizer
+from videoclr.models.start import TYPICAL, StartLevel
 from videoclr.models.vqgan import VQGAN, PatchDiscriminator
 from videoclr.training.data import FacePairs, batches, load_faces
 from videoclr.training.loop import Loop, load_ema, part_of
@@ -196,10 +198,50 @@ def drawn(kept: list[Tensor], settings: dict[str, Any], whole: bool, generator: 
     return out
 
 
+def train_start(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """How wrong `E(R(y))` is: the logarithm of its error, because what counts of a noise level is its ratio to the error."""
+    _, faces = load_faces(args.faces, settings["size"])
+    modules = nn.ModuleDict({"start": StartLevel()})
+    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
+    vqgan = frozen(VQGAN(), args.vqgan, "vqgan", loop.device)
+    irn = frozen(IdentityRecovery(), args.irn, "irn", loop.device)
+    condition = frozen(copy.deepcopy(vqgan.encoder), args.denoiser, "encoder", loop.device)
+
+    pairs = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
+    kept = kept_latents(pairs, settings, loop, vqgan.encoder, irn, condition)
+    for step in loop.steps():
+        generator = torch.Generator().manual_seed(1_000_003 * settings["seed"] + step)
+        rows = torch.randint(len(kept[0]), (settings["batch"],), generator=generator)
+        # A part of a face is a sample too, with an error of its own.
+        side = int(torch.randint(settings["smallest"], kept[0].shape[-1] + 1, (1,), generator=generator))
+        top, left = torch.randint(kept[0].shape[-1] - side + 1, (2,), generator=generator).tolist()
+        z, z_r, z_y = (t[rows, :, top : top + side, left : left + side].float().to(loop.device) for t in kept)
+        wanted = (rms(z_r - z).flatten() / TYPICAL).log()
+        with loop.autocast():
+            said = modules["start"].logarithm(z_y, z_r)
+        loss = (said - wanted).pow(2).mean()
+        loop.update(loss, {"squared error": loss, "variance": wanted.var(unbiased=False), "latent error": rms(z_r - z).mean()})
+
+
+@torch.no_grad()
+def kept_latents(
+    pairs: FacePairs, settings: dict[str, Any], loop: Loop, encoder: nn.Module, irn: nn.Module, condition: nn.Module
+) -> list[Tensor]:
+    """`E(x)`, `E(R(y))` and `E_l(y)` of `settings["pairs"]` pairs, in half precision on the CPU."""
+    made: list[list[Tensor]] = []
+    for batch in itertools.islice(batches(pairs, 8, 0, settings["workers"]), -(-settings["pairs"] // 8)):
+        clean, worse = batch["clean"].to(loop.device), batch["degraded"].to(loop.device)
+        with loop.autocast():
+            latents = [encoder(clean), encoder(irn(worse).float().clamp(-1, 1)), condition(worse)]
+        made.append([z.half().cpu() for z in latents])
+    log.info("%d pairs are made", 8 * len(made))
+    return [torch.cat(parts) for parts in zip(*made, strict=True)]
+
+
 def main() -> None:
     """Read the arguments and train one stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=("denoiser", "fusion"))
+    parser.add_argument("stage", choices=("denoiser", "fusion", "start"))
     parser.add_argument("--faces", required=True, help="aligned face crops: a folder, tar shards, or a packed .npy")
     parser.add_argument("--vqgan", required=True, help="checkpoint of train_vqgan")
     parser.add_argument("--irn", required=True, help="checkpoint of train_identity irn")
@@ -214,14 +256,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
     parser.add_argument("--threads", type=int, default=0)
     args = parser.parse_args()
-    if args.stage == "fusion" and not args.denoiser:
-        parser.error("the stage fusion needs --denoiser, the checkpoint of the stage denoiser")
+    if args.stage != "denoiser" and not args.denoiser:
+        parser.error(f"the stage {args.stage} needs --denoiser, the checkpoint of the stage denoiser")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.threads:
         torch.set_num_threads(args.threads)
     settings = yaml.safe_load(Path(args.config).read_text(encoding="utf-8"))[args.stage]
     torch.manual_seed(settings["seed"])
-    {"denoiser": train_denoiser, "fusion": train_fusion}[args.stage](args, settings)
+    {"denoiser": train_denoiser, "fusion": train_fusion, "start": train_start}[args.stage](args, settings)
 
 
 if __name__ == "__main__":

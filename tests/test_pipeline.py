@@ -398,4 +398,4 @@ def test_every_restored_face_can_be_told_one_by_one() -> None:
     first, last = lines[0], lines[-1]
     assert (first["track"], first["person"], first["confidence"], first["reasons"]) == (0, 0, 1, {})
     assert (last["track"], last["shot"], last["confidence"], last["reasons"]) == (1, 1, 0, {"pose": 0.0})
-    assert first["time"] == clip()[0].time and len(first["box"]) == 4 and first["trusted_share"] == 1
+    assert first["time"] == clip()[0].time and len(first["box"]) == 4 and first["trusted_share"] == 1 and first["invented"] is None

@@ -397,6 +397,8 @@ class FaceNote:
     reasons: Mapping[str, float] = field(default_factory=dict)
     full: bool | None = None
     """See `RestoredFace.full`."""
+    invented: float | None = None
+    """Share of the face in which the hallucination map is set; None where nobody looked."""
 
     @classmethod
     def of(cls, face: RestoredFace) -> FaceNote:
@@ -410,6 +412,7 @@ class FaceNote:
             trusted_share=float(face.mask.sum()) / shown if shown > 0 else 1.0,
             reasons=dict(face.reasons),
             full=face.full,
+            invented=_invented(face),
         )
 
     @classmethod
@@ -451,6 +454,7 @@ class FaceNote:
             "similarity": None if self.similarity is None else round(self.similarity, 4),
             "confidence": round(self.confidence, 4),
             "trusted_share": round(self.trusted_share, 4),
+            "invented": None if self.invented is None else round(self.invented, 4),
             "reasons": dict(self.reasons),
         }
 
@@ -471,25 +475,9 @@ def slowest(seconds_per_stage: Mapping[str, float]) -> str | None:
     return stage if spent[stage] > 0 else None
 
 
-def face_line(face: RestoredFace) -> dict[str, Any]:
-    """What is known of one restored face, in JSON's types but for the exact time."""
-    crop = face.crop
-    shown = float((face.mask if face.trust is None else face.mask / face.trust.clamp(min=1e-6)).sum())
-    return {
-        "frame": crop.frame.index,
-        "time": crop.frame.time,
-        "shot": crop.frame.shot,
-        "track": crop.face.track,
-        "person": None if crop.person is None else crop.person.number,
-        "name": None if crop.person is None else crop.person.name,
-        "box": [round(float(value), 2) for value in crop.face.detection.box],
-        "score": round(crop.face.detection.score, 4),
-        "observed": crop.face.observed,
-        "similarity": None if face.similarity is None else round(face.similarity, 4),
-        "confidence": round(face.confidence, 4),
-        "trusted_share": round(float(face.mask.sum()) / shown, 4) if shown > 0 else 1.0,
-        "reasons": dict(face.reasons),
-    }
+def _invented(face: RestoredFace) -> float | None:
+    found, shown = face.hallucination, face.mask if face.trust is None else face.mask / face.trust.clamp(min=1e-6)
+    return None if found is None else float((found * shown).sum()) / max(float(shown.sum()), 1e-6)
 
 
 class _Weights:

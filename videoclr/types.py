@@ -302,6 +302,14 @@ class RestoredFace:
     """What spoke against the restoration -> the factor that it led to, of the whole face or a part of it."""
     full: bool | None = None
     """Restored in full (an anchor), not from its neighbours; None where the restorer does not tell."""
+    invented: Tensor | None = None
+    """`(1, S, S)` float32 in [0, 1]: what the restorer's second pass took back; None where there was none."""
+
+    @property
+    def hallucination(self) -> Tensor | None:
+        """`(1, S, S)` in [0, 1]: the map of what was invented, by the restorer's second pass, by the gate, or by both."""
+        maps = [m for m in (self.invented, None if self.trust is None else 1 - self.trust) if m is not None]
+        return None if not maps else maps[0] if len(maps) == 1 else maps[0].maximum(maps[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

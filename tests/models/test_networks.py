@@ -6,6 +6,7 @@ import torch
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask
 from videoclr.models.recognizer import FFHQ_POINTS, Recognizer, face_grid, face_input
+from videoclr.models.start import StartLevel
 from videoclr.models.vqgan import VQGAN, Codebook, Decoder, Encoder
 
 
@@ -120,3 +121,18 @@ def test_face_input_moves_the_ffhq_eyes_to_the_arcface_eyes():
     at = face_input(picture)[0, 0].flatten().argmax().item()
     assert abs(at % 112 - 38.3) < 3 and abs(at // 112 - 51.7) < 3
     assert face_grid().shape == (2, 3)
+
+
+def test_the_guess_of_the_start_is_positive_at_any_size_and_can_be_learned():
+    torch.manual_seed(0)
+    network = StartLevel()
+    z_y, z_r = torch.randn(2, 4, 6, 16, 12).unbind(0)
+    assert torch.allclose(network(z_y, z_r), torch.full((4,), 0.3))  # before training: the typical error
+    wanted = torch.tensor([-1.0, 0.0, 0.5, 1.0])
+    optimiser = torch.optim.Adam(network.parameters(), 0.02)
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss = (network.logarithm(z_y, z_r) - wanted).pow(2).mean()
+        loss.backward()
+        optimiser.step()
+    assert float(loss.detach()) < 0.05 and bool((network(z_y, z_r) > 0).all())

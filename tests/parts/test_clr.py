@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from videoclr.errors import WeightsError
 from videoclr.parts.clr import ClrNetworks, ClrRestorer
 from videoclr.stages.restore import ReducedRestorer, restore
 from videoclr.types import Detection, FaceCrop, Faces, Frame, TrackedFace
@@ -181,16 +182,24 @@ def test_an_identity_made_in_inference_mode_can_be_aimed_at(networks):
     assert torch.equal(out, made(networks, guidance=0.3).restore([crop(identity=aim.clone())], {}))
 
 
-def test_fidelity_lowers_the_start_and_strengthens_guidance_and_fusion(networks):
+def test_fidelity_lowers_the_start_strengthens_guidance_and_weakens_fusion(networks):
     low, high = (made(networks, fidelity=f, start=None) for f in (0.0, 1.0))
-    assert low.start > high.start > 0 and 0 < low.guidance < high.guidance and 0 <= low.fusion < high.fusion <= 1
+    assert low.start > high.start > 0 and 0 < low.guidance < high.guidance and 0 <= high.fusion < low.fusion <= 1
     strengths = []
     hook = networks.decoder.fusion.register_forward_pre_hook(lambda module, inputs: strengths.append(inputs[2]))
     for restorer in (low, high):
         restorer.restore([crop()], {})
     hook.remove()
-    assert set(strengths) == {low.fusion, high.fusion}
+    shown = {float(torch.as_tensor(strength).max()) for strength in strengths}
+    assert min(shown) >= 0 and max(shown) <= low.fusion
+    assert float(strengths[-1].max()) < float(strengths[0].max())
     assert made(networks, start=0.9, guidance=0.01).start == 0.9
+
+
+def test_texture_is_added_where_the_input_shows_something(networks):
+    restorer = made(networks, start=None)
+    none, half, all_of_it = (float(restorer.texture(torch.full((1, 1, 1, 1), share))) for share in (0.0, 0.5, 1.0))
+    assert restorer.fusion == pytest.approx(none) and none > half > all_of_it > 0
 
 
 def test_more_steps_are_more_evaluations_of_the_denoiser(networks):
@@ -393,3 +402,90 @@ def test_bfloat16_is_near_float32_and_knows_its_exact_self(networks, anchors):
 def test_an_unknown_precision_is_refused(networks):
     with pytest.raises(ValueError, match="precision 'int8' in"):
         made(networks, precision="int8")
+
+
+class Guess(nn.Module):
+    """Says how wrong `z_R` is by the brightness of the crop: nothing where it is dark, a lot where it is bright."""
+
+    def forward(self, z_y, z_r):
+        return torch.tensor([0.1 if one.mean() < self.middle else 2.0 for one in z_r])
+
+
+@pytest.fixture
+def guessing(networks):
+    """The networks with a start that is predicted: low for `picture(0)`, high for `picture(1)`."""
+    networks.start = Guess()
+    means = [networks.encoder(networks.irn(picture(n)[None]).clamp(-1, 1)).mean() for n in (0, 1)]
+    networks.start.middle = sum(means) / 2
+    yield networks, means.index(min(means))
+    networks.start = None
+
+
+def test_a_face_that_needs_no_diffusion_gets_none_and_a_bad_one_starts_higher(guessing):
+    networks, good = guessing
+    restorer = made(networks, start="auto", guidance=0.0, fidelity=0.0)
+    calls = []
+    hook = networks.denoiser.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[1]))
+    pictures = torch.stack([picture(good), picture(1 - good)])
+    out = restorer.restore_stills(pictures)
+    hook.remove()
+    assert [len(alphas) for alphas in calls] == [1, 1]  # two steps for one of the two faces
+    assert float((1 - calls[0]).sqrt()) == pytest.approx(1.5 * restorer.start, abs=0.01)
+    assert torch.allclose(out[:1], made(networks, start=0.0, guidance=0.0, fidelity=0.0).restore_stills(pictures[:1]), atol=1e-4)
+    alone = torch.cat([restorer.restore_stills(one[None]) for one in pictures])
+    assert torch.allclose(out, alone, atol=1e-4)
+
+
+def test_a_predicted_start_needs_its_weights(networks):
+    with pytest.raises(WeightsError, match=r"train_denoiser\.py start"):
+        made(networks, start="auto")
+    with pytest.raises(ValueError, match="start 'high'"):
+        made(networks, start="high")
+
+
+def test_along_a_track_the_predicted_start_is_one_for_a_span(guessing):
+    networks, _ = guessing
+    levels = []
+    hook = networks.denoiser.register_forward_pre_hook(lambda module, inputs: levels.extend(inputs[1].tolist()))
+    along(made(networks, start="auto", steps=1, anchors=4, guidance=0.0), clip(5))
+    hook.remove()
+    assert len(set(levels)) <= 2  # the anchors', and the lower one of a frame between
+
+
+@pytest.mark.parametrize("anchors", [1, 4])
+def test_a_second_pass_takes_back_what_the_input_does_not_show_and_tells_where(networks, anchors):
+    once, twice = (made(networks, anchors=anchors, guidance=0.0, passes=passes) for passes in (1, 2))
+    frames = clip(5)
+    plain, mended = ([one.faces[0] for one in restore(frames, part, Everywhere())] for part in (once, twice))
+    assert all(face.invented is None for face in plain)
+    maps = torch.stack([face.invented for face in mended])
+    assert maps.shape == (5, 1, SIZE, SIZE) and 0.05 < float(maps.mean()) <= 1  # random networks invent nearly everything
+    first, second = (torch.stack([face.image for face in faces]) for faces in (plain, mended))
+    assert differ(first, second)
+    recovered = made(networks, start=0.0, guidance=0.0, anchors=anchors)
+    near = torch.stack([one.faces[0].image for one in restore(frames, recovered, Everywhere())])
+    doubted = maps.expand_as(first) > 0.9
+    assert (second - near)[doubted].abs().mean() < 0.8 * (first - near)[doubted].abs().mean()
+    with pytest.raises(ValueError, match="passes 3"):
+        made(networks, passes=3)
+
+
+def test_every_turn_of_the_dial_brings_the_result_nearer_to_what_the_input_shows(trained):
+    y = torch.stack([picture(n) for n in range(3)])
+    y = (y + 0.15 * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
+    recovered, away = ClrRestorer(size=SIZE, networks=trained).recover(y), []
+    for fidelity in (0.0, 0.25, 0.5, 0.75, 1.0):
+        out = ClrRestorer(fidelity=fidelity, size=SIZE, networks=trained).restore_stills(y)
+        away.append(torch.stack([(out - to).pow(2).mean((1, 2, 3)).sqrt() for to in (recovered, y)]))
+    assert bool((torch.stack(away).diff(dim=0) < 0).all())  # for every picture, from R(y) and from the input
+
+
+def test_a_known_identity_counts_as_far_as_the_crop_has_lost_its_own(networks):
+    restorer, recovered = made(networks), torch.stack([picture(0), picture(0)])
+    other = networks.recognizer.embed(picture(22)[None])[0]
+    own = networks.recognizer.embed(recovered)
+    aims = restorer.identities([other, other], recovered, torch.tensor([0.0, 1.0])[:, None, None, None])
+    assert torch.allclose(aims[0], own[0], atol=1e-5) and torch.allclose(aims.norm(dim=1), torch.ones(2), atol=1e-5)
+    assert own[0] @ other < aims[1] @ other and aims[1] @ own[1] > aims[1] @ other
+    unknown = restorer.identities([None, None], recovered, torch.ones(2, 1, 1, 1))
+    assert torch.allclose(unknown, own, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import sys
@@ -139,7 +140,8 @@ def test_the_sheet_spreads_over_a_long_list(evaluate, tmp_path):
 
 
 def test_groups_are_scored_each_for_itself(evaluate, arguments, monkeypatch, tmp_path):
-    (tmp_path / "groups.tsv").write_text("0.png\told\n2.png\told\n1.png\tyoung\nelsewhere/9.png\told\n\n")
+    digest = hashlib.sha256(b"0.png").hexdigest()[:16]
+    (tmp_path / "groups.tsv").write_text(f"{digest}\told\n2.png\told\n1.png\tyoung\nelsewhere/9.png\told\n\n")
     run(evaluate, monkeypatch, *arguments, "--rows", "input", "--groups", str(tmp_path / "groups.tsv"))
     groups = json.loads((tmp_path / "out/groups.json").read_text())
     assert {name: rows["input"]["n"] for name, rows in groups.items()} == {"mild, old": 2, "heavy, old": 2}
@@ -188,3 +190,16 @@ def test_equal_gain_is_the_most_that_both_can_reach_at_the_least_strength(evalua
     assert rows["masked"].strength == pytest.approx(0.1 * (1 - 0.75**0.5), rel=0.05)
     assert len(asked) < 25
     assert evaluate.at_equal_gain(guided(4.0), guided(-1.0), around=0.1) == {}
+
+
+def test_the_dial_says_whether_a_figure_goes_one_way(evaluate):
+    rows = {
+        "full": {"psnr": 22.0, "ids": 0.4},
+        "fidelity 1.0": {"psnr": 23.0, "ids": 0.3},
+        "fidelity 0.0": {"psnr": 21.0, "ids": 0.35},
+    }
+    curve = evaluate.dial(rows)
+    assert list(curve) == ["fidelity 0.0", "fidelity 0.5", "fidelity 1.0", "along the dial"]
+    assert [values["psnr"] for values in curve.values()] == [21.0, 22.0, 23.0, "up"]
+    assert curve["along the dial"]["ids"] == "back and forth"
+    assert evaluate.dial({"full": rows["full"], "fidelity 1.0": rows["full"]}) == {}

@@ -29,6 +29,7 @@ LEARNING = {
     "irn": {"irn"},
     "denoiser": {"encoder", "denoiser"},
     "fusion": {"fusion", "discriminator"},
+    "start": {"start"},
     "mask": {"mask"},
     "student": {"student", "discriminator"},
 }
@@ -118,6 +119,7 @@ def chain(tmp_path_factory):
         made.train("denoiser", "denoiser", vqgan="vqgan", irn="irn")
         before = {"vqgan": "vqgan", "irn": "irn", "denoiser": "denoiser", "recognizer": "recognizer"}
         made.train("denoiser", "fusion", perceptual=made.perceptual, **before)
+        made.train("denoiser", "start", vqgan="vqgan", irn="irn", denoiser="denoiser")
         made.train("identity", "mask", perceptual=made.perceptual, **before)
         made.train("one_step", perceptual=made.perceptual, runs=made.runs)
     yield made
@@ -155,6 +157,7 @@ def test_the_restorer_takes_each_network_from_the_run_that_trained_it_last(chain
         (networks.recognizer, "recognizer", "recognizer"),
         (networks.mask, "mask", "mask"),
         (networks.student, "student", "student"),
+        (networks.start, "start", "start"),
     ):
         wanted = part_of(averaged[run_name], inside)
         assert all(torch.equal(v, wanted[k]) for k, v in found.state_dict().items())
@@ -165,8 +168,21 @@ def test_the_restorer_takes_each_network_from_the_run_that_trained_it_last(chain
 def test_what_is_exported_verifies_and_is_what_was_trained(chain, tmp_path, monkeypatch):
     figures = {"mild": {"irn": {"psnr": 12.5, "ids": 0.25}, "full": {"psnr": 99.0}}}
     (tmp_path / "table.json").write_text(json.dumps(figures))
+    groups = {"mild, glasses": {"input": {"n": 7, "psnr": 20.25}, "irn": {"n": 7, "psnr": 23.75}}}
+    (tmp_path / "groups.json").write_text(json.dumps(groups))
     out, notes = tmp_path / "weights", ["--notes", FULL / "cards.yaml"]
-    run("export_weights", "--runs", chain.runs, *notes, "--figures", tmp_path / "table.json", "--out", out)
+    run(
+        "export_weights",
+        "--runs",
+        chain.runs,
+        *notes,
+        "--figures",
+        tmp_path / "table.json",
+        "--out",
+        out,
+        "--groups",
+        tmp_path / "groups.json",
+    )
     entries = json.loads((out / "MANIFEST.json").read_text())
     assert set(entries) == set(FILES)
     for name, entry in entries.items():
@@ -174,6 +190,7 @@ def test_what_is_exported_verifies_and_is_what_was_trained(chain, tmp_path, monk
         assert (weights.sha256(file), file.stat().st_size) == (entry["sha256"], entry["bytes"])
         assert entry["sha256"] in card and f"{STEPS} steps" in card and entry["licence"] in card
     card = (out / "irn.md").read_text()
+    assert "| mild, glasses | 7 | irn | 20.25 to 23.75 |" in card and "By group" not in (out / "vqgan.md").read_text()
     assert "12.5" in card and "99.0" not in card  # its own rows only, and a judge need not give every figure
     monkeypatch.setattr(weights, "FOLDER", out)
     monkeypatch.setattr(weights, "_load_embedded", cache(weights._load_embedded.__wrapped__))
@@ -225,16 +242,17 @@ def test_a_student_begins_as_its_teacher(chain):
     assert all(torch.equal(chain.starts["student"][f"student.{k}"], v) for k, v in teacher.items())
 
 
-def test_without_a_student_the_rest_is_exported_and_used(chain, tmp_path, monkeypatch):
+def test_without_a_student_and_a_start_the_rest_is_exported_and_used(chain, tmp_path, monkeypatch):
     runs, out = tmp_path / "runs", tmp_path / "weights"
     runs.mkdir()
-    for name in LEARNING.keys() - {"student"}:
+    for name in LEARNING.keys() - {"student", "start"}:
         (runs / name).symlink_to(chain.runs / name)
     run("export_weights", "--runs", runs, "--notes", FULL / "cards.yaml", "--out", out)
-    assert set(json.loads((out / "MANIFEST.json").read_text())) == set(FILES) - {"student"}
+    assert set(json.loads((out / "MANIFEST.json").read_text())) == set(FILES) - {"student", "start"}
     monkeypatch.setattr(weights, "FOLDER", out)
     monkeypatch.setattr(weights, "_load_embedded", cache(weights._load_embedded.__wrapped__))
-    assert ClrNetworks.embedded().student is None and ClrNetworks.of_runs(runs).student is None
+    for networks in (ClrNetworks.embedded(), ClrNetworks.of_runs(runs)):
+        assert networks.student is None and networks.start is None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -394,3 +395,24 @@ def test_out_of_memory_in_a_span_halves_the_batch_and_changes_no_pixel() -> None
     assert pixels(done) == pixels(run(clip([1] * 12), plenty, batch=8))
     assert restorer.spans == plenty.spans
     assert warnings == ["the device's memory does not suffice for runtime.batch 8: went on with 2"]
+
+
+class DoubtsItself(Unchanged):
+    def __init__(self) -> None:
+        super().__init__(16)
+
+    def invented(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> list[Tensor | None]:
+        return [None if crop.frame.index else torch.full((1, 16, 16), 0.25) for crop in crops]
+
+
+def test_what_a_restorer_took_back_travels_with_the_face_and_joins_the_gates_map() -> None:
+    first, second = (one.faces[0] for one in restore(clip([1, 1]), DoubtsItself(), Feather()))
+    assert first.invented is not None and second.invented is None
+    assert second.hallucination is None
+    trust = torch.ones(1, 16, 16)
+    trust[:, :8] = 0.5
+    both = replace(first, trust=trust).hallucination
+    assert both is not None and both[0, 0, 0] == 0.5 and both[0, -1, 0] == 0.25
+    alone = replace(second, trust=trust).hallucination
+    assert alone is not None and alone[0, 0, 0] == 0.5 and alone[0, -1, 0] == 0
+    assert all(one.faces[0].invented is None for one in restore(clip([1]), Unchanged(16), Feather()))

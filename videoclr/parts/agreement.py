@@ -18,18 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 from videoclr import appearance, geometry
+from videoclr.disagreement import SIDE, blurred, contrast, difference, matching_blur, reduced
 from videoclr.pixels import to_array
 from videoclr.stages.gate import Verdict
 from videoclr.types import Faces, RestoredFace
 
 Plane = NDArray[np.float32]
 
-_SIDE = 128  # px at which pictures are compared: eyes are still 30 px apart
-_BLURS = (0.0, 0.4, 0.7, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)  # standard deviations that are tried, px at _SIDE
-_SLOW = _SIDE / 10  # blur of what `blend` corrects anyway: the low frequencies of the colour
-_SPOT = 3.5  # blur of the disagreement's energy, px: one pixel proves nothing
-_DIFFERENT = 0.15  # disagreement from which a place says little about the blur of the others, in contrasts
-_FLAT = 0.05  # contrast below which a face counts as having this contrast
 _OBJECTION = 0.95  # a factor above this is no reason worth mentioning
 _BLURRED = 5  # frames over which a track's blur is averaged: one that steps up and down makes everything that rests on it step
 _MEASURED = 3  # frames of whose openings the median counts: noise in one frame is no blink, and `gate` looks two frames around
@@ -78,7 +73,7 @@ class Agreement:
         yaw: Sequence[float] = (50.0, 75.0),
         size: Sequence[float] = (32.0, 16.0),
         score: Sequence[float] = (0.6, 0.3),
-        identity: Sequence[float] = (0.45, 0.2),
+        identity: Sequence[float] = (0.3, 0.11),
         crisp: Sequence[float] = (1.05, 1.4),
         disagreement: Sequence[float] = (0.25, 0.5),
         opening: Sequence[float] = (0.25, 0.5),
@@ -185,17 +180,13 @@ class Look:
     def of(cls, face: RestoredFace) -> Look:
         """Measure what all comparisons need."""
         luma, result = appearance.grey(to_array(face.crop.image)), appearance.grey(to_array(face.image))
-        small, small_result = _reduced(luma), _reduced(result)
-        weight = _reduced(to_array(face.mask)[..., 0])
+        small, small_result = reduced(luma), reduced(result)
+        weight = reduced(to_array(face.mask)[..., 0])
         if weight.sum() < 1:  # nothing of it is shown: any weight will do
             weight = np.ones_like(weight)
-        mean = float((small * weight).sum() / weight.sum())
-        smooth = _blurred(small, 1.0)
-        contrast = float(np.sqrt((((smooth - mean) ** 2) * weight).sum() / weight.sum()))
-        points = geometry.moved(face.crop.face.detection.landmarks, face.crop.matrix)
-        contrast = max(contrast, _FLAT)
-        blur = _matching_blur(small_result, small, weight, contrast)
-        return cls(face.crop.frame.index, luma, result, points, small, small_result, weight, contrast, blur)
+        points, scale = geometry.moved(face.crop.face.detection.landmarks, face.crop.matrix), contrast(small, weight)
+        blur = matching_blur(small_result, small, weight, scale)
+        return cls(face.crop.frame.index, luma, result, points, small, small_result, weight, scale, blur)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -217,49 +208,17 @@ class _Past:
 
 def openings(look: Look) -> Openings:
     """Eyes and mouth of the result, blurred like the input, against those of the input."""
-    blurred = _blurred(look.result, look.blur * look.luma.shape[0] / _SIDE)
+    again = blurred(look.result, look.blur * look.luma.shape[0] / SIDE)
     found: Openings = {}
     for place in _PLACES:
-        before, after = (appearance.darkness(appearance.region(luma, look.points, place), place) for luma in (look.luma, blurred))
+        before, after = (appearance.darkness(appearance.region(luma, look.points, place), place) for luma in (look.luma, again))
         found[place] = (float(np.log(max(after[0], 1e-3) / max(before[0], 1e-3))), after[1] - before[1])
     return found
 
 
-def _reduced(plane: Plane) -> Plane:
-    return np.asarray(cv2.resize(plane, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.float32)
-
-
-def _blurred(plane: Plane, sigma: float) -> Plane:
-    return np.asarray(cv2.GaussianBlur(plane, (0, 0), sigma), np.float32) if sigma > 0 else plane
-
-
-def _quick(difference: Plane) -> Plane:
-    """What is left when the low frequencies are taken away; the colour follows the input in any case."""
-    return difference - _blurred(difference, _SLOW)
-
-
-def _matching_blur(result: Plane, small: Plane, weight: Plane, contrast: float) -> float:
-    """The blur after which the result is most like the input, where the two show the same thing.
-
-    Places that differ under any blur must not drag it along: their part saturates (Geman and McClure, 1987).
-    """
-
-    def miss(sigma: float) -> float:
-        energy = (_difference(result, small, sigma) / np.float32(contrast * _DIFFERENT)) ** 2
-        return float((energy / (1 + energy) * weight).sum())
-
-    return min(_BLURS, key=miss)
-
-
-def _difference(result: Plane, small: Plane, sigma: float) -> Plane:
-    """`(128, 128)`: root mean square around each place of what the result, blurred, has more or less than the input."""
-    difference = _blurred(_quick(_blurred(result, sigma) - small), 1.0)
-    return np.asarray(np.sqrt(_blurred(difference**2, _SPOT).clip(0)), np.float32)
-
-
 def disagreement(look: Look) -> Plane:
     """`(128, 128)`: how far the result, blurred like the input, is from the input, in units of the face's contrast."""
-    return _difference(look.small_result, look.small, look.blur) / np.float32(look.contrast)
+    return difference(look.small_result, look.small, look.blur) / np.float32(look.contrast)
 
 
 def restlessness(before: Look, now: Look) -> float:
@@ -271,7 +230,7 @@ def restlessness(before: Look, now: Look) -> float:
         return 0.0  # nothing to go by
 
     def change(new: Plane, old: Plane) -> float:
-        difference = _blurred(new - geometry.carry(old, motion), 1.0)
+        difference = blurred(new - geometry.carry(old, motion), 1.0)
         return float((difference**2 * weight).sum() / weight.sum())
 
     excess = change(now.small_result, before.small_result) - change(now.small, before.small)

@@ -96,6 +96,15 @@ class TellingRestorer(SpanRestorer, Protocol):
         ...
 
 
+@runtime_checkable
+class DoubtingRestorer(Restorer, Protocol):
+    """A `Restorer` that looks at its own result and says where it took back what it had invented."""
+
+    def invented(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Sequence[Tensor | None]:
+        """For each of `crops`, those of its last call: the hallucination map `(1, S, S)` in [0, 1], or None."""
+        ...
+
+
 class Masker(Protocol):
     """Says where a restored crop is shown."""
 
@@ -367,9 +376,10 @@ class _Calls:
         crops, images = [all_crops[row] for row in rows], all_images[rows]
         masks = _checked(self.masker.mask(crops, images), crops, (1, *images.shape[2:]), "masker").clamp(0, 1)
         similar = self._similarities(crops, images)
+        doubts = self.restorer.invented(crops, self.memory) if isinstance(self.restorer, DoubtingRestorer) else [None] * len(crops)
         return [
-            RestoredFace(crop, image, mask, similarity)
-            for crop, image, mask, similarity in zip(crops, images, masks, similar, strict=True)
+            RestoredFace(crop, image, mask, similarity, invented=invented)
+            for crop, image, mask, similarity, invented in zip(crops, images, masks, similar, doubts, strict=True)
         ]
 
     def _similarities(self, crops: Sequence[FaceCrop], images: Tensor) -> list[float | None]:
