@@ -130,7 +130,7 @@ def main() -> None:
         sys.exit(str(error))
     judges, (names, faces) = judge.Judges(), load_faces(args.faces, args.size)
     if args.limit:
-        picked = np.linspace(0, len(names) - 1, args.limit).astype(int)
+        picked = np.linspace(0, len(names) - 1, min(args.limit, len(names))).astype(int)
         names, faces = [names[i] for i in picked], faces[picked]
     groups = groups_of(args.groups, names) if args.groups else {}
     networks = ClrNetworks.of_runs(args.checkpoints) if args.checkpoints else ClrNetworks.embedded()

@@ -170,9 +170,9 @@ class Identify(_Section):
     """Photographs of people to expect: `anna.jpg`, or `anna=one.jpg` several times for several pictures of one person."""
     only: list[str] = Field(default_factory=list)
     """Restore these people alone: names of references, or more photographs. Empty for everybody."""
-    match: float = Field(0.5, ge=-1, le=1)
+    match: float = Field(0.4, ge=-1, le=1)
     """Cosine from which a track is the person of a reference."""
-    same: float = Field(0.8, ge=-1, le=1)
+    same: float = Field(0.7, ge=-1, le=1)
     """Cosine from which a track is a person who was seen earlier in the film."""
     remember: int = Field(64, ge=0)
     """People from the film that are kept in mind to be recognised; 0 for none."""

@@ -73,7 +73,7 @@ class Agreement:
         yaw: Sequence[float] = (50.0, 75.0),
         size: Sequence[float] = (32.0, 16.0),
         score: Sequence[float] = (0.6, 0.3),
-        identity: Sequence[float] = (0.45, 0.2),
+        identity: Sequence[float] = (0.3, 0.11),
         crisp: Sequence[float] = (1.05, 1.4),
         disagreement: Sequence[float] = (0.25, 0.5),
         opening: Sequence[float] = (0.25, 0.5),
