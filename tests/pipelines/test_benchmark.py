@@ -24,7 +24,13 @@ def test_the_median_leaves_the_first_run_out() -> None:
 
 
 def test_nothing_to_measure_and_bad_numbers_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
-    for wrong in ([], ["--speed", "--repeat", "0"], ["--memory", "-1"], ["--memory", "1", "--appear", "0"], ["--media", "--size", "101x50"]):
+    for wrong in (
+        [],
+        ["--speed", "--repeat", "0"],
+        ["--memory", "-1"],
+        ["--memory", "1", "--appear", "0"],
+        ["--media", "--size", "101x50"],
+    ):
         with pytest.raises(SystemExit) as stopped:
             benchmark.main(wrong)
         assert stopped.value.code == 2
