@@ -166,3 +166,15 @@ def test_consistency_trusts_agreement_and_doubts_the_rest() -> None:
     assert good[:, :27].min() > 0.99
     assert good[:, 29:].max() == 0  # leaves the image
     assert geometry.consistency(forward, forward)[:, :27].max() < 0.01
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (-30, 11), (35, 40), (400, 0)])
+@pytest.mark.parametrize("size", [16, 64, 300])
+def test_a_crop_of_the_window_in_reach_is_the_crop_of_the_frame(shift, size):
+    image = np.random.default_rng(0).integers(0, 65536, (90, 120, 3)).astype(np.uint16)
+    matrix = geometry.ffhq_matrix(FACE + shift, size)
+    x0, y0, x1, y1 = rectangle = geometry.reach(matrix, size, 120, 90)
+    assert 0 <= x0 < x1 <= 120
+    assert 0 <= y0 < y1 <= 90
+    whole = geometry.cut(image, matrix, size)
+    np.testing.assert_array_equal(geometry.cut_window(image[y0:y1, x0:x1], rectangle, matrix, size), whole)

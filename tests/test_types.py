@@ -126,3 +126,57 @@ def test_the_size_of_a_face_is_the_geometric_mean_of_its_sides():
     landmarks = np.zeros((5, 2), np.float32)
     assert Detection(np.array([10, 10, 14, 19], np.float32), landmarks, 1.0).size == pytest.approx(6.0)
     assert Detection(np.array([10, 10, 4, 19], np.float32), landmarks, 1.0).size == 0.0
+
+
+class Parted(Counted):
+    """A decoded picture that gives parts of itself."""
+
+    size = (8, 6)
+    nbytes = 72
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.windows = 0
+        self.pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+
+    def rgb(self) -> np.ndarray:
+        self.made += 1
+        return self.pixels.copy()
+
+    def window(self, rectangle: tuple[int, int, int, int]) -> np.ndarray:
+        self.windows += 1
+        x0, y0, x1, y1 = rectangle
+        return self.pixels[y0:y1, x0:x1].copy()
+
+
+@pytest.mark.parametrize("rectangle", [(0, 0, 8, 6), (3, 2, 5, 6), (0, 0, 2, 1), (7, 5, 8, 6)])
+def test_a_window_of_a_patched_frame_is_that_part_of_its_image(rectangle):
+    frame = Frame(0, Fraction(0), Parted()).with_patches([patch(0.3), patch(0.9, 10)])
+    x0, y0, x1, y1 = rectangle
+    window = frame.window(rectangle)
+    assert frame.native.made == 0
+    assert np.array_equal(window, frame.image[y0:y1, x0:x1])
+    assert np.array_equal(frame.source_window(rectangle), frame.source[y0:y1, x0:x1])
+
+
+def test_a_picture_that_gives_windows_needs_no_rgb_of_the_whole_and_others_keep_theirs():
+    frame, other = Frame(0, Fraction(0), Parted()), Frame(0, Fraction(0), Counted())
+    assert frame.size == other.size == (8, 6)
+    _ = frame.image, other.image
+    frame.forget_whole()
+    other.forget_whole()
+    for one in (frame, other):
+        assert one.window((1, 1, 4, 3)).shape == (2, 3, 3)
+    assert (frame.native.made, frame.native.windows) == (1, 1)
+    assert other.native.made == 1
+
+
+def test_a_frame_tells_the_bytes_that_it_holds_at_the_moment():
+    frame = Frame(0, Fraction(0), Parted())
+    assert frame.nbytes == 72
+    _ = frame.image
+    assert frame.nbytes == 72 + 6 * 8 * 3
+    frame.forget_rgb()
+    assert frame.with_patches([patch(1.0)]).nbytes == 72 + 3 * 4 * (3 + 4)
+    assert gray().nbytes == 6 * 8 * 3
+    assert Frame(0, Fraction(0), Counted()).nbytes is None

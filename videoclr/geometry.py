@@ -96,6 +96,17 @@ def cut(image: NDArray[Any], matrix: Matrix, size: int) -> NDArray[np.float32]:
     return _resampled(image, inverted(matrix), size, size, cv2.INTER_CUBIC, cv2.BORDER_REFLECT_101)
 
 
+def reach(matrix: Matrix, size: int, width: int, height: int) -> tuple[int, int, int, int]:
+    """`x0, y0, x1, y1` (half open, integers): the part of a frame of `width` x `height` that `cut` reads."""
+    return _reach(inverted(matrix), size, size, width, height)
+
+
+def cut_window(window: NDArray[Any], rectangle: tuple[int, int, int, int], matrix: Matrix, size: int) -> NDArray[np.float32]:
+    """As `cut`, to the bit, of a frame of which only `window` is at hand: what `rectangle`, the frame's `reach`, holds."""
+    how = (cv2.INTER_CUBIC, cv2.BORDER_REFLECT_101)
+    return _resampled_window(window, (rectangle[0], rectangle[1]), inverted(matrix), size, size, *how)
+
+
 def inside(matrix: Matrix, size: int, width: int, height: int) -> NDArray[np.bool_]:
     """`(size, size)`: True for crop pixels whose centre lies inside a frame of `width` x `height`."""
     return _within(inverted(matrix), size, size, width, height)
@@ -150,10 +161,23 @@ def _resampled(
     source: NDArray[Any], to_source: Matrix, width: int, height: int, interpolation: int, border: int
 ) -> NDArray[np.float32]:
     """`target[p] = source[to_source @ p]`, with the source area-averaged first where the target is coarser."""
+    x0, y0, x1, y1 = _reach(to_source, width, height, source.shape[1], source.shape[0])
+    return _resampled_window(source[y0:y1, x0:x1], (x0, y0), to_source, width, height, interpolation, border)
+
+
+def _resampled_window(
+    window: NDArray[Any],
+    corner: tuple[int, int],
+    to_source: Matrix,
+    width: int,
+    height: int,
+    interpolation: int,
+    border: int,
+) -> NDArray[np.float32]:
+    """`_resampled` of a source of which `window`, its `_reach`, lies at `corner`."""
     shrink = scale_of(to_source)
-    region, (left, top) = _region(source, to_source, width, height, margin=4 * max(shrink, 1.0))
-    values = region.astype(np.float32)
-    mapping = np.column_stack([to_source[:, :2], to_source[:, 2] - (left, top)])
+    values = window.astype(np.float32)
+    mapping = np.column_stack([to_source[:, :2], to_source[:, 2] - corner])
     if shrink > 1.0:
         # Interpolation alone reads four by four pixels and skips the rest: aliasing that shimmers in video.
         rows, columns = values.shape[:2]
@@ -168,17 +192,16 @@ def _resampled(
     )
 
 
-def _region(
-    source: NDArray[Any], to_source: Matrix, width: int, height: int, margin: float
-) -> tuple[NDArray[Any], tuple[int, int]]:
-    """The part of `source` that a warp can read, and its place: a small face must not cost all of a 4K frame."""
+def _reach(to_source: Matrix, width: int, height: int, source_width: int, source_height: int) -> tuple[int, int, int, int]:
+    """The part of a source that a warp to `width` x `height` can read: a small face must not cost all of a 4K frame."""
+    margin = 4 * max(scale_of(to_source), 1.0)
     corners = moved(np.array([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)]), to_source)
-    limit = np.array(source.shape[1::-1])
+    limit = np.array((source_width, source_height))
     first, last = np.floor(corners.min(0) - margin), np.ceil(corners.max(0) + margin)
     # Where the warp leaves the image, its border is reflected: keep as much of the inside as sticks out.
     low = np.clip(np.minimum(first, limit - 1 - np.maximum(last - (limit - 1), 0)), 0, limit - 1).astype(int)
     high = np.clip(np.maximum(last, np.maximum(-first, 0)) + 1, low + 1, limit).astype(int)
-    return source[low[1] : high[1], low[0] : high[0]], (int(low[0]), int(low[1]))
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
 def _in_fours(operation: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -481,7 +481,7 @@ def _invented(face: RestoredFace) -> float | None:
 
 
 class _Weights:
-    """Bytes that waiting frames hold: RGB, and at most as much again for the native picture."""
+    """Bytes that waiting frames hold. A native picture that does not tell its own counts as much as its RGB."""
 
     def __init__(self) -> None:
         self.rgb = 0
@@ -489,11 +489,13 @@ class _Weights:
     def decoded(self, frame: Frame) -> int:
         # Makes the RGB at the latest here, in the decoder's thread: the face detector wants it in any case.
         self.rgb = frame.source.nbytes
-        return self.rgb * (1 if frame.native is None else 2)
+        held = frame.nbytes
+        return 2 * self.rgb if held is None else held
 
     def restored(self, frame: Frame) -> int:
         # The stages have dropped the RGB of native frames; asking this one for its size would make it again.
-        return self.rgb + sum(patch.rgb.nbytes + patch.alpha.nbytes for patch in frame.patches)
+        held = frame.nbytes
+        return self.rgb + sum(patch.rgb.nbytes + patch.alpha.nbytes for patch in frame.patches) if held is None else held
 
 
 def _gap(config: Config) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,34 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Rectangle = tuple[int, int, int, int]
+"""x0, y0, x1, y1: half open, whole pixels inside the picture as shown."""
+
 
 class Native(Protocol):
     """A decoded picture in its own pixel format. `videoclr.media` implements it over PyAV."""
 
     def rgb(self) -> NDArray[Any]:
         """`(H, W, 3)` RGB as shown (rotation applied): uint8, or uint16 0..65535 for sources of more than 8 bits."""
+        ...
+
+
+@runtime_checkable
+class Windowed(Native, Protocol):
+    """A native picture that makes RGB of a part as well: then nobody has to hold the RGB of all of it."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width, height as shown, pixels."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """What the picture holds."""
+        ...
+
+    def window(self, rectangle: Rectangle) -> NDArray[Any]:
+        """`rgb()[y0:y1, x0:x1]` to the bit, as a new array."""
         ...
 
 
@@ -131,14 +153,52 @@ class Frame:
     @property
     def image(self) -> NDArray[Any]:
         """`(H, W, 3)` RGB with the patches applied, read-only."""
-        if not self.patches:
-            return self.source
-        out = self.source.copy()
+        return self._patched(self.source, 0, 0) if self.patches else self.source
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width, height as shown, pixels. Makes no RGB where the native picture tells."""
+        if "base" not in self._rgb and isinstance(self.native, Windowed):
+            return self.native.size
+        height, width = self.source.shape[:2]
+        return width, height
+
+    @property
+    def nbytes(self) -> int | None:
+        """Bytes held at the moment: native picture, cached RGB, patches. None where the native picture does not tell."""
+        if self.native is not None and not isinstance(self.native, Windowed):
+            return None
+        held = 0 if self.native is None else self.native.nbytes
+        held += sum(one.nbytes for one in self._rgb.values())
+        return held + sum(patch.rgb.nbytes + patch.alpha.nbytes for patch in self.patches)
+
+    def source_window(self, rectangle: Rectangle) -> NDArray[Any]:
+        """`source[y0:y1, x0:x1]`, read-only; made of that part of `native` alone where it can be and RGB is not there yet."""
+        x0, y0, x1, y1 = rectangle
+        if "base" not in self._rgb and isinstance(self.native, Windowed):
+            window = self.native.window(rectangle)
+            window.flags.writeable = False
+            return window
+        return self.source[y0:y1, x0:x1]
+
+    def window(self, rectangle: Rectangle) -> NDArray[Any]:
+        """`image[y0:y1, x0:x1]`, read-only, with no more RGB made than `source_window` makes."""
+        window = self.source_window(rectangle)
+        return self._patched(window, rectangle[0], rectangle[1]) if self.patches else window
+
+    def _patched(self, base: NDArray[Any], left: int, top: int) -> NDArray[Any]:
+        """A copy of `base`, whose corner lies at `(left, top)` of the frame, with the patches applied."""
+        out = base.copy()
+        height, width = out.shape[:2]
         for patch in self.patches:
-            height, width = patch.alpha.shape
-            window = out[patch.y : patch.y + height, patch.x : patch.x + width]
-            alpha = patch.alpha[..., None]
-            window[:] = np.rint(window * (1 - alpha) + patch.rgb * alpha).astype(out.dtype)
+            rows, columns = patch.alpha.shape
+            y0, y1 = max(patch.y, top), min(patch.y + rows, top + height)
+            x0, x1 = max(patch.x, left), min(patch.x + columns, left + width)
+            if y0 >= y1 or x0 >= x1:
+                continue
+            part = np.s_[y0 - patch.y : y1 - patch.y, x0 - patch.x : x1 - patch.x]
+            window, alpha = out[y0 - top : y1 - top, x0 - left : x1 - left], patch.alpha[part][..., None]
+            window[:] = np.rint(window * (1 - alpha) + patch.rgb[part] * alpha).astype(out.dtype)
         out.flags.writeable = False
         return out
 
@@ -154,6 +214,11 @@ class Frame:
         """Drop the cached RGB of a native frame; it is made again on demand."""
         if self.native is not None:
             self._rgb.pop("base", None)
+
+    def forget_whole(self) -> None:
+        """`forget_rgb` where windows can be had without it: for a frame that waits, of which only parts are asked for."""
+        if isinstance(self.native, Windowed):
+            self.forget_rgb()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,6 +8,7 @@ from av.video.reformatter import Interpolation
 from videoclr.media.layout import layout_of
 from videoclr.media.orientation import Orientation
 from videoclr.media.picture import Picture
+from videoclr.media.proxy import Proxy
 from videoclr.types import Patch
 
 FORMATS = [
@@ -153,3 +154,49 @@ def test_a_palette_picture_is_patched_in_a_writable_format():
 def test_without_patches_the_frame_is_handed_on_untouched(pattern):
     frame = frame_in("yuv420p", pattern(0))
     assert Picture(frame).composite([]) is frame
+
+
+def noisy(width, height, seed=0):
+    """Nothing that an interpolation could get right by luck."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+WINDOWS = [(0, 0, 9, 7), (41, 37, 60, 58), (33, 0, 34, 1), (97, 70, 131, 91), (0, 0, 131, 91), (5, 40, 125, 42), (20, 20, 20, 30)]
+
+
+@pytest.mark.parametrize("size", [(132, 92), (131, 91)])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_window_is_what_the_whole_rgb_shows_there_to_the_bit(name, size):
+    if size[0] % 2 and name not in ODD:
+        pytest.skip("the format knows even sizes only")
+    picture = Picture(frame_in(name, noisy(*size)))
+    whole = picture.rgb()
+    for x0, y0, x1, y1 in WINDOWS:
+        window = picture.window((x0, y0, x1, y1))
+        assert window.dtype == whole.dtype
+        assert np.array_equal(window, whole[y0:y1, x0:x1]), (x0, y0, x1, y1)
+
+
+@pytest.mark.parametrize("name", ["pal8", "monow", "rgb565le", "bgr8", "gbrpf32le", "yuv410p", "yuv411p", "gray16be"])
+def test_windows_of_formats_that_cannot_be_cut_or_written_into_are_the_same_too(name):
+    frame = VideoFrame.from_ndarray(noisy(80, 64), "rgb24").reformat(format="bgr8" if name == "pal8" else name)
+    if name == "pal8":
+        frame = VideoFrame(80, 64, "pal8")
+        frame.planes[0].update(noisy(frame.planes[0].line_size, 64)[..., 0].tobytes())
+    picture = Picture(frame)
+    whole = picture.rgb()
+    for window in [(0, 0, 9, 7), (41, 37, 60, 58), (70, 50, 80, 64)]:
+        assert np.array_equal(picture.window(window), whole[window[1] : window[3], window[0] : window[2]]), window
+
+
+@pytest.mark.parametrize("turn", [(t, x, y) for t in (False, True) for x in (False, True) for y in (False, True)])
+@pytest.mark.parametrize("kind", ["plain", "woven", "hdr", "woven hdr"])
+def test_windows_of_turned_woven_and_hdr_pictures_are_the_same_too(turn, kind):
+    frame = frame_in("yuv420p10le", noisy(132, 92))
+    proxy = Proxy("pq") if "hdr" in kind else None
+    picture = Picture(frame, orientation=Orientation(*turn), proxy=proxy, woven="woven" in kind)
+    whole = picture.rgb()
+    width, height = picture.size
+    assert whole.shape == (height, width, 3)
+    for x0, y0, x1, y1 in [(0, 0, 9, 7), (41, 37, 60, 58), (width - 30, height - 21, width, height), (0, 0, width, height)]:
+        assert np.array_equal(picture.window((x0, y0, x1, y1)), whole[y0:y1, x0:x1]), (x0, y0, x1, y1)

@@ -27,13 +27,14 @@ from videoclr.media.layout import Layout, layout_of
 from videoclr.media.orientation import Orientation, orientation_of
 from videoclr.media.proxy import Proxy, as_uint16
 from videoclr.media.scan import fields_mean
-from videoclr.types import Patch
+from videoclr.types import Patch, Rectangle
 
 # Without ACCURATE_RND swscale's luma is more than one code value too dark on average; without FULL_CHR_H_INT it
 # doubles chroma columns. With both, RGB turned back gives the luma exactly.
 _CAREFUL = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _BYTE = 8
 _DEEP_RGB = "gbrp16le"
+_GRID = 16
 _WRITABLE_FORMATS = (
     "rgb24", "rgba", "rgb48le", "rgba64le", "gbrp16le", "gbrap16le", "gray", "ya8", "gray16le", "ya16le", "yuv420p",
     "yuv422p", "yuv444p", "yuva420p", "yuva444p", "yuv420p10le", "yuv422p10le", "yuv444p10le", "yuv420p12le",
@@ -79,9 +80,29 @@ class Picture:
 
         An HDR picture gives its proxy, display-referred BT.709, always uint16; a woven one the mean of its fields.
         """
-        stored = _signals(self.frame, self.colour)
+        return np.ascontiguousarray(self.orientation.shown(self._seen(self.frame)))
+
+    @property
+    def nbytes(self) -> int:
+        """What its planes hold."""
+        return sum(plane.buffer_size for plane in self.frame.planes)
+
+    def window(self, rectangle: Rectangle) -> NDArray[Any]:
+        """`rgb()[y0:y1, x0:x1]` to the bit, as a new array, at the cost of that part and a margin."""
+        x0, y0, x1, y1 = rectangle
+        if x0 >= x1 or y0 >= y1:
+            return self.rgb()[y0:y1, x0:x1].copy()
+        left, top = self.orientation.stored_corner(x0, y0, x1 - x0, y1 - y0, self.size)
+        columns, rows = self.orientation.shown_size(x1 - x0, y1 - y0)
+        part, dx, dy = _around(self.frame, left, top, columns, rows)
+        seen = self._seen(part)[dy : dy + rows, dx : dx + columns]
+        return np.ascontiguousarray(self.orientation.shown(seen)).copy()
+
+    def _seen(self, frame: VideoFrame) -> NDArray[Any]:
+        """What a network is shown of `frame`, this picture's or a part of it, as stored."""
+        stored = _signals(frame, self.colour)
         stored = stored if self.proxy is None else self.proxy.shown(as_uint16(stored))
-        return np.ascontiguousarray(self.orientation.shown(fields_mean(stored) if self.woven else stored))
+        return fields_mean(stored) if self.woven else stored
 
     def signals(self) -> NDArray[Any]:
         """As `rgb`, but in the picture's own transfer function and primaries, whatever they are."""
@@ -137,6 +158,37 @@ class Picture:
         corner = (patch.x + left, patch.y + top)
         x, y = self.orientation.stored_corner(*corner, columns, rows, (width, height))
         return Patch(x, y, self.orientation.stored(rgb), self.orientation.stored(alpha))
+
+
+def _around(frame: VideoFrame, left: int, top: int, columns: int, rows: int) -> tuple[VideoFrame, int, int]:
+    """The part of `frame` around a window, in the same memory, and where the window begins in it.
+
+    Its edges lie on the grid, so that chroma, dither and fields keep their places, and a cell or more beyond the window, so
+    that what swscale repeats at them is cut off. All of the frame where its format is not known by its layout (palettes, bit
+    streams, floats), where chroma does not divide its sides (swscale then stretches it by the ratio of the whole), and for
+    packed 4:2:2, of which swscale makes other values once it went through a filter.
+    """
+    layout = layout_of(frame.format.name)
+    if layout is None or (layout.kind == "yuv" and layout.places[0].step > 1):
+        return frame, left, top
+    if frame.width % (1 << layout.subsampling[0]) or frame.height % (1 << layout.subsampling[1]):
+        return frame, left, top
+    x0, y0 = max(0, left // _GRID - 1) * _GRID, max(0, top // _GRID - 1) * _GRID
+    x1 = min(frame.width, (-(-(left + columns) // _GRID) + 1) * _GRID)
+    y1 = min(frame.height, (-(-(top + rows) // _GRID) + 1) * _GRID)
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 90000)
+    )
+    crop = graph.add("crop", f"{x1 - x0}:{y1 - y0}:{x0}:{y0}:exact=1")
+    sink = graph.add("buffersink")
+    source.link_to(crop)
+    crop.link_to(sink)
+    graph.configure()
+    source.push(frame)
+    part = sink.pull()
+    assert isinstance(part, VideoFrame)
+    return part, left - x0, top - y0
 
 
 def reformatted(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour) -> VideoFrame:

@@ -57,7 +57,7 @@ def whole(frames: Iterable[Frame], size: int) -> Iterator[Faces[FaceCrop]]:
         RestorationError: a picture that is not square.
     """
     for number, frame in enumerate(frames):
-        height, width = frame.image.shape[:2]
+        width, height = frame.size
         if width != height:
             raise RestorationError(frame.index, None, f"an aligned picture must be square, got {width}x{height}")
         scale = size / width
@@ -74,8 +74,9 @@ _USUAL = ((0.38, 0.47), (0.62, 0.47), (0.5, 0.6), (0.4, 0.71), (0.6, 0.71))
 
 
 def _cut(face: TrackedFace, frame: Frame, matrix: geometry.Matrix, size: int) -> FaceCrop:
-    image = frame.image
-    values = normalized(geometry.cut(image, matrix, size), peak(image.dtype))
+    rectangle = geometry.reach(matrix, size, *frame.size)
+    window = frame.window(rectangle)
+    values = normalized(geometry.cut_window(window, rectangle, matrix, size), peak(window.dtype))
     return FaceCrop(face, frame, to_tensor(values.clip(-1, 1)), matrix)
 
 

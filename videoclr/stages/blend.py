@@ -106,7 +106,7 @@ def _patch(
     face: RestoredFace, strength: float, shift: NDArray[np.float32] | None, detail: float, grain: float, seed: int
 ) -> Patch | None:
     frame, matrix = face.crop.frame, face.crop.matrix
-    height, width = frame.source.shape[:2]
+    width, height = frame.size
     image, mask = to_array(face.image), to_array(face.mask)[..., 0]
     opacity = strength * float(np.clip(face.confidence, 0, 1))
     rectangle = geometry.footprint(matrix, mask.shape[0], width, height)
@@ -125,14 +125,15 @@ def _patch(
     rgb = geometry.uncut(image, matrix, window)
     alpha = np.ascontiguousarray(alpha[top:bottom, left:right], np.float32)
     kept: NDArray[np.float32] = np.zeros((), np.float32)
+    source = frame.source_window(window)
     if detail > 0 and geometry.scale_of(matrix) < 1:
-        kept = np.float32(detail) * beyond(frame.source, to_array(face.crop.image), matrix, window)
+        kept = np.float32(detail) * beyond(source, to_array(face.crop.image), matrix, window)
     if grain > 0:
-        before = normalized(frame.source[y : y + alpha.shape[0], x : x + alpha.shape[1]]) - kept
+        before = normalized(source) - kept
         rng = np.random.default_rng((seed, frame.index, face.crop.face.track))
         rgb = rgb + np.float32(grain) * lost_grain(before, rgb, alpha / alpha.max(), rng)
     rgb = rgb + kept
-    return Patch(x, y, quantized(rgb, frame.source.dtype), alpha)
+    return Patch(x, y, quantized(rgb, source.dtype), alpha)
 
 
 def beyond(
@@ -141,16 +142,15 @@ def beyond(
     """What the frame shows that its crop does not: the frame less the crop laid back over it.
 
     Args:
-        source: `(H, W, 3)` uint8 or uint16.
-        crop: `(S, S, 3)` float32 in [-1, 1], cut from `source` by `matrix`.
+        source: `(h, w, 3)` uint8 or uint16, the frame in the window.
+        crop: `(S, S, 3)` float32 in [-1, 1], cut from the frame by `matrix`.
         matrix: `(2, 3)` frame px -> crop px.
         window: x0, y0, x1, y1 in frame pixels.
 
     Returns:
         `(h, w, 3)` float32 on the scale of [-1, 1].
     """
-    x0, y0, x1, y1 = window
-    return normalized(source[y0:y1, x0:x1]) - geometry.uncut(crop, matrix, window)
+    return normalized(source) - geometry.uncut(crop, matrix, window)
 
 
 def lost_grain(

@@ -52,7 +52,7 @@ def detect(
         DeviceError: the device's memory does not suffice for one frame, or the device failed.
     """
     calls = Batch(batch, "runtime.detect_batch", warnings)
-    waiting: list[tuple[Frame, bool]] = []
+    waiting: list[_Waiting] = []
     shot, position, looks = -1, 0, 0
     for frame in frames:
         if frame.shot != shot:  # a call never holds two shots: what a shot gives must not depend on those before it
@@ -61,7 +61,8 @@ def detect(
         position = position + 1 if frame.shot == shot else 0
         shot = frame.shot
         look = position % every == 0
-        waiting.append((frame, look))
+        waiting.append((frame, eight_bit(frame.image) if look else None))
+        frame.forget_whole()  # a frame waits long in the stages that look ahead, and they ask for the places of faces alone
         looks += look
         if looks >= batch or (looks == 0 and not look):
             yield from _detected(waiting, detector, min_size, calls)
@@ -69,8 +70,12 @@ def detect(
     yield from _detected(waiting, detector, min_size, calls)
 
 
-def _detected(waiting: list[tuple[Frame, bool]], detector: Detector, min_size: float, calls: Batch) -> list[Faces[Detection]]:
-    images = [eight_bit(frame.image) for frame, look in waiting if look]
+_Waiting = tuple[Frame, NDArray[np.uint8] | None]
+"""A frame, and the picture of it that the detector is to see."""
+
+
+def _detected(waiting: list[_Waiting], detector: Detector, min_size: float, calls: Batch) -> list[Faces[Detection]]:
+    images = [image for _, image in waiting if image is not None]
 
     def found_in(group: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
         results = detector.detect(group)
@@ -80,8 +85,8 @@ def _detected(waiting: list[tuple[Frame, bool]], detector: Detector, min_size: f
 
     answers = iter(list(calls.calls(found_in, images)))
     return [
-        Faces(frame, tuple(found for found in next(answers) if _usable(found, min_size))) if look else Faces(frame, looked=False)
-        for frame, look in waiting
+        Faces(frame, looked=False) if image is None else Faces(frame, tuple(one for one in next(answers) if _usable(one, min_size)))
+        for frame, image in waiting
     ]
 
 
