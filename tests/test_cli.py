@@ -473,6 +473,7 @@ def test_a_signal_unwinds_and_exits_with_130(number, tmp_path):
         """,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        preexec_fn=_hear_hangups,
     )
     assert process.stdout.readline() == "ready\n"
     assert mark.exists()
@@ -510,6 +511,10 @@ def test_under_nohup_a_closed_terminal_ends_nothing():
     process = child("os.kill(os.getpid(), signal.SIGHUP)\nraise ValueError('went on')", preexec_fn=_ignore_hangups)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and "went on" in err
+
+
+def _hear_hangups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the tests themselves run under
 
 
 def _ignore_hangups() -> None:

@@ -95,7 +95,7 @@ def test_a_stage_that_had_its_share_is_not_begun_again_and_the_rest_is_trained(t
     table = capsys.readouterr().out.splitlines()[-len(train_all.STAGES) - 1 :]
     assert table[0].split()[:3] == ["stage", "steps", "minutes"]
     assert [row.split()[:2] for row in table[1:4:2]] == [["recognizer", "2"], ["irn", "2"]]
-    assert "l1 0." in table[3] and "no --labels" in table[9]
+    assert "l1 0." in table[3] and "no --labels" in next(row for row in table if row.startswith("detector"))
     manifest = json.loads((tmp_path / "out/weights/MANIFEST.json").read_text())
     assert set(manifest) == {"recognizer", "irn"}
     assert all(entry["bytes"] < train_all.LARGEST for entry in manifest.values())
