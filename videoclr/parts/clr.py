@@ -73,6 +73,8 @@ _DEGRADED = (0.05, 0.1)
 counts in full. The latent's error is about 3.7 times that size; a median `mild` crop has 0.07, a `heavy` one 0.10."""
 _UNSEEN = 0.55
 """Share of the fusion that is left out of the worst crops (`degradation`)."""
+_STEADY = 0.6
+"""Share of the fusion that is left along a track: texture is what differs most between frames."""
 _WRONG = (0.24, 0.38)
 """Predicted error of `z_R`, latent units: up to the first diffusion would only add to it; at the second it starts at the level that
 the dial says. A median `mild` crop has 0.25, a `heavy` one 0.39."""
@@ -313,9 +315,9 @@ class ClrRestorer:
             z = z_r + self.share(y, recovered) * (z - z_r)
             maps = None
             if self.passes == 2:
-                maps = self.doubted(y, self.decoded(z, features, changed))
+                maps = self.doubted(y, self.decoded(z, features, self.texture(changed)))
                 z = self.mended(z, maps, starts, noise, z_y, z_r)
-            return self.decoded(z, features, changed), maps
+            return self.decoded(z, features, self.texture(changed)), maps
 
     def starts(self, z_y: Tensor, z_r: Tensor) -> list[float]:
         """Noise share at which diffusion starts, for each face; 0: not at all."""
@@ -353,10 +355,10 @@ class ClrRestorer:
         again = self.diffused(back, [_AGAIN * one for one in starts], noise, z_y, z_r, None, steps=1)
         return back + around * (1 - doubt) * (again - back)
 
-    def decoded(self, z: Tensor, features: Tensor, changed: Tensor) -> Tensor:
-        """`(N, 3, S, S)` in [-1, 1] on the CPU; `changed` is the crops' `degradation`."""
+    def decoded(self, z: Tensor, features: Tensor, texture: Tensor) -> Tensor:
+        """`(N, 3, S, S)` in [-1, 1] on the CPU; `texture` is the strength of the fusion."""
         z = self.networks.codebook(z)[0] if self.quantise else z
-        restored: Tensor = self.networks.decoder(z, features, self.texture(changed)).clamp(-1, 1).float().cpu()
+        restored: Tensor = self.networks.decoder(z, features, texture).clamp(-1, 1).float().cpu()
         return restored
 
     def texture(self, changed: Tensor) -> Tensor:
@@ -481,18 +483,18 @@ class _Span:
         self.corrections.update({p: carried(self.corrections, p, self.motions)[0] for p in self._open()})
         share = part.share(self._stacked([self.inputs[p] for p in places]), self.recovered)
         z = self.z_r + share * self._stacked([self.corrections[p] for p in places])
-        changed = degradation(self._stacked([self.inputs[p] for p in places]), self.recovered)
-        restored = self._in_batches(part.decoded, z, self.features, changed)
-        return restored if part.passes == 1 else self._again(z, restored, changed)
+        texture = _STEADY * part.texture(degradation(self._stacked([self.inputs[p] for p in places]), self.recovered))
+        restored = self._in_batches(part.decoded, z, self.features, texture)
+        return restored if part.passes == 1 else self._again(z, restored, texture)
 
-    def _again(self, z: Tensor, restored: Tensor, changed: Tensor) -> Tensor:
+    def _again(self, z: Tensor, restored: Tensor, texture: Tensor) -> Tensor:
         """The second pass over all frames, against the means of the input: noise of one frame is no disagreement."""
         part = self.part
         self.maps = part.doubted(self.seen, restored)
         mend = lambda z, maps, z_y, z_r: part.mended(  # noqa: E731
             z, maps, [self.start] * len(z), self.noise.expand(len(z), -1, -1, -1).to(z), z_y, z_r
         )
-        return self._in_batches(part.decoded, self._in_batches(mend, z, self.maps, self.z_y, self.z_r), self.features, changed)
+        return self._in_batches(part.decoded, self._in_batches(mend, z, self.maps, self.z_y, self.z_r), self.features, texture)
 
     def anchors(self, crops: Sequence[FaceCrop]) -> list[FaceCrop]:
         """Those of the span's crops that were denoised in full."""
