@@ -20,15 +20,15 @@ from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
-from av.filter import Graph
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from videoclr.media.colour import FULL, RGB_SPACE, UNSPECIFIED, Colour
+from videoclr.media.filters import through
 from videoclr.media.layout import layout_of
 from videoclr.media.linear import linear, transfer_of
 from videoclr.media.orientation import Orientation
-from videoclr.media.picture import Picture, float_frame, is_deep, moved_fields, reformatted, writable
+from videoclr.media.picture import Picture, colour_in, float_frame, is_deep, moved_fields, reformatted, writable
 from videoclr.media.proxy import as_uint16
 from videoclr.media.scan import fields_mean
 from videoclr.types import Patch
@@ -77,7 +77,7 @@ class Deliverable:
         white = np.full((height, max(0, right - left), 3), np.iinfo(kind).max, kind)
         line = Patch(left, 0, white, np.ones(white.shape[:2], np.float32))
         frame = picture.composite([*kept, line] if 0 < place < width else kept)
-        return Picture(frame, _colour_in(picture, frame), picture.orientation, picture.proxy, picture.woven)
+        return Picture(frame, colour_in(picture, frame), picture.orientation, picture.proxy, picture.woven)
 
     def _overlay(self, picture: Picture, patches: Sequence[Patch]) -> Picture:
         width, height = picture.size
@@ -221,7 +221,7 @@ def _beside(left: Picture, right: Picture) -> Picture:
             place = target[:, begin : begin + half]
             place[:, : samples.shape[1]] = samples
             place[:, samples.shape[1] :] = samples[:, -1:]
-    return Picture(both, _colour_in(left, both), left.orientation, left.proxy, left.woven)
+    return Picture(both, colour_in(left, both), left.orientation, left.proxy, left.woven)
 
 
 def _opaque(picture: Picture) -> VideoFrame:
@@ -234,23 +234,13 @@ def _opaque(picture: Picture) -> VideoFrame:
     name = frame.format.name
     plain = {"rgba": "rgb24", "bgra": "rgb24", "argb": "rgb24", "abgr": "rgb24", "rgba64le": "rgb48le", "rgba64be": "rgb48le"}
     plain |= {"ya8": "gray", "ya16le": "gray16le", "ya16be": "gray16le"}
-    colour = _colour_in(picture, frame)
+    colour = colour_in(picture, frame)
     return reformatted(frame, colour, plain.get(name) or name.replace("yuva", "yuv").replace("gbrap", "gbrp"), colour)
 
 
 def _canvas(frame: VideoFrame, width: int, height: int) -> VideoFrame:
     """A larger frame in the format of `frame`, with its properties and side data."""
-    graph = Graph()
-    source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 90000)
-    )
-    pad, sink = graph.add("pad", f"{width}:{height}"), graph.add("buffersink")
-    source.link_to(pad)
-    pad.link_to(sink)
-    graph.configure()
-    source.push(frame)
-    larger = sink.pull()
-    assert isinstance(larger, VideoFrame)
+    larger = through(frame, ("pad", f"{width}:{height}"))
     if larger.format.name != frame.format.name or (larger.width, larger.height) != (width, height):
         plain = VideoFrame(width, height, frame.format.name)  # a format that the filter does not draw in
         for name in ("pts", "duration", "colorspace", "color_range", "color_trc", "color_primaries"):
@@ -259,11 +249,3 @@ def _canvas(frame: VideoFrame, width: int, height: int) -> VideoFrame:
         return plain
     larger.make_writable()
     return larger
-
-
-def _colour_in(picture: Picture, frame: VideoFrame) -> Colour:
-    """What the numbers of `frame`, made of `picture`, mean: the picture's own meaning in its own format."""
-    if frame.format.name == picture.frame.format.name:
-        return picture.colour
-    kind = Picture(frame).colour.kind
-    return Colour(kind, picture.colour.matrix, picture.colour.full or kind == "rgb")

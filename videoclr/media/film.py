@@ -14,7 +14,6 @@ import av
 from av.codec.codec import Codec
 from av.codec.hwaccel import HWAccel
 from av.container import OutputContainer
-from av.filter import Graph
 from av.packet import Packet
 from av.sidedata.sidedata import Type
 from av.video.format import VideoFormat
@@ -24,7 +23,6 @@ from av.video.stream import VideoStream
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media.beside import Beside, renamed
 from videoclr.media.boxes import stereo_tag
-from videoclr.media.colour import Colour
 from videoclr.media.copies import chapters_between
 from videoclr.media.encoders import (
     Encoder,
@@ -39,11 +37,12 @@ from videoclr.media.encoders import (
     written_colour,
 )
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
+from videoclr.media.filters import through
 from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
 from videoclr.media.kept import Kept, added
 from videoclr.media.matroska import write_sample_aspect
 from videoclr.media.orientation import Orientation, payload
-from videoclr.media.picture import Picture, reformatted
+from videoclr.media.picture import Picture, colour_in, reformatted
 from videoclr.media.probe import refusal
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, SegmentWriter, joined
@@ -191,7 +190,7 @@ class Film:
         if (frame.width, frame.height) != self._size:
             change = f"{frame.width}x{frame.height}, the video {self._size[0]}x{self._size[1]}"
             raise EncodeError(self.path, f"the picture is {change}; all must be equal", time)
-        colour = picture.colour if frame.format.name == picture.frame.format.name else _colour_like(picture, frame)
+        colour = colour_in(picture, frame)
         if self._dolby and payload(frame, Type.DOVI_METADATA) is None:
             without = "has no Dolby Vision metadata, unlike the first"
             raise EncodeError(self.path, f"a picture {without}; choose another codec, which leaves it out everywhere", time)
@@ -514,33 +513,11 @@ def _common(one: Fraction, other: Fraction) -> Fraction:
     return Fraction(whole, one.denominator * other.denominator)
 
 
-def _colour_like(picture: Picture, frame: VideoFrame) -> Colour:
-    """Of a composite that had to leave the picture's own pixel format."""
-    composite = Picture(frame, orientation=picture.orientation).colour
-    return Colour(composite.kind, picture.colour.matrix, picture.colour.full or composite.kind == "rgb")
-
-
 def _turned(frame: VideoFrame, orientation: Orientation) -> VideoFrame:
     """`frame` as shown, in its own pixel format, for containers that cannot say how to turn it."""
-    graph = Graph()
-    last: Any = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 90000)
-    )
-    first = last
     steps = [
         (orientation.transpose, "transpose", "cclock_flip"),
         (orientation.mirror_x, "hflip", None),
         (orientation.mirror_y, "vflip", None),
     ]
-    for wanted, name, options in steps:
-        if wanted:
-            following = graph.add(name, options)
-            last.link_to(following)
-            last = following
-    sink = graph.add("buffersink")
-    last.link_to(sink)
-    graph.configure()
-    first.push(frame)
-    turned = sink.pull()
-    assert isinstance(turned, VideoFrame)
-    return turned
+    return through(frame, *((name, options) for wanted, name, options in steps if wanted))

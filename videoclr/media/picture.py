@@ -11,17 +11,16 @@ mean of its fields (`videoclr.media.scan`): of a patch only the difference to wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from av.codec.codec import find_best_pix_fmt_of_list
-from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from videoclr.media.colour import FULL, LIMITED, RGB_SPACE, Colour, colour_of
+from videoclr.media.filters import through
 from videoclr.media.hdr import proxy_of
 from videoclr.media.layout import Layout, layout_of
 from videoclr.media.orientation import Orientation, orientation_of
@@ -176,19 +175,7 @@ def _around(frame: VideoFrame, left: int, top: int, columns: int, rows: int) -> 
     x0, y0 = max(0, left // _GRID - 1) * _GRID, max(0, top // _GRID - 1) * _GRID
     x1 = min(frame.width, (-(-(left + columns) // _GRID) + 1) * _GRID)
     y1 = min(frame.height, (-(-(top + rows) // _GRID) + 1) * _GRID)
-    graph = Graph()
-    source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 90000)
-    )
-    crop = graph.add("crop", f"{x1 - x0}:{y1 - y0}:{x0}:{y0}:exact=1")
-    sink = graph.add("buffersink")
-    source.link_to(crop)
-    crop.link_to(sink)
-    graph.configure()
-    source.push(frame)
-    part = sink.pull()
-    assert isinstance(part, VideoFrame)
-    return part, left - x0, top - y0
+    return through(frame, ("crop", f"{x1 - x0}:{y1 - y0}:{x0}:{y0}:exact=1")), left - x0, top - y0
 
 
 def reformatted(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour) -> VideoFrame:
@@ -208,6 +195,14 @@ def reformatted(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour
         interpolation=_CAREFUL,
         threads=1,
     )
+
+
+def colour_in(picture: Picture, frame: VideoFrame) -> Colour:
+    """What the numbers of `frame`, made of `picture`, mean: the picture's own meaning in its own format."""
+    if frame.format.name == picture.frame.format.name:
+        return picture.colour
+    kind = Picture(frame).colour.kind
+    return Colour(kind, picture.colour.matrix, picture.colour.full or kind == "rgb")
 
 
 def frame_of_rgb(image: NDArray[Any], orientation: Orientation) -> VideoFrame:
@@ -272,16 +267,7 @@ def _own_copy(frame: VideoFrame) -> VideoFrame:
     PyAV cannot copy a frame. A null filter returns a second reference to the same buffers, and making that writable
     copies them, because the first reference still holds them.
     """
-    graph = Graph()
-    source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 90000)
-    )
-    sink = graph.add("buffersink")
-    source.link_to(sink)
-    graph.configure()
-    source.push(frame)
-    copy = sink.pull()
-    assert isinstance(copy, VideoFrame)
+    copy = through(frame)
     copy.make_writable()
     return copy
 

@@ -17,18 +17,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from itertools import chain, islice, tee
 from typing import Any, Literal
 
 import numpy as np
-from av import BlockingIOError as NotYet
-from av import EOFError as NoMore
-from av.filter import Graph
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from videoclr.media.filters import Line, Steps
 from videoclr.media.layout import layout_of
 
 Mode = Literal["auto", "bwdif", "off"]
@@ -57,7 +54,7 @@ def first_field(frame: VideoFrame, context: VideoCodecContext) -> str:
     flag: it gives the field first that is shown first.
     """
     whole = _first_plane(frame)
-    first = next(iter(_Line(frame, [("separatefields", "")]).push(frame)), None)
+    first = next(iter(Line(frame, [("separatefields", "")]).push(frame)), None)
     if first is not None and not np.array_equal(whole[0::2], whole[1::2]):
         return "top" if np.array_equal(_first_plane(first), whole[0::2]) else "bottom"
     return "bottom" if context.field_order in _BOTTOM_FIRST else "top"
@@ -145,12 +142,12 @@ class _Idet:
 
     def __init__(self) -> None:
         self.count = 0
-        self._line: _Line | None = None
+        self._line: Line | None = None
         self._verdicts: Counter[str] = Counter()
 
     def push(self, frame: VideoFrame) -> None:
         """Show it one more."""
-        self._line = self._line or _Line(frame, [("idet", "")])
+        self._line = self._line or Line(frame, [("idet", "")])
         self.count += 1
         self._count(self._line.push(frame))
 
@@ -170,54 +167,13 @@ class _Idet:
         return max(self.verdicts["tff"], self.verdicts["bff"]) >= _COMBED * max(self.count, 1)
 
 
-class _Line:
-    """A chain of filters for pictures like the first."""
-
-    def __init__(self, frame: VideoFrame, steps: list[tuple[str, str]]) -> None:
-        self._kind = _kind(frame)
-        graph = Graph()
-        base = frame.time_base or Fraction(1, 90000)
-        self._source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=base)
-        last: Any = self._source
-        for name, options in steps:
-            step = graph.add(name, options)
-            last.link_to(step)
-            last = step
-        self._sink = graph.add("buffersink")
-        last.link_to(self._sink)
-        graph.configure()
-        self._graph = graph
-
-    def fits(self, frame: VideoFrame) -> bool:
-        """False where the pictures changed their size or format."""
-        return _kind(frame) == self._kind
-
-    def push(self, frame: VideoFrame | None) -> list[VideoFrame]:
-        """What comes out after `frame`; None ends the line."""
-        if frame is not None and frame.pts is None:
-            frame.pts = frame.dts  # filters forget the second
-        self._source.push(frame)
-        out: list[VideoFrame] = []
-        while True:
-            try:
-                done = self._sink.pull()
-            except (NotYet, NoMore):
-                return out
-            assert isinstance(done, VideoFrame)
-            out.append(done)
-
-
-def _kind(frame: VideoFrame) -> tuple[int, int, str]:
-    return frame.width, frame.height, frame.format.name
-
-
-def _filtered(frames: Iterator[VideoFrame], steps: list[tuple[str, str]]) -> Iterator[VideoFrame]:
-    line: _Line | None = None
+def _filtered(frames: Iterator[VideoFrame], steps: Steps) -> Iterator[VideoFrame]:
+    line: Line | None = None
     for frame in frames:
         if line is not None and not line.fits(frame):
             yield from line.push(None)
             line = None
-        line = line or _Line(frame, steps)
+        line = line or Line(frame, steps)
         yield from line.push(frame)
     if line is not None:
         yield from line.push(None)
