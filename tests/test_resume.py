@@ -66,6 +66,7 @@ def check(folder: Path, name: str) -> None:
 def test_the_film_of_these_tests_has_what_crosses_a_cut(made):
     report = json.loads((made / "whole.json").read_text())
     assert report["shots"] == 5 and report["frames_out"] == 62
+    assert report["seconds_per_stage"]["encode"] > 0
     assert [track["person"] for track in report["tracks"]] == [0, 1, 0, 2]
     with Reader(made / "whole.mp4") as ours, Reader(made / "in.mp4") as theirs:
         assert [frame.time for frame in ours.frames()] == [frame.time for frame in theirs.frames()]

@@ -359,11 +359,9 @@ class _Watch:
 def _drain(frames: Iterator[Frame], writer: Writer, watch: _Watch) -> None:
     """Write every frame; the threads of the pipeline are stopped before anybody closes what they read from."""
     with closing(frames) as restored:  # type: ignore[type-var]
-        clock = watch.ledger.seconds_per_stage
         for number, frame in enumerate(restored, 1):
-            began = time.perf_counter()
-            writer.write(frame)
-            clock["encode"] = clock.get("encode", 0.0) + time.perf_counter() - began
+            with watch.ledger.encoding():
+                writer.write(frame)
             watch.wrote(number)
 
 

@@ -26,7 +26,7 @@ import cv2
 from videoclr.errors import ConfigError, MediaError, ResumeError
 from videoclr.media.faults import explained
 from videoclr.media.lock import Lock
-from videoclr.media.segments import Segment, sync_folder
+from videoclr.media.segments import Segment, settle
 from videoclr.media.source import PIPE, is_pattern, sequence_of
 
 _WHOLE = 64 << 20
@@ -128,7 +128,8 @@ class Ledger:
         number = 0 if self.last is None else self.last.number + 1
         with explained(self.target, "cannot be written"):
             self._durable(self._place(number, "mark"), json.dumps(mark))
-            self._append(
+            _append(
+                self._book,
                 {
                     "segment": number,
                     "packets": segment.packets,
@@ -138,7 +139,7 @@ class Ledger:
                     "next": next_frame,
                     "shots": shots,
                     "warnings": warnings,
-                }
+                },
             )
             self.last = Done(segment, number, next_frame, shots, tuple(warnings))
             self.reorder = max(self.reorder, segment.reorder)
@@ -147,14 +148,14 @@ class Ledger:
     def end(self, facts: Mapping[str, Any]) -> None:
         """Write down that every frame is done."""
         with explained(self.target, "cannot be written"):
-            self._append({"complete": dict(facts)})
+            _append(self._book, {"complete": dict(facts)})
         self.complete = dict(facts)
 
     def finished(self, file: Path) -> None:
         """Write down that `file` is the whole film, just before it gets its name."""
         with explained(self.target, "cannot be finished"):
             found = file.stat()
-            self._append({"joined": {"size": found.st_size, "inode": found.st_ino}})
+            _append(self._book, {"joined": {"size": found.st_size, "inode": found.st_ino}})
 
     def is_finished(self) -> bool:
         """True where the file of the target's name is the one that this job made, whole."""
@@ -172,7 +173,7 @@ class Ledger:
         The book goes last, with the report in it: a run that dies while clearing up leaves a folder that the next one removes.
         """
         with explained(self.target, "cannot be finished"):
-            self._append({"reported": dict(report)})
+            _append(self._book, {"reported": dict(report)})
         self._remove()
 
     def _remove(self) -> None:
@@ -248,21 +249,11 @@ class Ledger:
     def _place(self, number: int, ending: str) -> Path:
         return self.folder / f"{number:06d}.{ending}"
 
-    def _append(self, line: Mapping[str, Any]) -> None:
-        with self._book.open("ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-
     def _durable(self, place: Path, text: str) -> None:
         part = place.with_name(place.name + ".part")
-        with explained(self.target, "cannot be written"):
-            with part.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, place)
-            sync_folder(self.folder)
+        with explained(self.target, "cannot be written"), part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            settle(file, part, place)
 
 
 class Finished:
@@ -302,10 +293,7 @@ class Finished:
         with explained(target, "cannot be noted as finished"):
             found = target.stat()
             line = {"name": target.name, "size": found.st_size, "changed": found.st_mtime_ns}
-            with self._book.open("ab") as file:
-                file.write(json.dumps({**line, "fingerprint": fingerprint, "report": report}).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+            _append(self._book, {**line, "fingerprint": fingerprint, "report": report})
 
     def _last(self, name: str) -> dict[str, Any] | None:
         last = None
@@ -418,3 +406,11 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
             yield from _flat(value, path)
         else:
             yield path, value
+
+
+def _append(book: Path, line: Mapping[str, Any]) -> None:
+    """Add a line of JSON to `book`, on the disk when this returns."""
+    with book.open("ab") as file:
+        file.write(json.dumps(line).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())

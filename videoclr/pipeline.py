@@ -12,8 +12,9 @@ the next by a bounded number of bytes.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -338,6 +339,15 @@ class RunLog:
     _live: dict[int, TrackSummary] = field(default_factory=dict, repr=False)
     _shot: int | None = field(default=None, repr=False)
 
+    @contextmanager
+    def encoding(self) -> Iterator[None]:
+        """Count the time inside as that of the stage `encode`, which is the caller's."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds_per_stage["encode"] = self.seconds_per_stage.get("encode", 0.0) + time.perf_counter() - began
+
     def counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Pass frames on and count them in."""
         for frame in frames:
@@ -403,16 +413,17 @@ class FaceNote:
     @classmethod
     def of(cls, face: RestoredFace) -> FaceNote:
         """Of a restored face."""
-        shown = float((face.mask if face.trust is None else face.mask / face.trust.clamp(min=1e-6)).sum())
+        shown, found = face.mask if face.trust is None else face.mask / face.trust.clamp(min=1e-6), face.hallucination
+        total = float(shown.sum())
         return replace(
             cls.of_passed(face.crop),
             passed=False,
             similarity=face.similarity,
             confidence=face.confidence,
-            trusted_share=float(face.mask.sum()) / shown if shown > 0 else 1.0,
+            trusted_share=float(face.mask.sum()) / total if total > 0 else 1.0,
             reasons=dict(face.reasons),
             full=face.full,
-            invented=_invented(face),
+            invented=None if found is None else float((found * shown).sum()) / max(total, 1e-6),
         )
 
     @classmethod
@@ -473,11 +484,6 @@ def slowest(seconds_per_stage: Mapping[str, float]) -> str | None:
     busiest = max(_THREADS, key=lambda stages: sum(spent[stage] for stage in stages))
     stage = max(busiest, key=lambda stage: spent[stage])
     return stage if spent[stage] > 0 else None
-
-
-def _invented(face: RestoredFace) -> float | None:
-    found, shown = face.hallucination, face.mask if face.trust is None else face.mask / face.trust.clamp(min=1e-6)
-    return None if found is None else float((found * shown).sum()) / max(float(shown.sum()), 1e-6)
 
 
 class _Weights:

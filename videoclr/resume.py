@@ -18,7 +18,6 @@ The film before that shot is decoded and dropped: a seek is quick, but after one
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -29,7 +28,7 @@ from typing import Any, TextIO
 
 from videoclr.ledger import Ledger
 from videoclr.media.faults import explained
-from videoclr.media.segments import check, sync_folder
+from videoclr.media.segments import check, settle
 from videoclr.media.writer import Writer
 from videoclr.pipeline import FaceNote, Mark, Pipeline, RunLog
 from videoclr.report import plain
@@ -101,7 +100,8 @@ class Restoration:
         if frame.shot != self._shot:
             self._shot = frame.shot
             self.shots += 1
-        self.writer.write(frame)
+        with self.log.encoding():
+            self.writer.write(frame)
         assert self._faces is not None
         with explained(self.ledger.target, "cannot be written"):
             for note in notes:
@@ -128,11 +128,7 @@ class Restoration:
         segment = self.writer.end_segment()
         place = self.ledger.faces_place()
         with explained(self.ledger.target, "cannot be written"):
-            self._faces.flush()
-            os.fsync(self._faces.fileno())
-            self._faces.close()
-            os.replace(_part(place), place)
-            sync_folder(place.parent)
+            settle(self._faces, _part(place), place)
         self._faces, self._started = None, None
         self.ledger.add(segment, next_frame, self.shots, self.log.warnings, mark)
 

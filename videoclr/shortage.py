@@ -13,7 +13,6 @@ from typing import TypeVar
 import torch
 
 from videoclr.errors import DeviceError
-from videoclr.flow import grouped
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -67,7 +66,7 @@ class Batch:
         """The results of `work` on all `items`, in as many calls as it takes."""
         rest = items
         while rest:
-            group = next(iter(grouped(rest, self.size)))
+            group = rest[: self.size]
             try:
                 done = work(group)
             except Exception as error:
@@ -91,6 +90,11 @@ def chain_of(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
+
+
+def is_of_the_device(error: BaseException) -> bool:
+    """True where too little memory, or a device that failed, is behind `error`: nobody's input is to blame."""
+    return any(is_full(one) or is_lost(one) for one in chain_of(error))
 
 
 def is_full(error: BaseException) -> bool:

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from av.packet import Packet
 from av.stream import Stream
@@ -99,11 +99,7 @@ class SegmentWriter:
             MediaError: the disk is full, the folder gone.
         """
         with explained(self.target, "cannot be written"):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            os.replace(self._part, self.path)
-            sync_folder(self.path.parent)
+            settle(self._file, self._part, self.path)
         ranks = {tick: rank for rank, tick in enumerate(sorted(self._ticks))}
         reorder = max((place - ranks[tick] for place, tick in enumerate(self._ticks)), default=0)
         return Segment(self.path, len(self._ticks), self._size, self._checksum, max(reorder, 0))
@@ -228,6 +224,15 @@ def _unpacked(segment: Segment, head: bytes) -> tuple[int, int, int, bool]:
 
 def _damaged(segment: Segment) -> ResumeError:
     return ResumeError(segment.path, f"is missing or damaged; remove the folder {segment.path.parent.name} and begin anew")
+
+
+def settle(file: IO[Any], part: Path, place: Path) -> None:
+    """Close `file`, which wrote `part`, and call it `place`: what was written and its name outlive a power cut."""
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
+    os.replace(part, place)
+    sync_folder(place.parent)
 
 
 def sync_file(path: Path) -> None:

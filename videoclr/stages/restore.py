@@ -17,7 +17,7 @@ from torch import Tensor
 
 from videoclr.errors import NotFiniteError, RestorationError
 from videoclr.flow import grouped
-from videoclr.shortage import Batch, chain_of, is_full, is_lost
+from videoclr.shortage import Batch, is_of_the_device
 from videoclr.types import FaceCrop, Faces, RestoredFace
 
 log = logging.getLogger("videoclr.stages.restore")
@@ -366,8 +366,8 @@ class _Calls:
         except RestorationError:
             raise
         except Exception as error:
-            if any(is_full(one) or is_lost(one) for one in chain_of(error)):
-                raise  # no fault of the face
+            if is_of_the_device(error):
+                raise
             others = f" (in a batch of {len(crops)})" if len(crops) > 1 else ""
             reason = " ".join(str(error).split()) or type(error).__name__
             raise RestorationError(first.frame.index, first.face.track, f"{type(error).__name__}{others}: {reason}") from error
