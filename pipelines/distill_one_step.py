@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from videoclr.diffusion.guidance import guided
@@ -31,8 +29,8 @@ from videoclr.diffusion.sampler import level_of_noise, sample, signal_levels
 from videoclr.models.vqgan import PatchDiscriminator
 from videoclr.parts.clr import ClrNetworks, ClrRestorer
 from videoclr.training.data import FacePairs, batches, load_faces
-from videoclr.training.loop import Loop
 from videoclr.training.losses import Perceptual, TeacherRecognizer, adversarial_losses, fidelity_loss
+from videoclr.training.program import add_budget, begin, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
 NEEDED = ("vqgan", "irn", "denoiser", "mask", "recognizer")
@@ -63,7 +61,7 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     modules = nn.ModuleDict({"student": copy.deepcopy(net.denoiser).requires_grad_(True)})
     if settings["adversarial"]:
         modules["discriminator"] = PatchDiscriminator()
-    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
+    loop = loop_of(args, modules, settings)
     perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
     identity: Any = TeacherRecognizer(args.teacher).to(loop.device) if args.teacher else net.recognizer
     data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
@@ -108,20 +106,11 @@ def main() -> None:
     parser.add_argument("--runs", required=True, type=Path, help=f"folder of the runs {', '.join(NEEDED)}")
     parser.add_argument("--perceptual", help="SqueezeNet 1.0 state dict")
     parser.add_argument("--teacher", help="MobileFaceNet state dict: the identity loss looks through it, not our recogniser")
-    parser.add_argument("--config", default=str(HERE / "configs/train/one_step.yaml"))
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--used", type=float, default=0, help="minutes of the budget that earlier, interrupted calls used up")
-    parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
-    parser.add_argument("--threads", type=int, default=0)
+    add_budget(parser, HERE / "configs/train/one_step.yaml")
     args = parser.parse_args()
     if lacking := [run for run in NEEDED if not (args.runs / run / "checkpoint.pt").exists()]:
         parser.error(f"--runs {args.runs}: no checkpoint of {', '.join(lacking)}; train it first")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    settings = yaml.safe_load(Path(args.config).read_text(encoding="utf-8"))
-    torch.manual_seed(settings["seed"])
+    settings = begin(args)
     train(args, settings)
 
 

@@ -24,7 +24,6 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from videoclr.diffusion.guidance import rms
@@ -34,6 +33,7 @@ from videoclr.models.identity import IdentityRecovery
 from videoclr.models.recognizer import Recognizer
 from videoclr.models.start import TYPICAL, StartLevel
 from videoclr.models.vqgan import VQGAN, PatchDiscriminator
+from videoclr.parts.clr import degradation
 from videoclr.training.data import FacePairs, batches, load_faces
 from videoclr.training.loop import Loop, load_ema, part_of
 from videoclr.training.losses import (
@@ -44,6 +44,7 @@ from videoclr.training.losses import (
     adversarial_losses,
     fidelity_loss,
 )
+from videoclr.training.program import add_budget, begin, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
 log = logging.getLogger("videoclr.training")
@@ -62,7 +63,7 @@ def train_denoiser(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     modules = nn.ModuleDict(
         {"encoder": copy.deepcopy(vqgan.encoder).requires_grad_(True), "denoiser": Denoiser(spread=settings["spread"])}
     )
-    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
+    loop = loop_of(args, modules, settings)
     vqgan.to(loop.device)
     irn = frozen(IdentityRecovery(), args.irn, "irn", loop.device)
     samples = batches(
@@ -120,7 +121,7 @@ def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     modules = nn.ModuleDict({"fusion": vqgan.decoder.fusion.requires_grad_(True)})
     if settings["adversarial"]:
         modules["discriminator"] = FeatureDiscriminator(perceptual) if perceptual else PatchDiscriminator()
-    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
+    loop = loop_of(args, modules, settings)
     vqgan.to(loop.device)
     irn = frozen(IdentityRecovery(), args.irn, "irn", loop.device)
     encoder = frozen(copy.deepcopy(vqgan.encoder), args.denoiser, "encoder", loop.device)
@@ -130,15 +131,13 @@ def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     identity = TeacherRecognizer(args.teacher).to(loop.device) if args.teacher else identity
     strength, margin = settings["strength"], settings["margin"]
 
-    @torch.no_grad()
-    def seen(worse: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """The latent as restoration makes it, and the features of the input."""
+    def seen(clean: Tensor, worse: Tensor, number: int) -> list[Tensor]:
+        """The clean picture, the latent as restoration makes it, and the features of the input."""
         recovered = irn(worse).float().clamp(-1, 1)
         z_r, features = vqgan.encoder(recovered).float(), encoder.features(worse)
         alpha, noise = noise_levels(loop.generator(1_000_003 * settings["seed"] + number), settings, z_r)
         z = denoiser(add_noise(z_r, noise, alpha), alpha, encoder.latent(features).float(), z_r)
-        low, high = settings["degraded"]
-        return z_r + ((rms(recovered - worse) - low) / (high - low)).clamp(0, 1) * (z - z_r), features
+        return [clean, z_r + degradation(worse, recovered) * (z - z_r), features]
 
     pairs = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
     kept = kept_pairs(pairs, settings, loop, seen)
@@ -165,15 +164,19 @@ def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
             loop.picture("fused | clean", torch.cat([out[:4].float(), clean[:4].float()], dim=2))
 
 
+@torch.no_grad()
 def kept_pairs(
-    pairs: FacePairs, settings: dict[str, Any], loop: Loop, seen: Callable[[Tensor, int], tuple[Tensor, Tensor]]
+    pairs: FacePairs, settings: dict[str, Any], loop: Loop, seen: Callable[[Tensor, Tensor, int], list[Tensor]]
 ) -> list[Tensor]:
-    """`settings["pairs"]` clean pictures, latents and features in half precision: making them costs more than using them."""
+    """What `seen` makes of `settings["pairs"]` pairs, in half precision: making it costs more than using it.
+
+    `seen` takes clean and degraded pictures and the number of the call.
+    """
     made: list[list[Tensor]] = []
     for number, batch in enumerate(itertools.islice(batches(pairs, 8, 0, settings["workers"]), -(-settings["pairs"] // 8))):
         with loop.autocast():
-            z, features = seen(batch["degraded"].to(loop.device), number)
-        made.append([batch["clean"].to(loop.device).half(), z.half(), features.half()])
+            parts = seen(batch["clean"].to(loop.device), batch["degraded"].to(loop.device), number)
+        made.append([part.half() for part in parts])
     log.info("%d pairs are made", 8 * len(made))
     return [torch.cat(parts) for parts in zip(*made, strict=True)]
 
@@ -202,13 +205,15 @@ def train_start(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     """How wrong `E(R(y))` is: the logarithm of its error, because what counts of a noise level is its ratio to the error."""
     _, faces = load_faces(args.faces, settings["size"])
     modules = nn.ModuleDict({"start": StartLevel()})
-    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
+    loop = loop_of(args, modules, settings)
     vqgan = frozen(VQGAN(), args.vqgan, "vqgan", loop.device)
     irn = frozen(IdentityRecovery(), args.irn, "irn", loop.device)
     condition = frozen(copy.deepcopy(vqgan.encoder), args.denoiser, "encoder", loop.device)
 
     pairs = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
-    kept = kept_latents(pairs, settings, loop, vqgan.encoder, irn, condition)
+    kept = kept_pairs(
+        pairs, settings, loop, lambda x, y, _: [vqgan.encoder(x), vqgan.encoder(irn(y).float().clamp(-1, 1)), condition(y)]
+    )
     for step in loop.steps():
         generator = torch.Generator().manual_seed(1_000_003 * settings["seed"] + step)
         rows = torch.randint(len(kept[0]), (settings["batch"],), generator=generator)
@@ -223,21 +228,6 @@ def train_start(args: argparse.Namespace, settings: dict[str, Any]) -> None:
         loop.update(loss, {"squared error": loss, "variance": wanted.var(unbiased=False), "latent error": rms(z_r - z).mean()})
 
 
-@torch.no_grad()
-def kept_latents(
-    pairs: FacePairs, settings: dict[str, Any], loop: Loop, encoder: nn.Module, irn: nn.Module, condition: nn.Module
-) -> list[Tensor]:
-    """`E(x)`, `E(R(y))` and `E_l(y)` of `settings["pairs"]` pairs, in half precision on the CPU."""
-    made: list[list[Tensor]] = []
-    for batch in itertools.islice(batches(pairs, 8, 0, settings["workers"]), -(-settings["pairs"] // 8)):
-        clean, worse = batch["clean"].to(loop.device), batch["degraded"].to(loop.device)
-        with loop.autocast():
-            latents = [encoder(clean), encoder(irn(worse).float().clamp(-1, 1)), condition(worse)]
-        made.append([z.half().cpu() for z in latents])
-    log.info("%d pairs are made", 8 * len(made))
-    return [torch.cat(parts) for parts in zip(*made, strict=True)]
-
-
 def main() -> None:
     """Read the arguments and train one stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -249,20 +239,11 @@ def main() -> None:
     parser.add_argument("--perceptual", help="SqueezeNet 1.0 state dict")
     parser.add_argument("--recognizer", help="checkpoint of train_identity recognizer")
     parser.add_argument("--teacher", help="MobileFaceNet state dict: the identity loss looks through it, not our recogniser")
-    parser.add_argument("--config", default=str(HERE / "configs/train/denoiser.yaml"))
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--used", type=float, default=0, help="minutes of the budget that earlier, interrupted calls used up")
-    parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
-    parser.add_argument("--threads", type=int, default=0)
+    add_budget(parser, HERE / "configs/train/denoiser.yaml")
     args = parser.parse_args()
     if args.stage != "denoiser" and not args.denoiser:
         parser.error(f"the stage {args.stage} needs --denoiser, the checkpoint of the stage denoiser")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    settings = yaml.safe_load(Path(args.config).read_text(encoding="utf-8"))[args.stage]
-    torch.manual_seed(settings["seed"])
+    settings = begin(args, args.stage)
     {"denoiser": train_denoiser, "fusion": train_fusion, "start": train_start}[args.stage](args, settings)
 
 

@@ -25,10 +25,8 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import cv2
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -53,6 +51,7 @@ from videoclr.training.detection import (
 )
 from videoclr.training.landmarks import LookMaker, mistakes_in, refiner_loss
 from videoclr.training.loop import Loop, launched, part_of
+from videoclr.training.program import add_budget, begin, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
 log = logging.getLogger("videoclr.training")
@@ -207,13 +206,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--teacher", type=Path, help="YuNet as ONNX; makes the labels")
     parser.add_argument("--labels", type=Path, help="JSON with labels, in place of the teacher")
     parser.add_argument("--detector", default="embedded", help="for landmarks: the detector whose finds it will look at")
-    parser.add_argument("--config", type=Path, help="settings in place of configs/train/STAGE.yaml")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the curve")
-    parser.add_argument("--minutes", type=float, default=45.0)
-    parser.add_argument("--used", type=float, default=0, help="minutes of the budget that earlier, interrupted calls used up")
-    parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
-    parser.add_argument("--threads", type=int, default=0)
+    add_budget(parser, None, minutes=45)
     args = parser.parse_args(argv)
+    args.config = args.config or HERE / f"configs/train/{args.stage}.yaml"
     if not args.teacher and not args.labels:
         parser.error("give --teacher or --labels")
     return args
@@ -222,26 +217,19 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments and train."""
     args = arguments(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-        cv2.setNumThreads(args.threads)
-    config = args.config or HERE / f"configs/train/{args.stage}.yaml"
-    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-    torch.manual_seed(settings["seed"])
+    settings = begin(args)
     args.out.mkdir(parents=True, exist_ok=True)
     with launched().main_process_first():  # the first one writes the labels, the others read them
         faces, stills = portraits(args, settings), frames(args, settings)
     empty = [read_picture(path) for path in pictures_in(args.backgrounds)] if args.backgrounds else []
     log.info("%d portraits, %d frames, %d backgrounds", len(faces), len(stills), len(empty))
     maker = SceneMaker(faces, stills, empty, settings["smallest"], settings["largest"], settings["canvas"])
-    budget: dict[str, Any] = {"minutes": args.minutes, "used": args.used, "steps": args.steps, **settings["loop"]}
     if args.stage == "detector":
-        train(Loop(args.out, nn.ModuleDict({"detector": fresh()}), **budget), maker, settings)
+        train(loop_of(args, nn.ModuleDict({"detector": fresh()}), settings), maker, settings)
         return
     with launched().main_process_first():
         looks = LookMaker([*faces, *stills], maker, mistakes(args, maker, settings))
-    train_landmarks(Loop(args.out, nn.ModuleDict({"landmarks": LandmarkRefiner()}), **budget), looks, settings)
+    train_landmarks(loop_of(args, nn.ModuleDict({"landmarks": LandmarkRefiner()}), settings), looks, settings)
 
 
 if __name__ == "__main__":

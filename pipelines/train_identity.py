@@ -19,7 +19,6 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,8 +29,9 @@ from videoclr.models.identity import IdentityRecovery, LatentMask
 from videoclr.models.recognizer import Recognizer, face_input
 from videoclr.models.vqgan import VQGAN, Encoder
 from videoclr.training.data import FacePairs, batches, load_faces, read_identities
-from videoclr.training.loop import Loop, load_ema, part_of
+from videoclr.training.loop import load_ema, part_of
 from videoclr.training.losses import Perceptual, TeacherRecognizer, arcface, fidelity_loss
+from videoclr.training.program import add_budget, begin, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
 log = logging.getLogger("videoclr.training")
@@ -47,7 +47,7 @@ def train_recognizer(args: argparse.Namespace, settings: dict[str, Any]) -> None
             "centres": nn.ParameterDict({"weight": nn.Parameter(0.1 * torch.randn(2 * (int(identities.max()) + 1), 128))}),
         }
     )
-    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
+    loop = loop_of(args, modules, settings)
     teacher = TeacherRecognizer(args.teacher).to(loop.device) if args.teacher else None
     data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
     samples = batches(data, settings["batch"], loop.step, settings["workers"])
@@ -90,7 +90,7 @@ def train_irn(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     """L1, gradients, a light perceptual loss, and identity; nothing adversarial."""
     _, faces = load_faces(args.faces, settings["size"])
     modules = nn.ModuleDict({"irn": IdentityRecovery()})
-    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
+    loop = loop_of(args, modules, settings)
     perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
     identity = identity_of(args).to(loop.device) if args.recognizer or args.teacher else None
     data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
@@ -114,7 +114,7 @@ def train_mask(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     """
     _, faces = load_faces(args.faces, settings["size"])
     modules = nn.ModuleDict({"mask": LatentMask()})
-    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
+    loop = loop_of(args, modules, settings)
     vqgan, condition, denoiser, irn = VQGAN(), Encoder(), Denoiser(), IdentityRecovery()
     for module, path, name in (
         (vqgan, args.vqgan, "vqgan"),
@@ -182,21 +182,12 @@ def main() -> None:
     parser.add_argument("--irn", help="checkpoint of the stage irn")
     parser.add_argument("--vqgan", help="checkpoint of train_vqgan")
     parser.add_argument("--denoiser", help="checkpoint of train_denoiser denoiser")
-    parser.add_argument("--config", default=str(HERE / "configs/train/identity.yaml"))
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--used", type=float, default=0, help="minutes of the budget that earlier, interrupted calls used up")
-    parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
-    parser.add_argument("--threads", type=int, default=0)
+    add_budget(parser, HERE / "configs/train/identity.yaml")
     args = parser.parse_args()
     lacking = [f"--{n}" for n in ("recognizer", "irn", "vqgan", "denoiser") if args.stage == "mask" and not getattr(args, n)]
     if lacking:
         parser.error(f"the stage mask needs {', '.join(lacking)}: checkpoints of the stages before it")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    settings = yaml.safe_load(Path(args.config).read_text(encoding="utf-8"))[args.stage]
-    torch.manual_seed(settings["seed"])
+    settings = begin(args, args.stage)
     {"recognizer": train_recognizer, "irn": train_irn, "irn_last": train_irn, "mask": train_mask}[args.stage](args, settings)
 
 

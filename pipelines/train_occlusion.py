@@ -20,10 +20,8 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import cv2
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import nn
 
@@ -32,6 +30,7 @@ from videoclr.models.weights import write_safetensors
 from videoclr.training.data import batches, load_faces
 from videoclr.training.loop import Loop, part_of
 from videoclr.training.occlusion import UNKNOWN, OccludedFaces, face_label, overlap, shown_loss
+from videoclr.training.program import add_budget, begin, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
 log = logging.getLogger("videoclr.training")
@@ -55,7 +54,7 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> Loop:
     """Learn until the budget is used."""
     faces, labels = labelled(args.faces, settings["size"], args.out / "labels.npy")
     modules = nn.ModuleDict({"occlusion": OcclusionNet()})
-    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
+    loop = loop_of(args, modules, settings)
     data = OccludedFaces(faces, labels, settings["seed"], settings["levels"], settings["bare"])
     samples = batches(data, settings["batch"], loop.step, settings["workers"])
     for step in loop.steps():
@@ -117,19 +116,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--faces", required=True, help="aligned, clean face crops: a folder, tar shards, or a packed .npy")
     parser.add_argument("--held-out", help="as --faces, of other people: measured in the end")
-    parser.add_argument("--config", default=str(HERE / "configs/train/occlusion.yaml"))
-    parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--used", type=float, default=0, help="minutes of the budget that earlier, interrupted calls used up")
-    parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
-    parser.add_argument("--threads", type=int, default=0)
+    add_budget(parser, HERE / "configs/train/occlusion.yaml", minutes=20)
     args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-        cv2.setNumThreads(args.threads)
-    settings = yaml.safe_load(Path(args.config).read_text(encoding="utf-8"))
-    torch.manual_seed(settings["seed"])
+    settings = begin(args)
     loop = train(args, settings)
     if loop.main:
         export(loop)

@@ -24,10 +24,8 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import cv2
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -38,9 +36,9 @@ from videoclr.evaluation.views import Finder
 from videoclr.parts.clr import ClrNetworks
 from videoclr.pixels import quantized, to_array
 from videoclr.training.data import batches, load_faces
-from videoclr.training.loop import Loop
 from videoclr.training.losses import Perceptual, TeacherRecognizer, fidelity_loss, unsteadiness
 from videoclr.training.pairs import MotionPairs, aligned
+from videoclr.training.program import add_budget, begin, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
@@ -87,7 +85,7 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     net = ClrNetworks.of_runs(args.runs)
     learned = net.irn if args.stage == "irn" else net.decoder.fusion
     modules = nn.ModuleDict({args.stage: learned.requires_grad_(True)})
-    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
+    loop = loop_of(args, modules, settings)
     net.to(loop.device)
     perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
     identity: Any = TeacherRecognizer(args.teacher).to(loop.device) if args.teacher else None
@@ -136,24 +134,14 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, help="folder of clean clips; without it all motion is synthetic")
     parser.add_argument("--perceptual", help="SqueezeNet 1.0 state dict")
     parser.add_argument("--teacher", help="MobileFaceNet state dict: the identity loss looks through it, not our recogniser")
-    parser.add_argument("--config", default=str(HERE / "configs/train/temporal.yaml"))
-    parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--used", type=float, default=0, help="minutes of the budget that earlier, interrupted calls used up")
-    parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
-    parser.add_argument("--threads", type=int, default=0)
+    add_budget(parser, HERE / "configs/train/temporal.yaml")
     args = parser.parse_args()
     if args.clips and not args.clips.is_dir():
         parser.error(f"--clips {args.clips}: no such folder")
     needed = ("vqgan", "irn", *(("denoiser",) if args.stage == "fusion" else ()))
     if lacking := [run for run in needed if not (args.runs / run / "checkpoint.pt").exists()]:
         parser.error(f"--runs {args.runs}: no checkpoint of {', '.join(lacking)}; train it first, or use unpack_weights.py")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-        cv2.setNumThreads(args.threads)
-    settings = yaml.safe_load(Path(args.config).read_text(encoding="utf-8"))[args.stage]
-    torch.manual_seed(settings["seed"])
+    settings = begin(args, args.stage)
     train(args, settings)
 
 

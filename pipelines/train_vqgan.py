@@ -10,7 +10,6 @@ joins last. Settings: configs/train/vqgan.yaml.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -27,6 +25,7 @@ from videoclr.models.vqgan import VQGAN, PatchDiscriminator
 from videoclr.training.data import FacePairs, batches, load_faces
 from videoclr.training.loop import Loop
 from videoclr.training.losses import Perceptual, adaptive_weight, gradient_l1, hinge_discriminator
+from videoclr.training.program import add_budget, begin, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -45,7 +44,7 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     _, faces = load_faces(args.faces, settings["size"])
     modules = nn.ModuleDict({"vqgan": VQGAN(), "discriminator": PatchDiscriminator(), "state": nn.Module()})
     modules["state"].register_buffer("clustered", torch.zeros((), dtype=torch.bool))
-    loop = Loop(args.out, modules, minutes=args.minutes, used=args.used, steps=args.steps, **settings["loop"])
+    loop = loop_of(args, modules, settings)
     vqgan, discriminator, state = modules["vqgan"], modules["discriminator"], modules["state"]
     perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
     data = FacePairs(faces, settings["seed"], {}, settings["warp"])
@@ -116,18 +115,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faces", required=True, help="aligned face crops: a folder, tar shards, or a packed .npy")
     parser.add_argument("--perceptual", help="SqueezeNet 1.0 state dict")
-    parser.add_argument("--config", default=str(HERE / "configs/train/vqgan.yaml"))
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--used", type=float, default=0, help="minutes of the budget that earlier, interrupted calls used up")
-    parser.add_argument("--steps", type=int, default=0, help="end after this many steps in all; 0: by time alone")
-    parser.add_argument("--threads", type=int, default=0)
+    add_budget(parser, HERE / "configs/train/vqgan.yaml")
     args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    settings = yaml.safe_load(Path(args.config).read_text(encoding="utf-8"))
-    torch.manual_seed(settings["seed"])
+    settings = begin(args)
     train(args, settings)
 
 

@@ -40,9 +40,3 @@ class StartLevel(nn.Module):
             h = F.silu(smaller(h))
         logarithm: Tensor = self.out(torch.cat([h.mean((2, 3)), h.pow(2).mean((2, 3)).add(1e-6).sqrt()], dim=1))[:, 0]
         return logarithm.float()
-
-
-def share_of_error(error: Tensor, gain: float) -> Tensor:
-    """Noise share `sqrt(1 - a)` at which the noise is `gain` times as large as the error, against a signal of `sqrt(a)`."""
-    ratio = gain * error
-    return ratio / (1 + ratio.square()).sqrt()
