@@ -46,6 +46,14 @@ def test_an_unsure_detection_continues_a_track_but_starts_none() -> None:
     assert see(tracker, detection(52, score=0.2)) == {}
 
 
+def test_after_a_missed_look_an_unsure_detection_continues_a_track_only_where_it_was_going() -> None:
+    for place, same in ((52, True), (75, False)):
+        tracker = OverlapTracker(threshold=0.6, low_threshold=0.25)
+        (track,) = see(tracker, detection(50))
+        assert see(tracker) == {}
+        assert (list(see(tracker, detection(place, score=0.3))) == [track]) is same
+
+
 def test_a_track_waits_max_gap_frames_and_no_longer() -> None:
     for missing, same in ((3, True), (4, False)):
         tracker = OverlapTracker(max_gap=3)

@@ -18,6 +18,8 @@ from scipy.optimize import linear_sum_assignment
 from videoclr.types import Detection, Faces, TrackedFace
 
 Array = NDArray[np.float64]
+_SAME_PLACE = 0.6
+"""Overlap of the grown boxes from which an unsure detection continues a track that a look has missed since."""
 
 
 class _Kalman:
@@ -108,11 +110,12 @@ class OverlapTracker:
             return [_supposed(one) for one in self._tracks if not one.missed]
         sure = [one for one in found.faces if one.score >= self.threshold]
         unsure = [one for one in found.faces if self.low_threshold <= one.score < self.threshold]
-        matched, lost, strangers = self._match(self._tracks, sure)
-        # An unsure detection may only continue what was there a look ago: further back it is as likely something else.
-        recent = [one for one in lost if not one.missed]
-        again, _, _ = self._match(recent, unsure)
-        matched += again
+        matched, lost, strangers = self._match(self._tracks, sure, self.min_overlap)
+        # An unsure detection may continue what was there a look ago. What was missed since is as likely something else, unless
+        # it lies just where the track was going.
+        again, _, rest = self._match([one for one in lost if not one.missed], unsure, self.min_overlap)
+        back, _, _ = self._match([one for one in lost if one.missed], rest, max(self.min_overlap, _SAME_PLACE))
+        matched += again + back
         kept = {id(one) for one, _ in matched}
         for one in self._tracks:
             one.missed = id(one) not in kept
@@ -120,13 +123,13 @@ class OverlapTracker:
         return [self._seen(one, detection) for one, detection in matched]
 
     def _match(
-        self, tracks: Sequence[_Track], detections: Sequence[Detection]
+        self, tracks: Sequence[_Track], detections: Sequence[Detection], least: float
     ) -> tuple[list[tuple[_Track, Detection]], list[_Track], list[Detection]]:
         if not tracks or not detections:
             return [], list(tracks), list(detections)
         overlaps = overlap(np.stack([t.filter.box for t in tracks]), np.stack([d.box for d in detections]))
-        rows, columns = linear_sum_assignment(np.where(overlaps >= self.min_overlap, -overlaps, 1.0))
-        pairs = [(r, c) for r, c in zip(rows, columns, strict=True) if overlaps[r, c] >= self.min_overlap]
+        rows, columns = linear_sum_assignment(np.where(overlaps >= least, -overlaps, 1.0))
+        pairs = [(r, c) for r, c in zip(rows, columns, strict=True) if overlaps[r, c] >= least]
         old, new = {r for r, _ in pairs}, {c for _, c in pairs}
         return (
             [(tracks[r], detections[c]) for r, c in pairs],
