@@ -78,7 +78,6 @@ STAGES = (
     Stage("irn_last", "train_identity", "irn", ("perceptual", "teacher"), ("recognizer",)),
     Stage("denoiser", "train_denoiser", "denoiser", (), ("vqgan", "irn")),
     Stage("fusion", "train_denoiser", "fusion", ("perceptual", "teacher"), ("vqgan", "irn", "denoiser", "recognizer")),
-    Stage("denoiser_last", "train_denoiser", "denoiser", ("perceptual", "teacher"), ("vqgan", "irn", "denoiser", "fusion")),
     Stage("start", "train_denoiser", "start", (), ("vqgan", "irn", "denoiser")),
     Stage("mask", "train_identity", "mask", ("perceptual",), ("recognizer", "irn", "vqgan", "denoiser")),
     Stage("student", "distill_one_step", "student", ("perceptual", "teacher"), whole=True),

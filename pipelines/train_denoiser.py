@@ -1,17 +1,13 @@
-"""Train the conditional refinement: `E_l` with the denoiser, the decoder's fusion, the denoiser's last part, and the start.
+"""Train the conditional refinement: `E_l` with the denoiser, then the decoder's fusion, and how high diffusion starts.
 
     python pipelines/train_denoiser.py denoiser --faces DIR --vqgan runs/vqgan/checkpoint.pt \
         --irn runs/irn/checkpoint.pt --out runs/denoiser
     python pipelines/train_denoiser.py fusion --faces DIR --vqgan ... --irn ... --denoiser runs/denoiser/checkpoint.pt \
         --perceptual FILE --recognizer ... --out runs/fusion
-    python pipelines/train_denoiser.py denoiser_last --faces DIR --vqgan ... --irn ... --denoiser ... --fusion runs/fusion/checkpoint.pt \
-        --perceptual FILE --teacher FILE --out runs/denoiser
     python pipelines/train_denoiser.py start --faces DIR --vqgan ... --irn ... --denoiser ... --out runs/start
 
 `E_l` starts as a copy of the VQGAN's encoder and learns `E_l(y) ~ E(x)` and, through the denoiser, what of `y` helps. Every pair
-is used at several noise levels, because encoding it costs more than denoising it. That teaches the denoiser a mean over all faces
-that a latent may be of. The stage `denoiser_last` teaches it what is seen of its answer: from noised `z_R`, as restoration starts, over its own
-steps, by the losses of the decoded picture. `E_l` and the fusion stay. Settings: configs/train/denoiser.yaml.
+is used at several noise levels, because encoding it costs more than denoising it. Settings: configs/train/denoiser.yaml.
 """
 
 from __future__ import annotations
@@ -32,12 +28,11 @@ from torch import Tensor, nn
 
 from videoclr.diffusion.guidance import rms
 from videoclr.diffusion.noise import add_noise
-from videoclr.diffusion.sampler import level_of_noise, sample, signal_levels
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery
 from videoclr.models.recognizer import Recognizer
 from videoclr.models.start import TYPICAL, StartLevel
-from videoclr.models.vqgan import VQGAN, Encoder, PatchDiscriminator
+from videoclr.models.vqgan import VQGAN, PatchDiscriminator
 from videoclr.parts.clr import degradation
 from videoclr.training.data import FacePairs, batches, load_faces
 from videoclr.training.loop import Loop, load_ema, part_of
@@ -206,57 +201,6 @@ def drawn(kept: list[Tensor], settings: dict[str, Any], whole: bool, generator: 
     return out
 
 
-def train_denoiser_last(args: argparse.Namespace, settings: dict[str, Any]) -> None:
-    """The denoiser on the way that restoration goes: noised `z_R`, its own steps, and the decoded picture against the clean one."""
-    _, faces = load_faces(args.faces, settings["size"])
-    condition = frozen(Encoder(), args.denoiser, "encoder", torch.device("cpu"))
-    denoiser = frozen(Denoiser(), args.denoiser, "denoiser", torch.device("cpu")).requires_grad_(True)
-    modules = nn.ModuleDict({"encoder": condition, "denoiser": denoiser})
-    loop = loop_of(args, modules, settings)
-    condition.load_state_dict(loop.ema.module["encoder"].state_dict())  # what restoration uses, where an earlier stage goes on
-    vqgan = frozen(VQGAN(), args.vqgan, "vqgan", loop.device)
-    if args.fusion:
-        vqgan.decoder.fusion = frozen(vqgan.decoder.fusion, args.fusion, "fusion", loop.device)
-    irn = frozen(IdentityRecovery(), args.irn, "irn", loop.device)
-    perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
-    identity: Any = TeacherRecognizer(args.teacher).to(loop.device) if args.teacher else None
-    pairs = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
-    samples = batches(pairs, settings["batch"], loop.step, settings["workers"])
-    for step in loop.steps():
-        batch = next(samples)
-        clean, worse = batch["clean"].to(loop.device), batch["degraded"].to(loop.device)
-        generator = loop.generator(1_000_003 * settings["seed"] + step)
-        with loop.autocast():
-            with torch.no_grad():
-                z_r = vqgan.encoder(irn(worse).float().clamp(-1, 1)).float()
-                features = condition.features(worse)
-                z_y, wanted = condition.latent(features).float(), vqgan.encoder(clean).float()
-            z = some_steps(denoiser, z_y, z_r, settings, generator)
-            out = vqgan.decoder(z, features, settings["strength"])
-            loss, terms = fidelity_loss(out, clean, settings, perceptual, identity)
-            latent = (z - wanted).pow(2).mean()
-        scalars: dict[str, float | Tensor] = {**terms, "z0 error": latent.sqrt(), "without": rms(z_r - wanted).mean()}
-        loop.update(loss + settings["latent"] * latent, scalars)
-        if step % 200 == 0:
-            loop.picture("degraded | restored | clean", torch.cat([worse[:4], out[:4].float(), clean[:4]], dim=2))
-
-
-def some_steps(denoiser: nn.Module, z_y: Tensor, z_r: Tensor, settings: dict[str, Any], generator: torch.Generator) -> Tensor:
-    """The clean latent `(N, C, h, w)` after one to `steps` evaluations from a random start; only the last of them is learned from."""
-    low, high = settings["starts"]
-    share, chance = torch.rand(2, generator=generator, device=z_r.device).tolist()
-    start, steps = level_of_noise(low + (high - low) * share), 1 + int(settings["steps"] * chance)
-    noise = torch.randn(z_r.shape, generator=generator, device=z_r.device)
-    left = iter(range(steps - 1, -1, -1))
-
-    def denoise(z_t: Tensor, alpha: Tensor) -> Tensor:
-        with torch.set_grad_enabled(next(left) == 0):
-            clean: Tensor = denoiser(z_t, alpha, z_y, z_r)
-        return clean
-
-    return sample(denoise, add_noise(z_r, noise, float(signal_levels()[start])), start, steps)
-
-
 def train_start(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     """How wrong `E(R(y))` is: the logarithm of its error, because what counts of a noise level is its ratio to the error."""
     _, faces = load_faces(args.faces, settings["size"])
@@ -287,12 +231,11 @@ def train_start(args: argparse.Namespace, settings: dict[str, Any]) -> None:
 def main() -> None:
     """Read the arguments and train one stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=("denoiser", "fusion", "denoiser_last", "start"))
+    parser.add_argument("stage", choices=("denoiser", "fusion", "start"))
     parser.add_argument("--faces", required=True, help="aligned face crops: a folder, tar shards, or a packed .npy")
     parser.add_argument("--vqgan", required=True, help="checkpoint of train_vqgan")
     parser.add_argument("--irn", required=True, help="checkpoint of train_identity irn")
     parser.add_argument("--denoiser", help="checkpoint of the stage denoiser")
-    parser.add_argument("--fusion", help="checkpoint of the stage fusion")
     parser.add_argument("--perceptual", help="SqueezeNet 1.0 state dict")
     parser.add_argument("--recognizer", help="checkpoint of train_identity recognizer")
     parser.add_argument("--teacher", help="MobileFaceNet state dict: the identity loss looks through it, not our recogniser")
@@ -301,8 +244,7 @@ def main() -> None:
     if args.stage != "denoiser" and not args.denoiser:
         parser.error(f"the stage {args.stage} needs --denoiser, the checkpoint of the stage denoiser")
     settings = begin(args, args.stage)
-    stages = {"denoiser": train_denoiser, "fusion": train_fusion, "denoiser_last": train_denoiser_last, "start": train_start}
-    stages[args.stage](args, settings)
+    {"denoiser": train_denoiser, "fusion": train_fusion, "start": train_start}[args.stage](args, settings)
 
 
 if __name__ == "__main__":

@@ -116,11 +116,9 @@ def chain(tmp_path_factory):
         made.train("vqgan", perceptual=made.perceptual)
         made.train("identity", "irn", steps=STEPS - 1, recognizer="recognizer")
         made.train("identity", "irn_last", perceptual=made.perceptual, teacher=made.teacher)
-        made.train("denoiser", "denoiser", steps=STEPS - 1, vqgan="vqgan", irn="irn")
+        made.train("denoiser", "denoiser", vqgan="vqgan", irn="irn")
         before = {"vqgan": "vqgan", "irn": "irn", "denoiser": "denoiser", "recognizer": "recognizer"}
         made.train("denoiser", "fusion", perceptual=made.perceptual, **before)
-        losses = {"perceptual": made.perceptual, "teacher": made.teacher}
-        made.train("denoiser", "denoiser_last", vqgan="vqgan", irn="irn", denoiser="denoiser", fusion="fusion", **losses)
         made.train("denoiser", "start", vqgan="vqgan", irn="irn", denoiser="denoiser")
         made.train("identity", "mask", perceptual=made.perceptual, **before)
         made.train("one_step", perceptual=made.perceptual, runs=made.runs)
