@@ -1,8 +1,7 @@
-"""Train who a face is: the recogniser, the Identity Recovery Network (IRN), what to aim at, and the latent mask.
+"""Train who a face is: the recogniser, the Identity Recovery Network (IRN), and the latent mask.
 
     python pipelines/train_identity.py recognizer --faces DIR --teacher FILE --out runs/recognizer --minutes 15
     python pipelines/train_identity.py irn --faces DIR --perceptual FILE --recognizer runs/recognizer/checkpoint.pt --out runs/irn
-    python pipelines/train_identity.py estimate --faces DIR --recognizer ... --irn runs/irn/checkpoint.pt --out runs/estimate
     python pipelines/train_identity.py mask --faces DIR --perceptual FILE --recognizer ... \
         --irn ... --vqgan ... --denoiser ... --out runs/mask
 
@@ -27,7 +26,7 @@ from videoclr.diffusion.noise import add_noise
 from videoclr.diffusion.sampler import level_of_noise, signal_levels
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask
-from videoclr.models.recognizer import IdentityEstimate, Recognizer, face_input
+from videoclr.models.recognizer import Recognizer, face_input
 from videoclr.models.vqgan import VQGAN, Encoder
 from videoclr.training.data import FacePairs, batches, load_faces, read_identities
 from videoclr.training.loop import load_ema, part_of
@@ -108,30 +107,6 @@ def train_irn(args: argparse.Namespace, settings: dict[str, Any]) -> None:
             loop.picture("degraded | restored | clean", torch.cat([worse[:4], restored[:4], clean[:4]], dim=2))
 
 
-def train_estimate(args: argparse.Namespace, settings: dict[str, Any]) -> None:
-    """`1 - cos` between what is estimated from the recovered face and the input, and what the recogniser says of the clean one."""
-    _, faces = load_faces(args.faces, settings["size"])
-    recognizer = frozen_recognizer(args.recognizer)
-    modules = nn.ModuleDict({"estimate": IdentityEstimate.of(recognizer).requires_grad_(True)})
-    modules.eval()  # it begins with the recogniser's statistics and keeps them: those of a few faces would be noise
-    loop = loop_of(args, modules, settings)
-    recognizer.to(loop.device)
-    irn = IdentityRecovery()
-    irn.load_state_dict(part_of(load_ema(args.irn), "irn"))
-    irn.requires_grad_(False).eval().to(loop.device)
-    data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
-    samples = batches(data, settings["batch"], loop.step, settings["workers"])
-    for _ in loop.steps():
-        batch = next(samples)
-        clean, worse = batch["clean"].to(loop.device), batch["degraded"].to(loop.device)
-        with loop.autocast():
-            with torch.no_grad():
-                recovered = irn(worse).float().clamp(-1, 1)
-                target, before = recognizer.embed(clean), recognizer.embed(recovered)
-            distance = (1 - (modules["estimate"](recovered, worse) * target).sum(1)).mean()
-        loop.update(distance, {"distance": distance, "of the recovered face": (1 - (before * target).sum(1)).mean()})
-
-
 def train_mask(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     """Which latent entries carry identity: exchanging the masked ones with the clean latent's must repair it, sparingly.
 
@@ -198,7 +173,7 @@ def frozen_recognizer(checkpoint: str) -> Recognizer:
 def main() -> None:
     """Read the arguments and train one stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=("recognizer", "irn", "irn_last", "estimate", "mask"))
+    parser.add_argument("stage", choices=("recognizer", "irn", "irn_last", "mask"))
     parser.add_argument("--faces", required=True, help="aligned face crops: a folder, tar shards, or a packed .npy")
     parser.add_argument("--identities", help="TSV with the columns file and identity")
     parser.add_argument("--teacher", help="MobileFaceNet state dict: distilled into the recogniser, and the IRN's identity loss")
@@ -209,13 +184,11 @@ def main() -> None:
     parser.add_argument("--denoiser", help="checkpoint of train_denoiser denoiser")
     add_budget(parser, HERE / "configs/train/identity.yaml")
     args = parser.parse_args()
-    needed = {"estimate": ("recognizer", "irn"), "mask": ("recognizer", "irn", "vqgan", "denoiser")}.get(args.stage, ())
-    if lacking := [f"--{name}" for name in needed if not getattr(args, name)]:
-        parser.error(f"the stage {args.stage} needs {', '.join(lacking)}: checkpoints of the stages before it")
+    lacking = [f"--{n}" for n in ("recognizer", "irn", "vqgan", "denoiser") if args.stage == "mask" and not getattr(args, n)]
+    if lacking:
+        parser.error(f"the stage mask needs {', '.join(lacking)}: checkpoints of the stages before it")
     settings = begin(args, args.stage)
-    irn = {"irn": train_irn, "irn_last": train_irn}
-    stages = {"recognizer": train_recognizer, **irn, "estimate": train_estimate, "mask": train_mask}
-    stages[args.stage](args, settings)
+    {"recognizer": train_recognizer, "irn": train_irn, "irn_last": train_irn, "mask": train_mask}[args.stage](args, settings)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import torch
 import yaml
 
 from videoclr.models import weights
-from videoclr.models.recognizer import IdentityEstimate
 from videoclr.parts.clr import FILES, ClrNetworks
 from videoclr.training.loop import Loop, load_ema, part_of
 from videoclr.training.losses import Perceptual, TeacherRecognizer
@@ -31,7 +30,6 @@ LEARNING = {
     "denoiser": {"encoder", "denoiser"},
     "fusion": {"fusion", "discriminator"},
     "start": {"start"},
-    "estimate": {"estimate"},
     "mask": {"mask"},
     "student": {"student", "discriminator"},
 }
@@ -118,7 +116,6 @@ def chain(tmp_path_factory):
         made.train("vqgan", perceptual=made.perceptual)
         made.train("identity", "irn", steps=STEPS - 1, recognizer="recognizer")
         made.train("identity", "irn_last", perceptual=made.perceptual, teacher=made.teacher)
-        made.train("identity", "estimate", recognizer="recognizer", irn="irn")
         made.train("denoiser", "denoiser", vqgan="vqgan", irn="irn")
         before = {"vqgan": "vqgan", "irn": "irn", "denoiser": "denoiser", "recognizer": "recognizer"}
         made.train("denoiser", "fusion", perceptual=made.perceptual, **before)
@@ -161,7 +158,6 @@ def test_the_restorer_takes_each_network_from_the_run_that_trained_it_last(chain
         (networks.mask, "mask", "mask"),
         (networks.student, "student", "student"),
         (networks.start, "start", "start"),
-        (networks.estimate, "estimate", "estimate"),
     ):
         wanted = part_of(averaged[run_name], inside)
         assert all(torch.equal(v, wanted[k]) for k, v in found.state_dict().items())
@@ -246,32 +242,23 @@ def test_a_student_begins_as_its_teacher(chain):
     assert all(torch.equal(chain.starts["student"][f"student.{k}"], v) for k, v in teacher.items())
 
 
-def test_an_estimate_begins_as_the_recogniser_of_the_recovered_face(chain):
-    recognizer = ClrNetworks.of_runs(chain.runs).recognizer
-    estimate = IdentityEstimate()
-    estimate.load_state_dict(part_of(chain.starts["estimate"], "estimate"))
-    recovered, y = (torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(n)) for n in (1, 2))
-    assert torch.allclose(estimate.eval()(recovered, y), recognizer.embed(recovered), atol=1e-5)
-
-
-def test_without_a_student_a_start_and_an_estimate_the_rest_is_exported_and_used(chain, tmp_path, monkeypatch):
+def test_without_a_student_and_a_start_the_rest_is_exported_and_used(chain, tmp_path, monkeypatch):
     runs, out = tmp_path / "runs", tmp_path / "weights"
     runs.mkdir()
-    for name in LEARNING.keys() - {"student", "start", "estimate"}:
+    for name in LEARNING.keys() - {"student", "start"}:
         (runs / name).symlink_to(chain.runs / name)
     run("export_weights", "--runs", runs, "--notes", FULL / "cards.yaml", "--out", out)
-    assert set(json.loads((out / "MANIFEST.json").read_text())) == set(FILES) - {"student", "start", "estimate"}
+    assert set(json.loads((out / "MANIFEST.json").read_text())) == set(FILES) - {"student", "start"}
     monkeypatch.setattr(weights, "FOLDER", out)
     monkeypatch.setattr(weights, "_load_embedded", cache(weights._load_embedded.__wrapped__))
     for networks in (ClrNetworks.embedded(), ClrNetworks.of_runs(runs)):
-        assert networks.student is None and networks.start is None and networks.estimate is None
+        assert networks.student is None and networks.start is None
 
 
 @pytest.mark.parametrize(
     ("name", "arguments", "lacking"),
     [
         ("train_identity", ["mask", "--recognizer", "r.pt", "--irn", "i.pt"], "--vqgan, --denoiser"),
-        ("train_identity", ["estimate", "--irn", "i.pt"], "--recognizer"),
         ("train_denoiser", ["fusion", "--vqgan", "v.pt", "--irn", "i.pt"], "--denoiser"),
         ("distill_one_step", ["--runs", "nowhere"], "vqgan, irn, denoiser, mask, recognizer"),
     ],

@@ -63,10 +63,10 @@ class _Unit(nn.Module):
 class Recognizer(nn.Module):
     """`(N, 3, 112, 112)` RGB in [-1, 1], ArcFace alignment -> `(N, dimensions)` unit vectors."""
 
-    def __init__(self, dimensions: int = 128, widths: tuple[int, ...] = (32, 64, 128, 256), channels: int = 3) -> None:
+    def __init__(self, dimensions: int = 128, widths: tuple[int, ...] = (32, 64, 128, 256)) -> None:
         super().__init__()
         layers: list[nn.Module] = [
-            nn.Conv2d(channels, widths[0], 3, 2, 1, bias=False),
+            nn.Conv2d(3, widths[0], 3, 2, 1, bias=False),
             nn.BatchNorm2d(widths[0]),
             nn.PReLU(widths[0]),
         ]
@@ -86,29 +86,4 @@ class Recognizer(nn.Module):
     def embed(self, crops: Tensor) -> Tensor:
         """Embed FFHQ-aligned crops `(N, 3, S, S)`: `(N, dimensions)` unit vectors."""
         embedded: Tensor = self(face_input(crops))
-        return embedded
-
-
-class IdentityEstimate(nn.Module):
-    """What a recogniser would say of the clean face, from the recovered face and the input [ours].
-
-    What it says of the recovered face alone is drawn towards faces in general, as the recovered face is; with the input beside it,
-    a network that begins as the recogniser learns to say more (the identity that guidance aims at, CLR-Face, section 3.3).
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network = Recognizer(channels=6)
-
-    @classmethod
-    def of(cls, recognizer: Recognizer) -> IdentityEstimate:
-        """One that says what `recognizer` says of the recovered face."""
-        made, state = cls(), recognizer.state_dict()
-        first = state["body.0.weight"]
-        made.network.load_state_dict({**state, "body.0.weight": torch.cat([first, torch.zeros_like(first)], dim=1)})
-        return made
-
-    def forward(self, recovered: Tensor, y: Tensor) -> Tensor:
-        """Two times FFHQ-aligned crops `(N, 3, S, S)` in [-1, 1] -> `(N, dimensions)` unit vectors."""
-        embedded: Tensor = self.network(torch.cat([face_input(recovered), face_input(y)], dim=1))
         return embedded

@@ -54,7 +54,7 @@ from videoclr.errors import WeightsError
 from videoclr.flow import grouped
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask
-from videoclr.models.recognizer import IdentityEstimate, Recognizer
+from videoclr.models.recognizer import Recognizer
 from videoclr.models.start import StartLevel
 from videoclr.models.vqgan import Codebook, Decoder, Encoder
 from videoclr.models.weights import fit, load_part, manifest
@@ -103,7 +103,6 @@ class ClrNetworks(nn.Module):
         self.irn, self.denoiser, self.mask, self.recognizer = IdentityRecovery(), Denoiser(), LatentMask(), Recognizer()
         self.student: Denoiser | None = None  # of one evaluation; there where it was distilled
         self.start: StartLevel | None = None  # there where it was trained
-        self.estimate: IdentityEstimate | None = None  # likewise
 
     @classmethod
     def of_runs(cls, folder: str | Path) -> ClrNetworks:
@@ -111,7 +110,6 @@ class ClrNetworks(nn.Module):
         networks = cls()
         networks.student = Denoiser() if (Path(folder) / "student/checkpoint.pt").exists() else None
         networks.start = StartLevel() if (Path(folder) / "start/checkpoint.pt").exists() else None
-        networks.estimate = IdentityEstimate() if (Path(folder) / "estimate/checkpoint.pt").exists() else None
         for run, inside, name in RUNS:
             path = Path(folder) / run / "checkpoint.pt"
             if path.exists():
@@ -133,7 +131,6 @@ class ClrNetworks(nn.Module):
         absent = OPTIONAL - manifest().keys()
         networks.student = None if "student" in absent else Denoiser()
         networks.start = None if "start" in absent else StartLevel()
-        networks.estimate = None if "estimate" in absent else IdentityEstimate()
         for file, names in FILES.items():
             for name in () if file in absent else names:
                 load_part(networks.get_submodule(name), file, name)
@@ -148,10 +145,9 @@ FILES = {
     "recognizer": ("recognizer",),
     "student": ("student",),
     "start": ("start",),
-    "estimate": ("estimate",),
 }
 """Embedded file -> the networks in it; a network's entries carry its name as prefix."""
-OPTIONAL = {"student", "start", "estimate"}
+OPTIONAL = {"student", "start"}
 """Files that need not be there."""
 RUNS = (
     ("vqgan", "vqgan.encoder", "encoder"),
@@ -165,7 +161,6 @@ RUNS = (
     ("recognizer", "recognizer", "recognizer"),
     ("student", "student", "student"),
     ("start", "start", "start"),
-    ("estimate", "estimate", "estimate"),
 )
 """Training run, the module's name in its checkpoint, and here."""
 
@@ -313,7 +308,7 @@ class ClrRestorer:
             z_r, features = net.encoder(recovered).float(), net.condition.features(y)
             z_y = net.condition.latent(features).float()
             changed = degradation(y, recovered)
-            identity = self.identities(identities, recovered, y, changed)
+            identity = self.identities(identities, recovered, changed)
             noise = torch.stack([field(self.seed, (f,), tuple(z_r.shape[1:])) for f in first]).to(z_r)
             starts = self.starts(z_y, z_r)
             z = self.diffused(z_r, starts, noise, z_y, z_r, identity)
@@ -385,13 +380,12 @@ class ClrRestorer:
             recovered: Tensor = self.networks.irn(y.to(self.device)).clamp(-1, 1).float().cpu()
             return recovered
 
-    def identities(self, identities: Sequence[Tensor | None], recovered: Tensor, y: Tensor, degraded: Tensor) -> Tensor:
-        """`(N, D)` unit vectors to aim at: estimated from `recovered` and `y`, drawn towards known ones the more, the worse `y` is.
+    def identities(self, identities: Sequence[Tensor | None], recovered: Tensor, degraded: Tensor) -> Tensor:
+        """`(N, D)` unit vectors to aim at: of the `recovered` faces, drawn towards known ones the more, the worse the crop is.
 
         A known identity is of other pictures: it knows what a bad crop has lost, and less than a good crop shows.
         """
-        net = self.networks
-        own = net.recognizer.embed(recovered) if net.estimate is None else net.estimate(recovered, y)
+        own = self.networks.recognizer.embed(recovered)
         known = torch.stack([own[i] if e is None else F.normalize(e.to(own).clone(), dim=0) for i, e in enumerate(identities)])
         return F.normalize(own + _KNOWN * degraded.flatten(1) * known, dim=1)
 
@@ -560,7 +554,7 @@ class _Span:
 
         known = [self.identities[p] for p in places]
         degraded = degradation(self._stacked([self.inputs[p] for p in places]), self.recovered[rows])
-        identity = part.identities(known, self.recovered[rows], self.seen[rows], degraded) if guide else z_t
+        identity = part.identities(known, self.recovered[rows], degraded) if guide else z_t
         added = self._in_batches(clean, z_t, z_y, z_r, identity) - z_r
         self.corrections.update({p: to_array(one) for p, one in zip(places, added, strict=True)})
 
