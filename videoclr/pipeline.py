@@ -6,7 +6,8 @@
     another = dataclasses.replace(pipeline, restorer=MyRestorer())    # the other parts are the same objects
 
 Three threads: decoding with the cut detector, the models, and the caller's, which encodes. Each thread runs ahead of
-the next by a bounded number of bytes.
+the next by a bounded number of bytes, and of frames. What waits in the stages that look ahead is bounded as well: beyond
+its bytes, pictures wait in a file (`videoclr.media.spool`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from videoclr.types import FaceCrop, Faces, Frame, RestoredFace
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from videoclr.media.spool import Spool
     from videoclr.stages.cuts import CutDetector
     from videoclr.stages.detect import Detector
     from videoclr.stages.gate import Judge
@@ -112,20 +114,25 @@ class Pipeline:
 
         Raises:
             RestorationError: a part failed on a face and `runtime.on_error` is `stop`.
+            MediaError: the disk has no room for pictures that wait.
         """
+        from videoclr.media.spool import Spool
+
         ledger = RunLog() if ledger is None else ledger
-        room = max(1, self.config.runtime.buffer_mb * 2**20 // 2)  # half for each of the two channels
-        clock, weights = ledger.seconds_per_stage, _Weights()
+        room = self.config.runtime.buffer_mb * 2**20 // 4  # for each of the two channels, and twice that in the stages
+        waiting = _Waiting(Spool(2 * room, self.config.runtime.scratch))
+        clock, weights = ledger.seconds_per_stage, _Weights(room // _CHANNEL_FRAMES)
         with ExitStack() as threads:
             decoded = timed("decode", ledger.counted(frames), clock)
             shots = prefetch(decoded if aligned else self._shots(decoded, clock, begin), room, "decode", weights.decoded)
-            crops = self._pictures(shots, clock) if aligned else self._faces(shots, ledger, begin)
+            crops = self._pictures(shots, clock) if aligned else self._faces(shots, ledger, begin, waiting)
             crops = self._wanted(crops, ledger)
             done = prefetch(self._restored(crops, ledger, aligned), room, "restore", weights.restored)
             # Left from the last to the first: closing `shots` first wakes the thread of the models, wherever it waits.
             threads.callback(done.close)
             threads.callback(shots.close)
             for frame in timed("waiting for frames", done, clock):
+                waiting.over(frame)
                 ledger.frames_out += 1
                 yield frame
 
@@ -141,7 +148,9 @@ class Pipeline:
             shots = _since(begin, cuts(frames, detector))
         return timed("cuts", shots, clock)
 
-    def _faces(self, shots: Iterator[Frame], ledger: RunLog, begin: Mark | None) -> Iterator[Faces[FaceCrop]]:
+    def _faces(
+        self, shots: Iterator[Frame], ledger: RunLog, begin: Mark | None, waiting: _Waiting
+    ) -> Iterator[Faces[FaceCrop]]:
         from videoclr.stages.align import align
         from videoclr.stages.detect import detect
         from videoclr.stages.identify import identify
@@ -150,7 +159,8 @@ class Pipeline:
         config, clock = self.config, ledger.seconds_per_stage
         shots = timed("waiting for decode", shots, clock)
         look = config.detect
-        found = detect(shots, self.detector, config.runtime.detect_batch, look.every, look.min_size, ledger.warnings)
+        batch = config.runtime.detect_batch
+        found = detect(shots, self.detector, batch, look.every, look.min_size, ledger.warnings, waiting.begins)
         people = self._people(True)
         if begin is not None and begin.people is not None:
             people.recall(begin.people)
@@ -486,22 +496,50 @@ def slowest(seconds_per_stage: Mapping[str, float]) -> str | None:
     return stage if spent[stage] > 0 else None
 
 
-class _Weights:
-    """Bytes that waiting frames hold. A native picture that does not tell its own counts as much as its RGB."""
+class _Waiting:
+    """Frames on their way through the stages; those whose pictures know how may wait on the disk."""
 
-    def __init__(self) -> None:
-        self.rgb = 0
+    def __init__(self, spool: Spool) -> None:
+        from videoclr.media.picture import Picture
+
+        self._spool, self._kind = spool, Picture
+
+    def begins(self, frame: Frame) -> None:
+        frame.forget_whole()
+        if isinstance(frame.native, self._kind):
+            self._spool.wait(frame.native)
+
+    def over(self, frame: Frame) -> None:
+        if isinstance(frame.native, self._kind):
+            self._spool.leave(frame.native)
+
+
+_CHANNEL_FRAMES: Final = 240
+"""Frames that wait in a channel at the most: of tiny ones, bytes would admit those of minutes."""
+
+
+class _Weights:
+    """Bytes that waiting frames hold. A native picture that does not tell its own counts as much as its RGB.
+
+    Args:
+        least: what a frame counts at least.
+    """
+
+    def __init__(self, least: int) -> None:
+        self.rgb, self.least = 0, least
 
     def decoded(self, frame: Frame) -> int:
         # Makes the RGB at the latest here, in the decoder's thread: the face detector wants it in any case.
         self.rgb = frame.source.nbytes
         held = frame.nbytes
-        return 2 * self.rgb if held is None else held
+        return max(self.least, 2 * self.rgb if held is None else held)
 
     def restored(self, frame: Frame) -> int:
         # The stages have dropped the RGB of native frames; asking this one for its size would make it again.
         held = frame.nbytes
-        return self.rgb + sum(patch.rgb.nbytes + patch.alpha.nbytes for patch in frame.patches) if held is None else held
+        if held is None:
+            held = self.rgb + sum(patch.rgb.nbytes + patch.alpha.nbytes for patch in frame.patches)
+        return max(self.least, held)
 
 
 def _gap(config: Config) -> int:
