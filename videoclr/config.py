@@ -237,8 +237,8 @@ class Runtime(_Section):
     threads: int = Field(0, ge=0)
     """torch's threads; 0 for its default."""
     buffer_mb: int = Field(512, ge=16)
-    """MiB of pictures that may wait in memory: a quarter before the networks, a quarter before the encoder, and half in the
-    stages that look ahead; beyond that they wait in a temporary file."""
+    """MiB of frames that may wait in memory. Half is for decoded pictures, wherever they wait; those beyond it wait in a
+    temporary file. A quarter bounds what waits before the networks, and a quarter what waits before the encoder."""
     scratch: str | None = None
     """Folder of that file; the system's for temporary files where it is not given."""
     on_error: OnError = "stop"

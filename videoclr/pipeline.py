@@ -124,8 +124,8 @@ class Pipeline:
         clock, weights = ledger.seconds_per_stage, _Weights(room // _CHANNEL_FRAMES)
         with ExitStack() as threads:
             decoded = timed("decode", ledger.counted(frames), clock)
-            shots = prefetch(decoded if aligned else self._shots(decoded, clock, begin), room, "decode", weights.decoded)
-            crops = self._pictures(shots, clock) if aligned else self._faces(shots, ledger, begin, waiting)
+            shots = prefetch(decoded if aligned else self._shots(decoded, clock, begin, waiting), room, "decode", weights.decoded)
+            crops = self._pictures(shots, clock) if aligned else self._faces(shots, ledger, begin)
             crops = self._wanted(crops, ledger)
             done = prefetch(self._restored(crops, ledger, aligned), room, "restore", weights.restored)
             # Left from the last to the first: closing `shots` first wakes the thread of the models, wherever it waits.
@@ -136,21 +136,19 @@ class Pipeline:
                 ledger.frames_out += 1
                 yield frame
 
-    def _shots(self, frames: Iterator[Frame], clock: dict[str, float], begin: Mark | None) -> Iterator[Frame]:
+    def _shots(self, frames: Iterator[Frame], clock: dict[str, float], begin: Mark | None, waiting: _Waiting) -> Iterator[Frame]:
         from videoclr.stages.cuts import cuts
 
         detector = self.make_cut_detector()
         if begin is None:
-            shots = cuts(frames, detector)
+            shots = cuts(waiting.from_here(frames), detector)
         elif getattr(detector, "forgets", False):
-            shots = cuts(_since(begin, frames), detector)
+            shots = cuts(waiting.from_here(_since(begin, frames)), detector)
         else:
-            shots = _since(begin, cuts(frames, detector))
+            shots = waiting.from_here(_since(begin, cuts(frames, detector)))
         return timed("cuts", shots, clock)
 
-    def _faces(
-        self, shots: Iterator[Frame], ledger: RunLog, begin: Mark | None, waiting: _Waiting
-    ) -> Iterator[Faces[FaceCrop]]:
+    def _faces(self, shots: Iterator[Frame], ledger: RunLog, begin: Mark | None) -> Iterator[Faces[FaceCrop]]:
         from videoclr.stages.align import align
         from videoclr.stages.detect import detect
         from videoclr.stages.identify import identify
@@ -160,7 +158,7 @@ class Pipeline:
         shots = timed("waiting for decode", shots, clock)
         look = config.detect
         batch = config.runtime.detect_batch
-        found = detect(shots, self.detector, batch, look.every, look.min_size, ledger.warnings, waiting.begins)
+        found = detect(shots, self.detector, batch, look.every, look.min_size, ledger.warnings)
         people = self._people(True)
         if begin is not None and begin.people is not None:
             people.recall(begin.people)
@@ -504,12 +502,16 @@ class _Waiting:
 
         self._spool, self._kind = spool, Picture
 
-    def begins(self, frame: Frame) -> None:
-        frame.forget_whole()
-        if isinstance(frame.native, self._kind):
-            self._spool.wait(frame.native)
+    def from_here(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """`frames`, each with the RGB that the next stages look at."""
+        for frame in frames:
+            frame.glance  # noqa: B018  made in the decoder's thread, and while the picture is here
+            if isinstance(frame.native, self._kind):
+                self._spool.wait(frame.native)
+            yield frame
 
     def over(self, frame: Frame) -> None:
+        """`frame` is through."""
         if isinstance(frame.native, self._kind):
             self._spool.leave(frame.native)
 
@@ -530,7 +532,7 @@ class _Weights:
 
     def decoded(self, frame: Frame) -> int:
         # Makes the RGB at the latest here, in the decoder's thread: the face detector wants it in any case.
-        self.rgb = frame.source.nbytes
+        self.rgb = frame.glance.nbytes
         held = frame.nbytes
         return max(self.least, 2 * self.rgb if held is None else held)
 

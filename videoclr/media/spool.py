@@ -231,9 +231,9 @@ class _File:
         """All of `data` at `place`."""
         with self._explained("cannot be written"), self._turn:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="videoclr-", dir=self._folder, buffering=0)
+                self._file = tempfile.TemporaryFile(prefix="videoclr-", dir=self._folder, buffering=0)  # noqa: SIM115
             self._file.seek(place)
-            rest = memoryview(data)
+            rest = memoryview(data.data)
             while rest:
                 rest = rest[self._file.write(rest) :]
 
@@ -242,7 +242,7 @@ class _File:
         with self._explained("cannot be read"), self._turn:
             assert self._file is not None
             self._file.seek(place)
-            rest = memoryview(into)
+            rest = memoryview(into.data)
             while rest:
                 count = self._file.readinto(rest)  # type: ignore[attr-defined]
                 if not count:

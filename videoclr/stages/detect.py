@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from videoclr.pixels import eight_bit
 from videoclr.shortage import Batch
 from videoclr.types import Detection, Faces, Frame
 
@@ -35,7 +34,6 @@ def detect(
     every: int = 1,
     min_size: float = 0.0,
     warnings: list[str] | None = None,
-    rests: Callable[[Frame], None] = Frame.forget_whole,
 ) -> Iterator[Faces[Detection]]:
     """Detections of each frame.
 
@@ -48,8 +46,6 @@ def detect(
             `looked=False`, so that a tracker can tell "nothing there" from "nobody looked".
         min_size: faces smaller than this (`Detection.size`, pixels) are left out.
         warnings: where a halved batch is told.
-        rests: told each frame once it has been seen: it waits long in the stages that look ahead, and they ask for the places
-            of faces alone.
 
     Raises:
         DeviceError: the device's memory does not suffice for one frame, or the device failed.
@@ -64,8 +60,8 @@ def detect(
         position = position + 1 if frame.shot == shot else 0
         shot = frame.shot
         look = position % every == 0
-        waiting.append((frame, eight_bit(frame.image) if look else None))
-        rests(frame)
+        waiting.append((frame, frame.glance if look else None))
+        frame.forget_whole()  # a frame waits long in the stages that look ahead, and they ask for the places of faces alone
         looks += look
         if looks >= batch or (looks == 0 and not look):
             yield from _detected(waiting, detector, min_size, calls)
