@@ -334,7 +334,7 @@ def measure_memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     minutes, size = options.memory, options.size
     count = round(minutes * 60 * RATE)
     quick = Generation(quality=23, gop=250, preset="ultrafast", b_frames=0)
-    write_clip(source, long_film(size, count, options.appear), RATE, quick, Tone(), threads=os.cpu_count() or 1)
+    write_clip(source, long_film(size, count, options.appear, options.nth), RATE, quick, Tone(), threads=os.cpu_count() or 1)
     given = [item for setting in options.settings for item in ("--set", setting)] + ["--resume"] * options.resume
     command = [sys.executable, __file__, "--watched", str(source), str(target), "--every", str(options.every), *given]
     started = time.perf_counter()
@@ -365,21 +365,30 @@ def measure_memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "peak_mib": max(peaks),
         "growth_after_first_mib": max(peaks[1:], default=peaks[0]) - peaks[0],
         "peak_mib_of_the_first_5_min": max(early),
+        "peak_mib_after_that": max((row["peak_mib"] for row in rows if row["film_s"] > EARLY), default=max(early)),
         "resident_mib_after_5_min": [row["resident_mib"] for row in rows if row["film_s"] <= EARLY or row is rows[0]][-1],
         "resident_mib_at_the_end": end["resident_mib"],
         "growth_of_the_peak": max(peaks) / max(early) - 1,
     }
 
 
-def long_film(size: tuple[int, int], count: int, appear: float | None = None) -> Iterator[NDArray[np.uint8]]:
+def long_film(
+    size: tuple[int, int], count: int, appear: float | None = None, nth: int | None = None
+) -> Iterator[NDArray[np.uint8]]:
     """A gradient that changes once a second, with a face for two seconds now and then.
 
     Args:
         size: width and height.
         count: frames.
         appear: seconds from one face to the next, with a cut half-way. None: near beginning, middle and end, and no cut.
+        nth: a face in every so many frames instead, in that one alone, and no cut.
     """
     width, height = size
+    if nth is not None:
+        base = gradient(width, height, 0)
+        face = with_face(base, 0)
+        yield from (face if index % nth == nth // 2 else base for index in range(count))
+        return
     second = round(RATE)
     period = count if appear is None else max(1, round(appear * RATE))
     shown = [round(period * part) for part in ((0.03, 0.5, 0.88) if appear is None else (0.25,))]
@@ -524,6 +533,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=size_of, default=(1920, 1080), help="WxH of the clips (default: 1920x1080)")
     parser.add_argument("--every", type=float, default=60, help="seconds of film between two lines of --memory")
     parser.add_argument("--appear", type=float, metavar="SECONDS", help="a face and a cut in --memory's clip every so often")
+    parser.add_argument("--nth", type=int, metavar="FRAMES", help="a face in every so many frames of --memory's clip, and no cut")
     parser.add_argument("--resume", action="store_true", help="run --memory's clip as `videoclr --resume` would")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="PATH=VALUE", help="a setting")
     parser.add_argument("--work", type=Path, help="folder for the temporary clips (default: the system's)")
@@ -536,8 +546,11 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("nothing to measure: give --speed, --media or --memory MINUTES")
     if options.threads < 1 or options.repeat < 1 or options.seconds <= 0 or options.every <= 0:
         parser.error("--threads, --repeat, --seconds and --every must be positive")
-    if min(options.memory or 1, options.appear or 1) <= 0 or 0 in (options.memory, options.appear):
-        parser.error("--memory and --appear need a positive number")
+    given = [one for one in (options.memory, options.appear, options.nth) if one is not None]
+    if min(given, default=1) <= 0:
+        parser.error("--memory, --appear and --nth need a positive number")
+    if options.appear is not None and options.nth is not None:
+        parser.error("--appear and --nth are two films: give one of them")
     return options
 
 

@@ -28,6 +28,7 @@ from videoclr.media.faults import explained
 from videoclr.media.lock import Lock
 from videoclr.media.segments import Segment, settle
 from videoclr.media.source import PIPE, is_pattern, sequence_of
+from videoclr.shelf import json_pieces
 
 _WHOLE = 64 << 20
 """Bytes up to which a file is hashed in full."""
@@ -173,7 +174,7 @@ class Ledger:
         The book goes last, with the report in it: a run that dies while clearing up leaves a folder that the next one removes.
         """
         with explained(self.target, "cannot be finished"):
-            _append(self._book, {"reported": dict(report)})
+            _append(self._book, {"reported": report})
         self._remove()
 
     def _remove(self) -> None:
@@ -411,6 +412,7 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 def _append(book: Path, line: Mapping[str, Any]) -> None:
     """Add a line of JSON to `book`, on the disk when this returns."""
     with book.open("ab") as file:
-        file.write(json.dumps(line).encode() + b"\n")
+        file.writelines(piece.encode() for piece in json_pieces(line))
+        file.write(b"\n")
         file.flush()
         os.fsync(file.fileno())

@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -24,6 +24,7 @@ from videoclr import plugins
 from videoclr.config import Config
 from videoclr.errors import ConfigError
 from videoclr.flow import prefetch, timed
+from videoclr.shelf import Shelf
 from videoclr.types import FaceCrop, Faces, Frame, RestoredFace
 
 if TYPE_CHECKING:
@@ -302,6 +303,17 @@ class TrackSummary:
     reasons: dict[str, int] = field(default_factory=dict)
     """What spoke against restored faces, wholly or in part -> of how many (see the stage `gate`)."""
 
+    @classmethod
+    def begun_by(cls, note: FaceNote) -> TrackSummary:
+        """Of the track that `note` is the first face of, before that is counted."""
+        return cls(note.track, note.shot, note.frame, note.time, note.frame, note.time)
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> TrackSummary:
+        """The summary whose `asdict`, made JSON, is `values`."""
+        times = {name: Fraction(values[name]) for name in ("first_time", "last_time")}
+        return cls(**{**values, **times})
+
     def add(self, note: FaceNote) -> None:
         """Count one more face."""
         self.last_frame, self.last_time = note.frame, note.time
@@ -326,13 +338,13 @@ class TrackSummary:
 
 @dataclass
 class RunLog:
-    """What happened in a run, in memory that grows with the number of tracks and not with that of frames."""
+    """What happened in a run, in memory that grows neither with the number of frames nor with that of tracks."""
 
     frames_in: int = 0
     frames_out: int = 0
     faces_restored: int = 0
-    tracks: list[TrackSummary] = field(default_factory=list)
-    """In order of their first face."""
+    tracks: Shelf[TrackSummary] = field(default_factory=lambda: Shelf(asdict, TrackSummary.of_json))
+    """In order of their first face, most of them on the disk."""
     shots: int = 0
     seconds_per_stage: dict[str, float] = field(default_factory=dict)
     """Seconds by stage, each without the stages before it. Stages run in several threads: the sum may exceed the time
@@ -344,7 +356,6 @@ class RunLog:
     """Told about every face, those that are passed as well."""
     marks: dict[int, Mark] | None = None
     """Shot -> how it begins; filled in where it is a dictionary, before the shot's first frame comes out."""
-    _live: dict[int, TrackSummary] = field(default_factory=dict, repr=False)
     _shot: int | None = field(default=None, repr=False)
 
     @contextmanager
@@ -367,8 +378,6 @@ class RunLog:
         for faces in restored:
             if faces.frame.shot != self._shot:
                 self._shot = faces.frame.shot
-                # Tracks that were passed are noted further upstream: some of them may be of this shot already.
-                self._live = {track: one for track, one in self._live.items() if one.shot >= faces.frame.shot}
                 self.shots += 1
             for face in faces.faces:
                 self.take(FaceNote.of(face))
@@ -380,10 +389,7 @@ class RunLog:
 
     def take(self, note: FaceNote) -> None:
         """Count a face."""
-        if note.track not in self._live:
-            self._live[note.track] = TrackSummary(note.track, note.shot, note.frame, note.time, note.frame, note.time)
-            self.tracks.append(self._live[note.track])
-        self._live[note.track].add(note)
+        self.tracks.of(note.track, lambda: TrackSummary.begun_by(note)).add(note)
         if self.each_note is not None:
             self.each_note(note)
         if not note.passed:

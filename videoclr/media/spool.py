@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -26,6 +25,7 @@ from av.video.plane import VideoPlane
 from numpy.typing import NDArray
 
 from videoclr.errors import MediaError
+from videoclr.flow import one_at_a_time
 from videoclr.media.faults import words
 from videoclr.media.filters import through
 from videoclr.media.layout import Layout, layout_of
@@ -77,7 +77,7 @@ class Spool:
         self._file = _File(folder)
         self._held: dict[int, int] = {}
         self._used = 0
-        self._turn = threading.Lock()
+        self._turn = one_at_a_time()
 
     def wait(self, picture: Spoolable) -> None:
         """`picture` begins to wait: in memory where there is room, else in the file.
@@ -206,7 +206,7 @@ class _File:
     def __init__(self, folder: str | None) -> None:
         self._folder = folder
         self._file: IO[bytes] | None = None
-        self._turn = threading.Lock()
+        self._turn = one_at_a_time()
         self._free: dict[int, list[int]] = {}
         self._end = 0
 
