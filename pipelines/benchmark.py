@@ -332,11 +332,12 @@ def measure_memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         raise SystemExit("benchmark: --memory reads /proc/self/status, which only Linux has")
     source, target = folder / "long.mp4", folder / "long_restored.mp4"
     minutes, size = options.memory, options.size
-    count = round(minutes * 60 * RATE)
+    count = round(minutes * 60 * options.rate)
     quick = Generation(quality=23, gop=250, preset="ultrafast", b_frames=0)
-    write_clip(source, long_film(size, count, options.appear, options.nth), RATE, quick, Tone(), threads=os.cpu_count() or 1)
+    write_clip(source, long_film(size, count, options.appear, options.nth), options.rate, quick, Tone(), threads=os.cpu_count() or 1)
     given = [item for setting in options.settings for item in ("--set", setting)] + ["--resume"] * options.resume
-    command = [sys.executable, __file__, "--watched", str(source), str(target), "--every", str(options.every), *given]
+    given += ["--every", str(options.every), "--rate", str(options.rate)]
+    command = [sys.executable, __file__, "--watched", str(source), str(target), *given]
     started = time.perf_counter()
     rows: list[dict[str, Any]] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
@@ -356,6 +357,7 @@ def measure_memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {
         "minutes": minutes,
         "size": f"{size[0]}x{size[1]}",
+        "film_fps": float(options.rate),
         "resume": options.resume,
         "faces": end["faces"],
         "tracks": end["tracks"],
@@ -435,7 +437,7 @@ def with_face(base: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
     return picture
 
 
-def watched(source: Path, target: Path, every: float, config: Config, resume: bool) -> int:
+def watched(source: Path, target: Path, every: float, rate: Fraction, config: Config, resume: bool) -> int:
     """The process whose memory is measured: a line of JSON on standard output for every `every` seconds of film and the end."""
     reset_peak()
     last = 0.0
@@ -447,13 +449,13 @@ def watched(source: Path, target: Path, every: float, config: Config, resume: bo
 
     def report(progress: Any) -> None:
         nonlocal last
-        film = float(progress.frames / RATE)
+        film = float(progress.frames / rate)
         if film - last >= every:
             say(film, progress.faces)
             last = film
 
     done = restore_video(source, target, config, overwrite=True, progress=report, resume=resume)
-    say(float(done.frames_out / RATE), done.faces_restored, tracks=len(done.tracks), shots=done.shots)
+    say(float(done.frames_out / rate), done.faces_restored, tracks=len(done.tracks), shots=done.shots)
     return 0
 
 
@@ -480,7 +482,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = Config().override(*options.settings)
         if options.watched:
             source, target = options.watched
-            return watched(source, target, options.every, config, options.resume)
+            return watched(source, target, options.every, options.rate, config, options.resume)
         if options.copied:
             return copied(*options.copied)
         results: dict[str, Any] = {"machine": machine()}
@@ -534,6 +536,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--every", type=float, default=60, help="seconds of film between two lines of --memory")
     parser.add_argument("--appear", type=float, metavar="SECONDS", help="a face and a cut in --memory's clip every so often")
     parser.add_argument("--nth", type=int, metavar="FRAMES", help="a face in every so many frames of --memory's clip, and no cut")
+    parser.add_argument("--rate", type=Fraction, default=RATE, help="frames a second of --memory's clip (default: 25)")
     parser.add_argument("--resume", action="store_true", help="run --memory's clip as `videoclr --resume` would")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="PATH=VALUE", help="a setting")
     parser.add_argument("--work", type=Path, help="folder for the temporary clips (default: the system's)")
@@ -544,8 +547,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not (options.speed or options.media or options.memory or options.watched or options.copied):
         parser.error("nothing to measure: give --speed, --media or --memory MINUTES")
-    if options.threads < 1 or options.repeat < 1 or options.seconds <= 0 or options.every <= 0:
-        parser.error("--threads, --repeat, --seconds and --every must be positive")
+    if options.threads < 1 or options.repeat < 1 or min(options.seconds, options.every, options.rate) <= 0:
+        parser.error("--threads, --repeat, --seconds, --every and --rate must be positive")
     given = [one for one in (options.memory, options.appear, options.nth) if one is not None]
     if min(given, default=1) <= 0:
         parser.error("--memory, --appear and --nth need a positive number")
