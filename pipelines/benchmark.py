@@ -334,7 +334,9 @@ def measure_memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     minutes, size = options.memory, options.size
     count = round(minutes * 60 * options.rate)
     quick = Generation(quality=23, gop=250, preset="ultrafast", b_frames=0)
-    write_clip(source, long_film(size, count, options.appear, options.nth), options.rate, quick, Tone(), threads=os.cpu_count() or 1)
+    write_clip(
+        source, long_film(size, count, options.appear, options.nth), options.rate, quick, Tone(), threads=os.cpu_count() or 1
+    )
     given = [item for setting in options.settings for item in ("--set", setting)] + ["--resume"] * options.resume
     given += ["--every", str(options.every), "--rate", str(options.rate)]
     command = [sys.executable, __file__, "--watched", str(source), str(target), *given]

@@ -16,7 +16,9 @@ import errno
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from functools import cache
+from pathlib import Path
 from typing import IO, Protocol
 
 import numpy as np
@@ -24,7 +26,7 @@ from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from numpy.typing import NDArray
 
-from videoclr.errors import MediaError
+from videoclr.errors import ConfigError, MediaError
 from videoclr.flow import one_at_a_time
 from videoclr.media.faults import words
 from videoclr.media.filters import through
@@ -37,6 +39,11 @@ _OBJECTS = 4 << 10
 """Bytes of a frame besides its planes: AVFrame, its buffers' books and Python's objects (2.7 KB were measured)."""
 _ROWS = 32
 """Rows that FFmpeg allocates more than a picture has, at most: its decoders write whole blocks, and a little beyond."""
+
+_TAGS = ("colorspace", "color_range", "time_base")
+"""What filters fill in where it was left open."""
+_NO_BASE = Fraction(0)
+"""How PyAV is told that a frame has no time base."""
 
 
 def bytes_of(frame: VideoFrame) -> int:
@@ -70,9 +77,14 @@ class Spool:
         folder: where the file lies; None for the system's folder of temporary files.
 
     The file is made when it is needed, and closed when nobody holds the spool nor a picture in it.
+
+    Raises:
+        ConfigError: there is no such folder.
     """
 
     def __init__(self, room: int, folder: str | None = None) -> None:
+        if folder is not None and not Path(folder).is_dir():
+            raise ConfigError(f"$.runtime.scratch: {folder} is no folder")
         self.room = room
         self._file = _File(folder)
         self._held: dict[int, int] = {}
@@ -127,6 +139,7 @@ class Spooled:
         self.format, self.width, self.height = frame.format.name, frame.width, frame.height
         self.nbytes = bytes_of(frame)
         self._layout, self._corner, self._file = layout, corner, file
+        self._tags = {name: getattr(frame, name) for name in _TAGS}
         self._planes = [(plane.line_size, plane.height) for plane in frame.planes]
         self._size = sum(line * rows for line, rows in self._planes)
         self._place = file.take(self._size)
@@ -159,9 +172,7 @@ class Spooled:
         Raises:
             MediaError: the file cannot be read.
         """
-        grown = self._corner
-        if (x1 - x0, y1 - y0) != (grown.width, grown.height):
-            grown = through(grown, ("pad", f"{x1 - x0}:{y1 - y0}:0:0"))
+        grown = _grown(self._corner, self._layout, x1 - x0, y1 - y0)
         at = self._place
         for index, ((line, rows), plane) in enumerate(zip(self._planes, grown.planes, strict=True)):
             step, across, down = _steps(self._layout, index)
@@ -176,7 +187,18 @@ class Spooled:
                 self._file.read(read.reshape(-1), at + first * line)
                 own[:count, :width] = read[:, left : left + width]
             at += line * rows
+        for name, value in self._tags.items():
+            setattr(grown, name, _NO_BASE if value is None else value)
         return grown
+
+
+def _grown(corner: VideoFrame, layout: Layout, width: int, height: int) -> VideoFrame:
+    """A frame of that size with the properties of `corner`, and buffers of its own."""
+    across, down = layout.subsampling if layout.kind == "yuv" else (0, 0)
+    whole = (-(-width >> across) << across, -(-height >> down) << down)
+    grown = through(corner, ("pad", f"{whole[0]}:{whole[1]}:0:0"))
+    # `pad` knows whole samples of chroma only. It copies even where nothing is added: the corner must stay as it is.
+    return grown if whole == (width, height) else through(grown, ("crop", f"{width}:{height}:0:0:exact=1"))
 
 
 def _steps(layout: Layout, plane: int) -> tuple[int, int, int]:
