@@ -22,8 +22,9 @@ from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media.beside import Beside, renamed
-from videoclr.media.boxes import stereo_tag
+from videoclr.media.boxes import spherical, stereo_tag
 from videoclr.media.copies import chapters_between
+from videoclr.media.crop import WHOLE, Crop
 from videoclr.media.encoders import (
     Encoder,
     Wanted,
@@ -40,13 +41,14 @@ from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.filters import through
 from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
 from videoclr.media.kept import Kept, added
-from videoclr.media.matroska import write_sample_aspect
+from videoclr.media.matroska import Look, write_look
 from videoclr.media.orientation import Orientation, payload
 from videoclr.media.picture import Picture, colour_in, reformatted
 from videoclr.media.probe import refusal
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, SegmentWriter, joined
 from videoclr.media.source import PIPE
+from videoclr.media.sphere import sphere_of
 from videoclr.media.target import MOV, PLAIN, Nowhere, advice, holds
 
 _log = logging.getLogger("videoclr.media.film")
@@ -69,6 +71,8 @@ _UNDELAYED = 2
 _SHAPING = MOV | {"mxf"}
 """Muxers that write the sample aspect ratio of every codec."""
 _MATROSKA = {"matroska", "webm"}
+CROPPING = MOV | _MATROSKA
+"""Muxers of containers that can hide a part of the picture."""
 _SHAPED_CODECS = {"h264", "hevc", "mpeg2video", "mpeg4", "mjpeg"}
 """Codecs that write it themselves."""
 _BITEXACT = 0x0400
@@ -101,6 +105,7 @@ class Film:
         provenance: a sentence on what was done, kept as a tag; None for none.
         shift: seconds taken off every time; None takes the reader's start.
         transparent: refuse a pixel format without alpha.
+        crop: what the file is to hide of the pictures of `like`.
     """
 
     def __init__(
@@ -116,13 +121,14 @@ class Film:
         provenance: str | None = None,
         shift: Fraction | None = None,
         transparent: bool = False,
+        crop: Crop = WHOLE,
     ) -> None:
         self.path, self.place, self.muxer, self.encoder = path, place, muxer, encoder
         self.wanted = wanted or Wanted()
         self.like = like
         self.warnings: list[str] = []
         self._drop, self._provenance = drop, provenance
-        self._shift, self._transparent = shift, transparent
+        self._shift, self._transparent, self._crop = shift, transparent, crop
         self._beside: Beside | None = None
         self._container: OutputContainer | None = None
         self._kept: Kept | None = None
@@ -175,11 +181,12 @@ class Film:
         self._video = self._add_streams(self._container, picture, rate)
         self._open_encoder(self._video)
         self._like_this = (picture, rate)
+        self._look = self._look_of(picture)
         if self._beside is not None:
             self._copy_facts(self._beside, picture)
         if self._provenance is not None:
             self._container.metadata.update(added(self._container.metadata, self._provenance))
-        self._kept = Kept.of(self._container, self.muxer, self._video.index, picture.frame)
+        self._kept = Kept.of(self._container, self.muxer, self._video.index, picture.frame, self._look.crop)
 
     def write(self, picture: Picture, frame: VideoFrame, time: Fraction) -> None:
         """Encode `frame` (of `picture`, patches applied) at `time` and mux what is due beside it."""
@@ -250,7 +257,7 @@ class Film:
             self._mux_copies(None)
             container, self._container = self._container, None
             container.close()
-            self._write_aspect()
+            self._write_look()
         except AV_ERRORS as error:
             raise MediaError(self.path, f"cannot be finished: {reason(error)}") from error
         finally:
@@ -408,16 +415,28 @@ class Film:
         shown = self.like.info.sample_aspect
         return 1 / shown if self._turn.transpose else shown
 
-    def _write_aspect(self) -> None:
-        """See that the shape of samples stands in the finished file, or say that it does not."""
-        codec = self._video.codec_context.codec.canonical_name
-        if self._aspect() == 1 or self.muxer in _SHAPING:
-            return
-        if self.muxer in _MATROSKA and self.place != PIPE and write_sample_aspect(Path(self.place), self._aspect()):
-            return
-        if codec not in _SHAPED_CODECS:
-            lost = f"the sample aspect ratio {self._aspect()} is lost"
-            self._warn(f"{lost}: {self.muxer} keeps none of {codec} here; mp4, mov and mkv do")
+    def _look_of(self, picture: Picture) -> Look:
+        """How pictures like `picture` are to be looked at."""
+        sphere, crop = sphere_of(picture.frame), self._crop
+        if self.like is not None and crop:
+            crop = crop.scaled(self.like.first_picture.frame, picture.frame)
+        return Look(self._aspect(), crop, sphere)
+
+    def _write_look(self) -> None:
+        """See that it stands in the finished file, or say what of it stands nowhere."""
+        look, codec = self._look, self._video.codec_context.codec.canonical_name
+        lost = look
+        if self.muxer in MOV:  # `mend` writes it
+            lost = Look(sphere=look.sphere if look.sphere is not None and not spherical(look.sphere) else None)
+        elif self.muxer in _MATROSKA and self.place != PIPE:
+            lost = write_look(Path(self.place), look)
+        if lost.aspect != 1 and self.muxer not in _SHAPING and codec not in _SHAPED_CODECS:
+            text = f"the sample aspect ratio {lost.aspect} is lost"
+            self._warn(f"{text}: {self.muxer} keeps none of {codec} here; mp4, mov and mkv do")
+        if lost.crop:
+            self._warn(f"the crop of the picture found no room in this {self.muxer} file: what was hidden shows")
+        if lost.sphere is not None:
+            self._warn(f"the tags of a spherical video are not written to {self.muxer} here; mp4, mov and mkv files keep them")
 
     def _open_encoder(self, stream: VideoStream) -> None:
         wanted, name = self.wanted, self.encoder.name

@@ -25,10 +25,12 @@ from av.video.stream import VideoStream
 from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.media import colour as colours
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
+from videoclr.media.crop import WHOLE
 from videoclr.media.faults import AV_ERRORS, explained, reason
 from videoclr.media.gaps import Gaps
 from videoclr.media.hardware import opened_on
 from videoclr.media.hdr import dolby_vision_profile, proxy_of
+from videoclr.media.headers import crop_of
 from videoclr.media.moments import moment
 from videoclr.media.opening import Opening
 from videoclr.media.orientation import Orientation, orientation_of
@@ -288,6 +290,12 @@ class Reader:
             what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"
             raise MediaError(self.path, f"{what}; convert it to HDR10 or profile 8 first")
         self.info = self._describe(first.frame)
+        crop = crop_of(self._stream, self.path)
+        if not crop.fits(first.frame.width, first.frame.height):
+            self._warn("the container hides more than the picture has: all of it is shown")
+            crop = WHOLE
+        self.crop = crop
+        """What the container hides of the stored picture; frames hold it all, a writer cuts it or says it again."""
         if not colours.is_known_matrix(first.frame):
             self._warn(f"its colour matrix (AVColorSpace {first.frame.colorspace}) is unknown here; taken as BT.709/601")
         elif self._first.colour.kind == "yuv" and first.frame.colorspace == colours.UNSPECIFIED:
