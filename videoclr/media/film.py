@@ -40,6 +40,7 @@ from videoclr.media.encoders import (
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.filters import through
 from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
+from videoclr.media.hdr10plus import keeps_hdr10_plus, message_of, with_message
 from videoclr.media.kept import Kept, added
 from videoclr.media.matroska import Look, write_look
 from videoclr.media.orientation import Orientation, payload
@@ -136,6 +137,7 @@ class Film:
         self._joined = False
         self._segment: _Stretch | None = None
         self._last: int | None = None
+        self._messages: dict[int, bytes] = {}
         self._encoded = 0
 
     def open(self, picture: Picture, time: Fraction, base: Fraction, rate: Fraction | None) -> None:
@@ -170,6 +172,7 @@ class Film:
         for text in lost_hdr(picture.frame, self.encoder.name, self.format):
             self._warn(text)
         self._dolby = keeps_dolby_vision(picture.frame, self.encoder.name, self.format)
+        self._dynamic = keeps_hdr10_plus(picture.frame, self.encoder.name, self.format)
         if self.encoder.needs and (why := refusal(self.encoder, self.format)):
             raise ConfigError(f"$.media.codec: {self.encoder.name} does not work here ({why}); it needs {self.encoder.needs}")
         self._beside = self._streams_beside()
@@ -203,7 +206,18 @@ class Film:
             raise EncodeError(self.path, f"a picture {without}; choose another codec, which leaves it out everywhere", time)
         out = reformatted(frame, colour, self.format, self.colour)
         self._stamp(out, time)
+        if self._dynamic:
+            self._remember(picture.frame)
         self._encode(out, time)
+
+    def _remember(self, frame: VideoFrame) -> None:
+        """Keep the HDR10+ message of the picture stamped last until its packet comes."""
+        assert self._last is not None
+        message = message_of(frame)
+        if message is not None:
+            self._messages[self._last] = message
+        else:
+            self._warn("some pictures have no HDR10+ metadata, unlike the first")
 
     def begin_segment(self, path: Path) -> None:
         """What is written from now on goes into a segment at `path`, encoded for itself; nothing of it into the file."""
@@ -489,7 +503,18 @@ class Film:
         if frame is None and self._encoded <= _UNDELAYED:
             for packet in packets:
                 packet.dts = packet.pts  # x265 leaves it unset when all is over before its reordering begins
-        return packets
+        return [self._told(packet) for packet in packets] if self._messages else packets
+
+    def _told(self, packet: Packet[Any]) -> Packet[Any]:
+        """The packet with the HDR10+ message of its picture."""
+        assert packet.pts is not None
+        message = self._messages.pop(round(packet.pts * packet.time_base / self.base), None)
+        if message is None:
+            return packet
+        told: Packet[Any] = Packet(with_message(bytes(packet), message, self.encoder.name))
+        told.stream, told.time_base = packet.stream, packet.time_base
+        told.pts, told.dts, told.duration, told.is_keyframe = packet.pts, packet.dts, packet.duration, packet.is_keyframe
+        return told
 
     def _start(self) -> None:
         assert self._container is not None
