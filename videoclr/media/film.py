@@ -174,7 +174,7 @@ class Film:
         self._dolby = keeps_dolby_vision(picture.frame, self.encoder.name, self.format)
         self._dynamic = keeps_hdr10_plus(picture.frame, self.encoder.name, self.format)
         if self.encoder.needs and (why := refusal(self.encoder, self.format)):
-            raise ConfigError(f"$.media.codec: {self.encoder.name} does not work here ({why}); it needs {self.encoder.needs}")
+            raise ConfigError(self._refused(why))
         self._beside = self._streams_beside()
         self._plan_times(time)
         self._late = (time + self.offset) / self.base
@@ -190,6 +190,14 @@ class Film:
         if self._provenance is not None:
             self._container.metadata.update(added(self._container.metadata, self._provenance))
         self._kept = Kept.of(self._container, self.muxer, self._video.index, picture.frame, self._look.crop)
+
+    def _refused(self, why: str) -> str:
+        """What is wrong with a hardware encoder: the pixel format that its device has no room for, or the device."""
+        name, shallow = self.encoder.name, "nv12"
+        if self.format != shallow and refusal(self.encoder, shallow) is None:
+            advice = f"use pix_fmt={shallow} (eight bits), or another codec"
+            return f"$.media.pix_fmt: the device of {name} does not encode {self.format} ({why}); {advice}"
+        return f"$.media.codec: {name} does not work here ({why}); it needs {self.encoder.needs}"
 
     def write(self, picture: Picture, frame: VideoFrame, time: Fraction) -> None:
         """Encode `frame` (of `picture`, patches applied) at `time` and mux what is due beside it."""
