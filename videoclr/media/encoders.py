@@ -465,9 +465,9 @@ def _nearest(encoder: Encoder, source: VideoFormat, known: list[str]) -> str:
         return plain
     if encoder.playable and kind_of(name) == "rgb":
         deep = max(one.bits for one in source.components) > _EIGHT
-        choices = (*(("yuv420p10le", "p010le") if deep else ()), "yuv420p", "nv12")
-        if any(choice in known for choice in choices):
-            return next(choice for choice in choices if choice in known)
+        choices: list[str] = [*(["yuv420p10le", "p010le"] if deep else []), "yuv420p", "nv12"]
+        if fitting := [choice for choice in choices if choice in known]:
+            return fitting[0]
     best, _ = find_best_pix_fmt_of_list(known, source, any(one.is_alpha for one in source.components))
     if best is None:
         raise ConfigError(f"$.media.codec: {encoder.name} takes no format near {source.name}; choose another codec")
