@@ -179,8 +179,8 @@ class _Job:
     def loaded(self) -> Pipeline:
         return self.pipeline or load_pipeline(self.config)
 
-    def report(self, info: VideoInfo, seconds: float, warnings: list[str], tally: Tally) -> Report:
-        copied = tally.told() if self.config.media.smart_copy else None
+    def report(self, info: VideoInfo, seconds: float, warnings: list[str], tally: Tally | None) -> Report:
+        copied = None if tally is None else tally.told()
         if copied is not None and not copied["frames_copied"]:
             warnings = [*warnings, "smart copy: no group of pictures was left unchanged, so all of them were encoded"]
         return _report(self.source, self.target, self.config, info, self.log, seconds, warnings, copied)
@@ -195,7 +195,8 @@ def _at_once(job: _Job) -> Generator[Report, None, None]:
         _drain(frames, writer, _Watch(str(job.source), reader.info.frame_count, job.log, job.progress))
     # after the writer has finished the file: its trailer belongs to the job
     seconds = time.perf_counter() - started
-    yield job.report(reader.info, seconds, [*reader.warnings, *writer.warnings], writer.tally)
+    tally = writer.tally if job.config.media.smart_copy else None
+    yield job.report(reader.info, seconds, [*reader.warnings, *writer.warnings], tally)
 
 
 def _resumed(job: _Job) -> Generator[Report, None, None]:
@@ -222,7 +223,7 @@ def _resumed(job: _Job) -> Generator[Report, None, None]:
         tally = Tally()
         for one in ledger.segments():
             tally.add(one.segment.tally)
-        done = job.report(reader.info, time.perf_counter() - started, list(said), tally)
+        done = job.report(reader.info, time.perf_counter() - started, list(said), tally if job.config.media.smart_copy else None)
         yield done
         ledger.clear(done.as_dict())
 

@@ -95,7 +95,7 @@ class Groups:
     def decoded(self, groups: Sequence[Group]) -> Iterator[tuple[Fraction, VideoFrame]]:
         """The pictures of the last of `groups`, decoded again; the ones before are what it refers to."""
         decoder = self._stream.codec_context
-        times = set(groups[-1].times)
+        times, base = set(groups[-1].times), Fraction(self._stream.time_base or 1)
         try:
             for packet in (*(packet for group in groups for packet in group.packets), None):
                 try:
@@ -103,10 +103,8 @@ class Groups:
                 except AV_ERRORS:
                     continue  # leading pictures of the first of them, whose references nobody kept
                 for frame in frames:
-                    if frame.pts is None or frame.time_base is None:
-                        continue
-                    time = frame.pts * Fraction(frame.time_base)
-                    if time in times:
+                    # The last ones, of which no packet is told, have no tick of their own.
+                    if frame.pts is not None and (time := frame.pts * Fraction(frame.time_base or base)) in times:
                         yield time, frame
         finally:
             decoder.flush_buffers()

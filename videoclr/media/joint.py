@@ -60,7 +60,7 @@ class Joint:
     """
 
     options: Mapping[str, str] = {}
-    """What the encoder must be told."""
+    """What the encoder must be told, besides."""
     frees: bool = False
     """True where a picture that is entered openly needs nothing but that its leading pictures are left out."""
 
@@ -162,6 +162,9 @@ class Sets(Joint):
         self._ours: list[bytes] = []
         if codec == "h264":
             self.options = {"x264-params": f"sps-id={number}"}
+        else:
+            # A key picture that others are stored after and shown before is one that players enter too late.
+            self.options = {"x265-params": "open-gop=0"}
 
     def header(self, own: bytes) -> bytes | None:
         """Both encoders' parameter sets."""
@@ -271,7 +274,7 @@ def check_trial(like: Reader, file: bytes) -> None:
         MediaError: it is not; the message says what differs.
     """
     try:
-        with av.open(io.BytesIO(file)) as container:
+        with av.open(io.BytesIO(file), "r") as container:
             (stream,) = container.streams.video
             ours = next(container.decode(stream))
             made = _facts(stream, ours)
