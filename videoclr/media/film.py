@@ -24,8 +24,9 @@ from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media.beside import Beside, renamed
-from videoclr.media.boxes import stereo_tag
+from videoclr.media.boxes import spherical, stereo_tag
 from videoclr.media.copies import chapters_between
+from videoclr.media.crop import WHOLE, Crop
 from videoclr.media.encoders import (
     Encoder,
     Wanted,
@@ -42,15 +43,17 @@ from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.filters import through
 from videoclr.media.groups import Group, Groups
 from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
+from videoclr.media.hdr10plus import keeps_hdr10_plus, message_of, with_message
 from videoclr.media.joint import Joint, cannot, check_trial
 from videoclr.media.kept import Kept, added
-from videoclr.media.matroska import write_sample_aspect
+from videoclr.media.matroska import Look, write_look
 from videoclr.media.orientation import Orientation, payload
 from videoclr.media.picture import Picture, colour_in, reformatted
 from videoclr.media.probe import refusal
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, SegmentWriter, Stored, joined
 from videoclr.media.source import PIPE
+from videoclr.media.sphere import sphere_of
 from videoclr.media.splice import DecodingTimes, LostPicture, Splice, Tally
 from videoclr.media.target import MOV, PLAIN, Nowhere, advice, holds
 
@@ -74,6 +77,8 @@ _UNDELAYED = 2
 _SHAPING = MOV | {"mxf"}
 """Muxers that write the sample aspect ratio of every codec."""
 _MATROSKA = {"matroska", "webm"}
+CROPPING = MOV | _MATROSKA
+"""Muxers of containers that can hide a part of the picture."""
 _SHAPED_CODECS = {"h264", "hevc", "mpeg2video", "mpeg4", "mjpeg"}
 """Codecs that write it themselves."""
 _BITEXACT = 0x0400
@@ -107,6 +112,7 @@ class Film:
         transparent: refuse a pixel format without alpha.
         joint: copy groups of pictures of `like` that did not change, joined like this; None encodes all.
         limit: bytes of packets in a group that is copied.
+        crop: what the file is to hide of the pictures of `like`.
     """
 
     def __init__(
@@ -124,13 +130,14 @@ class Film:
         transparent: bool = False,
         joint: Joint | None = None,
         limit: int = 0,
+        crop: Crop = WHOLE,
     ) -> None:
         self.path, self.place, self.muxer, self.encoder = path, place, muxer, encoder
         self.wanted = wanted or Wanted()
         self.like = like
         self.warnings: list[str] = []
         self._drop, self._provenance = drop, provenance
-        self._shift, self._transparent = shift, transparent
+        self._shift, self._transparent, self._crop = shift, transparent, crop
         self._joint, self._limit = joint, limit
         self._splice: Splice | None = None
         self.tally = Tally()
@@ -143,6 +150,7 @@ class Film:
         self._segment: SegmentWriter | None = None
         self._stretch: _Stretch | None = None
         self._last: int | None = None
+        self._messages: dict[int, bytes] = {}
         self._encoded = 0
 
     def open(self, picture: Picture, time: Fraction, base: Fraction, rate: Fraction | None) -> None:
@@ -178,8 +186,9 @@ class Film:
                 raise cannot(self.like, f"what is encoded would differ from what is copied: {text}")
             self._warn(text)
         self._dolby = keeps_dolby_vision(picture.frame, self.encoder.name, self.format)
+        self._dynamic = keeps_hdr10_plus(picture.frame, self.encoder.name, self.format)
         if self.encoder.needs and (why := refusal(self.encoder, self.format)):
-            raise ConfigError(f"$.media.codec: {self.encoder.name} does not work here ({why}); it needs {self.encoder.needs}")
+            raise ConfigError(self._refused(why))
         self._beside = self._streams_beside()
         self._plan_times(time)
         self._late = (time + self.offset) / self.base
@@ -191,11 +200,20 @@ class Film:
         self._like_this = (picture, rate)
         if self._joint is not None and self.like is not None:
             self._splice = self._splicing(self._joint, self.like, picture)
+        self._look = self._look_of(picture)
         if self._beside is not None:
             self._copy_facts(self._beside, picture)
         if self._provenance is not None:
             self._container.metadata.update(added(self._container.metadata, self._provenance))
-        self._kept = Kept.of(self._container, self.muxer, self._video.index, picture.frame)
+        self._kept = Kept.of(self._container, self.muxer, self._video.index, picture.frame, self._look.crop)
+
+    def _refused(self, why: str) -> str:
+        """What is wrong with a hardware encoder: the pixel format that its device has no room for, or the device."""
+        name, shallow = self.encoder.name, "nv12"
+        if self.format != shallow and refusal(self.encoder, shallow) is None:
+            advice = f"use pix_fmt={shallow} (eight bits), or another codec"
+            return f"$.media.pix_fmt: the device of {name} does not encode {self.format} ({why}); {advice}"
+        return f"$.media.codec: {name} does not work here ({why}); it needs {self.encoder.needs}"
 
     def write(self, picture: Picture, frame: VideoFrame, time: Fraction, *, unchanged: bool = False) -> None:
         """Encode `frame` (of `picture`, patches applied) at `time` and mux what is due beside it.
@@ -222,7 +240,18 @@ class Film:
             raise EncodeError(self.path, f"a picture {without}; choose another codec, which leaves it out everywhere", time)
         out = reformatted(frame, colour, self.format, self.colour)
         self._stamp(out, time)
+        if self._dynamic:
+            self._remember(picture.frame)
         self._encode(out, time)
+
+    def _remember(self, frame: VideoFrame) -> None:
+        """Keep the HDR10+ message of the picture stamped last until its packet comes."""
+        assert self._last is not None
+        message = message_of(frame)
+        if message is not None:
+            self._messages[self._last] = message
+        else:
+            self._warn("some pictures have no HDR10+ metadata, unlike the first")
 
     def begin_segment(self, path: Path) -> None:
         """What is written from now on goes into a segment at `path`, encoded for itself; nothing of it into the file."""
@@ -274,7 +303,7 @@ class Film:
             self._mux_copies(None)
             container, self._container = self._container, None
             container.close()
-            self._write_aspect()
+            self._write_look()
         except AV_ERRORS as error:
             raise MediaError(self.path, f"cannot be finished: {reason(error)}") from error
         finally:
@@ -434,16 +463,28 @@ class Film:
         shown = self.like.info.sample_aspect
         return 1 / shown if self._turn.transpose else shown
 
-    def _write_aspect(self) -> None:
-        """See that the shape of samples stands in the finished file, or say that it does not."""
-        codec = self._video.codec_context.codec.canonical_name
-        if self._aspect() == 1 or self.muxer in _SHAPING:
-            return
-        if self.muxer in _MATROSKA and self.place != PIPE and write_sample_aspect(Path(self.place), self._aspect()):
-            return
-        if codec not in _SHAPED_CODECS:
-            lost = f"the sample aspect ratio {self._aspect()} is lost"
-            self._warn(f"{lost}: {self.muxer} keeps none of {codec} here; mp4, mov and mkv do")
+    def _look_of(self, picture: Picture) -> Look:
+        """How pictures like `picture` are to be looked at."""
+        sphere, crop = sphere_of(picture.frame), self._crop
+        if self.like is not None and crop:
+            crop = crop.scaled(self.like.first_picture.frame, picture.frame)
+        return Look(self._aspect(), crop, sphere)
+
+    def _write_look(self) -> None:
+        """See that it stands in the finished file, or say what of it stands nowhere."""
+        look, codec = self._look, self._video.codec_context.codec.canonical_name
+        lost = look
+        if self.muxer in MOV:  # `mend` writes it
+            lost = Look(sphere=look.sphere if look.sphere is not None and not spherical(look.sphere) else None)
+        elif self.muxer in _MATROSKA and self.place != PIPE:
+            lost = write_look(Path(self.place), look)
+        if lost.aspect != 1 and self.muxer not in _SHAPING and codec not in _SHAPED_CODECS:
+            text = f"the sample aspect ratio {lost.aspect} is lost"
+            self._warn(f"{text}: {self.muxer} keeps none of {codec} here; mp4, mov and mkv do")
+        if lost.crop:
+            self._warn(f"the crop of the picture found no room in this {self.muxer} file: what was hidden shows")
+        if lost.sphere is not None:
+            self._warn(f"the tags of a spherical video are not written to {self.muxer} here; mp4, mov and mkv files keep them")
 
     def _open_encoder(self, stream: VideoStream) -> None:
         wanted, name = self.wanted, self.encoder.name
@@ -526,7 +567,18 @@ class Film:
         if frame is None and self._encoded <= _UNDELAYED:
             for packet in packets:
                 packet.dts = packet.pts  # x265 leaves it unset when all is over before its reordering begins
-        return packets
+        return [self._told(packet) for packet in packets] if self._messages else packets
+
+    def _told(self, packet: Packet[Any]) -> Packet[Any]:
+        """The packet with the HDR10+ message of its picture."""
+        assert packet.pts is not None
+        message = self._messages.pop(round(packet.pts * packet.time_base / self.base), None)
+        if message is None:
+            return packet
+        told: Packet[Any] = Packet(with_message(bytes(packet), message, self.encoder.name))
+        told.stream, told.time_base = packet.stream, packet.time_base
+        told.pts, told.dts, told.duration, told.is_keyframe = packet.pts, packet.dts, packet.duration, packet.is_keyframe
+        return told
 
     def _start(self) -> None:
         assert self._container is not None

@@ -25,10 +25,12 @@ from av.video.stream import VideoStream
 from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.media import colour as colours
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
+from videoclr.media.crop import WHOLE
 from videoclr.media.faults import AV_ERRORS, explained, reason
 from videoclr.media.gaps import Gaps
 from videoclr.media.hardware import opened_on
 from videoclr.media.hdr import dolby_vision_profile, proxy_of
+from videoclr.media.headers import crop_of
 from videoclr.media.moments import moment
 from videoclr.media.opening import Opening
 from videoclr.media.orientation import Orientation, orientation_of
@@ -216,16 +218,18 @@ class Reader:
 
     def _open(self) -> None:
         self._intact.clear()
+        decoder = None
         if self.hwaccel is None:
             self._container = open_input(self.path, self.rate, self.opening)
         else:
-            self._container = opened_on(self.hwaccel, self.path, self.rate, self.opening)
+            self._container, decoder = opened_on(self.hwaccel, self.path, self.rate, self.opening, self.video)
         try:
             self._stream = video_of(self.path, self._container, self.video)
             self._stream_index = self._stream.index
             self._check_limits()
             self._stream.thread_type = ThreadType.AUTO
-            self._decoder = _decoder_of(self._stream)
+            self._decoder = decoder or self._decoder_here()
+            self._apart = decoder is not None
             self._decoder.options = {"max_pixels": str(self.opening.limits.decoder_pixels)}
         except BaseException:
             self.close()
@@ -286,13 +290,20 @@ class Reader:
             raise DecodeError(self.path, f"no picture in it can be decoded; the file is damaged or empty{on_device}")
         self._pictures = chain([first], pictures)
         self._first_time = first.time
-        self._orientation: Orientation = orientation_of(first.frame)
-        self._proxy = proxy_of(first.frame)
-        self._first = self.picture(first.frame)
-        if dolby_vision_profile(first.frame) == 5:
+        told = self._as_told(first.frame)
+        self._orientation: Orientation = orientation_of(told)
+        self._proxy = proxy_of(told)
+        self._first = self.picture(told)
+        if dolby_vision_profile(told) == 5:
             what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"
             raise MediaError(self.path, f"{what}; convert it to HDR10 or profile 8 first")
-        self.info = self._describe(first.frame)
+        self.info = self._describe(told)
+        crop = crop_of(self._stream, self.path)
+        if not crop.fits(first.frame.width, first.frame.height):
+            self._warn("the container hides more than the picture has: all of it is shown")
+            crop = WHOLE
+        self.crop = crop
+        """What the container hides of the stored picture; frames hold it all, a writer cuts it or says it again."""
         if not colours.is_known_matrix(first.frame):
             self._warn(f"its colour matrix (AVColorSpace {first.frame.colorspace}) is unknown here; taken as BT.709/601")
         elif self._first.colour.kind == "yuv" and first.frame.colorspace == colours.UNSPECIFIED:
@@ -302,6 +313,20 @@ class Reader:
         """A decoded frame of this film as `frames` gives it; `stored`: see `Picture`."""
         woven = self._is_woven(frame)
         return Picture(frame, colours.colour_of(frame), self._orientation, self._proxy, woven=woven, stored=stored)
+
+    def _as_told(self, frame: VideoFrame) -> VideoFrame:
+        """The first picture with all that the container says about it, which a decoder beside the stream was not told."""
+        if not self._apart:
+            return frame
+        with open_input(self.path, self.rate, self.opening) as plain, explained(self.path, "cannot be decoded"):
+            return next(plain.decode(video_of(self.path, plain, self.video)))
+
+    def _decoder_here(self) -> VideoCodecContext:
+        """The decoder on the processor, or the device that the stream was opened with."""
+        decoder = _decoder_of(self._stream)
+        if self.hwaccel is not None and decoder is not self._stream.codec_context:
+            self._warn(f"decoded here and not on {self.hwaccel}, which would drop its transparency")
+        return decoder
 
     def _is_woven(self, frame: VideoFrame) -> bool:
         return frame.interlaced_frame and not self._pictures_alone

@@ -14,11 +14,12 @@ from typing import Self
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media.copylike import encoding_of
+from videoclr.media.crop import WHOLE, cropped, exactly
 from videoclr.media.deliver import Deliverable, Kind
 from videoclr.media.encoders import COPY_LIKE, DEFAULT_CODEC, RAW, Y4M_FORMATS, Wanted, bits_per_second, encoder_of
 from videoclr.media.faults import explained
-from videoclr.media.film import Film
-from videoclr.media.joint import Joint, joint_of
+from videoclr.media.film import CROPPING, Film
+from videoclr.media.joint import Joint, cannot, joint_of
 from videoclr.media.lock import Lock
 from videoclr.media.orientation import Orientation
 from videoclr.media.picture import Picture, frame_of_rgb
@@ -107,6 +108,7 @@ class Writer:
         self.path, self.like = str(path), like
         self._part = PIPE if self.path == PIPE else f"{self.path}.part"
         self._sink: Film | Stills
+        crop = WHOLE if like is None else like.crop
         suffix = Path(self.path).suffix.lower()
         if self.path != PIPE and not (is_pattern(self.path) and suffix in STILLS):
             check_target(self.path, like.path if like else None, overwrite)
@@ -123,11 +125,17 @@ class Writer:
             made = Deliverable(deliver, wipe_seconds, suffix == ".exr", linear, upright=True)
         else:
             muxer = muxer_of(self.path, container)
+            said = crop if muxer in CROPPING and self.path != PIPE and deliver != "side-by-side" else WHOLE
+            crop = WHOLE if said else crop
             rate = None if bitrate is None else bits_per_second(bitrate)
             wanted = Wanted(crf, preset, pix_fmt, profile, level, rate, gop, options=dict(options or {}))
             joint: Joint | None = None
             if smart_copy:
                 encoder, wanted, joint = joint_of(like, codec, muxer, wanted)
+                if like is not None and crop:
+                    raise cannot(
+                        like, f"what its container hides of the picture would be cut off for {muxer}; use .mkv, .mov or .mp4"
+                    )
             elif codec == COPY_LIKE:
                 encoder, wanted = encoding_of(like, wanted)
             else:
@@ -139,10 +147,11 @@ class Writer:
             encoder.settings(wanted)
             self._sink = Film(
                 self.path, self._part, muxer, encoder, wanted=wanted, like=like, drop=drop, provenance=provenance, shift=shift,
-                transparent=deliver == "overlay", joint=joint, limit=smart_copy_mb << 20,
+                transparent=deliver == "overlay", crop=said, joint=joint, limit=smart_copy_mb << 20,
             )  # fmt: skip
             made = Deliverable(deliver, wipe_seconds, shallow=encoder.playable)
         self._deliverable = None if deliver == "video" else made
+        self._crop = crop
         self._first_time: Fraction | None = None
         self._overwrite = overwrite
         self._lock: Lock | None = None
@@ -309,11 +318,23 @@ class Writer:
 
     def _shown(self, frame: Frame) -> tuple[Picture, tuple[Patch, ...]]:
         """The picture to write, and the patches that are still to be put into it."""
+        picture, patches = self._picture(frame), frame.patches
+        if self._crop:
+            picture, patches = self._shown_part(picture, patches)
         if self._deliverable is None:
-            return self._picture(frame), frame.patches if isinstance(frame.native, Picture) else ()
+            return picture, patches if isinstance(frame.native, Picture) else ()
         if self._first_time is None:
             self._first_time = frame.time if self.like is None else self.like.first_time
-        return self._deliverable(self._picture(frame), frame.patches, frame.time - self._first_time), ()
+        return self._deliverable(picture, patches, frame.time - self._first_time), ()
+
+    def _shown_part(self, picture: Picture, patches: tuple[Patch, ...]) -> tuple[Picture, tuple[Patch, ...]]:
+        assert self.like is not None
+        wanted = self._crop.scaled(self.like.first_picture.frame, picture.frame)
+        crop = exactly(picture, wanted)
+        text = "the container's crop is a pixel larger where chroma asks for it"
+        if crop != wanted and text not in self.warnings:
+            self.warnings.append(text)
+        return cropped(picture, patches, crop)
 
     def _picture(self, frame: Frame) -> Picture:
         """The frame's own picture, or one made of its RGB, laid as the source is stored.
