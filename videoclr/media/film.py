@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 from av.codec.codec import Codec
@@ -39,17 +41,20 @@ from videoclr.media.encoders import (
 )
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.filters import through
+from videoclr.media.groups import Group, Groups
 from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
 from videoclr.media.hdr10plus import keeps_hdr10_plus, message_of, with_message
+from videoclr.media.joint import Joint, cannot, check_trial
 from videoclr.media.kept import Kept, added
 from videoclr.media.matroska import Look, write_look
 from videoclr.media.orientation import Orientation, payload
 from videoclr.media.picture import Picture, colour_in, reformatted
 from videoclr.media.probe import refusal
 from videoclr.media.reader import Reader
-from videoclr.media.segments import Segment, SegmentWriter, joined
+from videoclr.media.segments import Segment, SegmentWriter, Stored, joined
 from videoclr.media.source import PIPE
 from videoclr.media.sphere import sphere_of
+from videoclr.media.splice import DecodingTimes, LostPicture, Splice, Tally
 from videoclr.media.target import MOV, PLAIN, Nowhere, advice, holds
 
 _log = logging.getLogger("videoclr.media.film")
@@ -85,12 +90,11 @@ _DROPPED_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder",
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Stretch:
-    """A segment in the making."""
+    """A part of the film with an encoder of its own."""
 
     container: OutputContainer
-    """Leads nowhere; the stream lives in it."""
+    """The stream lives in it; it leads nowhere."""
     stream: VideoStream
-    writer: SegmentWriter
 
 
 class Film:
@@ -106,6 +110,8 @@ class Film:
         provenance: a sentence on what was done, kept as a tag; None for none.
         shift: seconds taken off every time; None takes the reader's start.
         transparent: refuse a pixel format without alpha.
+        joint: copy groups of pictures of `like` that did not change, joined like this; None encodes all.
+        limit: bytes of packets in a group that is copied.
         crop: what the file is to hide of the pictures of `like`.
     """
 
@@ -122,6 +128,8 @@ class Film:
         provenance: str | None = None,
         shift: Fraction | None = None,
         transparent: bool = False,
+        joint: Joint | None = None,
+        limit: int = 0,
         crop: Crop = WHOLE,
     ) -> None:
         self.path, self.place, self.muxer, self.encoder = path, place, muxer, encoder
@@ -130,12 +138,17 @@ class Film:
         self.warnings: list[str] = []
         self._drop, self._provenance = drop, provenance
         self._shift, self._transparent, self._crop = shift, transparent, crop
+        self._joint, self._limit = joint, limit
+        self._splice: Splice | None = None
+        self.tally = Tally()
+        """What of the film was copied."""
         self._beside: Beside | None = None
         self._container: OutputContainer | None = None
         self._kept: Kept | None = None
         self._started = False
         self._joined = False
-        self._segment: _Stretch | None = None
+        self._segment: SegmentWriter | None = None
+        self._stretch: _Stretch | None = None
         self._last: int | None = None
         self._messages: dict[int, bytes] = {}
         self._encoded = 0
@@ -167,9 +180,10 @@ class Film:
         self.colour = written_colour(self.encoder.name, picture.colour, self.format)
         if lost := what_is_lost(picture.frame.format, self.format):
             self._warn(f"{picture.frame.format.name} is written as {self.format}: less {', '.join(lost)}")
-        if told := untold(self.encoder.name, self.muxer, picture.colour, self.colour):
-            self._warn(told)
-        for text in lost_hdr(picture.frame, self.encoder.name, self.format):
+        told = untold(self.encoder.name, self.muxer, picture.colour, self.colour)
+        for text in [*([told] if told else []), *lost_hdr(picture.frame, self.encoder.name, self.format)]:
+            if self._joint is not None and self.like is not None:
+                raise cannot(self.like, f"what is encoded would differ from what is copied: {text}")
             self._warn(text)
         self._dolby = keeps_dolby_vision(picture.frame, self.encoder.name, self.format)
         self._dynamic = keeps_hdr10_plus(picture.frame, self.encoder.name, self.format)
@@ -184,6 +198,8 @@ class Film:
         self._video = self._add_streams(self._container, picture, rate)
         self._open_encoder(self._video)
         self._like_this = (picture, rate)
+        if self._joint is not None and self.like is not None:
+            self._splice = self._splicing(self._joint, self.like, picture)
         self._look = self._look_of(picture)
         if self._beside is not None:
             self._copy_facts(self._beside, picture)
@@ -199,8 +215,18 @@ class Film:
             return f"$.media.pix_fmt: the device of {name} does not encode {self.format} ({why}); {advice}"
         return f"$.media.codec: {name} does not work here ({why}); it needs {self.encoder.needs}"
 
-    def write(self, picture: Picture, frame: VideoFrame, time: Fraction) -> None:
-        """Encode `frame` (of `picture`, patches applied) at `time` and mux what is due beside it."""
+    def write(self, picture: Picture, frame: VideoFrame, time: Fraction, *, unchanged: bool = False) -> None:
+        """Encode `frame` (of `picture`, patches applied) at `time` and mux what is due beside it.
+
+        With a `joint`, `unchanged` pictures, which are what packets of the source hold, may be copied instead.
+        """
+        if self._splice is not None:
+            with self._faults(time):
+                if self._splice.take(time, unchanged=unchanged):
+                    return
+        self._write(picture, frame, time)
+
+    def _write(self, picture: Picture, frame: VideoFrame, time: Fraction) -> None:
         if (frame.width, frame.height) != (picture.frame.width, picture.frame.height):
             raise EncodeError(self.path, "a picture changed its size while it was restored", time)
         if not self._bake.upright:
@@ -231,19 +257,17 @@ class Film:
         """What is written from now on goes into a segment at `path`, encoded for itself; nothing of it into the file."""
         if self.muxer in PLAIN:
             raise MediaError(self.path, f"{self.muxer} has no times, so a run cannot go on in the middle; choose another container")
-        container = av.open(Nowhere(), "w", format=self.muxer)
-        stream = self._add_video(container, *self._like_this)
-        self._open_encoder(stream)
-        self._encoded = 0
-        self._segment = _Stretch(container, stream, SegmentWriter(path, self.path, self._parameters))
+        if self._splice is None:
+            self._stretch = self._fresh()
+        self.tally = Tally()
+        self._segment = SegmentWriter(path, self.path, self._parameters)
 
     def end_segment(self) -> Segment:
         """Finish the segment: encoded, on the disk, under its name."""
         assert self._segment is not None
-        self._encode(None, None)
+        self._end()
         segment, self._segment = self._segment, None
-        segment.container.close()
-        return segment.writer.finish()
+        return segment.finish(self.tally)
 
     def join(self, segments: Iterable[Segment], reorder: int) -> None:
         """Put finished segments into the file, one after the other, with what is copied beside them.
@@ -274,7 +298,7 @@ class Film:
         if self._container is None:
             return
         if not self._joined:
-            self._encode(None, None)
+            self._end()
         try:
             self._mux_copies(None)
             container, self._container = self._container, None
@@ -299,10 +323,12 @@ class Film:
         """Close whatever is open; what was written is worth nothing."""
         container, self._container = self._container, None
         segment, self._segment = self._segment, None
+        stretch, self._stretch = self._stretch, None
         self._close_copies()
         if segment is not None:
-            segment.writer.abort()
-            segment.container.close()
+            segment.abort()
+        if stretch is not None:
+            stretch.container.close()
         if container is not None:
             try:
                 container.close()
@@ -492,18 +518,48 @@ class Film:
     # -- running ----------------------------------------------------------------------------------------------
 
     def _encode(self, frame: VideoFrame | None, time: Fraction | None) -> None:
+        with self._faults(time):
+            if self._splice is not None:
+                self._encode_stretch(frame)
+            elif self._segment is not None and self._stretch is not None:
+                for packet in self._packets(self._stretch.stream, frame):
+                    self._segment.add(packet, self.base)
+            else:
+                self._start()
+                for packet in self._packets(self._video, frame):
+                    self._mux(packet)
+
+    @contextmanager
+    def _faults(self, time: Fraction | None) -> Iterator[None]:
+        """Say what went wrong with the picture at `time` in the user's words."""
         try:
-            if self._segment is not None:
-                for packet in self._packets(self._segment.stream, frame):
-                    self._segment.writer.add(packet, self.base)
-                return
-            self._start()
-            for packet in self._packets(self._video, frame):
-                self._mux(packet)
+            yield
+        except LostPicture as error:
+            raise EncodeError(self.path, f"{error}; leave --smart-copy out", error.time) from error
         except AV_ERRORS as error:
             if is_system_error(error):
                 raise MediaError(self.path, f"cannot be written: {reason(error)}") from error
             raise EncodeError(self.path, f"{self.encoder.name} failed: {reason(error)}", time) from error
+
+    def _end(self) -> None:
+        """All pictures of the film, or the segment, have come."""
+        if self._splice is not None:
+            with self._faults(None):
+                self._splice.pause()
+                self._end_stretch()
+            return
+        self._encode(None, None)
+        stretch, self._stretch = self._stretch, None
+        if stretch is not None:
+            stretch.container.close()
+
+    def _fresh(self, place: BinaryIO | None = None) -> _Stretch:
+        """An encoder that knows nothing yet; its stream's container leads nowhere, or to `place`."""
+        container = av.open(place or Nowhere(), "w", format=self.muxer)
+        stream = self._add_video(container, *self._like_this)
+        self._open_encoder(stream)
+        self._encoded = 0
+        return _Stretch(container, stream)
 
     def _packets(self, stream: VideoStream, frame: VideoFrame | None) -> list[Packet[Any]]:
         packets: list[Packet[Any]] = list(stream.encode(frame))
@@ -542,12 +598,93 @@ class Film:
         if self._beside is not None:
             self._beside.mux(self._container, until, self.offset)
 
+    # -- copying what did not change ----------------------------------------------------------------------------
+
+    def _splicing(self, joint: Joint, like: Reader, picture: Picture) -> Splice:
+        """Set up the copying of groups, once it is proven that they and ours go together.
+
+        Raises:
+            MediaError: they do not.
+        """
+        if not self._bake.upright:
+            raise cannot(like, f"{self.muxer} cannot say how the picture is turned; use .mp4, .mov or .mkv")
+        memory = io.BytesIO()
+        trial = self._fresh(memory)
+        frame = through(reformatted(picture.frame, picture.colour, self.format, self.colour))
+        frame.pts, frame.dts, frame.time_base, frame.pict_type = 0, None, self.base, 0
+        try:
+            header = joint.header(self._parameters)
+            for one in (trial.stream, self._video):
+                one.codec_context.extradata = header or one.codec_context.extradata
+            for packet in self._packets(trial.stream, frame) + self._packets(trial.stream, None):
+                stored = Stored.of(packet, self.base)
+                data = joint.encoded(stored.data, stored.is_keyframe)
+                trial.container.mux_one(replace(stored, data=data).packet(0, self.base, trial.stream))
+            trial.container.close()
+        except (ValueError, *AV_ERRORS) as error:
+            raise cannot(like, str(error) if isinstance(error, ValueError) else reason(error)) from error
+        check_trial(like, memory.getvalue())
+        step = max(1, round(1 / (usable_rate(like.info.frame_rate) * self.base)))
+        self._decoding = DecodingTimes(joint.reorder, round(self._late), step)
+        return Splice(Groups(like, joint, self._limit), joint, self._again, self._copy)
+
+    def _again(self, frame: VideoFrame, time: Fraction) -> None:
+        """Encode a picture that was decoded a second time."""
+        assert self.like is not None
+        self._write(self.like.picture(frame), frame, time)
+
+    def _copy(self, group: Group) -> None:
+        """Write a group of the source."""
+        assert self._joint is not None
+        self._end_stretch()
+        for place, packet in enumerate(group.packets):
+            base = Fraction(packet.time_base)
+            assert packet.pts is not None
+            ticks = round((packet.pts * base + self.offset) / self.base)
+            data = self._joint.copied(bytes(packet), enters=not place, anew=not place and group.anew)
+            self._put(Stored(ticks, round((packet.duration or 0) * base / self.base), packet.is_keyframe, data))
+        self.tally.copied += len(group.packets)
+        self.tally.groups += 1
+
+    def _encode_stretch(self, frame: VideoFrame | None) -> None:
+        if self._stretch is None:
+            self._stretch = self._fresh()
+            self.tally.stretches += 1
+        assert self._joint is not None
+        self.tally.encoded += frame is not None
+        for packet in self._packets(self._stretch.stream, frame):
+            stored = Stored.of(packet, self.base)
+            self._put(replace(stored, data=self._joint.encoded(stored.data, stored.is_keyframe)))
+
+    def _end_stretch(self) -> None:
+        """End the encoder's stretch, if there is one."""
+        if self._stretch is None:
+            return
+        self._encode_stretch(None)
+        stretch, self._stretch = self._stretch, None
+        stretch.container.close()
+
+    def _put(self, stored: Stored) -> None:
+        """Into the segment, or into the file at its decoding time."""
+        if self._segment is not None:
+            self._segment.put(stored)
+            return
+        self._start()
+        try:
+            dts = self._decoding.next(stored.pts)
+        except ValueError as error:
+            raise EncodeError(self.path, f"{error}; leave --smart-copy out", stored.pts * self.base) from error
+        self._mux(stored.packet(dts, self.base, self._video))
+
     def _streams_beside(self) -> Beside | None:
         if self.like is None or self.like.sequence:
             return None
         return Beside(self.path, self.muxer, self.like, self.like.copies(), self._drop)
 
     def _close_copies(self) -> None:
+        splice, self._splice = self._splice, None
+        if splice is not None:
+            splice.close()
         beside, self._beside = self._beside, None
         if beside is not None:
             beside.close()

@@ -55,6 +55,8 @@ class _Timed:
 
     time: Fraction
     frame: VideoFrame
+    stored: bool
+    """It is what a packet holds, at the packet's own time."""
 
 
 class Reader:
@@ -107,6 +109,7 @@ class Reader:
         self._back = False
         self.sequence: Run | None = sequence_of(self.path, opening.start_number) if is_pattern(self.path) else None
         self._shelf: deque[Packet[Any]] = deque()
+        self._intact: deque[bool] = deque()
         self._copied = False
         self._keep = True
         self._damaged = 0
@@ -193,11 +196,12 @@ class Reader:
         if not self._keep:
             self._shelf.clear()
         size = (self._first.frame.width, self._first.frame.height)
-        for index, (time, frame) in enumerate((picture.time, picture.frame) for picture in pictures):
+        for index, (time, frame, stored) in enumerate((one.time, one.frame, one.stored) for one in pictures):
             self.opening.limits.check_count(self.path, index, time)
-            if (frame.width, frame.height) != size:
+            fits = (frame.width, frame.height) == size
+            if not fits:
                 frame = self._fitted(frame, size, time)
-            yield Frame(index, time, self._picture(frame))
+            yield Frame(index, time, self.picture(frame, stored=stored and fits))
 
     def _fitted(self, frame: VideoFrame, size: tuple[int, int], time: Fraction) -> VideoFrame:
         """`frame` scaled to `size`, where that was asked for."""
@@ -213,6 +217,7 @@ class Reader:
         return PipeCopies(self.container, self._shelf) if self.is_pipe else FileCopies(self.path, self.start, self.opening)
 
     def _open(self) -> None:
+        self._intact.clear()
         decoder = None
         if self.hwaccel is None:
             self._container = open_input(self.path, self.rate, self.opening)
@@ -288,7 +293,7 @@ class Reader:
         told = self._as_told(first.frame)
         self._orientation: Orientation = orientation_of(told)
         self._proxy = proxy_of(told)
-        self._first = self._picture(told)
+        self._first = self.picture(told)
         if dolby_vision_profile(told) == 5:
             what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"
             raise MediaError(self.path, f"{what}; convert it to HDR10 or profile 8 first")
@@ -304,6 +309,11 @@ class Reader:
         elif self._first.colour.kind == "yuv" and first.frame.colorspace == colours.UNSPECIFIED:
             _log.info("%s: no colour matrix is tagged; taken as %s", self.path, self.info.matrix)
 
+    def picture(self, frame: VideoFrame, *, stored: bool = False) -> Picture:
+        """A decoded frame of this film as `frames` gives it; `stored`: see `Picture`."""
+        woven = self._is_woven(frame)
+        return Picture(frame, colours.colour_of(frame), self._orientation, self._proxy, woven=woven, stored=stored)
+
     def _as_told(self, frame: VideoFrame) -> VideoFrame:
         """The first picture with all that the container says about it, which a decoder beside the stream was not told."""
         if not self._apart:
@@ -318,11 +328,12 @@ class Reader:
             self._warn(f"decoded here and not on {self.hwaccel}, which would drop its transparency")
         return decoder
 
-    def _picture(self, frame: VideoFrame) -> Picture:
-        return Picture(frame, colours.colour_of(frame), self._orientation, self._proxy, woven=self._is_woven(frame))
-
     def _is_woven(self, frame: VideoFrame) -> bool:
         return frame.interlaced_frame and not self._pictures_alone
+
+    def _is_made_whole(self, frame: VideoFrame) -> bool:
+        """Whether a decoded frame is, or may be, deinterlaced. Pictures are, one for one and in order."""
+        return self._scan == "bwdif" or (self._scan == "auto" and frame.interlaced_frame)
 
     @property
     def _scan(self) -> Mode:
@@ -396,16 +407,17 @@ class Reader:
         before: VideoFrame | None = None
         step = 1 / Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         for frame in frames:
+            stored = bool(self._intact) and self._intact.popleft() and frame.pts is not None
             base = Fraction(frame.time_base or self._stream.time_base or Fraction(1, 90000))
             ticks = frame.pts if frame.pts is not None else frame.dts
             time = None if ticks is None else ticks * base
             if time is None or (last is not None and time <= last):
                 if time is not None:
                     self._went_back(time)
-                time = Fraction(0) if last is None else last + step
+                time, stored = Fraction(0) if last is None else last + step, False
             yield from self._repeated(before, last, time)
             last, before = time, frame
-            yield _Timed(time, frame)
+            yield _Timed(time, frame, stored)
         yield from self._repeated(before, last, None)
 
     def _repeated(self, frame: VideoFrame | None, last: Fraction | None, now: Fraction | None) -> Iterator[_Timed]:
@@ -413,7 +425,7 @@ class Reader:
         for time in self._gaps.passed(now):
             if frame is not None and last is not None and time > last:
                 self._gaps.fill(time)
-                yield _Timed(time, frame)
+                yield _Timed(time, frame, stored=False)
 
     def _decoded_from(self, start: Fraction) -> Iterator[VideoFrame]:
         """Frames from a key frame at or before `start` on; falls back to reading from the front."""
@@ -455,6 +467,7 @@ class Reader:
             self._gaps.failed()
             return []
         self._damaged += sum(frame.is_corrupt for frame in frames)
+        self._intact.extend(not frame.is_corrupt and not self._is_made_whole(frame) for frame in frames)
         return frames
 
     def _packets(self) -> Iterator[Packet[Any]]:
