@@ -17,7 +17,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +29,7 @@ from videoclr.media.faults import explained
 from videoclr.media.lock import Lock
 from videoclr.media.segments import Segment, settle
 from videoclr.media.source import PIPE, is_pattern, sequence_of
+from videoclr.media.splice import Tally
 from videoclr.packing import Unpacked, damaged, unpack
 
 _WHOLE = 64 << 20
@@ -159,6 +160,7 @@ class Ledger:
                     "size": segment.size,
                     "checksum": segment.checksum,
                     "reorder": segment.reorder,
+                    "tally": asdict(segment.tally),
                     "next": next_frame,
                     "shots": shots,
                     "warnings": warnings,
@@ -272,7 +274,8 @@ class Ledger:
 
     def _done(self, line: Mapping[str, Any]) -> Done:
         number = line["segment"]
-        segment = Segment(self._place(number, "packets"), line["packets"], line["size"], line["checksum"], line["reorder"])
+        place, tally = self._place(number, "packets"), Tally(**line["tally"])
+        segment = Segment(place, line["packets"], line["size"], line["checksum"], line["reorder"], tally)
         return Done(segment, number, line["next"], line["shots"], tuple(line["warnings"]))
 
     def _place(self, number: int, ending: str) -> Path:
