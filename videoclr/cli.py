@@ -86,6 +86,9 @@ class _Options:
     )
     profile: Annotated[str | None, typer.Option("--profile", help="Of the codec: ProRes and DNxHR `hq`, H.264 `high422`.")] = None
     bitrate: Annotated[str | None, typer.Option("--bitrate", help="Bits a second, such as 8M, instead of --crf.")] = None
+    smart_copy: Annotated[
+        bool, typer.Option("--smart-copy", help="Copy what did not change bit for bit; encode the rest like the source.")
+    ] = False
     deliver: Annotated[str | None, typer.Option("--deliver", help="video (default), overlay, matte, side-by-side or wipe.")] = None
     hwaccel: Annotated[
         str | None, typer.Option("--hwaccel", metavar="DEVICE", help="Decode on cuda, qsv, vaapi or videotoolbox.")
@@ -174,6 +177,8 @@ class _Options:
             for name, path in _SETTING_OF.items()
             if getattr(self, name) not in (None, [])
         ]
+        if self.smart_copy:
+            named.append("media.smart_copy=true")
         if self.no_provenance:
             named.append("media.provenance=false")
         return config.override(*(self.set_ or []), *named)
@@ -802,8 +807,9 @@ def _clock(seconds: float) -> str:
 
 
 def _summary(done: Report) -> str:
-    tracks = len(done.tracks)
+    tracks, copied = len(done.tracks), done.smart_copy
+    told = "" if copied is None else f", {copied['frames_copied']} frames copied in {copied['groups_copied']} groups"
     return (
         f"{done.target}: {done.frames_out} frames, {done.faces_restored} faces restored in {tracks} "
-        f"track{'' if tracks == 1 else 's'}, {done.shots} shot{'' if done.shots == 1 else 's'}, {_clock(done.seconds)}"
+        f"track{'' if tracks == 1 else 's'}, {done.shots} shot{'' if done.shots == 1 else 's'}{told}, {_clock(done.seconds)}"
     )

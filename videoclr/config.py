@@ -105,6 +105,11 @@ class Media(_Section):
     of a stream."""
     provenance: bool = True
     """Write a tag into the output that says what restored the faces, and with which settings."""
+    smart_copy: bool = False
+    """Copy the groups of pictures in which nothing changed, bit for bit; the others are encoded with the source's codec (see
+    `videoclr/media/splice.py`)."""
+    smart_copy_mb: int = Field(128, ge=1)
+    """MiB of packets in a group that is copied, at most: they are kept until it is known whether a picture of it changed."""
     segment: float = Field(20.0, gt=0)
     """Seconds of film, at most, that `--resume` may lose: it writes segments of this length, which end at cuts where they can."""
     deinterlace: Literal["auto", "bwdif", "off"] = "auto"

@@ -24,6 +24,7 @@ from videoclr.errors import ConfigError, MediaError, ResumeError, VideoclrError,
 from videoclr.ledger import Finished, Ledger, fingerprint, folder_of, libraries
 from videoclr.media.opening import Limits, Opening
 from videoclr.media.reader import Reader
+from videoclr.media.splice import Tally
 from videoclr.media.target import STILLS
 from videoclr.media.writer import Writer
 from videoclr.models import store, weights
@@ -179,8 +180,11 @@ class _Job:
     def loaded(self) -> Pipeline:
         return self.pipeline or load_pipeline(self.config)
 
-    def report(self, info: VideoInfo, seconds: float, warnings: list[str]) -> Report:
-        return _report(self.source, self.target, self.config, info, self.log, seconds, warnings)
+    def report(self, info: VideoInfo, seconds: float, warnings: list[str], tally: Tally | None) -> Report:
+        copied = None if tally is None else tally.told()
+        if copied is not None and not copied["frames_copied"]:
+            warnings = [*warnings, "smart copy: no group of pictures was left unchanged, so all of them were encoded"]
+        return _report(self.source, self.target, self.config, info, self.log, seconds, warnings, copied)
 
 
 def _at_once(job: _Job) -> Generator[Report, None, None]:
@@ -192,7 +196,8 @@ def _at_once(job: _Job) -> Generator[Report, None, None]:
         _drain(frames, writer, _Watch(str(job.source), reader.info.frame_count, job.log, job.progress))
     # after the writer has finished the file: its trailer belongs to the job
     seconds = time.perf_counter() - started
-    yield job.report(reader.info, seconds, [*reader.warnings, *writer.warnings])
+    tally = writer.tally if job.config.media.smart_copy else None
+    yield job.report(reader.info, seconds, [*reader.warnings, *writer.warnings], tally)
 
 
 def _resumed(job: _Job) -> Generator[Report, None, None]:
@@ -216,7 +221,10 @@ def _resumed(job: _Job) -> Generator[Report, None, None]:
         tell(ledger, total, facts)
         job.log = total
         said = dict.fromkeys([*facts.get("warnings", []), *warnings])  # in order, each once
-        done = job.report(reader.info, time.perf_counter() - started, list(said))
+        tally = Tally()
+        for one in ledger.segments():
+            tally.add(one.segment.tally)
+        done = job.report(reader.info, time.perf_counter() - started, list(said), tally if job.config.media.smart_copy else None)
         yield done
         ledger.clear(done.as_written())
 
@@ -406,6 +414,7 @@ def _report(
     ledger: RunLog,
     seconds: float,
     warnings: list[str],
+    copied: dict[str, int] | None,
 ) -> Report:
     return Report(
         source=str(source),
@@ -418,6 +427,7 @@ def _report(
         seconds=seconds,
         seconds_per_stage=dict(ledger.seconds_per_stage),
         slowest=slowest(ledger.seconds_per_stage),
+        smart_copy=copied,
         warnings=[*warnings, *ledger.warnings],
         version=__version__,
         settings=config.model_dump(mode="json"),

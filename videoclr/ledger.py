@@ -2,7 +2,8 @@
 
     <target>.resume/lock            held while a run works here
                     ledger.jsonl    a fingerprint of the job, then one line for every finished segment
-                    000000.packets  the segment, 000000.faces its faces, line by line, 000000.mark how to go on after it
+                    000000.packets  the segment, 000000.faces its faces, line by line, 000000.mark how to go on after it,
+                    000000.state    and where it ended within a shot, what the stages held there
 
 Every file is complete, on the disk and under its name before the ledger's line speaks of it, so whatever moment a run dies
 at, the ledger tells the truth; a line that was torn is taken back. Nothing is read into memory that grows with the film.
@@ -16,10 +17,10 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 
@@ -28,6 +29,8 @@ from videoclr.media.faults import explained
 from videoclr.media.lock import Lock
 from videoclr.media.segments import Segment, settle
 from videoclr.media.source import PIPE, is_pattern, sequence_of
+from videoclr.media.splice import Tally
+from videoclr.packing import Unpacked, damaged, unpack
 from videoclr.shelf import json_pieces
 
 _WHOLE = 64 << 20
@@ -112,6 +115,27 @@ class Ledger:
             raise ResumeError(place, f"is missing or damaged; remove the folder {self.folder.name} and begin anew") from error
         return found
 
+    def state(self, said: Mapping[str, Any]) -> Unpacked:
+        """The bookmark that a mark speaks of.
+
+        Raises:
+            ResumeError: it is missing or damaged.
+        """
+        try:
+            place, size, checksum = self._place(int(said["segment"]), "state"), int(said["size"]), str(said["sha256"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise damaged(self._place(0, "state")) from error
+        return unpack(place, size, checksum)
+
+    def bookmark_part(self, frame: int) -> Path:
+        """Where a bookmark before `frame` is written, until a segment ends there."""
+        return self.folder / f"{frame}.state.part"
+
+    def settle_bookmark(self, file: BinaryIO, frame: int) -> int:
+        """Make the one before `frame`, which `file` wrote, last for the segment that ends now; returns the segment's number."""
+        settle(file, self.bookmark_part(frame), self.next_place().with_suffix(".state"))
+        return 0 if self.last is None else self.last.number + 1
+
     def next_place(self) -> Path:
         """Where the next segment's packets go."""
         return self._place(0 if self.last is None else self.last.number + 1, "packets")
@@ -137,6 +161,7 @@ class Ledger:
                     "size": segment.size,
                     "checksum": segment.checksum,
                     "reorder": segment.reorder,
+                    "tally": asdict(segment.tally),
                     "next": next_frame,
                     "shots": shots,
                     "warnings": warnings,
@@ -145,6 +170,12 @@ class Ledger:
             self.last = Done(segment, number, next_frame, shots, tuple(warnings))
             self.reorder = max(self.reorder, segment.reorder)
             self._place(number - 1, "mark").unlink(missing_ok=True)
+            self._forget_states((mark.get("state") or {}).get("segment"))
+
+    def _forget_states(self, but: int | None) -> None:
+        for place in self.folder.glob("*.state"):
+            if but is None or place != self._place(but, "state"):
+                place.unlink(missing_ok=True)
 
     def end(self, facts: Mapping[str, Any]) -> None:
         """Write down that every frame is done."""
@@ -244,7 +275,8 @@ class Ledger:
 
     def _done(self, line: Mapping[str, Any]) -> Done:
         number = line["segment"]
-        segment = Segment(self._place(number, "packets"), line["packets"], line["size"], line["checksum"], line["reorder"])
+        place, tally = self._place(number, "packets"), Tally(**line["tally"])
+        segment = Segment(place, line["packets"], line["size"], line["checksum"], line["reorder"], tally)
         return Done(segment, number, line["next"], line["shots"], tuple(line["warnings"]))
 
     def _place(self, number: int, ending: str) -> Path:

@@ -21,9 +21,11 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from videoclr import plugins
+from videoclr.bookmark import NOWHERE, Inside
 from videoclr.config import Config
 from videoclr.errors import ConfigError
 from videoclr.flow import prefetch, timed
+from videoclr.packing import keepable
 from videoclr.shelf import Shelf
 from videoclr.types import FaceCrop, Faces, Frame, RestoredFace
 
@@ -98,7 +100,13 @@ class Pipeline:
         return identities(pictures, self.detector, self.recognizer, self.restorer.size, self.config.detect.threshold)
 
     def restore_frames(
-        self, frames: Iterable[Frame], ledger: RunLog | None = None, *, aligned: bool = False, begin: Mark | None = None
+        self,
+        frames: Iterable[Frame],
+        ledger: RunLog | None = None,
+        *,
+        aligned: bool = False,
+        begin: Mark | None = None,
+        inside: Inside = NOWHERE,
     ) -> Iterator[Frame]:
         """Restore the faces of a video: one frame out for each frame in, in order, with the same index and time.
 
@@ -112,6 +120,8 @@ class Pipeline:
                 whole and for itself.
             begin: go on where another run stopped: `frames` come from the film's first on all the same, and those of
                 `begin`'s shot and after it come out as they would have there.
+            inside: sets bookmarks within shots, and knows the one of `begin`'s shot to go on at: the frames before it do not
+                come out then. With `aligned` there is nothing to keep.
 
         Raises:
             RestorationError: a part failed on a face and `runtime.on_error` is `stop`.
@@ -123,12 +133,14 @@ class Pipeline:
         room = self.config.runtime.buffer_mb * 2**20 // 4  # for each of the two channels, and twice that in the stages
         waiting = _Waiting(Spool(2 * room, self.config.runtime.scratch))
         clock, weights = ledger.seconds_per_stage, _Weights(room // _CHANNEL_FRAMES)
+        inside = NOWHERE if aligned else inside
+        inside.also("warnings", lambda: list(ledger.warnings), lambda said: ledger.warnings.__setitem__(slice(None), said))
         with ExitStack() as threads:
             decoded = timed("decode", ledger.counted(frames), clock)
             shots = prefetch(decoded if aligned else self._shots(decoded, clock, begin, waiting), room, "decode", weights.decoded)
-            crops = self._pictures(shots, clock) if aligned else self._faces(shots, ledger, begin)
+            crops = self._pictures(shots, clock) if aligned else self._faces(shots, ledger, begin, inside)
             crops = self._wanted(crops, ledger)
-            done = prefetch(self._restored(crops, ledger, aligned), room, "restore", weights.restored)
+            done = prefetch(self._restored(crops, ledger, aligned, inside), room, "restore", weights.restored)
             # Left from the last to the first: closing `shots` first wakes the thread of the models, wherever it waits.
             threads.callback(done.close)
             threads.callback(shots.close)
@@ -149,27 +161,27 @@ class Pipeline:
             shots = waiting.from_here(_since(begin, cuts(frames, detector)))
         return timed("cuts", shots, clock)
 
-    def _faces(self, shots: Iterator[Frame], ledger: RunLog, begin: Mark | None) -> Iterator[Faces[FaceCrop]]:
+    def _faces(self, shots: Iterator[Frame], ledger: RunLog, begin: Mark | None, inside: Inside) -> Iterator[Faces[FaceCrop]]:
         from videoclr.stages.align import align
         from videoclr.stages.detect import detect
         from videoclr.stages.identify import identify
         from videoclr.stages.track import track
 
         config, clock = self.config, ledger.seconds_per_stage
-        shots = timed("waiting for decode", shots, clock)
-        look = config.detect
-        batch = config.runtime.detect_batch
-        found = detect(shots, self.detector, batch, look.every, look.min_size, ledger.warnings)
+        shots = inside.entering(timed("waiting for decode", shots, clock))
+        look, batch = config.detect, config.runtime.detect_batch
+        found = detect(shots, self.detector, batch, look.every, look.min_size, ledger.warnings, inside)
         people = self._people(True)
         if begin is not None and begin.people is not None:
             people.recall(begin.people)
         marks = _Marks(ledger, people if self.recognizer is not None else None)
         first = 0 if begin is None else begin.tracks
-        faces = track(timed("detect", found, clock), self.make_tracker, _gap(config), first, marks.tracked)
-        crops = align(timed("track", faces, clock), self.restorer.size, config.align.smoothing)
+        faces = track(timed("detect", found, clock), self.make_tracker, _gap(config), first, marks.tracked, inside)
+        crops = align(timed("track", faces, clock), self.restorer.size, config.align.smoothing, inside)
         crops = timed("align", crops, clock)
         if self.recognizer is not None:
-            known = identify(crops, self.recognizer, config.identify.window, config.identify.views, people, marks.met)
+            who = config.identify
+            known = identify(crops, self.recognizer, who.window, who.views, people, marks.met, inside)
             crops = timed("identify", known, clock)
         return crops
 
@@ -198,7 +210,7 @@ class Pipeline:
             crops = timed("identify", known, clock)
         return crops
 
-    def _restored(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog, aligned: bool) -> Iterator[Frame]:
+    def _restored(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog, aligned: bool, inside: Inside) -> Iterator[Frame]:
         from videoclr.stages.blend import blend
         from videoclr.stages.gate import gate
         from videoclr.stages.restore import restore
@@ -208,14 +220,16 @@ class Pipeline:
         batch, on_error = config.runtime.batch, config.runtime.on_error
         # A restored face needs no recovery before it is embedded; a part that knows the difference says so.
         embedder = getattr(self.recognizer, "of_clean", self.recognizer)
-        restored = restore(crops, self.restorer, masker, embedder, batch, on_error, ledger.warnings, along=not aligned)
+        told = ledger.warnings
+        restored = restore(crops, self.restorer, masker, embedder, batch, on_error, told, along=not aligned, inside=inside)
         restored = timed("restore", restored, clock)
         if self.judge is not None and not aligned:  # an aligned crop is asked for as a whole, and its landmarks are guesses
-            restored = timed("gate", gate(restored, self.judge, config.gate.smoothing), clock)
+            restored = timed("gate", gate(restored, self.judge, config.gate.smoothing, inside), clock)
         watched = ledger.watched(restored)
         look = config.blend
-        done = blend(watched, look.strength, look.match_color, look.detail, look.grain, config.restore.seed)
-        return timed("blend", done, clock)
+        seed = config.restore.seed
+        done = blend(watched, look.strength, look.match_color, look.detail, look.grain, seed, inside=inside)
+        return inside.leaving(timed("blend", done, clock))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -398,6 +412,7 @@ class RunLog:
                 self.each_face(note.line())
 
 
+@keepable
 @dataclass(frozen=True, slots=True)
 class FaceNote:
     """What is said of one face in one frame."""

@@ -49,6 +49,8 @@ class Report:
     """The whole configuration in force."""
     slowest: str | None = None
     """The stage that the others wait for; None where nothing was done."""
+    smart_copy: dict[str, int] | None = None
+    """With `--smart-copy`: `frames_copied` in `groups_copied`, `frames_encoded` in `stretches_encoded`; None without."""
     weights: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every embedded and every added weights file."""
     source_info: dict[str, Any] = field(default_factory=dict)

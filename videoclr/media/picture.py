@@ -52,9 +52,10 @@ class Picture:
         orientation: how it is shown; read from its display matrix where None.
         proxy: how its HDR is shown to a network; read from its tags where None, which for other pictures is none.
         woven: it holds two fields that stay: a network sees their mean, see `videoclr.media.scan`.
+        stored: it is what one packet of the source holds, at that packet's time: not deinterlaced, scaled, repeated or damaged.
     """
 
-    __slots__ = ("_away", "_frame", "colour", "orientation", "proxy", "woven")
+    __slots__ = ("_away", "_frame", "colour", "held", "orientation", "proxy", "stored", "woven")
 
     def __init__(
         self,
@@ -63,13 +64,16 @@ class Picture:
         orientation: Orientation | None = None,
         proxy: Proxy | None = None,
         woven: bool = False,
+        stored: bool = False,
     ) -> None:
         self._frame: VideoFrame | None = frame
         self._away: Spooled | None = None
+        self.held: object | None = None
+        """The place in memory of one that waits; see `Spool`."""
         self.colour = colour or colour_of(frame)
         self.orientation = orientation or orientation_of(frame)
         self.proxy = proxy or proxy_of(frame)
-        self.woven = woven
+        self.woven, self.stored = woven, stored
 
     @property
     def frame(self) -> VideoFrame:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -55,6 +56,9 @@ def bytes_of(frame: VideoFrame) -> int:
 class Spoolable(Protocol):
     """A picture that can be put away."""
 
+    held: object | None
+    """Its place in memory while it waits there."""
+
     @property
     def nbytes(self) -> int:
         """What it holds, here or in the spool."""
@@ -87,34 +91,33 @@ class Spool:
             raise ConfigError(f"$.runtime.scratch: {folder} is no folder")
         self.room = room
         self._file = _File(folder)
-        self._held: dict[int, int] = {}
         self._used = 0
-        self._turn = one_at_a_time()
+        self._left: deque[int] = deque()
 
     def wait(self, picture: Spoolable) -> None:
-        """`picture` begins to wait: in memory where there is room, else in the file.
+        """`picture` begins to wait: in memory where there is room, else in the file. Call it in one thread only.
 
         Raises:
             MediaError: the file cannot be made or written.
         """
+        while self._left:
+            self._used -= self._left.popleft()
+        if picture.held is not None:
+            return
         size = picture.nbytes
-        with self._turn:
-            known = id(picture) in self._held
-            here = known or self._used + size <= self.room
-            if here and not known:
-                self._held[id(picture)] = size
-                self._used += size
-        if not here:
+        if self._used + size <= self.room:
+            self._used += size
+            picture.held = _Held(size, self._left)
+        else:
             picture.put_away(self)
 
     def leave(self, picture: Spoolable) -> None:
-        """`picture` waits no longer: it is in memory.
+        """`picture` waits no longer: it is in memory. One that is dropped need not leave.
 
         Raises:
             MediaError: the file cannot be read.
         """
-        with self._turn:
-            self._used -= self._held.pop(id(picture), 0)
+        picture.held = None
         picture.bring_back()
 
     def keep(self, frame: VideoFrame) -> Spooled | None:
@@ -130,6 +133,17 @@ class Spool:
         corner = through(frame, ("crop", f"{side}:0:0:exact=1"))
         corner.make_writable()  # the same buffers so far: writing into them must not be possible, so they are copied
         return Spooled(self._file, frame, layout, corner)
+
+
+class _Held:
+    """A picture's place in memory; its room is free again when the picture is done with it."""
+
+    def __init__(self, size: int, left: deque[int]) -> None:
+        self._size, self._left = size, left
+
+    def __del__(self) -> None:
+        """Told by a queue, not under a lock: the collector may come here at any moment, in any thread."""
+        self._left.append(self._size)
 
 
 class Spooled:

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videoclr import geometry
+from videoclr.bookmark import NOWHERE, Inside
 from videoclr.flow import Around, around
 from videoclr.grain import flat_places, made, measured
+from videoclr.packing import keepable
 from videoclr.pixels import normalized, quantized, to_array
 from videoclr.types import Faces, Frame, Patch, RestoredFace
 
@@ -34,6 +36,7 @@ def blend(
     grain: float = 0.0,
     seed: int = 0,
     steady: int = 3,
+    inside: Inside = NOWHERE,
 ) -> Iterator[Frame]:
     """Frames with their restored faces as patches.
 
@@ -51,9 +54,11 @@ def blend(
         seed: of the grain, with the frame and the track: a run repeats.
         steady: frames of the track, before and after, over which the colour's correction is averaged, and the delay: colour that
             an encoder makes pump in the input would pump on the restored face. A light that changes is followed at once.
+        inside: keeps what waits.
     """
     look = steady if match_color and strength > 0 else 0
-    for place in around(_matched(restored, match_color and strength > 0), look, look, lambda one: one.shot):
+    matched = _matched(restored, match_color and strength > 0)
+    for place in around(matched, look, look, lambda one: one.shot, inside, "blend"):
         faces = place.item.let_go()
         colours = (
             {face.crop.face.track: _steady_shift(place, face.crop.face.track, steady) for face in faces.faces}
@@ -67,6 +72,7 @@ def blend(
         yield frame
 
 
+@keepable
 @dataclass(slots=True, eq=False)
 class _Matched:
     """A frame's faces with how each one's colour differs from the input's."""
