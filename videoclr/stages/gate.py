@@ -90,13 +90,14 @@ def _judged(restored: Iterable[Faces[RestoredFace]], judge: Judge, inside: Insid
     for faces in restored:
         if faces.frame.shot != shot:
             memory.clear()
-            last.clear()
+            last = {}
             shot = faces.frame.shot
         verdicts = judge.judge(faces, memory) if faces.faces else []
         if len(verdicts) != len(faces.faces):
             raise ValueError(f"{type(judge).__name__} gave {len(verdicts)} verdicts on {len(faces.faces)} faces")
         last.update({face.crop.face.track: faces.frame.index for face in faces.faces})
-        for track in [track for track in memory if faces.frame.index - last.get(track, -_GONE - 1) > _GONE]:
+        last = {track: index for track, index in last.items() if faces.frame.index - index <= _GONE}
+        for track in memory.keys() - last.keys():
             del memory[track]
         yield _Judged(faces, verdicts)
 
