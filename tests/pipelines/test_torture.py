@@ -39,8 +39,8 @@ def whole(program, tmp_path_factory):
 @pytest.mark.slow
 def test_the_corpus_is_small_and_the_same_every_time(program, whole, tmp_path):
     _, cases = whole
-    assert sum(len(case.data) for case in cases) < 100_000
-    assert {case.kind for case in cases} == {"file", "pipe", "list", "settings"}
+    assert sum(len(case.data) for case in cases) < 200_000
+    assert {case.kind for case in cases} == {"file", "pipe", "list", "settings", "ledger", "sealed"}
     assert {Path(case.name).suffix for case in cases} >= {
         ".mp4",
         ".mkv",
@@ -52,6 +52,11 @@ def test_the_corpus_is_small_and_the_same_every_time(program, whole, tmp_path):
         ".mxf",
         ".flv",
         ".png",
+        ".jsonl",
+        ".packets",
+        ".faces",
+        ".mark",
+        ".state",
     }
     again = program.corpus(tmp_path)
     assert [case.name for case in again] == [case.name for case in cases]
@@ -105,12 +110,24 @@ def test_what_is_no_good_end_is_noticed(program, monkeypatch, tmp_path, body, en
 
 def test_faults_are_kept_and_fail_the_program(program, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(program, "attempt", lambda case, *_: ("killed by SIGSEGV", "x") if case.kind == "list" else ("refused", ""))
-    args = program.arguments(["fuzz", "--cases", "60", "--out", str(tmp_path)])
+    args = program.arguments(["fuzz", "--cases", "101", "--out", str(tmp_path)])
     assert args.run(args) == 1
     assert [path.name.partition("-")[2] for path in (tmp_path / "faults").iterdir()] == ["list-all.ffconcat"] * 2
     figures = json.loads((tmp_path / "fuzz.json").read_text())
     assert figures["ends"]["list"] == {"killed by SIGSEGV": 2}
     assert "| list | 2 | 0 | 0 | 2 |" in (tmp_path / "fuzz.md").read_text()
+
+
+def test_a_job_that_went_on_and_made_something_else_is_noticed(program, monkeypatch, tmp_path):
+    valid, folder = tmp_path / "valid", tmp_path / "case"
+    (valid / "kept.mkv.resume").mkdir(parents=True)
+    folder.mkdir()
+    for name in ("long.mkv", "whole.mkv"):
+        (valid / name).write_bytes(name.encode())
+    monkeypatch.setattr(program, "_verdict", lambda *_: "restored")
+    monkeypatch.setattr(program.cli, "main", lambda argv: Path(argv[2]).write_bytes(b"another") and 0)
+    case = program.Case("ledger", "000000.mark", b"")
+    assert program.attempt(case, valid, folder, program.Limits())[0] == "another result"
 
 
 @pytest.mark.slow
