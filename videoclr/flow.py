@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, MutableMapping
+from contextlib import AbstractContextManager
 from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -154,6 +155,11 @@ def prefetch(items: Iterable[T], depth: int, name: str, weigh: Callable[[T], int
     if depth < 1:
         raise ValueError(f"depth must be at least 1, got {depth}")
     return Prefetch(items, depth, name, weigh)
+
+
+def one_at_a_time() -> AbstractContextManager[object]:
+    """A block that one thread enters at a time: for what is shared by the two sides of a `prefetch`."""
+    return threading.Lock()
 
 
 def _close(items: object) -> None:

@@ -33,6 +33,7 @@ from videoclr.media.segments import Segment, settle
 from videoclr.media.source import PIPE, is_pattern, sequence_of
 from videoclr.media.splice import Tally
 from videoclr.packing import Unpacked, damaged, unpack
+from videoclr.shelf import json_pieces
 
 _WHOLE = 64 << 20
 """Bytes up to which a file is hashed in full."""
@@ -233,7 +234,7 @@ class Ledger:
         The book goes last, with the report in it: a run that dies while clearing up leaves a folder that the next one removes.
         """
         with explained(self.target, "cannot be finished"):
-            _append(self._book, {"reported": dict(report)})
+            _append(self._book, {"reported": report})
         self._remove()
 
     def _remove(self) -> None:
@@ -320,7 +321,7 @@ class Ledger:
     def _durable(self, place: Path, values: Mapping[str, Any]) -> None:
         part = place.with_name(place.name + ".part")
         with explained(self.target, "cannot be written"), part.open("wb") as file:
-            file.write(_with_check(values))
+            file.writelines(_with_check(values))
             settle(file, part, place)
 
 
@@ -478,15 +479,19 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 def _append(book: Path, line: Mapping[str, Any]) -> None:
     """Add a line of JSON to `book`, on the disk when this returns."""
     with book.open("ab") as file:
-        file.write(_with_check(line))
+        file.writelines(_with_check(line))
         file.flush()
         os.fsync(file.fileno())
 
 
-def _with_check(values: Mapping[str, Any]) -> bytes:
-    """A line of JSON with the CRC-32 of what it says."""
-    said = json.dumps(values)
-    return f'{{"said": {said}, "check": {zlib.crc32(said.encode())}}}\n'.encode()
+def _with_check(values: Mapping[str, Any]) -> Iterator[bytes]:
+    """A line of JSON with the CRC-32 of what it says, piece by piece."""
+    check = 0
+    yield b'{"said": '
+    for piece in map(str.encode, json_pieces(values)):
+        check = zlib.crc32(piece, check)
+        yield piece
+    yield f', "check": {check}}}\n'.encode()
 
 
 def _checked(line: bytes) -> dict[str, Any] | None:

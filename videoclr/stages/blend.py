@@ -58,8 +58,8 @@ def blend(
     """
     look = steady if match_color and strength > 0 else 0
     matched = _matched(restored, match_color and strength > 0)
-    for place in around(matched, look, look, lambda one: one.faces.frame.shot, inside, "blend"):
-        faces = place.item.faces
+    for place in around(matched, look, look, lambda one: one.shot, inside, "blend"):
+        faces = place.item.let_go()
         colours = (
             {face.crop.face.track: _steady_shift(place, face.crop.face.track, steady) for face in faces.faces}
             if match_color
@@ -73,18 +73,28 @@ def blend(
 
 
 @keepable
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Matched:
     """A frame's faces with how each one's colour differs from the input's."""
 
-    faces: Faces[RestoredFace]
+    shot: int
+    faces: Faces[RestoredFace] | None
+    """None once they are done: those that come after want the shifts alone, and a frame holds a large picture."""
     shifts: Mapping[int, NDArray[np.float32]]
     """Track -> `color_shift` at a quarter of the crop's size."""
+
+    def let_go(self) -> Faces[RestoredFace]:
+        """The faces, not held any more."""
+        faces, self.faces = self.faces, None
+        assert faces is not None
+        return faces
 
 
 def _matched(restored: Iterable[Faces[RestoredFace]], match_color: bool) -> Iterator[_Matched]:
     for faces in restored:
-        yield _Matched(faces, {face.crop.face.track: _shift_of(face) for face in faces.faces} if match_color else {})
+        yield _Matched(
+            faces.frame.shot, faces, {face.crop.face.track: _shift_of(face) for face in faces.faces} if match_color else {}
+        )
 
 
 def _shift_of(face: RestoredFace) -> NDArray[np.float32]:

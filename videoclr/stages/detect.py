@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videoclr.bookmark import NOWHERE, Inside
-from videoclr.pixels import eight_bit
 from videoclr.shortage import Batch
 from videoclr.types import Detection, Faces, Frame
 
@@ -87,7 +86,7 @@ _Waiting = tuple[Frame, NDArray[np.uint8] | None]
 
 
 def _waiting(frame: Frame, look: bool) -> _Waiting:
-    picture = eight_bit(frame.image) if look else None
+    picture = frame.glance if look else None
     frame.forget_whole()  # a frame waits long in the stages that look ahead, and they ask for the places of faces alone
     return frame, picture
 
