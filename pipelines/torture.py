@@ -68,6 +68,7 @@ from videoclr.types import Detection, Frame
 SIZE = (32, 40)
 """Height and width of the pictures."""
 FRAMES = 4
+KINDS = ("file", "pipe", "list", "settings", "ledger", "sealed")
 KEPT = ("restored", "refused")
 """Ends that are survived."""
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x10000, 0x01000000)
@@ -463,7 +464,7 @@ def fuzz(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as place:
         valid = Path(place) / "valid"
         valid.mkdir()
-        whole = corpus(valid)
+        whole = [case for case in corpus(valid) if not args.kinds or case.kind in args.kinds]
         print(f"corpus: {len(whole)} files, {sum(len(case.data) for case in whole)} bytes")
         for number, case in cases(whole, args.cases, args.seed):
             if args.minutes and time.monotonic() - began > 60 * args.minutes:
@@ -507,6 +508,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     one = commands.add_parser("fuzz", help="mutated inputs")
     one.set_defaults(run=fuzz)
     one.add_argument("--cases", type=int, default=2000)
+    one.add_argument("--kinds", nargs="*", choices=KINDS, help="of inputs; all unless given")
     one.add_argument("--minutes", type=float, default=0.0, help="stop after so long; 0: never")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--limit", type=float, default=30.0, help="seconds for a case")
