@@ -1,6 +1,7 @@
 """What comes out when what goes in is broken: thousands of mutated films, pipes, lists and settings through the command line.
 
     python pipelines/torture.py fuzz --cases 2000 --out runs/torture
+    python pipelines/torture.py kills --count 30 --out runs/torture
 
 A corpus of tiny files in every container and codec is made, and each case is one of them with a few seeded mutations (bits,
 lengths, pieces cut out, doubled, exchanged), given to `videoclr INPUT OUTPUT` in a process of its own with limits of time, memory
@@ -18,6 +19,9 @@ mutated, and any of the two ends will do (`sealed`).
 
 The networks are left out (`Nobody` finds no face, `Somebody` always the same one): what is tried is what reads and writes.
 OUT/fuzz.json holds the figures, and OUT/fuzz.md the table of the README.
+
+`kills` restores a film with `--resume` in processes that are killed (SIGKILL) at random moments, the same command again and again
+until it gets through, and compares the film with that of a run that was never stopped. Its row is in OUT/kills.md.
 """
 
 from __future__ import annotations
@@ -326,10 +330,7 @@ def attempt(case: Case, whole: Path, folder: Path, limits: Limits) -> tuple[str,
             seal(kept, case.name)
     else:
         (folder / case.name).write_bytes(case.data)
-    process = os.fork()
-    if process == 0:
-        _child(case, folder, limits)
-    status = _wait(process, limits.seconds)
+    status = _tried(case, folder, limits)
     said = (folder / "stderr").read_text(errors="replace") if (folder / "stderr").exists() else ""
     end = _verdict(status, folder / "out", said, _LEFT if case.kind in _RESUMED else [])
     if end == "restored" and case.kind == "ledger" and (folder / "out/out.mkv").read_bytes() != (whole / "whole.mkv").read_bytes():
@@ -372,6 +373,14 @@ def _sealed(line: bytes) -> bytes:
     return json.dumps({"check": zlib.crc32(said.encode()), "said": json.loads(said)}).encode() + b"\n"
 
 
+def _tried(case: Case, folder: Path, limits: Limits) -> int | None:
+    """Exit status as of `os.waitpid`; None where the time was over and the process was killed."""
+    process = os.fork()
+    if process == 0:
+        _child(case, folder, limits)
+    return _wait(process, limits.seconds)
+
+
 def _child(case: Case, folder: Path, limits: Limits) -> None:
     """Never returns."""
     code = 70
@@ -399,7 +408,7 @@ def _child(case: Case, folder: Path, limits: Limits) -> None:
 
 
 def _wait(process: int, seconds: float) -> int | None:
-    """Exit status as of `os.waitpid`; None where the time was over and the process was killed."""
+    """See `_tried`."""
     end = time.monotonic() + seconds
     pause = 0.002
     while time.monotonic() < end:
@@ -489,6 +498,52 @@ def fuzz(args: argparse.Namespace) -> int:
     return 1 if told else 0
 
 
+def kills(args: argparse.Namespace) -> int:
+    """Kill runs with `--resume` at `--count` random moments."""
+    logging.getLogger("videoclr").setLevel(logging.ERROR)
+    args.out.mkdir(parents=True, exist_ok=True)
+    moments = np.random.default_rng(args.seed)
+    case = Case("ledger", "nothing", b"")
+    killed, films, faults = 0, 0, 0
+    with tempfile.TemporaryDirectory() as place:
+        valid = Path(place) / "valid"
+        valid.mkdir()
+        half_done(valid)
+        whole = (valid / "whole.mkv").read_bytes()
+        took = _through(case, valid, Path(place) / "first", iter([]))[1]
+        while killed < args.count and not faults:
+            times = iter([float(moments.uniform(0.05, 0.7)) * took for _ in range(min(4, args.count - killed))])
+            folder = Path(place) / f"film{films}"
+            times_killed, _ = _through(case, valid, folder, times)
+            killed, films = killed + times_killed, films + 1
+            made = folder / "out" / "out.mkv"
+            left = sorted(path.name for path in made.parent.iterdir())
+            if left != ["out.mkv"] or made.read_bytes() != whole:
+                faults += 1
+                shutil.copytree(folder, args.out / "faults" / folder.name, dirs_exist_ok=True)
+                print(f"{folder.name}: {left} is not the film of a run that was never stopped", flush=True)
+            shutil.rmtree(folder)
+    text = f"| kills of runs with `--resume` | {killed} | {films - faults} films, the same bytes | - | {faults} |\n"
+    (args.out / "kills.md").write_text(text, encoding="utf-8")
+    print(text, end="")
+    return 1 if faults else 0
+
+
+def _through(case: Case, valid: Path, folder: Path, seconds: Iterator[float]) -> tuple[int, float]:
+    """Run a job until it gets through, killed after each of `seconds`; how often it was, and how long the last run took."""
+    (folder / "out").mkdir(parents=True)
+    shutil.copy(valid / "long.mkv", folder)
+    for killed, limit in enumerate((*seconds, Limits().seconds * 10)):
+        began = time.monotonic()
+        status = _tried(case, folder, Limits(seconds=limit))
+        if status is not None:
+            if status:
+                said = (folder / "stderr").read_text(errors="replace")
+                raise SystemExit(f"{folder}: a run ended by itself with status {status}: {said[-500:]}")
+            return killed, time.monotonic() - began
+    raise SystemExit(f"{folder}: no end in {Limits().seconds * 10:g} s")
+
+
 def table(ends: dict[str, Counter[str]], slowest: float) -> str:
     """The figures for the README."""
     lines = ["| broken input | tried | restored | refused in one line | faults |", "|---|---|---|---|---|"]
@@ -513,6 +568,11 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--limit", type=float, default=30.0, help="seconds for a case")
     one.add_argument("--memory", type=int, default=2048, help="MiB of address space for a case, beyond the program's own")
+    one.add_argument("--out", type=Path, required=True)
+    one = commands.add_parser("kills", help="kills at random moments")
+    one.set_defaults(run=kills)
+    one.add_argument("--count", type=int, default=30)
+    one.add_argument("--seed", type=int, default=0)
     one.add_argument("--out", type=Path, required=True)
     return parser.parse_args(given)
 

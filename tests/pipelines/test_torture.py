@@ -130,6 +130,33 @@ def test_a_job_that_went_on_and_made_something_else_is_noticed(program, monkeypa
     assert program.attempt(case, valid, folder, program.Limits())[0] == "another result"
 
 
+@pytest.mark.parametrize(("made", "code", "row"), [(b"whole", 0, "| 3 | 1 films"), (b"torn", 1, "| 3 | 0 films")])
+def test_kills_are_counted_and_another_film_is_a_fault(program, monkeypatch, tmp_path, made, code, row):
+    def half_done(folder):
+        (folder / "long.mkv").touch()
+        (folder / "whole.mkv").write_bytes(b"whole")
+
+    ends = iter([0, None, None, None, 0])
+
+    def tried(case, folder, limits):
+        end = next(ends)
+        if end == 0:
+            (folder / "out/out.mkv").write_bytes(made)
+        return end
+
+    monkeypatch.setattr(program, "half_done", half_done)
+    monkeypatch.setattr(program, "_tried", tried)
+    args = program.arguments(["kills", "--count", "3", "--out", str(tmp_path)])
+    assert args.run(args) == code
+    assert row in (tmp_path / "kills.md").read_text()
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments(program, tmp_path):
+    args = program.arguments(["kills", "--count", "5", "--out", str(tmp_path)])
+    assert args.run(args) == 0
+
+
 @pytest.mark.slow
 def test_five_minutes_of_broken_inputs(program, tmp_path, capsys):
     args = program.arguments(["fuzz", "--cases", "2000", "--minutes", "5", "--seed", "7", "--out", str(tmp_path)])
