@@ -541,6 +541,10 @@ def _through(case: Case, valid: Path, folder: Path, seconds: Iterator[float]) ->
                 said = (folder / "stderr").read_text(errors="replace")
                 raise SystemExit(f"{folder}: a run ended by itself with status {status}: {said[-500:]}")
             return killed, time.monotonic() - began
+        out = folder / "out"
+        if (out / "out.mkv").exists() and not (out / "out.mkv.resume" / "ledger.jsonl").exists():
+            shutil.rmtree(out / "out.mkv.resume", ignore_errors=True)  # its lock, where the kill came just before that went
+            return killed + 1, time.monotonic() - began  # all was done: it was about to end
     raise SystemExit(f"{folder}: no end in {Limits().seconds * 10:g} s")
 
 
