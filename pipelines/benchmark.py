@@ -332,11 +332,14 @@ def measure_memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         raise SystemExit("benchmark: --memory reads /proc/self/status, which only Linux has")
     source, target = folder / "long.mp4", folder / "long_restored.mp4"
     minutes, size = options.memory, options.size
-    count = round(minutes * 60 * RATE)
+    count = round(minutes * 60 * options.rate)
     quick = Generation(quality=23, gop=250, preset="ultrafast", b_frames=0)
-    write_clip(source, long_film(size, count, options.appear), RATE, quick, Tone(), threads=os.cpu_count() or 1)
+    write_clip(
+        source, long_film(size, count, options.appear, options.nth), options.rate, quick, Tone(), threads=os.cpu_count() or 1
+    )
     given = [item for setting in options.settings for item in ("--set", setting)] + ["--resume"] * options.resume
-    command = [sys.executable, __file__, "--watched", str(source), str(target), "--every", str(options.every), *given]
+    given += ["--every", str(options.every), "--rate", str(options.rate)]
+    command = [sys.executable, __file__, "--watched", str(source), str(target), *given]
     started = time.perf_counter()
     rows: list[dict[str, Any]] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
@@ -356,6 +359,7 @@ def measure_memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {
         "minutes": minutes,
         "size": f"{size[0]}x{size[1]}",
+        "film_fps": float(options.rate),
         "resume": options.resume,
         "faces": end["faces"],
         "tracks": end["tracks"],
@@ -365,21 +369,30 @@ def measure_memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "peak_mib": max(peaks),
         "growth_after_first_mib": max(peaks[1:], default=peaks[0]) - peaks[0],
         "peak_mib_of_the_first_5_min": max(early),
+        "peak_mib_after_that": max((row["peak_mib"] for row in rows if row["film_s"] > EARLY), default=max(early)),
         "resident_mib_after_5_min": [row["resident_mib"] for row in rows if row["film_s"] <= EARLY or row is rows[0]][-1],
         "resident_mib_at_the_end": end["resident_mib"],
         "growth_of_the_peak": max(peaks) / max(early) - 1,
     }
 
 
-def long_film(size: tuple[int, int], count: int, appear: float | None = None) -> Iterator[NDArray[np.uint8]]:
+def long_film(
+    size: tuple[int, int], count: int, appear: float | None = None, nth: int | None = None
+) -> Iterator[NDArray[np.uint8]]:
     """A gradient that changes once a second, with a face for two seconds now and then.
 
     Args:
         size: width and height.
         count: frames.
         appear: seconds from one face to the next, with a cut half-way. None: near beginning, middle and end, and no cut.
+        nth: a face in every so many frames instead, in that one alone, and no cut.
     """
     width, height = size
+    if nth is not None:
+        base = gradient(width, height, 0)
+        face = with_face(base, 0)
+        yield from (face if index % nth == nth // 2 else base for index in range(count))
+        return
     second = round(RATE)
     period = count if appear is None else max(1, round(appear * RATE))
     shown = [round(period * part) for part in ((0.03, 0.5, 0.88) if appear is None else (0.25,))]
@@ -426,7 +439,7 @@ def with_face(base: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
     return picture
 
 
-def watched(source: Path, target: Path, every: float, config: Config, resume: bool) -> int:
+def watched(source: Path, target: Path, every: float, rate: Fraction, config: Config, resume: bool) -> int:
     """The process whose memory is measured: a line of JSON on standard output for every `every` seconds of film and the end."""
     reset_peak()
     last = 0.0
@@ -438,13 +451,13 @@ def watched(source: Path, target: Path, every: float, config: Config, resume: bo
 
     def report(progress: Any) -> None:
         nonlocal last
-        film = float(progress.frames / RATE)
+        film = float(progress.frames / rate)
         if film - last >= every:
             say(film, progress.faces)
             last = film
 
     done = restore_video(source, target, config, overwrite=True, progress=report, resume=resume)
-    say(float(done.frames_out / RATE), done.faces_restored, tracks=len(done.tracks), shots=done.shots)
+    say(float(done.frames_out / rate), done.faces_restored, tracks=len(done.tracks), shots=done.shots)
     return 0
 
 
@@ -471,7 +484,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = Config().override(*options.settings)
         if options.watched:
             source, target = options.watched
-            return watched(source, target, options.every, config, options.resume)
+            return watched(source, target, options.every, options.rate, config, options.resume)
         if options.copied:
             return copied(*options.copied)
         results: dict[str, Any] = {"machine": machine()}
@@ -524,6 +537,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=size_of, default=(1920, 1080), help="WxH of the clips (default: 1920x1080)")
     parser.add_argument("--every", type=float, default=60, help="seconds of film between two lines of --memory")
     parser.add_argument("--appear", type=float, metavar="SECONDS", help="a face and a cut in --memory's clip every so often")
+    parser.add_argument("--nth", type=int, metavar="FRAMES", help="a face in every so many frames of --memory's clip, and no cut")
+    parser.add_argument("--rate", type=Fraction, default=RATE, help="frames a second of --memory's clip (default: 25)")
     parser.add_argument("--resume", action="store_true", help="run --memory's clip as `videoclr --resume` would")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="PATH=VALUE", help="a setting")
     parser.add_argument("--work", type=Path, help="folder for the temporary clips (default: the system's)")
@@ -534,10 +549,13 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not (options.speed or options.media or options.memory or options.watched or options.copied):
         parser.error("nothing to measure: give --speed, --media or --memory MINUTES")
-    if options.threads < 1 or options.repeat < 1 or options.seconds <= 0 or options.every <= 0:
-        parser.error("--threads, --repeat, --seconds and --every must be positive")
-    if min(options.memory or 1, options.appear or 1) <= 0 or 0 in (options.memory, options.appear):
-        parser.error("--memory and --appear need a positive number")
+    if options.threads < 1 or options.repeat < 1 or min(options.seconds, options.every, options.rate) <= 0:
+        parser.error("--threads, --repeat, --seconds, --every and --rate must be positive")
+    given = [one for one in (options.memory, options.appear, options.nth) if one is not None]
+    if min(given, default=1) <= 0:
+        parser.error("--memory, --appear and --nth need a positive number")
+    if options.appear is not None and options.nth is not None:
+        parser.error("--appear and --nth are two films: give one of them")
     return options
 
 

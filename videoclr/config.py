@@ -242,7 +242,10 @@ class Runtime(_Section):
     threads: int = Field(0, ge=0)
     """torch's threads; 0 for its default."""
     buffer_mb: int = Field(512, ge=16)
-    """Bytes of decoded frames that may wait between threads, in MiB."""
+    """MiB of frames that may wait in memory. Half is for decoded pictures, wherever they wait; those beyond it wait in a
+    temporary file. A quarter bounds what waits before the networks, and a quarter what waits before the encoder."""
+    scratch: str | None = None
+    """Folder of that file; the system's for temporary files where it is not given."""
     on_error: OnError = "stop"
     """`stop` raises; `keep` passes a face unrestored, scales a picture whose size changes, and says so in the report."""
 
