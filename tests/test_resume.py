@@ -310,6 +310,43 @@ def test_a_segment_that_is_gone_or_damaged_is_told_before_anything_is_written(fi
     assert not target.exists()
 
 
+@pytest.mark.parametrize("ending", ["faces", "mark", "ledger.jsonl"])
+def test_a_changed_byte_in_what_is_kept_is_told_before_anything_is_written(film, parts, tmp_path, ending):
+    target = tmp_path / "out.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(film, target, pipeline=parts(), resume=True, progress=stopping(30))
+    kept = Path(f"{target}.resume")
+    place = sorted(kept.glob(f"*{ending}"))[0]
+    whole = place.read_bytes()
+    for at in (2, len(whole) // 2):  # of a ledger, its head and a segment
+        place.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(ResumeError, match=r"is missing or damaged; remove the folder out.mp4.resume and begin anew"):
+            restore_video(film, target, pipeline=parts(), resume=True)
+        assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"start": 70},
+        {"shot": "x"},
+        {"tracks": None},
+        {"people": {"next": 1, "met": [3]}},
+        {"state": {"segment": -1}},
+        {"state": 3},
+    ],
+)
+def test_a_mark_that_does_not_fit_the_film_is_refused(film, parts, tmp_path, monkeypatch, change):
+    target = tmp_path / "out.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(film, target, pipeline=parts(), resume=True, progress=stopping(30))
+    mark = Ledger.mark
+    monkeypatch.setattr(Ledger, "mark", lambda ledger: {**mark(ledger), **change})
+    with pytest.raises(ResumeError, match=r"damaged; remove the folder out.mp4.resume"):
+        restore_video(film, target, pipeline=parts(), resume=True)
+    assert not target.exists()
+
+
 def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(film, made, parts, tmp_path, monkeypatch):
     target, left = tmp_path / "out.mp4", iter(range(9))
     sync = os.fsync

@@ -210,15 +210,17 @@ def _resumed(job: _Job) -> Generator[Report, None, None]:
             ledger.clear(ledger.reported)
             return
         warnings: list[str] = []
-        if not ledger.is_finished():
+        total = RunLog(each_face=job.log.each_face, seconds_per_stage=job.log.seconds_per_stage)
+        if ledger.is_finished():
+            tell(ledger, total)
+        else:
             with job.writer(reader) as writer:
                 if ledger.complete is None:
                     _restore_rest(job, ledger, reader, writer)
+                tell(ledger, total)  # before the film gets its name: the notes may turn out to be damaged
                 join(ledger, writer)
             warnings = writer.warnings
         facts = ledger.complete or {}
-        total = RunLog(each_face=job.log.each_face, seconds_per_stage=job.log.seconds_per_stage)
-        tell(ledger, total, facts)
         job.log = total
         said = dict.fromkeys([*facts.get("warnings", []), *warnings])  # in order, each once
         tally = Tally()

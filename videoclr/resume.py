@@ -78,7 +78,10 @@ class Restoration:
             wrote: told the number of frames that are done, after each.
         """
         mark = self.ledger.mark()
-        begin, self._shot = _begin(mark, aligned)
+        try:
+            begin, self._shot = _begin(mark, aligned)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise self.ledger.damage() from error
         inside = NOWHERE if aligned else self._bookmarks(mark, begin)
         count = self.next
         restored = pipeline.restore_frames(frames, self.log, aligned=aligned, begin=begin, inside=inside)
@@ -90,6 +93,8 @@ class Restoration:
                 self._take(frame, notes)
                 count += 1
                 wrote(count)
+        if count != self.log.frames_in:  # as many come out as go in: it began at a wrong place
+            raise self.ledger.damage()
         if self._faces is not None:
             self._finish(count, {})
         return count
@@ -261,11 +266,11 @@ def _begin(mark: Mapping[str, Any] | None, aligned: bool) -> tuple[Mark | None, 
     if mark is None or "counted" not in mark:
         return None, -1
     if aligned or "shot" not in mark:
-        return None, mark["counted"]
+        return None, int(mark["counted"])
     from videoclr.stages.identify import PeopleMemory
 
     people = None if mark["people"] is None else PeopleMemory.of_json(mark["people"])
-    return Mark(mark["shot"], mark["start"], mark["tracks"], people), mark["counted"]
+    return Mark(int(mark["shot"]), int(mark["start"]), int(mark["tracks"]), people), int(mark["counted"])
 
 
 def join(ledger: Ledger, writer: Writer) -> None:
@@ -275,10 +280,15 @@ def join(ledger: Ledger, writer: Writer) -> None:
     writer.join((done.segment for done in ledger.segments()), ledger.reorder, ledger.finished)
 
 
-def tell(ledger: Ledger, log: RunLog, facts: Mapping[str, Any]) -> None:
+def tell(ledger: Ledger, log: RunLog) -> None:
     """Fill `log` with what the whole film's run was, from the notes on the disk."""
     for values in ledger.faces():
-        log.take(FaceNote.of_json(values))
+        try:
+            note = FaceNote.of_json(values)
+        except (LookupError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise ledger.damage() from error
+        log.take(note)
+    facts = ledger.complete or {}
     log.frames_in, log.frames_out = facts["frames_in"], facts["frames_out"]
     if ledger.last is not None:
         log.shots = ledger.last.shots

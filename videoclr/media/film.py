@@ -425,7 +425,7 @@ class Film:
         if self._fields and self.encoder.name == "libx264":
             order = "tff=1" if self._fields == "top" else "bff=1"
             options["x264-params"] = ":".join([*filter(None, [options.get("x264-params")]), order])
-        if self.encoder.name == "ffv1" and any(side % 2 for side in self._size):
+        if self.encoder.name == "ffv1" and any(side % 2 for side in self._size) and "slices" not in self.wanted.options:
             options.pop("slices")  # FFmpeg refuses many numbers of slices for odd sizes, and finds one by itself
         if profile := self.encoder.profile_of(self.format, self.wanted.profile):
             options.setdefault("profile", profile)

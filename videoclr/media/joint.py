@@ -40,7 +40,7 @@ _NO_REORDER: Final = {"avi", "flv", "mxf"}
 """Muxers that cannot hold pictures in another order than shown."""
 _REORDERING: Final = 2
 """Places by which libx264 and libx265 store a picture before its turn, at most, with the B-frames they make here."""
-_MOST_H264 = 31
+_NUMBERS_H264 = 32
 _AUD = {"h264": 9, "hevc": 35}
 """Access unit delimiters come before everything else."""
 _CARRIED = ("matroska_block_additional", "new_extradata", "palette", "dovi_conf", "encryption_info")
@@ -155,9 +155,9 @@ class Sets(Joint):
         self._sized = self._length if muxer in _SIZED else 0
         # From start codes the muxer itself makes sizes, and movenc drops sets from the packets of hvc1 on the way.
         self._dropping = codec == "hevc" and muxer in MOV and not self._length
-        number = nal.free_number(codec, self._sets, _MOST_H264 if codec == "h264" else nal.OURS)
-        if number is None or (codec == "hevc" and number != nal.OURS):
-            raise ValueError("its parameter sets use every number")
+        number = nal.free_number(codec, self._sets, range(_NUMBERS_H264) if codec == "h264" else (nal.OURS,))
+        if number is None:
+            raise ValueError("its parameter sets have taken the numbers that ours could have")
         self._number = number
         self._ours: list[bytes] = []
         if codec == "h264":
@@ -182,8 +182,11 @@ class Sets(Joint):
         return self.codec == "hevc" and nal.is_leading(self._units(packet))
 
     def fits(self, packet: Packet[Any]) -> bool:
-        """False also where it brings parameter sets that would be taken for ours, or would get lost."""
-        for part in nal.sets_in(self.codec, self._units(packet)):
+        """False also where it brings parameter sets that would be taken for ours, or would get lost, or pictures on top."""
+        parts = self._units(packet)
+        if nal.has_layers(self.codec, parts):
+            return False
+        for part in nal.sets_in(self.codec, parts):
             if nal.number_of(self.codec, part)[1] == self._number or (self._dropping and part not in self._sets):
                 return False
         return super().fits(packet)

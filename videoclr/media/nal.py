@@ -25,7 +25,7 @@ OURS: Final = 15
 """The number that `renumbered` gives: the only one of nine bits that a sequence parameter set of HEVC may have."""
 _LEADING = range(6, 10)
 """HEVC: RADL and RASL pictures, which are stored after a picture and shown before it."""
-_IDR_H264, _SEI_H264, _SLICES_H264 = 5, 6, range(1, 6)
+_IDR_H264, _SEI_H264, _LAYERS_H264 = 5, 6, (14, 15, 20, 21)
 _IRAP, _IDR_HEVC, _CRA, _SLICES_HEVC = range(16, 24), (19, 20), 21, range(32)
 _BLA = 18
 """HEVC: an entry without leading pictures that begins anew, whatever was before (BLA_N_LP). It is written like a CRA picture."""
@@ -156,7 +156,9 @@ def with_sets(codec: Codec, header: bytes, more: Sequence[bytes]) -> bytes:
             place += 2 + _size(header, place)
     for part in more:
         arrays.setdefault(kind_of(codec, part), []).append(part)
-    out = header[:22] + bytes([len(arrays)])
+    # general_level_idc: of the header, byte 12; of a set, the last byte before its own number.
+    levels = [_plain(part)[14] for part in more if kind_of(codec, part) == SETS[codec][1]]
+    out = header[:12] + bytes([max([header[12], *levels])]) + header[13:22] + bytes([len(arrays)])
     for kind, parts in arrays.items():
         out += bytes([marks.get(kind, kind)]) + len(parts).to_bytes(2)
         out += b"".join(len(part).to_bytes(2) + part for part in parts)
@@ -195,10 +197,17 @@ def number_of(codec: Codec, unit: bytes) -> tuple[int, int]:
     return kind, _exp_golomb(data, at)
 
 
-def free_number(codec: Codec, sets: Iterable[bytes], most: int) -> int | None:
-    """The largest number up to `most` that none of `sets` has; None where there is none."""
+def free_number(codec: Codec, sets: Iterable[bytes], choice: Iterable[int]) -> int | None:
+    """The first number of `choice` that none of `sets` has; None where there is none."""
     taken = {number_of(codec, part)[1] for part in sets}
-    return next((number for number in range(most, -1, -1) if number not in taken), None)
+    return next((number for number in choice if number not in taken), None)
+
+
+def has_layers(codec: Codec, parts: Iterable[bytes]) -> bool:
+    """True where a picture comes with others on top of it: a second view, transparency, more detail."""
+    if codec == "h264":
+        return any(kind_of(codec, part) in _LAYERS_H264 for part in parts)
+    return any(len(part) > 1 and (part[0] & 1 or part[1] >> 3) for part in parts)
 
 
 def renumbered(unit: bytes) -> bytes:

@@ -210,6 +210,8 @@ def _packets(segment: Segment, extradata: bytes) -> Iterator[Stored]:
     with _opened(segment, extradata) as file:
         while head := file.read(_HEAD.size):
             pts, duration, size, key = _unpacked(segment, head)
+            if size > segment.size:  # before memory is taken
+                raise _damaged(segment)
             data = file.read(size)
             if len(data) != size:
                 raise _damaged(segment)

@@ -248,6 +248,6 @@ def demuxed(
             return
         except AV_ERRORS as error:
             failures += 1
-            on_error(error)
+            on_error(ValueError("a stream that begins late is left out") if isinstance(error, IndexError) else error)
             if failures >= _IN_A_ROW or is_system_error(error):
                 return
