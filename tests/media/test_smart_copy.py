@@ -576,7 +576,7 @@ def test_a_source_that_uses_all_numbers_is_refused():
         (b"\x6f\x64\x00\x0a\x40", False),
     ],
     ids=["ours", "theirs", "cut off", "ours too", "a layer"],
-)
+)  # fmt: skip
 def test_packets_whose_parameter_sets_would_be_taken_for_ours_are_not_copied(unit, fits):
     joint = Sets("h264", nal.packed([b"\x67\x64\x00\x0a\x80", b"\x68\x80"], 0), 0, "mpegts")
     assert joint.fits(av.Packet(nal.packed([unit, b"\x65\x88"], 0))) == fits
