@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
+from videoclr.errors import ConfigError
 from videoclr.media.boxes import Amendments, amend
 from videoclr.media.crop import Crop
 from videoclr.media.headers import crop_of
@@ -370,3 +371,15 @@ def test_a_resized_picture_is_cut_in_proportion(tmp_path, frames_of):
                 writer.write(Frame.from_image(np.repeat(np.repeat(frame.image, 2, 0), 2, 1), frame.index, frame.time))
     assert (frames_of(tmp_path / "o.nut")[0].width, frames_of(tmp_path / "o.mkv")[0].width) == (160, 192)
     assert hidden(tmp_path / "o.mkv") == Crop(12, 20, 8, 16)
+
+
+def test_packets_that_would_have_to_be_cut_are_not_copied(tmp_path):
+    path = bordered(tmp_path / "s.mkv", codec="libx264", pix_fmt="yuv420p")
+    with Reader(path) as reader:
+        with pytest.raises(ConfigError, match="smart_copy: the source hides borders of its pictures, mpegts cannot"):
+            Writer(tmp_path / "o.ts", like=reader, smart_copy=True)
+        with Writer(tmp_path / "o.mp4", like=reader, smart_copy=True) as writer:
+            for frame in reader.frames():
+                writer.write(frame)
+            assert writer.tally.copied == 2
+    assert hidden(tmp_path / "o.mp4") == CROP

@@ -127,6 +127,12 @@ class Writer:
             muxer = muxer_of(self.path, container)
             said = crop if muxer in CROPPING and self.path != PIPE and deliver != "side-by-side" else WHOLE
             crop = WHOLE if said else crop
+            if smart_copy and crop:
+                where = "a pipe" if self.path == PIPE else muxer
+                raise ConfigError(
+                    f"$.media.smart_copy: the source hides borders of its pictures, {where} cannot, and packets cannot be cut;"
+                    " write to .mkv, .mov or .mp4, or leave smart_copy out"
+                )
             rate = None if bitrate is None else bits_per_second(bitrate)
             wanted = Wanted(crf, preset, pix_fmt, profile, level, rate, gop, options=dict(options or {}))
             joint: Joint | None = None
