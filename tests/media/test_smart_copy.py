@@ -18,7 +18,7 @@ from videoclr import cli
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media import nal
 from videoclr.media.groups import Groups
-from videoclr.media.joint import Joint
+from videoclr.media.joint import Joint, Sets
 from videoclr.media.reader import Reader
 from videoclr.media.splice import DecodingTimes, Tally
 from videoclr.media.writer import Writer
@@ -564,3 +564,19 @@ def test_a_source_that_uses_all_numbers_is_refused():
     sets = [b"\x67\x64\x00\x0a\x80", b"\x68\x80"]  # both numbered 0
     assert nal.free_number("h264", sets, range(1)) is None
     assert nal.free_number("h264", sets, range(32)) == 1
+
+
+@pytest.mark.parametrize(
+    ("unit", "fits"),
+    [
+        (b"\x68\x40", False),
+        (b"\x68\x80", True),
+        (b"\x68", False),
+        (b"\x67\x64\x00\x0a\x40", False),
+        (b"\x6f\x64\x00\x0a\x40", False),
+    ],
+    ids=["ours", "theirs", "cut off", "ours too", "a layer"],
+)  # fmt: skip
+def test_packets_whose_parameter_sets_would_be_taken_for_ours_are_not_copied(unit, fits):
+    joint = Sets("h264", nal.packed([b"\x67\x64\x00\x0a\x80", b"\x68\x80"], 0), 0, "mpegts")
+    assert joint.fits(av.Packet(nal.packed([unit, b"\x65\x88"], 0))) == fits

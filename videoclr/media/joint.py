@@ -186,10 +186,13 @@ class Sets(Joint):
         parts = self._units(packet)
         if nal.has_layers(self.codec, parts):
             return False
-        for part in nal.sets_in(self.codec, parts):
-            if nal.number_of(self.codec, part)[1] == self._number or (self._dropping and part not in self._sets):
-                return False
-        return super().fits(packet)
+        sets = nal.sets_in(self.codec, parts)
+        try:
+            taken = any(nal.number_of(self.codec, part)[1] == self._number for part in sets)
+        except IndexError:  # a damaged one
+            return False
+        lost = self._dropping and any(part not in self._sets for part in sets)
+        return not taken and not lost and super().fits(packet)
 
     def copied(self, data: bytes, enters: bool, anew: bool) -> bytes:
         """As it is, unless sizes must become start codes.

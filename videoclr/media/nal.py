@@ -187,7 +187,11 @@ def _sized(header: bytes, place: int) -> bytes:
 
 
 def number_of(codec: Codec, unit: bytes) -> tuple[int, int]:
-    """Kind and number of a parameter set."""
+    """Kind and number of a parameter set.
+
+    Raises:
+        IndexError: it is cut off.
+    """
     kind, data = kind_of(codec, unit), _plain(unit)
     if kind == SETS["hevc"][0] and codec == "hevc":
         return kind, data[2] >> 4
