@@ -241,7 +241,7 @@ class Runtime(_Section):
     """Frames per call of the detector."""
     threads: int = Field(0, ge=0)
     """torch's threads; 0 for its default."""
-    buffer_mb: int = Field(192, ge=16)
+    buffer_mb: int = Field(128, ge=16)
     """MiB of frames that may wait in memory. Half is for decoded pictures, wherever they wait; those beyond it wait in a
     temporary file. A quarter bounds what waits before the networks, and a quarter what waits before the encoder."""
     scratch: str | None = None
