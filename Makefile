@@ -1,5 +1,6 @@
 # make demo   a restored sample in samples/out/, from nothing but Python >= 3.11
 # make test   the fast tests          make check   everything CI checks besides them
+# make audit  known vulnerabilities of what is locked; needs the network
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -7,7 +8,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 LOCKED := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-faces check format clean
+.PHONY: help demo test test-slow test-faces check audit format clean
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -42,6 +43,13 @@ $(VENV)-faces/.installed: $(LOCKED)
 	$(VENV)-faces/bin/python -m pip install -q -e '.[faces,interop,dev]' spandrel_extra_arches
 	@touch $@
 
+# An auditor of its own, so that what it brings along is no part of what is audited
+$(VENV)-audit/.installed:
+	$(need_python)
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install -q pip-audit
+	@touch $@
+
 # -- what there is to do ----------------------------------------------------------------------------------------------
 
 demo: $(VENV)/.installed
@@ -59,6 +67,9 @@ test-faces: $(VENV)-faces/.installed
 
 check: $(VENV)/.installed-dev
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" scripts/check
+
+audit: $(VENV)-audit/.installed
+	PATH="$(CURDIR)/$(VENV)-audit/bin:$$PATH" scripts/audit
 
 format: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check --fix-only --quiet .

@@ -1,6 +1,7 @@
 """What comes out when what goes in is broken: thousands of mutated films, pipes, lists and settings through the command line.
 
     python pipelines/torture.py fuzz --cases 2000 --out runs/torture
+    python pipelines/torture.py kills --count 30 --out runs/torture
 
 A corpus of tiny files in every container and codec is made, and each case is one of them with a few seeded mutations (bits,
 lengths, pieces cut out, doubled, exchanged), given to `videoclr INPUT OUTPUT` in a process of its own with limits of time, memory
@@ -12,13 +13,21 @@ and file size. It is survived if it ends in time, in one of two ways:
 Everything else is a fault, and its input is kept in OUT/faults: a signal (a crash of a native library), no end in time, a Python
 error that nobody expected, more lines than one, something left behind. Exit code 1 where there is a fault.
 
-The networks are left out (`Nobody` finds no face): what is tried is what reads and writes. OUT/fuzz.json holds the figures, and
-OUT/fuzz.md the table of the README.
+What `--resume` keeps is tried as well: one file of a half-done job is mutated, and the job goes on. Then `restored` also means:
+byte for byte what a run gives that was never stopped (`ledger`). Or else the sums that would tell are made to fit what was
+mutated, and any of the two ends will do (`sealed`).
+
+The networks are left out (`Nobody` finds no face, `Somebody` always the same one): what is tried is what reads and writes.
+OUT/fuzz.json holds the figures, and OUT/fuzz.md the table of the README.
+
+`kills` restores a film with `--resume` in processes that are killed (SIGKILL) at random moments, the same command again and again
+until it gets through, and compares the film with that of a run that was never stopped. Its row is in OUT/kills.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import os
@@ -29,14 +38,17 @@ import signal
 import sys
 import tempfile
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import videoclr.jobs
@@ -44,17 +56,25 @@ import videoclr.parts.content_cuts
 import videoclr.parts.face_recognizer
 import videoclr.parts.feather
 import videoclr.parts.overlap_tracker
-import videoclr.parts.unchanged  # noqa: F401  loaded once, and not in every process anew
+import videoclr.parts.unchanged  # loaded once, and not in every process anew
 from videoclr import cli
+from videoclr.config import Config
 from videoclr.errors import VideoclrError
+from videoclr.media import opening
+from videoclr.media.boxes import Amendments, amend, spherical
+from videoclr.media.crop import Crop
+from videoclr.media.matroska import Look, write_look
+from videoclr.media.opening import Opening
 from videoclr.media.reader import Reader
 from videoclr.media.recode import Generation, Tone, write_clip
+from videoclr.media.sphere import EQUIRECTANGULAR, Sphere
 from videoclr.media.writer import Writer
-from videoclr.types import Frame
+from videoclr.types import Detection, Frame
 
 SIZE = (32, 40)
 """Height and width of the pictures."""
 FRAMES = 4
+KINDS = ("file", "pipe", "list", "settings", "ledger", "sealed")
 KEPT = ("restored", "refused")
 """Ends that are survived."""
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x10000, 0x01000000)
@@ -75,12 +95,26 @@ class Nobody:
         return [[] for _ in images]
 
 
+class Somebody:
+    """A detector that finds one face in every picture, and a recogniser that knows it."""
+
+    def detect(self, images: Sequence[Any]) -> list[list[Detection]]:
+        """A face in the middle."""
+        side = np.float32(24)
+        shares = np.float32([[0.35, 0.4], [0.65, 0.4], [0.5, 0.6], [0.38, 0.75], [0.62, 0.75]])
+        return [[Detection(np.float32([8, 4, 32, 28]), np.float32([8, 4]) + shares * side, 0.9)] for _ in images]
+
+    def embed(self, crops: torch.Tensor) -> torch.Tensor:
+        """The same for everybody."""
+        return torch.nn.functional.normalize(torch.ones(len(crops), 8), dim=1)
+
+
 @dataclass(frozen=True)
 class Case:
     """One input, and how it is given."""
 
     kind: str
-    """`file`, `pipe`, `list` or `settings`."""
+    """`file`, `pipe`, `list`, `settings`, or of what `--resume` keeps: `ledger`, and `sealed` where its sums fit it."""
     name: str
     data: bytes
 
@@ -122,12 +156,47 @@ def corpus(folder: Path) -> list[Case]:
     for name, codec in (("sound.mp4", "h264"), ("sound.mkv", "mpeg4"), ("mpeg2.mxf", "mpeg2"), ("sound.nut", "h264")):
         tone = None if name.endswith("mxf") else Tone(sample_rate=8000)
         write_clip(folder / name, shown, Fraction(25), Generation(codec, quality=30 if codec == "h264" else 20), tone)  # type: ignore[arg-type]
+    look = Look(Fraction(4, 3), Crop(left=4, right=2, top=2, bottom=4), Sphere(EQUIRECTANGULAR, (1 << 20, 0, 0), bytes(20)))
+    _written(folder / "look.mkv", shown, codec="ffv1")
+    write_look(folder / "look.mkv", look)
+    for name, codec in (("look.mov", "prores"), ("look.mp4", "h264")):
+        _written(folder / name, shown, codec=codec)
+        changes = Amendments(crops={0: look.crop}, entries={0: spherical(look.sphere)} if name == "look.mp4" else {})
+        amend(str(folder / name), changes, quicktime=name == "look.mov")
     cases = [Case("file", path.name, path.read_bytes()) for path in sorted(folder.iterdir())]
     piped = ("ffv1.nut", "sound.mkv", "h264.ts", "raw.y4m", "sound.nut")
     cases += [Case("pipe", name, (folder / name).read_bytes()) for name in piped]
     cases.append(Case("list", "all.ffconcat", b"ffconcat version 1.0\n# two\nfile 'h264.mp4'\nfile h264.mp4\n"))
     cases += [Case("settings", f"{number}.yaml", text.encode()) for number, text in enumerate(_SETTINGS)]
-    return cases
+    kept = half_done(folder)
+    return cases + [Case(kind, path.name, path.read_bytes()) for path in kept for kind in ("ledger", "sealed")]
+
+
+def half_done(folder: Path) -> list[Path]:
+    """Stop a job halfway, and finish it elsewhere; the files that it kept. Their folder and both films lie in `folder`."""
+
+    def stop(now: videoclr.jobs.Progress) -> None:
+        if now.frames >= 19:
+            raise KeyboardInterrupt
+
+    shown = [np.roll(image, 3 * turn, 1) for turn in range(8) for image in pictures()]
+    _written(folder / "long.mkv", shown, codec="ffv1")
+    config = Config().override("media.codec=ffv1", *_LONG)
+    with suppress(KeyboardInterrupt):
+        videoclr.jobs.restore_video(folder / "long.mkv", folder / "kept.mkv", config, resume=True, progress=stop)
+    videoclr.jobs.restore_video(folder / "long.mkv", folder / "whole.mkv", config, resume=True)
+    kept = [path for path in sorted((folder / "kept.mkv.resume").iterdir()) if path.suffix in _KEPT_FILES]
+    assert {path.suffix for path in kept} == set(_KEPT_FILES)
+    return kept
+
+
+_KEPT_FILES = (".jsonl", ".packets", ".faces", ".mark", ".state")
+_LONG = (
+    f"detect.use={__name__}:Somebody", f"identify.use={__name__}:Somebody", "restore.use=unchanged", "restore.options.size=16",
+    "gate.use=none", "cuts.options.threshold=9", "media.segment=0.2", "identify.window=1", "track.max_gap=1", "align.smoothing=1",
+    "blend.match_color=false", "detect.min_size=4", "runtime.batch=1", "runtime.detect_batch=1",
+)  # fmt: skip
+"""Settings of the job that was stopped: few frames inside the pipeline, so that a short film has bookmarks."""
 
 
 _SETTINGS = (
@@ -223,6 +292,18 @@ _MUTATIONS: Sequence[Callable[[bytearray, Sequence[bytes], np.random.Generator],
 
 def arguments_of(case: Case, folder: Path) -> list[str]:
     """What `videoclr` is called with; `folder` holds the case's files."""
+    if case.kind in _RESUMED:
+        settings = [part for setting in _LONG for part in ("--set", setting)]
+        return [
+            "restore",
+            str(folder / "long.mkv"),
+            str(folder / "out" / "out.mkv"),
+            "--resume",
+            "-q",
+            "--codec",
+            "ffv1",
+            *settings,
+        ]
     plain = ["--set", f"detect.use={__name__}:Nobody", "--set", "restore.use=unchanged", "--set", "gate.use=none", "-q"]
     plain += ["--codec", "ffv1"] if case.kind != "settings" else []
     source = {"pipe": "-", "settings": str(folder / "h264.mp4")}.get(case.kind, str(folder / case.name))
@@ -243,13 +324,63 @@ def attempt(case: Case, whole: Path, folder: Path, limits: Limits) -> tuple[str,
     (folder / "out").mkdir()
     if case.kind in ("list", "settings"):
         shutil.copy(whole / "h264.mp4", folder)
-    (folder / case.name).write_bytes(case.data)
+    if case.kind in _RESUMED:
+        shutil.copy(whole / "long.mkv", folder)
+        kept = shutil.copytree(whole / "kept.mkv.resume", folder / "out" / "out.mkv.resume")
+        (kept / case.name).write_bytes(case.data)
+        if case.kind == "sealed":
+            seal(kept, case.name)
+    else:
+        (folder / case.name).write_bytes(case.data)
+    status = _tried(case, folder, limits)
+    said = (folder / "stderr").read_text(errors="replace") if (folder / "stderr").exists() else ""
+    end = _verdict(status, folder / "out", said, _LEFT if case.kind in _RESUMED else [])
+    if end == "restored" and case.kind == "ledger" and (folder / "out/out.mkv").read_bytes() != (whole / "whole.mkv").read_bytes():
+        return "another result", said
+    return end, said
+
+
+_RESUMED = ("ledger", "sealed")
+_LEFT = ["out.mkv.resume"]
+"""What a job that is refused leaves as it was."""
+
+
+def seal(kept: Path, name: str) -> None:
+    """Make the sums fit the file `name` of the folder `kept`, as its writer would have, whatever it holds now."""
+    place, book = kept / name, kept / "ledger.jsonl"
+    data, (mark,) = place.read_bytes(), kept.glob("*.mark")
+    if place in (book, mark):
+        place.write_bytes(b"".join(_sealed(line) for line in data.splitlines(keepends=True)))
+        return
+
+    def changed(said: dict[str, Any]) -> dict[str, Any]:
+        if place.suffix == ".state" and "state" in said:
+            said["state"] |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        if said.get("segment") == int(place.stem):
+            sums = {"size": len(data), "checksum": zlib.crc32(data)} if place.suffix == ".packets" else {"faces": zlib.crc32(data)}
+            said |= sums if place.suffix != ".state" else {}
+        return said
+
+    for file in (book, mark):
+        lines = [json.loads(line)["said"] for line in file.read_bytes().splitlines()]
+        file.write_bytes(b"".join(_sealed(json.dumps({"said": changed(said)}).encode()) for said in lines))
+
+
+def _sealed(line: bytes) -> bytes:
+    """A line of the ledger with the right sum; as it is where it is no such line."""
+    try:
+        said = json.dumps(json.loads(line)["said"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return line
+    return json.dumps({"check": zlib.crc32(said.encode()), "said": json.loads(said)}).encode() + b"\n"
+
+
+def _tried(case: Case, folder: Path, limits: Limits) -> int | None:
+    """Exit status as of `os.waitpid`; None where the time was over and the process was killed."""
     process = os.fork()
     if process == 0:
         _child(case, folder, limits)
-    status = _wait(process, limits.seconds)
-    said = (folder / "stderr").read_text(errors="replace") if (folder / "stderr").exists() else ""
-    return _verdict(status, folder / "out", said), said
+    return _wait(process, limits.seconds)
 
 
 def _child(case: Case, folder: Path, limits: Limits) -> None:
@@ -279,7 +410,7 @@ def _child(case: Case, folder: Path, limits: Limits) -> None:
 
 
 def _wait(process: int, seconds: float) -> int | None:
-    """Exit status as of `os.waitpid`; None where the time was over and the process was killed."""
+    """See `_tried`."""
     end = time.monotonic() + seconds
     pause = 0.002
     while time.monotonic() < end:
@@ -293,7 +424,7 @@ def _wait(process: int, seconds: float) -> int | None:
     return None
 
 
-def _verdict(status: int | None, out: Path, said: str) -> str:
+def _verdict(status: int | None, out: Path, said: str, kept: list[str]) -> str:
     left = sorted(path.name for path in out.iterdir())
     if status is None:
         return "no end in time"
@@ -305,7 +436,7 @@ def _verdict(status: int | None, out: Path, said: str) -> str:
     if code not in (1, 2):
         return f"exit code {code}"
     lines = re.findall(r"videoclr: error: .*", said)
-    if left:
+    if left != kept:
         return "something left behind"
     if len(lines) != 1 or "Traceback" in said:
         return "not one line"
@@ -313,8 +444,10 @@ def _verdict(status: int | None, out: Path, said: str) -> str:
 
 
 def _opens(path: Path) -> bool:
+    # A mutated time of day is kept like any other, and then a film of a second lasts a year.
+    trusting = Opening(limits=opening.Limits(seconds=1e12))
     try:
-        with Reader(path) as reader:
+        with Reader(path, opening=trusting) as reader:
             return reader.first_picture is not None
     except VideoclrError:
         return False
@@ -344,7 +477,7 @@ def fuzz(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as place:
         valid = Path(place) / "valid"
         valid.mkdir()
-        whole = corpus(valid)
+        whole = [case for case in corpus(valid) if not args.kinds or case.kind in args.kinds]
         print(f"corpus: {len(whole)} files, {sum(len(case.data) for case in whole)} bytes")
         for number, case in cases(whole, args.cases, args.seed):
             if args.minutes and time.monotonic() - began > 60 * args.minutes:
@@ -369,6 +502,56 @@ def fuzz(args: argparse.Namespace) -> int:
     return 1 if told else 0
 
 
+def kills(args: argparse.Namespace) -> int:
+    """Kill runs with `--resume` at `--count` random moments."""
+    logging.getLogger("videoclr").setLevel(logging.ERROR)
+    args.out.mkdir(parents=True, exist_ok=True)
+    moments = np.random.default_rng(args.seed)
+    case = Case("ledger", "nothing", b"")
+    killed, films, faults = 0, 0, 0
+    with tempfile.TemporaryDirectory() as place:
+        valid = Path(place) / "valid"
+        valid.mkdir()
+        half_done(valid)
+        whole = (valid / "whole.mkv").read_bytes()
+        took = _through(case, valid, Path(place) / "first", iter([]))[1]
+        while killed < args.count and not faults:
+            times = iter([float(moments.uniform(0.05, 0.7)) * took for _ in range(min(4, args.count - killed))])
+            folder = Path(place) / f"film{films}"
+            times_killed, _ = _through(case, valid, folder, times)
+            killed, films = killed + times_killed, films + 1
+            made = folder / "out" / "out.mkv"
+            left = sorted(path.name for path in made.parent.iterdir())
+            if left != ["out.mkv"] or made.read_bytes() != whole:
+                faults += 1
+                shutil.copytree(folder, args.out / "faults" / folder.name, dirs_exist_ok=True)
+                print(f"{folder.name}: {left} is not the film of a run that was never stopped", flush=True)
+            shutil.rmtree(folder)
+    text = f"| kills of runs with `--resume` | {killed} | {films - faults} films, the same bytes | - | {faults} |\n"
+    (args.out / "kills.md").write_text(text, encoding="utf-8")
+    print(text, end="")
+    return 1 if faults else 0
+
+
+def _through(case: Case, valid: Path, folder: Path, seconds: Iterator[float]) -> tuple[int, float]:
+    """Run a job until it gets through, killed after each of `seconds`; how often it was, and how long the last run took."""
+    (folder / "out").mkdir(parents=True)
+    shutil.copy(valid / "long.mkv", folder)
+    for killed, limit in enumerate((*seconds, Limits().seconds * 10)):
+        began = time.monotonic()
+        status = _tried(case, folder, Limits(seconds=limit))
+        if status is not None:
+            if status:
+                said = (folder / "stderr").read_text(errors="replace")
+                raise SystemExit(f"{folder}: a run ended by itself with status {status}: {said[-500:]}")
+            return killed, time.monotonic() - began
+        out = folder / "out"
+        if (out / "out.mkv").exists() and not (out / "out.mkv.resume" / "ledger.jsonl").exists():
+            shutil.rmtree(out / "out.mkv.resume", ignore_errors=True)  # its lock, where the kill came just before that went
+            return killed + 1, time.monotonic() - began  # all was done: it was about to end
+    raise SystemExit(f"{folder}: no end in {Limits().seconds * 10:g} s")
+
+
 def table(ends: dict[str, Counter[str]], slowest: float) -> str:
     """The figures for the README."""
     lines = ["| broken input | tried | restored | refused in one line | faults |", "|---|---|---|---|---|"]
@@ -388,10 +571,16 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     one = commands.add_parser("fuzz", help="mutated inputs")
     one.set_defaults(run=fuzz)
     one.add_argument("--cases", type=int, default=2000)
+    one.add_argument("--kinds", nargs="*", choices=KINDS, help="of inputs; all unless given")
     one.add_argument("--minutes", type=float, default=0.0, help="stop after so long; 0: never")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--limit", type=float, default=30.0, help="seconds for a case")
     one.add_argument("--memory", type=int, default=2048, help="MiB of address space for a case, beyond the program's own")
+    one.add_argument("--out", type=Path, required=True)
+    one = commands.add_parser("kills", help="kills at random moments")
+    one.set_defaults(run=kills)
+    one.add_argument("--count", type=int, default=30)
+    one.add_argument("--seed", type=int, default=0)
     one.add_argument("--out", type=Path, required=True)
     return parser.parse_args(given)
 

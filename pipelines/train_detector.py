@@ -29,13 +29,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from videoclr.models.detector import PREPROCESSING, RetinaFace, anchors
 from videoclr.models.landmarks import LandmarkRefiner
 from videoclr.models.weights import write_safetensors
 from videoclr.parts.retina_detector import RetinaDetector
-from videoclr.training.data import processes
+from videoclr.training.data import loader, processes
 from videoclr.training.detection import (
     LabelledPicture,
     SceneBatches,
@@ -127,7 +127,7 @@ def train(loop: Loop, maker: SceneMaker, settings: dict[str, Any]) -> None:
     share = processes()
     batches = SceneBatches(maker, settings["batch"], canvas, settings["seed"], loop.step, settings["wide_every"], *share)
     priors = {size: anchors(size, size) for size in (canvas, 2 * canvas)}
-    feed = iter(DataLoader(batches, batch_size=None, num_workers=settings["workers"]))
+    feed = iter(loader(batches, settings["workers"], batch_size=None))
     for step in loop.steps():
         pixels, scenes = next(feed)
         goal = targets(scenes, priors[pixels.shape[-1]])
@@ -162,7 +162,7 @@ def train_landmarks(loop: Loop, maker: LookMaker, settings: dict[str, Any]) -> N
     """Learn until the budget is used."""
     network = loop.modules["landmarks"].train()
     looks = _Looks(maker, settings["seed"], settings["batch"], loop.step)
-    feed = DataLoader(looks, batch_size=None, sampler=range(2**40), num_workers=settings["workers"])  # type: ignore[arg-type]
+    feed = loader(looks, settings["workers"], batch_size=None, sampler=range(2**40))
     samples = iter(feed)
     for step in loop.steps():
         crops, where, kinds = (part.to(loop.device) for part in next(samples))

@@ -34,22 +34,24 @@ SHAPE = np.array([[-0.2, -0.15], [0.2, -0.15], [0, 0.05], [-0.15, 0.22], [0.15, 
 SHOTS = (7, 31, 2, 9, 13)
 """Frames of each; segments are ten frames long, so the second is split and the third is joined with others."""
 COLOURS = ((40, 60, 230), (40, 230, 60), None, (40, 60, 230), (230, 60, 40))
+SHORT_SIGHTED = ("identify.window=2", "track.max_gap=1", "align.smoothing=1", "runtime.batch=1", "runtime.detect_batch=1")
+"""Settings with which few frames are inside the pipeline, so that bookmarks can be set in a short film."""
 
 
-def film(path: Path) -> None:
-    """Shots of a disc that walks over noise, at uneven times, with sound."""
+def film(path: Path, shots: Sequence[int] = SHOTS) -> None:
+    """Shots of a disc that walks to and fro over noise, at uneven times, with sound."""
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=25, options={"crf": "10"}, time_base=Fraction(1, 1000))
         video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
         sound = out.add_stream("aac", rate=8000)
         packets, index = [], 0
-        for shot, (length, colour) in enumerate(zip(SHOTS, COLOURS, strict=True)):
+        for shot, (length, colour) in enumerate(zip(shots, COLOURS, strict=False)):
             noise = np.random.default_rng(shot).uniform(0, 160, (4, 6, 3)).astype(np.float32)
             background = cv2.resize(noise, (96, 64)).astype(np.uint8)
             for step in range(length):
                 image = background.copy()
                 if colour is not None:
-                    cv2.circle(image, (30 + step, 32), 14, colour, -1)
+                    cv2.circle(image, (60 - abs(30 - step % 60), 32), 14, colour, -1)
                 frame = av.VideoFrame.from_ndarray(image, "rgb24")
                 frame.pts, frame.time_base = 40 * index + index % 3, Fraction(1, 1000)
                 packets += video.encode(frame)

@@ -30,6 +30,9 @@ def test_values_out_of_range_are_clipped_not_wrapped() -> None:
 
 
 def test_eight_bit_keeps_white_white_and_leaves_eight_bits_alone() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16)
+    assert np.array_equal(pixels.eight_bit(every), pixels.quantized(pixels.normalized(every), np.uint8))
+    assert np.array_equal(pixels.eight_bit(every.reshape(8, 32, 256)[::2, :, ::-1]).shape, (4, 32, 256))
     deep = np.array([[[0, 32768, 65535]]], np.uint16)
     assert pixels.eight_bit(deep).ravel().tolist() == [0, 128, 255]
     shallow = np.zeros((1, 1, 3), np.uint8)

@@ -81,9 +81,87 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_same_bytes(made):
     check(made, "killed")
 
 
+LONG = (4, 70, 6)
+"""Frames of shots: the second holds seven segments."""
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory) -> Path:
+    """A folder with a film of one long shot, restored without a stop, and with several."""
+    folder = tmp_path_factory.mktemp("long")
+    driver.film(folder / "in.mp4", LONG)
+    plans = {"whole.mp4": [], "killed.mp4": [["write", 23]] * 3}
+    assert drive(folder, plans, *driver.SHORT_SIGHTED) == {"whole.mp4": [0], "killed.mp4": [-9, -9, -9, 0]}
+    return folder
+
+
+def test_a_run_that_was_killed_within_a_long_shot_gives_the_same_bytes(long):
+    check(long, "killed")
+    report = json.loads((long / "killed.json").read_text())
+    assert report["shots"] == 3 and [track["frames"] for track in report["tracks"]] == [4, 70]
+
+
+@pytest.mark.parametrize("frames", [15, 25, 35, 45, 55, 65])
+def test_within_a_long_shot_a_run_goes_on_from_the_last_segment_and_not_from_the_beginning(long, tmp_path, frames):
+    film, target, part = shutil.copy(long / "in.mp4", tmp_path), tmp_path / "out.mp4", driver.pipeline(*driver.SHORT_SIGHTED)
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(film, target, pipeline=part, resume=True, progress=stopping(frames))
+    # The one that the mark speaks of; those that the run set ahead of what it wrote are parts.
+    assert len(list(Path(f"{target}.resume").glob("*.state"))) == 1
+    seen = 0
+    detect = part.detector.one
+
+    def counting(image):
+        nonlocal seen
+        seen += 1
+        return detect(image)
+
+    part.detector.one = counting
+    restore_video(film, target, pipeline=part, resume=True)
+    assert seen <= sum(LONG) - frames // 10 * 10
+    assert target.read_bytes() == (long / "whole.mp4").read_bytes()
+    assert not Path(f"{target}.resume").exists()
+
+
+def test_pixels_do_not_depend_on_how_long_segments_are(long, tmp_path):
+    pictures = []
+    for seconds in (0.25, 0.7, 20):
+        settings = (*driver.SHORT_SIGHTED, "media.codec=ffv1", "media.crf=null", "media.preset=null", f"media.segment={seconds}")
+        target = tmp_path / f"{seconds}.mkv"
+        restore_video(long / "in.mp4", target, pipeline=driver.pipeline(*settings), resume=True)
+        with Reader(target) as reader:
+            pictures.append([(frame.time, frame.source.tobytes()) for frame in reader.frames()])
+    assert len(pictures[0]) == sum(LONG) and pictures[0] == pictures[1] == pictures[2]
+
+
+def test_a_bookmark_that_is_gone_or_damaged_is_told_before_anything_is_restored(long, tmp_path):
+    film, target, part = shutil.copy(long / "in.mp4", tmp_path), tmp_path / "out.mp4", driver.pipeline(*driver.SHORT_SIGHTED)
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(film, target, pipeline=part, resume=True, progress=stopping(35))
+    (state,) = Path(f"{target}.resume").glob("*.state")
+    data = bytearray(state.read_bytes())
+    data[-1] ^= 1
+    state.write_bytes(data)
+    with pytest.raises(ResumeError, match=rf"{state.name}: is missing or damaged; remove the folder out.mp4.resume"):
+        restore_video(film, target, pipeline=part, resume=True)
+    state.unlink()
+    with pytest.raises(ResumeError, match=rf"{state.name}: is missing or damaged"):
+        restore_video(film, target, pipeline=part, resume=True)
+    assert not target.exists()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [(), ("gate.use=agreement", "detect.every=3", "runtime.detect_batch=3")])
-def test_thirty_kills_at_random_moments_change_no_byte(tmp_path, settings):
+@pytest.mark.parametrize(
+    ("shots", "settings"),
+    [
+        (driver.SHOTS, ()),
+        (driver.SHOTS, ("gate.use=agreement", "detect.every=3", "runtime.detect_batch=3")),
+        (LONG, driver.SHORT_SIGHTED),
+        (LONG, ("gate.use=agreement", "gate.smoothing=1", "blend.grain=1", *driver.SHORT_SIGHTED)),
+    ],
+)
+def test_thirty_kills_at_random_moments_change_no_byte(tmp_path, shots, settings):
+    driver.film(tmp_path / "in.mp4", shots)
     rng = random.Random(len(settings))
     kinds = [("write", 40), ("fsync", 25), ("replace", 20), ("seconds", None)]
     plans: dict[str, list] = {"whole.mp4": []}
@@ -228,6 +306,43 @@ def test_a_segment_that_is_gone_or_damaged_is_told_before_anything_is_written(fi
         restore_video(film, target, pipeline=parts(), resume=True)
     first.write_bytes(data[:-1])
     with pytest.raises(ResumeError, match=r"000000.packets: is missing or damaged"):
+        restore_video(film, target, pipeline=parts(), resume=True)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("ending", ["faces", "mark", "ledger.jsonl"])
+def test_a_changed_byte_in_what_is_kept_is_told_before_anything_is_written(film, parts, tmp_path, ending):
+    target = tmp_path / "out.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(film, target, pipeline=parts(), resume=True, progress=stopping(30))
+    kept = Path(f"{target}.resume")
+    place = sorted(kept.glob(f"*{ending}"))[0]
+    whole = place.read_bytes()
+    for at in (2, len(whole) // 2):  # of a ledger, its head and a segment
+        place.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(ResumeError, match=r"is missing or damaged; remove the folder out.mp4.resume and begin anew"):
+            restore_video(film, target, pipeline=parts(), resume=True)
+        assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"start": 70},
+        {"shot": "x"},
+        {"tracks": None},
+        {"people": {"next": 1, "met": [3]}},
+        {"state": {"segment": -1}},
+        {"state": 3},
+    ],
+)
+def test_a_mark_that_does_not_fit_the_film_is_refused(film, parts, tmp_path, monkeypatch, change):
+    target = tmp_path / "out.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(film, target, pipeline=parts(), resume=True, progress=stopping(30))
+    mark = Ledger.mark
+    monkeypatch.setattr(Ledger, "mark", lambda ledger: {**mark(ledger), **change})
+    with pytest.raises(ResumeError, match=r"damaged; remove the folder out.mp4.resume"):
         restore_video(film, target, pipeline=parts(), resume=True)
     assert not target.exists()
 

@@ -171,6 +171,22 @@ def test_a_picture_that_gives_windows_needs_no_rgb_of_the_whole_and_others_keep_
     assert other.native.made == 1
 
 
+def test_a_glance_is_the_image_in_eight_bits_and_takes_the_place_of_deep_rgb():
+    deep = Parted()
+    deep.pixels = (np.arange(6 * 8 * 3) * 450).reshape(6, 8, 3).astype(np.uint16)
+    shallow, user = Frame(0, Fraction(0), Parted()), Frame.from_image(deep.pixels)
+    frame = Frame(0, Fraction(0), deep)
+    assert shallow.glance is shallow.source
+    for one in (frame, user):
+        assert np.array_equal(one.glance, np.rint(deep.pixels / 257)) and not one.glance.flags.writeable
+    assert (deep.made, frame.nbytes) == (1, 72 + 6 * 8 * 3)
+    assert user.image.dtype == np.uint16 and user.nbytes == 6 * 8 * 3 * 3
+    frame.forget_whole()
+    assert (frame.nbytes, frame.image.dtype, deep.made) == (72, np.uint16, 2)
+    patched = frame.with_patches([Patch(0, 0, np.zeros((6, 8, 3), np.uint16), np.ones((6, 8), np.float32))])
+    assert patched.glance.max() == 0 and frame.glance.max() > 0
+
+
 def test_a_frame_tells_the_bytes_that_it_holds_at_the_moment():
     frame = Frame(0, Fraction(0), Parted())
     assert frame.nbytes == 72

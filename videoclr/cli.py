@@ -44,6 +44,11 @@ if TYPE_CHECKING:
 # Read by OpenMP when torch loads: waiting threads that spin cost 3-7 times beside a busy encoder, sleeping ones 15 %.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+_M_MMAP_THRESHOLD = -3
+"""glibc's number of the setting (malloc.h)."""
+_LARGE = 4 << 20
+"""Bytes from which a block of memory goes back to the system when it is freed."""
+
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 PLAIN_PROGRESS_SECONDS = 5.0
 """Without a terminal, one line of progress per this many seconds."""
@@ -86,6 +91,9 @@ class _Options:
     )
     profile: Annotated[str | None, typer.Option("--profile", help="Of the codec: ProRes and DNxHR `hq`, H.264 `high422`.")] = None
     bitrate: Annotated[str | None, typer.Option("--bitrate", help="Bits a second, such as 8M, instead of --crf.")] = None
+    smart_copy: Annotated[
+        bool, typer.Option("--smart-copy", help="Copy what did not change bit for bit; encode the rest like the source.")
+    ] = False
     deliver: Annotated[str | None, typer.Option("--deliver", help="video (default), overlay, matte, side-by-side or wipe.")] = None
     hwaccel: Annotated[
         str | None, typer.Option("--hwaccel", metavar="DEVICE", help="Decode on cuda, qsv, vaapi or videotoolbox.")
@@ -174,6 +182,8 @@ class _Options:
             for name, path in _SETTING_OF.items()
             if getattr(self, name) not in (None, [])
         ]
+        if self.smart_copy:
+            named.append("media.smart_copy=true")
         if self.no_provenance:
             named.append("media.provenance=false")
         return config.override(*(self.set_ or []), *named)
@@ -488,10 +498,23 @@ def _columns(rows: Sequence[Sequence[str]]) -> str:
     return "".join(lines)
 
 
+def _give_back_large_blocks() -> None:
+    """Keep glibc from holding on to freed pictures.
+
+    It takes every size that was freed once for one to keep at hand, up to 32 MB, and then a 4K run holds hundreds of
+    megabytes of holes. Where the C library is another one, nothing is done.
+    """
+    import ctypes
+
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line on `argv` (default: the process's own) and return the exit code."""
     verbose = False
     try:
+        _give_back_large_blocks()
         with _stoppable():
             run = _parse(list(sys.argv[1:] if argv is None else argv))
             if isinstance(run, int):
@@ -802,8 +825,9 @@ def _clock(seconds: float) -> str:
 
 
 def _summary(done: Report) -> str:
-    tracks = len(done.tracks)
+    tracks, copied = len(done.tracks), done.smart_copy
+    told = "" if copied is None else f", {copied['frames_copied']} frames copied in {copied['groups_copied']} groups"
     return (
         f"{done.target}: {done.frames_out} frames, {done.faces_restored} faces restored in {tracks} "
-        f"track{'' if tracks == 1 else 's'}, {done.shots} shot{'' if done.shots == 1 else 's'}, {_clock(done.seconds)}"
+        f"track{'' if tracks == 1 else 's'}, {done.shots} shot{'' if done.shots == 1 else 's'}{told}, {_clock(done.seconds)}"
     )

@@ -105,6 +105,11 @@ class Media(_Section):
     of a stream."""
     provenance: bool = True
     """Write a tag into the output that says what restored the faces, and with which settings."""
+    smart_copy: bool = False
+    """Copy the groups of pictures in which nothing changed, bit for bit; the others are encoded with the source's codec (see
+    `videoclr/media/splice.py`)."""
+    smart_copy_mb: int = Field(128, ge=1)
+    """MiB of packets in a group that is copied, at most: they are kept until it is known whether a picture of it changed."""
     segment: float = Field(20.0, gt=0)
     """Seconds of film, at most, that `--resume` may lose: it writes segments of this length, which end at cuts where they can."""
     deinterlace: Literal["auto", "bwdif", "off"] = "auto"
@@ -236,8 +241,11 @@ class Runtime(_Section):
     """Frames per call of the detector."""
     threads: int = Field(0, ge=0)
     """torch's threads; 0 for its default."""
-    buffer_mb: int = Field(512, ge=16)
-    """Bytes of decoded frames that may wait between threads, in MiB."""
+    buffer_mb: int = Field(128, ge=16)
+    """MiB of frames that may wait in memory. Half is for decoded pictures, wherever they wait; those beyond it wait in a
+    temporary file. A quarter bounds what waits before the networks, and a quarter what waits before the encoder."""
+    scratch: str | None = None
+    """Folder of that file; the system's for temporary files where it is not given."""
     on_error: OnError = "stop"
     """`stop` raises; `keep` passes a face unrestored, scales a picture whose size changes, and says so in the report."""
 

@@ -12,9 +12,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, MutableMapping
+from contextlib import AbstractContextManager
 from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
+
+from videoclr.bookmark import NOWHERE, Inside
 
 T = TypeVar("T")
 
@@ -154,6 +157,11 @@ def prefetch(items: Iterable[T], depth: int, name: str, weigh: Callable[[T], int
     return Prefetch(items, depth, name, weigh)
 
 
+def one_at_a_time() -> AbstractContextManager[object]:
+    """A block that one thread enters at a time: for what is shared by the two sides of a `prefetch`."""
+    return threading.Lock()
+
+
 def _close(items: object) -> None:
     close = getattr(items, "close", None)
     if close is not None:
@@ -181,17 +189,24 @@ class Around(NamedTuple, Generic[T]):
     future: tuple[T, ...]
 
 
-def around(items: Iterable[T], before: int, after: int, key: Callable[[T], Hashable]) -> Iterator[Around[T]]:
+def around(
+    items: Iterable[T],
+    before: int,
+    after: int,
+    key: Callable[[T], Hashable],
+    inside: Inside = NOWHERE,
+    name: str = "around",
+) -> Iterator[Around[T]]:
     """Every item with up to `before` earlier and `after` later neighbours of the same `key`.
 
     The delay is `after` items. Where the key changes (a cut) the window is emptied: no neighbour comes from the other
-    side, and the last items of the old key are not kept waiting.
+    side, and the last items of the old key are not kept waiting. What waits is `inside` under `name`.
 
     >>> [tuple(a) for a in around("aab", 1, 1, str)]
     [((), 'a', ('a',)), (('a',), 'a', ()), ((), 'b', ())]
     """
-    past: deque[T] = deque(maxlen=before)
-    ahead: deque[T] = deque()
+    waiting: tuple[deque[T], deque[T]] | None = inside.begin(name, lambda: (past, ahead))
+    past, ahead = waiting or (deque(maxlen=before), deque())
 
     def step() -> Around[T]:
         item = ahead.popleft()

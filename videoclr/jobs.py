@@ -24,6 +24,7 @@ from videoclr.errors import ConfigError, MediaError, ResumeError, VideoclrError,
 from videoclr.ledger import Finished, Ledger, fingerprint, folder_of, libraries
 from videoclr.media.opening import Limits, Opening
 from videoclr.media.reader import Reader
+from videoclr.media.splice import Tally
 from videoclr.media.target import STILLS
 from videoclr.media.writer import Writer
 from videoclr.models import store, weights
@@ -31,6 +32,7 @@ from videoclr.pipeline import Pipeline, RunLog, slowest
 from videoclr.provenance import provenance
 from videoclr.report import Report, plain, report_file, same_file
 from videoclr.resume import Restoration, join, tell
+from videoclr.shelf import Listed
 from videoclr.types import Frame, VideoInfo
 
 _log = logging.getLogger("videoclr.jobs")
@@ -129,7 +131,7 @@ def restore_video(
             if lines is not None and not job.cleared:
                 lines.finish()
             if place is not None:
-                place.write(done.as_dict())
+                place.write(done.as_written())
             next(steps, None)  # only now nothing is needed any more of what was kept
     return done
 
@@ -178,8 +180,11 @@ class _Job:
     def loaded(self) -> Pipeline:
         return self.pipeline or load_pipeline(self.config)
 
-    def report(self, info: VideoInfo, seconds: float, warnings: list[str]) -> Report:
-        return _report(self.source, self.target, self.config, info, self.log, seconds, warnings)
+    def report(self, info: VideoInfo, seconds: float, warnings: list[str], tally: Tally | None) -> Report:
+        copied = None if tally is None else tally.told()
+        if copied is not None and not copied["frames_copied"]:
+            warnings = [*warnings, "smart copy: no group of pictures was left unchanged, so all of them were encoded"]
+        return _report(self.source, self.target, self.config, info, self.log, seconds, warnings, copied)
 
 
 def _at_once(job: _Job) -> Generator[Report, None, None]:
@@ -191,7 +196,8 @@ def _at_once(job: _Job) -> Generator[Report, None, None]:
         _drain(frames, writer, _Watch(str(job.source), reader.info.frame_count, job.log, job.progress))
     # after the writer has finished the file: its trailer belongs to the job
     seconds = time.perf_counter() - started
-    yield job.report(reader.info, seconds, [*reader.warnings, *writer.warnings])
+    tally = writer.tally if job.config.media.smart_copy else None
+    yield job.report(reader.info, seconds, [*reader.warnings, *writer.warnings], tally)
 
 
 def _resumed(job: _Job) -> Generator[Report, None, None]:
@@ -204,20 +210,25 @@ def _resumed(job: _Job) -> Generator[Report, None, None]:
             ledger.clear(ledger.reported)
             return
         warnings: list[str] = []
-        if not ledger.is_finished():
+        total = RunLog(each_face=job.log.each_face, seconds_per_stage=job.log.seconds_per_stage)
+        if ledger.is_finished():
+            tell(ledger, total)
+        else:
             with job.writer(reader) as writer:
                 if ledger.complete is None:
                     _restore_rest(job, ledger, reader, writer)
+                tell(ledger, total)  # before the film gets its name: the notes may turn out to be damaged
                 join(ledger, writer)
             warnings = writer.warnings
         facts = ledger.complete or {}
-        total = RunLog(each_face=job.log.each_face, seconds_per_stage=job.log.seconds_per_stage)
-        tell(ledger, total, facts)
         job.log = total
         said = dict.fromkeys([*facts.get("warnings", []), *warnings])  # in order, each once
-        done = job.report(reader.info, time.perf_counter() - started, list(said))
+        tally = Tally()
+        for one in ledger.segments():
+            tally.add(one.segment.tally)
+        done = job.report(reader.info, time.perf_counter() - started, list(said), tally if job.config.media.smart_copy else None)
         yield done
-        ledger.clear(done.as_dict())
+        ledger.clear(done.as_written())
 
 
 def _restore_rest(job: _Job, ledger: Ledger, reader: Reader, writer: Writer) -> None:
@@ -318,7 +329,7 @@ def _once(job: _Job) -> Report:
     film = job.config.media.container is not None or target.suffix.lower() not in STILLS
     done = job.restored(resume=film)
     if target.is_file():
-        finished.add(target, own, done.as_dict())
+        finished.add(target, own, done.as_written())
     return done
 
 
@@ -405,6 +416,7 @@ def _report(
     ledger: RunLog,
     seconds: float,
     warnings: list[str],
+    copied: dict[str, int] | None,
 ) -> Report:
     return Report(
         source=str(source),
@@ -412,11 +424,12 @@ def _report(
         frames_in=ledger.frames_in,
         frames_out=ledger.frames_out,
         faces_restored=ledger.faces_restored,
-        tracks=[plain(asdict(track)) for track in ledger.tracks],
+        tracks=Listed(ledger.tracks, lambda track: plain(asdict(track))),
         shots=ledger.shots,
         seconds=seconds,
         seconds_per_stage=dict(ledger.seconds_per_stage),
         slowest=slowest(ledger.seconds_per_stage),
+        smart_copy=copied,
         warnings=[*warnings, *ledger.warnings],
         version=__version__,
         settings=config.model_dump(mode="json"),
@@ -464,7 +477,7 @@ def _targets(sources: Sequence[str | Path], folder: Path, ending: str | None) ->
 
 def _all(sources: Sequence[str | Path], results: Sequence[Report | VideoclrError]) -> dict[str, Any]:
     return {
-        "files": [result.as_dict() for result in results if isinstance(result, Report)],
+        "files": Listed([result for result in results if isinstance(result, Report)], Report.as_dict),
         "failed": [
             {"source": str(source), "error": str(result)}
             for source, result in zip(sources, results, strict=True)

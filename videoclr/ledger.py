@@ -2,10 +2,12 @@
 
     <target>.resume/lock            held while a run works here
                     ledger.jsonl    a fingerprint of the job, then one line for every finished segment
-                    000000.packets  the segment, 000000.faces its faces, line by line, 000000.mark how to go on after it
+                    000000.packets  the segment, 000000.faces its faces, line by line, 000000.mark how to go on after it,
+                    000000.state    and where it ended within a shot, what the stages held there
 
 Every file is complete, on the disk and under its name before the ledger's line speaks of it, so whatever moment a run dies
-at, the ledger tells the truth; a line that was torn is taken back. Nothing is read into memory that grows with the film.
+at, the ledger tells the truth; a line that was torn is taken back. Every line carries a CRC-32, and the sums of
+the other files: what a disk or somebody changed is refused. Nothing is read into memory that grows with the film.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 
@@ -28,6 +31,9 @@ from videoclr.media.faults import explained
 from videoclr.media.lock import Lock
 from videoclr.media.segments import Segment, settle
 from videoclr.media.source import PIPE, is_pattern, sequence_of
+from videoclr.media.splice import Tally
+from videoclr.packing import Unpacked, damaged, unpack
+from videoclr.shelf import json_pieces
 
 _WHOLE = 64 << 20
 """Bytes up to which a file is hashed in full."""
@@ -52,6 +58,8 @@ class Done:
     """Shots that began so far, in the whole film."""
     warnings: tuple[str, ...]
     """Of the run, up to here."""
+    faces: int | None
+    """CRC-32 of what is noted of its faces."""
 
 
 class Ledger:
@@ -95,10 +103,27 @@ class Ledger:
                 yield self._done(line)
 
     def faces(self) -> Iterator[dict[str, Any]]:
-        """What was noted of the faces of all finished segments."""
+        """What was noted of the faces of all finished segments.
+
+        Raises:
+            ResumeError: it is missing or damaged.
+        """
         for done in self.segments():
-            with self._place(done.number, "faces").open(encoding="utf-8") as file:
-                yield from map(json.loads, file)
+            place = self._place(done.number, "faces")
+            if _sum_of(place) != done.faces:
+                raise damaged(place)
+            with place.open("rb") as file:
+                for line in file:
+                    yield self._noted(line, place)
+
+    def _noted(self, line: bytes, place: Path) -> dict[str, Any]:
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise damaged(place) from error
+        if not isinstance(found, dict):
+            raise damaged(place)
+        return found
 
     def mark(self) -> dict[str, Any] | None:
         """How to go on after the last segment; None at the beginning."""
@@ -106,10 +131,37 @@ class Ledger:
             return None
         place = self._place(self.last.number, "mark")
         try:
-            found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ResumeError(place, f"is missing or damaged; remove the folder {self.folder.name} and begin anew") from error
+            found = _checked(place.read_bytes())
+        except OSError as error:
+            raise damaged(place) from error
+        if found is None:
+            raise damaged(place)
         return found
+
+    def state(self, said: Mapping[str, Any]) -> Unpacked:
+        """The bookmark that a mark speaks of.
+
+        Raises:
+            ResumeError: it is missing or damaged.
+        """
+        try:
+            place, size, checksum = self._place(int(said["segment"]), "state"), int(said["size"]), str(said["sha256"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise damaged(self._place(0, "state")) from error
+        return unpack(place, size, checksum)
+
+    def bookmark_part(self, frame: int) -> Path:
+        """Where a bookmark before `frame` is written, until a segment ends there."""
+        return self.folder / f"{frame}.state.part"
+
+    def settle_bookmark(self, file: BinaryIO, frame: int) -> int:
+        """Make the one before `frame`, which `file` wrote, last for the segment that ends now; returns the segment's number."""
+        settle(file, self.bookmark_part(frame), self.next_place().with_suffix(".state"))
+        return 0 if self.last is None else self.last.number + 1
+
+    def damage(self) -> ResumeError:
+        """What is said where what is kept does not fit the film."""
+        return damaged(self._book)
 
     def next_place(self) -> Path:
         """Where the next segment's packets go."""
@@ -127,7 +179,8 @@ class Ledger:
         """
         number = 0 if self.last is None else self.last.number + 1
         with explained(self.target, "cannot be written"):
-            self._durable(self._place(number, "mark"), json.dumps(mark))
+            self._durable(self._place(number, "mark"), mark)
+            faces = _sum_of(self._place(number, "faces"))
             _append(
                 self._book,
                 {
@@ -136,14 +189,22 @@ class Ledger:
                     "size": segment.size,
                     "checksum": segment.checksum,
                     "reorder": segment.reorder,
+                    "tally": asdict(segment.tally),
+                    "faces": faces,
                     "next": next_frame,
                     "shots": shots,
                     "warnings": warnings,
                 },
             )
-            self.last = Done(segment, number, next_frame, shots, tuple(warnings))
+            self.last = Done(segment, number, next_frame, shots, tuple(warnings), faces)
             self.reorder = max(self.reorder, segment.reorder)
             self._place(number - 1, "mark").unlink(missing_ok=True)
+            self._forget_states((mark.get("state") or {}).get("segment"))
+
+    def _forget_states(self, but: int | None) -> None:
+        for place in self.folder.glob("*.state"):
+            if but is None or place != self._place(but, "state"):
+                place.unlink(missing_ok=True)
 
     def end(self, facts: Mapping[str, Any]) -> None:
         """Write down that every frame is done."""
@@ -173,7 +234,7 @@ class Ledger:
         The book goes last, with the report in it: a run that dies while clearing up leaves a folder that the next one removes.
         """
         with explained(self.target, "cannot be finished"):
-            _append(self._book, {"reported": dict(report)})
+            _append(self._book, {"reported": report})
         self._remove()
 
     def _remove(self) -> None:
@@ -191,10 +252,12 @@ class Ledger:
         self._lock.release()
 
     def _load(self, fingerprint: Mapping[str, Any]) -> None:
-        lines = self._lines()
+        lines, kept = self._lines(), _size(self._book)
         head = next(lines, None)
         if head is None:
-            self._durable(self._book, json.dumps({"fingerprint": fingerprint}) + "\n")
+            if kept:
+                raise damaged(self._book)
+            self._durable(self._book, {"fingerprint": fingerprint})
             return
         if difference := differences(head.get("fingerprint", {}), fingerprint):
             raise ResumeError(
@@ -215,8 +278,10 @@ class Ledger:
 
     def _check_sizes(self) -> None:
         for done in self.segments():
-            if _size(done.segment.path) != done.segment.size or _size(self._place(done.number, "faces")) is None:
-                raise ResumeError(done.segment.path, f"is missing or damaged; remove the folder {self.folder.name} and begin anew")
+            if _size(done.segment.path) != done.segment.size:
+                raise damaged(done.segment.path)
+            if _sum_of(self._place(done.number, "faces")) != done.faces:
+                raise damaged(self._place(done.number, "faces"))
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         """The ledger's whole lines; what stands after the last of them was torn and is cut off."""
@@ -229,30 +294,34 @@ class Ledger:
             raise MediaError(self.target, f"its ledger cannot be read ({error.strerror})") from error
         with file:
             for line in file:
-                try:
-                    found = json.loads(line) if line.endswith(b"\n") else None
-                except ValueError:
-                    found = None
-                if not isinstance(found, dict):
+                found = _checked(line)
+                if found is None:
                     break
                 whole += len(line)
                 yield found
             else:
                 return
-        os.truncate(self._book, whole)
+        if whole:
+            os.truncate(self._book, whole)
 
     def _done(self, line: Mapping[str, Any]) -> Done:
-        number = line["segment"]
-        segment = Segment(self._place(number, "packets"), line["packets"], line["size"], line["checksum"], line["reorder"])
-        return Done(segment, number, line["next"], line["shots"], tuple(line["warnings"]))
+        try:
+            names = ("segment", "packets", "size", "checksum", "reorder", "next", "shots", "faces")
+            number, packets, size, checksum, reorder, following, shots, faces = (_count(line[name]) for name in names)
+            tally = Tally(**{name: _count(value) for name, value in line["tally"].items()})
+            warnings = tuple(map(str, line["warnings"]))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise damaged(self._book) from error
+        segment = Segment(self._place(number, "packets"), packets, size, checksum, reorder, tally)
+        return Done(segment, number, following, shots, warnings, faces)
 
     def _place(self, number: int, ending: str) -> Path:
         return self.folder / f"{number:06d}.{ending}"
 
-    def _durable(self, place: Path, text: str) -> None:
+    def _durable(self, place: Path, values: Mapping[str, Any]) -> None:
         part = place.with_name(place.name + ".part")
-        with explained(self.target, "cannot be written"), part.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with explained(self.target, "cannot be written"), part.open("wb") as file:
+            file.writelines(_with_check(values))
             settle(file, part, place)
 
 
@@ -300,9 +369,8 @@ class Finished:
         try:
             with self._book.open("rb") as file:
                 for line in file:
-                    with suppress(ValueError):  # torn by a power cut: the file it was about is made again
-                        found = json.loads(line)
-                        last = found if found["name"] == name else last
+                    found = _checked(line)  # None where a power cut tore it: the file it was about is made again
+                    last = found if found is not None and found.get("name") == name else last
         except FileNotFoundError:
             return None
         return last
@@ -411,6 +479,46 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 def _append(book: Path, line: Mapping[str, Any]) -> None:
     """Add a line of JSON to `book`, on the disk when this returns."""
     with book.open("ab") as file:
-        file.write(json.dumps(line).encode() + b"\n")
+        file.writelines(_with_check(line))
         file.flush()
         os.fsync(file.fileno())
+
+
+def _with_check(values: Mapping[str, Any]) -> Iterator[bytes]:
+    """A line of JSON with the CRC-32 of what it says, piece by piece."""
+    check = 0
+    yield b'{"said": '
+    for piece in map(str.encode, json_pieces(values)):
+        check = zlib.crc32(piece, check)
+        yield piece
+    yield f', "check": {check}}}\n'.encode()
+
+
+def _checked(line: bytes) -> dict[str, Any] | None:
+    """What a line of `_with_check` says; None where it is torn or changed."""
+    try:
+        whole: Any = json.loads(line) if line.endswith(b"\n") else None
+        said: dict[str, Any] = whole["said"]
+        known = whole["check"] == zlib.crc32(json.dumps(said).encode())
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return said if known and isinstance(said, dict) else None
+
+
+def _sum_of(place: Path) -> int | None:
+    """CRC-32 of a file; None where it cannot be read."""
+    found = 0
+    try:
+        with place.open("rb") as file:
+            while block := file.read(1 << 20):
+                found = zlib.crc32(block, found)
+    except OSError:
+        return None
+    return found
+
+
+def _count(value: Any) -> int:
+    """`value`, which must be a whole number from 0."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value

@@ -6,7 +6,8 @@
     another = dataclasses.replace(pipeline, restorer=MyRestorer())    # the other parts are the same objects
 
 Three threads: decoding with the cut detector, the models, and the caller's, which encodes. Each thread runs ahead of
-the next by a bounded number of bytes.
+the next by a bounded number of bytes, and of frames. What waits in the stages that look ahead is bounded as well: beyond
+its bytes, pictures wait in a file (`videoclr.media.spool`).
 """
 
 from __future__ import annotations
@@ -15,19 +16,23 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from videoclr import plugins
+from videoclr.bookmark import NOWHERE, Inside
 from videoclr.config import Config
 from videoclr.errors import ConfigError
 from videoclr.flow import prefetch, timed
+from videoclr.packing import keepable
+from videoclr.shelf import Shelf
 from videoclr.types import FaceCrop, Faces, Frame, RestoredFace
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from videoclr.media.spool import Spool
     from videoclr.stages.cuts import CutDetector
     from videoclr.stages.detect import Detector
     from videoclr.stages.gate import Judge
@@ -95,7 +100,13 @@ class Pipeline:
         return identities(pictures, self.detector, self.recognizer, self.restorer.size, self.config.detect.threshold)
 
     def restore_frames(
-        self, frames: Iterable[Frame], ledger: RunLog | None = None, *, aligned: bool = False, begin: Mark | None = None
+        self,
+        frames: Iterable[Frame],
+        ledger: RunLog | None = None,
+        *,
+        aligned: bool = False,
+        begin: Mark | None = None,
+        inside: Inside = NOWHERE,
     ) -> Iterator[Frame]:
         """Restore the faces of a video: one frame out for each frame in, in order, with the same index and time.
 
@@ -109,58 +120,68 @@ class Pipeline:
                 whole and for itself.
             begin: go on where another run stopped: `frames` come from the film's first on all the same, and those of
                 `begin`'s shot and after it come out as they would have there.
+            inside: sets bookmarks within shots, and knows the one of `begin`'s shot to go on at: the frames before it do not
+                come out then. With `aligned` there is nothing to keep.
 
         Raises:
             RestorationError: a part failed on a face and `runtime.on_error` is `stop`.
+            MediaError: the disk has no room for pictures that wait.
         """
+        from videoclr.media.spool import Spool
+
         ledger = RunLog() if ledger is None else ledger
-        room = max(1, self.config.runtime.buffer_mb * 2**20 // 2)  # half for each of the two channels
-        clock, weights = ledger.seconds_per_stage, _Weights()
+        room = self.config.runtime.buffer_mb * 2**20 // 4  # for each of the two channels, and twice that in the stages
+        waiting = _Waiting(Spool(2 * room, self.config.runtime.scratch))
+        clock, weights = ledger.seconds_per_stage, _Weights(room // _CHANNEL_FRAMES)
+        inside = NOWHERE if aligned else inside
+        inside.also("warnings", lambda: list(ledger.warnings), lambda said: ledger.warnings.__setitem__(slice(None), said))
         with ExitStack() as threads:
             decoded = timed("decode", ledger.counted(frames), clock)
-            shots = prefetch(decoded if aligned else self._shots(decoded, clock, begin), room, "decode", weights.decoded)
-            crops = self._pictures(shots, clock) if aligned else self._faces(shots, ledger, begin)
+            shots = prefetch(decoded if aligned else self._shots(decoded, clock, begin, waiting), room, "decode", weights.decoded)
+            crops = self._pictures(shots, clock) if aligned else self._faces(shots, ledger, begin, inside)
             crops = self._wanted(crops, ledger)
-            done = prefetch(self._restored(crops, ledger, aligned), room, "restore", weights.restored)
+            done = prefetch(self._restored(crops, ledger, aligned, inside), room, "restore", weights.restored)
             # Left from the last to the first: closing `shots` first wakes the thread of the models, wherever it waits.
             threads.callback(done.close)
             threads.callback(shots.close)
             for frame in timed("waiting for frames", done, clock):
+                waiting.over(frame)
                 ledger.frames_out += 1
                 yield frame
 
-    def _shots(self, frames: Iterator[Frame], clock: dict[str, float], begin: Mark | None) -> Iterator[Frame]:
+    def _shots(self, frames: Iterator[Frame], clock: dict[str, float], begin: Mark | None, waiting: _Waiting) -> Iterator[Frame]:
         from videoclr.stages.cuts import cuts
 
         detector = self.make_cut_detector()
         if begin is None:
-            shots = cuts(frames, detector)
+            shots = cuts(waiting.from_here(frames), detector)
         elif getattr(detector, "forgets", False):
-            shots = cuts(_since(begin, frames), detector)
+            shots = cuts(waiting.from_here(_since(begin, frames)), detector)
         else:
-            shots = _since(begin, cuts(frames, detector))
+            shots = waiting.from_here(_since(begin, cuts(frames, detector)))
         return timed("cuts", shots, clock)
 
-    def _faces(self, shots: Iterator[Frame], ledger: RunLog, begin: Mark | None) -> Iterator[Faces[FaceCrop]]:
+    def _faces(self, shots: Iterator[Frame], ledger: RunLog, begin: Mark | None, inside: Inside) -> Iterator[Faces[FaceCrop]]:
         from videoclr.stages.align import align
         from videoclr.stages.detect import detect
         from videoclr.stages.identify import identify
         from videoclr.stages.track import track
 
         config, clock = self.config, ledger.seconds_per_stage
-        shots = timed("waiting for decode", shots, clock)
-        look = config.detect
-        found = detect(shots, self.detector, config.runtime.detect_batch, look.every, look.min_size, ledger.warnings)
+        shots = inside.entering(timed("waiting for decode", shots, clock))
+        look, batch = config.detect, config.runtime.detect_batch
+        found = detect(shots, self.detector, batch, look.every, look.min_size, ledger.warnings, inside)
         people = self._people(True)
         if begin is not None and begin.people is not None:
             people.recall(begin.people)
         marks = _Marks(ledger, people if self.recognizer is not None else None)
         first = 0 if begin is None else begin.tracks
-        faces = track(timed("detect", found, clock), self.make_tracker, _gap(config), first, marks.tracked)
-        crops = align(timed("track", faces, clock), self.restorer.size, config.align.smoothing)
+        faces = track(timed("detect", found, clock), self.make_tracker, _gap(config), first, marks.tracked, inside)
+        crops = align(timed("track", faces, clock), self.restorer.size, config.align.smoothing, inside)
         crops = timed("align", crops, clock)
         if self.recognizer is not None:
-            known = identify(crops, self.recognizer, config.identify.window, config.identify.views, people, marks.met)
+            who = config.identify
+            known = identify(crops, self.recognizer, who.window, who.views, people, marks.met, inside)
             crops = timed("identify", known, clock)
         return crops
 
@@ -189,7 +210,7 @@ class Pipeline:
             crops = timed("identify", known, clock)
         return crops
 
-    def _restored(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog, aligned: bool) -> Iterator[Frame]:
+    def _restored(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog, aligned: bool, inside: Inside) -> Iterator[Frame]:
         from videoclr.stages.blend import blend
         from videoclr.stages.gate import gate
         from videoclr.stages.restore import restore
@@ -199,14 +220,16 @@ class Pipeline:
         batch, on_error = config.runtime.batch, config.runtime.on_error
         # A restored face needs no recovery before it is embedded; a part that knows the difference says so.
         embedder = getattr(self.recognizer, "of_clean", self.recognizer)
-        restored = restore(crops, self.restorer, masker, embedder, batch, on_error, ledger.warnings, along=not aligned)
+        told = ledger.warnings
+        restored = restore(crops, self.restorer, masker, embedder, batch, on_error, told, along=not aligned, inside=inside)
         restored = timed("restore", restored, clock)
         if self.judge is not None and not aligned:  # an aligned crop is asked for as a whole, and its landmarks are guesses
-            restored = timed("gate", gate(restored, self.judge, config.gate.smoothing), clock)
+            restored = timed("gate", gate(restored, self.judge, config.gate.smoothing, inside), clock)
         watched = ledger.watched(restored)
         look = config.blend
-        done = blend(watched, look.strength, look.match_color, look.detail, look.grain, config.restore.seed)
-        return timed("blend", done, clock)
+        seed = config.restore.seed
+        done = blend(watched, look.strength, look.match_color, look.detail, look.grain, seed, inside=inside)
+        return inside.leaving(timed("blend", done, clock))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -294,6 +317,17 @@ class TrackSummary:
     reasons: dict[str, int] = field(default_factory=dict)
     """What spoke against restored faces, wholly or in part -> of how many (see the stage `gate`)."""
 
+    @classmethod
+    def begun_by(cls, note: FaceNote) -> TrackSummary:
+        """Of the track that `note` is the first face of, before that is counted."""
+        return cls(note.track, note.shot, note.frame, note.time, note.frame, note.time)
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> TrackSummary:
+        """The summary whose `asdict`, made JSON, is `values`."""
+        times = {name: Fraction(values[name]) for name in ("first_time", "last_time")}
+        return cls(**{**values, **times})
+
     def add(self, note: FaceNote) -> None:
         """Count one more face."""
         self.last_frame, self.last_time = note.frame, note.time
@@ -318,13 +352,13 @@ class TrackSummary:
 
 @dataclass
 class RunLog:
-    """What happened in a run, in memory that grows with the number of tracks and not with that of frames."""
+    """What happened in a run, in memory that grows neither with the number of frames nor with that of tracks."""
 
     frames_in: int = 0
     frames_out: int = 0
     faces_restored: int = 0
-    tracks: list[TrackSummary] = field(default_factory=list)
-    """In order of their first face."""
+    tracks: Shelf[TrackSummary] = field(default_factory=lambda: Shelf(asdict, TrackSummary.of_json))
+    """In order of their first face, most of them on the disk."""
     shots: int = 0
     seconds_per_stage: dict[str, float] = field(default_factory=dict)
     """Seconds by stage, each without the stages before it. Stages run in several threads: the sum may exceed the time
@@ -336,7 +370,6 @@ class RunLog:
     """Told about every face, those that are passed as well."""
     marks: dict[int, Mark] | None = None
     """Shot -> how it begins; filled in where it is a dictionary, before the shot's first frame comes out."""
-    _live: dict[int, TrackSummary] = field(default_factory=dict, repr=False)
     _shot: int | None = field(default=None, repr=False)
 
     @contextmanager
@@ -359,8 +392,6 @@ class RunLog:
         for faces in restored:
             if faces.frame.shot != self._shot:
                 self._shot = faces.frame.shot
-                # Tracks that were passed are noted further upstream: some of them may be of this shot already.
-                self._live = {track: one for track, one in self._live.items() if one.shot >= faces.frame.shot}
                 self.shots += 1
             for face in faces.faces:
                 self.take(FaceNote.of(face))
@@ -372,10 +403,7 @@ class RunLog:
 
     def take(self, note: FaceNote) -> None:
         """Count a face."""
-        if note.track not in self._live:
-            self._live[note.track] = TrackSummary(note.track, note.shot, note.frame, note.time, note.frame, note.time)
-            self.tracks.append(self._live[note.track])
-        self._live[note.track].add(note)
+        self.tracks.of(note.track, lambda: TrackSummary.begun_by(note)).add(note)
         if self.each_note is not None:
             self.each_note(note)
         if not note.passed:
@@ -384,6 +412,7 @@ class RunLog:
                 self.each_face(note.line())
 
 
+@keepable
 @dataclass(frozen=True, slots=True)
 class FaceNote:
     """What is said of one face in one frame."""
@@ -486,22 +515,54 @@ def slowest(seconds_per_stage: Mapping[str, float]) -> str | None:
     return stage if spent[stage] > 0 else None
 
 
-class _Weights:
-    """Bytes that waiting frames hold. A native picture that does not tell its own counts as much as its RGB."""
+class _Waiting:
+    """Frames on their way through the stages; those whose pictures know how may wait on the disk."""
 
-    def __init__(self) -> None:
-        self.rgb = 0
+    def __init__(self, spool: Spool) -> None:
+        from videoclr.media.picture import Picture
+
+        self._spool, self._kind = spool, Picture
+
+    def from_here(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """`frames`, each with the RGB that the next stages look at."""
+        for frame in frames:
+            frame.glance  # noqa: B018  made in the decoder's thread, and while the picture is here
+            if isinstance(frame.native, self._kind):
+                self._spool.wait(frame.native)
+            yield frame
+
+    def over(self, frame: Frame) -> None:
+        """`frame` is through."""
+        if isinstance(frame.native, self._kind):
+            self._spool.leave(frame.native)
+
+
+_CHANNEL_FRAMES: Final = 240
+"""Frames that wait in a channel at the most: of tiny ones, bytes would admit those of minutes."""
+
+
+class _Weights:
+    """Bytes that waiting frames hold. A native picture that does not tell its own counts as much as its RGB.
+
+    Args:
+        least: what a frame counts at least.
+    """
+
+    def __init__(self, least: int) -> None:
+        self.rgb, self.least = 0, least
 
     def decoded(self, frame: Frame) -> int:
         # Makes the RGB at the latest here, in the decoder's thread: the face detector wants it in any case.
-        self.rgb = frame.source.nbytes
+        self.rgb = frame.glance.nbytes
         held = frame.nbytes
-        return 2 * self.rgb if held is None else held
+        return max(self.least, 2 * self.rgb if held is None else held)
 
     def restored(self, frame: Frame) -> int:
         # The stages have dropped the RGB of native frames; asking this one for its size would make it again.
         held = frame.nbytes
-        return self.rgb + sum(patch.rgb.nbytes + patch.alpha.nbytes for patch in frame.patches) if held is None else held
+        if held is None:
+            held = self.rgb + sum(patch.rgb.nbytes + patch.alpha.nbytes for patch in frame.patches)
+        return max(self.least, held)
 
 
 def _gap(config: Config) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from videoclr.errors import ConfigError, MediaError
+from videoclr.shelf import Listed, json_pieces
 
 _ODD_BYTES = "backslashreplace"
 """Names and tags that are no UTF-8 hold lone surrogates (`os.fsdecode`); written like this they are JSON's own `\\udcXX`."""
@@ -31,8 +32,9 @@ class Report:
     """Frames written."""
     faces_restored: int
     """Faces put back, counted in every frame."""
-    tracks: list[dict[str, Any]]
-    """One entry per tracked face: its number, first and last frame, and what else the run learnt about it."""
+    tracks: Sequence[dict[str, Any]]
+    """One entry per tracked face: its number, first and last frame, and what else the run learnt about it. Of a run, they
+    are read from the disk as they are asked for."""
     shots: int
     """Stretches between cuts."""
     seconds: float
@@ -47,6 +49,8 @@ class Report:
     """The whole configuration in force."""
     slowest: str | None = None
     """The stage that the others wait for; None where nothing was done."""
+    smart_copy: dict[str, int] | None = None
+    """With `--smart-copy`: `frames_copied` in `groups_copied`, `frames_encoded` in `stretches_encoded`; None without."""
     weights: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every embedded and every added weights file."""
     source_info: dict[str, Any] = field(default_factory=dict)
@@ -54,7 +58,13 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
-        return {one.name: plain(getattr(self, one.name)) for one in fields(self)}
+        return {**self.as_written(), "tracks": plain(list(self.tracks))}
+
+    def as_written(self) -> dict[str, Any]:
+        """As `as_dict`, but with the tracks left where they are; see `json_pieces`."""
+        values = {one.name: plain(getattr(self, one.name)) for one in fields(self) if one.name != "tracks"}
+        values["tracks"] = Listed(self.tracks, plain)
+        return {one.name: values[one.name] for one in fields(self)}
 
 
 def plain(value: Any) -> Any:
@@ -105,15 +115,15 @@ class ReportFile:
         if self._lines is not None:
             self._lines.close()
 
-    def write(self, values: dict[str, Any]) -> None:
-        """Write `values` and put the file in its place in one step.
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Write `values`, piece by piece, and put the file in its place in one step.
 
         Raises:
             MediaError: the disk is full, or the folder has gone.
         """
         try:
             with self._part.open("w", encoding="utf-8", errors=_ODD_BYTES) as out:
-                json.dump(values, out, indent=2, ensure_ascii=False)  # bit by bit: a film may have many tracks
+                out.writelines(json_pieces(values, indent=2))
                 out.write("\n")
             os.replace(self._part, self._target)
         except OSError as error:

@@ -5,14 +5,18 @@ finished, and joined at the end. Where segments end depends on the film alone: a
 `media.segment`, at the latest after all of it. So a run with `--resume` that was killed a hundred times and one that never was
 give the same bytes. A run without `--resume` encodes the film in one piece: a little smaller, and nothing of it outlives a kill.
 
-What the stages remember is not saved but made again. State belongs to a shot, and only three things cross a cut: the
+How a run goes on depends on where the segment ended. State belongs to a shot, and only three things cross a cut: the
 number of the shot, that of the next track, and whom `identify` knows. Those are kept for the shot that the next frame belongs
-to; a run that goes on begins with the first frame of that shot, computes what leads up to the next frame by the same code in
-the same batches, and drops it. Saving the inside of a dozen stages would be faster to take up again, and wrong as
-soon as one of them learnt to remember one thing more.
+to. Where the segment ended within a shot, so that up to a whole film of one shot is not computed twice, all that the stages
+hold there is kept as well (`videoclr.bookmark`): faces, tracks, views, what the restorer and the gate remember, what waits in
+look-aheads; the pictures of the frames that wait are read again. Setting a bookmark changes nothing: how long segments are
+decides about key frames, never about pixels before they are encoded. Near a cut, where frames of the next shot are inside
+already, no bookmark is set: the one before is gone on from, and with parts that cannot write down what they remember
+(`videoclr.packing.Keeping`) the beginning of the shot. What then leads up to the next frame is computed by the same
+code in the same batches, and dropped.
 
-The film before that shot is decoded and dropped: a seek is quick, but after one a decoder may show other pixels
-(open groups, damage), and decoding is a small part of a restoration.
+The film before is decoded and dropped, and its cuts are looked for from the shot's first frame on: a seek is quick, but after
+one a decoder may show other pixels (open groups, damage), and decoding is a small part of a restoration.
 """
 
 from __future__ import annotations
@@ -24,12 +28,14 @@ from contextlib import closing
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
+from videoclr.bookmark import NOWHERE, Bookmarks
 from videoclr.ledger import Ledger
 from videoclr.media.faults import explained
 from videoclr.media.segments import check, settle
 from videoclr.media.writer import Writer
+from videoclr.packing import Packed
 from videoclr.pipeline import FaceNote, Mark, Pipeline, RunLog
 from videoclr.report import plain
 from videoclr.types import Frame
@@ -51,9 +57,13 @@ class Restoration:
         """Index of the first frame that is to be written."""
         self.shots = 0 if ledger.last is None else ledger.last.shots
         self._shot = -1
-        self._started: Fraction | None = None
+        self._borders = _Borders(length, self.next)
         self._faces: TextIO | None = None
         self._notes = _Notes()
+        self._states: dict[int, tuple[BinaryIO, dict[str, Any]]] = {}
+        """Bookmarks that were set: index of the frame after it -> the open file, and what the mark says of it."""
+        self._state: tuple[int, dict[str, Any]] | None = None
+        """Shot, and what the mark says, of the last bookmark that a mark named."""
         log.marks, log.each_note = {}, self._notes.add
         if ledger.last is not None:
             log.warnings.extend(ledger.last.warnings)
@@ -67,10 +77,14 @@ class Restoration:
             aligned: see `Pipeline.restore_frames`.
             wrote: told the number of frames that are done, after each.
         """
-        begin, kept = _begin(self.ledger.mark(), aligned)
-        self._shot = kept
+        mark = self.ledger.mark()
+        try:
+            begin, self._shot = _begin(mark, aligned)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise self.ledger.damage() from error
+        inside = NOWHERE if aligned else self._bookmarks(mark, begin)
         count = self.next
-        restored = pipeline.restore_frames(frames, self.log, aligned=aligned, begin=begin)
+        restored = pipeline.restore_frames(frames, self.log, aligned=aligned, begin=begin, inside=inside)
         with closing(restored):  # type: ignore[type-var]
             for frame in restored:
                 notes = self._notes.take(frame.index)
@@ -79,21 +93,47 @@ class Restoration:
                 self._take(frame, notes)
                 count += 1
                 wrote(count)
-        if self._started is not None:
+        if count != self.log.frames_in:  # as many come out as go in: it began at a wrong place
+            raise self.ledger.damage()
+        if self._faces is not None:
             self._finish(count, {})
         return count
+
+    def _bookmarks(self, mark: Mapping[str, Any] | None, begin: Mark | None) -> Bookmarks:
+        saved = None
+        if mark is not None and begin is not None:
+            assert self.log.marks is not None
+            self.log.marks[begin.shot] = begin  # a run that begins within a shot is not told how the shot begins
+            if mark.get("state") is not None:
+                saved = self.ledger.state(mark["state"])
+                self._state = begin.shot, mark["state"]
+        bookmarks = Bookmarks(_Leaving(self.length, self.next, self._notes), self._save, saved)
+        bookmarks.also("notes", self._notes.inside, self._notes.again)
+        return bookmarks
+
+    def _save(self, upcoming: int, packed: Packed, facts: dict[str, Any]) -> None:
+        """Write a bookmark, in the thread of the models; its name it gets with the segment's mark."""
+        place = self.ledger.bookmark_part(upcoming)
+        with explained(self.ledger.target, "cannot be written"):
+            file = place.open("wb")
+            self._states[upcoming] = file, {}
+            checksum = packed.write(file, facts)
+            self._states[upcoming] = file, {"size": file.tell(), "sha256": checksum}
 
     def close(self) -> None:
         """Let go of the segment that was begun."""
         if self._faces is not None:
             self._faces.close()
             self._faces = None
+        for file, _ in self._states.values():
+            file.close()
+        self._states.clear()
 
     def _take(self, frame: Frame, notes: list[FaceNote]) -> None:
-        if self._started is not None and self._is_border(frame):
+        if self._faces is not None and self._borders.begins(frame):
             self._finish(frame.index, self._mark(frame))
-        if self._started is None:
-            self._started = frame.time
+        self._borders.take(frame)
+        if self._faces is None:
             self.writer.begin_segment(self.ledger.next_place())
             with explained(self.ledger.target, "cannot be written"):
                 self._faces = _part(self.ledger.faces_place()).open("w", encoding="utf-8")
@@ -107,11 +147,6 @@ class Restoration:
             for note in notes:
                 self._faces.write(json.dumps(plain(asdict(note))) + "\n")
 
-    def _is_border(self, frame: Frame) -> bool:
-        assert self._started is not None
-        lasted = frame.time - self._started
-        return lasted >= self.length or (frame.shot != self._shot and lasted >= self.length / 4)
-
     def _mark(self, frame: Frame) -> Mapping[str, Any]:
         """How to begin with `frame`, the next one."""
         marks = self.log.marks or {}
@@ -121,7 +156,18 @@ class Restoration:
         if mark is None:  # pictures that are faces already: no shots
             return {"counted": self._shot}
         people = None if mark.people is None else mark.people.as_json()
-        return {"counted": self._shot, "shot": mark.shot, "start": mark.start, "tracks": mark.tracks, "people": people}
+        begins = {"shot": mark.shot, "start": mark.start, "tracks": mark.tracks, "people": people}
+        return {"counted": self._shot, **begins, "state": self._settled(frame)}
+
+    def _settled(self, frame: Frame) -> dict[str, Any] | None:
+        """The bookmark before `frame`, or the last one of its shot; None where there is none."""
+        if frame.index in self._states:
+            file, said = self._states.pop(frame.index)
+            with explained(self.ledger.target, "cannot be written"):
+                number = self.ledger.settle_bookmark(file, frame.index)
+            self._state = frame.shot, {"segment": number, **said}
+        shot, state = self._state or (-1, None)
+        return state if shot == frame.shot else None
 
     def _finish(self, next_frame: int, mark: Mapping[str, Any]) -> None:
         assert self._faces is not None
@@ -129,8 +175,50 @@ class Restoration:
         place = self.ledger.faces_place()
         with explained(self.ledger.target, "cannot be written"):
             settle(self._faces, _part(place), place)
-        self._faces, self._started = None, None
+        self._faces = None
         self.ledger.add(segment, next_frame, self.shots, self.log.warnings, mark)
+
+
+class _Borders:
+    """Where segments end; the film alone decides.
+
+    Args:
+        length: seconds of a segment.
+        first: index of the first frame of the first segment; those before it count for nothing.
+    """
+
+    def __init__(self, length: Fraction, first: int) -> None:
+        self.length, self.first = length, first
+        self._started: Fraction | None = None
+        self._shot = -1
+
+    def begins(self, frame: Frame) -> bool:
+        """Whether `frame`, the next one, begins a segment after the first."""
+        if self._started is None:
+            return False
+        lasted = frame.time - self._started
+        return lasted >= self.length or (frame.shot != self._shot and lasted >= self.length / 4)
+
+    def take(self, frame: Frame) -> None:
+        """Go on by a frame."""
+        if frame.index < self.first:
+            return
+        if self._started is None or self.begins(frame):
+            self._started = frame.time
+        self._shot = frame.shot
+
+
+class _Leaving(_Borders):
+    """The same, seen from the thread of the models, which is ahead of the one that writes."""
+
+    def __init__(self, length: Fraction, first: int, notes: _Notes) -> None:
+        super().__init__(length, first)
+        self._notes = notes
+
+    def take(self, frame: Frame) -> None:
+        """Go on by a frame."""
+        super().take(frame)
+        self._notes.left(frame.index)
 
 
 class _Notes:
@@ -139,10 +227,26 @@ class _Notes:
     def __init__(self) -> None:
         self._restored: deque[FaceNote] = deque()
         self._passed: deque[FaceNote] = deque()
+        self._inside: list[FaceNote] = []
 
     def add(self, note: FaceNote) -> None:
         """From the thread of the models."""
         (self._passed if note.passed else self._restored).append(note)
+        self._inside.append(note)
+
+    def left(self, frame: int) -> None:
+        """`frame` left the thread of the models, and nobody there will note anything of it again."""
+        if self._inside and self._inside[0].frame <= frame:
+            self._inside = [note for note in self._inside if note.frame > frame]
+
+    def inside(self) -> list[FaceNote]:
+        """Those of frames that did not leave it yet."""
+        return self._inside
+
+    def again(self, notes: list[FaceNote]) -> None:
+        """Those that were `inside` in another run."""
+        for note in notes:
+            self.add(note)
 
     def take(self, frame: int) -> list[FaceNote]:
         """Those up to `frame`."""
@@ -162,11 +266,11 @@ def _begin(mark: Mapping[str, Any] | None, aligned: bool) -> tuple[Mark | None, 
     if mark is None or "counted" not in mark:
         return None, -1
     if aligned or "shot" not in mark:
-        return None, mark["counted"]
+        return None, int(mark["counted"])
     from videoclr.stages.identify import PeopleMemory
 
     people = None if mark["people"] is None else PeopleMemory.of_json(mark["people"])
-    return Mark(mark["shot"], mark["start"], mark["tracks"], people), mark["counted"]
+    return Mark(int(mark["shot"]), int(mark["start"]), int(mark["tracks"]), people), int(mark["counted"])
 
 
 def join(ledger: Ledger, writer: Writer) -> None:
@@ -176,10 +280,15 @@ def join(ledger: Ledger, writer: Writer) -> None:
     writer.join((done.segment for done in ledger.segments()), ledger.reorder, ledger.finished)
 
 
-def tell(ledger: Ledger, log: RunLog, facts: Mapping[str, Any]) -> None:
+def tell(ledger: Ledger, log: RunLog) -> None:
     """Fill `log` with what the whole film's run was, from the notes on the disk."""
     for values in ledger.faces():
-        log.take(FaceNote.of_json(values))
+        try:
+            note = FaceNote.of_json(values)
+        except (LookupError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise ledger.damage() from error
+        log.take(note)
+    facts = ledger.complete or {}
     log.frames_in, log.frames_out = facts["frames_in"], facts["frames_out"]
     if ledger.last is not None:
         log.shots = ledger.last.shots

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_check
 import numpy as np
 from numpy.typing import NDArray
 
+from videoclr.pixels import eight_bit
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -151,6 +153,21 @@ class Frame:
         return self._rgb["base"]
 
     @property
+    def glance(self) -> NDArray[np.uint8]:
+        """`image` in 8 bits, read-only: what is looked at for cuts and faces. Made once; where windows can be had of the
+        native picture, the deep RGB is dropped for it."""
+        if self.patches:
+            return eight_bit(self.image)
+        if "glance" not in self._rgb:
+            made = eight_bit(self.source)
+            if made is self.source:
+                return made
+            made.flags.writeable = False
+            self.forget_whole()
+            self._rgb["glance"] = made
+        return self._rgb["glance"]
+
+    @property
     def image(self) -> NDArray[Any]:
         """`(H, W, 3)` RGB with the patches applied, read-only."""
         return self._patched(self.source, 0, 0) if self.patches else self.source
@@ -212,11 +229,13 @@ class Frame:
 
     def forget_rgb(self) -> None:
         """Drop the cached RGB of a native frame; it is made again on demand."""
+        self._rgb.pop("glance", None)
         if self.native is not None:
             self._rgb.pop("base", None)
 
     def forget_whole(self) -> None:
         """`forget_rgb` where windows can be had without it: for a frame that waits, of which only parts are asked for."""
+        self._rgb.pop("glance", None)
         if isinstance(self.native, Windowed):
             self.forget_rgb()
 

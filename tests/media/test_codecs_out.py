@@ -393,3 +393,13 @@ def test_exr_keeps_transparency(clip, job, tmp_path):
     source = clip("s.mov", codec="prores_ks", pix_fmt="yuva444p10le", ticks=range(1))
     job(source, tmp_path / "o%02d.exr")
     assert exr(tmp_path / "o01.exr").format.name == "gbrapf16le"
+
+
+def test_the_quality_of_jpeg_is_the_one_that_was_asked_for(clip, job, tmp_path):
+    source = clip("s.mkv", codec="ffv1", ticks=range(3))
+    for crf in (None, 1, 2, 10, 31):
+        job(source, tmp_path / f"{crf}.mov", codec="mjpeg", crf=crf)
+    sizes = [(tmp_path / f"{crf}.mov").stat().st_size for crf in (1, 2, 10, 31)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == 4
+    assert (tmp_path / "None.mov").stat().st_size == sizes[1]

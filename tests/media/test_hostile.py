@@ -23,6 +23,7 @@ from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.media import opening
 from videoclr.media.opening import Opening, demuxers
 from videoclr.media.reader import Reader
+from videoclr.media.source import demuxed
 
 
 def restored(source, target, *options):
@@ -348,3 +349,25 @@ def test_no_data_is_ever_run_as_code():
 def test_the_search_finds_what_it_looks_for(text):
     assert list(dangerous(text))
     assert not list(dangerous("torch.load(p, weights_only=True); yaml.safe_load(t); subprocess.run(c)"))
+
+
+def test_a_stream_that_turns_up_late_is_left_out(clip):
+    """PyAV fails at its first packet; reading goes on behind it."""
+    with av.open(str(clip("a.mp4"))) as file:
+        calls = []
+
+        class Container:
+            streams = file.streams
+
+            @staticmethod
+            def demux(*streams):
+                calls.append(streams)
+                for number, packet in enumerate(file.demux(*streams)):
+                    yield packet
+                    if len(calls) == 1 and number == 2:
+                        raise IndexError("list index out of range")
+
+        told = []
+        packets = list(demuxed(Container(), [file.streams.video[0]], told.append))
+    assert len(packets) == 10 and len(calls) == 2
+    assert [str(error) for error in told] == ["a stream that begins late is left out"]

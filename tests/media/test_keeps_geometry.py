@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
+from videoclr.errors import ConfigError
+from videoclr.media.boxes import Amendments, amend
+from videoclr.media.crop import Crop
+from videoclr.media.headers import crop_of
+from videoclr.media.matroska import Look, write_look
+from videoclr.media.picture import Picture
 from videoclr.media.reader import Reader
+from videoclr.media.writer import Writer
+from videoclr.types import Frame
 
 ONE = 1 << 16
 MATRICES = {
@@ -206,3 +216,170 @@ def test_a_still_of_8k_works(tmp_path, job, frames_of, ending):
     frame = frames_of(tmp_path / f"o.{ending}")[0]
     assert (frame.width, frame.height) == (7680, 4320)
     assert shown(tmp_path / f"o.{ending}")[2000, 4000] > 110
+
+
+# -- what a container hides of the picture ------------------------------------------------------------------------------
+
+CROP = Crop(left=6, right=10, top=4, bottom=8)
+HIDDEN = (0x54CC, 6), (0x54DD, 10), (0x54BB, 4), (0x54AA, 8)
+"""PixelCropLeft, Right, Top, Bottom as their specification numbers them."""
+CLAP = struct.pack(">I4sIIIIiIiI", 40, b"clap", 80, 1, 52, 1, -4, 2, -4, 2)
+"""Its middle lies two pixels left of and above the picture's."""
+
+
+def bordered(path, *, codec="ffv1", pix_fmt="gray", crop=CROP, aspect=None, matrix=None, count=2):
+    """A file of 96x64 that hides a bright border: it looks like `scene(80, 52)`."""
+    image = np.full((64, 96), 250, np.uint8)
+    image[crop.top : 64 - crop.bottom, crop.left : 96 - crop.right] = scene(*crop.size(96, 64))
+    make(path, image, codec=codec, pix_fmt=pix_fmt, aspect=aspect, matrix=matrix, count=count)
+    if path.suffix == ".mkv":
+        assert not write_look(path, Look(Fraction(aspect or 1), crop))
+    else:
+        amend(str(path), Amendments(crops={0: crop}), quicktime=path.suffix == ".mov")
+    return path
+
+
+def hidden(path: Path) -> Crop:
+    """What FFmpeg reads."""
+    with av.open(str(path)) as container:
+        return crop_of(container.streams.video[0], str(path))
+
+
+def has_the_elements(data: bytes) -> bool:
+    return all(kind.to_bytes(2) + b"\x81" + bytes([size]) in data[:2000] for kind, size in HIDDEN)
+
+
+@pytest.mark.parametrize(("source", "codec"), [("mkv", "ffv1"), ("mov", "prores_ks"), ("mp4", "libx264")])
+@pytest.mark.parametrize(("ending", "chosen"), [("mkv", "ffv1"), ("mov", "prores"), ("mp4", "h264"), ("webm", "vp9")])
+def test_what_a_container_hides_is_hidden_again(tmp_path, job, frames_of, source, codec, ending, chosen):
+    pix_fmt = {"ffv1": "gray", "prores_ks": "yuv422p10le"}.get(codec, "yuv420p")
+    path, target = bordered(tmp_path / f"s.{source}", codec=codec, pix_fmt=pix_fmt), tmp_path / f"o.{ending}"
+    report = job(path, target, codec=chosen)
+    assert not any("crop" in text for text in report.warnings)
+    assert hidden(target) == hidden(path) == CROP
+    (first, *_) = frames_of(target)
+    assert (first.width, first.height) == (96, 64), "the picture itself is whole"
+    data = target.read_bytes()
+    assert has_the_elements(data) if ending in ("mkv", "webm") else data.count(CLAP) == 1
+    if ending in ("mov", "mp4"):
+        tkhd = data.index(b"tkhd")
+        assert struct.unpack_from(">2I", data, tkhd + 4 + 76) == (80 << 16, 52 << 16)
+
+
+def test_a_program_that_heeds_the_crop_shows_the_picture_alone(tmp_path, job, made, frames_of):
+    path = bordered(tmp_path / "s.mkv")
+    for ending, codec in (("mkv", "ffv1"), ("mov", "prores"), ("mp4", "h264")):
+        job(path, tmp_path / f"o.{ending}", codec=codec)
+        made("-i", tmp_path / f"o.{ending}", "-c:v", "ffv1", "-pix_fmt", "gray", tmp_path / f"{ending}.mkv")
+        frame = frames_of(tmp_path / f"{ending}.mkv")[0]
+        assert (frame.width, frame.height) == (80, 52)
+        assert np.abs(frame.to_ndarray(format="gray").astype(int) - scene(80, 52)).mean() < 3, ending
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("o.nut", {"codec": "ffv1"}), ("o.avi", {"codec": "ffv1"}), ("o.ts", {"crf": 1}), ("o.y4m", {}), ("o%d.png", {})],
+)
+def test_where_nothing_can_be_hidden_it_is_cut_off(tmp_path, job, frames_of, name, settings):
+    report = job(bordered(tmp_path / "s.mkv", count=5), tmp_path / name, **settings)
+    assert not any("crop" in text for text in report.warnings)
+    frame = frames_of(tmp_path / name.replace("%d", "1"))[0]
+    assert (frame.width, frame.height) == (80, 52)
+    assert np.abs(Picture(frame).rgb()[..., 0].astype(int) - scene(80, 52)).mean() < 3
+
+
+def test_a_crop_that_splits_chroma_takes_a_pixel_more_and_says_so(tmp_path, job, frames_of):
+    path = bordered(tmp_path / "s.mkv", pix_fmt="yuv420p", crop=Crop(5, 9, 3, 8))
+    assert job(path, tmp_path / "o.mkv", codec="ffv1").warnings == []
+    assert hidden(tmp_path / "o.mkv") == Crop(5, 9, 3, 8)
+    report = job(path, tmp_path / "o.nut", codec="ffv1")
+    assert [text for text in report.warnings if "a pixel larger" in text]
+    frame = frames_of(tmp_path / "o.nut")[0]
+    assert (frame.width, frame.height) == (80, 52)
+    assert Picture(frame).rgb().max() < 240, "nothing of the border"
+
+
+@pytest.mark.parametrize("name", list(MATRICES))
+def test_a_face_in_a_turned_and_cut_picture_is_restored_in_its_place(tmp_path, job, name):
+    path = bordered(tmp_path / "s.mkv", codec="prores_ks", pix_fmt="yuv422p10le", matrix=MATRICES[name])
+    with Reader(path) as reader:
+        assert reader.crop == CROP
+        width, height = reader.info.width, reader.info.height
+    centre = (width * 0.55, height * 0.55)
+    job(path, tmp_path / "o%d.png", face=centre, size=26.0, light=0.5)
+    job(path, tmp_path / "plain%d.png")
+    restored, plain = (shown(tmp_path / f"{kind}1.png").astype(int) for kind in ("o", "plain"))
+    assert restored.shape == plain.shape == ((52, 80) if width == 96 else (80, 52))
+    assert plain.max() < 240 << 8, "nothing of the border"
+    rows, columns = np.nonzero(restored - plain > 30 << 8)
+    left, top = corner(MATRICES[name])
+    assert abs((columns.min() + columns.max()) / 2 - (centre[0] - left)) < 1.5
+    assert abs((rows.min() + rows.max()) / 2 - (centre[1] - top)) < 1.5
+
+
+def corner(matrix: tuple[int, int, int, int]) -> tuple[int, int]:
+    """What is hidden left of and above the picture as shown, by the definition of the matrix."""
+    a, b, c, d = matrix
+    outside = np.ones((64, 96), bool)
+    outside[CROP.top : 64 - CROP.bottom, CROP.left : 96 - CROP.right] = False
+    rows, columns = np.nonzero(~stored(outside, (a, c, b, d)))
+    return int(columns.min()), int(rows.min())
+
+
+def test_side_by_side_shows_two_cut_pictures(tmp_path, job, frames_of):
+    job(bordered(tmp_path / "s.mkv"), tmp_path / "o.mkv", codec="ffv1", deliver="side-by-side")
+    frame = frames_of(tmp_path / "o.mkv")[0]
+    assert (frame.width, frame.height) == (160, 52)
+    assert not hidden(tmp_path / "o.mkv")
+    picture = frame.to_ndarray()
+    assert np.array_equal(picture[:, :80], scene(80, 52))
+    assert np.array_equal(picture[:, 80:], scene(80, 52))
+
+
+@pytest.mark.parametrize(("ending", "codec"), [("mkv", "ffv1"), ("mov", "prores"), ("nut", "ffv1")])
+def test_the_shape_of_samples_and_the_crop_are_kept_together(tmp_path, job, ending, codec):
+    path, target = bordered(tmp_path / "s.mkv", aspect=Fraction(16, 15)), tmp_path / f"o.{ending}"
+    job(path, target, codec=codec)
+    with Reader(path) as before, Reader(target) as after:
+        assert after.info.sample_aspect == before.info.sample_aspect == Fraction(16, 15) or ending == "nut"
+        assert after.crop == (CROP if ending != "nut" else Crop())
+
+
+def test_a_codec_that_no_muxer_of_ours_knows_is_looked_up_in_the_file_itself(tmp_path, made):
+    plain = make(tmp_path / "p.mkv", scene(96, 64), codec="ffv1", pix_fmt="gray")
+    made("-i", plain, "-c:v", "huffyuv", "-pix_fmt", "yuv422p", tmp_path / "s.mkv")
+    assert not write_look(tmp_path / "s.mkv", Look(crop=CROP))
+    assert hidden(tmp_path / "s.mkv") == CROP
+
+
+def test_a_damaged_file_that_hides_more_than_there_is_shows_all(tmp_path, job, frames_of):
+    path = make(tmp_path / "s.mkv", scene(96, 64))
+    write_look(path, Look(crop=Crop(left=90)))
+    data = path.read_bytes()
+    assert data.count(b"\xb0\x81\x60") == data.count(b"\x54\xcc\x81\x5a") == 1
+    path.write_bytes(data.replace(b"\xb0\x81\x60", b"\xb0\x81\xff").replace(b"\x54\xcc\x81\x5a", b"\x54\xcc\x81\xf0"))
+    report = job(path, tmp_path / "o.nut", codec="ffv1")
+    assert [text for text in report.warnings if "hides more than the picture has" in text]
+    assert frames_of(tmp_path / "o.nut")[0].width == 96
+
+
+def test_a_resized_picture_is_cut_in_proportion(tmp_path, frames_of):
+    path = bordered(tmp_path / "s.mkv")
+    for ending in ("nut", "mkv"):
+        with Reader(path) as reader, Writer(tmp_path / f"o.{ending}", like=reader, codec="ffv1") as writer:
+            for frame in reader.frames():
+                writer.write(Frame.from_image(np.repeat(np.repeat(frame.image, 2, 0), 2, 1), frame.index, frame.time))
+    assert (frames_of(tmp_path / "o.nut")[0].width, frames_of(tmp_path / "o.mkv")[0].width) == (160, 192)
+    assert hidden(tmp_path / "o.mkv") == Crop(12, 20, 8, 16)
+
+
+def test_packets_that_would_have_to_be_cut_are_not_copied(tmp_path):
+    path = bordered(tmp_path / "s.mkv", codec="libx264", pix_fmt="yuv420p")
+    with Reader(path) as reader:
+        with pytest.raises(ConfigError, match="smart_copy: the source hides borders of its pictures, mpegts cannot"):
+            Writer(tmp_path / "o.ts", like=reader, smart_copy=True)
+        with Writer(tmp_path / "o.mp4", like=reader, smart_copy=True) as writer:
+            for frame in reader.frames():
+                writer.write(frame)
+            assert writer.tally.copied == 2
+    assert hidden(tmp_path / "o.mp4") == CROP

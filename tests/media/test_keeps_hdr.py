@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 import av
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from videoclr.errors import MediaError
+from videoclr.media.hdr10plus import message_of, with_message
 from videoclr.media.proxy import pq_light, pq_signal
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
@@ -277,3 +279,119 @@ def test_dolby_vision_of_profile_5_is_refused_in_one_line(tmp_path, job):
         job(dolby(tmp_path / "s.hevc", profile=5), tmp_path / "o.mp4", codec="hevc")
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["s.hevc"]
+
+
+# -- HDR10+ ---------------------------------------------------------------------------------------------------------------
+
+
+def plain_message(index: int) -> bytes:
+    """ITU-T T.35 of one window, as a disc has it: percentiles and a curve."""
+    bits = Bits()
+    bits.u(8, 0xB5), bits.u(16, 0x3C, 1), bits.u(8, 4, 1)
+    bits.u(2, 1), bits.u(27, 400 + index), bits.u(1, 0)
+    bits.u(17, 10000 + index, 20000, 30000, 5000 + index), bits.u(4, 9)
+    for number, percentage in enumerate((1, 5, 10, 25, 50, 75, 90, 95, 99)):
+        bits.u(7, percentage), bits.u(17, 1000 * number + index)
+    bits.u(10, 37), bits.u(1, 0)
+    bits.u(1, 1), bits.u(12, 100, 200 + index), bits.u(4, 9), bits.u(10, *(100 * place for place in range(1, 10)))
+    bits.u(1, 0)
+    return bits.data()
+
+
+def full_message(index: int) -> bytes:
+    """Everything that the syntax has: three windows with ellipses, both tables of peaks, colour saturation."""
+    bits = Bits()
+    bits.u(8, 0xB5), bits.u(16, 0x3C, 1), bits.u(8, 4, 0)
+    bits.u(2, 3)
+    for window in (1, 2):
+        bits.u(16, window, 2, 90, 60, 48, 32), bits.u(8, 45 + window), bits.u(16, 10, 20, 30), bits.u(1, window - 1)
+    bits.u(27, 10000), bits.u(1, 1), bits.u(5, 2, 3), bits.u(4, 0, 1, 2, 3, 14, 15)
+    for window in range(3):
+        bits.u(17, 0, 1, 100000, 7 * index), bits.u(4, window)
+        for place in range(window):
+            bits.u(7, 50 + place), bits.u(17, 99999 - index)
+        bits.u(10, 1000)
+    bits.u(1, 1), bits.u(5, 25, 2), bits.u(4, *(place % 16 for place in range(50)))
+    for window in range(3):
+        bits.u(1, window % 2)
+        if window % 2:
+            bits.u(12, 4095, 0), bits.u(4, 2), bits.u(10, 1023, 512)
+        bits.u(1, 1), bits.u(6, 63 - window)
+    return bits.data()
+
+
+def with_messages(path, message, count=6, dolby_vision=False):
+    """A raw HEVC stream whose pictures carry `message(index)` in a message of supplemental information before their slices."""
+    source = dolby(path, count=count)
+    units = re.split(rb"\x00?\x00\x00\x01", source.read_bytes())[1:]
+    out, index = b"", 0
+    for unit in units:
+        kind = unit[0] >> 1 & 63
+        if kind < 32:  # a slice; each picture has one
+            data = message(index)
+            size = bytes([255] * (len(data) // 255) + [len(data) % 255])
+            out += nal_unit(b"\x4e\x01", b"\x04" + size + data + b"\x80")
+            index += 1
+        if dolby_vision or kind != 62:
+            out += b"\0\0\0\1" + unit
+    assert index == count
+    path.write_bytes(out)
+    return path
+
+
+def dynamic(frames: list[dict[str, bytes]]) -> list[bytes | None]:
+    return [frame.get("DYNAMIC_HDR_PLUS") for frame in frames]
+
+
+@pytest.mark.parametrize(
+    ("codec", "ending", "preset"),
+    [("hevc", "mp4", "medium"), ("hevc", "mkv", "ultrafast"), ("av1", "mkv", "10"), ("av1", "mp4", "10")],
+)
+def test_hdr10_plus_goes_through_picture_by_picture(tmp_path, job, side_data, codec, ending, preset):
+    source, target = with_messages(tmp_path / "s.hevc", plain_message), tmp_path / f"o.{ending}"
+    report = job(source, target, **FACE, codec=codec, preset=preset)
+    assert report.warnings == []
+    before = dynamic(side_data(source))
+    assert len(set(before)) == 6, "each picture has its own"
+    assert None not in before
+    assert dynamic(side_data(target)) == before
+    for index in range(6):
+        message = plain_message(index)
+        assert target.read_bytes().count(message if codec == "av1" else nal_unit(b"", message)[4:]) == 1, "to the bit"
+
+
+def test_hdr10_plus_of_every_part_of_its_syntax_is_said_again_to_the_bit(tmp_path, frames_of):
+    frames = frames_of(with_messages(tmp_path / "s.hevc", full_message, 3))
+    assert [message_of(frame) for frame in frames] == [full_message(index) for index in range(3)]
+
+
+def test_hdr10_plus_and_dolby_vision_of_one_film_both_stay(tmp_path, job, side_data):
+    source, target = with_messages(tmp_path / "s.hevc", full_message, dolby_vision=True), tmp_path / "o.mp4"
+    job(source, target, **FACE, codec="hevc", preset="ultrafast")
+    for before, after in zip(side_data(source), side_data(target), strict=True):
+        for kind in ("DOVI_RPU_BUFFER", "DYNAMIC_HDR_PLUS", "MASTERING_DISPLAY_METADATA"):
+            assert after[kind] == before[kind]
+
+
+@pytest.mark.parametrize("settings", [{"codec": "ffv1"}, {"codec": "h264"}, {"codec": "hevc", "pix_fmt": "yuv420p"}])
+def test_hdr10_plus_that_cannot_be_kept_is_told(tmp_path, job, side_data, settings):
+    report = job(with_messages(tmp_path / "s.hevc", plain_message, 3), tmp_path / "o.mkv", **settings)
+    assert [text for text in report.warnings if "HDR10+ metadata is left out: the codecs hevc and av1" in text]
+    assert dynamic(side_data(tmp_path / "o.mkv")) == [None] * 3
+
+
+def test_pictures_that_lost_their_hdr10_plus_on_the_way_are_told(tmp_path):
+    source, target = with_messages(tmp_path / "s.hevc", plain_message, 3), tmp_path / "o.mkv"
+    with Reader(source) as reader, Writer(target, like=reader, codec="hevc", preset="ultrafast") as writer:
+        for frame in reader.frames():
+            writer.write(frame if frame.index != 1 else Frame.from_image(frame.image, frame.index, frame.time))
+    assert [text for text in writer.warnings if "some pictures have no HDR10+ metadata" in text]
+    data = target.read_bytes()
+    assert [nal_unit(b"", plain_message(index))[4:] in data for index in range(3)] == [True, False, True]
+
+
+def test_a_message_stands_behind_the_headers_of_a_packet():
+    made = with_message(b"\x12\x00" + b"\x0a\x01A" + b"\x32\x01B", b"M" * 200, "libsvtav1")
+    assert made == b"\x12\x00" + b"\x0a\x01A" + b"\x2a\xca\x01\x04" + b"M" * 200 + b"\x80" + b"\x32\x01B"
+    made = with_message(b"\0\0\0\1\x40\x01V\0\0\1\x02\x01S", b"\0\0\1" + b"M" * 252, "libx265")
+    assert made == b"\0\0\0\1\x40\x01V" + b"\0\0\0\1\x4e\x01\x04\xff\x00\0\3\0\1" + b"M" * 252 + b"\x80" + b"\0\0\1\x02\x01S"

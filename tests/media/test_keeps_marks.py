@@ -14,9 +14,12 @@ from av.sidedata.sidedata import Type
 import videoclr
 from videoclr import cli
 from videoclr.config import Config
-from videoclr.media import boxes
+from videoclr.media import boxes, matroska
 from videoclr.media.boxes import Amendments, amend, amended
+from videoclr.media.crop import Crop
 from videoclr.media.orientation import payload
+from videoclr.media.reader import Reader
+from videoclr.media.sphere import CUBEMAP, EQUIRECTANGULAR, Sphere
 from videoclr.provenance import provenance
 
 TAGS = {
@@ -28,8 +31,10 @@ TAGS = {
     "reel": "A017",
 }
 CHAPTERS = [(0, 200, "First"), (200, 400, "Second")]
-SPHERE = struct.pack("=i3i5I", 0, 90 << 16, -(45 << 16), 10 << 16, 1 << 28, 2 << 28, 3 << 28, 4 << 28, 0)
-"""AVSphericalMapping: equirectangular, looking left and down, cropped."""
+POSE = (90 << 16, -(45 << 16), 10 << 16)
+"""Looking left and down: yaw, pitch, roll."""
+BOUNDS = struct.pack(">5I", 0, 2 << 28, 4 << 28, 1 << 28, 3 << 28)
+"""Cropped: version and flags, then top, bottom, left, right."""
 
 
 @pytest.fixture
@@ -139,7 +144,7 @@ def test_stereo_3d_is_kept(clip, carry, tmp_path, mode, ending):
 def sphere(clip) -> Path:
     """An MP4 whose picture is a sphere, in stereo."""
     path = clip("s.mp4", size=(64, 48))
-    mapping = boxes._spherical(*struct.unpack("=i3i5I", SPHERE))
+    mapping = boxes.spherical(Sphere(EQUIRECTANGULAR, POSE, BOUNDS))
     amend(str(path), Amendments(entries={0: mapping}), quicktime=False)
     assert side(path, Type.SPHERICAL) is not None
     return path
@@ -149,15 +154,65 @@ def sphere(clip) -> Path:
 def test_a_spherical_video_stays_one(sphere, carry, tmp_path, ending):
     report = carry(sphere, tmp_path / f"o.{ending}")
     assert side(tmp_path / f"o.{ending}", Type.SPHERICAL) == side(sphere, Type.SPHERICAL)
-    assert struct.unpack_from("=i3i", side(sphere, Type.SPHERICAL))[1:] == (90 << 16, -(45 << 16), 10 << 16)
+    assert struct.unpack_from("=i3i", side(sphere, Type.SPHERICAL))[1:] == POSE
     assert report.warnings == []
     with av.open(str(tmp_path / f"o.{ending}")) as container:
         assert len(list(container.decode(video=0))) == 10
 
 
-def test_a_spherical_video_that_becomes_a_flat_one_is_told(sphere, carry, tmp_path):
+PROJECTION = (
+    b"\x76\x70\xb0\x76\x71\x81\x01\x76\x72\x94"
+    + BOUNDS
+    + b"".join(
+        name + b"\x84" + struct.pack(">f", degrees) for name, degrees in ((b"\x76\x73", 90), (b"\x76\x74", -45), (b"\x76\x75", 10))
+    )
+)
+"""Matroska's element, as its specification numbers it: type, private data, yaw, pitch, roll."""
+
+
+def test_a_spherical_video_stays_one_in_matroska_and_back(sphere, carry, tmp_path):
+    ways = [tmp_path / "a.mkv", tmp_path / "b.mkv", tmp_path / "c.mp4"]
+    for before, after in zip([sphere, *ways], ways, strict=False):
+        assert carry(before, after).warnings == []
+        assert side(after, Type.SPHERICAL) == side(sphere, Type.SPHERICAL)
+        assert after.suffix == ".mp4" or PROJECTION in after.read_bytes()[:2000]
+    for path in ways:
+        with av.open(str(path)) as container:
+            assert len(list(container.decode(video=0))) == 10
+
+
+def test_a_cube_of_odd_angles_stays_one(clip, carry, tmp_path):
+    path = clip("s.mp4", size=(96, 64), ticks=range(3))
+    box = boxes.spherical(Sphere(CUBEMAP, (-12345678, 1, 0), struct.pack(">3I", 0, 0, 2)))
+    amend(str(path), Amendments(entries={0: box}), quicktime=False)
+    before = side(path, Type.SPHERICAL)
+    assert before is not None
+    for source, target in ((path, "a.mkv"), (tmp_path / "a.mkv", "b.mov")):
+        assert carry(source, tmp_path / target).warnings == []
+        assert side(tmp_path / target, Type.SPHERICAL) == before
+
+
+def test_a_sphere_in_stereo_with_a_crop_and_narrow_samples_finds_room_in_matroska(sphere, carry, tmp_path):
+    amend(str(sphere), Amendments(crops={0: Crop(2, 2, 4, 4)}), quicktime=False)
     report = carry(sphere, tmp_path / "o.mkv")
-    assert any("spherical" in text and "mp4 and mov keep them" in text for text in report.warnings)
+    assert report.warnings == []
+    assert side(tmp_path / "o.mkv", Type.SPHERICAL) == side(sphere, Type.SPHERICAL)
+    with Reader(tmp_path / "o.mkv") as reader:
+        assert reader.crop == Crop(2, 2, 4, 4)
+
+
+def test_a_spherical_video_that_becomes_a_flat_one_is_told(sphere, carry, tmp_path):
+    for ending in ("ts", "nut"):
+        report = carry(sphere, tmp_path / f"o.{ending}")
+        assert any("spherical" in text and "mp4, mov and mkv files keep them" in text for text in report.warnings)
+
+
+def test_a_projection_that_has_no_word_is_told(tmp_path):
+    path = tmp_path / "x.mkv"
+    assert matroska.projection(Sphere(5, POSE, BOUNDS)) == boxes.spherical(Sphere(5, POSE, BOUNDS)) == b""
+    path.write_bytes(b"")
+    fisheye = matroska.Look(sphere=Sphere(5, POSE, BOUNDS))
+    assert matroska.write_look(path, fisheye) == fisheye
 
 
 @pytest.mark.parametrize("ending", ["mkv", "mp4", "mov", "nut"])

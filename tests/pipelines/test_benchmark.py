@@ -29,6 +29,8 @@ def test_nothing_to_measure_and_bad_numbers_are_usage_errors(capsys: pytest.Capt
         ["--speed", "--repeat", "0"],
         ["--memory", "-1"],
         ["--memory", "1", "--appear", "0"],
+        ["--memory", "1", "--appear", "2", "--nth", "5"],
+        ["--memory", "8k"],
         ["--media", "--size", "101x50"],
     ):
         with pytest.raises(SystemExit) as stopped:
@@ -199,6 +201,30 @@ def test_a_long_film_can_have_faces_and_cuts_again_and_again() -> None:
     faced = [index for index in range(200) if frames[index] is not frames[index - 1] and index % 50 in range(12, 18)]
     assert faced == [50 * shown + index for shown in range(4) for index in range(12, 18)]
     assert np.abs(frames[24].astype(int) - frames[25]).mean() > 20
+
+
+def test_a_long_film_can_have_a_face_in_every_nth_frame_alone() -> None:
+    pytest.importorskip("skimage")
+    frames = list(benchmark.long_film((64, 64), 30, nth=10))
+    assert [index for index in range(30) if not np.array_equal(frames[index], frames[0])] == [5, 15, 25]
+
+
+def test_large_pictures_are_watched_from_outside(settings: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("skimage")
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs Linux")
+    output = tmp_path / "r.json"
+    size = ["--size", "64x64", "--seconds", "0.2", "--set", "media.codec=prores"]
+    assert benchmark.main(["--memory", "4k", *size, "--floors", "--json", str(output), *settings]) == 0
+    memory = json.loads(output.read_text())["memory"]
+    assert (memory["size"], memory["frames"], memory["faces"]) == ("128x128 yuv422p10le", 5, 0)
+    assert 20 < memory["peak_mib_of_the_first_half"] <= memory["peak_mib"] < benchmark.DEEP_MIB
+
+
+def test_large_pictures_that_take_too_much_fail_the_run(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(benchmark, "measure_deep_faces", lambda *_: {"peak_mib": 2000.0})
+    assert benchmark.main(["--memory", "4k", "--floors"]) == 1
+    assert "4K 10-bit with faces takes 2000 MiB, more than 1536" in capsys.readouterr().err
 
 
 def test_a_failing_watched_run_fails_the_benchmark(settings: list[str], tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ def whole(program, tmp_path_factory):
 @pytest.mark.slow
 def test_the_corpus_is_small_and_the_same_every_time(program, whole, tmp_path):
     _, cases = whole
-    assert sum(len(case.data) for case in cases) < 100_000
-    assert {case.kind for case in cases} == {"file", "pipe", "list", "settings"}
+    assert sum(len(case.data) for case in cases) < 200_000
+    assert {case.kind for case in cases} == {"file", "pipe", "list", "settings", "ledger", "sealed"}
     assert {Path(case.name).suffix for case in cases} >= {
         ".mp4",
         ".mkv",
@@ -52,6 +52,11 @@ def test_the_corpus_is_small_and_the_same_every_time(program, whole, tmp_path):
         ".mxf",
         ".flv",
         ".png",
+        ".jsonl",
+        ".packets",
+        ".faces",
+        ".mark",
+        ".state",
     }
     again = program.corpus(tmp_path)
     assert [case.name for case in again] == [case.name for case in cases]
@@ -105,12 +110,51 @@ def test_what_is_no_good_end_is_noticed(program, monkeypatch, tmp_path, body, en
 
 def test_faults_are_kept_and_fail_the_program(program, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(program, "attempt", lambda case, *_: ("killed by SIGSEGV", "x") if case.kind == "list" else ("refused", ""))
-    args = program.arguments(["fuzz", "--cases", "60", "--out", str(tmp_path)])
+    args = program.arguments(["fuzz", "--cases", "101", "--out", str(tmp_path)])
     assert args.run(args) == 1
     assert [path.name.partition("-")[2] for path in (tmp_path / "faults").iterdir()] == ["list-all.ffconcat"] * 2
     figures = json.loads((tmp_path / "fuzz.json").read_text())
     assert figures["ends"]["list"] == {"killed by SIGSEGV": 2}
     assert "| list | 2 | 0 | 0 | 2 |" in (tmp_path / "fuzz.md").read_text()
+
+
+def test_a_job_that_went_on_and_made_something_else_is_noticed(program, monkeypatch, tmp_path):
+    valid, folder = tmp_path / "valid", tmp_path / "case"
+    (valid / "kept.mkv.resume").mkdir(parents=True)
+    folder.mkdir()
+    for name in ("long.mkv", "whole.mkv"):
+        (valid / name).write_bytes(name.encode())
+    monkeypatch.setattr(program, "_verdict", lambda *_: "restored")
+    monkeypatch.setattr(program.cli, "main", lambda argv: Path(argv[2]).write_bytes(b"another") and 0)
+    case = program.Case("ledger", "000000.mark", b"")
+    assert program.attempt(case, valid, folder, program.Limits())[0] == "another result"
+
+
+@pytest.mark.parametrize(("made", "code", "row"), [(b"whole", 0, "| 3 | 1 films"), (b"torn", 1, "| 3 | 0 films")])
+def test_kills_are_counted_and_another_film_is_a_fault(program, monkeypatch, tmp_path, made, code, row):
+    def half_done(folder):
+        (folder / "long.mkv").touch()
+        (folder / "whole.mkv").write_bytes(b"whole")
+
+    ends = iter([0, None, None, None, 0])
+
+    def tried(case, folder, limits):
+        end = next(ends)
+        if end == 0:
+            (folder / "out/out.mkv").write_bytes(made)
+        return end
+
+    monkeypatch.setattr(program, "half_done", half_done)
+    monkeypatch.setattr(program, "_tried", tried)
+    args = program.arguments(["kills", "--count", "3", "--out", str(tmp_path)])
+    assert args.run(args) == code
+    assert row in (tmp_path / "kills.md").read_text()
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments(program, tmp_path):
+    args = program.arguments(["kills", "--count", "5", "--out", str(tmp_path)])
+    assert args.run(args) == 0
 
 
 @pytest.mark.slow

@@ -1,24 +1,28 @@
 """What FFmpeg's MP4 and QuickTime muxer does not write, put into the finished file's index.
 
-PyAV cannot hand a muxer stereo-3D or spherical side data, `mov` knows languages by old Macintosh numbers only, and tags
+PyAV cannot hand a muxer stereo-3D, spherical or cropping side data, `mov` knows languages by old Macintosh numbers only, and tags
 without a number of their own are dropped. All of them are boxes in `moov` (ISO/IEC 14496-12), and that lies behind the
 media data where nothing else counts its bytes: it is read, changed and written again, and no media data moves.
 
-Sources: spherical video v2 by Google (github.com/google/spatial-media) for `st3d` and `sv3d`; Apple's QuickTime File
-Format for `meta` with keys and for packed languages.
+Sources: spherical video v2 by Google (github.com/google/spatial-media) for `st3d` and `sv3d`; ISO/IEC 14496-12, 12.1.4,
+for `clap`; Apple's QuickTime File Format for `meta` with keys and for packed languages.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import BinaryIO
 
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
+from videoclr.media.crop import WHOLE, Crop
 from videoclr.media.orientation import payload
+from videoclr.media.sphere import CUBEMAP, EQUIRECTANGULAR, Sphere, sphere_of
 
 _SIDE_BY_SIDE, _TOP_BOTTOM, _MONO = 1, 2, 0
 """AVStereo3DType."""
@@ -34,11 +38,12 @@ _STEREO_TAGS = {
     (7, 1): "col_interleaved_rl",
 }  # fmt: skip
 """The same -> the tag `stereo_mode` that FFmpeg's Matroska muxer reads."""
-_MAPPING = struct.Struct("=i3i5I")
-"""AVSphericalMapping: projection, yaw, pitch, roll (16.16 degrees), bounds left, top, right, bottom (0.32), padding."""
-_EQUIRECTANGULAR, _CUBEMAP, _TILE = 0, 1, 2
 _VISUAL_ENTRY = 78
 """Bytes of a visual sample entry between its header and its boxes."""
+_SIDES = 24
+"""Bytes of a visual sample entry before its width and height."""
+_APERTURE = struct.Struct(">IIIIiIiI")
+"""`clap`: width, height, then the way of its centre from the picture's to the right and down, each a fraction."""
 _UTF8 = 1
 """QuickTime's well-known type of a text."""
 
@@ -50,12 +55,14 @@ class Amendments:
     languages: dict[int, str] = field(default_factory=dict)
     """Stream index -> ISO 639-2 code of three letters."""
     entries: dict[int, bytes] = field(default_factory=dict)
-    """Stream index -> boxes for its sample description."""
+    """Stream index -> boxes for its sample description, in place of those of their kinds."""
+    crops: dict[int, Crop] = field(default_factory=dict)
+    """Stream index -> what of its picture is not shown."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Tags of the file."""
 
     def __bool__(self) -> bool:
-        return bool(self.languages or self.entries or self.tags)
+        return bool(self.languages or self.entries or self.crops or self.tags)
 
 
 def amend(path: str, changes: Amendments, *, quicktime: bool) -> None:
@@ -82,7 +89,7 @@ def amended(moov: bytes, changes: Amendments, *, quicktime: bool) -> bytes:
     body, track = b"", 0
     for kind, content in _boxes(moov[8:]):
         if kind == b"trak":
-            content = _track(content, changes.languages.get(track), changes.entries.get(track, b""))
+            content = _track(content, changes.languages.get(track), changes.entries.get(track, b""), changes.crops.get(track))
             track += 1
         body += _box(kind, content)
     return _box(b"moov", body + (_tags(changes.tags, quicktime) if changes.tags else b""))
@@ -90,13 +97,11 @@ def amended(moov: bytes, changes: Amendments, *, quicktime: bool) -> bytes:
 
 def three_dimensional(frame: VideoFrame) -> bytes:
     """`st3d` and `sv3d` boxes for what the first picture's side data say; empty where they say nothing that has a box."""
-    stereo, mapping = payload(frame, Type.STEREO3D), payload(frame, Type.SPHERICAL)
+    stereo, sphere = payload(frame, Type.STEREO3D), sphere_of(frame)
     out = b""
     if stereo is not None and (mode := _STEREO_MODES.get(_STEREO.unpack_from(stereo))) is not None:
         out += _box(b"st3d", struct.pack(">IB", 0, mode))
-    if mapping is not None:
-        out += _spherical(*_MAPPING.unpack_from(mapping))
-    return out
+    return out if sphere is None else out + spherical(sphere)
 
 
 def stereo_tag(frame: VideoFrame) -> str | None:
@@ -105,23 +110,50 @@ def stereo_tag(frame: VideoFrame) -> str | None:
     return None if stereo is None else _STEREO_TAGS.get(_STEREO.unpack_from(stereo))
 
 
-def has_projection(frame: VideoFrame) -> bool:
-    """True where the picture is a sphere or a part of one."""
-    return payload(frame, Type.SPHERICAL) is not None
+def crop_in(head: bytes) -> Crop:
+    """The clean aperture of the first track in a file's index, as pixels that are not shown; none where it says none.
+
+    Raises:
+        ValueError: it is damaged, or no index of a video.
+    """
+    path = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
+    for kind in path:
+        head = next((content for name, content in _boxes(head) if name == kind), b"")
+    entry = next((content for _, content in _boxes(head[8:])), b"")
+    if len(entry) < _VISUAL_ENTRY:
+        raise ValueError("there is no description of a video")
+    size = struct.unpack_from(">2H", entry, _SIDES)
+    clap = next((content for kind, content in _boxes(entry[_VISUAL_ENTRY:]) if kind == b"clap"), None)
+    if clap is None or len(clap) < _APERTURE.size:
+        return WHOLE
+    numbers = _APERTURE.unpack_from(clap)
+    fractions = (Fraction(*numbers[place : place + 2]) if numbers[place + 1] else Fraction(0) for place in (0, 2, 4, 6))
+    width, height, right, down = fractions
+    sides = [side for whole, own, way in ((size[0], width, right), (size[1], height, down)) for side in _around(whole, own, way)]
+    return Crop(*sides) if min(sides) >= 0 else WHOLE
 
 
-def _spherical(
-    projection: int, yaw: int, pitch: int, roll: int, left: int, top: int, right: int, bottom: int, padding: int
-) -> bytes:
-    if projection in (_EQUIRECTANGULAR, _TILE):
-        shape = _box(b"equi", struct.pack(">5I", 0, top, bottom, left, right))
-    elif projection == _CUBEMAP:
-        shape = _box(b"cbmp", struct.pack(">3I", 0, 0, padding))
-    else:
+def _around(whole: int, own: Fraction, way: Fraction) -> tuple[int, int]:
+    """Whole pixels of `whole` before and behind a stretch `own` whose centre lies `way` behind its centre."""
+    before = math.floor((whole - own) / 2 + way)
+    return before, whole - before - math.ceil(own)
+
+
+def _aperture(crop: Crop, width: int, height: int) -> bytes:
+    """`clap` of a picture of this size."""
+    inner = crop.size(width, height)
+    ways = (crop.left - crop.right, crop.top - crop.bottom)
+    return _box(b"clap", _APERTURE.pack(inner[0], 1, inner[1], 1, ways[0], 2, ways[1], 2))
+
+
+def spherical(sphere: Sphere) -> bytes:
+    """`sv3d`; empty for a projection that it has no word for."""
+    kinds = {EQUIRECTANGULAR: b"equi", CUBEMAP: b"cbmp"}
+    if sphere.projection not in kinds:
         return b""
     head = _box(b"svhd", struct.pack(">I", 0) + b"\0")
-    pose = _box(b"prhd", struct.pack(">I3i", 0, yaw, pitch, roll))
-    return _box(b"sv3d", head + _box(b"proj", pose + shape))
+    pose = _box(b"prhd", struct.pack(">I3i", 0, *sphere.pose))
+    return _box(b"sv3d", head + _box(b"proj", pose + _box(kinds[sphere.projection], sphere.shape)))
 
 
 def _index_of(file: BinaryIO) -> tuple[int, bytes]:
@@ -163,18 +195,40 @@ def _inside(data: bytes, kind: bytes, change: Callable[[bytes], bytes]) -> bytes
     return b"".join(_box(name, change(content) if name == kind else content) for name, content in _boxes(data))
 
 
-def _track(trak: bytes, language: str | None, entry: bytes) -> bytes:
+def _track(trak: bytes, language: str | None, entry: bytes, crop: Crop | None) -> bytes:
+    shown: list[tuple[int, int]] = []
+
     def describe(stsd: bytes) -> bytes:
-        return stsd[:8] + b"".join(_box(kind, content + entry) for kind, content in _boxes(stsd[8:]))
+        return stsd[:8] + b"".join(_box(kind, described(content)) for kind, content in _boxes(stsd[8:]))
+
+    def described(content: bytes) -> bytes:
+        added = entry
+        if crop:
+            width, height = struct.unpack_from(">2H", content, _SIDES)
+            added += _aperture(crop, width, height)
+            shown.append((width, height))
+        kinds = {kind for kind, _ in _boxes(added)}
+        kept = b"".join(_box(kind, inner) for kind, inner in _boxes(content[_VISUAL_ENTRY:]) if kind not in kinds)
+        return content[:_VISUAL_ENTRY] + kept + added
 
     def media(mdia: bytes) -> bytes:
         if language is not None:
             mdia = _inside(mdia, b"mdhd", lambda mdhd: _spoken(mdhd, language))
-        if entry:
+        if entry or crop:
             mdia = _inside(mdia, b"minf", lambda minf: _inside(minf, b"stbl", lambda stbl: _inside(stbl, b"stsd", describe)))
         return mdia
 
-    return _inside(trak, b"mdia", media)
+    trak = _inside(trak, b"mdia", media)
+    if crop and shown:
+        trak = _inside(trak, b"tkhd", lambda tkhd: _narrowed(tkhd, crop, *shown[0]))
+    return trak
+
+
+def _narrowed(tkhd: bytes, crop: Crop, width: int, height: int) -> bytes:
+    """`tkhd` whose size is that of the clean aperture alone: to it players scale what they show."""
+    sides = struct.unpack(">2I", tkhd[-8:])
+    new = (side * own // whole for side, own, whole in zip(sides, crop.size(width, height), (width, height), strict=True))
+    return tkhd[:-8] + struct.pack(">2I", *new)
 
 
 def _spoken(mdhd: bytes, language: str) -> bytes:

@@ -10,6 +10,7 @@ the user names wins over the source.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -36,6 +37,8 @@ _DNXHR = {"DNXHR LB": "lb", "DNXHR SQ": "sq", "DNXHR HQ": "hq", "DNXHR HQX": "hq
 _PROFILES = {"h264": _H264, "hevc": _HEVC, "prores": _PRORES, "dnxhd": _DNXHR}
 """FFmpeg's name of a profile -> the one here."""
 _START_CODE = b"\x00\x00\x01"
+_FARTHEST = 32
+"""Twice the pictures that a decoder of H.264 or HEVC keeps: no picture waits longer for its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,18 @@ class Structure:
     """True where no picture before a key frame in time is stored after it."""
     reordered: bool
     """True where pictures are stored in another order than shown (B-frames)."""
+    reorder: int
+    """By how many places at most a packet comes before its turn to be shown."""
 
 
 def encoding_of(like: Reader | None, wanted: Wanted) -> tuple[Encoder, Wanted]:
-    """The encoder of `like`'s codec and its settings; what `wanted` names wins.
+    """The encoder of `like`'s codec and its settings; what `wanted` names wins. Raises as `likeness_of`."""
+    encoder, wanted, _ = likeness_of(like, wanted)
+    return encoder, wanted
+
+
+def likeness_of(like: Reader | None, wanted: Wanted) -> tuple[Encoder, Wanted, Structure | None]:
+    """As `encoding_of`, and how `like`'s pictures depend on each other; None where they do not.
 
     Raises:
         ConfigError: there is no source, it is a pipe or a picture, or nothing here encodes its codec.
@@ -72,8 +83,8 @@ def encoding_of(like: Reader | None, wanted: Wanted) -> tuple[Encoder, Wanted]:
         raise ConfigError(f"$.media.codec: {COPY_LIKE}: nothing here encodes {source}, only {known}; name a codec")
     encoder = ENCODERS[_CODECS[source]]
     own = Wanted(profile=_PROFILES.get(source, {}).get(stream.codec_context.profile or ""))
-    if encoder.long_gop:
-        found = structure_of(like)
+    found = structure_of(like) if encoder.long_gop else None
+    if found is not None:
         own = replace(
             own,
             level=None if encoder.level is None else level_of(source, stream.codec_context.extradata or b""),
@@ -82,7 +93,7 @@ def encoding_of(like: Reader | None, wanted: Wanted) -> tuple[Encoder, Wanted]:
             b_frames=0 if encoder.level is not None and not found.reordered else None,
             options=_key_frames(encoder, found),
         )
-    return encoder, wanted.over(own)
+    return encoder, wanted.over(own), found
 
 
 def structure_of(like: Reader) -> Structure:
@@ -93,10 +104,12 @@ def structure_of(like: Reader) -> Structure:
         reordered = bool(stream.codec_context.has_b_frames)
         size, count, first, last = 0, 0, Fraction(0), Fraction(0)
         keys = _Keys()
+        places = _Places()
         problems: list[BaseException] = []  # damage is the reader's to tell
         for packet in demuxed(container, [stream], problems.append):
             time = None if packet.pts is None else packet.pts * Fraction(packet.time_base)
             keys.add(count, packet.is_keyframe, time)
+            places.add(packet.pts)
             if time is not None:
                 first, last = (time, time) if not count else (min(first, time), max(last, time))
             size, count = size + packet.size, count + 1
@@ -108,7 +121,22 @@ def structure_of(like: Reader) -> Structure:
         fixed=0 < keys.least == keys.most,
         closed=not keys.ever_leading,
         reordered=reordered,
+        reorder=places.reorder,
     )
+
+
+class _Places:
+    """How far pictures are stored from their turn to be shown."""
+
+    def __init__(self) -> None:
+        self.reorder = 0
+        self._late: deque[int] = deque(maxlen=_FARTHEST)
+
+    def add(self, pts: int | None) -> None:
+        """Note the next packet."""
+        if pts is not None:
+            self.reorder = max(self.reorder, sum(other > pts for other in self._late))
+            self._late.append(pts)
 
 
 class _Keys:

@@ -24,8 +24,6 @@ os.environ.setdefault("SVT_LOG", "1")
 
 _CPU_AVX512F = 13
 """OpenCV's number of the AVX-512 foundation; its Python module gives it no name."""
-_LAMBDA = 118
-"""FF_QP2LAMBDA: FFmpeg's quality unit for a quantiser of 1."""
 _PROGRESSIVE, _TOP_CODED, _BOTTOM_CODED = 1, 4, 5
 """AV_FIELD_PROGRESSIVE, _TB and _BT: FFmpeg's own choice for pictures whose top, or bottom, field is shown first."""
 _RANGED = {"matroska", "webm", "mp4"}
@@ -129,7 +127,8 @@ class Encoder:
     name: str
     """FFmpeg's encoder."""
     quality: str | None = None
-    """The option that `crf` sets; `qscale` for a fixed quantiser; None where there is no such choice."""
+    """The option that `crf` sets; `qscale` for the codec's own scale of a constant quality, `quantiser` for one quantiser
+    and no other; None where there is no such choice."""
     crf: float | None = None
     """Its default: differences do not show side by side."""
     preset: str | None = None
@@ -137,6 +136,8 @@ class Encoder:
     speed: str | None = None
     """Its default."""
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    averaging: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Options that a bit rate needs, over `options`."""
     params: tuple[str, ...] = ()
     """Settings of the encoder's own library."""
     fields: bool = False
@@ -170,8 +171,11 @@ class Encoder:
         self._check(wanted)
         out = dict(self.options) | (x264_options() if self.name == "libx264" else {})
         value = self.crf if wanted.crf is None else wanted.crf
-        if self.quality not in (None, "qscale") and value is not None and wanted.bit_rate is None:
-            out[str(self.quality)] = f"{value:g}"
+        if wanted.bit_rate is not None:
+            out |= self.averaging
+        elif self.quality not in (None, "qscale") and value is not None:
+            names = ("qmin", "qmax") if self.quality == "quantiser" else (str(self.quality),)
+            out |= dict.fromkeys(names, f"{value:g}")
         if self.preset is not None and (wanted.preset or self.speed):
             out[self.preset] = str(wanted.preset or self.speed)
         params = list(self.params)
@@ -235,7 +239,7 @@ ENCODERS: Mapping[str, Encoder] = MappingProxyType(
         "ffv1": Encoder("ffv1", options={"level": "3", "coder": "1", "context": "1", "slices": "4", "slicecrc": "1"}, fields=True),
         "prores": Encoder("prores_ks", options={"vendor": "apl0"}, fields=True, profiles=PRORES_PROFILES, prefix=""),
         "dnxhr": Encoder("dnxhd", profiles=DNXHR_PROFILES, prefix="dnxhr_", smallest=(256, 120)),
-        "mjpeg": Encoder("mjpeg", "qscale", 2, options={"huffman": "optimal"}),
+        "mjpeg": Encoder("mjpeg", "quantiser", 2, options={"huffman": "optimal"}),
         RAW: Encoder(RAW, formats=tuple(sorted(name for name in names if layout_of(name) is not None))),
     }
 )  # fmt: skip
@@ -265,7 +269,10 @@ def _vaapi(name: str) -> Encoder:
 
 
 def _amf(name: str) -> Encoder:
-    return Encoder(name, "qvbr_quality_level", 23, "quality", "quality", {"rc": "qvbr"}, playable=True, long_gop=True, needs=_AMF)
+    return Encoder(
+        name, "qvbr_quality_level", 23, "quality", "quality", {"rc": "qvbr"}, averaging={"rc": "vbr_peak"}, playable=True,
+        long_gop=True, needs=_AMF,
+    )  # fmt: skip
 
 
 HARDWARE: Mapping[str, Encoder] = MappingProxyType(
@@ -356,7 +363,7 @@ def choose_format(
         least = f"at least {encoder.smallest[0]}x{encoder.smallest[1]}, not {size[0]}x{size[1]}"
         raise ConfigError(f"$.media.codec: {encoder.name} needs pictures of {least}; choose another codec")
     name = asked or _nearest(encoder, source, known)
-    odd = encoder.name in _EVEN_ONLY and (size[0] % 2 or size[1] % 2)
+    odd = (encoder.name in _EVEN_ONLY or encoder.needs) and (size[0] % 2 or size[1] % 2)
     if odd and _is_subsampled(name):
         whole = "yuv444p10le" if VideoFormat(name).components[0].bits > _EIGHT else "yuv444p"
         if asked is not None or whole not in known:
@@ -424,7 +431,7 @@ def configure(
         context.bit_rate = wanted.bit_rate
     elif encoder.quality == "qscale":
         context.qscale = True
-        context.global_quality = round((wanted.crf if wanted.crf is not None else encoder.crf or 2) * _LAMBDA)
+        context.global_quality = round(wanted.crf if wanted.crf is not None else encoder.crf or 0)  # PyAV makes lambda of it
     elif encoder.name == "libvpx-vp9" or encoder.needs:
         context.bit_rate = 0  # otherwise a ceiling
     if wanted.gop is not None:
@@ -458,9 +465,9 @@ def _nearest(encoder: Encoder, source: VideoFormat, known: list[str]) -> str:
         return plain
     if encoder.playable and kind_of(name) == "rgb":
         deep = max(one.bits for one in source.components) > _EIGHT
-        if deep and "yuv420p10le" in known:
-            return "yuv420p10le"
-        return "yuv420p"
+        choices: list[str] = [*(["yuv420p10le", "p010le"] if deep else []), "yuv420p", "nv12"]
+        if fitting := [choice for choice in choices if choice in known]:
+            return fitting[0]
     best, _ = find_best_pix_fmt_of_list(known, source, any(one.is_alpha for one in source.components))
     if best is None:
         raise ConfigError(f"$.media.codec: {encoder.name} takes no format near {source.name}; choose another codec")

@@ -26,8 +26,9 @@ _ADVICE = {
 }
 """What to say about an operating system's error number."""
 
-AV_ERRORS = (av.FFmpegError, OSError, ValueError, RuntimeError, UnicodeError, AssertionError)
-"""What PyAV raises when FFmpeg or the system refuses: beside its own family also bare ValueErrors."""
+AV_ERRORS = (av.FFmpegError, OSError, ValueError, RuntimeError, UnicodeError, AssertionError, IndexError)
+"""What PyAV raises when FFmpeg or the system refuses: beside its own family also bare ValueErrors, and an IndexError at a packet of
+a stream that the file did not have when it was opened (FLV and MPEG-TS find streams on their way)."""
 
 
 def reason(error: BaseException) -> str:

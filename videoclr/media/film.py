@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 from av.codec.codec import Codec
@@ -22,8 +24,9 @@ from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media.beside import Beside, renamed
-from videoclr.media.boxes import stereo_tag
+from videoclr.media.boxes import spherical, stereo_tag
 from videoclr.media.copies import chapters_between
+from videoclr.media.crop import WHOLE, Crop
 from videoclr.media.encoders import (
     Encoder,
     Wanted,
@@ -38,15 +41,20 @@ from videoclr.media.encoders import (
 )
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.filters import through
+from videoclr.media.groups import Group, Groups
 from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
+from videoclr.media.hdr10plus import keeps_hdr10_plus, message_of, with_message
+from videoclr.media.joint import Joint, cannot, check_trial
 from videoclr.media.kept import Kept, added
-from videoclr.media.matroska import write_sample_aspect
+from videoclr.media.matroska import Look, write_look
 from videoclr.media.orientation import Orientation, payload
 from videoclr.media.picture import Picture, colour_in, reformatted
 from videoclr.media.probe import refusal
 from videoclr.media.reader import Reader
-from videoclr.media.segments import Segment, SegmentWriter, joined
+from videoclr.media.segments import Segment, SegmentWriter, Stored, joined
 from videoclr.media.source import PIPE
+from videoclr.media.sphere import sphere_of
+from videoclr.media.splice import DecodingTimes, LostPicture, Splice, Tally
 from videoclr.media.target import MOV, PLAIN, Nowhere, advice, holds
 
 _log = logging.getLogger("videoclr.media.film")
@@ -69,6 +77,8 @@ _UNDELAYED = 2
 _SHAPING = MOV | {"mxf"}
 """Muxers that write the sample aspect ratio of every codec."""
 _MATROSKA = {"matroska", "webm"}
+CROPPING = MOV | _MATROSKA
+"""Muxers of containers that can hide a part of the picture."""
 _SHAPED_CODECS = {"h264", "hevc", "mpeg2video", "mpeg4", "mjpeg"}
 """Codecs that write it themselves."""
 _BITEXACT = 0x0400
@@ -80,12 +90,11 @@ _DROPPED_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder",
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Stretch:
-    """A segment in the making."""
+    """A part of the film with an encoder of its own."""
 
     container: OutputContainer
-    """Leads nowhere; the stream lives in it."""
+    """The stream lives in it; it leads nowhere."""
     stream: VideoStream
-    writer: SegmentWriter
 
 
 class Film:
@@ -101,6 +110,9 @@ class Film:
         provenance: a sentence on what was done, kept as a tag; None for none.
         shift: seconds taken off every time; None takes the reader's start.
         transparent: refuse a pixel format without alpha.
+        joint: copy groups of pictures of `like` that did not change, joined like this; None encodes all.
+        limit: bytes of packets in a group that is copied.
+        crop: what the file is to hide of the pictures of `like`.
     """
 
     def __init__(
@@ -116,20 +128,29 @@ class Film:
         provenance: str | None = None,
         shift: Fraction | None = None,
         transparent: bool = False,
+        joint: Joint | None = None,
+        limit: int = 0,
+        crop: Crop = WHOLE,
     ) -> None:
         self.path, self.place, self.muxer, self.encoder = path, place, muxer, encoder
         self.wanted = wanted or Wanted()
         self.like = like
         self.warnings: list[str] = []
         self._drop, self._provenance = drop, provenance
-        self._shift, self._transparent = shift, transparent
+        self._shift, self._transparent, self._crop = shift, transparent, crop
+        self._joint, self._limit = joint, limit
+        self._splice: Splice | None = None
+        self.tally = Tally()
+        """What of the film was copied."""
         self._beside: Beside | None = None
         self._container: OutputContainer | None = None
         self._kept: Kept | None = None
         self._started = False
         self._joined = False
-        self._segment: _Stretch | None = None
+        self._segment: SegmentWriter | None = None
+        self._stretch: _Stretch | None = None
         self._last: int | None = None
+        self._messages: dict[int, bytes] = {}
         self._encoded = 0
 
     def open(self, picture: Picture, time: Fraction, base: Fraction, rate: Fraction | None) -> None:
@@ -159,13 +180,15 @@ class Film:
         self.colour = written_colour(self.encoder.name, picture.colour, self.format)
         if lost := what_is_lost(picture.frame.format, self.format):
             self._warn(f"{picture.frame.format.name} is written as {self.format}: less {', '.join(lost)}")
-        if told := untold(self.encoder.name, self.muxer, picture.colour, self.colour):
-            self._warn(told)
-        for text in lost_hdr(picture.frame, self.encoder.name, self.format):
+        told = untold(self.encoder.name, self.muxer, picture.colour, self.colour)
+        for text in [*([told] if told else []), *lost_hdr(picture.frame, self.encoder.name, self.format)]:
+            if self._joint is not None and self.like is not None:
+                raise cannot(self.like, f"what is encoded would differ from what is copied: {text}")
             self._warn(text)
         self._dolby = keeps_dolby_vision(picture.frame, self.encoder.name, self.format)
+        self._dynamic = keeps_hdr10_plus(picture.frame, self.encoder.name, self.format)
         if self.encoder.needs and (why := refusal(self.encoder, self.format)):
-            raise ConfigError(f"$.media.codec: {self.encoder.name} does not work here ({why}); it needs {self.encoder.needs}")
+            raise ConfigError(self._refused(why))
         self._beside = self._streams_beside()
         self._plan_times(time)
         self._late = (time + self.offset) / self.base
@@ -175,14 +198,35 @@ class Film:
         self._video = self._add_streams(self._container, picture, rate)
         self._open_encoder(self._video)
         self._like_this = (picture, rate)
+        if self._joint is not None and self.like is not None:
+            self._splice = self._splicing(self._joint, self.like, picture)
+        self._look = self._look_of(picture)
         if self._beside is not None:
             self._copy_facts(self._beside, picture)
         if self._provenance is not None:
             self._container.metadata.update(added(self._container.metadata, self._provenance))
-        self._kept = Kept.of(self._container, self.muxer, self._video.index, picture.frame)
+        self._kept = Kept.of(self._container, self.muxer, self._video.index, picture.frame, self._look.crop)
 
-    def write(self, picture: Picture, frame: VideoFrame, time: Fraction) -> None:
-        """Encode `frame` (of `picture`, patches applied) at `time` and mux what is due beside it."""
+    def _refused(self, why: str) -> str:
+        """What is wrong with a hardware encoder: the pixel format that its device has no room for, or the device."""
+        name, shallow = self.encoder.name, "nv12"
+        if self.format != shallow and refusal(self.encoder, shallow) is None:
+            advice = f"use pix_fmt={shallow} (eight bits), or another codec"
+            return f"$.media.pix_fmt: the device of {name} does not encode {self.format} ({why}); {advice}"
+        return f"$.media.codec: {name} does not work here ({why}); it needs {self.encoder.needs}"
+
+    def write(self, picture: Picture, frame: VideoFrame, time: Fraction, *, unchanged: bool = False) -> None:
+        """Encode `frame` (of `picture`, patches applied) at `time` and mux what is due beside it.
+
+        With a `joint`, `unchanged` pictures, which are what packets of the source hold, may be copied instead.
+        """
+        if self._splice is not None:
+            with self._faults(time):
+                if self._splice.take(time, unchanged=unchanged):
+                    return
+        self._write(picture, frame, time)
+
+    def _write(self, picture: Picture, frame: VideoFrame, time: Fraction) -> None:
         if (frame.width, frame.height) != (picture.frame.width, picture.frame.height):
             raise EncodeError(self.path, "a picture changed its size while it was restored", time)
         if not self._bake.upright:
@@ -196,25 +240,34 @@ class Film:
             raise EncodeError(self.path, f"a picture {without}; choose another codec, which leaves it out everywhere", time)
         out = reformatted(frame, colour, self.format, self.colour)
         self._stamp(out, time)
+        if self._dynamic:
+            self._remember(picture.frame)
         self._encode(out, time)
+
+    def _remember(self, frame: VideoFrame) -> None:
+        """Keep the HDR10+ message of the picture stamped last until its packet comes."""
+        assert self._last is not None
+        message = message_of(frame)
+        if message is not None:
+            self._messages[self._last] = message
+        else:
+            self._warn("some pictures have no HDR10+ metadata, unlike the first")
 
     def begin_segment(self, path: Path) -> None:
         """What is written from now on goes into a segment at `path`, encoded for itself; nothing of it into the file."""
         if self.muxer in PLAIN:
             raise MediaError(self.path, f"{self.muxer} has no times, so a run cannot go on in the middle; choose another container")
-        container = av.open(Nowhere(), "w", format=self.muxer)
-        stream = self._add_video(container, *self._like_this)
-        self._open_encoder(stream)
-        self._encoded = 0
-        self._segment = _Stretch(container, stream, SegmentWriter(path, self.path, self._parameters))
+        if self._splice is None:
+            self._stretch = self._fresh()
+        self.tally = Tally()
+        self._segment = SegmentWriter(path, self.path, self._parameters)
 
     def end_segment(self) -> Segment:
         """Finish the segment: encoded, on the disk, under its name."""
         assert self._segment is not None
-        self._encode(None, None)
+        self._end()
         segment, self._segment = self._segment, None
-        segment.container.close()
-        return segment.writer.finish()
+        return segment.finish(self.tally)
 
     def join(self, segments: Iterable[Segment], reorder: int) -> None:
         """Put finished segments into the file, one after the other, with what is copied beside them.
@@ -245,12 +298,12 @@ class Film:
         if self._container is None:
             return
         if not self._joined:
-            self._encode(None, None)
+            self._end()
         try:
             self._mux_copies(None)
             container, self._container = self._container, None
             container.close()
-            self._write_aspect()
+            self._write_look()
         except AV_ERRORS as error:
             raise MediaError(self.path, f"cannot be finished: {reason(error)}") from error
         finally:
@@ -270,10 +323,12 @@ class Film:
         """Close whatever is open; what was written is worth nothing."""
         container, self._container = self._container, None
         segment, self._segment = self._segment, None
+        stretch, self._stretch = self._stretch, None
         self._close_copies()
         if segment is not None:
-            segment.writer.abort()
-            segment.container.close()
+            segment.abort()
+        if stretch is not None:
+            stretch.container.close()
         if container is not None:
             try:
                 container.close()
@@ -370,7 +425,7 @@ class Film:
         if self._fields and self.encoder.name == "libx264":
             order = "tff=1" if self._fields == "top" else "bff=1"
             options["x264-params"] = ":".join([*filter(None, [options.get("x264-params")]), order])
-        if self.encoder.name == "ffv1" and any(side % 2 for side in self._size):
+        if self.encoder.name == "ffv1" and any(side % 2 for side in self._size) and "slices" not in self.wanted.options:
             options.pop("slices")  # FFmpeg refuses many numbers of slices for odd sizes, and finds one by itself
         if profile := self.encoder.profile_of(self.format, self.wanted.profile):
             options.setdefault("profile", profile)
@@ -408,16 +463,28 @@ class Film:
         shown = self.like.info.sample_aspect
         return 1 / shown if self._turn.transpose else shown
 
-    def _write_aspect(self) -> None:
-        """See that the shape of samples stands in the finished file, or say that it does not."""
-        codec = self._video.codec_context.codec.canonical_name
-        if self._aspect() == 1 or self.muxer in _SHAPING:
-            return
-        if self.muxer in _MATROSKA and self.place != PIPE and write_sample_aspect(Path(self.place), self._aspect()):
-            return
-        if codec not in _SHAPED_CODECS:
-            lost = f"the sample aspect ratio {self._aspect()} is lost"
-            self._warn(f"{lost}: {self.muxer} keeps none of {codec} here; mp4, mov and mkv do")
+    def _look_of(self, picture: Picture) -> Look:
+        """How pictures like `picture` are to be looked at."""
+        sphere, crop = sphere_of(picture.frame), self._crop
+        if self.like is not None and crop:
+            crop = crop.scaled(self.like.first_picture.frame, picture.frame)
+        return Look(self._aspect(), crop, sphere)
+
+    def _write_look(self) -> None:
+        """See that it stands in the finished file, or say what of it stands nowhere."""
+        look, codec = self._look, self._video.codec_context.codec.canonical_name
+        lost = look
+        if self.muxer in MOV:  # `mend` writes it
+            lost = Look(sphere=look.sphere if look.sphere is not None and not spherical(look.sphere) else None)
+        elif self.muxer in _MATROSKA and self.place != PIPE:
+            lost = write_look(Path(self.place), look)
+        if lost.aspect != 1 and self.muxer not in _SHAPING and codec not in _SHAPED_CODECS:
+            text = f"the sample aspect ratio {lost.aspect} is lost"
+            self._warn(f"{text}: {self.muxer} keeps none of {codec} here; mp4, mov and mkv do")
+        if lost.crop:
+            self._warn(f"the crop of the picture found no room in this {self.muxer} file: what was hidden shows")
+        if lost.sphere is not None:
+            self._warn(f"the tags of a spherical video are not written to {self.muxer} here; mp4, mov and mkv files keep them")
 
     def _open_encoder(self, stream: VideoStream) -> None:
         wanted, name = self.wanted, self.encoder.name
@@ -451,18 +518,48 @@ class Film:
     # -- running ----------------------------------------------------------------------------------------------
 
     def _encode(self, frame: VideoFrame | None, time: Fraction | None) -> None:
+        with self._faults(time):
+            if self._splice is not None:
+                self._encode_stretch(frame)
+            elif self._segment is not None and self._stretch is not None:
+                for packet in self._packets(self._stretch.stream, frame):
+                    self._segment.add(packet, self.base)
+            else:
+                self._start()
+                for packet in self._packets(self._video, frame):
+                    self._mux(packet)
+
+    @contextmanager
+    def _faults(self, time: Fraction | None) -> Iterator[None]:
+        """Say what went wrong with the picture at `time` in the user's words."""
         try:
-            if self._segment is not None:
-                for packet in self._packets(self._segment.stream, frame):
-                    self._segment.writer.add(packet, self.base)
-                return
-            self._start()
-            for packet in self._packets(self._video, frame):
-                self._mux(packet)
+            yield
+        except LostPicture as error:
+            raise EncodeError(self.path, f"{error}; leave --smart-copy out", error.time) from error
         except AV_ERRORS as error:
             if is_system_error(error):
                 raise MediaError(self.path, f"cannot be written: {reason(error)}") from error
             raise EncodeError(self.path, f"{self.encoder.name} failed: {reason(error)}", time) from error
+
+    def _end(self) -> None:
+        """All pictures of the film, or the segment, have come."""
+        if self._splice is not None:
+            with self._faults(None):
+                self._splice.pause()
+                self._end_stretch()
+            return
+        self._encode(None, None)
+        stretch, self._stretch = self._stretch, None
+        if stretch is not None:
+            stretch.container.close()
+
+    def _fresh(self, place: BinaryIO | None = None) -> _Stretch:
+        """An encoder that knows nothing yet; its stream's container leads nowhere, or to `place`."""
+        container = av.open(place or Nowhere(), "w", format=self.muxer)
+        stream = self._add_video(container, *self._like_this)
+        self._open_encoder(stream)
+        self._encoded = 0
+        return _Stretch(container, stream)
 
     def _packets(self, stream: VideoStream, frame: VideoFrame | None) -> list[Packet[Any]]:
         packets: list[Packet[Any]] = list(stream.encode(frame))
@@ -470,7 +567,18 @@ class Film:
         if frame is None and self._encoded <= _UNDELAYED:
             for packet in packets:
                 packet.dts = packet.pts  # x265 leaves it unset when all is over before its reordering begins
-        return packets
+        return [self._told(packet) for packet in packets] if self._messages else packets
+
+    def _told(self, packet: Packet[Any]) -> Packet[Any]:
+        """The packet with the HDR10+ message of its picture."""
+        assert packet.pts is not None
+        message = self._messages.pop(round(packet.pts * packet.time_base / self.base), None)
+        if message is None:
+            return packet
+        told: Packet[Any] = Packet(with_message(bytes(packet), message, self.encoder.name))
+        told.stream, told.time_base = packet.stream, packet.time_base
+        told.pts, told.dts, told.duration, told.is_keyframe = packet.pts, packet.dts, packet.duration, packet.is_keyframe
+        return told
 
     def _start(self) -> None:
         assert self._container is not None
@@ -490,12 +598,93 @@ class Film:
         if self._beside is not None:
             self._beside.mux(self._container, until, self.offset)
 
+    # -- copying what did not change ----------------------------------------------------------------------------
+
+    def _splicing(self, joint: Joint, like: Reader, picture: Picture) -> Splice:
+        """Set up the copying of groups, once it is proven that they and ours go together.
+
+        Raises:
+            MediaError: they do not.
+        """
+        if not self._bake.upright:
+            raise cannot(like, f"{self.muxer} cannot say how the picture is turned; use .mp4, .mov or .mkv")
+        memory = io.BytesIO()
+        trial = self._fresh(memory)
+        frame = through(reformatted(picture.frame, picture.colour, self.format, self.colour))
+        frame.pts, frame.dts, frame.time_base, frame.pict_type = 0, None, self.base, 0
+        try:
+            header = joint.header(self._parameters)
+            for one in (trial.stream, self._video):
+                one.codec_context.extradata = header or one.codec_context.extradata
+            for packet in self._packets(trial.stream, frame) + self._packets(trial.stream, None):
+                stored = Stored.of(packet, self.base)
+                data = joint.encoded(stored.data, stored.is_keyframe)
+                trial.container.mux_one(replace(stored, data=data).packet(0, self.base, trial.stream))
+            trial.container.close()
+        except (ValueError, *AV_ERRORS) as error:
+            raise cannot(like, str(error) if isinstance(error, ValueError) else reason(error)) from error
+        check_trial(like, memory.getvalue())
+        step = max(1, round(1 / (usable_rate(like.info.frame_rate) * self.base)))
+        self._decoding = DecodingTimes(joint.reorder, round(self._late), step)
+        return Splice(Groups(like, joint, self._limit), joint, self._again, self._copy)
+
+    def _again(self, frame: VideoFrame, time: Fraction) -> None:
+        """Encode a picture that was decoded a second time."""
+        assert self.like is not None
+        self._write(self.like.picture(frame), frame, time)
+
+    def _copy(self, group: Group) -> None:
+        """Write a group of the source."""
+        assert self._joint is not None
+        self._end_stretch()
+        for place, packet in enumerate(group.packets):
+            base = Fraction(packet.time_base)
+            assert packet.pts is not None
+            ticks = round((packet.pts * base + self.offset) / self.base)
+            data = self._joint.copied(bytes(packet), enters=not place, anew=not place and group.anew)
+            self._put(Stored(ticks, round((packet.duration or 0) * base / self.base), packet.is_keyframe, data))
+        self.tally.copied += len(group.packets)
+        self.tally.groups += 1
+
+    def _encode_stretch(self, frame: VideoFrame | None) -> None:
+        if self._stretch is None:
+            self._stretch = self._fresh()
+            self.tally.stretches += 1
+        assert self._joint is not None
+        self.tally.encoded += frame is not None
+        for packet in self._packets(self._stretch.stream, frame):
+            stored = Stored.of(packet, self.base)
+            self._put(replace(stored, data=self._joint.encoded(stored.data, stored.is_keyframe)))
+
+    def _end_stretch(self) -> None:
+        """End the encoder's stretch, if there is one."""
+        if self._stretch is None:
+            return
+        self._encode_stretch(None)
+        stretch, self._stretch = self._stretch, None
+        stretch.container.close()
+
+    def _put(self, stored: Stored) -> None:
+        """Into the segment, or into the file at its decoding time."""
+        if self._segment is not None:
+            self._segment.put(stored)
+            return
+        self._start()
+        try:
+            dts = self._decoding.next(stored.pts)
+        except ValueError as error:
+            raise EncodeError(self.path, f"{error}; leave --smart-copy out", stored.pts * self.base) from error
+        self._mux(stored.packet(dts, self.base, self._video))
+
     def _streams_beside(self) -> Beside | None:
         if self.like is None or self.like.sequence:
             return None
         return Beside(self.path, self.muxer, self.like, self.like.copies(), self._drop)
 
     def _close_copies(self) -> None:
+        splice, self._splice = self._splice, None
+        if splice is not None:
+            splice.close()
         beside, self._beside = self._beside, None
         if beside is not None:
             beside.close()

@@ -3,7 +3,8 @@
 FFmpeg does not hand side data from decoder to encoder, so encoders are told by options. The static side data are
 libavutil's AVMasteringDisplayMetadata (ten rationals, two flags) and AVContentLightMetadata (two unsigned integers).
 x264 and x265 want the display in 1/50000 (places) and 1/10000 cd/m2 (luminance), green, blue, red; SVT-AV1 in plain
-numbers. Dolby Vision comes with every picture (AVDOVIMetadata), and libx265 writes it again as an RPU from there.
+numbers. Dolby Vision comes with every picture (AVDOVIMetadata), and libx265 writes it again as an RPU from there. HDR10+
+does too, and no encoder writes it: see `videoclr.media.hdr10plus`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
 from videoclr.media.colour import HLG, PQ, UNSPECIFIED, WIDE
+from videoclr.media.hdr10plus import keeps_hdr10_plus
 from videoclr.media.orientation import payload
 from videoclr.media.proxy import USUAL_PEAK, Proxy
 
@@ -136,8 +138,9 @@ def lost_hdr(frame: VideoFrame, encoder: str, pixel_format: str) -> list[str]:
     if profile is not None and not keeps_dolby_vision(frame, encoder, pixel_format):
         how = "the codec hevc with 10 bits keeps it" if profile == 8 else "only profile 8 can be kept"
         warnings.append(f"the Dolby Vision metadata (profile {profile}) is left out: {how}; what shows is the base layer")
-    if payload(frame, Type.DYNAMIC_HDR_PLUS) is not None:
-        warnings.append("HDR10+ metadata is left out; what shows is the HDR10 base")
+    if payload(frame, Type.DYNAMIC_HDR_PLUS) is not None and not keeps_hdr10_plus(frame, encoder, pixel_format):
+        how = "the codecs hevc and av1 with 10 bits keep it"
+        warnings.append(f"the HDR10+ metadata is left out: {how}; what shows is the HDR10 base")
     if payload(frame, Type.DYNAMIC_HDR_VIVID) is not None:
         warnings.append("HDR Vivid metadata is left out; what shows is the HDR10 or HLG base")
     return warnings

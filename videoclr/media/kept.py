@@ -16,7 +16,8 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 
 from videoclr.errors import MediaError
-from videoclr.media.boxes import Amendments, amend, has_projection, three_dimensional
+from videoclr.media.boxes import Amendments, amend, three_dimensional
+from videoclr.media.crop import Crop
 from videoclr.media.faults import AV_ERRORS, reason
 from videoclr.media.target import MOV, PLAIN
 
@@ -49,17 +50,21 @@ class Kept:
     chapters: int
     entries: Mapping[int, bytes]
     """Of the restored video: boxes that say how it is to be looked at; empty for a flat picture."""
-    projection: bool
+    crops: Mapping[int, Crop]
+    """Of the restored video: what the file is to hide of it; empty where it shows all."""
 
     @classmethod
-    def of(cls, container: OutputContainer, muxer: str, video: int, picture: VideoFrame) -> Self:
-        """Everything that `container`, whose header is not written yet, was told; `picture` is the first of its stream `video`."""
+    def of(cls, container: OutputContainer, muxer: str, video: int, picture: VideoFrame, crop: Crop) -> Self:
+        """Everything that `container`, whose header is not written yet, was told.
+
+        `picture` is the first of its stream `video`, `crop` what is to be hidden of it.
+        """
         counted = [one for one in container.streams if one.type in _COUNTED and not one.disposition & Disposition.attached_pic]
         streams = tuple(_said(one) for one in counted)
         tags = dict(container.metadata)
         boxes = three_dimensional(picture) if muxer in MOV else b""
         entries = {video: boxes} if boxes else {}
-        return cls(muxer, tags, streams, len(container.chapters()), entries, has_projection(picture))
+        return cls(muxer, tags, streams, len(container.chapters()), entries, {video: crop} if crop else {})
 
     def mend(self, place: str, path: str) -> list[str]:
         """Put what is missing into the finished file at `place`, and say in one line each what it cannot keep.
@@ -76,10 +81,12 @@ class Kept:
                 tags = self._missing_tags(found)
                 languages = self._missing_languages(found)
                 warnings = self._lost(found)
+        except av.EOFError:  # of a transport stream shorter than what FFmpeg wants to see before it believes in one
+            return ["the file is too short to be read again: whether its tags are kept was not checked"]
         except AV_ERRORS as error:
             raise MediaError(path, f"cannot be read again: {reason(error)}") from error
         if self.muxer in MOV:
-            changes = Amendments(languages, dict(self.entries), tags)
+            changes = Amendments(languages, dict(self.entries), dict(self.crops), tags)
             if changes:
                 try:
                     amend(place, changes, quicktime=self.muxer == "mov")
@@ -91,8 +98,6 @@ class Kept:
             warnings.append(f"{self.muxer} does not keep the tags {', '.join(sorted(tags))}; mkv and mov do")
         if languages:
             warnings.append(f"{self.muxer} does not keep the languages of the streams; mkv and mov do")
-        if self.projection:
-            warnings.append(f"the tags of a spherical video are not written to {self.muxer}; mp4 and mov keep them")
         return warnings
 
     def _missing_tags(self, found: InputContainer) -> dict[str, str]:

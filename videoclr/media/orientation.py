@@ -7,12 +7,11 @@ in 16.16 fixed point, rows `(a, b, u), (c, d, v), (x, y, w)`. PyAV decodes witho
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from av.sidedata.sidedata import SideData, Type
+from av.sidedata.sidedata import SideData, SideDataContainer, Type
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -101,6 +100,11 @@ def orientation_of(frame: VideoFrame) -> Orientation:
 
 def payload(frame: VideoFrame, kind: Type) -> bytes | None:
     """The bytes of a frame's side data of one kind, or None."""
-    # PyAV's stubs call the container a mapping of names; it iterates over the side data themselves.
-    items = cast("Iterable[SideData]", iter(frame.side_data))
-    return next((bytes(item) for item in items if item.type == kind), None)
+    return next((bytes(item) for item in side_data(frame) if item.type == kind), None)
+
+
+def side_data(frame: VideoFrame) -> list[SideData]:
+    """All of it. Not by `frame.side_data`: the frame keeps that, which holds the frame, so that neither goes before the
+    collector comes by, and a decoder fills the memory with pictures meanwhile."""
+    container: Any = SideDataContainer  # its stub knows neither the argument nor that it iterates over the side data themselves
+    return list(container(frame))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from av.codec.codec import find_best_pix_fmt_of_list
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from videoclr.media.colour import FULL, LIMITED, RGB_SPACE, Colour, colour_of
@@ -26,6 +26,7 @@ from videoclr.media.layout import Layout, layout_of
 from videoclr.media.orientation import Orientation, orientation_of
 from videoclr.media.proxy import Proxy, as_uint16
 from videoclr.media.scan import fields_mean
+from videoclr.media.spool import Spool, Spooled, bytes_of
 from videoclr.types import Patch, Rectangle
 
 # Without ACCURATE_RND swscale's luma is more than one code value too dark on average; without FULL_CHR_H_INT it
@@ -51,9 +52,10 @@ class Picture:
         orientation: how it is shown; read from its display matrix where None.
         proxy: how its HDR is shown to a network; read from its tags where None, which for other pictures is none.
         woven: it holds two fields that stay: a network sees their mean, see `videoclr.media.scan`.
+        stored: it is what one packet of the source holds, at that packet's time: not deinterlaced, scaled, repeated or damaged.
     """
 
-    __slots__ = ("colour", "frame", "orientation", "proxy", "woven")
+    __slots__ = ("_away", "_frame", "colour", "held", "orientation", "proxy", "stored", "woven")
 
     def __init__(
         self,
@@ -62,17 +64,48 @@ class Picture:
         orientation: Orientation | None = None,
         proxy: Proxy | None = None,
         woven: bool = False,
+        stored: bool = False,
     ) -> None:
-        self.frame = frame
+        self._frame: VideoFrame | None = frame
+        self._away: Spooled | None = None
+        self.held: object | None = None
+        """The place in memory of one that waits; see `Spool`."""
         self.colour = colour or colour_of(frame)
         self.orientation = orientation or orientation_of(frame)
         self.proxy = proxy or proxy_of(frame)
-        self.woven = woven
+        self.woven, self.stored = woven, stored
+
+    @property
+    def frame(self) -> VideoFrame:
+        """As PyAV decoded it; brought back first where it was put away."""
+        self.bring_back()
+        assert self._frame is not None
+        return self._frame
+
+    def put_away(self, spool: Spool) -> bool:
+        """Hold the planes in the file of `spool` and not in memory; False where this format stays (see `Spool.keep`).
+
+        Raises:
+            MediaError: the file cannot be written.
+        """
+        if self._frame is not None and (away := spool.keep(self._frame)) is not None:
+            self._away, self._frame = away, None
+        return self._away is not None
+
+    def bring_back(self) -> None:
+        """Hold the planes in memory, wherever they are.
+
+        Raises:
+            MediaError: the file that they are in cannot be read.
+        """
+        if self._away is not None:
+            self._frame, self._away = self._away.whole(), None
 
     @property
     def size(self) -> tuple[int, int]:
         """Width, height as shown, pixels."""
-        return self.orientation.shown_size(self.frame.width, self.frame.height)
+        stored = self._away or self.frame
+        return self.orientation.shown_size(stored.width, stored.height)
 
     def rgb(self) -> NDArray[Any]:
         """`(H, W, 3)` RGB as shown: uint8, or uint16 0..65535 for formats of more than 8 bits. A new array.
@@ -83,8 +116,8 @@ class Picture:
 
     @property
     def nbytes(self) -> int:
-        """What its planes hold."""
-        return sum(plane.buffer_size for plane in self.frame.planes)
+        """What it holds, in memory or in the spool."""
+        return bytes_of(self.frame) if self._away is None else self._away.nbytes
 
     def window(self, rectangle: Rectangle) -> NDArray[Any]:
         """`rgb()[y0:y1, x0:x1]` to the bit, as a new array, at the cost of that part and a margin."""
@@ -93,9 +126,32 @@ class Picture:
             return self.rgb()[y0:y1, x0:x1].copy()
         left, top = self.orientation.stored_corner(x0, y0, x1 - x0, y1 - y0, self.size)
         columns, rows = self.orientation.shown_size(x1 - x0, y1 - y0)
-        part, dx, dy = _around(self.frame, left, top, columns, rows)
+        part, dx, dy = self._around(left, top, columns, rows)
         seen = self._seen(part)[dy : dy + rows, dx : dx + columns]
         return np.ascontiguousarray(self.orientation.shown(seen)).copy()
+
+    def _around(self, left: int, top: int, columns: int, rows: int) -> tuple[VideoFrame, int, int]:
+        """The part of the frame around a window, and where the window begins in it: in the same memory, or out of the spool.
+
+        Its edges lie on the grid, so that chroma, dither and fields keep their places, and a cell or more beyond the window,
+        so that what swscale repeats at them is cut off. All of the frame where its format is not known by its layout (palettes,
+        bit streams, floats), where chroma does not divide its sides (swscale then stretches it by the ratio of the whole), and
+        for packed 4:2:2, of which swscale makes other values once it went through a filter.
+        """
+        stored = self._away or self.frame
+        name = stored.format if isinstance(stored, Spooled) else stored.format.name
+        x0, y0, x1, y1 = 0, 0, stored.width, stored.height
+        if _has_parts(name, stored.width, stored.height):
+            x0, y0 = max(0, left // _GRID - 1) * _GRID, max(0, top // _GRID - 1) * _GRID
+            x1 = min(x1, (-(-(left + columns) // _GRID) + 1) * _GRID)
+            y1 = min(y1, (-(-(top + rows) // _GRID) + 1) * _GRID)
+        if self._away is not None:
+            part = self._away.part(x0, y0, x1, y1)
+        elif (x0, y0, x1, y1) == (0, 0, stored.width, stored.height):
+            part = self.frame
+        else:
+            part = through(self.frame, ("crop", f"{x1 - x0}:{y1 - y0}:{x0}:{y0}:exact=1"))
+        return part, left - x0, top - y0
 
     def _seen(self, frame: VideoFrame) -> NDArray[Any]:
         """What a network is shown of `frame`, this picture's or a part of it, as stored."""
@@ -159,23 +215,11 @@ class Picture:
         return Patch(x, y, self.orientation.stored(rgb), self.orientation.stored(alpha))
 
 
-def _around(frame: VideoFrame, left: int, top: int, columns: int, rows: int) -> tuple[VideoFrame, int, int]:
-    """The part of `frame` around a window, in the same memory, and where the window begins in it.
-
-    Its edges lie on the grid, so that chroma, dither and fields keep their places, and a cell or more beyond the window, so
-    that what swscale repeats at them is cut off. All of the frame where its format is not known by its layout (palettes, bit
-    streams, floats), where chroma does not divide its sides (swscale then stretches it by the ratio of the whole), and for
-    packed 4:2:2, of which swscale makes other values once it went through a filter.
-    """
-    layout = layout_of(frame.format.name)
+def _has_parts(name: str, width: int, height: int) -> bool:
+    layout = layout_of(name)
     if layout is None or (layout.kind == "yuv" and layout.places[0].step > 1):
-        return frame, left, top
-    if frame.width % (1 << layout.subsampling[0]) or frame.height % (1 << layout.subsampling[1]):
-        return frame, left, top
-    x0, y0 = max(0, left // _GRID - 1) * _GRID, max(0, top // _GRID - 1) * _GRID
-    x1 = min(frame.width, (-(-(left + columns) // _GRID) + 1) * _GRID)
-    y1 = min(frame.height, (-(-(top + rows) // _GRID) + 1) * _GRID)
-    return through(frame, ("crop", f"{x1 - x0}:{y1 - y0}:{x0}:{y0}:exact=1")), left - x0, top - y0
+        return False
+    return not (width % (1 << layout.subsampling[0]) or height % (1 << layout.subsampling[1]))
 
 
 def reformatted(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour) -> VideoFrame:
@@ -186,7 +230,9 @@ def reformatted(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour
         # swscale 9.5 makes noise of 10-bit 4:2:0 on its way to packed RGB; the planar way is right, and faster.
         between = Colour("rgb", colour.matrix, True)
         return reformatted(reformatted(frame, colour, _DEEP_RGB, between), between, pixel_format, to)
-    return frame.reformat(
+    # A scaler of this call's own: `VideoFrame.reformat` leaves one in every frame, 130 KB for as long as the frame lives.
+    return VideoReformatter().reformat(
+        frame,
         format=pixel_format,
         src_colorspace=None if colour.kind == "rgb" else colour.matrix.scaler,
         dst_colorspace=None if to.kind == "rgb" else to.matrix.scaler,

@@ -25,10 +25,12 @@ from av.video.stream import VideoStream
 from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.media import colour as colours
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
+from videoclr.media.crop import WHOLE
 from videoclr.media.faults import AV_ERRORS, explained, reason
 from videoclr.media.gaps import Gaps
 from videoclr.media.hardware import opened_on
 from videoclr.media.hdr import dolby_vision_profile, proxy_of
+from videoclr.media.headers import crop_of
 from videoclr.media.moments import moment
 from videoclr.media.opening import Opening
 from videoclr.media.orientation import Orientation, orientation_of
@@ -53,6 +55,8 @@ class _Timed:
 
     time: Fraction
     frame: VideoFrame
+    stored: bool
+    """It is what a packet holds, at the packet's own time."""
 
 
 class Reader:
@@ -105,6 +109,7 @@ class Reader:
         self._back = False
         self.sequence: Run | None = sequence_of(self.path, opening.start_number) if is_pattern(self.path) else None
         self._shelf: deque[Packet[Any]] = deque()
+        self._intact: deque[bool] = deque()
         self._copied = False
         self._keep = True
         self._damaged = 0
@@ -191,11 +196,12 @@ class Reader:
         if not self._keep:
             self._shelf.clear()
         size = (self._first.frame.width, self._first.frame.height)
-        for index, (time, frame) in enumerate((picture.time, picture.frame) for picture in pictures):
+        for index, (time, frame, stored) in enumerate((one.time, one.frame, one.stored) for one in pictures):
             self.opening.limits.check_count(self.path, index, time)
-            if (frame.width, frame.height) != size:
+            fits = (frame.width, frame.height) == size
+            if not fits:
                 frame = self._fitted(frame, size, time)
-            yield Frame(index, time, self._picture(frame))
+            yield Frame(index, time, self.picture(frame, stored=stored and fits))
 
     def _fitted(self, frame: VideoFrame, size: tuple[int, int], time: Fraction) -> VideoFrame:
         """`frame` scaled to `size`, where that was asked for."""
@@ -211,16 +217,19 @@ class Reader:
         return PipeCopies(self.container, self._shelf) if self.is_pipe else FileCopies(self.path, self.start, self.opening)
 
     def _open(self) -> None:
+        self._intact.clear()
+        decoder = None
         if self.hwaccel is None:
             self._container = open_input(self.path, self.rate, self.opening)
         else:
-            self._container = opened_on(self.hwaccel, self.path, self.rate, self.opening)
+            self._container, decoder = opened_on(self.hwaccel, self.path, self.rate, self.opening, self.video)
         try:
             self._stream = video_of(self.path, self._container, self.video)
             self._stream_index = self._stream.index
             self._check_limits()
             self._stream.thread_type = ThreadType.AUTO
-            self._decoder = _decoder_of(self._stream)
+            self._decoder = decoder or self._decoder_here()
+            self._apart = decoder is not None
             self._decoder.options = {"max_pixels": str(self.opening.limits.decoder_pixels)}
         except BaseException:
             self.close()
@@ -281,23 +290,50 @@ class Reader:
             raise DecodeError(self.path, f"no picture in it can be decoded; the file is damaged or empty{on_device}")
         self._pictures = chain([first], pictures)
         self._first_time = first.time
-        self._orientation: Orientation = orientation_of(first.frame)
-        self._proxy = proxy_of(first.frame)
-        self._first = self._picture(first.frame)
-        if dolby_vision_profile(first.frame) == 5:
+        told = self._as_told(first.frame)
+        self._orientation: Orientation = orientation_of(told)
+        self._proxy = proxy_of(told)
+        self._first = self.picture(told)
+        if dolby_vision_profile(told) == 5:
             what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"
             raise MediaError(self.path, f"{what}; convert it to HDR10 or profile 8 first")
-        self.info = self._describe(first.frame)
+        self.info = self._describe(told)
+        crop = crop_of(self._stream, self.path)
+        if not crop.fits(first.frame.width, first.frame.height):
+            self._warn("the container hides more than the picture has: all of it is shown")
+            crop = WHOLE
+        self.crop = crop
+        """What the container hides of the stored picture; frames hold it all, a writer cuts it or says it again."""
         if not colours.is_known_matrix(first.frame):
             self._warn(f"its colour matrix (AVColorSpace {first.frame.colorspace}) is unknown here; taken as BT.709/601")
         elif self._first.colour.kind == "yuv" and first.frame.colorspace == colours.UNSPECIFIED:
             _log.info("%s: no colour matrix is tagged; taken as %s", self.path, self.info.matrix)
 
-    def _picture(self, frame: VideoFrame) -> Picture:
-        return Picture(frame, colours.colour_of(frame), self._orientation, self._proxy, woven=self._is_woven(frame))
+    def picture(self, frame: VideoFrame, *, stored: bool = False) -> Picture:
+        """A decoded frame of this film as `frames` gives it; `stored`: see `Picture`."""
+        woven = self._is_woven(frame)
+        return Picture(frame, colours.colour_of(frame), self._orientation, self._proxy, woven=woven, stored=stored)
+
+    def _as_told(self, frame: VideoFrame) -> VideoFrame:
+        """The first picture with all that the container says about it, which a decoder beside the stream was not told."""
+        if not self._apart:
+            return frame
+        with open_input(self.path, self.rate, self.opening) as plain, explained(self.path, "cannot be decoded"):
+            return next(plain.decode(video_of(self.path, plain, self.video)))
+
+    def _decoder_here(self) -> VideoCodecContext:
+        """The decoder on the processor, or the device that the stream was opened with."""
+        decoder = _decoder_of(self._stream)
+        if self.hwaccel is not None and decoder is not self._stream.codec_context:
+            self._warn(f"decoded here and not on {self.hwaccel}, which would drop its transparency")
+        return decoder
 
     def _is_woven(self, frame: VideoFrame) -> bool:
         return frame.interlaced_frame and not self._pictures_alone
+
+    def _is_made_whole(self, frame: VideoFrame) -> bool:
+        """Whether a decoded frame is, or may be, deinterlaced. Pictures are, one for one and in order."""
+        return self._scan == "bwdif" or (self._scan == "auto" and frame.interlaced_frame)
 
     @property
     def _scan(self) -> Mode:
@@ -371,16 +407,17 @@ class Reader:
         before: VideoFrame | None = None
         step = 1 / Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         for frame in frames:
+            stored = bool(self._intact) and self._intact.popleft() and frame.pts is not None
             base = Fraction(frame.time_base or self._stream.time_base or Fraction(1, 90000))
             ticks = frame.pts if frame.pts is not None else frame.dts
             time = None if ticks is None else ticks * base
             if time is None or (last is not None and time <= last):
                 if time is not None:
                     self._went_back(time)
-                time = Fraction(0) if last is None else last + step
+                time, stored = Fraction(0) if last is None else last + step, False
             yield from self._repeated(before, last, time)
             last, before = time, frame
-            yield _Timed(time, frame)
+            yield _Timed(time, frame, stored)
         yield from self._repeated(before, last, None)
 
     def _repeated(self, frame: VideoFrame | None, last: Fraction | None, now: Fraction | None) -> Iterator[_Timed]:
@@ -388,7 +425,7 @@ class Reader:
         for time in self._gaps.passed(now):
             if frame is not None and last is not None and time > last:
                 self._gaps.fill(time)
-                yield _Timed(time, frame)
+                yield _Timed(time, frame, stored=False)
 
     def _decoded_from(self, start: Fraction) -> Iterator[VideoFrame]:
         """Frames from a key frame at or before `start` on; falls back to reading from the front."""
@@ -430,6 +467,7 @@ class Reader:
             self._gaps.failed()
             return []
         self._damaged += sum(frame.is_corrupt for frame in frames)
+        self._intact.extend(not frame.is_corrupt and not self._is_made_whole(frame) for frame in frames)
         return frames
 
     def _packets(self) -> Iterator[Packet[Any]]:

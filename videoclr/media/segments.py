@@ -21,7 +21,7 @@ import struct
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -31,10 +31,12 @@ from av.stream import Stream
 
 from videoclr.errors import ConfigError, ResumeError
 from videoclr.media.faults import explained
+from videoclr.media.splice import Tally
 
 _MAGIC = b"videoclr segment 1\n"
 _HEAD = struct.Struct("<qqI?")
 """Presentation time and duration in ticks, bytes, whether a key frame."""
+_JOINING = "--resume, --smart-copy"
 _CARRIED = ("matroska_block_additional", "new_extradata", "palette")
 """Side data without which a packet is not whole."""
 
@@ -51,6 +53,8 @@ class Segment:
     """CRC-32 of the file."""
     reorder: int
     """By how many places at most a packet comes before its turn to be shown."""
+    tally: Tally = field(default_factory=Tally)
+    """What of it was copied, with `--smart-copy`."""
 
 
 class SegmentWriter:
@@ -74,26 +78,27 @@ class SegmentWriter:
             self._put(_MAGIC + self._facts)
 
     def add(self, packet: Packet[Any], base: Fraction) -> None:
-        """Take a packet; `base` is the tick, in seconds, of the times to come.
+        """Take a packet of an encoder; `base` is the tick, in seconds, of the times to come.
 
         Raises:
             MediaError: the disk is full, the folder gone.
             ConfigError: a packet that carries more than its bytes.
         """
-        if any(side.data_type in _CARRIED for side in packet.iter_sidedata()):
-            raise ConfigError("--resume: this codec and pixel format need more than packets; choose another pix_fmt or codec")
-        scale = Fraction(packet.time_base) / base
-        assert packet.pts is not None
-        pts = packet.pts * scale
-        if pts.denominator != 1:
-            raise ConfigError("--resume: the encoder does not keep the source's times; choose another codec")
-        data = bytes(packet)
-        self._ticks.append(int(pts))
-        with explained(self.target, "cannot be written"):
-            self._put(_HEAD.pack(int(pts), round((packet.duration or 0) * scale), len(data), packet.is_keyframe) + data)
+        self.put(Stored.of(packet, base))
 
-    def finish(self) -> Segment:
-        """Make it last: on the disk, under its name.
+    def put(self, stored: Stored) -> None:
+        """Take a packet.
+
+        Raises:
+            MediaError: the disk is full, the folder gone.
+        """
+        self._ticks.append(stored.pts)
+        with explained(self.target, "cannot be written"):
+            head = _HEAD.pack(stored.pts, stored.duration, len(stored.data), stored.is_keyframe)
+            self._put(head + stored.data)
+
+    def finish(self, tally: Tally) -> Segment:
+        """Make it last: on the disk, under its name. `tally`: what of it was copied.
 
         Raises:
             MediaError: the disk is full, the folder gone.
@@ -102,7 +107,7 @@ class SegmentWriter:
             settle(self._file, self._part, self.path)
         ranks = {tick: rank for rank, tick in enumerate(sorted(self._ticks))}
         reorder = max((place - ranks[tick] for place, tick in enumerate(self._ticks)), default=0)
-        return Segment(self.path, len(self._ticks), self._size, self._checksum, max(reorder, 0))
+        return Segment(self.path, len(self._ticks), self._size, self._checksum, max(reorder, 0), tally)
 
     def abort(self) -> None:
         """Forget it."""
@@ -117,12 +122,28 @@ class SegmentWriter:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A packet out of a segment, times in ticks."""
+    """A packet by itself, times in ticks."""
 
     pts: int
     duration: int
     is_keyframe: bool
     data: bytes
+
+    @classmethod
+    def of(cls, packet: Packet[Any], base: Fraction) -> Stored:
+        """A packet of an encoder; `base` is the tick, in seconds.
+
+        Raises:
+            ConfigError: it carries more than its bytes, or has a time between two ticks.
+        """
+        if any(side.data_type in _CARRIED for side in packet.iter_sidedata()):
+            raise ConfigError(f"{_JOINING}: this codec and pixel format need more than packets; choose another pix_fmt or codec")
+        scale = Fraction(packet.time_base) / base
+        assert packet.pts is not None
+        pts = packet.pts * scale
+        if pts.denominator != 1:
+            raise ConfigError(f"{_JOINING}: the encoder does not keep the source's times; choose another codec")
+        return cls(int(pts), round((packet.duration or 0) * scale), packet.is_keyframe, bytes(packet))
 
     def packet(self, dts: int, base: Fraction, stream: Stream) -> Packet[Any]:
         """For the muxer."""
@@ -189,6 +210,8 @@ def _packets(segment: Segment, extradata: bytes) -> Iterator[Stored]:
     with _opened(segment, extradata) as file:
         while head := file.read(_HEAD.size):
             pts, duration, size, key = _unpacked(segment, head)
+            if size > segment.size:  # before memory is taken
+                raise _damaged(segment)
             data = file.read(size)
             if len(data) != size:
                 raise _damaged(segment)

@@ -123,7 +123,7 @@ def open_input(
         options = {"start_number": str(run.first), "framerate": str(rate or PICTURE_RATE), "pattern_type": "sequence"}
     elif not _URL.match(path) and is_list(path):
         _check_file(path)
-        return _open_list(path, rate, opening)
+        return _open_list(path, rate, opening, hwaccel)
     elif not _URL.match(path):
         _check_file(path)
         name = f"file:{path}"
@@ -142,7 +142,7 @@ def open_input(
     return container
 
 
-def _open_list(path: str, rate: Fraction | None, opening: Opening) -> InputContainer:
+def _open_list(path: str, rate: Fraction | None, opening: Opening, hwaccel: HWAccel | None) -> InputContainer:
     parts = []
     for name in names_in(path):
         if is_list(str(name)):
@@ -155,7 +155,8 @@ def _open_list(path: str, rate: Fraction | None, opening: Opening) -> InputConta
     options = opening.options("file") | {"safe": "0"}
     options["format_whitelist"] += ",concat"  # of the parts none is a list, see above
     try:
-        return av.open(io.BytesIO(script(parts)), "r", format="concat", options=options, metadata_errors="surrogateescape")
+        parts_in = io.BytesIO(script(parts))
+        return av.open(parts_in, "r", format="concat", options=options, metadata_errors="surrogateescape", hwaccel=hwaccel)
     except AV_ERRORS as error:
         raise MediaError(path, f"its files cannot be joined ({reason(error)})") from error
 
@@ -247,6 +248,6 @@ def demuxed(
             return
         except AV_ERRORS as error:
             failures += 1
-            on_error(error)
+            on_error(ValueError("a stream that begins late is left out") if isinstance(error, IndexError) else error)
             if failures >= _IN_A_ROW or is_system_error(error):
                 return

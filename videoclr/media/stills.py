@@ -22,12 +22,10 @@ from videoclr.media.picture import Picture, float_frame, frame_of_rgb, reformatt
 from videoclr.media.proxy import as_uint16
 from videoclr.media.source import is_pattern, matching, numbered
 
-_LAMBDA = 118
 _TOP = 65535
-_JPEG_QUANTISER = 2
 _OPTIONS = {
     "libwebp": {"quality": "95"},
-    "mjpeg": {"huffman": "optimal"},
+    "mjpeg": {"huffman": "optimal", "qmin": "2", "qmax": "2"},
     "exr": {"format": "half", "compression": "zip16"},
 }
 _HDR = ("png", "exr")
@@ -151,9 +149,6 @@ class Stills:
         context.colorspace = RGB_SPACE if kind_of(frame.format.name) == "rgb" else BT601.tag
         context.color_range = FULL if full else LIMITED
         context.options = dict(_OPTIONS.get(self.encoder, {}))
-        if self.encoder == "mjpeg":
-            context.qscale = True
-            context.global_quality = _JPEG_QUANTISER * _LAMBDA
         frame.pict_type = 0
         try:
             packets = [*context.encode(frame), *context.encode(None)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,16 +14,19 @@ from typing import Self
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media.copylike import encoding_of
+from videoclr.media.crop import WHOLE, cropped, exactly
 from videoclr.media.deliver import Deliverable, Kind
 from videoclr.media.encoders import COPY_LIKE, DEFAULT_CODEC, RAW, Y4M_FORMATS, Wanted, bits_per_second, encoder_of
 from videoclr.media.faults import explained
-from videoclr.media.film import Film
+from videoclr.media.film import CROPPING, Film
+from videoclr.media.joint import Joint, cannot, joint_of
 from videoclr.media.lock import Lock
 from videoclr.media.orientation import Orientation
 from videoclr.media.picture import Picture, frame_of_rgb
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, sync_file
 from videoclr.media.source import PIPE, is_pattern
+from videoclr.media.splice import Tally
 from videoclr.media.stills import Stills
 from videoclr.media.target import PLAIN, STILLS, check_target, muxer_of
 from videoclr.types import Frame, Patch
@@ -62,6 +65,9 @@ class Writer:
         provenance: a sentence on what was done, kept as a tag of the file; None for none.
         overwrite: replace an existing file.
         shift: seconds taken off every time; None takes the reader's start, so that a cut-out begins at 0.
+        smart_copy: copy the groups of pictures of `like` in which nothing changed; see `videoclr.media.splice`. The codec is the
+            source's.
+        smart_copy_mb: MiB of packets in a group that is copied, at most.
 
     Frames of a reader are encoded from their own planes, without a detour over RGB; patches are composited inside
     their region only. The file grows as `<path>.part` and gets its name when the block ends well; an exception
@@ -96,14 +102,21 @@ class Writer:
         provenance: str | None = None,
         overwrite: bool = False,
         shift: Fraction | None = None,
+        smart_copy: bool = False,
+        smart_copy_mb: int = 128,
     ) -> None:
         self.path, self.like = str(path), like
         self._part = PIPE if self.path == PIPE else f"{self.path}.part"
         self._sink: Film | Stills
+        crop = WHOLE if like is None else like.crop
         suffix = Path(self.path).suffix.lower()
         if self.path != PIPE and not (is_pattern(self.path) and suffix in STILLS):
             check_target(self.path, like.path if like else None, overwrite)
+        if smart_copy and deliver != "video":
+            raise ConfigError(f"$.media.smart_copy: a {deliver} is made of every picture; leave one of them out")
         if self.path != PIPE and container is None and suffix in STILLS:
+            if smart_copy:
+                raise ConfigError(f"$.media.smart_copy: {suffix} pictures are no video; choose another ending or leave it out")
             self._check_stills(overwrite)
             first = like.sequence.first if like and like.sequence else 1
             if deliver == "overlay" and suffix not in _TRANSPARENT:
@@ -112,9 +125,24 @@ class Writer:
             made = Deliverable(deliver, wipe_seconds, suffix == ".exr", linear, upright=True)
         else:
             muxer = muxer_of(self.path, container)
+            said = crop if muxer in CROPPING and self.path != PIPE and deliver != "side-by-side" else WHOLE
+            crop = WHOLE if said else crop
+            if smart_copy and crop:
+                where = "a pipe" if self.path == PIPE else muxer
+                raise ConfigError(
+                    f"$.media.smart_copy: the source hides borders of its pictures, {where} cannot, and packets cannot be cut;"
+                    " write to .mkv, .mov or .mp4, or leave smart_copy out"
+                )
             rate = None if bitrate is None else bits_per_second(bitrate)
             wanted = Wanted(crf, preset, pix_fmt, profile, level, rate, gop, options=dict(options or {}))
-            if codec == COPY_LIKE:
+            joint: Joint | None = None
+            if smart_copy:
+                encoder, wanted, joint = joint_of(like, codec, muxer, wanted)
+                if like is not None and crop:
+                    raise cannot(
+                        like, f"what its container hides of the picture would be cut off for {muxer}; use .mkv, .mov or .mp4"
+                    )
+            elif codec == COPY_LIKE:
                 encoder, wanted = encoding_of(like, wanted)
             else:
                 encoder = encoder_of(codec or (RAW if muxer in PLAIN else DEFAULT_CODEC))
@@ -125,10 +153,11 @@ class Writer:
             encoder.settings(wanted)
             self._sink = Film(
                 self.path, self._part, muxer, encoder, wanted=wanted, like=like, drop=drop, provenance=provenance, shift=shift,
-                transparent=deliver == "overlay",
+                transparent=deliver == "overlay", crop=said, joint=joint, limit=smart_copy_mb << 20,
             )  # fmt: skip
             made = Deliverable(deliver, wipe_seconds, shallow=encoder.playable)
         self._deliverable = None if deliver == "video" else made
+        self._crop = crop
         self._first_time: Fraction | None = None
         self._overwrite = overwrite
         self._lock: Lock | None = None
@@ -137,6 +166,11 @@ class Writer:
         self._size: tuple[int, int] | None = None
         self.frames_written = 0
         """Frames taken so far."""
+
+    @property
+    def tally(self) -> Tally:
+        """How much was copied, with `smart_copy`."""
+        return self._sink.tally if isinstance(self._sink, Film) else Tally()
 
     @property
     def warnings(self) -> list[str]:
@@ -273,7 +307,7 @@ class Writer:
             # Frames that somebody enlarged on the way: the source's facts, their own size.
             self._sink.open(picture, frame.time, self._tick(self.like.info.time_base), self.like.info.frame_rate)
             self._size = size
-        self._sink.write(picture, picture.composite(patches), frame.time)
+        self._sink.write(picture, picture.composite(patches), frame.time, unchanged=picture.stored and not _changes(patches))
 
     def _open_for_own(self, first: Frame, second: Frame | None) -> None:
         assert isinstance(self._sink, Film)
@@ -290,11 +324,23 @@ class Writer:
 
     def _shown(self, frame: Frame) -> tuple[Picture, tuple[Patch, ...]]:
         """The picture to write, and the patches that are still to be put into it."""
+        picture, patches = self._picture(frame), frame.patches
+        if self._crop:
+            picture, patches = self._shown_part(picture, patches)
         if self._deliverable is None:
-            return self._picture(frame), frame.patches if isinstance(frame.native, Picture) else ()
+            return picture, patches if isinstance(frame.native, Picture) else ()
         if self._first_time is None:
             self._first_time = frame.time if self.like is None else self.like.first_time
-        return self._deliverable(self._picture(frame), frame.patches, frame.time - self._first_time), ()
+        return self._deliverable(picture, patches, frame.time - self._first_time), ()
+
+    def _shown_part(self, picture: Picture, patches: tuple[Patch, ...]) -> tuple[Picture, tuple[Patch, ...]]:
+        assert self.like is not None
+        wanted = self._crop.scaled(self.like.first_picture.frame, picture.frame)
+        crop = exactly(picture, wanted)
+        text = "the container's crop is a pixel larger where chroma asks for it"
+        if crop != wanted and text not in self.warnings:
+            self.warnings.append(text)
+        return cropped(picture, patches, crop)
 
     def _picture(self, frame: Frame) -> Picture:
         """The frame's own picture, or one made of its RGB, laid as the source is stored.
@@ -317,3 +363,8 @@ class Writer:
     def _tick(base: Fraction) -> Fraction:
         """A tick that every muxer stores: the source's, unless it is finer than 32 bits can count a few minutes of."""
         return base if base.denominator <= (1 << 31) - 1 else Fraction(1, _TICKS)
+
+
+def _changes(patches: Sequence[Patch]) -> bool:
+    """Whether any of `patches` shows; the gate may have faded all of one away."""
+    return any(patch.alpha.any() for patch in patches)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from videoclr import appearance, geometry
 from videoclr.disagreement import SIDE, blurred, contrast, difference, matching_blur, reduced
+from videoclr.packing import keepable
 from videoclr.pixels import to_array
 from videoclr.stages.gate import Verdict
 from videoclr.types import Faces, RestoredFace
@@ -154,6 +155,7 @@ Openings = dict[str, tuple[float, float]]
 """Place -> logarithm of how much taller its dark part is in the result than in the input, and by how much it moved aside."""
 
 
+@keepable
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
     """A restored face and its input, made ready to be compared."""
@@ -189,6 +191,7 @@ class Look:
         return cls(face.crop.frame.index, luma, result, points, small, small_result, weight, scale, blur)
 
 
+@keepable
 @dataclass(frozen=True, slots=True, eq=False)
 class _Past:
     """What is remembered of a track, the newest frame last."""

@@ -59,6 +59,7 @@ from videoclr.models.start import StartLevel
 from videoclr.models.vqgan import Codebook, Decoder, Encoder
 from videoclr.models.weights import fit, load_part, manifest
 from videoclr.motion import Motions, Values, carried, carried_noise, mean_along
+from videoclr.packing import keepable
 from videoclr.pixels import quantized, to_array
 from videoclr.types import FaceCrop
 
@@ -432,6 +433,7 @@ def _remember_maps(crops: Sequence[FaceCrop], maps: Tensor | None, memory: dict[
             memory[crop.face.track]["maps"][crop.frame.index] = one
 
 
+@keepable
 @dataclass(frozen=True, slots=True, eq=False)
 class _Past:
     """What a span leaves for the next one of its track."""

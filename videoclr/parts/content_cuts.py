@@ -25,7 +25,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from videoclr.pixels import eight_bit
 from videoclr.types import Frame
 
 _BLACK = 6.0  # added to the contrast, in steps of 255: the noise of a black picture is no content
@@ -86,8 +85,7 @@ class ContentCuts:
 
 
 def _thumbnail(frame: Frame) -> NDArray[np.int16]:
-    # Shrink before going to eight bits: the other way round would touch every pixel of a 16-bit frame.
-    small = eight_bit(cv2.resize(frame.source, _SIZE, interpolation=cv2.INTER_AREA))
+    small = cv2.resize(frame.glance, _SIZE, interpolation=cv2.INTER_AREA)
     return cv2.cvtColor(small, cv2.COLOR_RGB2YCrCb).astype(np.int16)
 
 

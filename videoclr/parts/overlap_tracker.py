@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from videoclr.packing import keepable
 from videoclr.types import Detection, Faces, TrackedFace
 
 Array = NDArray[np.float64]
@@ -22,6 +23,7 @@ _SAME_PLACE = 0.6
 """Overlap of the grown boxes from which an unsure detection continues a track that a look has missed since."""
 
 
+@keepable
 class _Kalman:
     """Centre and size of a box with their velocities, all four independent and equally noisy.
 
@@ -59,6 +61,7 @@ def _measured(box: Array) -> Array:
     return np.concatenate([(box[:2] + box[2:]) / 2, box[2:] - box[:2]])
 
 
+@keepable
 @dataclass
 class _Track:
     number: int
@@ -99,6 +102,14 @@ class OverlapTracker:
     def reset(self) -> None:
         """Forget every track. Numbers go on."""
         self._tracks = []
+
+    def keep(self) -> tuple[list[_Track], int]:
+        """See `videoclr.packing.Keeping`."""
+        return self._tracks, self._born
+
+    def recall(self, kept: tuple[list[_Track], int]) -> None:
+        """See `videoclr.packing.Keeping`."""
+        self._tracks, self._born = kept
 
     def update(self, found: Faces[Detection]) -> list[TrackedFace]:
         """The frame's faces with their tracks; supposed places (`observed=False`) where nobody looked."""

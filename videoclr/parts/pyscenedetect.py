@@ -10,7 +10,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from videoclr.pixels import eight_bit
 from videoclr.types import Frame
 
 _WIDTH = 256  # pixels: what PySceneDetect itself shrinks to before it looks
@@ -51,9 +50,9 @@ class PySceneDetectCuts:
         """Whether a shot begins `delay` frames before `frame`."""
         from scenedetect import FrameTimecode
 
-        height, width = frame.source.shape[:2]
+        height, width = frame.glance.shape[:2]
         size = (_WIDTH, max(1, round(height * _WIDTH / width)))
-        small = eight_bit(cv2.resize(frame.source, size, interpolation=cv2.INTER_AREA))
+        small = cv2.resize(frame.glance, size, interpolation=cv2.INTER_AREA)
         # The library wants BGR; this copy is the only place where that order exists. Its timecodes count frames here.
         picture = np.ascontiguousarray(small[..., ::-1])
         found = self._detector.process_frame(FrameTimecode(self._seen, fps=25.0), picture)

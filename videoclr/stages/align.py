@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videoclr import geometry
+from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import RestorationError
 from videoclr.flow import Around, around
 from videoclr.pixels import normalized, peak, to_tensor
@@ -20,7 +21,9 @@ _STILL = 0.1  # displacement, in face scales, up to which a head counts as still
 _GUESSED = 0.3  # weight of an interpolated sighting beside an observed one
 
 
-def align(faces: Iterable[Faces[TrackedFace]], size: int, smoothing: int = 4) -> Iterator[Faces[FaceCrop]]:
+def align(
+    faces: Iterable[Faces[TrackedFace]], size: int, smoothing: int = 4, inside: Inside = NOWHERE
+) -> Iterator[Faces[FaceCrop]]:
     """Aligned crops.
 
     The landmarks of a track are smoothed over the frames within `smoothing` before and after: crop jitter alone is a
@@ -32,8 +35,9 @@ def align(faces: Iterable[Faces[TrackedFace]], size: int, smoothing: int = 4) ->
         faces: tracked faces with the shots numbered; every frame.
         size: side of the crops, pixels.
         smoothing: half-width of the window, frames, which is also the delay; 0 for none.
+        inside: keeps what waits.
     """
-    for place in around(faces, smoothing, smoothing, lambda one: one.frame.shot):
+    for place in around(faces, smoothing, smoothing, lambda one: one.frame.shot, inside, "align"):
         frame = place.item.frame
         crops = []
         for face in place.item.faces:

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videoclr import geometry
+from videoclr.bookmark import NOWHERE, Inside
 from videoclr.flow import Around, around
 from videoclr.grain import flat_places, made, measured
+from videoclr.packing import keepable
 from videoclr.pixels import normalized, quantized, to_array
 from videoclr.types import Faces, Frame, Patch, RestoredFace
 
@@ -34,6 +36,7 @@ def blend(
     grain: float = 0.0,
     seed: int = 0,
     steady: int = 3,
+    inside: Inside = NOWHERE,
 ) -> Iterator[Frame]:
     """Frames with their restored faces as patches.
 
@@ -51,10 +54,12 @@ def blend(
         seed: of the grain, with the frame and the track: a run repeats.
         steady: frames of the track, before and after, over which the colour's correction is averaged, and the delay: colour that
             an encoder makes pump in the input would pump on the restored face. A light that changes is followed at once.
+        inside: keeps what waits.
     """
     look = steady if match_color and strength > 0 else 0
-    for place in around(_matched(restored, match_color and strength > 0), look, look, lambda one: one.faces.frame.shot):
-        faces = place.item.faces
+    matched = _matched(restored, match_color and strength > 0)
+    for place in around(matched, look, look, lambda one: one.shot, inside, "blend"):
+        faces = place.item.let_go()
         colours = (
             {face.crop.face.track: _steady_shift(place, face.crop.face.track, steady) for face in faces.faces}
             if match_color
@@ -67,18 +72,29 @@ def blend(
         yield frame
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@keepable
+@dataclass(slots=True, eq=False)
 class _Matched:
     """A frame's faces with how each one's colour differs from the input's."""
 
-    faces: Faces[RestoredFace]
+    shot: int
+    faces: Faces[RestoredFace] | None
+    """None once they are done: those that come after want the shifts alone, and a frame holds a large picture."""
     shifts: Mapping[int, NDArray[np.float32]]
     """Track -> `color_shift` at a quarter of the crop's size."""
+
+    def let_go(self) -> Faces[RestoredFace]:
+        """The faces, not held any more."""
+        faces, self.faces = self.faces, None
+        assert faces is not None
+        return faces
 
 
 def _matched(restored: Iterable[Faces[RestoredFace]], match_color: bool) -> Iterator[_Matched]:
     for faces in restored:
-        yield _Matched(faces, {face.crop.face.track: _shift_of(face) for face in faces.faces} if match_color else {})
+        yield _Matched(
+            faces.frame.shot, faces, {face.crop.face.track: _shift_of(face) for face in faces.faces} if match_color else {}
+        )
 
 
 def _shift_of(face: RestoredFace) -> NDArray[np.float32]:

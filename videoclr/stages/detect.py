@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from videoclr.pixels import eight_bit
+from videoclr.bookmark import NOWHERE, Inside
 from videoclr.shortage import Batch
 from videoclr.types import Detection, Faces, Frame
 
@@ -35,6 +36,7 @@ def detect(
     every: int = 1,
     min_size: float = 0.0,
     warnings: list[str] | None = None,
+    inside: Inside = NOWHERE,
 ) -> Iterator[Faces[Detection]]:
     """Detections of each frame.
 
@@ -47,13 +49,18 @@ def detect(
             `looked=False`, so that a tracker can tell "nothing there" from "nobody looked".
         min_size: faces smaller than this (`Detection.size`, pixels) are left out.
         warnings: where a halved batch is told.
+        inside: keeps what waits.
 
     Raises:
         DeviceError: the device's memory does not suffice for one frame, or the device failed.
     """
     calls = Batch(batch, "runtime.detect_batch", warnings)
-    waiting: list[_Waiting] = []
-    shot, position, looks = -1, 0, 0
+    ready: deque[Faces[Detection]]
+    held: Any = inside.begin("detect", lambda: (ready, _places(waiting), shot, position, looks))
+    ready, places, shot, position, looks = (deque(), [], -1, 0, 0) if held is None else held
+    waiting = [_waiting(frame, look) for frame, look in places]
+    while ready:
+        yield ready.popleft()
     for frame in frames:
         if frame.shot != shot:  # a call never holds two shots: what a shot gives must not depend on those before it
             yield from _detected(waiting, detector, min_size, calls)
@@ -61,17 +68,32 @@ def detect(
         position = position + 1 if frame.shot == shot else 0
         shot = frame.shot
         look = position % every == 0
-        waiting.append((frame, eight_bit(frame.image) if look else None))
-        frame.forget_whole()  # a frame waits long in the stages that look ahead, and they ask for the places of faces alone
+        waiting.append(_waiting(frame, look))
         looks += look
         if looks >= batch or (looks == 0 and not look):
-            yield from _detected(waiting, detector, min_size, calls)
+            ready.extend(_detected(waiting, detector, min_size, calls))
             waiting, looks = [], 0
-    yield from _detected(waiting, detector, min_size, calls)
+            while ready:
+                yield ready.popleft()
+    ready.extend(_detected(waiting, detector, min_size, calls))
+    waiting = []
+    while ready:
+        yield ready.popleft()
 
 
 _Waiting = tuple[Frame, NDArray[np.uint8] | None]
 """A frame, and the picture of it that the detector is to see."""
+
+
+def _waiting(frame: Frame, look: bool) -> _Waiting:
+    picture = frame.glance if look else None
+    frame.forget_whole()  # a frame waits long in the stages that look ahead, and they ask for the places of faces alone
+    return frame, picture
+
+
+def _places(waiting: Sequence[_Waiting]) -> list[tuple[Frame, bool]]:
+    """What waits, without the pictures that can be made again."""
+    return [(frame, picture is not None) for frame, picture in waiting]
 
 
 def _detected(waiting: list[_Waiting], detector: Detector, min_size: float, calls: Batch) -> list[Faces[Detection]]:

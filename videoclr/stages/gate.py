@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from videoclr.bookmark import NOWHERE, Inside
 from videoclr.flow import Around, around
+from videoclr.packing import keepable
 from videoclr.types import Faces, RestoredFace
 
 _GONE = 50  # frames without a face after which a track's memory is dropped
 
 
+@keepable
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
     """What is thought of one restored face."""
@@ -41,7 +44,9 @@ class Judge(Protocol):
         ...
 
 
-def gate(restored: Iterable[Faces[RestoredFace]], judge: Judge, smoothing: int = 2) -> Iterator[Faces[RestoredFace]]:
+def gate(
+    restored: Iterable[Faces[RestoredFace]], judge: Judge, smoothing: int = 2, inside: Inside = NOWHERE
+) -> Iterator[Faces[RestoredFace]]:
     """Set `confidence`, `trust` and `reasons` of each face, and multiply its mask with `trust`.
 
     Confidence that jumps would show as flicker, and a mean over time would let a single bad frame through. So a track's
@@ -53,8 +58,10 @@ def gate(restored: Iterable[Faces[RestoredFace]], judge: Judge, smoothing: int =
         restored: every frame.
         judge: compares.
         smoothing: frames; 0 for none. The delay is twice as many, emptied at a cut.
+        inside: keeps what waits, and what the judge remembers.
     """
-    for place in around(_judged(restored, judge), 2 * smoothing, 2 * smoothing, lambda one: one.faces.frame.shot):
+    judged = _judged(restored, judge, inside)
+    for place in around(judged, 2 * smoothing, 2 * smoothing, lambda one: one.faces.frame.shot, inside, "gate"):
         faces = place.item.faces
         passed = (
             _gated(face, verdict, _near(place, face, smoothing))
@@ -63,6 +70,7 @@ def gate(restored: Iterable[Faces[RestoredFace]], judge: Judge, smoothing: int =
         yield replace(faces, faces=tuple(passed))
 
 
+@keepable
 @dataclass(frozen=True, slots=True, eq=False)
 class _Judged:
     faces: Faces[RestoredFace]
@@ -73,20 +81,23 @@ class _Judged:
         return next(found, None)
 
 
-def _judged(restored: Iterable[Faces[RestoredFace]], judge: Judge) -> Iterator[_Judged]:
-    memory: dict[int, Any] = {}
-    last: dict[int, int] = {}
-    shot: int | None = None
+def _judged(restored: Iterable[Faces[RestoredFace]], judge: Judge, inside: Inside) -> Iterator[_Judged]:
+    memory: dict[int, Any]
+    last: dict[int, int]
+    shot: int | None
+    held: Any = inside.begin("judge", lambda: (memory, last, shot))
+    memory, last, shot = ({}, {}, None) if held is None else held
     for faces in restored:
         if faces.frame.shot != shot:
             memory.clear()
-            last.clear()
+            last = {}
             shot = faces.frame.shot
         verdicts = judge.judge(faces, memory) if faces.faces else []
         if len(verdicts) != len(faces.faces):
             raise ValueError(f"{type(judge).__name__} gave {len(verdicts)} verdicts on {len(faces.faces)} faces")
         last.update({face.crop.face.track: faces.frame.index for face in faces.faces})
-        for track in [track for track in memory if faces.frame.index - last.get(track, -_GONE - 1) > _GONE]:
+        last = {track: index for track, index in last.items() if faces.frame.index - index <= _GONE}
+        for track in memory.keys() - last.keys():
             del memory[track]
         yield _Judged(faces, verdicts)
 

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from videoclr import appearance, geometry
+from videoclr.bookmark import NOWHERE, Inside
 from videoclr.flow import around
+from videoclr.packing import keepable
 from videoclr.pixels import to_array
 from videoclr.types import FaceCrop, Faces, Frame, Person
 
@@ -43,6 +45,7 @@ class Recognizer(Protocol):
         ...
 
 
+@keepable
 @dataclass(eq=False)
 class _Pool:
     """The best views of somebody."""
@@ -59,6 +62,7 @@ class _Pool:
         self.identity = pooled(self.views)
 
 
+@keepable
 @dataclass(eq=False)
 class _Known:
     """Somebody whom `People` knows."""
@@ -72,6 +76,7 @@ class _Known:
     """Index of the frame where the person was last seen."""
 
 
+@keepable
 @dataclass(eq=False)
 class _Track:
     """What is known of a track."""
@@ -181,6 +186,14 @@ class People:
             _Known(one.number, None, _Pool(one.room, list(one.views), one.identity), one.tracks, one.last) for one in memory.met
         ]
 
+    def keep(self) -> tuple[list[_Known], list[_Known], int]:
+        """Everybody, with what they share with the tracks of the shot; for `take_up` together with those tracks."""
+        return self.photographed, self.met, self._next
+
+    def take_up(self, kept: tuple[list[_Known], list[_Known], int]) -> None:
+        """Know whom `keep` gave."""
+        self.photographed, self.met, self._next = kept
+
     def meet(self, tracks: Sequence[_Track], now: int) -> None:
         """Say who the tracks of one frame are: two faces of a frame are two people."""
         tracks = [track for track in tracks if track.pool.identity is not None]
@@ -259,6 +272,7 @@ def identify(
     views: int = 5,
     people: People | None = None,
     begins: Callable[[Frame], None] = lambda _: None,
+    inside: Inside = NOWHERE,
 ) -> Iterator[Faces[FaceCrop]]:
     """Fill in `FaceCrop.identity` and, with `people`, `FaceCrop.person`.
 
@@ -274,10 +288,15 @@ def identify(
         views: views that are pooled.
         people: whom to recognise; None leaves every track to itself.
         begins: told the first frame of each shot, when `people` knows those before it and nobody of the shot.
+        inside: keeps what waits, the tracks' views, and `people`.
     """
-    tracks: dict[int, _Track] = {}
-    shot: int | None = None
-    for place in around(crops, 0, window, lambda one: one.frame.shot):
+    tracks: dict[int, _Track]
+    shot: int | None
+    held = inside.begin("identify", lambda: (tracks, shot, None if people is None else people.keep()))
+    tracks, shot, known_people = held or ({}, None, None)
+    if people is not None and known_people is not None:
+        people.take_up(known_people)
+    for place in around(crops, 0, window, lambda one: one.frame.shot, inside, "identify window"):
         frame = place.item.frame
         if frame.shot != shot:
             tracks, shot = {}, frame.shot

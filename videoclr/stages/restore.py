@@ -15,8 +15,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import NotFiniteError, RestorationError
 from videoclr.flow import grouped
+from videoclr.packing import keepable
 from videoclr.shortage import Batch, is_of_the_device
 from videoclr.types import FaceCrop, Faces, RestoredFace
 
@@ -130,6 +132,7 @@ def restore(
     on_error: Literal["stop", "keep"] = "stop",
     warnings: list[str] | None = None,
     along: bool = True,
+    inside: Inside = NOWHERE,
 ) -> Iterator[Faces[RestoredFace]]:
     """Restored faces of each frame.
 
@@ -145,6 +148,7 @@ def restore(
             where the restorer has less (`ReducedRestorer`), and left out where that does not help.
         warnings: where faces that were left out, and a halved batch, are told.
         along: go along the tracks where the restorer is a `SpanRestorer`; False for pictures that have no neighbours.
+        inside: keeps what waits, and what the restorer remembers.
 
     Raises:
         RestorationError: from the part's exception, or because its result has another shape.
@@ -153,13 +157,20 @@ def restore(
     told: list[str] = [] if warnings is None else warnings
     work = _Calls(restorer, masker, recognizer, Batch(batch, "runtime.batch", told), _Kept(told, on_error == "keep"))
     if along and isinstance(restorer, SpanRestorer) and restorer.anchors > 1:
-        return _along_tracks(crops, work, restorer)
-    return _in_batches(crops, work)
+        return _along_tracks(crops, work, restorer, inside)
+    return _in_batches(crops, work, inside)
 
 
-def _in_batches(crops: Iterable[Faces[FaceCrop]], work: _Calls) -> Iterator[Faces[RestoredFace]]:
-    waiting: list[Faces[FaceCrop]] = []
-    shot: int | None = None
+def _in_batches(crops: Iterable[Faces[FaceCrop]], work: _Calls, inside: Inside) -> Iterator[Faces[RestoredFace]]:
+    ready: deque[Faces[RestoredFace]]
+    waiting: list[Faces[FaceCrop]]
+    shot: int | None
+    held: Any = inside.begin("restore", lambda: (ready, waiting, shot, work.keep()))
+    ready, waiting, shot, memory = (deque(), [], None, None) if held is None else held
+    if memory is not None:
+        work.take_up(memory)
+    while ready:
+        yield ready.popleft()
     for faces in crops:
         if faces.frame.shot != shot:
             yield from work.restored(waiting)
@@ -169,14 +180,27 @@ def _in_batches(crops: Iterable[Faces[FaceCrop]], work: _Calls) -> Iterator[Face
         held = sum(len(one.faces) for one in waiting)
         # Without a face nothing is gained by waiting; with a few, frames without any must not pile up behind them.
         if held == 0 or held >= work.batch.size or len(waiting) >= 2 * work.batch.size:
-            yield from work.restored(waiting)
+            ready.extend(work.restored(waiting))
             waiting = []
-    yield from work.restored(waiting)
+            while ready:
+                yield ready.popleft()
+    ready.extend(work.restored(waiting))
+    waiting = []
+    while ready:
+        yield ready.popleft()
 
 
-def _along_tracks(crops: Iterable[Faces[FaceCrop]], work: _Calls, restorer: SpanRestorer) -> Iterator[Faces[RestoredFace]]:
+def _along_tracks(
+    crops: Iterable[Faces[FaceCrop]], work: _Calls, restorer: SpanRestorer, inside: Inside
+) -> Iterator[Faces[RestoredFace]]:
     spans = _Spans(work, restorer)
-    shot: int | None = None
+    shot: int | None
+    held: Any = inside.begin("restore", lambda: (spans.keep(), shot, work.keep()))
+    waiting, shot, memory = (None, None, None) if held is None else held
+    if memory is not None:
+        spans.take_up(waiting)
+        work.take_up(memory)
+    yield from spans.ready()
     for faces in crops:
         if faces.frame.shot != shot:
             yield from spans.finished()
@@ -186,6 +210,7 @@ def _along_tracks(crops: Iterable[Faces[FaceCrop]], work: _Calls, restorer: Span
     yield from spans.finished()
 
 
+@keepable
 @dataclass
 class _Strand:
     """A track's crops that wait for their span to be whole."""
@@ -205,7 +230,16 @@ class _Spans:
         self.work, self.restorer = work, restorer
         self.waiting: deque[Faces[FaceCrop]] = deque()
         self.strands: dict[int, _Strand] = {}
-        self.done: dict[int, RestoredFace | None] = {}  # by id of the crop, which `waiting` keeps alive
+        self.done: dict[tuple[int, int], RestoredFace | None] = {}
+        """By frame and track."""
+
+    def keep(self) -> Any:
+        """What waits, for `take_up`."""
+        return self.waiting, self.strands, self.done
+
+    def take_up(self, kept: Any) -> None:
+        """Go on with what waited."""
+        self.waiting, self.strands, self.done = kept
 
     def add(self, faces: Faces[FaceCrop]) -> Iterator[Faces[RestoredFace]]:
         """Take a frame, and give those that are ready."""
@@ -218,20 +252,21 @@ class _Spans:
             strand.crops.append(crop)
             if len(strand.crops) == self._length(strand) + self.restorer.reach:
                 self._restore(strand)
-        yield from self._ready()
         self.work.age(faces.faces, faces.frame.index)
+        yield from self.ready()
 
     def finished(self) -> Iterator[Faces[RestoredFace]]:
         """All that waits: a cut, or the end."""
         for strand in self.strands.values():
             self._end(strand)
         self.strands.clear()
-        yield from self._ready()
+        yield from self.ready()
 
-    def _ready(self) -> Iterator[Faces[RestoredFace]]:
-        while self.waiting and all(id(crop) in self.done for crop in self.waiting[0].faces):
+    def ready(self) -> Iterator[Faces[RestoredFace]]:
+        """The first frames that wait, where all of their faces are restored."""
+        while self.waiting and all(_name(crop) in self.done for crop in self.waiting[0].faces):
             faces = self.waiting.popleft()
-            restored = [self.done.pop(id(crop)) for crop in faces.faces]
+            restored = [self.done.pop(_name(crop)) for crop in faces.faces]
             yield Faces(faces.frame, tuple(face for face in restored if face is not None), looked=faces.looked)
 
     def _length(self, strand: _Strand) -> int:
@@ -245,8 +280,12 @@ class _Spans:
         length = self._length(strand)
         crops, rest = strand.crops[:length], strand.crops[length:]
         found, whole = self.work.span(self.restorer, crops, rest[: self.restorer.reach], strand.first)
-        self.done.update({id(crop): face for crop, face in zip(crops, found, strict=True)})
+        self.done.update({_name(crop): face for crop, face in zip(crops, found, strict=True)})
         strand.crops, strand.first = rest, not whole
+
+
+def _name(crop: FaceCrop) -> tuple[int, int]:
+    return crop.frame.index, crop.face.track
 
 
 class _Kept:
@@ -283,6 +322,14 @@ class _Calls:
         self.kept = kept
         self.memory: dict[int, Any] = {}
         self.last: dict[int, int] = {}
+
+    def keep(self) -> Any:
+        """What is remembered of the tracks, for `take_up`."""
+        return self.memory, self.last, self.kept.lines
+
+    def take_up(self, kept: Any) -> None:
+        """Remember what `keep` gave."""
+        self.memory, self.last, self.kept.lines = kept
 
     def restored(self, waiting: Sequence[Faces[FaceCrop]]) -> list[Faces[RestoredFace]]:
         flat = [crop for faces in waiting for crop in faces.faces]

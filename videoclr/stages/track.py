@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from videoclr.bookmark import NOWHERE, Inside
+from videoclr.packing import Keeping, keepable, memory_of
 from videoclr.types import Detection, Faces, Frame, TrackedFace
 
 
@@ -30,6 +32,7 @@ class Tracker(Protocol):
         ...
 
 
+@keepable
 @dataclass
 class _Entry:
     """A frame that waits, with its faces by track."""
@@ -39,6 +42,7 @@ class _Entry:
     supposed: dict[int, TrackedFace] = field(default_factory=dict)
 
 
+@keepable
 @dataclass
 class _Sighting:
     position: int
@@ -52,6 +56,7 @@ def track(
     max_gap: int = 5,
     first: int = 0,
     begins: Callable[[Frame, int], None] = lambda _, __: None,
+    inside: Inside = NOWHERE,
 ) -> Iterator[Faces[TrackedFace]]:
     """Faces with the number of their track.
 
@@ -68,11 +73,18 @@ def track(
         max_gap: frames.
         first: number of the first track.
         begins: told the first frame of each shot and the number of its first track.
+        inside: keeps what waits, and what a tracker that is `Keeping` remembers.
     """
     tracker = make_tracker()
-    numbers = _Numbers(first)
-    shot = _Shot(max_gap, numbers)
-    current: int | None = None
+    current: int | None
+    held = inside.begin("track", lambda: (numbers, shot, current, memory_of(tracker)))
+    if held is None:
+        numbers, current = _Numbers(first), None
+        shot = _Shot(max_gap, numbers)
+    else:
+        numbers, shot, current, memory = held
+        assert isinstance(tracker, Keeping)  # it was, or there would be no such bookmark
+        tracker.recall(memory)
     for faces in found:
         if current is not None and faces.frame.shot != current:
             yield from shot.finish()
@@ -87,6 +99,7 @@ def track(
     yield from shot.finish()
 
 
+@keepable
 @dataclass
 class _Numbers:
     """Of tracks, each once."""
@@ -99,6 +112,7 @@ class _Numbers:
         return self.next - 1
 
 
+@keepable
 class _Shot:
     """The look-ahead of one shot: at most `max_gap` + 1 frames."""
 

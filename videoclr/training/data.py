@@ -6,6 +6,9 @@ from one packed array that every process maps instead of decoding thousands of p
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
+import signal
 import tarfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -173,15 +176,39 @@ def batches(data: Dataset[dict[str, Any]], size: int, step: int, workers: int = 
     if workers:
         # The workers are the parallelism. They inherit OpenCV's threads dead, and may not even put them away: it crashes.
         cv2.setNumThreads(1)
-    loader = DataLoader(
+    yield from loader(
         data,
+        workers,
         batch_size=size,
         sampler=_InOrder(step, size, *processes()),
-        num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
-    yield from loader
+
+
+def loader(data: Dataset[Any], workers: int, **settings: Any) -> DataLoader[Any]:
+    """torch's, with `workers` processes that outlive a signal to all of a job.
+
+    A scheduler's SIGTERM and Ctrl-C reach every process of a group. They are for the one that trains: it ends its step and
+    saves (`Loop.steps`), and for that step it needs its samples. The workers end with it, whatever happens to it.
+    """
+    atexit.unregister(_end_workers)
+    atexit.register(_end_workers)  # before multiprocessing's own farewell, which waits for who was only asked by SIGTERM
+    return DataLoader(data, num_workers=workers, worker_init_fn=_deaf, **settings)
+
+
+def _deaf(_: int) -> None:
+    """In a worker."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _end_workers() -> None:
+    """At the end of the process: of loaders that are still held, for the others ended with their readers."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or torch would call it an accident
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 def processes() -> tuple[int, int]:

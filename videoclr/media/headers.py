@@ -1,0 +1,51 @@
+"""What FFmpeg read about a stream and PyAV does not show, asked of FFmpeg's own muxers.
+
+Side data of a stream (cropping, for one) go into the header of a copy of it. So such a header is written to memory and
+read: that works for every container which FFmpeg reads, from a pipe too, where the file itself is out of reach.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+from av.video.stream import VideoStream
+
+from videoclr.media import boxes, matroska
+from videoclr.media.crop import WHOLE, Crop
+from videoclr.media.faults import AV_ERRORS
+
+_MUXERS: tuple[tuple[str, dict[str, str], Callable[[bytes], Crop]], ...] = (
+    ("matroska", {}, matroska.crop_in),
+    ("mov", {"movflags": "empty_moov+frag_keyframe"}, boxes.crop_in),
+)
+"""Of two containers that hold nearly every codec: FFmpeg's muxer, what makes it write its header first, and how that is read."""
+_HEAD = 1 << 20
+"""Bytes in which the headers of a Matroska file lie."""
+
+
+def crop_of(stream: VideoStream, path: str) -> Crop:
+    """What the container hides of the picture of `stream`, which was read from `path`."""
+    for muxer, options, read in _MUXERS:
+        try:
+            return read(_header(stream, muxer, options))
+        except AV_ERRORS:
+            continue  # it does not hold this codec
+    # What neither holds (huffyuv, VC-1) can be cropped in Matroska alone.
+    if stream.container.format.name.startswith("matroska") and Path(path).is_file():
+        with Path(path).open("rb") as file:
+            try:
+                return matroska.crop_in(file.read(_HEAD), stream.index)
+            except ValueError:
+                pass
+    return WHOLE
+
+
+def _header(stream: VideoStream, muxer: str, options: dict[str, str]) -> bytes:
+    memory = io.BytesIO()
+    with av.open(memory, "w", format=muxer, container_options=options) as container:
+        container.add_stream_from_template(stream, opaque=True)
+        container.start_encoding()
+    return memory.getvalue()
