@@ -334,7 +334,7 @@ def measure_memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """
     if not Path("/proc/self/status").exists():
         raise SystemExit("benchmark: --memory reads /proc/self/status, which only Linux has")
-    source, target = folder / "long.mp4", folder / "long_restored.mp4"
+    source, target = folder / "long.mp4", folder / f"long_restored.{options.container}"
     minutes, size = options.memory, options.size
     count = round(minutes * 60 * options.rate)
     quick = Generation(quality=23, gop=250, preset="ultrafast", b_frames=0)
@@ -365,6 +365,7 @@ def measure_memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "size": f"{size[0]}x{size[1]}",
         "film_fps": float(options.rate),
         "resume": options.resume,
+        "container": options.container,
         "faces": end["faces"],
         "tracks": end["tracks"],
         "shots": end["shots"],
@@ -600,6 +601,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--appear", type=float, metavar="SECONDS", help="a face and a cut in --memory's clip every so often")
     parser.add_argument("--nth", type=int, metavar="FRAMES", help="a face in every so many frames of --memory's clip, and no cut")
     parser.add_argument("--rate", type=Fraction, default=RATE, help="frames a second of --memory's clip (default: 25)")
+    parser.add_argument("--container", default="mkv", help="that --memory's clip is written to (default: mkv; mp4 keeps an index)")
     parser.add_argument("--resume", action="store_true", help="run --memory's clip as `videoclr --resume` would")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="PATH=VALUE", help="a setting")
     parser.add_argument("--work", type=Path, help="folder for the temporary clips (default: the system's)")
