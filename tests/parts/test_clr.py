@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from videoclr.errors import WeightsError
+from videoclr.parts import clr
 from videoclr.parts.clr import ClrNetworks, ClrRestorer
 from videoclr.stages.restore import ReducedRestorer, restore
 from videoclr.types import Detection, FaceCrop, Faces, Frame, TrackedFace
@@ -121,7 +122,8 @@ def test_guidance_off_costs_no_gradient_and_guidance_on_is_spent_before_the_last
         assert [graded for _, graded in calls] == wanted
 
 
-def test_guidance_moves_towards_the_identity_that_the_crop_names(networks):
+def test_guidance_moves_towards_the_identity_that_the_crop_names(networks, monkeypatch):
+    monkeypatch.setattr(clr, "_LOST", 0.0)  # what a random network recovers is not far from the crop
     recognizer = networks.recognizer
     anna, bert = recognizer.embed(torch.stack([picture(21), picture(22)]))
 
@@ -489,3 +491,14 @@ def test_a_known_identity_counts_as_far_as_the_crop_has_lost_its_own(networks):
     assert own[0] @ other < aims[1] @ other and aims[1] @ own[1] > aims[1] @ other
     unknown = restorer.identities([None, None], recovered, torch.ones(2, 1, 1, 1))
     assert torch.allclose(unknown, own, atol=1e-5)
+
+
+def test_guidance_is_in_earnest_only_where_an_identity_is_known_and_the_crop_has_lost_it(networks, monkeypatch):
+    restorer, someone = made(networks, guidance=0.1), torch.ones(128)
+    degraded = torch.tensor([1.0, 1.0, 0.5])[:, None, None, None]
+    unknown, known, slight = restorer.strengths([None, someone, someone], degraded).flatten().tolist()
+    assert unknown == slight == pytest.approx(0.1) and known > 5 * unknown
+    monkeypatch.setattr(clr, "_LOST", 0.0)
+    crops = [crop(frame=0, identity=None), crop(frame=0, identity=networks.recognizer.embed(picture(22)[None])[0])]
+    aside, towards = (made(networks, guidance=0.1).restore([one], {})[0] for one in crops)
+    assert differ(aside, towards)

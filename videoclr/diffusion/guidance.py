@@ -13,7 +13,7 @@ Distance = Callable[[Tensor], Tensor]
 """Clean latent `(N, C, h, w)` -> `(N,)` what guidance makes smaller, differentiable."""
 
 
-def guided(denoise: Denoise, distance: Distance, mask: Tensor, strength: float, last: float = 0.1) -> Denoise:
+def guided(denoise: Denoise, distance: Distance, mask: Tensor, strength: float | Tensor, last: float = 0.1) -> Denoise:
     """`z_0 <- z_0 - s_t rms(z_0) M g / rms(g)` with `g` the gradient of `distance` at `z_0`; outside `M` nothing moves.
 
     The gradient goes through `distance` only, not through the denoiser (the cheap form).
@@ -22,17 +22,17 @@ def guided(denoise: Denoise, distance: Distance, mask: Tensor, strength: float, 
         denoise: what is guided.
         distance: decoder and recogniser against the identity that is aimed at.
         mask: `(N, C, h, w)` in [0, 1].
-        strength: `s` at full noise; `s_t = s sqrt(1 - a_t)`, and 0 where the noise share is under `last`.
+        strength: `s` at full noise, one or `(N, 1, 1, 1)`; `s_t = s sqrt(1 - a_t)`, and 0 where the noise share is under `last`.
         last: noise share under which guidance rests, so that the last steps clean up after it.
     """
 
     def wrapped(z_t: Tensor, alpha: Tensor) -> Tensor:
         clean = denoise(z_t, alpha)
         share = (1 - alpha).sqrt()
-        if strength == 0 or float(share.max()) < last:
+        if not torch.as_tensor(strength).any() or float(share.max()) < last:
             return clean
-        step = torch.where(share >= last, strength * share, torch.zeros_like(share))[:, None, None, None]
-        return clean - step * mask * direction(distance, clean)
+        step = torch.where(share >= last, share, torch.zeros_like(share))[:, None, None, None]
+        return clean - strength * step * mask * direction(distance, clean)
 
     return wrapped
 

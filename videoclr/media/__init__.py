@@ -6,9 +6,15 @@
     film.py         the part of the Writer that makes videos        stills.py   ... and pictures and sequences
     encoders.py     codec names, their options, which pixel format fits
     target.py       what a name asks for, and which containers hold which stream
-    copies.py       audio, subtitles and attachments, packet for packet
+    copies.py       audio, subtitles and attachments, packet for packet; beside.py: in which order
     source.py       opening, and what to say when that fails
-    colour.py  layout.py  orientation.py  hdr.py  moments.py  faults.py   the small facts these rest on
+    filters.py      FFmpeg's filter graphs          spool.py        pictures that wait, on the disk
+    segments.py     films in parts that outlive a crash                 splice.py  groups.py  joint.py  nal.py   smart copy
+    boxes.py  matroska.py  headers.py  copylike.py   what a container or a stream says that PyAV does not tell
+    colour.py  layout.py  orientation.py  hdr.py  hdr10plus.py  crop.py  sphere.py  scan.py  moments.py  delay.py  gaps.py
+    timecode.py  selection.py  kept.py  subtitles.py  faults.py  linear.py   the small facts these rest on
+    proxy.py  deliver.py  filelist.py  lock.py  opening.py  hardware.py   views for networks, deliverables, lists, locks, devices
+    recode.py       pictures through a lossy encoder, for degradations, samples and benchmarks
     probe.py        what this machine can really encode
 
 Import the modules by name; this file imports nothing, so that `import videoclr` stays light.
