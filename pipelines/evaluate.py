@@ -258,17 +258,22 @@ def mask_proof(
 ) -> dict[str, dict[str, float]]:
     """The rows of one level: `unguided`, `default`, and at equal gain `masked` and `unmasked`.
 
+    Guidance aims at the clean face's own identity, what a perfect reference would say: only so is there something to gain.
     Equal gain is the most that both can reach: too strong a push leaves the manifold and loses identity again. Where one of them
     gains nothing, there is nothing to compare and the last two rows are left out.
     """
     others = copy.deepcopy(networks)
     others.mask = Everywhere()
     ys = [as_tensor(picture)[None] for picture in inputs]
-    aims = [identity_of(networks, ClrRestorer(networks=networks, device=args.device).recover(y)) for y in ys]
+    aims = [identity_of(networks, as_tensor(picture)[None]) for picture in clean]
 
     def restored(nets: ClrNetworks, strength: float) -> list[torch.Tensor]:
         part = ClrRestorer(networks=nets, device=args.device, steps=args.steps, guidance=strength)
-        return [part.restore_stills(y) for y in ys]
+        made = []
+        for y, aim in zip(ys, aims, strict=True):
+            part.identities = lambda *_, aim=aim: aim[None].to(args.device)  # type: ignore[method-assign, misc]
+            made.append(part.restore_stills(y))
+        return made
 
     def likeness(images: list[torch.Tensor]) -> float:
         return float(np.mean([float((identity_of(networks, x) * aim).sum()) for x, aim in zip(images, aims, strict=True)]))
