@@ -15,6 +15,7 @@ from av.sidedata.sidedata import Type
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
+from videoclr.media.nal import guarded
 from videoclr.media.orientation import payload
 
 _WINDOW = "8i2HB3Hi6i2iB3x" + "B2i" * 15 + "2iB4iB30iB2i"
@@ -149,20 +150,8 @@ def _with_sei(data: bytes, message: bytes) -> Sequence[bytes]:
         place += 3
     start = place - (data[place - 1] == 0 if place else 0)
     sizes = bytes([255] * (len(message) // 255) + [len(message) % 255])
-    unit = bytes([_HEVC_PREFIX_SEI << 1, 1]) + _guarded(bytes([_T35]) + sizes + message + b"\x80")
+    unit = bytes([_HEVC_PREFIX_SEI << 1, 1]) + guarded(bytes([_T35]) + sizes + message + b"\x80")
     return data[:start], b"\0\0\0\1" + unit, data[start:]
-
-
-def _guarded(data: bytes) -> bytes:
-    """With emulation prevention: no start code stands in it."""
-    out, zeros = bytearray(), 0
-    for byte in data:
-        if zeros >= 2 and byte <= 3:
-            out.append(3)
-            zeros = 0
-        out.append(byte)
-        zeros = 0 if byte else zeros + 1
-    return bytes(out)
 
 
 def _with_obu(data: bytes, message: bytes) -> Sequence[bytes]:

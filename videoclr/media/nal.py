@@ -231,7 +231,7 @@ def renumbered(unit: bytes) -> bytes:
         data = _wider(data, 16 + 1 + (kind in _IRAP))
     elif kind != 32:
         return unit
-    return _EMULATED.sub(b"\0\0\3", data)
+    return guarded(data)
 
 
 def _wider(data: bytes, bit: int) -> bytes:
@@ -265,6 +265,11 @@ def _exp_golomb(data: bytes, bit: int) -> int:
     for place in range(bit + zeros, bit + 2 * zeros + 1):
         value = value << 1 | data[place // 8] >> (7 - place % 8) & 1
     return value - 1
+
+
+def guarded(data: bytes) -> bytes:
+    """With the bytes that keep start codes out of the content (emulation prevention, 7.4.1 of H.264 and 7.4.2 of HEVC)."""
+    return _EMULATED.sub(b"\0\0\3", data)
 
 
 def _plain(unit: bytes) -> bytes:

@@ -186,7 +186,7 @@ class ClrRestorer:
         start: noise share in [0, 1] at which diffusion starts; None: by `fidelity`, and what diffusion changes counts by how
             degraded the crop is: a nearly clean one has nothing to gain from it. `auto`: predicted for every face (along a track,
             for every span) from how wrong `z_R` seems to be; a face that needs none is not diffused at all.
-        guidance: strength of identity guidance; None: by `fidelity`, and none for the student. 0 turns it off.
+        guidance: strength of identity guidance (`strengths`); None: by `fidelity`, and none for the student. 0 turns it off.
         quantise: snap the refined latent to the codebook before decoding, as the paper does; off by default, because a hard
             assignment flips between the frames of a video.
         anchors: every how many frames of a track one is denoised in full; 1 restores every frame for itself.
@@ -319,7 +319,7 @@ class ClrRestorer:
             identity = self.identities(identities, recovered, changed)
             noise = torch.stack([field(self.seed, (f,), tuple(z_r.shape[1:])) for f in first]).to(z_r)
             starts = self.starts(z_y, z_r)
-            z = self.diffused(z_r, starts, noise, z_y, z_r, identity, self.strengths(identities, changed))
+            z = self.diffused(z_r, starts, noise, z_y, z_r, (identity, self.strengths(identities, changed)))
             z = z_r + self.share(y, recovered) * (z - z_r)
             maps = None
             if self.passes == 2:
@@ -342,17 +342,16 @@ class ClrRestorer:
         noise: Tensor,
         z_y: Tensor,
         z_r: Tensor,
-        identity: Tensor | None = None,
-        strength: Tensor | None = None,
+        aim: tuple[Tensor, Tensor] | None = None,
         steps: int = 0,
     ) -> Tensor:
-        """`z` noised to each one's start and denoised in `steps` (0: as many as are set), guided where there is an identity."""
+        """`z` noised to each one's start and denoised in `steps` (0: as many as are set), guided where there is an `aim`."""
         out = z.clone()
         for start in sorted(set(starts) - {0.0}):
             rows, level = [row for row, one in enumerate(starts) if one == start], level_of_noise(start)
             z_t = add_noise(z[rows], noise[rows], float(signal_levels()[level]))
-            aim = None if identity is None or strength is None else (identity[rows], strength[rows])
-            denoiser = self.denoiser(z_y[rows], z_r[rows], aim, start)
+            theirs = None if aim is None else (aim[0][rows], aim[1][rows])
+            denoiser = self.denoiser(z_y[rows], z_r[rows], theirs, start)
             out[rows] = sample(denoiser, z_t, level, steps or self.steps, self.solver)
         return out
 
