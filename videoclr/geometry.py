@@ -235,19 +235,20 @@ def flow(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float32]:
 def calm_flow(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float32]:
     """`flow` between degraded crops: smooth motion that does not follow noise, blocks and ringing.
 
-    Plain DIS, which looks for detail down to half the resolution in patches of 8 pixels, takes a degraded face's noise
-    for motion and carries it into the result: means along it flickered 2 to 3 times as much. So patches are large, the
-    finest scale is a quarter, the variational refinement is stiff, and what remains is blurred. An aligned face moves
-    little and smoothly; what does not (an eyelid) is for `consistency` and a look at the pixels to tell.
+    Plain DIS, which looks for detail in patches of 8 pixels, takes a degraded face's noise for motion and carries it into the
+    result: means along it flickered 2 to 3 times as much. So patches are large, the variational refinement is stiff, and what
+    remains is blurred. The finest scale is a half: with a quarter, the motion of nearly clean faces missed by so much that their
+    mean was blurred (0.3 dB, 0.02 of the identity). An aligned face moves little and smoothly; what does not (an eyelid) is for
+    `consistency` and a look at the pixels to tell.
     """
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (a, b)]
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
-    dis.setFinestScale(2)
+    dis.setFinestScale(1)
     dis.setPatchSize(16)
     dis.setPatchStride(4)
-    dis.setVariationalRefinementAlpha(60.0)
+    dis.setVariationalRefinementAlpha(40.0)
     motion = dis.calc(grey[0], grey[1], None)
-    return np.asarray(cv2.GaussianBlur(motion, (0, 0), a.shape[0] / 32), np.float32)
+    return np.asarray(cv2.GaussianBlur(motion, (0, 0), a.shape[0] / 48), np.float32)
 
 
 def carry(image: NDArray[np.float32], motion: NDArray[np.float32], *, cubic: bool = False) -> NDArray[np.float32]:

@@ -18,10 +18,11 @@ so noise alone never makes two frames differ.
 
 Along a track (`restore_span`) a frame is not restored for itself:
 
-1. `R(y)` is what flickers most; diffusion and decoder add a tenth to it. Neighbours see the same face through other noise, so the
-   IRN gets the mean of the input along the motion, `_SEEN` frames on each side: steadier, sharper and nearer to the truth at
-   once (the mean of the *recovered* frames is as steady, but blurs). What still flickers is averaged over `_SETTLED` frames,
-   along the motion of those means, which is cleaner than the input's. `z_y` and the fused features are of the same means.
+1. `R(y)` is what flickers most; diffusion and decoder add a quarter to it. Neighbours see the same face through other noise, so
+   the IRN gets the mean of the input along the motion, over all that went before for as long as it holds still and over `_SEEN`
+   frames that follow (`motion.gathered`): steadier, sharper and nearer to the truth at once (the mean of the *recovered* frames
+   is as steady, but blurs). What still flickers is gathered once more, with `_SETTLED` frames that follow, along the motion of
+   the recovered frames, which is cleaner than the input's. `z_y` and the fused features are of the same means.
 2. Anchors, every `anchors`-th frame and where the motion between them is not trusted, are denoised in full and guided.
 3. The frames between start from both neighbouring anchors' latents, carried along the motion, weighted by nearness and trust.
    What is carried is `z_0 - z_R`, what diffusion and guidance added: the face itself each frame has of its own in `z_R`, so a
@@ -58,15 +59,15 @@ from videoclr.models.recognizer import Recognizer
 from videoclr.models.start import StartLevel
 from videoclr.models.vqgan import Codebook, Decoder, Encoder
 from videoclr.models.weights import fit, load_part, manifest
-from videoclr.motion import Motions, Values, carried, carried_noise, mean_along
+from videoclr.motion import ALIKE, Gathered, Motions, Values, carried, carried_noise, gathered
 from videoclr.packing import keepable
 from videoclr.pixels import quantized, to_array
 from videoclr.types import FaceCrop
 
 _SEEN = 3
-"""Frames on each side over which the input is averaged: with more, the error of the motion eats the gain."""
+"""Following frames with which the input is averaged."""
 _SETTLED = 3
-"""Frames on each side over which the recovered pictures are averaged."""
+"""Following frames with which the recovered pictures are averaged."""
 _AGAIN = 0.5
 """Level to which a carried latent is noised again, as a share of the start's noise."""
 _DEGRADED = (0.05, 0.1)
@@ -471,9 +472,14 @@ class _Past:
     correction: Values
     """`(h, h, C)` what diffusion added to that frame."""
     inputs: dict[int, Values]
-    """Place -> `(S, S, 3)` crops of the input around the anchor, those after it that were seen included."""
+    """Place -> `(S, S, 3)` crops of the input, the anchor and those after it that were seen."""
     views: dict[int, Values]
-    """Place -> `(S, S, 6)` around the anchor: the recovered picture, and the mean of the input that it was recovered from."""
+    """Place -> `(S, S, 6)` of the anchor and what was recovered after it: the recovered picture, and the mean of the input that it
+    was recovered from."""
+    seen: Gathered
+    """Of the input, at the last of the views."""
+    settled: Gathered
+    """Of the views, at the anchor."""
 
 
 class _Span:
@@ -489,8 +495,10 @@ class _Span:
         self.inputs: dict[int, Values] = dict(past.inputs) if past else {}
         self.views: dict[int, Values] = dict(past.views) if past else {}
         self.inputs.update({p: to_array(crop.image) for p, crop in enumerate([*crops, *after], start)})
+        self.gathered = past.seen if past else None
+        self.settled = past.settled if past else None
         self._look()
-        self.motions = Motions({place: quantized(view[..., 3:], np.uint8) for place, view in self.views.items()})
+        self.motions = Motions({place: quantized(view[..., :3], np.uint8) for place, view in self.views.items()})
         self.corrections: dict[int, Values] = {past.end: past.correction} if past else {}
         self.full: list[int] = []
         self._condition()
@@ -532,27 +540,34 @@ class _Span:
 
     def past(self) -> _Past:
         """What the next span needs."""
-        end, reach = self.places[-1], self.part.reach
-        near = {place: view for place, view in self.views.items() if place >= end - _SETTLED}
-        return _Past(end, self.corrections[end], {p: y for p, y in self.inputs.items() if p >= end - reach}, near)
+        end = self.places[-1]
+        inputs, views = ({p: one for p, one in known.items() if p >= end} for known in (self.inputs, self.views))
+        assert self.gathered is not None and self.settled is not None
+        return _Past(end, self.corrections[end], inputs, views, self.gathered, self.settled)
 
     def _open(self) -> list[int]:
         return [place for place in self.places if place not in self.corrections]
 
     def _look(self) -> None:
-        """Recover what no span has recovered yet, up to `_SETTLED` frames behind the anchor."""
+        """Recover what no span has recovered yet, up to `_SETTLED` frames after the anchor."""
         ahead = min(self.places[-1] + _SETTLED, max(self.inputs))
         new = [place for place in range(self.places.start, ahead + 1) if place not in self.views]
         if not new:
             return
         motions = Motions({place: quantized(y, np.uint8) for place, y in self.inputs.items()})
-        means = [mean_along(self.inputs, place, _SEEN, motions).clip(-1, 1) for place in new]
+        means = []
+        for place in new:
+            mean, self.gathered = gathered(self.inputs, place, self.gathered, _SEEN, motions)
+            means.append(mean.clip(-1, 1))
         recovered = self._in_batches(lambda y: self.net.irn(y).float().clamp(-1, 1), self._stacked(means))
         self.views.update({p: np.concatenate([to_array(r), y], axis=2) for p, r, y in zip(new, recovered, means, strict=True)})
 
     def _condition(self) -> None:
         """The means along the motion, and what the networks make of them."""
-        means = [mean_along(self.views, p, _SETTLED, self.motions) for p in self.places]
+        means = []
+        for place in self.places:
+            mean, self.settled = gathered(self.views, place, self.settled, _SETTLED, self.motions, ALIKE)
+            means.append(mean)
         self.recovered, self.seen = self._stacked(means).clamp(-1, 1).split(3, dim=1)
         self.z_r = self._in_batches(lambda x: self.net.encoder(x).float(), self.recovered)
         self.features = self._in_batches(self.net.condition.features, self.seen)
