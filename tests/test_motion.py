@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from videoclr import motion
-from videoclr.motion import Motions, alike, carried, carried_noise, mean_along, neighbours
+from videoclr.motion import Motions, alike, carried, carried_noise, means_along, neighbours, relit
 
 SIZE = 128
 
@@ -25,32 +25,70 @@ def values(picture):
     return picture.astype(np.float32) / 127.5 - 1
 
 
+def eight_bit(value):
+    return np.clip(np.rint((value + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
 def test_the_mean_follows_a_moving_texture_and_keeps_it() -> None:
     pictures = {place: texture(1.5 * place) for place in range(5)}
     clean = {place: values(picture) for place, picture in pictures.items()}
-    mean = mean_along(clean, 2, 2, Motions(pictures))
+    means, _ = means_along(clean, range(5), None, Motions(pictures))
     inner = np.s_[16:-16, 16:-16]
     straight = np.mean(list(clean.values()), axis=0)
-    assert np.abs(mean - clean[2])[inner].mean() < 0.2 * np.abs(straight - clean[2])[inner].mean()
-    assert mean[inner].std() > 0.97 * clean[2][inner].std()
+    assert np.abs(means[2] - clean[2])[inner].mean() < 0.2 * np.abs(straight - clean[2])[inner].mean()
+    assert means[2][inner].std() > 0.97 * clean[2][inner].std()
 
 
-def test_the_mean_of_noisy_neighbours_has_less_noise() -> None:
+def test_the_mean_of_noisy_pictures_has_less_noise_the_more_are_known() -> None:
     rng = np.random.default_rng(1)
     clean = values(texture())
-    noisy = {place: (clean + rng.normal(0, 0.1, clean.shape)).astype(np.float32) for place in range(5)}
-    pictures = {place: np.clip(np.rint((v + 1) * 127.5), 0, 255).astype(np.uint8) for place, v in noisy.items()}
-    mean = mean_along(noisy, 2, 2, Motions(pictures))
-    assert np.abs(mean - clean).mean() < 0.65 * np.abs(noisy[2] - clean).mean()
+    noisy = {place: (clean + rng.normal(0, 0.1, clean.shape)).astype(np.float32) for place in range(12)}
+    means, kept = means_along(noisy, range(12), None, Motions({place: eight_bit(v) for place, v in noisy.items()}))
+    left = [np.abs(mean - clean).mean() / np.abs(noisy[0] - clean).mean() for mean in means]
+    assert left[0] < 0.65  # what follows, alone
+    assert left[11] < left[0] and left[8] < 0.45
+    assert 3 < kept.weight.mean() <= 9
+
+
+def test_pictures_go_on_from_what_is_kept_of_those_before() -> None:
+    rng = np.random.default_rng(2)
+    noisy = {place: (values(texture()) + rng.normal(0, 0.1, (SIZE, SIZE, 3))).astype(np.float32) for place in range(6)}
+    motions = Motions({place: eight_bit(v) for place, v in noisy.items()})
+    at_once, _ = means_along(noisy, range(6), None, motions)
+    _, kept = means_along(noisy, range(3), None, motions)
+    then, _ = means_along({place: noisy[place] for place in range(3, 6)}, range(3, 6), kept, motions)
+    assert all(np.array_equal(a, b) for a, b in zip(at_once[3:], then, strict=True))
+    with pytest.raises(ValueError, match="no places"):
+        means_along(noisy, [], None, motions)
 
 
 def test_what_looks_otherwise_has_no_say() -> None:
     open_, closed = values(texture()), values(texture())
     closed[50:80, 50:80] += 0.9  # a lid
-    said = alike(open_, closed)
+    said = alike(open_, closed, motion.ALIKE)
     assert said[60:70, 60:70].max() < 0.01 and said[:30].min() > 0.99
-    mean = mean_along({0: closed, 1: open_, 2: closed}, 1, 1, Motions(dict.fromkeys(range(3), texture())))
-    assert np.abs(mean - open_)[60:70, 60:70].max() < 0.05
+    means, _ = means_along({0: closed, 1: open_, 2: closed}, range(3), None, Motions(dict.fromkeys(range(3), texture())))
+    assert np.abs(means[1] - open_)[60:70, 60:70].max() < 0.05
+
+
+def test_what_counts_as_otherwise_is_told_by_the_noise() -> None:
+    rng = np.random.default_rng(3)
+    clean = values(texture())
+    other = clean.copy()
+    other[50:80, 50:80] += 0.15  # less than noise may make, more than a clean picture allows
+    noise = lambda: cv2.GaussianBlur(rng.normal(0, 0.5, clean.shape).astype(np.float32), (0, 0), 1.5)  # noqa: E731
+    assert alike(clean, other)[60:70, 60:70].max() < 0.01
+    assert alike(clean + noise(), other + noise())[60:70, 60:70].mean() > 0.3
+
+
+def test_the_light_is_the_pictures_own() -> None:
+    dim, bright = values(texture()), values(texture()) * 0.9 + np.linspace(0, 0.3, SIZE, dtype=np.float32)[None, :, None]
+    inner = np.s_[16:-16, 16:-16]
+    assert np.abs(relit(dim, bright) - bright)[inner].mean() < 0.25 * np.abs(dim - bright)[inner].mean()
+    detail = dim + (np.indices(dim.shape[:2]).sum(0) % 2)[..., None].astype(np.float32) * 0.2
+    assert np.abs(relit(detail, dim) - detail).mean() < 0.11  # what is small is brought, its mean is not
+    means, _ = means_along({0: dim, 1: bright, 2: dim}, range(3), None, Motions(dict.fromkeys(range(3), texture())))
+    assert np.abs(means[1] - bright)[inner].mean() < 0.02
 
 
 def test_neighbours_are_weighted_by_nearness() -> None:

@@ -19,10 +19,11 @@ so noise alone never makes two frames differ.
 Along a track (`restore_span`) a frame is not restored for itself:
 
 1. `R(y)` is what flickers most; diffusion and decoder add a quarter to it. Neighbours see the same face through other noise, so
-   the IRN gets the mean of the input along the motion, over all that went before for as long as it holds still and over `_SEEN`
-   frames that follow (`motion.gathered`): steadier, sharper and nearer to the truth at once (the mean of the *recovered* frames
-   is as steady, but blurs). What still flickers is gathered once more, with `_SETTLED` frames that follow, along the motion of
-   the recovered frames, which is cleaner than the input's. `z_y` and the fused features are of the same means.
+   the IRN gets the mean of the input along the motion, over all that went before for as long as it looks alike and over what is
+   known of what follows (`motion.means_along`), at least `_SEEN` frames: steadier, sharper and nearer to the truth at once (the
+   mean of the *recovered* frames is as steady, but blurs). What still flickers is averaged once more in this way, over at least
+   `_SETTLED` frames that follow, along the motion of the recovered frames, which is cleaner than the input's. `z_y` and the
+   fused features are of the same means.
 2. Anchors, every `anchors`-th frame and where the motion between them is not trusted, are denoised in full and guided.
 3. The frames between start from both neighbouring anchors' latents, carried along the motion, weighted by nearness and trust.
    What is carried is `z_0 - z_R`, what diffusion and guidance added: the face itself each frame has of its own in `z_R`, so a
@@ -59,15 +60,15 @@ from videoclr.models.recognizer import Recognizer
 from videoclr.models.start import StartLevel
 from videoclr.models.vqgan import Codebook, Decoder, Encoder
 from videoclr.models.weights import fit, load_part, manifest
-from videoclr.motion import ALIKE, Gathered, Motions, Values, carried, carried_noise, gathered
+from videoclr.motion import ALIKE, Gathered, Motions, Values, carried, carried_noise, means_along
 from videoclr.packing import keepable
 from videoclr.pixels import quantized, to_array
 from videoclr.types import FaceCrop
 
 _SEEN = 3
-"""Following frames with which the input is averaged."""
+"""Following frames that are at least known where the input is averaged."""
 _SETTLED = 3
-"""Following frames with which the recovered pictures are averaged."""
+"""Following frames that are at least known where the recovered pictures are averaged."""
 _AGAIN = 0.5
 """Level to which a carried latent is noised again, as a share of the start's noise."""
 _DEGRADED = (0.05, 0.1)
@@ -542,7 +543,7 @@ class _Span:
         """What the next span needs."""
         end = self.places[-1]
         inputs, views = ({p: one for p, one in known.items() if p >= end} for known in (self.inputs, self.views))
-        assert self.gathered is not None and self.settled is not None
+        assert self.gathered is not None and self.settled is not None  # `_look` and `_condition` saw to it
         return _Past(end, self.corrections[end], inputs, views, self.gathered, self.settled)
 
     def _open(self) -> list[int]:
@@ -555,19 +556,14 @@ class _Span:
         if not new:
             return
         motions = Motions({place: quantized(y, np.uint8) for place, y in self.inputs.items()})
-        means = []
-        for place in new:
-            mean, self.gathered = gathered(self.inputs, place, self.gathered, _SEEN, motions)
-            means.append(mean.clip(-1, 1))
+        found, self.gathered = means_along(self.inputs, new, self.gathered, motions)
+        means = [mean.clip(-1, 1) for mean in found]
         recovered = self._in_batches(lambda y: self.net.irn(y).float().clamp(-1, 1), self._stacked(means))
         self.views.update({p: np.concatenate([to_array(r), y], axis=2) for p, r, y in zip(new, recovered, means, strict=True)})
 
     def _condition(self) -> None:
         """The means along the motion, and what the networks make of them."""
-        means = []
-        for place in self.places:
-            mean, self.settled = gathered(self.views, place, self.settled, _SETTLED, self.motions, ALIKE)
-            means.append(mean)
+        means, self.settled = means_along(self.views, self.places, self.settled, self.motions, ALIKE)
         self.recovered, self.seen = self._stacked(means).clamp(-1, 1).split(3, dim=1)
         self.z_r = self._in_batches(lambda x: self.net.encoder(x).float(), self.recovered)
         self.features = self._in_batches(self.net.condition.features, self.seen)

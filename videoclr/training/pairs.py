@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from videoclr import geometry
-from videoclr.motion import Gathered, Motions, gathered
+from videoclr.motion import Motions, means_along
 from videoclr.training.data import as_tensor
 from videoclr.training.degrade_clip import degrade_clip
 from videoclr.training.motion import draw, flow_between, move
@@ -35,7 +35,7 @@ class MotionPairs(Dataset[dict[str, Any]]):
         clips: `(T, S, S, 3)` uint8 RGB each, aligned crops of clean clips; may be empty.
         seed: of every choice.
         levels: recipes of `degrade_clip` with their shares.
-        reach: frames before and after that the mean of the input is of.
+        reach: frames that are known before the first and after the last one.
         apart: most frames between the two.
         real: share of pairs from `clips`, where there are any.
     """
@@ -95,12 +95,8 @@ class MotionPairs(Dataset[dict[str, Any]]):
         """`(2, S, S, 3)` in [-1, 1]."""
         values = {place: picture.astype(np.float32) / np.float32(127.5) - 1 for place, picture in enumerate(worse)}
         motions = Motions(dict(enumerate(worse)))
-        behind: Gathered | None = None
-        means = []
-        for place in range(max(places) + 1):
-            mean, behind = gathered(values, place, behind, self.reach, motions)
-            means.append(mean.clip(-1, 1))
-        return np.stack([means[place] for place in places])
+        means, _ = means_along(values, range(max(places) + 1), None, motions)
+        return np.stack([means[place].clip(-1, 1) for place in places])
 
 
 def aligned(crops: Sequence[Clip], length: int) -> list[Clip]:
