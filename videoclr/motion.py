@@ -19,16 +19,16 @@ from videoclr.packing import keepable
 Values = NDArray[np.float32]
 
 ALIKE = 0.2
-"""Difference of blurred pictures that noise did not make, on the scale of [-1, 1], at which a neighbour's say has fallen to 0.6 (0.1
-flickered more and blurred no less, 0.4 gained nothing): half of what a closing eyelid makes."""
+"""Difference of blurred pictures that noise did not make, on the scale of [-1, 1], at which a neighbour's say has fallen to 0.6
+(0.1 flickered more and blurred no less, 0.4 gained nothing): half of what a closing eyelid makes."""
 _NOISES, _TOLERANCES = 2.0, (0.03, ALIKE)
-"""How many standard deviations of the noise that is for pictures that it did make, and its limits. On eight clips 2 to 3.5 did about
-as well as each other, and better by 0.1 dB than `ALIKE` for all."""
+"""How many standard deviations of the noise that is for pictures that it did make, and its limits. On eight clips 2 to 3.5 did
+about as well as each other, and better by 0.1 dB than `ALIKE` for all."""
 _MEDIAN = 0.6745
 """Median of the size of what is normally distributed, in standard deviations."""
 _BEHIND, _AHEAD = 8.0, 4.0
-"""Pictures that what lies before and what follows may weigh as much as. Of eight clips, with 4 before, identity deviated by 5 % more;
-with 8 that follow, SqD was 0.3 % higher and nothing gained."""
+"""Pictures that what lies before and what follows may weigh as much as. Of eight clips, with 4 before, identity deviated by 5 %
+more; with 8 that follow, SqD was 0.3 % higher and nothing gained."""
 _GAIN = (0.05, 0.25)
 """Share of the difference of two pictures that their motion takes away: up to the first it is taken for noise, from the second on
 for motion. With it the motion-compensated error of a nearly still clip fell by a quarter, and its restoration became sharper."""
