@@ -11,7 +11,9 @@ that score, none of which may have been used in training. Writes `table.json`, `
 group; configs/evaluate/groups.tsv was made by eye) adds the figures of each group of faces: `groups.json`, `groups.md`.
 Three or more rows of the dial (`fidelity 0.0` to `fidelity 1.0`) give `dial.json` and `dial.md`, which say whether each figure
 goes one way. `--mask-proof` asks what the latent mask is worth (`mask.json`, `mask.md`): guidance inside the mask against
-guidance everywhere, at the strength that gains as much identity by the guiding recogniser. Clips: `evaluate_clips.py`.
+guidance everywhere, at the strength that gains as much identity by the guiding recogniser. `--identities FILE.tsv` (columns `file`
+and `identity`) asks what a photograph as a reference is worth (`reference.json`, `reference.md`): faces of whom there is another
+picture, restored without guidance, guided by the face alone, and with the other picture known. Clips: `evaluate_clips.py`.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ from videoclr.errors import VideoclrError
 from videoclr.evaluation.observer import load_judge
 from videoclr.metrics.fidelity import sharpness as laplacian
 from videoclr.parts.clr import ClrNetworks, ClrRestorer
-from videoclr.training.data import as_tensor, load_faces
+from videoclr.training.data import as_tensor, load_faces, read_identities
 from videoclr.training.degrade import LEVELS, degrade, degraded_name_seed
 
 Picture = NDArray[np.uint8]
@@ -119,6 +121,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--limit", type=int, default=0, help="only this many faces, spread over the folder")
     parser.add_argument("--groups", type=Path, metavar="FILE.tsv", help="a file's name and its group per line")
+    parser.add_argument("--identities", type=Path, metavar="FILE.tsv", help="who is who: faces with another picture as reference")
     parser.add_argument("--mask-proof", action="store_true", help="guidance inside the latent mask against everywhere")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
@@ -133,12 +136,14 @@ def main() -> None:
         picked = np.linspace(0, len(names) - 1, min(args.limit, len(names))).astype(int)
         names, faces = [names[i] for i in picked], faces[picked]
     groups = groups_of(args.groups, names) if args.groups else {}
+    pairs = pairs_of(args.identities, names) if args.identities else []
     networks = ClrNetworks.of_runs(args.checkpoints) if args.checkpoints else ClrNetworks.embedded()
     wanted = args.rows.split(",")
     args.out.mkdir(parents=True, exist_ok=True)
     table: dict[str, dict[str, dict[str, float]]] = {}
     by_group: dict[str, dict[str, dict[str, float]]] = {}
     proof: dict[str, dict[str, dict[str, float]]] = {}
+    referred: dict[str, dict[str, dict[str, float]]] = {}
     if "vqgan" in wanted:
         back = [as_picture(reconstruct(networks, as_tensor(face)[None])[0]) for face in faces]
         table["clean"] = {"vqgan": judge.score(judges, list(faces), back)}
@@ -161,6 +166,9 @@ def main() -> None:
             for group, members in groups.items():
                 own = judge.score(judges, [faces[i] for i in members], [kept[row][i] for i in members])
                 by_group.setdefault(f"{level}, {group}", {})[row] = {"n": len(members), **own}
+        if pairs:
+            referred[level] = with_reference(networks, inputs, list(faces), pairs, (judge, judges), args)
+            print(level, "reference", referred[level], flush=True)
         if args.mask_proof:
             proof[level] = mask_proof(networks, inputs, list(faces), (judge, judges), args)
             print(level, "mask", proof[level], flush=True)
@@ -170,6 +178,8 @@ def main() -> None:
         keep(args.out / "dial", curves, COLUMNS)
     if groups:
         keep(args.out / "groups", by_group, ("n", *COLUMNS[:-1]))
+    if referred:
+        keep(args.out / "reference", referred, ("n", *COLUMNS[:-1]))
     if proof:
         keep(args.out / "mask", proof, PROOF)
 
@@ -226,6 +236,42 @@ def groups_of(path: Path, names: Sequence[str]) -> dict[str, list[int]]:
     if not found:
         sys.exit(f"--groups {path}: no group holds two of the faces that are evaluated")
     return found
+
+
+def pairs_of(path: Path, names: list[str]) -> list[tuple[int, int]]:
+    """Places in `names` of a picture and of another one of the same person: one pair for everybody of whom there are two."""
+    if not path.is_file():
+        sys.exit(f"--identities {path}: no such file")
+    by_person: dict[int, list[int]] = {}
+    for place, person in enumerate(read_identities(str(path), names).tolist()):
+        by_person.setdefault(person, []).append(place)
+    found = [(places[0], places[1]) for places in by_person.values() if len(places) > 1]
+    if len(found) < 2:
+        sys.exit(f"--identities {path}: fewer than two people of whom there are two pictures among those that are evaluated")
+    return found
+
+
+def with_reference(
+    networks: ClrNetworks,
+    inputs: list[Picture],
+    clean: list[Picture],
+    pairs: Sequence[tuple[int, int]],
+    judging: tuple[ModuleType, Any],
+    args: argparse.Namespace,
+) -> dict[str, dict[str, float]]:
+    """The rows of one level: the first one of each pair, restored without and with the second one known, clean."""
+    judge, judges = judging
+    part, unguided = (ClrRestorer(networks=networks, device=args.device, steps=args.steps, guidance=g) for g in (None, 0.0))
+    known = [identity_of(networks, as_tensor(clean[other])[None].to(args.device)) for _, other in pairs]
+    nobody = [None] * len(pairs)
+    rows = {}
+    for name, restorer, theirs in (("no guidance", unguided, nobody), ("full", part, nobody), ("reference", part, known)):
+        made = [
+            as_picture(restorer.restore_stills(as_tensor(inputs[place])[None], [one])[0])
+            for (place, _), one in zip(pairs, theirs, strict=True)
+        ]
+        rows[name] = judge.score(judges, [clean[place] for place, _ in pairs], made)
+    return {"input": judge.score(judges, *([some[place] for place, _ in pairs] for some in (clean, inputs))), **rows}
 
 
 class Everywhere(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -203,3 +204,27 @@ def test_the_dial_says_whether_a_figure_goes_one_way(evaluate):
     assert [values["psnr"] for values in curve.values()] == [21.0, 22.0, 23.0, "up"]
     assert curve["along the dial"]["ids"] == "back and forth"
     assert evaluate.dial({"full": rows["full"], "fidelity 1.0": rows["full"]}) == {}
+
+
+def test_a_reference_is_another_picture_of_the_same_person(evaluate, arguments, monkeypatch, tmp_path):
+    (tmp_path / "who.tsv").write_text("file\tidentity\nfaces/0.png\tanna\nfaces/1.png\tanna\nfaces/2.png\tben\n")
+    with pytest.raises(SystemExit, match="fewer than two people of whom there are two pictures"):
+        run(evaluate, monkeypatch, *arguments, "--rows", "input", "--identities", str(tmp_path / "who.tsv"))
+    with pytest.raises(SystemExit, match=r"nobody\.tsv: no such file"):
+        run(evaluate, monkeypatch, *arguments, "--rows", "input", "--identities", str(tmp_path / "nobody.tsv"))
+    shutil.copy(tmp_path / "faces/0.png", tmp_path / "faces/3.png")
+    (tmp_path / "who.tsv").write_text("file\tidentity\n0.png\tanna\n1.png\tanna\n2.png\tben\n3.png\tben\n")
+    told = []
+    restore = evaluate.ClrRestorer.restore_stills
+
+    def spy(self, y, known=()):
+        told.append((self.guidance > 0, [None if one is None else one.shape for one in known]))
+        return restore(self, y, known)
+
+    monkeypatch.setattr(evaluate.ClrRestorer, "restore_stills", spy)
+    run(evaluate, monkeypatch, *arguments, "--rows", "input", "--identities", str(tmp_path / "who.tsv"))
+    table = json.loads((tmp_path / "out/reference.json").read_text())
+    assert list(table["heavy"]) == ["input", "no guidance", "full", "reference"] and table["mild"]["reference"]["n"] == 2
+    someone = [torch.Size([128])]
+    assert told[:6] == [(False, [None])] * 2 + [(True, [None])] * 2 + [(True, someone)] * 2
+    assert "| heavy | reference | 2 |" in (tmp_path / "out/reference.md").read_text()

@@ -305,9 +305,14 @@ class ClrRestorer:
         """The hallucination maps of crops that were restored last; see the protocol in the stage `restore`."""
         return [memory[crop.face.track].get("maps", {}).get(crop.frame.index) for crop in crops]
 
-    def restore_stills(self, y: Tensor) -> Tensor:
-        """Restore pictures that belong to no track: `(N, 3, S, S)` in [-1, 1] -> the same, each with its own identity."""
-        return self._refine(y.to(self.device), [None] * len(y), [0] * len(y))[0]
+    def restore_stills(self, y: Tensor, known: Sequence[Tensor | None] = ()) -> Tensor:
+        """Restore pictures that belong to no track: `(N, 3, S, S)` in [-1, 1] -> the same.
+
+        Args:
+            y: the pictures.
+            known: `(D,)` identity for each of them, or None where nothing but the picture tells it; none at all: for no picture.
+        """
+        return self._refine(y.to(self.device), known or [None] * len(y), [0] * len(y))[0]
 
     def _refine(self, y: Tensor, identities: Sequence[Tensor | None], first: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         net = self.networks
