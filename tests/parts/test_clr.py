@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from videoclr.diffusion.sampler import level_of_noise
 from videoclr.errors import WeightsError
 from videoclr.parts import clr
 from videoclr.parts.clr import ClrNetworks, ClrRestorer
@@ -65,13 +66,21 @@ def test_restored_crops_are_float_pictures_within_the_range(networks):
     assert out.shape == (2, 3, SIZE, SIZE) and out.dtype == torch.float32
     assert out.device.type == "cpu" and not out.requires_grad and not out.is_inference()
     assert differ(out[0], picture(0)) and differ(out[0], out[1])
-    bias = networks.decoder.out[1].bias
+    bias = networks.irn.out[1].bias
     kept = bias.clone()
     bias.fill_(30.0)
     try:
-        assert (made(networks, guidance=0.0).restore([crop()], {}) == 1).all()
+        white = made(networks, guidance=0.0).restore([crop()], {})
+        assert white.max() == 1 and white.mean() > 0.5
     finally:
         bias.copy_(kept)
+
+
+def test_what_diffusion_leaves_alone_is_the_recovered_face_itself(networks):
+    part = made(networks, start=0.0, fidelity=1.0, guidance=0.0)
+    part.fusion = 0.0
+    y = picture(0)[None]
+    assert torch.allclose(part.restore_stills(y), part.recover(y), atol=1e-5)
 
 
 @pytest.mark.parametrize("guidance", [0.0, 0.3])
@@ -114,17 +123,17 @@ def test_a_memory_that_was_kept_goes_on_with_its_noise(networks):
     assert torch.equal(first, made(networks).restore([crop(track=2, frame=40)], dict(memory)))
 
 
-def test_guidance_off_costs_no_gradient_and_guidance_on_is_spent_before_the_last_decoding(networks):
-    for guidance, wanted in ((0.0, [False]), (0.3, [True, True, False])):
+def test_guidance_off_costs_no_gradient_and_guidance_on_is_spent_before_what_is_shown_is_decoded(networks):
+    for guidance, wanted in ((0.0, [False, False]), (0.3, [True, True, False, False])):
         calls, hook = decoded(networks)
         made(networks, guidance=guidance).restore([crop()], {})
         hook.remove()
         assert [graded for _, graded in calls] == wanted
 
 
-def test_guidance_moves_towards_the_identity_that_the_crop_names(networks, monkeypatch):
-    monkeypatch.setattr(clr, "_LOST", 0.0)  # what a random network recovers is not far from the crop
-    recognizer = networks.recognizer
+def test_guidance_moves_towards_the_identity_that_the_crop_names(trained, monkeypatch):
+    monkeypatch.setattr(clr, "degradation", lambda y, _: torch.ones(len(y), 1, 1, 1))  # identity was lost
+    networks, recognizer = trained, trained.recognizer
     anna, bert = recognizer.embed(torch.stack([picture(21), picture(22)]))
 
     def restored(identity, guidance):
@@ -357,7 +366,9 @@ def test_a_moving_face_takes_its_texture_along(trained):
     made = [ClrRestorer(size=SIZE, networks=trained, anchors=anchors) for anchors in (1, 8)]
     single, anchored = (along(restorer, frames)[..., 8:-8, 12:-8] for restorer in made)
     moved = single[4] - single[3]  # what standing still for one frame would cost
-    assert float((anchored - single)[1:-1].abs().mean()) < 0.6 * float(moved.abs().mean())
+    along_with_it = anchored[2:-1, ..., 1:] - anchored[1:-2, ..., :-1]
+    assert float(along_with_it.abs().mean()) < 0.5 * float(moved.abs().mean())
+    assert float(along_with_it.abs().mean()) < 0.75 * float((single[2:-1, ..., 1:] - single[1:-2, ..., :-1]).abs().mean())
     assert float(anchored.std()) > 0.95 * float(single.std())
 
 
@@ -455,13 +466,16 @@ def test_along_a_track_the_predicted_start_is_one_for_a_span(guessing):
 
 
 @pytest.mark.parametrize("anchors", [1, 4])
-def test_a_second_pass_takes_back_what_the_input_does_not_show_and_tells_where(networks, anchors):
-    once, twice = (made(networks, anchors=anchors, guidance=0.0, passes=passes) for passes in (1, 2))
+def test_a_second_pass_takes_back_what_the_input_does_not_show_and_tells_where(networks, anchors, monkeypatch):
+    high = level_of_noise(0.9)
+    monkeypatch.setattr(clr, "sample", lambda _, z_t, level, *__: z_t + 2.0 * (level >= high))  # from its start on, it invents
+    monkeypatch.setattr(clr, "_AGAIN", 0.01)  # and would not clean up noise
+    once, twice = (made(networks, anchors=anchors, guidance=0.0, passes=passes, start=0.9) for passes in (1, 2))
     frames = clip(5)
     plain, mended = ([one.faces[0] for one in restore(frames, part, Everywhere())] for part in (once, twice))
     assert all(face.invented is None for face in plain)
     maps = torch.stack([face.invented for face in mended])
-    assert maps.shape == (5, 1, SIZE, SIZE) and 0.05 < float(maps.mean()) <= 1  # random networks invent nearly everything
+    assert maps.shape == (5, 1, SIZE, SIZE) and 0.05 < float(maps.mean()) <= 1
     first, second = (torch.stack([face.image for face in faces]) for faces in (plain, mended))
     assert differ(first, second)
     recovered = made(networks, start=0.0, guidance=0.0, anchors=anchors)
