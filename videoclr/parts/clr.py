@@ -391,7 +391,8 @@ class ClrRestorer:
         """
         decoder, snapped = self.networks.decoder, self.networks.codebook if self.quantise else lambda z: (z,)
         added = decoder(snapped(z)[0], features, texture).float() - decoder(snapped(z_r)[0]).float()
-        return (recovered + added).clamp(-1, 1).cpu()
+        restored: Tensor = (recovered + added).clamp(-1, 1).cpu()
+        return restored
 
     def texture(self, changed: Tensor) -> Tensor:
         """Strength of the fusion for crops of a `degradation`: where much had to change, texture would be invented."""
