@@ -94,8 +94,8 @@ _SURE = 7.5
 a second picture, `heavy`, aimed at equal parts: 0.336 of IDS without, 0.376 with that much, and no more with 19 times; towards
 their own identity alone more strength gains nothing."""
 _LOST = 0.8
-"""`degradation` from which a crop is taken to have lost identity that is known. Of 24 people, `heavy` gains 0.039 of IDS by a second
-picture and `mild` loses 0.006 (0.005 with 0.95)."""
+"""`degradation` from which a crop is taken to have lost identity that is known. Of 24 people, `heavy` gains 0.039 of IDS by a
+second picture and `mild` loses 0.006 (0.005 with 0.95)."""
 _INVENTED = (0.25, 0.5)
 """Disagreement with the input, in contrasts of the face, from which a place is doubted and at which it is given up; those of the
 gate (`parts.agreement`), which has the figures."""
