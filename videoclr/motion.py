@@ -102,29 +102,30 @@ class Gathered:
     """`(S, S, 1)`: how many pictures it is the mean of, 1 and more."""
 
 
-def gathered(own: Values, here: int, beside: Mapping[int, Gathered], motions: Motions, tolerance: float | None = None) -> Gathered:
-    """A picture and what its neighbours have gathered, each carried to where this one has its content.
+def gathered(
+    pile: Gathered, own: Values, here: int, there: int, known: Gathered, motions: Motions, tolerance: float | None = None
+) -> Gathered:
+    """`pile`, with what a neighbour has gathered carried to where `own` has its content.
 
     A neighbour counts where its motion is consistent and where what it brings looks like what is there (`alike`): a mean over
     an eye that closes would show half a lid. The light is this picture's own (`relit`).
 
     Args:
+        pile: what is there already.
         own: `(S, S, C)` float32; the first three channels decide what looks alike, on the scale of [-1, 1].
         here: its place.
-        beside: neighbouring place -> what is gathered there.
-        motions: of the crops of all of them.
+        there: the neighbour's.
+        known: what is gathered there.
+        motions: of the crops of both.
         tolerance: as in `alike`.
     """
-    total, weight = own.copy(), np.ones((*own.shape[:2], 1), np.float32)
-    for there, known in beside.items():
-        motion = motions.flow(here, there)
-        brought = relit(geometry.carry(known.mean, motion, cubic=True), own)
-        most = _BEHIND if there < here else _AHEAD
-        say = motions.trust(here, there) * alike(own[..., :3], brought[..., :3], tolerance)
-        say = (say * geometry.carry(known.weight[..., 0], motion).clip(0, most))[..., None]
-        total += say * brought
-        weight += say
-    return Gathered(np.asarray(total / weight, np.float32), weight)
+    motion = motions.flow(here, there)
+    brought = relit(geometry.carry(known.mean, motion, cubic=True), own)
+    most = _BEHIND if there < here else _AHEAD
+    say = motions.trust(here, there) * alike(own[..., :3], brought[..., :3], tolerance)
+    say = (say * geometry.carry(known.weight[..., 0], motion).clip(0, most))[..., None]
+    weight = pile.weight + say
+    return Gathered(np.asarray((pile.weight * pile.mean + say * brought) / weight, np.float32), weight)
 
 
 def means_along(
@@ -151,16 +152,20 @@ def means_along(
     """
     if not places:
         raise ValueError("the mean of no places")
+
+    def joined(pile: Gathered, place: int, there: int, known: Gathered | None) -> Gathered:
+        return pile if known is None else gathered(pile, values[place], place, there, known, motions, tolerance)
+
+    def alone(place: int) -> Gathered:
+        return Gathered(values[place], np.ones((*values[place].shape[:2], 1), np.float32))
+
     ahead: dict[int, Gathered] = {}
     for place in range(max(values), places[0], -1):
-        following = {place + 1: ahead[place + 1]} if place + 1 in ahead else {}
-        ahead[place] = gathered(values[place], place, following, motions, tolerance)
+        ahead[place] = joined(alone(place), place, place + 1, ahead.get(place + 1))
     means = []
     for place in places:
-        past = {} if behind is None else {place - 1: behind}
-        following = {place + 1: ahead[place + 1]} if place + 1 in ahead else {}
-        means.append(gathered(values[place], place, {**past, **following}, motions, tolerance).mean)
-        kept = behind = gathered(values[place], place, past, motions, tolerance)
+        kept = behind = joined(alone(place), place, place - 1, behind)
+        means.append(joined(kept, place, place + 1, ahead.get(place + 1)).mean)
     return means, kept
 
 
