@@ -271,6 +271,27 @@ def carry(image: NDArray[np.float32], motion: NDArray[np.float32], *, cubic: boo
     )
 
 
+def cells(size: int, step: float) -> NDArray[np.float64]:
+    """`(size, size, 2)`: where in a picture the centres of square cells of `step` px lie."""
+    middle = (np.arange(size) + 0.5) * step - 0.5
+    return np.stack(np.meshgrid(middle, middle), axis=-1)
+
+
+def crop_motion(here: Matrix, there: Matrix, size: int, step: float) -> NDArray[np.float32]:
+    """What moves between two crops of frames in which nothing moves: the crop itself.
+
+    Args:
+        here, there: frame pixels -> crop pixels of the two.
+        size: of the grid of the result.
+        step: px of the crop that a cell of it has.
+
+    Returns:
+        `(size, size, 2)` px of the crop, from `here` to `there`.
+    """
+    grid = cells(size, step)
+    return np.asarray(moved(moved(grid, inverted(here)), there) - grid, np.float32)
+
+
 def flow_at(motion: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """The motion on a square grid of another `size`, such as a latent's; its vectors shrink with the grid."""
     height, width = motion.shape[:2]

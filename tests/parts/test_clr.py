@@ -11,8 +11,9 @@ from torch import nn
 
 from videoclr.diffusion.sampler import level_of_noise
 from videoclr.errors import WeightsError
+from videoclr.models.motion import CONTEXT, MotionNet
 from videoclr.parts import clr
-from videoclr.parts.clr import ClrNetworks, ClrRestorer
+from videoclr.parts.clr import ClrNetworks, ClrRestorer, _Span
 from videoclr.stages.restore import ReducedRestorer, restore
 from videoclr.types import Detection, FaceCrop, Faces, Frame, TrackedFace
 
@@ -317,6 +318,37 @@ def test_a_frame_whose_motion_is_not_trusted_becomes_an_anchor(networks):
     frames[3] = Faces(frames[3].frame, (strange,))
     restorer = made(networks, steps=3, guidance=0.0, anchors=8)
     assert evaluations(networks, restorer, frames) > evaluations(networks, restorer, clip(9))
+
+
+def with_motion(networks):
+    """The same with a network for the motion, random but calm."""
+    torch.manual_seed(1)
+    found = copy.deepcopy(networks)
+    found.motion = MotionNet().requires_grad_(False).eval()
+    for out in (found.motion.over.out, *(look.out for look in found.motion.looks)):
+        nn.init.normal_(out.weight, std=0.02)
+    return found
+
+
+def test_the_motion_network_is_asked_along_a_track_and_changes_it(networks):
+    frames, other = clip(7, noise=0.05), with_motion(networks)
+    assert differ(along(made(other, anchors=4), frames, batch=4), along(made(networks, anchors=4), frames, batch=4))
+
+
+def test_with_the_motion_network_too_neither_batch_nor_spans_change_a_track(networks):
+    restorer, frames = made(with_motion(networks), anchors=2), clip(12, noise=0.05)
+    whole = along(restorer, frames, batch=16)
+    for batch in (1, 4):
+        assert torch.allclose(along(restorer, frames, batch=batch), whole, atol=1 / 255)
+    # What is kept of the pairs behind suffices: a long track goes on as one that was never cut into spans would.
+    memory, crops = {}, [one.faces[0] for one in frames]
+    for start, stop in [(0, 3), (3, 5), (5, 7), (7, 9), (9, 11)]:
+        restorer.restore_span(crops[start:stop], crops[stop : stop + restorer.reach], start == 0, memory, 4)
+    past = memory[0]["past"]
+    assert min(past.pairs) == past.end - CONTEXT and past.matrices.keys() >= past.pairs.keys()
+    span = _Span(restorer, crops[11:12], [], past, 4, 0)
+    at_once = _Span(restorer, crops, [], None, 4, 0)
+    assert np.allclose(span.motions.flow(11, 10), at_once.motions.flow(11, 10), atol=1e-3)
 
 
 @pytest.mark.parametrize("guidance", [0.0, 0.3])

@@ -78,6 +78,10 @@ class Loop:
         torch.backends.cudnn.benchmark = self.device.type == "cuda"
         self.bf16, self.rate = bf16, learning_rate
         self.modules = modules.to(self.device)
+        if self.device.type == "cuda":
+            for module in self.modules.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(modules.parameters(), lr=learning_rate, betas=(0.9, 0.99))
         self.ema = AveragedModel(modules, multi_avg_fn=_warming(decay), use_buffers=True)
         self.step, self.spent, self.done, self.first = 0, 0.0, 0.0, 0
