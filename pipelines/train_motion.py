@@ -48,10 +48,10 @@ def read_clips(source: Path | None, size: int) -> list[NDArray[np.uint8]]:
             return [data[name] for name in data.files]
     import av
 
-    found = []
+    found: list[NDArray[np.uint8]] = []
     for path in sorted(source.glob("*.mp4")):
         with av.open(str(path)) as container:
-            pictures = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+            pictures = np.stack([np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)])
         if pictures.shape[1:3] != (size, size):
             raise SystemExit(f"{path}: expected crops of {size} px, got {pictures.shape[2]}x{pictures.shape[1]}")
         found.append(pictures)
@@ -112,7 +112,7 @@ def loss_of(
     def mean(values: Tensor) -> Tensor:
         return (values * weight).sum() / weight.sum().clamp(min=1)
 
-    loss, scalars = flow.new_zeros(()), {}
+    loss, scalars = flow.new_zeros(()), dict[str, float | Tensor]()
     for number, (motion, error) in enumerate([*looks, found]):
         distance = ((fine(motion) - flow).pow(2).sum(1, keepdim=True) + 1e-4).sqrt()
         after = len(looks) - number
