@@ -2,7 +2,8 @@
 
 Optical flow by patches takes the noise, the blocks and the ringing of a degraded face for motion: between neighbouring frames it is
 further from the truth than no motion at all. A network that has seen many moving faces through all that, and looks at several
-frames, is not.
+frames, need not be. No weights of it ship yet: the first ones were better on stills that are moved, and worse on film
+(configs/train/LOG.md).
 
 Between two frames: coarse to fine with warping and a local cost volume, as PWC-Net (Sun et al., CVPR 2018), the finest level
 refined by the same weights again, as RAFT (Teed and Deng, ECCV 2020). Then over time [ours]: a face moves smoothly in its frame,
