@@ -31,8 +31,8 @@ _BEHIND, _AHEAD = 8.0, 4.0
 """Pictures that what lies before and what follows may weigh as much as. Of eight clips, with 4 before, identity deviated by 5 %
 more; with 8 that follow, SqD was 0.3 % higher and nothing gained."""
 _OFF = 0.5
-"""Expected distance of a motion from the truth, px of a crop of 256, at which a neighbour's say has fallen to 0.6. With
-0.8 and 1.5 faces held a little stiller (E*warp 2.06 and 2.05 of the clean clips' for 2.10) and were softer (SqD 1.002, 1.006 for 0.995)."""
+"""Expected distance of a motion from the truth, px of a crop of 256, at which a neighbour's say has fallen to 0.6. With 0.8 and 1.5
+faces held a little stiller (E*warp 2.06 and 2.05 of the clean clips' for 2.10) and were softer (SqD 1.002, 1.006 for 0.995)."""
 _GAIN = (0.05, 0.25)
 """Share of the difference of two pictures that their motion takes away: up to the first it is taken for noise, from the second on
 for motion. With it the motion-compensated error of a nearly still clip fell by a quarter, and its restoration became sharper."""
