@@ -68,25 +68,21 @@ def made(data: MotionClips, settings: dict[str, Any], device: torch.device) -> K
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def drawn(kept: Kept, count: int, generator: torch.Generator) -> tuple[Tensor, Kept]:
-    """`count` random clips, a half of them mirrored: frames in [-1, 1] in a light of their own, and the rest as floats."""
-    truth = mirrored(kept, count, generator)
-    light = 1 + 0.2 * (torch.rand((count, 1, 3, 1, 1), generator=generator, device=generator.device) - 0.5)
-    return (truth.pop("degraded") / 127.5 * light - 1).clamp(-1, 1), truth
+def drawn(kept: Kept, count: int, generator: torch.Generator) -> Kept:
+    """`count` random rows of everything, as floats."""
+    rows = torch.randint(len(kept["flow"]), (count,), generator=generator, device=generator.device)
+    return {name: every[rows].float() for name, every in kept.items()}
 
 
-def mirrored(kept: Kept, count: int, generator: torch.Generator, mirror: bool = True) -> Kept:
-    """`count` random rows of everything, as floats, a half of them mirrored where asked for."""
-    device = generator.device
-    rows = torch.randint(len(kept["flow"]), (count,), generator=generator, device=device)
-    half = torch.arange(count, device=device) < (count // 2 if mirror else 0)
-    found = {}
-    for name, every in kept.items():
-        values = every[rows].float()
-        found[name] = torch.where(half.view(-1, *[1] * (values.dim() - 1)), values.flip(-1), values)
+def varied(truth: Kept, generator: torch.Generator) -> tuple[Tensor, Kept]:
+    """Half of the clips mirrored, and each in a light of its own: frames in [-1, 1], and the rest."""
+    count, half = len(truth["flow"]), len(truth["flow"]) // 2
+    for name, values in truth.items():
+        values[:half] = values[:half].flip(-1)
         if name in ("flow", "known"):
-            found[name][:, :, :, 0] *= torch.where(half, -1.0, 1.0).view(-1, 1, 1, 1, 1)
-    return found
+            values[:half, :, :, 0] *= -1
+    light = 1 + 0.2 * (torch.rand((count, 1, 3, 1, 1), generator=generator, device=generator.device) - 0.5)
+    return (truth["degraded"] / 127.5 * light - 1).clamp(-1, 1), truth
 
 
 def loss_of(
@@ -104,10 +100,7 @@ def loss_of(
     weight = (0.25 + face) * visible
 
     def fine(values: Tensor) -> Tensor:
-        values = values.float().flatten(0, 2)
-        return (
-            values if values.shape[-1] == side else F.interpolate(values, size=(side, side), mode="bilinear", align_corners=False)
-        )
+        return F.interpolate(values.float().flatten(0, 2), size=(side, side), mode="bilinear", align_corners=False)
 
     def mean(values: Tensor) -> Tensor:
         return (values * weight).sum() / weight.sum().clamp(min=1)
@@ -123,12 +116,8 @@ def loss_of(
             likely = ((said + wanted * torch.exp(-said)) * (0.25 + face)).mean()
             loss = loss + settings["likelihood"] * likely
             scalars |= {("of two", "distance")[after == 0]: mean(distance).detach(), "likelihood": likely.detach()}
-    length = flow.pow(2).sum(1, keepdim=True).sqrt()
-    return loss, {
-        **scalars,
-        "motion": mean(length),
-        "in the frame": mean((flow - truth["known"].flatten(0, 2)).norm(dim=1, keepdim=True)),
-    }
+    lengths = {"motion": flow, "in the frame": flow - truth["known"].flatten(0, 2)}
+    return loss, scalars | {name: mean(vectors.norm(dim=1, keepdim=True)) for name, vectors in lengths.items()}
 
 
 def train_whole(args: argparse.Namespace, settings: dict[str, Any]) -> None:
@@ -136,7 +125,8 @@ def train_whole(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     loop = loop_of(args, nn.ModuleDict({"motion": MotionNet()}), settings)
     kept = made(clips_of(args, settings), settings, loop.device)
     for step in loop.steps():
-        frames, truth = drawn(kept, settings["batch"], loop.generator(step))
+        generator = loop.generator(step)
+        frames, truth = varied(drawn(kept, settings["batch"], generator), generator)
         with loop.autocast():
             found, looks = loop.modules["motion"](frames, truth["known"])
         loop.update(*loss_of(found, looks, truth, settings))
@@ -159,7 +149,7 @@ def train_time(args: argparse.Namespace, settings: dict[str, Any]) -> None:
             log.info("%d clips are looked at", len(said))
     kept |= {name: torch.cat([one[name] for one in said]) for name in said[0]}
     for step in loop.steps():
-        truth = mirrored(kept, settings["batch"], loop.generator(step), mirror=False)
+        truth = drawn(kept, settings["batch"], loop.generator(step))
         with loop.autocast():
             apart = Moved(truth["apart"], truth["error"])
             found = net.settled(apart, truth["state"], truth["known"])

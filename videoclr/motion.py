@@ -108,7 +108,7 @@ class Followed:
                 found = cv2.resize(self._steps[here, there], size, interpolation=cv2.INTER_LINEAR)
             elif here != there:
                 first = self._followed(here, before)
-                last = geometry.carry(self._followed(before, there), np.ascontiguousarray(first[..., :2]))
+                last = geometry.carry(self._followed(before, there), first[..., :2])
                 found = np.dstack([first[..., :2] + last[..., :2], np.hypot(first[..., 2], last[..., 2])])
             self._flows[here, there] = np.asarray(found, np.float32)
         return self._flows[here, there]
@@ -116,9 +116,8 @@ class Followed:
     def trust(self, here: int, there: int) -> Values:
         """As `Motions.trust`: by how far off the motion may be, and forward-backward consistency."""
         if (here, there) not in self._trust:
-            forward, back = self._followed(here, there), self._followed(there, here)
-            agrees = geometry.consistency(*(np.ascontiguousarray(flow[..., :2]) for flow in (forward, back)))
-            off = forward[..., 2] * (256 / self._side) / _OFF
+            agrees = geometry.consistency(self.flow(here, there), self.flow(there, here))
+            off = self._followed(here, there)[..., 2] * (256 / self._side) / _OFF
             self._trust[here, there] = np.asarray(agrees * np.exp(-0.5 * off**2), np.float32)
         return self._trust[here, there]
 

@@ -224,10 +224,11 @@ def test_more_steps_are_more_evaluations_of_the_denoiser(networks):
 
 
 def test_stills_are_aimed_at_themselves_and_the_irn_answers_alone(networks):
-    y, restorer = torch.stack([picture(0), picture(1)]), made(networks, guidance=0.3)
+    # Not picture(0): in a gradient through random units, a rounding that turns one of them off is 2e-4 there.
+    y, restorer = torch.stack([picture(2), picture(3)]), made(networks, guidance=0.3)
     stills = restorer.restore_stills(y)
-    assert torch.allclose(stills, torch.cat([restorer.restore_stills(one[None]) for one in y]), atol=1 / 255)
-    assert torch.allclose(stills[0], restorer.restore([crop(0, frame=0)], {})[0], atol=1 / 255)
+    assert torch.allclose(stills, torch.cat([restorer.restore_stills(one[None]) for one in y]), atol=1e-4)
+    assert torch.allclose(stills[0], restorer.restore([crop(2, frame=0)], {})[0], atol=1e-4)
     assert torch.equal(restorer.recover(y), networks.irn(y).clamp(-1, 1))
 
 

@@ -22,7 +22,8 @@ Along a track (`restore_span`) a frame is not restored for itself:
    the IRN gets the mean of the input along the motion (of `MotionNet`; without its weights, of optical flow), over all that went
    before for as long as it looks alike and over what is known of what follows (`motion.means_along`), at least `_SEEN` frames:
    steadier, sharper and nearer to the truth at once (the mean of the *recovered* frames is as steady, but blurs). What still
-   flickers is averaged once more in this way, over at least `_SETTLED` frames that follow. `z_y` and the fused features are of the
+   flickers is averaged once more in this way, over at least `_SETTLED` frames that follow (by optical flow, along the motion of the
+   recovered frames, which is cleaner than the input's). `z_y` and the fused features are of the
    same means.
 2. Anchors, every `anchors`-th frame and where the motion between them is not trusted, are denoised in full and guided.
 3. The frames between start from both neighbouring anchors' latents, carried along the motion, weighted by nearness and trust.
@@ -36,7 +37,7 @@ Along a track (`restore_span`) a frame is not restored for itself:
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -457,6 +458,11 @@ class ClrRestorer:
         return guided(plain, distance, net.mask(z_y), strength, last=0.4 * start)
 
 
+def _estimated(pictures: Mapping[int, Values]) -> Estimated:
+    """The motion by optical flow between pictures `(S, S, 3)` in [-1, 1], or what has one in its first channels."""
+    return Estimated({place: quantized(picture[..., :3], np.uint8) for place, picture in pictures.items()})
+
+
 def _sized(pictures: Tensor, side: int) -> Tensor:
     """`(N, 3, S, S)` at another side."""
     if pictures.shape[-1] == side:
@@ -545,12 +551,11 @@ class _Span:
         self.matrices: dict[int, geometry.Matrix] = dict(past.matrices) if past else {}
         self.matrices |= {p: crop.matrix for p, crop in enumerate([*crops, *after], start)}
         self.pairs: dict[int, _Compared] = dict(past.pairs) if past else {}
-        self.motions = self._moved()
+        self.followed = None if self.net.motion is None else self._followed(self.net.motion)
         self.gathered = past.seen if past else None
         self.settled = past.settled if past else None
         self._look()
-        if self.net.motion is None:
-            self.motions = Estimated({place: quantized(view[..., :3], np.uint8) for place, view in self.views.items()})
+        self.motions: Motions = self.followed or _estimated(self.views)
         self.corrections: dict[int, Values] = {past.end: past.correction} if past else {}
         self.full: list[int] = []
         self._condition()
@@ -603,11 +608,8 @@ class _Span:
     def _open(self) -> list[int]:
         return [place for place in self.places if place not in self.corrections]
 
-    def _moved(self) -> Motions:
-        """The motion between the crops of the input: of the network where it is there, else of `Estimated`."""
-        net = self.net.motion
-        if net is None:
-            return Estimated({place: quantized(y, np.uint8) for place, y in self.inputs.items()})
+    def _followed(self, net: MotionNet) -> Followed:
+        """The motion between the crops of the input, which is that of what is recovered from them as well."""
         new = [place for place in sorted(self.inputs) if place + 1 in self.inputs and place not in self.pairs]
         for part in grouped(new, self.batch):
             frames = self._stacked([self.inputs[place] for place in (*part, part[-1] + 1)])
@@ -640,7 +642,8 @@ class _Span:
         new = [place for place in range(self.places.start, ahead + 1) if place not in self.views]
         if not new:
             return
-        found, self.gathered = means_along(self.inputs, new, self.gathered, self.motions)
+        motions = self.followed or _estimated(self.inputs)
+        found, self.gathered = means_along(self.inputs, new, self.gathered, motions)
         means = [mean.clip(-1, 1) for mean in found]
         recovered = self._in_batches(lambda y: self.net.irn(y).float().clamp(-1, 1), self._stacked(means))
         self.views.update({p: np.concatenate([to_array(r), y], axis=2) for p, r, y in zip(new, recovered, means, strict=True)})

@@ -80,7 +80,7 @@ class Loop:
         self.modules = modules.to(self.device)
         if self.device.type == "cuda":
             for module in self.modules.modules():
-                if isinstance(module, nn.Conv2d):
+                if isinstance(module, nn.Conv2d):  # three-dimensional ones refuse it
                     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(modules.parameters(), lr=learning_rate, betas=(0.9, 0.99))
         self.ema = AveragedModel(modules, multi_avg_fn=_warming(decay), use_buffers=True)

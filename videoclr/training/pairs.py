@@ -28,7 +28,33 @@ _AGREES = float(np.exp(-1))
 """`geometry.consistency` at the limit of Sundaram, Brox and Keutzer's check."""
 
 
-class MotionPairs(Dataset[dict[str, Any]]):
+class _Clips(Dataset[dict[str, Any]]):
+    """Endless samples from clips of `length` frames, filmed ones and stills that are moved, each a function of its number alone."""
+
+    def __init__(self, faces: Clip, clips: Sequence[Clip], seed: int, levels: dict[str, float], length: int, real: float) -> None:
+        self.faces, self.seed, self.levels, self.length = faces, seed, levels, length
+        self.clips = [clip for clip in clips if len(clip) >= length]
+        self.real = real if self.clips else 0.0
+
+    def __len__(self) -> int:
+        return 2**40
+
+    def _level(self, rng: np.random.Generator) -> str:
+        names = list(self.levels)
+        shares = np.array([self.levels[name] for name in names], float)
+        return names[int(rng.choice(len(names), p=shares / shares.sum()))]
+
+    def _filmed(self, rng: np.random.Generator) -> Clip:
+        clip = self.clips[int(rng.integers(len(self.clips)))]
+        start = int(rng.integers(len(clip) - self.length + 1))
+        return clip[start : start + self.length]
+
+    def _still(self, rng: np.random.Generator) -> tuple[Plan, Clip]:
+        plan = draw(self.length, int(rng.integers(2**31)))
+        return plan, np.stack(list(move(self.faces[int(rng.integers(len(self.faces)))], plan)))
+
+
+class MotionPairs(_Clips):
     """Endless pairs; number `n` is a function of `(seed, n)` alone.
 
     Args:
@@ -51,13 +77,8 @@ class MotionPairs(Dataset[dict[str, Any]]):
         apart: int = 3,
         real: float = 0.5,
     ) -> None:
-        self.faces, self.seed, self.levels, self.reach, self.apart = faces, seed, levels, reach, apart
-        self.length = 2 * reach + apart + 1
-        self.clips = [clip for clip in clips if len(clip) >= self.length]
-        self.real = real if self.clips else 0.0
-
-    def __len__(self) -> int:
-        return 2**40
+        super().__init__(faces, clips, seed, levels, 2 * reach + apart + 1, real)
+        self.reach, self.apart = reach, apart
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         """`clean`, `degraded` (the means): `(2, 3, S, S)` in [-1, 1]; `flow` `(2, S, S)` px from the first to the second frame;
@@ -68,9 +89,7 @@ class MotionPairs(Dataset[dict[str, Any]]):
         clip, flow, visible = self._clip(rng, first, second)
         if rng.random() < 0.5:
             clip, flow, visible = clip[:, :, ::-1], flow[:, ::-1] * np.array([-1, 1], np.float32), visible[:, ::-1]
-        names = list(self.levels)
-        shares = np.array([self.levels[name] for name in names], float)
-        level = names[int(rng.choice(len(names), p=shares / shares.sum()))]
+        level = self._level(rng)
         worse = degrade_clip(np.ascontiguousarray(clip), int(rng.integers(2**31)), level)
         seen = self._means(worse, (first, second))
         return {
@@ -82,8 +101,11 @@ class MotionPairs(Dataset[dict[str, Any]]):
 
     def _clip(self, rng: np.random.Generator, first: int, second: int) -> tuple[Clip, NDArray[np.float32], NDArray[np.bool_]]:
         """Frames, and the motion from `first` to `second` with where it is seen in both."""
-        clip, found = _drawn(rng, self.faces, self.clips, self.real, self.length, [(first, second)], self.faces.shape[1])
-        return clip, *found[0]
+        if rng.random() < self.real:
+            frames = self._filmed(rng)
+            return frames, *_estimated(frames[first], frames[second], frames.shape[1])
+        plan, frames = self._still(rng)
+        return frames, *flow_between(plan, first, second, frames.shape[1])
 
     def _means(self, worse: Clip, places: Sequence[int]) -> NDArray[np.float32]:
         """`(2, S, S, 3)` in [-1, 1]."""
@@ -93,7 +115,7 @@ class MotionPairs(Dataset[dict[str, Any]]):
         return np.stack([means[place].clip(-1, 1) for place in places])
 
 
-class MotionClips(Dataset[dict[str, Any]]):
+class MotionClips(_Clips):
     """Endless degraded clips of aligned crops with the motion from frame to frame; number `n` is a function of `(seed, n)` alone.
 
     A still is moved, degraded, and only then cut out frame by frame, by matrices that follow the head and tremble as those of found
@@ -115,12 +137,8 @@ class MotionClips(Dataset[dict[str, Any]]):
         real: float = 0.3,
         clean: float = 0.1,
     ) -> None:
-        self.faces, self.seed, self.levels, self.length, self.clean = faces, seed, levels, length, clean
-        self.clips = [clip for clip in clips if len(clip) >= length]
-        self.real = real if self.clips else 0.0
-
-    def __len__(self) -> int:
-        return 2**40
+        super().__init__(faces, clips, seed, levels, length, real)
+        self.clean = clean
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         """With h = S / 4, pair k being the frames k and k + 1, and 0 the way there, 1 the way back:
@@ -130,20 +148,18 @@ class MotionClips(Dataset[dict[str, Any]]):
         but the crop did.
         """
         rng = np.random.default_rng((self.seed, number))
-        names = list(self.levels)
-        shares = np.array([self.levels[name] for name in names], float)
-        level = names[int(rng.choice(len(names), p=shares / shares.sum()))]
+        level = self._level(rng)
         seed, clean = int(rng.integers(2**31)), rng.random() < self.clean
         side = self.faces.shape[1]
         places = [(k + way, k + 1 - way) for k in range(self.length - 1) for way in (0, 1)]
         if rng.random() < self.real:
-            clip, found = _drawn(rng, self.faces, self.clips, 1.0, self.length, places, side // 4)
+            clip = self._filmed(rng)
             crops = clip if clean else degrade_clip(np.ascontiguousarray(clip), seed, level)
+            found = [_estimated(clip[first], clip[second], side // 4) for first, second in places]
             moves = [(flow * 4, seen) for flow, seen in found]
             known = np.zeros((len(places), side // 4, side // 4, 2), np.float32)
         else:
-            plan = draw(self.length, int(rng.integers(2**31)))
-            clip = np.stack(list(move(self.faces[int(rng.integers(len(self.faces)))], plan)))
+            plan, clip = self._still(rng)
             worse = clip if clean else degrade_clip(clip, seed, level)
             matrices = _following(plan, side, rng)
             cuts = [geometry.cut(picture, matrix, side) for picture, matrix in zip(worse, matrices, strict=True)]
@@ -193,29 +209,6 @@ def _in_crops(
     within = ((x >= 0) & (x <= side / 2 - 1) & (y >= 0) & (y <= side / 2 - 1)) & (read[..., 2] > 0.99)
     within &= ((there >= 0) & (there <= side - 1)).all(-1)
     return np.asarray(there - grid, np.float32), within
-
-
-def _drawn(
-    rng: np.random.Generator,
-    faces: Clip,
-    clips: Sequence[Clip],
-    real: float,
-    length: int,
-    places: Sequence[tuple[int, int]],
-    size: int,
-) -> tuple[Clip, list[tuple[NDArray[np.float32], NDArray[np.bool_]]]]:
-    """`length` clean frames, and for each pair of `places` the motion with where it is seen, on a grid of `size`, in its pixels.
-
-    Of real clips (share `real`) the motion is estimated, of stills that are moved it is exact.
-    """
-    if rng.random() < real:
-        clip = clips[int(rng.integers(len(clips)))]
-        start = int(rng.integers(len(clip) - length + 1))
-        frames = clip[start : start + length]
-        return frames, [_estimated(frames[first], frames[second], size) for first, second in places]
-    plan = draw(length, int(rng.integers(2**31)))
-    frames = np.stack(list(move(faces[int(rng.integers(len(faces)))], plan)))
-    return frames, [flow_between(plan, first, second, size) for first, second in places]
 
 
 def _estimated(first: Clip, second: Clip, size: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
