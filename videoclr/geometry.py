@@ -271,12 +271,6 @@ def carry(image: NDArray[np.float32], motion: NDArray[np.float32], *, cubic: boo
     )
 
 
-def cells(size: int, step: float) -> NDArray[np.float64]:
-    """`(size, size, 2)`: where in a picture the centres of square cells of `step` px lie."""
-    middle = (np.arange(size) + 0.5) * step - 0.5
-    return np.stack(np.meshgrid(middle, middle), axis=-1)
-
-
 def crop_motion(here: Matrix, there: Matrix, size: int, step: float) -> NDArray[np.float32]:
     """What moves between two crops of frames in which nothing moves: the crop itself.
 
@@ -288,7 +282,8 @@ def crop_motion(here: Matrix, there: Matrix, size: int, step: float) -> NDArray[
     Returns:
         `(size, size, 2)` px of the crop, from `here` to `there`.
     """
-    grid = cells(size, step)
+    middle = (np.arange(size) + 0.5) * step - 0.5
+    grid = np.stack(np.meshgrid(middle, middle), axis=-1)
     return np.asarray(moved(moved(grid, inverted(here)), there) - grid, np.float32)
 
 

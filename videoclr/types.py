@@ -323,6 +323,8 @@ class RestoredFace:
     """Restored in full (an anchor), not from its neighbours; None where the restorer does not tell."""
     invented: Tensor | None = None
     """`(1, S, S)` float32 in [0, 1]: what the restorer's second pass took back; None where there was none."""
+    seen: Tensor | None = None
+    """`(3, S, S)` RGB float32 in [-1, 1]: what the crop shows, told by its neighbours too; None where the crop alone tells it."""
 
     @property
     def hallucination(self) -> Tensor | None:

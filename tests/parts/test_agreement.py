@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -141,6 +142,25 @@ def test_what_hides_behind_an_occluder_is_not_invented() -> None:
     assert at(one.trust, np.array([160, 180])) < 0.4
     assert at(one.trust, np.array([100, 100])) > 0.95
     assert 0.3 < one.reasons["disagreement"] < 0.95 and one.confidence == 1
+
+
+def test_noise_of_one_frame_is_no_disagreement_where_the_track_shows_more() -> None:
+    noise = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 2.5, (S, S, 3)).astype(np.float32), (0, 0), 3)
+    faces = restored(blurred(drawn(), 2) + noise, drawn())
+    (face,) = faces.faces
+
+    def shown(trust: Tensor | None) -> float:
+        assert trust is not None
+        return float((trust * face.mask).sum() / face.mask.sum())
+
+    (alone,) = Agreement().judge(faces, {})
+    told = replace(face, seen=to_tensor(blurred(drawn(), 2)))
+    (together,) = Agreement().judge(replace(faces, faces=(told,)), {})
+    assert shown(alone.trust) < 0.8 and "disagreement" in alone.reasons
+    assert "disagreement" not in together.reasons and at(together.trust, np.array([100, 100])) > 0.95
+    other = replace(face, seen=to_tensor(blurred(drawn(), 2)), image=to_tensor(drawn()[:, ::-1].copy() * -1))
+    (wrong,) = Agreement().judge(replace(faces, faces=(other,)), {})
+    assert shown(wrong.trust) < 0.3
 
 
 @pytest.mark.parametrize(

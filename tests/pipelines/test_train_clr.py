@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from videoclr.models import weights
-from videoclr.parts.clr import FILES, OPTIONAL, ClrNetworks
+from videoclr.parts.clr import FILES, ClrNetworks
 from videoclr.training.loop import Loop, load_ema, part_of
 from videoclr.training.losses import Perceptual, TeacherRecognizer
 
@@ -184,7 +184,7 @@ def test_what_is_exported_verifies_and_is_what_was_trained(chain, tmp_path, monk
         tmp_path / "groups.json",
     )
     entries = json.loads((out / "MANIFEST.json").read_text())
-    assert set(entries) == set(FILES) - {"motion"}
+    assert set(entries) == set(FILES)
     for name, entry in entries.items():
         file, card = out / f"{name}.safetensors", (out / f"{name}.md").read_text()
         assert (weights.sha256(file), file.stat().st_size) == (entry["sha256"], entry["bytes"])
@@ -248,11 +248,11 @@ def test_without_a_student_and_a_start_the_rest_is_exported_and_used(chain, tmp_
     for name in LEARNING.keys() - {"student", "start"}:
         (runs / name).symlink_to(chain.runs / name)
     run("export_weights", "--runs", runs, "--notes", FULL / "cards.yaml", "--out", out)
-    assert set(json.loads((out / "MANIFEST.json").read_text())) == set(FILES) - OPTIONAL
+    assert set(json.loads((out / "MANIFEST.json").read_text())) == set(FILES) - {"student", "start"}
     monkeypatch.setattr(weights, "FOLDER", out)
     monkeypatch.setattr(weights, "_load_embedded", cache(weights._load_embedded.__wrapped__))
     for networks in (ClrNetworks.embedded(), ClrNetworks.of_runs(runs)):
-        assert networks.student is None and networks.start is None and networks.motion is None
+        assert networks.student is None and networks.start is None
 
 
 @pytest.mark.parametrize(

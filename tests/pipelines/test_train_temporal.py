@@ -119,25 +119,3 @@ def test_the_occlusion_network_is_trained_measured_and_taken_by_the_mask(faces, 
     assert all(0 <= value <= 1 for row in figures.values() for value in row.values())
     mask = ParsingMask(weights=str(tmp_path / "occlusion.safetensors"))
     assert mask.shown(torch.zeros(3, 64, 64)).shape == (1, 64, 64)
-
-
-def test_the_motion_is_learned_and_found_by_the_restorer(tmp_path) -> None:
-    faces = tmp_path / "faces"
-    faces.mkdir()
-    for number in range(2):
-        noise = cv2.GaussianBlur(np.random.default_rng(number).normal(size=(64, 64, 3)), (0, 0), 3)
-        cv2.imwrite(str(faces / f"{number}.png"), np.clip(128 + 400 * noise, 0, 255).astype(np.uint8))
-    clips = tmp_path / "clips"
-    clips.mkdir()
-    write_clip(clips / "a.mp4", [np.full((64, 64, 3), 10 * n, np.uint8) for n in range(4)], Fraction(25), Generation(quality=10))
-    out = tmp_path / "runs/motion"
-    common = ("--faces", faces, "--clips", clips, "--config", TINY / "motion.yaml", "--out", out, "--minutes", 5)
-    run("train_motion", "motion", *common, "--steps", 2)
-    first = torch.load(out / "checkpoint.pt", weights_only=True)
-    run("train_motion", "time", *common, "--steps", 4)
-    then = torch.load(out / "checkpoint.pt", weights_only=True)
-    assert (first["step"], then["step"]) == (2, 4)
-    changed = {name for name, value in then["modules"].items() if not torch.equal(value, first["modules"][name])}
-    assert changed and all(name.startswith(("motion.over.", "motion.tell.")) for name in changed)
-    network = ClrNetworks.of_runs(tmp_path / "runs").motion
-    assert torch.equal(network.over.out.bias, then["ema"]["motion.over.out.bias"])

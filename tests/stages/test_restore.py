@@ -416,3 +416,17 @@ def test_what_a_restorer_took_back_travels_with_the_face_and_joins_the_gates_map
     alone = replace(second, trust=trust).hallucination
     assert alone is not None and alone[0, 0, 0] == 0.5 and alone[0, -1, 0] == 0
     assert all(one.faces[0].invented is None for one in restore(clip([1]), Unchanged(16), Feather()))
+
+
+class SeesMore(Unchanged):
+    def __init__(self) -> None:
+        super().__init__(16)
+
+    def seen(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> list[Tensor | None]:
+        return [None if crop.frame.index else torch.full((3, 16, 16), 0.25) for crop in crops]
+
+
+def test_what_a_restorer_saw_travels_with_the_face() -> None:
+    first, second = (one.faces[0] for one in restore(clip([1, 1]), SeesMore(), Feather()))
+    assert first.seen is not None and float(first.seen.max()) == 0.25 and second.seen is None
+    assert all(one.faces[0].seen is None for one in restore(clip([1]), Unchanged(16), Feather()))

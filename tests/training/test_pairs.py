@@ -9,7 +9,7 @@ import torch
 
 from videoclr import geometry
 from videoclr.training.losses import unsteadiness, warped
-from videoclr.training.pairs import MotionClips, MotionPairs, aligned
+from videoclr.training.pairs import MotionPairs, aligned
 
 SIDE = 64
 
@@ -88,39 +88,3 @@ def test_an_error_that_moves_with_the_face_is_steady_and_blur_gains_nothing():
     noise = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     grey = clean.mean((2, 3), keepdim=True).expand_as(clean)
     assert score(noise) > 0.05 and score(torch.stack([clean[0], grey[1]])) > 0.05
-
-
-def unlike(one, other):
-    """Differences in detail: light moves as well."""
-    difference = one - other
-    return np.abs(difference - cv2.GaussianBlur(difference, (0, 0), 8))
-
-
-def test_clips_of_crops_move_as_they_say() -> None:
-    side = 256
-    data = MotionClips(np.stack([picture(n, side) for n in range(2)]), [], 5, {"mild": 1.0}, length=4, clean=1.0)
-    grid = np.stack(np.meshgrid(*[np.arange(side, dtype=np.float32)] * 2), axis=-1)
-    for number in range(3):
-        made = data[number]
-        frames = made["degraded"].numpy().transpose(0, 2, 3, 1).astype(np.float32)
-        for pair, way in ((0, 0), (2, 1)):
-            flow = cv2.resize(made["flow"][pair, way].numpy().astype(np.float32).transpose(1, 2, 0), (side, side))
-            seen = cv2.resize(made["visible"][pair, way, 0].numpy(), (side, side), interpolation=cv2.INTER_NEAREST) > 0
-            here, there = frames[pair + way], frames[pair + 1 - way]
-            x, y = np.moveaxis(grid + flow, -1, 0)
-            seen[:8] = seen[-8:] = seen[:, :8] = seen[:, -8:] = False
-            assert seen.mean() > 0.5
-            assert (
-                unlike(cv2.remap(there, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), here)[seen].mean()
-                < 0.6 * unlike(there, here)[seen].mean()
-            )
-
-
-def test_what_the_crop_itself_moves_is_known_for_stills_only() -> None:
-    faces, clip = np.stack([picture(0)]), sliding()
-    still = MotionClips(faces, [], 1, {"mild": 1.0}, length=3, clean=1.0)[0]
-    filmed = MotionClips(faces, [clip], 1, {"mild": 1.0}, length=3, real=1.0, clean=1.0)[0]
-    assert still["known"].abs().max() > 0 and filmed["known"].abs().max() == 0
-    assert filmed["flow"].shape == (2, 2, 2, SIDE // 4, SIDE // 4)
-    across = filmed["flow"][:, :, 0, 4:-4, 4:-4].float().mean((-1, -2))
-    assert torch.allclose(across, torch.tensor([[2.0, -2.0]] * 2), atol=0.3)

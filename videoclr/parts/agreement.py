@@ -170,6 +170,8 @@ class Look:
     """`(5, 2)` landmarks, pixels of the crop."""
     small: Plane
     """`(128, 128)` of the input."""
+    seen: Plane
+    """The same of what its neighbours tell of it as well, where they do: noise of one frame is no disagreement."""
     small_result: Plane
     weight: Plane
     """`(128, 128)`: the mask."""
@@ -183,12 +185,13 @@ class Look:
         """Measure what all comparisons need."""
         luma, result = appearance.grey(to_array(face.crop.image)), appearance.grey(to_array(face.image))
         small, small_result = reduced(luma), reduced(result)
+        seen = small if face.seen is None else reduced(appearance.grey(to_array(face.seen)))
         weight = reduced(to_array(face.mask)[..., 0])
         if weight.sum() < 1:  # nothing of it is shown: any weight will do
             weight = np.ones_like(weight)
         points, scale = geometry.moved(face.crop.face.detection.landmarks, face.crop.matrix), contrast(small, weight)
         blur = matching_blur(small_result, small, weight, scale)
-        return cls(face.crop.frame.index, luma, result, points, small, small_result, weight, scale, blur)
+        return cls(face.crop.frame.index, luma, result, points, small, seen, small_result, weight, scale, blur)
 
 
 @keepable
@@ -220,8 +223,12 @@ def openings(look: Look) -> Openings:
 
 
 def disagreement(look: Look) -> Plane:
-    """`(128, 128)`: how far the result, blurred like the input, is from the input, in units of the face's contrast."""
-    return difference(look.small_result, look.small, look.blur) / np.float32(look.contrast)
+    """`(128, 128)`: how far the result, blurred like what was seen, is from that, in units of its contrast."""
+    scale, blur = look.contrast, look.blur
+    if look.seen is not look.small:
+        scale = contrast(look.seen, look.weight)
+        blur = matching_blur(look.small_result, look.seen, look.weight, scale)
+    return difference(look.small_result, look.seen, blur) / np.float32(scale)
 
 
 def restlessness(before: Look, now: Look) -> float:

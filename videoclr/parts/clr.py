@@ -19,11 +19,10 @@ so noise alone never makes two frames differ.
 Along a track (`restore_span`) a frame is not restored for itself:
 
 1. `R(y)` is what flickers most; diffusion and decoder add a quarter to it. Neighbours see the same face through other noise, so
-   the IRN gets the mean of the input along the motion (of `MotionNet`; without its weights, of optical flow), over all that went
+   the IRN gets the mean of the input along the motion (`Motions`), over all that went
    before for as long as it looks alike and over what is known of what follows (`motion.means_along`), at least `_SEEN` frames:
    steadier, sharper and nearer to the truth at once (the mean of the *recovered* frames is as steady, but blurs). What still
-   flickers is averaged once more in this way, over at least `_SETTLED` frames that follow (by optical flow, along the motion of the
-   recovered frames, which is cleaner than the input's). `z_y` and the fused features are of the
+   flickers is averaged once more in this way, over at least `_SETTLED` frames that follow. `z_y` and the fused features are of the
    same means.
 2. Anchors, every `anchors`-th frame and where the motion between them is not trusted, are denoised in full and guided.
 3. The frames between start from both neighbouring anchors' latents, carried along the motion, weighted by nearness and trust.
@@ -37,7 +36,7 @@ Along a track (`restore_span`) a frame is not restored for itself:
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,12 +56,11 @@ from videoclr.errors import WeightsError
 from videoclr.flow import grouped
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask
-from videoclr.models.motion import CELL, CONTEXT, SIDE, MotionNet, Moved
 from videoclr.models.recognizer import Recognizer
 from videoclr.models.start import StartLevel
 from videoclr.models.vqgan import Codebook, Decoder, Encoder
 from videoclr.models.weights import fit, load_part, manifest
-from videoclr.motion import ALIKE, Estimated, Followed, Gathered, Motions, Values, carried, carried_noise, means_along
+from videoclr.motion import ALIKE, BEHIND, Gathered, Motions, Pair, Values, carried, carried_noise, compared, means_along
 from videoclr.packing import keepable
 from videoclr.pixels import quantized, to_array
 from videoclr.types import FaceCrop
@@ -102,8 +100,9 @@ _INVENTED = (0.25, 0.5)
 """Disagreement with the input, in contrasts of the face, from which a place is doubted and at which it is given up; those of the
 gate (`parts.agreement`), which has the figures."""
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_TRUSTED = 0.4
-"""Mean trust in the motion under which a frame between anchors becomes an anchor itself."""
+_TRUSTED = 0.5
+"""Mean trust in the motion under which a frame between anchors becomes an anchor itself. In seven of eight degraded clips no frame
+had less than 0.9; in one whose codec lets the face jump by two pixels, 0.59; a picture of something else has 0.3 to 0.45."""
 
 
 class ClrNetworks(nn.Module):
@@ -115,7 +114,6 @@ class ClrNetworks(nn.Module):
         self.irn, self.denoiser, self.mask, self.recognizer = IdentityRecovery(), Denoiser(), LatentMask(), Recognizer()
         self.student: Denoiser | None = None  # of one evaluation; there where it was distilled
         self.start: StartLevel | None = None  # there where it was trained
-        self.motion: MotionNet | None = None  # there where it was trained; else it is optical flow that tells the motion
 
     @classmethod
     def of_runs(cls, folder: str | Path) -> ClrNetworks:
@@ -123,7 +121,6 @@ class ClrNetworks(nn.Module):
         networks = cls()
         networks.student = Denoiser() if (Path(folder) / "student/checkpoint.pt").exists() else None
         networks.start = StartLevel() if (Path(folder) / "start/checkpoint.pt").exists() else None
-        networks.motion = MotionNet() if (Path(folder) / "motion/checkpoint.pt").exists() else None
         for run, inside, name in RUNS:
             path = Path(folder) / run / "checkpoint.pt"
             if path.exists():
@@ -145,7 +142,6 @@ class ClrNetworks(nn.Module):
         absent = OPTIONAL - manifest().keys()
         networks.student = None if "student" in absent else Denoiser()
         networks.start = None if "start" in absent else StartLevel()
-        networks.motion = None if "motion" in absent else MotionNet()
         for file, names in FILES.items():
             for name in () if file in absent else names:
                 load_part(networks.get_submodule(name), file, name)
@@ -160,10 +156,9 @@ FILES = {
     "recognizer": ("recognizer",),
     "student": ("student",),
     "start": ("start",),
-    "motion": ("motion",),
 }
 """Embedded file -> the networks in it; a network's entries carry its name as prefix."""
-OPTIONAL = {"student", "start", "motion"}
+OPTIONAL = {"student", "start"}
 """Files that need not be there."""
 RUNS = (
     ("vqgan", "vqgan.encoder", "encoder"),
@@ -177,7 +172,6 @@ RUNS = (
     ("recognizer", "recognizer", "recognizer"),
     ("student", "student", "student"),
     ("start", "start", "start"),
-    ("motion", "motion", "motion"),
 )
 """Training run, the module's name in its checkpoint, and here."""
 
@@ -276,7 +270,7 @@ class ClrRestorer:
         """
         y, entries = torch.stack([crop.image for crop in crops]), [_remembered(crop, memory) for crop in crops]
         restored, maps = self._refine(y.to(self.device), [c.identity for c in crops], [entry["first"] for entry in entries])
-        _remember_maps(crops, maps, memory)
+        _remember(crops, memory, maps=maps)
         return restored
 
     def restore_span(
@@ -301,7 +295,7 @@ class ClrRestorer:
             span = _Span(self, crops, after, past, batch, entry["first"])
             restored = span.restored()
         entry["past"], entry["full"] = span.past(), {crop.frame.index for crop in span.anchors(crops)}
-        _remember_maps(crops, span.maps, memory)
+        _remember(crops, memory, maps=span.maps, seen=span.seen.float().cpu())
         return restored
 
     def full(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> list[bool]:
@@ -310,7 +304,11 @@ class ClrRestorer:
 
     def invented(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> list[Tensor | None]:
         """The hallucination maps of crops that were restored last; see the protocol in the stage `restore`."""
-        return [memory[crop.face.track].get("maps", {}).get(crop.frame.index) for crop in crops]
+        return [memory[crop.face.track]["maps"].get(crop.frame.index) for crop in crops]
+
+    def seen(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> list[Tensor | None]:
+        """What crops show that were restored last, told by their neighbours; see the protocol in the stage `restore`."""
+        return [memory[crop.face.track]["seen"].get(crop.frame.index) for crop in crops]
 
     def restore_stills(self, y: Tensor, known: Sequence[Tensor | None] = ()) -> Tensor:
         """Restore pictures that belong to no track: `(N, 3, S, S)` in [-1, 1] -> the same.
@@ -458,19 +456,6 @@ class ClrRestorer:
         return guided(plain, distance, net.mask(z_y), strength, last=0.4 * start)
 
 
-def _estimated(pictures: Mapping[int, Values]) -> Estimated:
-    """The motion by optical flow between pictures `(S, S, 3)` in [-1, 1], or what has one in its first channels."""
-    return Estimated({place: quantized(picture[..., :3], np.uint8) for place, picture in pictures.items()})
-
-
-def _sized(pictures: Tensor, side: int) -> Tensor:
-    """`(N, 3, S, S)` at another side."""
-    if pictures.shape[-1] == side:
-        return pictures
-    how: dict[str, Any] = {"mode": "area"} if pictures.shape[-1] > side else {"mode": "bilinear", "align_corners": False}
-    return F.interpolate(pictures, size=(side, side), **how)
-
-
 def degradation(y: Tensor, recovered: Tensor) -> Tensor:
     """How degraded crops are, by what the IRN had to change: `(N, 1, 1, 1)`, 0 for nearly clean ones, 1 for bad ones."""
     low, high = _DEGRADED
@@ -489,26 +474,13 @@ def _remembered(crop: FaceCrop, memory: dict[int, Any]) -> dict[str, Any]:
     return entry
 
 
-def _remember_maps(crops: Sequence[FaceCrop], maps: Tensor | None, memory: dict[int, Any]) -> None:
+def _remember(crops: Sequence[FaceCrop], memory: dict[int, Any], **told: Tensor | None) -> None:
     """Of every track only what was restored last: a map belongs to its frame."""
     for track in {crop.face.track for crop in crops}:
-        memory[track]["maps"] = {}
-    if maps is not None:
-        for crop, one in zip(crops, maps, strict=True):
-            memory[crop.face.track]["maps"][crop.frame.index] = one
-
-
-@keepable
-@dataclass(frozen=True, slots=True, eq=False)
-class _Compared:
-    """Two neighbouring crops, as `MotionNet.compared` sees them, both ways."""
-
-    motion: Values
-    """`(2, 2, h, h)`."""
-    error: Values
-    """`(2, 1, h, h)`."""
-    state: Values
-    """`(2, C, h / 2, h / 2)`."""
+        memory[track].update(maps={}, seen={})
+    for name, values in told.items():
+        for crop, one in zip(crops, () if values is None else values, strict=values is not None):
+            memory[crop.face.track][name][crop.frame.index] = one
 
 
 @keepable
@@ -524,8 +496,8 @@ class _Past:
     """Place -> `(S, S, 3)` crops of the input, the anchor and those after it that were seen."""
     matrices: dict[int, geometry.Matrix]
     """Place -> `(2, 3)` of the crops."""
-    pairs: dict[int, _Compared]
-    """Place -> what that crop and the next say of their motion; from as far back as the motion of later ones depends on it."""
+    pairs: dict[Pair, Values]
+    """What was compared; from as far back as the motion of later ones depends on it."""
     views: dict[int, Values]
     """Place -> `(S, S, 6)` of the anchor and what was recovered after it: the recovered picture, and the mean of the input that it
     was recovered from."""
@@ -550,12 +522,12 @@ class _Span:
         self.inputs.update({p: to_array(crop.image) for p, crop in enumerate([*crops, *after], start)})
         self.matrices: dict[int, geometry.Matrix] = dict(past.matrices) if past else {}
         self.matrices |= {p: crop.matrix for p, crop in enumerate([*crops, *after], start)}
-        self.pairs: dict[int, _Compared] = dict(past.pairs) if past else {}
-        self.followed = None if self.net.motion is None else self._followed(self.net.motion)
+        self.pairs: dict[Pair, Values] = dict(past.pairs) if past else {}
+        self.pairs |= compared({p: quantized(crop, np.uint8) for p, crop in self.inputs.items()}, self.pairs)
+        self.motions = Motions(self.pairs, self.matrices, part.size)
         self.gathered = past.seen if past else None
         self.settled = past.settled if past else None
         self._look()
-        self.motions: Motions = self.followed or _estimated(self.views)
         self.corrections: dict[int, Values] = {past.end: past.correction} if past else {}
         self.full: list[int] = []
         self._condition()
@@ -600,41 +572,13 @@ class _Span:
         """What the next span needs."""
         end = self.places[-1]
         inputs, views = ({p: one for p, one in known.items() if p >= end} for known in (self.inputs, self.views))
-        pairs = {p: one for p, one in self.pairs.items() if p >= end - CONTEXT}
-        matrices = {p: one for p, one in self.matrices.items() if p >= end - CONTEXT}
+        pairs = {pair: one for pair, one in self.pairs.items() if min(pair) >= end - BEHIND}
+        matrices = {p: one for p, one in self.matrices.items() if p >= end - BEHIND}
         assert self.gathered is not None and self.settled is not None  # `_look` and `_condition` saw to it
         return _Past(end, self.corrections[end], inputs, matrices, pairs, views, self.gathered, self.settled)
 
     def _open(self) -> list[int]:
         return [place for place in self.places if place not in self.corrections]
-
-    def _followed(self, net: MotionNet) -> Followed:
-        """The motion between the crops of the input, which is that of what is recovered from them as well."""
-        new = [place for place in sorted(self.inputs) if place + 1 in self.inputs and place not in self.pairs]
-        for part in grouped(new, self.batch):
-            frames = self._stacked([self.inputs[place] for place in (*part, part[-1] + 1)])
-            looks, state = net.compared(_sized(frames, SIDE)[None])
-            told = (looks[-1].motion, looks[-1].error, state)
-            self.pairs.update({p: _Compared(*(t[0, row].float().cpu().numpy() for t in told)) for row, p in enumerate(part)})
-        side, places = self.part.size, sorted(self.pairs)
-        if not places:
-            return Followed({}, side)
-        known = np.stack([self._known(place) for place in places])
-
-        def of(name: str) -> Tensor:
-            return torch.from_numpy(np.stack([getattr(self.pairs[place], name) for place in places]))[None].to(self.part.device)
-
-        found = net.settled(Moved(of("motion"), of("error")), of("state"), torch.from_numpy(known)[None].to(self.part.device))
-        steps = torch.cat([found.motion[0], found.error[0].exp()], dim=2) * (side / SIDE)
-        flows = steps.permute(0, 1, 3, 4, 2).contiguous().cpu().numpy()
-        there = {(place, place + 1): flows[row, 0] for row, place in enumerate(places)}
-        return Followed(there | {(place + 1, place): flows[row, 1] for row, place in enumerate(places)}, side)
-
-    def _known(self, place: int) -> Values:
-        """`(2, 2, h, h)`: what moves between a crop and the next, and back, because the crop does; px at `SIDE`."""
-        side, ends = self.part.size, (self.matrices[place], self.matrices[place + 1])
-        ways = [geometry.crop_motion(*pair, SIDE // CELL, side * CELL / SIDE) for pair in (ends, ends[::-1])]
-        return np.asarray(np.stack(ways).transpose(0, 3, 1, 2) * (SIDE / side), np.float32)
 
     def _look(self) -> None:
         """Recover what no span has recovered yet, up to `_SETTLED` frames after the anchor."""
@@ -642,8 +586,7 @@ class _Span:
         new = [place for place in range(self.places.start, ahead + 1) if place not in self.views]
         if not new:
             return
-        motions = self.followed or _estimated(self.inputs)
-        found, self.gathered = means_along(self.inputs, new, self.gathered, motions)
+        found, self.gathered = means_along(self.inputs, new, self.gathered, self.motions)
         means = [mean.clip(-1, 1) for mean in found]
         recovered = self._in_batches(lambda y: self.net.irn(y).float().clamp(-1, 1), self._stacked(means))
         self.views.update({p: np.concatenate([to_array(r), y], axis=2) for p, r, y in zip(new, recovered, means, strict=True)})

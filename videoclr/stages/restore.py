@@ -107,6 +107,15 @@ class DoubtingRestorer(Restorer, Protocol):
         ...
 
 
+@runtime_checkable
+class SeeingRestorer(Restorer, Protocol):
+    """A `Restorer` that knows what its input shows better than one frame tells."""
+
+    def seen(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Sequence[Tensor | None]:
+        """For each of `crops`, those of its last call: `(3, S, S)` in [-1, 1], the input without the frame's noise, or None."""
+        ...
+
+
 class Masker(Protocol):
     """Says where a restored crop is shown."""
 
@@ -423,10 +432,12 @@ class _Calls:
         crops, images = [all_crops[row] for row in rows], all_images[rows]
         masks = _checked(self.masker.mask(crops, images), crops, (1, *images.shape[2:]), "masker").clamp(0, 1)
         similar = self._similarities(crops, images)
-        doubts = self.restorer.invented(crops, self.memory) if isinstance(self.restorer, DoubtingRestorer) else [None] * len(crops)
+        nothing: list[Tensor | None] = [None] * len(crops)
+        doubts = self.restorer.invented(crops, self.memory) if isinstance(self.restorer, DoubtingRestorer) else nothing
+        shown = self.restorer.seen(crops, self.memory) if isinstance(self.restorer, SeeingRestorer) else nothing
         return [
-            RestoredFace(crop, image, mask, similarity, invented=invented)
-            for crop, image, mask, similarity, invented in zip(crops, images, masks, similar, doubts, strict=True)
+            RestoredFace(crop, image, mask, similarity, invented=invented, seen=seen)
+            for crop, image, mask, similarity, invented, seen in zip(crops, images, masks, similar, doubts, shown, strict=True)
         ]
 
     def _similarities(self, crops: Sequence[FaceCrop], images: Tensor) -> list[float | None]:

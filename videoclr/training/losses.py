@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from videoclr.models.motion import moved
 from videoclr.models.recognizer import face_input
 
 
@@ -291,9 +290,15 @@ def warped(values: Tensor, flow: Tensor) -> Tensor:
         values: `(N, C, h, w)`, on any grid of the square that the flow is of.
         flow: `(N, 2, S, S)` pixels x, y of a grid of S, as `videoclr.geometry.flow`.
     """
-    size = values.shape[2:]
-    cells = flow * flow.new_tensor([size[1] / flow.shape[3], size[0] / flow.shape[2]]).view(1, 2, 1, 1)
-    return moved(values, F.interpolate(cells, size=size, mode="area"))
+    height, width = values.shape[2:]
+    share = flow * flow.new_tensor([2 / flow.shape[3], 2 / flow.shape[2]]).view(1, 2, 1, 1)
+    share = F.interpolate(share, size=(height, width), mode="area").permute(0, 2, 3, 1)
+    return F.grid_sample(values, _grid(values, height, width) + share.to(values), padding_mode="border", align_corners=False)
+
+
+def _grid(like: Tensor, height: int, width: int) -> Tensor:
+    y, x = ((torch.arange(side, device=like.device, dtype=like.dtype) + 0.5) * 2 / side - 1 for side in (height, width))
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]
 
 
 def unsteadiness(restored: Tensor, clean: Tensor, flow: Tensor, visible: Tensor) -> Tensor:
