@@ -37,9 +37,10 @@ BEHIND = 8
 """Places before the newest that is done whose comparisons still count; 4 and 12 were as good."""
 _GRID = 16
 """Cells a side of the crop for which motion is told; with 32 it was as good, with 8 it missed by more."""
-_STIFF = 5.0
-"""How smoothly a face moves in its frame: square of the noise of a comparison over that of what changes a face's acceleration from
-frame to frame. On four clips 1 and 30 flickered more (E*warp 0.120 and 0.114 for 0.109); real film alone would like 30."""
+_STIFF = 1.5
+"""How smoothly a face moves in its frame: square of what a codec leaves of wrong places over that of what changes a face's acceleration
+from frame to frame. On six clips 0.3 flickered more (E*warp 0.113 for 0.104), and 5 where heads move fast (0.21 for 0.17 on three of
+them); a film whose codec made the face tremble held stiller with 5 (0.050 for 0.058)."""
 _ASTRAY = 4.0
 """Distance of a comparison from what all say together at which its say has fallen to a half, px of a crop of 256."""
 _ROUNDS = 3
@@ -78,7 +79,8 @@ class Motions:
     and how the crop moves there is known. So the places of each cell of the crop are found that are nearest to all comparisons, by
     least squares with third differences held small (a smoothing as of Whittaker, 1923, of what is known by differences), and
     comparisons that disagree with the rest lose their say (iteratively reweighted). That was 0.36 px off, restored faces flickered
-    a third as much, and all other figures were better as well.
+    a third as much, and all other figures were better as well. A face that trembles as a whole, by more than codecs make it, is
+    filmed by a shaken camera, and followed as it is shown (smoothed, it lost 0.8 dB).
 
     Args:
         pairs: as of `compared`.

@@ -19,11 +19,10 @@ so noise alone never makes two frames differ.
 Along a track (`restore_span`) a frame is not restored for itself:
 
 1. `R(y)` is what flickers most; diffusion and decoder add a quarter to it. Neighbours see the same face through other noise, so
-   the IRN gets the mean of the input along the motion (`Motions`), over all that went
-   before for as long as it looks alike and over what is known of what follows (`motion.means_along`), at least `_SEEN` frames:
-   steadier, sharper and nearer to the truth at once (the mean of the *recovered* frames is as steady, but blurs). What still
-   flickers is averaged once more in this way, over at least `_SETTLED` frames that follow. `z_y` and the fused features are of the
-   same means.
+   the IRN gets the mean of the input along the motion (`Motions`), over all that went before for as long as it looks alike and
+   over what is known of what follows (`motion.means_along`), at least `_SEEN` frames: steadier, sharper and nearer to the truth at
+   once (the mean of the *recovered* frames is as steady, but blurs). What still flickers is averaged once more in this way, over
+   at least `_SETTLED` frames that follow. `z_y` and the fused features are of the same means.
 2. Anchors, every `anchors`-th frame and where the motion between them is not trusted, are denoised in full and guided.
 3. The frames between start from both neighbouring anchors' latents, carried along the motion, weighted by nearness and trust.
    What is carried is `z_0 - z_R`, what diffusion and guidance added: the face itself each frame has of its own in `z_R`, so a
