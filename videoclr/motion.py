@@ -38,9 +38,9 @@ BEHIND = 8
 _GRID = 16
 """Cells a side of the crop for which motion is told; with 32 it was as good, with 8 it missed by more."""
 _STIFF = 1.5
-"""How smoothly a face moves in its frame: square of what a codec leaves of wrong places over that of what changes a face's acceleration
-from frame to frame. On six clips 0.3 flickered more (E*warp 0.113 for 0.104), and 5 where heads move fast (0.21 for 0.17 on three of
-them); a film whose codec made the face tremble held stiller with 5 (0.050 for 0.058)."""
+"""How smoothly a face moves in its frame: square of what a codec leaves of wrong places over that of what changes a face's
+acceleration from frame to frame. On six clips 0.3 flickered more (E*warp 0.113 for 0.104), and 5 where heads move fast (0.21 for
+0.17 on three of them); a film whose codec made the face tremble held stiller with 5 (0.050 for 0.058)."""
 _ASTRAY = 4.0
 """Distance of a comparison from what all say together at which its say has fallen to a half, px of a crop of 256."""
 _ROUNDS = 3
