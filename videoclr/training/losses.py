@@ -43,10 +43,6 @@ def _pool(x: Tensor) -> Tensor:
     return F.max_pool2d(x, 3, 2, ceil_mode=True)
 
 
-_STRIDE = 16
-"""Pixels after which the grid of `Perceptual` repeats."""
-
-
 class Perceptual(nn.Module):
     """Distance in the features of SqueezeNet 1.0 (Iandola et al. 2016), unit-normalised per position (after Zhang et al. 2018).
 
@@ -256,7 +252,7 @@ def fidelity_loss(
     if weights.get("gradient"):
         loss = loss + weights["gradient"] * gradient_l1(restored.float(), clean)
     if perceptual is not None:
-        terms["perceptual"] = perceptual(*_shifted(restored, clean)).mean()
+        terms["perceptual"] = perceptual(restored, clean).mean()
         loss = loss + weights["perceptual"] * terms["perceptual"]
     if identity is not None:
         look = identity.look if isinstance(identity, TeacherRecognizer) else lambda faces: (identity(faces), [])
@@ -269,16 +265,6 @@ def fidelity_loss(
             terms["face"] = unlike(seen, maps).mean()
             loss = loss + weights["face"] * terms["face"]
     return loss, terms
-
-
-def _shifted(*pictures: Tensor) -> list[Tensor]:
-    """All of them rolled by the same number of pixels, anew for every call.
-
-    What a network with strides sees depends on where its grid lies, and so does the gradient through it. From one and the same
-    grid in every step, pictures learn a weave of 4 and 8 pixels: in it a restored face had 4 to 12 times the energy of a clean one.
-    """
-    shift = torch.randint(_STRIDE, (2,)).tolist()
-    return [picture.roll(shift, dims=(-2, -1)) for picture in pictures]
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor, most: float = 1.0) -> Tensor:
