@@ -96,9 +96,10 @@ class Clean:
     rate: Fraction
 
     def frames(self, pictures: Sequence[Picture] | None = None, first: int = 0) -> list[Frame]:
-        """These or other pictures as frames at this clip's times, numbered from `first`."""
+        """These or other pictures as frames at this clip's times, numbered from `first`, where their shot begins."""
         shown = self.pictures if pictures is None else pictures
-        return [Frame.from_image(picture, first + i, Fraction(first + i) / self.rate) for i, picture in enumerate(shown)]
+        found = (Frame.from_image(picture, first + i, Fraction(first + i) / self.rate) for i, picture in enumerate(shown))
+        return [frame.in_shot(0, first) for frame in found]
 
 
 @dataclass(slots=True)

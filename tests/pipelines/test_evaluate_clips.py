@@ -165,8 +165,8 @@ def test_a_clip_is_cut_to_its_seconds_and_made_smaller(program, tmp_path):
     write_clip(tmp_path / "a.mp4", pictures, Fraction(10), Generation(quality=10))
     clip = program.filmed(tmp_path / "a.mp4", 0.5, 45)
     assert len(clip.pictures) == 5 and clip.pictures[0].shape == (44, 80, 3) and clip.rate == 10
-    times = [(frame.index, frame.time) for frame in clip.frames(clip.pictures[:2], first=7)]
-    assert times == [(7, Fraction(7, 10)), (8, Fraction(8, 10))]
+    times = [(frame.index, frame.time, frame.shot_start) for frame in clip.frames(clip.pictures[:2], first=7)]
+    assert times == [(7, Fraction(7, 10), 7), (8, Fraction(8, 10), 7)]
 
 
 def test_the_blur_over_time_stops_at_a_cut(program):
