@@ -28,7 +28,8 @@ from videoclr.diffusion.noise import add_noise
 from videoclr.diffusion.sampler import level_of_noise, sample, signal_levels
 from videoclr.models.vqgan import PatchDiscriminator
 from videoclr.parts.clr import ClrNetworks, ClrRestorer
-from videoclr.training.data import FacePairs, batches, load_faces
+from videoclr.training.batched import face_batches
+from videoclr.training.data import load_faces
 from videoclr.training.losses import Perceptual, TeacherRecognizer, adversarial_losses, fidelity_loss
 from videoclr.training.program import add_budget, begin, loop_of
 
@@ -64,11 +65,10 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     loop = loop_of(args, modules, settings)
     perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
     identity: Any = TeacherRecognizer(args.teacher).to(loop.device) if args.teacher else net.recognizer
-    data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
-    samples = batches(data, settings["batch"], loop.step, settings["workers"])
+    samples = face_batches(faces, settings, loop.step, loop.device)
     for step in loop.steps():
         batch = next(samples)
-        clean, worse = batch["clean"].to(loop.device), batch["degraded"].to(loop.device)
+        clean, worse = batch["clean"], batch["degraded"]
         generator = loop.generator(1_000_003 * settings["seed"] + step)
         fidelity = float(torch.rand((), generator=generator, device=loop.device))
         teacher = ClrRestorer(settings["steps"], fidelity, device=str(loop.device), size=settings["size"], networks=net)

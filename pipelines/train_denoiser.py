@@ -23,7 +23,9 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from videoclr.diffusion.guidance import rms
@@ -34,7 +36,8 @@ from videoclr.models.recognizer import Recognizer
 from videoclr.models.start import TYPICAL, StartLevel
 from videoclr.models.vqgan import VQGAN, PatchDiscriminator
 from videoclr.parts.clr import degradation
-from videoclr.training.data import FacePairs, batches, load_faces
+from videoclr.training.batched import face_batches
+from videoclr.training.data import load_faces
 from videoclr.training.loop import Loop, load_ema, part_of
 from videoclr.training.losses import (
     FeatureDiscriminator,
@@ -66,15 +69,10 @@ def train_denoiser(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     loop = loop_of(args, modules, settings)
     vqgan.to(loop.device)
     irn = frozen(IdentityRecovery(), args.irn, "irn", loop.device)
-    samples = batches(
-        FacePairs(faces, settings["seed"], settings["levels"], settings["warp"]),
-        settings["batch"],
-        loop.step,
-        settings["workers"],
-    )
+    samples = face_batches(faces, settings, loop.step, loop.device)
     for step in loop.steps():
         batch = next(samples)
-        clean, worse = batch["clean"].to(loop.device), batch["degraded"].to(loop.device)
+        clean, worse = batch["clean"], batch["degraded"]
         with loop.autocast():
             with torch.no_grad():
                 z = vqgan.encoder(clean).float()
@@ -139,8 +137,7 @@ def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
         z = denoiser(add_noise(z_r, noise, alpha), alpha, encoder.latent(features).float(), z_r)
         return [clean, z_r + degradation(worse, recovered) * (z - z_r), features]
 
-    pairs = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
-    kept = kept_pairs(pairs, settings, loop, seen)
+    kept = kept_pairs(faces, settings, loop, seen)
     last, weight = modules["fusion"].value[-1].weight, torch.zeros(())
     for step in loop.steps():
         whole = step % settings["whole"] == 0
@@ -166,16 +163,17 @@ def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def kept_pairs(
-    pairs: FacePairs, settings: dict[str, Any], loop: Loop, seen: Callable[[Tensor, Tensor, int], list[Tensor]]
+    faces: NDArray[np.uint8], settings: dict[str, Any], loop: Loop, seen: Callable[[Tensor, Tensor, int], list[Tensor]]
 ) -> list[Tensor]:
     """What `seen` makes of `settings["pairs"]` pairs, in half precision: making it costs more than using it.
 
     `seen` takes clean and degraded pictures and the number of the call.
     """
     made: list[list[Tensor]] = []
-    for number, batch in enumerate(itertools.islice(batches(pairs, 8, 0, settings["workers"]), -(-settings["pairs"] // 8))):
+    samples = face_batches(faces, settings, 0, loop.device, 8)
+    for number, batch in enumerate(itertools.islice(samples, -(-settings["pairs"] // 8))):
         with loop.autocast():
-            parts = seen(batch["clean"].to(loop.device), batch["degraded"].to(loop.device), number)
+            parts = seen(batch["clean"], batch["degraded"], number)
         made.append([part.half() for part in parts])
     log.info("%d pairs are made", 8 * len(made))
     return [torch.cat(parts) for parts in zip(*made, strict=True)]
@@ -210,9 +208,8 @@ def train_start(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     irn = frozen(IdentityRecovery(), args.irn, "irn", loop.device)
     condition = frozen(copy.deepcopy(vqgan.encoder), args.denoiser, "encoder", loop.device)
 
-    pairs = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
     kept = kept_pairs(
-        pairs, settings, loop, lambda x, y, _: [vqgan.encoder(x), vqgan.encoder(irn(y).float().clamp(-1, 1)), condition(y)]
+        faces, settings, loop, lambda x, y, _: [vqgan.encoder(x), vqgan.encoder(irn(y).float().clamp(-1, 1)), condition(y)]
     )
     for step in loop.steps():
         generator = torch.Generator().manual_seed(1_000_003 * settings["seed"] + step)

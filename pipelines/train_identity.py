@@ -28,9 +28,10 @@ from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask
 from videoclr.models.recognizer import Recognizer, face_input
 from videoclr.models.vqgan import VQGAN, Encoder
-from videoclr.training.data import FacePairs, batches, load_faces, read_identities
+from videoclr.training.batched import face_batches
+from videoclr.training.data import load_faces, read_identities
 from videoclr.training.loop import load_ema, part_of
-from videoclr.training.losses import Perceptual, TeacherRecognizer, arcface, fidelity_loss
+from videoclr.training.losses import Perceptual, TeacherRecognizer, arcface, recovery_loss
 from videoclr.training.program import add_budget, begin, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
@@ -49,11 +50,10 @@ def train_recognizer(args: argparse.Namespace, settings: dict[str, Any]) -> None
     )
     loop = loop_of(args, modules, settings)
     teacher = TeacherRecognizer(args.teacher).to(loop.device) if args.teacher else None
-    data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
-    samples = batches(data, settings["batch"], loop.step, settings["workers"])
+    samples = face_batches(faces, settings, loop.step, loop.device)
     for step in loop.steps():
         batch = next(samples)
-        clean, worse = face_input(batch["clean"].to(loop.device)), face_input(batch["degraded"].to(loop.device))
+        clean, worse = face_input(batch["clean"]), face_input(batch["degraded"])
         mixed = int(settings["mixed"] * len(clean)) if teacher is not None else 0
         clean[:mixed], worse[:mixed] = morphs(clean, worse, mixed, loop.generator(step))
         # A mirrored face is another identity to ArcFace and the same problem to the teacher.
@@ -93,14 +93,13 @@ def train_irn(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     loop = loop_of(args, modules, settings)
     perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
     identity = identity_of(args).to(loop.device) if args.recognizer or args.teacher else None
-    data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
-    samples = batches(data, settings["batch"], loop.step, settings["workers"])
+    samples = face_batches(faces, settings, loop.step, loop.device)
     for step in loop.steps():
         batch = next(samples)
-        clean, worse = batch["clean"].to(loop.device), batch["degraded"].to(loop.device)
+        clean, worse = batch["clean"], batch["degraded"]
         with loop.autocast():
-            restored = modules["irn"](worse)
-            loss, terms = fidelity_loss(restored, clean, settings, perceptual, identity)
+            shifts = torch.Generator().manual_seed(1_000_003 * settings["seed"] + step)
+            restored, loss, terms = recovery_loss(modules["irn"], (clean, worse), settings, (perceptual, identity), shifts)
             scalars: dict[str, float | Tensor] = {**terms, "l1 of the input": (worse - clean).abs().mean()}
         loop.update(loss, scalars)
         if step % 500 == 0:
@@ -126,12 +125,11 @@ def train_mask(args: argparse.Namespace, settings: dict[str, Any]) -> None:
         module.requires_grad_(False).eval().to(loop.device)
     recognizer = frozen_recognizer(args.recognizer).to(loop.device)
     perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
-    data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
-    samples = batches(data, settings["batch"], loop.step, settings["workers"])
+    samples = face_batches(faces, settings, loop.step, loop.device)
     level = signal_levels()[level_of_noise(settings["share"])].to(loop.device)
     for step in loop.steps():
         batch = next(samples)
-        clean, worse = batch["clean"].to(loop.device), batch["degraded"].to(loop.device)
+        clean, worse = batch["clean"], batch["degraded"]
         with loop.autocast():
             with torch.no_grad():
                 star, z_r, z_y = (

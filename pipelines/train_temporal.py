@@ -9,7 +9,8 @@ Swapping via Latent Semantics Disentanglement", CVPR 2022, who constrain a swapp
 error of the two frames must be the same along the motion, in the picture and in the latent. It is the error that is compared and
 not the restored frames, so that blur gains nothing.
 
-`irn` trains the Identity Recovery Network, whose estimate flickers most, `fusion` the decoder's gates. `--runs` holds the
+`irn` trains the Identity Recovery Network, whose estimate flickers most, `fusion` the decoder's gates. With the setting `stills`
+the IRN goes on learning from stills in every step, and forgets nothing of them. `--runs` holds the
 checkpoints of the other programs (or `pipelines/unpack_weights.py` makes them); the run in `--out` is gone on from. Settings:
 configs/train/temporal.yaml.
 """
@@ -29,14 +30,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from videoclr import Config, Reader
 from videoclr.diffusion.noise import add_noise
 from videoclr.diffusion.sampler import level_of_noise, signal_levels
-from videoclr.evaluation.views import Finder
 from videoclr.parts.clr import ClrNetworks
 from videoclr.pixels import quantized, to_array
+from videoclr.training.batched import face_batches
 from videoclr.training.data import batches, load_faces
-from videoclr.training.losses import Perceptual, TeacherRecognizer, fidelity_loss, unsteadiness
+from videoclr.training.losses import Perceptual, TeacherRecognizer, fidelity_loss, recovery_loss, unsteadiness
 from videoclr.training.pairs import MotionPairs, aligned
 from videoclr.training.program import add_budget, begin, loop_of
 
@@ -50,6 +50,9 @@ def clips_of(folder: Path | None, kept: Path, size: int, most: int, length: int)
     if folder is None:
         return []
     if not kept.exists():
+        from videoclr import Config, Reader
+        from videoclr.evaluation.views import Finder
+
         finder = Finder(Config(), size)
         found: list[NDArray[np.uint8]] = []
         for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
@@ -91,6 +94,8 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     identity: Any = TeacherRecognizer(args.teacher).to(loop.device) if args.teacher else None
     if settings["identity"] and identity is None:
         identity = net.recognizer
+    stills = settings.get("stills") if args.stage == "irn" else None
+    still = face_batches(faces, stills, loop.step, loop.device) if stills else None
     for step, batch in zip(loop.steps(), batches(data, settings["batch"], loop.step, settings["workers"]), strict=False):
         # All first frames, then all second ones.
         clean, worse = (batch[name].to(loop.device).transpose(0, 1).flatten(0, 1) for name in ("clean", "degraded"))
@@ -107,6 +112,13 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
             loss = (
                 loss + settings["flicker"] * terms["flicker"] + (settings["latent"] * terms["latent"] if args.stage == "irn" else 0)
             )
+            if stills and still is not None:
+                alone = next(still)
+                shifts = torch.Generator().manual_seed(1_000_003 * stills["seed"] + step)
+                pair = (alone["clean"], alone["degraded"])
+                _, own, others = recovery_loss(net.irn, pair, stills, (perceptual, identity), shifts)
+                loss = own + stills["moving"] * loss
+                terms |= {f"stills: {name}": value for name, value in others.items()}
         loop.update(loss, {name: value.detach() for name, value in terms.items()})
         if step % 200 == 0:
             loop.picture("degraded | restored | clean", torch.cat([worse[:4], out[:4].float(), clean[:4]], dim=2))

@@ -287,7 +287,7 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path):
     shutil.rmtree(tmp_path / "halves")
 
 
-@pytest.mark.parametrize("name", ["identity", "vqgan", "denoiser", "one_step"])
+@pytest.mark.parametrize("name", ["identity", "temporal", "vqgan", "denoiser", "one_step"])
 def test_the_tiny_settings_have_the_keys_of_the_full_ones(name):
     def keys(values, path=""):
         if not isinstance(values, dict):

@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from videoclr.training.losses import FeatureDiscriminator, Perceptual, TeacherRecognizer, adversarial_losses, fidelity_loss
+from videoclr.training.losses import (
+    FeatureDiscriminator,
+    Perceptual,
+    TeacherRecognizer,
+    adversarial_losses,
+    feature_weights,
+    fidelity_loss,
+    recovery_loss,
+    unevenness,
+)
 
 
 def random_file(network, path):
@@ -152,3 +161,53 @@ def test_what_fools_a_discriminator_of_features_moves_the_picture_and_not_the_di
     fooled.backward()
     assert fake.grad is not None and float(fake.grad.abs().sum()) > 0
     assert all(p.grad is None for p in discriminator.parameters())
+
+
+def test_eyes_and_mouth_weigh_more_and_the_whole_as_before():
+    weight = feature_weights(torch.zeros(1, 3, 64, 64), 3.0)[0, 0]
+    assert weight.mean() == pytest.approx(1.0)
+    rest = weight[2, 2]
+    for x, y in ((0.385, 0.47), (0.615, 0.47), (0.5, 0.71)):
+        assert weight[int(y * 64), int(x * 64)] / rest == pytest.approx(4.0, rel=0.05)
+    clean = torch.zeros(1, 3, 64, 64)
+    eye, cheek = clean.clone(), clean.clone()
+    eye[..., 30, 24], cheek[..., 50, 4] = 1.0, 1.0
+    at_eye, at_cheek = (fidelity_loss(x, clean, {"features": 3.0})[0] for x in (eye, cheek))
+    assert at_eye > 3 * at_cheek
+
+
+def test_a_network_that_sees_no_grid_is_even_and_one_that_has_one_is_not():
+    y, generator = pictures(96), torch.Generator().manual_seed(0)
+    blur = nn.Conv2d(3, 3, 5, padding=2, padding_mode="reflect")
+    weave = torch.zeros(1, 1, 96, 96)
+    weave[..., ::4, ::4] = 0.3
+    with torch.no_grad():
+        for _ in range(4):
+            assert unevenness(blur, y, blur(y), generator) < 1e-6
+        uneven = [float(unevenness(lambda x: x + weave, y, y + weave, generator)) for _ in range(8)]
+    # A shift by whole cells of the grid shows nothing.
+    assert max(uneven) == pytest.approx(2 * 0.3 / 16, rel=0.1) and all(u < 1e-6 or u > 0.03 for u in uneven)
+
+
+def test_the_perceptual_network_may_look_through_a_shifted_grid(squeezenet):
+    net, clean = Perceptual(squeezenet), pictures(64)
+    worse, weights = clean + 0.2 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1)), {"perceptual": 1.0}
+    plain, rolled = (fidelity_loss(worse, clean, weights, net, roll=roll)[1]["perceptual"] for roll in ((0, 0), (3, 5)))
+    assert plain != rolled and rolled == pytest.approx(float(plain), rel=0.3)
+
+
+def test_a_recovery_learns_by_all_of_its_terms(squeezenet, mobilefacenet):
+    torch.manual_seed(0)
+    irn, clean = nn.Conv2d(3, 3, 3, stride=1, padding=1), pictures(64)
+    networks = (Perceptual(squeezenet), TeacherRecognizer(mobilefacenet))
+    weights = {"perceptual": 0.1, "identity": 0.1, "face": 0.1, "features": 1.0, "even": 2.0, "even_share": 0.5}
+
+    def loss(**changed):
+        generator = torch.Generator().manual_seed(3)
+        return recovery_loss(irn, (clean, clean * 0.5), {**weights, **changed}, networks, generator)
+
+    restored, whole, terms = loss()
+    assert restored.shape == clean.shape and {"l1", "perceptual", "identity", "face", "uneven"} == set(terms)
+    assert float(whole - loss(even=0.0)[1]) == pytest.approx(2 * float(terms["uneven"]), abs=1e-5)
+    whole.backward()
+    assert irn.weight.grad.abs().sum() > 0

@@ -6,7 +6,7 @@ the benchmark is ever used here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -235,24 +235,30 @@ def fidelity_loss(
     weights: dict[str, Any],
     perceptual: nn.Module | None = None,
     identity: nn.Module | None = None,
+    roll: tuple[int, int] = (0, 0),
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L1, and by `weights` the gradients, the perceptual distance and that of the identity.
 
     Args:
         restored, clean: `(N, 3, S, S)` in [-1, 1], aligned as FFHQ.
-        weights: factors `pixel` (1 without it), `gradient` (0 without it), `perceptual`, `identity` and `face` (0 without it).
+        weights: factors `pixel` (1 without it), `gradient` (0 without it), `perceptual`, `identity` and `face` (0 without it);
+            `features`: how much more than another pixel one of the eyes and the mouth counts (0 without it).
         perceptual, identity: the networks to look through; None leaves their term out.
+        roll: px down and to the right by which the pictures are rolled before `perceptual` looks: its strides are a grid, and
+            where that always lies alike, a faint weave on it passes for texture.
 
     Returns:
         the scalar loss, and its terms without their factors: `l1`, `perceptual`, `identity`, `face`: what a teacher of faces sees
         on the way to the identity, which a recogniser of our own is not asked for.
     """
-    pixel = (restored.float() - clean).abs().mean()
-    loss, terms = weights.get("pixel", 1.0) * pixel, {"l1": pixel}
+    wrong = (restored.float() - clean).abs()
+    pixel = wrong.mean()
+    counted = (wrong * feature_weights(wrong, weights["features"])).mean() if weights.get("features") else pixel
+    loss, terms = weights.get("pixel", 1.0) * counted, {"l1": pixel}
     if weights.get("gradient"):
         loss = loss + weights["gradient"] * gradient_l1(restored.float(), clean)
     if perceptual is not None:
-        terms["perceptual"] = perceptual(restored, clean).mean()
+        terms["perceptual"] = perceptual(*(torch.roll(x, roll, (2, 3)) if any(roll) else x for x in (restored, clean))).mean()
         loss = loss + weights["perceptual"] * terms["perceptual"]
     if identity is not None:
         look = identity.look if isinstance(identity, TeacherRecognizer) else lambda faces: (identity(faces), [])
@@ -265,6 +271,79 @@ def fidelity_loss(
             terms["face"] = unlike(seen, maps).mean()
             loss = loss + weights["face"] * terms["face"]
     return loss, terms
+
+
+_FEATURES = ((0.385, 0.47, 0.06, 0.04), (0.615, 0.47, 0.06, 0.04), (0.5, 0.71, 0.09, 0.045))
+"""Eyes and mouth in an FFHQ-aligned crop: x, y and their standard deviations, in sides."""
+
+
+def feature_weights(like: Tensor, more: float) -> Tensor:
+    """`(1, 1, H, W)` of mean 1: eyes and mouth weigh `1 + more` times what the rest does.
+
+    They are few pixels, and the first that a viewer looks at (after the facial component loss of Wang et al. 2021, GFPGAN, section
+    3.4, without its discriminators).
+    """
+    height, width = like.shape[2:]
+    y, x = ((torch.arange(side, device=like.device) + 0.5) / side for side in (height, width))
+    bumps = [torch.outer((-0.5 * ((y - b) / v) ** 2).exp(), (-0.5 * ((x - a) / u) ** 2).exp()) for a, b, u, v in _FEATURES]
+    weight = 1 + more * torch.stack(bumps).amax(0)
+    return (weight / weight.mean())[None, None]
+
+
+def unevenness(network: Callable[[Tensor], Tensor], y: Tensor, restored: Tensor, generator: torch.Generator) -> Tensor:
+    """How much a restoration depends on where the network's grid lies: L1 between it and that of the input moved by whole pixels.
+
+    What differs is no detail of the face. It would lie as a weave on skin and hair, and crawl over a face that moves.
+
+    Args:
+        network: `(N, 3, S, S)` -> the same.
+        y, restored: the input and what the network made of it.
+        generator: of the shift, on the CPU.
+    """
+    side, (down, right) = y.shape[-1], torch.randint(-_MOST, _MOST + 1, (2,), generator=generator).tolist()
+    frame = F.pad(y, (_MOST,) * 4, mode="reflect")
+    moved = network(frame[..., _MOST - down : _MOST - down + side, _MOST - right : _MOST - right + side])
+    low, high = 2 * _MOST, side - 2 * _MOST
+    there = moved[..., low + down : high + down, low + right : high + right]
+    return (restored[..., low:high, low:high].float() - there.float()).abs().mean()
+
+
+_MOST = 8
+"""Pixels of the largest shift of `unevenness`; twice as many at the border are not looked at."""
+
+
+def recovery_loss(
+    irn: Callable[[Tensor], Tensor],
+    pair: tuple[Tensor, Tensor],
+    weights: dict[str, Any],
+    networks: tuple[nn.Module | None, nn.Module | None],
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """What the Identity Recovery Network learns from stills by.
+
+    Args:
+        irn: the network.
+        pair: clean and degraded `(N, 3, S, S)` in [-1, 1].
+        weights: of `fidelity_loss`; `even`: of `unevenness` (0 without it), which `even_share` of the pictures are asked for.
+        networks: to look through, perceptual and identity, or None.
+        generator: of the shifts, on the CPU.
+
+    Returns:
+        the restored pictures, the scalar loss and its terms.
+    """
+    clean, worse = pair
+    restored = irn(worse)
+    down, right = torch.randint(_GRID, (2,), generator=generator).tolist()
+    loss, terms = fidelity_loss(restored, clean, weights, *networks, roll=(down, right))
+    if weights.get("even"):
+        few = max(1, round(weights["even_share"] * len(worse)))
+        terms["uneven"] = unevenness(irn, worse[:few], restored[:few], generator)
+        loss = loss + weights["even"] * terms["uneven"]
+    return restored, loss, terms
+
+
+_GRID = 16
+"""Pixels: what the strides of the perceptual network come to."""
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor, most: float = 1.0) -> Tensor:

@@ -1,0 +1,281 @@
+"""Pairs of a clean and a degraded crop made in whole batches where they are used, on a GPU: its cores are too few to feed it.
+
+The same variation and the same degradation as `FacePairs` with `degrade`, step by step with the same roundings: blur by FFT,
+resizing by OpenCV's own weights as matrices, JPEG as libjpeg does it (4:2:0, smooth upsampling of the colour). What differs is
+where the random numbers come from, and that `together` pictures of a batch share a small size, which their tensor has to have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from videoclr.training.data import FacePairs, batches, processes
+from videoclr.training.degrade import LEVELS, Level
+
+
+def face_batches(
+    faces: NDArray[np.uint8], settings: dict[str, Any], step: int, device: torch.device, size: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Batches number `step`, `step + 1`, ... of clean and degraded crops, by the settings of a stage.
+
+    Args:
+        faces: `(N, S, S, 3)` uint8 RGB, FFHQ-aligned.
+        settings: `seed`, `levels`, `warp`, `batch`, and `workers`: processes that make the samples, or `device`; then also
+            `blended` (0 without it), see `DevicePairs`.
+        step: the first batch.
+        device: where they shall be.
+        size: pictures per batch, where it is not the setting's.
+
+    Yields:
+        `clean`, `degraded`: `(B, 3, S, S)` float32 in [-1, 1] on `device`; `face`: rows of `faces` and `mirrored`, on the CPU.
+    """
+    size = size or settings["batch"]
+    if settings["workers"] == "device":
+        blended = settings.get("blended", 0.0)
+        made = DevicePairs(faces, settings["seed"], settings["levels"], settings["warp"], device, blended=blended)
+        rank, world = processes()
+        while True:
+            yield made.batch(step * world + rank, size)
+            step += 1
+    pairs = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
+    for batch in batches(pairs, size, step, settings["workers"]):
+        yield {name: value.to(device) if name in ("clean", "degraded") else value for name, value in batch.items()}
+
+
+class DevicePairs:
+    """Batches of pairs; number `n` of a size is a function of `(seed, n)` alone, on one kind of device.
+
+    Args:
+        faces, seed, levels, warp: as of `FacePairs`.
+        device: where all of it happens; it holds the faces.
+        together: pictures that share one small size and its interpolation.
+        blended: share of the faces that are blended with another one. All are aligned, so that a blend is a face, of somebody
+            whom no picture shows: networks that see few people for long learn these by heart (mixup, Zhang et al. 2018).
+    """
+
+    def __init__(
+        self,
+        faces: NDArray[np.uint8],
+        seed: int,
+        levels: dict[str, float],
+        warp: float,
+        device: torch.device,
+        together: int = 8,
+        blended: float = 0.0,
+    ) -> None:
+        self.faces = torch.from_numpy(np.array(faces)).to(device).permute(0, 3, 1, 2)
+        self.seed, self.levels, self.warp, self.device = seed, levels, warp, device
+        self.together, self.blended = together, blended
+
+    @torch.no_grad()
+    def batch(self, number: int, size: int) -> dict[str, Any]:
+        """`clean`, `degraded`: `(size, 3, S, S)` float32 in [-1, 1]; `face`: `(size,)` int64; `mirrored`: `(size,)` bool."""
+        with torch.autocast(self.device.type, enabled=False):  # half precision would round the resizing
+            return self._made(number, size)
+
+    def _made(self, number: int, size: int) -> dict[str, Any]:
+        rng = np.random.default_rng((self.seed, number))
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        rows, mirrored = rng.integers(len(self.faces), size=size), rng.random(size) < 0.5
+        clean = self.faces[torch.from_numpy(rows).to(self.device)].float()
+        clean = torch.where(self._on(mirrored)[:, None, None, None], clean.flip(3), clean)
+        if self.blended:
+            clean = self._blended(clean, rng)
+        clean = varied(clean, self.warp, rng)
+        worse = clean
+        if names := list(self.levels):
+            shares = np.array(list(self.levels.values()))
+            parts = []
+            for part in clean.split(self.together):
+                level = names[int(rng.choice(len(names), p=shares / shares.sum()))]
+                parts.append(degrade_batch(part, level, rng, generator))
+            worse = torch.cat(parts)
+        return {
+            "clean": clean / 127.5 - 1,
+            "degraded": worse / 127.5 - 1,
+            "face": torch.from_numpy(rows),
+            "mirrored": torch.from_numpy(mirrored),
+        }
+
+    def _blended(self, clean: Tensor, rng: np.random.Generator) -> Tensor:
+        """Some of the faces each with any other one, three to seven tenths of it."""
+        count = len(clean)
+        others = self.faces[self._on(rng.integers(len(self.faces), size=count))].float()
+        share = np.where(rng.random(count) < self.blended, rng.uniform(0.3, 0.7, count), 0.0).astype(np.float32)
+        return _rounded(torch.lerp(clean, others, self._on(share)[:, None, None, None]))
+
+    def _on(self, values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.asarray(values)).to(self.device)
+
+
+def varied(pictures: Tensor, warp: float, rng: np.random.Generator) -> Tensor:
+    """`(N, 3, S, S)` of whole code values -> the same, with another light and another place, as `FacePairs` varies one."""
+    count, side = len(pictures), pictures.shape[-1]
+
+    def on(values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.asarray(values, np.float32)).to(pictures.device)
+
+    gain = np.where(rng.random((count, 1)) < 0.3, rng.uniform(0.85, 1.15, (count, 3)), 1.0)
+    gamma, lit = rng.uniform(0.75, 1.3, (count, 1)), rng.random((count, 1)) < 0.5
+    gain, gamma = np.where(lit, gain, 1.0), np.where(lit, gamma, 1.0)
+    pictures = _rounded(255 * (pictures / 255) ** on(gamma)[:, :, None, None] * on(gain)[:, :, None, None])
+    if warp == 0:
+        return pictures
+    angle, scale, shear = (
+        rng.normal(0, 0.12 * warp, count),
+        np.exp(rng.normal(0, 0.06 * warp, count)),
+        rng.normal(0, 0.08 * warp, count),
+    )
+    aspect, zero = np.exp(rng.normal(0, 0.06 * warp, count)), np.zeros(count)
+    c, s = np.cos(angle), np.sin(angle)
+    stretch = np.array([[scale * aspect, shear], [zero, scale / aspect]])
+    linear = np.einsum("ijn,jkn->nik", np.array([[c, -s], [s, c]]), stretch)
+    middle = np.array([side / 2, side * 0.55])
+    shift = middle - linear @ middle + rng.normal(0, 0.02 * warp * side, (count, 2))
+    return moved(pictures, linear, shift)
+
+
+def moved(pictures: Tensor, linear: NDArray[np.float64], shift: NDArray[np.float64]) -> Tensor:
+    """Square pictures `(N, C, S, S)` by `p -> linear p + shift` px: what OpenCV's `warpAffine` does, cubic, reflected."""
+    half, back = (pictures.shape[-1] - 1) / 2, np.linalg.inv(linear)
+    # grid_sample counts from -1 to 1 between the middles of the outermost pixels.
+    offset = (np.einsum("nij,nj->ni", back, half - shift) - half) / half
+    theta = torch.from_numpy(np.concatenate([back, offset[:, :, None]], axis=2).astype(np.float32)).to(pictures.device)
+    grid = F.affine_grid(theta, list(pictures.shape), align_corners=True)
+    return _rounded(F.grid_sample(pictures, grid, "bicubic", "reflection", align_corners=True))
+
+
+def degrade_batch(pictures: Tensor, level: str | Level, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+    """Degrade square crops: as `degrade`, with one small size and one way to it for all of them.
+
+    Args:
+        pictures: `(N, 3, S, S)` RGB float32, whole code values in [0, 255].
+        level: `mild`, `heavy` or ranges.
+        rng: of every choice.
+        generator: of the noise, on the pictures' device.
+
+    Returns:
+        the same shape, whole code values.
+    """
+    ranges = LEVELS[level] if isinstance(level, str) else level
+    count, side, device = len(pictures), pictures.shape[-1], pictures.device
+    blurred = _rounded(_blurred(pictures, ranges.sigma, rng))
+    small = max(8, round(512 / rng.uniform(*ranges.factor)))
+    way = int(rng.choice([cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC]))
+    shrunk = _rounded(_resized(blurred, small, way))
+    sigma = torch.from_numpy(rng.uniform(*ranges.noise, (count, 1, 1, 1)).astype(np.float32)).to(device)
+    noise = torch.randn(shrunk.shape, generator=generator, device=device)
+    grey = torch.from_numpy(rng.random((count, 1, 1, 1)) < 0.2).to(device)
+    noisy = _rounded(shrunk + sigma * torch.where(grey, noise[:, :1], noise))
+    decoded = jpeg(noisy, rng.integers(ranges.jpeg[0], ranges.jpeg[1] + 1, count))
+    back = int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC])) if small < side else cv2.INTER_AREA
+    return _rounded(_resized(decoded, side, back))
+
+
+def jpeg(pictures: Tensor, quality: NDArray[np.integer[Any]]) -> Tensor:
+    """What JPEG leaves of pictures (ISO/IEC 10918-1, tables of annex K; colour at half the resolution).
+
+    Args:
+        pictures: `(N, 3, H, W)` RGB float32, whole code values.
+        quality: `(N,)` in 1..100, as libjpeg counts.
+
+    Returns:
+        the same shape, whole code values.
+    """
+    height, width = pictures.shape[2:]
+    padded = F.pad(pictures, (0, -width % 16, 0, -height % 16), mode="replicate")
+    ycc = _rounded(
+        torch.einsum("ij,njhw->nihw", pictures.new_tensor(_YCC), padded) + pictures.new_tensor([0, 128, 128]).view(3, 1, 1)
+    )
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)[:, None, None, None]
+    tables = np.clip((np.array([_LUMA, _CHROMA])[None] * scale + 50) // 100, 1, 255)
+    steps = torch.from_numpy(tables.astype(np.float32)).to(pictures.device)
+    luma = _quantised(ycc[:, :1], steps[:, :1])
+    colour = _quantised(_rounded(F.avg_pool2d(ycc[:, 1:], 2)), steps[:, 1:])
+    colour = F.interpolate(colour, scale_factor=2, mode="bilinear", align_corners=False).round()
+    said = torch.cat([luma, colour - 128], dim=1)[:, :, :height, :width]
+    return _rounded(torch.einsum("ij,njhw->nihw", pictures.new_tensor(_RGB), said))
+
+
+def _quantised(planes: Tensor, steps: Tensor) -> Tensor:
+    """Planes `(N, C, H, W)` after quantisation of their 8x8 cosine transforms by steps `(N, 1, 8, 8)`."""
+    n, c, h, w = planes.shape
+    basis = planes.new_tensor(_COSINES)
+    blocks = (planes - 128).view(n, c, h // 8, 8, w // 8, 8)
+    spectrum = torch.einsum("ui,ncyixj,vj->ncyuxv", basis, blocks, basis)
+    table = steps[:, :, None, :, None, :]
+    kept = (spectrum / table).round() * table
+    return _rounded(torch.einsum("ui,ncyuxv,vj->ncyixj", basis, kept, basis).reshape(n, c, h, w) + 128)
+
+
+def _blurred(pictures: Tensor, sigma: tuple[float, float], rng: np.random.Generator) -> Tensor:
+    """By isotropic or anisotropic Gaussians, each picture by its own."""
+    count, scale, device = len(pictures), pictures.shape[-1] / 512, pictures.device
+    first = rng.uniform(*sigma, count) * scale
+    second = np.where(rng.random(count) < 0.5, first, rng.uniform(*sigma, count) * scale)
+    drawn = np.stack([first, second, rng.uniform(0, np.pi, count)]).astype(np.float32)
+    a, b, angle = torch.from_numpy(drawn).to(device)[:, :, None, None]
+    reach = torch.ceil(2.5 * torch.maximum(a, b)).clamp(min=1)
+    radius = int(np.ceil(2.5 * max(sigma) * scale))
+    line = torch.arange(-radius, radius + 1, device=device, dtype=torch.float32)
+    y, x = line[None, :, None], line[None, None, :]
+    u, v = x * angle.cos() + y * angle.sin(), -x * angle.sin() + y * angle.cos()
+    kernel = torch.exp(-0.5 * ((u / a.clamp(min=0.05)) ** 2 + (v / b.clamp(min=0.05)) ** 2))
+    kernel = kernel * ((x.abs() <= reach) & (y.abs() <= reach))
+    kernel = kernel / kernel.sum((1, 2), keepdim=True)
+    padded = F.pad(pictures, (radius,) * 4, mode="reflect")
+    size = list(padded.shape[2:])
+    spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(kernel, s=size)[:, None]
+    # The kernel's middle is at `radius`, which shifts the result by as much: what is kept begins at twice of it.
+    whole: Tensor = torch.fft.irfft2(spectrum, s=size)
+    return whole[..., 2 * radius :, 2 * radius :]
+
+
+def _resized(pictures: Tensor, side: int, way: int) -> Tensor:
+    """Square pictures at another side."""
+    matrix = _weights(pictures.shape[-1], side, way, pictures.device)
+    return matrix @ pictures @ matrix.T
+
+
+@lru_cache(maxsize=4096)
+def _weights(old: int, new: int, way: int, device: torch.device) -> Tensor:
+    """`(new, old)`: OpenCV's resizing of one side. Kept where it is used: a GPU would wait for it to be sent."""
+    return torch.from_numpy(np.ascontiguousarray(cv2.resize(np.eye(old, dtype=np.float32), (old, new), interpolation=way))).to(
+        device
+    )
+
+
+def _rounded(pictures: Tensor) -> Tensor:
+    return pictures.round().clamp(0, 255)
+
+
+_YCC = ((0.299, 0.587, 0.114), (-0.168735892, -0.331264108, 0.5), (0.5, -0.418687589, -0.081312411))
+_RGB = np.linalg.inv(_YCC).tolist()
+_COSINES = [[(0.125**0.5 if u == 0 else 0.5) * float(np.cos((2 * i + 1) * u * np.pi / 16)) for i in range(8)] for u in range(8)]
+# ISO/IEC 10918-1, tables K.1 and K.2.
+_LUMA = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+_CHROMA = (
+    (17, 18, 24, 47, 99, 99, 99, 99),
+    (18, 21, 26, 66, 99, 99, 99, 99),
+    (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99),
+    *((99,) * 8,) * 4,
+)
