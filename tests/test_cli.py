@@ -521,10 +521,15 @@ def _ignore_hangups() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def test_without_anybody_to_read_standard_error_the_exit_code_still_tells():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_without_anybody_to_read_standard_error_the_exit_code_still_tells(unbuffered):
     read, write = os.pipe()
     os.close(read)
-    process = subprocess.Popen([sys.executable, "-c", _CHILD.format(body="raise ValueError('x')")], stderr=write)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CHILD.format(body="raise ValueError('x')")],
+        stderr=write,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
     os.close(write)
     assert process.wait(timeout=60) == 1
 

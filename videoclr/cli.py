@@ -528,6 +528,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except Exception as error:
         return _failed(error, verbose)
+    finally:
+        _let_go_of_stderr()
+
+
+def _let_go_of_stderr() -> None:
+    """Where nobody reads standard error, what it still holds would fail at the interpreter's end, and 120 take our code's place."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    except ValueError:  # closed
+        pass
 
 
 def _parse(arguments: list[str]) -> _Run | int:

@@ -154,3 +154,9 @@ def test_a_blend_is_between_two_faces_and_the_others_stay_as_they_are():
     half = DevicePairs(clean, 4, {}, 0.0, CPU, blended=0.5).batch(1, 200)["clean"]
     flat = ((half[:, 0].mean((1, 2)) + 1) * 127.5).round()
     assert 0.3 < float(sum((flat == value).float().mean() for value in (0, 100, 200))) < 0.8
+
+
+def test_what_processes_cannot_do_is_refused():
+    settings = {"seed": 2, "levels": {"mild": 1.0}, "warp": 0.2, "batch": 3, "workers": 1, "blended": 0.3}
+    with pytest.raises(ValueError, match="needs workers: device"):
+        next(face_batches(painted(), settings, 0, CPU))

@@ -35,17 +35,21 @@ def face_batches(
         device: where they shall be.
         size: pictures per batch, where it is not the setting's.
 
+    Raises:
+        ValueError: `blended`, which processes cannot do.
+
     Yields:
         `clean`, `degraded`: `(B, 3, S, S)` float32 in [-1, 1] on `device`; `face`: rows of `faces` and `mirrored`, on the CPU.
     """
-    size = size or settings["batch"]
+    size, blended = size or settings["batch"], settings.get("blended", 0.0)
     if settings["workers"] == "device":
-        blended = settings.get("blended", 0.0)
         made = DevicePairs(faces, settings["seed"], settings["levels"], settings["warp"], device, blended=blended)
         rank, world = processes()
         while True:
             yield made.batch(step * world + rank, size)
             step += 1
+    if blended:
+        raise ValueError(f"blended: {blended} needs workers: device, not {settings['workers']}")
     pairs = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
     for batch in batches(pairs, size, step, settings["workers"]):
         yield {name: value.to(device) if name in ("clean", "degraded") else value for name, value in batch.items()}
