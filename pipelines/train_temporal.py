@@ -50,6 +50,7 @@ def clips_of(folder: Path | None, kept: Path, size: int, most: int, length: int)
     if folder is None:
         return []
     if not kept.exists():
+        # Needs the whole library; the training itself runs on what a PyTorch image has, and PyAV.
         from videoclr import Config, Reader
         from videoclr.evaluation.views import Finder
 
@@ -112,7 +113,7 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
             loss = (
                 loss + settings["flicker"] * terms["flicker"] + (settings["latent"] * terms["latent"] if args.stage == "irn" else 0)
             )
-            if stills and still is not None:
+            if still is not None:
                 alone = next(still)
                 shifts = torch.Generator().manual_seed(1_000_003 * stills["seed"] + step)
                 pair = (alone["clean"], alone["degraded"])
