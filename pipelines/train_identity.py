@@ -50,12 +50,12 @@ def train_recognizer(args: argparse.Namespace, settings: dict[str, Any]) -> None
     )
     loop = loop_of(args, modules, settings)
     teacher = TeacherRecognizer(args.teacher).to(loop.device) if args.teacher else None
-    samples = face_batches(faces, settings, loop.step, loop.device)
+    # Whose a blended face is, a teacher alone can say.
+    samples = face_batches(faces, settings if teacher is not None else settings | {"blended": 0.0}, loop.step, loop.device)
     for step in loop.steps():
         batch = next(samples)
         clean, worse = face_input(batch["clean"]), face_input(batch["degraded"])
-        mixed = int(settings["mixed"] * len(clean)) if teacher is not None else 0
-        clean[:mixed], worse[:mixed] = morphs(clean, worse, mixed, loop.generator(step))
+        own = (~batch["blended"]).to(loop.device)
         # A mirrored face is another identity to ArcFace and the same problem to the teacher.
         labels = (2 * identities[batch["face"]] + batch["mirrored"].long()).to(loop.device)
         with loop.autocast():
@@ -63,7 +63,10 @@ def train_recognizer(args: argparse.Namespace, settings: dict[str, Any]) -> None
             if teacher is not None:
                 with torch.no_grad():
                     target = teacher(clean)
-        loss = settings["arcface"] * arcface(found[mixed:], modules["centres"]["weight"], labels[mixed:])
+        if own.any():
+            loss = settings["arcface"] * arcface(found[own], modules["centres"]["weight"], labels[own])
+        else:
+            loss = 0 * found.sum()
         scalars: dict[str, float | Tensor] = {"arcface": loss.detach()}
         if teacher is not None:
             distance = (1 - (found * target).sum(1)).mean()
@@ -73,17 +76,6 @@ def train_recognizer(args: argparse.Namespace, settings: dict[str, Any]) -> None
         loop.update(loss, scalars)
         if step % 500 == 0:
             loop.picture("degraded | clean", torch.cat([worse[:4], clean[:4]], dim=2))
-
-
-def morphs(clean: Tensor, worse: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The first `count` faces, each blended with another one: people that nobody has a picture of.
-
-    All are aligned, so a blend is a face, and the teacher says whose. A teacher's answers on blends tell a student more than
-    those on few people (mixup, Zhang et al. 2018, as distillation uses it: Beyer et al. 2022).
-    """
-    other = (torch.arange(count, device=clean.device) + 1 + count) % len(clean)
-    share = 0.3 + 0.4 * torch.rand((count, 1, 1, 1), generator=generator, device=clean.device)
-    return tuple(share * faces[:count] + (1 - share) * faces[other] for faces in (clean, worse))  # type: ignore[return-value]
 
 
 def train_irn(args: argparse.Namespace, settings: dict[str, Any]) -> None:

@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 from videoclr.training import batched
 from videoclr.training.batched import DevicePairs, degrade_batch, face_batches, jpeg, moved
+from videoclr.training.data import FacePairs
 from videoclr.training.degrade import LEVELS, Level, degrade
 
 CPU = torch.device("cpu")
@@ -147,16 +149,19 @@ def test_a_stage_says_who_makes_its_samples(workers):
 
 def test_a_blend_is_between_two_faces_and_the_others_stay_as_they_are():
     clean = np.stack([np.full((32, 32, 3), value, np.uint8) for value in (0, 100, 200)])
-    plain, blended = (DevicePairs(clean, 4, {}, 0.0, CPU, blended=share) for share in (0.0, 1.0))
-    levels = {round(float((shown[0].mean() + 1) * 127.5)) for shown in blended.batch(1, 64)["clean"]}
-    assert len(levels) > 10 and min(levels) >= 0
-    assert not torch.equal(plain.batch(1, 64)["clean"], blended.batch(1, 64)["clean"])
-    half = DevicePairs(clean, 4, {}, 0.0, CPU, blended=0.5).batch(1, 200)["clean"]
-    flat = ((half[:, 0].mean((1, 2)) + 1) * 127.5).round()
-    assert 0.3 < float(sum((flat == value).float().mean() for value in (0, 100, 200))) < 0.8
 
+    def shown(kind: str, share: float, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Grey values, and which of the faces are said to be blends."""
+        if kind == "device":
+            batch = DevicePairs(clean, 4, {}, 0.0, CPU, blended=share).batch(1, count)
+        else:
+            batch = default_collate([FacePairs(clean, 4, {}, 0.0, share)[number] for number in range(count)])
+        return ((batch["clean"].mean((1, 2, 3)) + 1) * 127.5).round(), batch["blended"]
 
-def test_what_processes_cannot_do_is_refused():
-    settings = {"seed": 2, "levels": {"mild": 1.0}, "warp": 0.2, "batch": 3, "workers": 1, "blended": 0.3}
-    with pytest.raises(ValueError, match="needs workers: device"):
-        next(face_batches(painted(), settings, 0, CPU))
+    for kind in ("device", "processes"):
+        values, said = shown(kind, 1.0, 64)
+        assert said.all() and len(values.unique()) > 10 and values.min() >= 0 and values.max() <= 255
+        values, said = shown(kind, 0.0, 64)
+        assert not said.any() and len(values.unique()) > 10  # of the light
+        _, said = shown(kind, 0.5, 200)
+        assert 0.35 < float(said.float().mean()) < 0.65

@@ -29,17 +29,15 @@ def face_batches(
 
     Args:
         faces: `(N, S, S, 3)` uint8 RGB, FFHQ-aligned.
-        settings: `seed`, `levels`, `warp`, `batch`, and `workers`: processes that make the samples, or `device`; then also
-            `blended` (0 without it), see `DevicePairs`.
+        settings: `seed`, `levels`, `warp`, `batch`, and `workers`: processes that make the samples, or `device`; `blended` (0
+            without it), see `FacePairs`.
         step: the first batch.
         device: where they shall be.
         size: pictures per batch, where it is not the setting's.
 
-    Raises:
-        ValueError: `blended`, which processes cannot do.
-
     Yields:
-        `clean`, `degraded`: `(B, 3, S, S)` float32 in [-1, 1] on `device`; `face`: rows of `faces` and `mirrored`, on the CPU.
+        `clean`, `degraded`: `(B, 3, S, S)` float32 in [-1, 1] on `device`; `face` (rows of `faces`), `mirrored` and `blended` on
+        the CPU.
     """
     size, blended = size or settings["batch"], settings.get("blended", 0.0)
     if settings["workers"] == "device":
@@ -48,9 +46,7 @@ def face_batches(
         while True:
             yield made.batch(step * world + rank, size)
             step += 1
-    if blended:
-        raise ValueError(f"blended: {blended} needs workers: device, not {settings['workers']}")
-    pairs = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
+    pairs = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"], blended)
     for batch in batches(pairs, size, step, settings["workers"]):
         yield {name: value.to(device) if name in ("clean", "degraded") else value for name, value in batch.items()}
 
@@ -59,11 +55,9 @@ class DevicePairs:
     """Batches of pairs; number `n` of a size is a function of `(seed, n)` alone, on one kind of device.
 
     Args:
-        faces, seed, levels, warp: as of `FacePairs`.
+        faces, seed, levels, warp, blended: as of `FacePairs`.
         device: where all of it happens; it holds the faces.
         together: pictures that share one small size and its interpolation.
-        blended: share of the faces that are blended with another one. All are aligned, so that a blend is a face, of somebody
-            whom no picture shows: networks that see few people for long learn these by heart (mixup, Zhang et al. 2018).
     """
 
     def __init__(
@@ -82,7 +76,7 @@ class DevicePairs:
 
     @torch.no_grad()
     def batch(self, number: int, size: int) -> dict[str, Any]:
-        """`clean`, `degraded`: `(size, 3, S, S)` float32 in [-1, 1]; `face`: `(size,)` int64; `mirrored`: `(size,)` bool."""
+        """`clean`, `degraded`: `(size, 3, S, S)` float32 in [-1, 1]; `face` int64, `mirrored`, `blended` bool: `(size,)`."""
         with torch.autocast(self.device.type, enabled=False):  # half precision would round the resizing
             return self._made(number, size)
 
@@ -92,8 +86,10 @@ class DevicePairs:
         rows, mirrored = rng.integers(len(self.faces), size=size), rng.random(size) < 0.5
         clean = self.faces[torch.from_numpy(rows).to(self.device)].float()
         clean = torch.where(self._on(mirrored)[:, None, None, None], clean.flip(3), clean)
+        blended = np.zeros(size, bool)
         if self.blended:
-            clean = self._blended(clean, rng)
+            blended = rng.random(size) < self.blended
+            clean = self._blended(clean, blended, rng)
         clean = varied(clean, self.warp, rng)
         worse = clean
         if names := list(self.levels):
@@ -108,13 +104,14 @@ class DevicePairs:
             "degraded": worse / 127.5 - 1,
             "face": torch.from_numpy(rows),
             "mirrored": torch.from_numpy(mirrored),
+            "blended": torch.from_numpy(blended),
         }
 
-    def _blended(self, clean: Tensor, rng: np.random.Generator) -> Tensor:
-        """Some of the faces each with any other one, three to seven tenths of it."""
+    def _blended(self, clean: Tensor, blended: NDArray[np.bool_], rng: np.random.Generator) -> Tensor:
+        """Those of the faces each with any other one."""
         count = len(clean)
         others = self.faces[self._on(rng.integers(len(self.faces), size=count))].float()
-        share = np.where(rng.random(count) < self.blended, rng.uniform(0.3, 0.7, count), 0.0).astype(np.float32)
+        share = np.where(blended, rng.uniform(0.3, 0.7, count), 0.0).astype(np.float32)
         return _rounded(torch.lerp(clean, others, self._on(share)[:, None, None, None]))
 
     def _on(self, values: NDArray[Any]) -> Tensor:

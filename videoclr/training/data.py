@@ -122,28 +122,38 @@ class FacePairs(Dataset[dict[str, Any]]):
         seed: of every random choice.
         levels: degradation families with their shares, or `{}` for `degraded` equal to `clean`.
         warp: strength in [0, 1] of the geometric variation (similarity, shear, aspect); 0 only mirrors.
+        blended: share of the faces that are blended with another one, three to seven tenths of it. All are aligned, so that a
+            blend is a face, of somebody whom no picture shows: networks that see few people for long learn these by heart
+            (mixup, Zhang et al. 2018), and a teacher's answers on blends tell a student more (Beyer et al. 2022).
     """
 
-    def __init__(self, faces: NDArray[np.uint8], seed: int, levels: dict[str, float], warp: float = 0.0) -> None:
-        self.faces, self.seed, self.levels, self.warp = faces, seed, levels, warp
+    def __init__(
+        self, faces: NDArray[np.uint8], seed: int, levels: dict[str, float], warp: float = 0.0, blended: float = 0.0
+    ) -> None:
+        self.faces, self.seed, self.levels, self.warp, self.blended = faces, seed, levels, warp, blended
 
     def __len__(self) -> int:
         return 2**40
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        """`clean`, `degraded`: `(3, S, S)` float32; `face`: the row of `faces`; `mirrored`."""
+        """`clean`, `degraded`: `(3, S, S)` float32; `face`: the row of `faces`; `mirrored`; `blended`: with another one."""
         rng = np.random.default_rng((self.seed, number))
         face = int(rng.integers(len(self.faces)))
         picture = self.faces[face]
         mirrored = bool(rng.random() < 0.5)
         picture = picture[:, ::-1] if mirrored else picture
+        blended = self.blended > 0 and bool(rng.random() < self.blended)
+        if blended:
+            share, other = rng.uniform(0.3, 0.7), self.faces[int(rng.integers(len(self.faces)))]
+            picture = cv2.addWeighted(np.ascontiguousarray(picture), 1 - share, other, share, 0.0).astype(np.uint8)
         picture = self._vary(picture, rng)
         names = list(self.levels)
         worse = picture
         if names:
             level = names[int(rng.choice(len(names), p=np.array(list(self.levels.values())) / sum(self.levels.values())))]
             worse = degrade(picture, level, rng)
-        return {"clean": as_tensor(picture), "degraded": as_tensor(worse), "face": face, "mirrored": mirrored}
+        pair = {"clean": as_tensor(picture), "degraded": as_tensor(worse)}
+        return {**pair, "face": face, "mirrored": mirrored, "blended": blended}
 
     def _vary(self, picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         gain, gamma = rng.uniform(0.85, 1.15, 3) if rng.random() < 0.3 else np.ones(3), rng.uniform(0.75, 1.3)
