@@ -22,12 +22,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from videoclr.models.vqgan import VQGAN, PatchDiscriminator
-from videoclr.training.data import FacePairs, batches, load_faces
+from videoclr.training.batched import face_batches
+from videoclr.training.data import load_faces
 from videoclr.training.loop import Loop
 from videoclr.training.losses import Perceptual, adaptive_weight, gradient_l1, hinge_discriminator
 from videoclr.training.program import add_budget, begin, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
+CLEAN: dict[str, Any] = {"levels": {}}
+"""Settings of samples that are not degraded."""
 
 
 def random_crop(pictures: Tensor, side: int, step: int) -> Tensor:
@@ -47,11 +50,10 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     loop = loop_of(args, modules, settings)
     vqgan, discriminator, state = modules["vqgan"], modules["discriminator"], modules["state"]
     perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
-    data = FacePairs(faces, settings["seed"], {}, settings["warp"])
-    samples = batches(data, settings["batch"], loop.step, settings["workers"])
+    samples = face_batches(faces, settings | CLEAN, loop.step, loop.device)
     vqgan.train()
     for step in loop.steps():
-        clean = random_crop(next(samples)["clean"].to(loop.device), settings["crop"], step)
+        clean = random_crop(next(samples)["clean"], settings["crop"], step)
         quantise = bool(state.clustered) and step % 2 == 0
         if not bool(state.clustered) and loop.done > settings["quantise_from"]:
             start_codebook(modules, faces, settings, loop)
@@ -96,9 +98,9 @@ def start_codebook(modules: nn.ModuleDict, faces: NDArray[np.uint8], settings: d
     The batches are drawn apart from those of the training: taken from its stream, they would move all that follow, and a training
     that was stopped would not go on as one that was not.
     """
-    data = FacePairs(faces, settings["seed"], {}, settings["warp"])
-    samples = batches(data, settings["batch"], loop.step, workers=0)
-    latents = torch.cat([modules["vqgan"].encoder(next(samples)["clean"].to(loop.device)) for _ in range(4)])
+    here = 0 if settings["workers"] != "device" else "device"  # no processes for a few batches
+    samples = face_batches(faces, settings | CLEAN | {"workers": here}, loop.step, loop.device)
+    latents = torch.cat([modules["vqgan"].encoder(next(samples)["clean"]) for _ in range(4)])
     modules["vqgan"].codebook.start_from(latents)
     loop.same(modules["vqgan"].codebook)
     modules["state"].clustered.fill_(True)

@@ -58,7 +58,7 @@ def test_outside_the_mask_nothing_changes_and_inside_it_does(dtype: type) -> Non
     changed = (result.image != frame.image).any(-1)
     y, x = np.mgrid[0:180, 0:240]
     at = geometry.moved(np.stack([x, y], -1), face.crop.matrix)
-    ellipse = np.hypot((at[..., 0] + 0.5 - 0.5 * S) / (0.42 * S), (at[..., 1] + 0.5 - 0.55 * S) / (0.43 * S))
+    ellipse = np.hypot((at[..., 0] + 0.5 - 0.5 * S) / (0.45 * S), (at[..., 1] + 0.5 - 0.55 * S) / (0.43 * S))
     assert not changed[ellipse > 1.05].any()
     assert changed[ellipse < 0.6].all()
     assert result.index == frame.index and result.time == frame.time

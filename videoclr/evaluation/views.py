@@ -21,6 +21,7 @@ from videoclr import geometry
 from videoclr.config import Config
 from videoclr.errors import MediaError
 from videoclr.media.reader import Reader
+from videoclr.parts.feather import CORE
 from videoclr.parts.unchanged import Unchanged
 from videoclr.pipeline import Pipeline
 from videoclr.pixels import eight_bit, normalized, quantized
@@ -47,7 +48,7 @@ class FaceView:
     points: NDArray[np.float64]
     """`(5, 2)` landmarks of the clean face as the detector found them, px of the crop."""
     mask: NDArray[np.float32]
-    """`(S, S)` 0..1: the face, as a restoration would blend it."""
+    """`(S, S)` 0..1: the region of the face that is measured."""
     matrix: NDArray[np.float64]
     """`(2, 3)`: frame px -> crop px."""
 
@@ -67,7 +68,7 @@ class Finder:
     """Finds, follows and cuts out the faces of a clean clip.
 
     Args:
-        config: its sections cuts, detect, track, align and blend (the mask) are used.
+        config: its sections cuts, detect, track and align are used.
         size: side of the crops, px.
 
     Raises:
@@ -119,7 +120,7 @@ class Finder:
             for name, picture in pictures.items()
         }
         points = geometry.moved(crop.face.detection.landmarks, crop.matrix)
-        mask = self.parts.masker.mask([crop], crop.image[None])[0, 0].numpy()
+        mask = CORE.mask([crop], crop.image[None])[0, 0].numpy()
         return FaceView(crop.face.track, crops, points, mask, crop.matrix)
 
 

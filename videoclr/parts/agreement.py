@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from videoclr import appearance, geometry
 from videoclr.disagreement import SIDE, blurred, contrast, difference, matching_blur, reduced
 from videoclr.packing import keepable
+from videoclr.parts.feather import CORE
 from videoclr.pixels import to_array
 from videoclr.stages.gate import Verdict
 from videoclr.types import Faces, RestoredFace
@@ -174,7 +175,7 @@ class Look:
     """The same of what its neighbours tell of it as well, where they do: noise of one frame is no disagreement."""
     small_result: Plane
     weight: Plane
-    """`(128, 128)`: the mask."""
+    """`(128, 128)`: the mask, without its rim."""
     contrast: float
     """Standard deviation of the input inside the mask."""
     blur: float
@@ -186,7 +187,7 @@ class Look:
         luma, result = appearance.grey(to_array(face.crop.image)), appearance.grey(to_array(face.image))
         small, small_result = reduced(luma), reduced(result)
         seen = small if face.seen is None else reduced(appearance.grey(to_array(face.seen)))
-        weight = reduced(to_array(face.mask)[..., 0])
+        weight = reduced(to_array(face.mask * CORE.mask([face.crop], face.image[None])[0])[..., 0])
         if weight.sum() < 1:  # nothing of it is shown: any weight will do
             weight = np.ones_like(weight)
         points, scale = geometry.moved(face.crop.face.detection.landmarks, face.crop.matrix), contrast(small, weight)

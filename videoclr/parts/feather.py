@@ -11,9 +11,15 @@ from videoclr.types import FaceCrop
 
 
 class Feather:
-    """A `Masker`: 1 on forehead, cheeks and chin of an FFHQ-aligned face, 0 from before the crop's border on."""
+    """A `Masker`: 1 on forehead, cheeks, ears and chin of an FFHQ-aligned face, 0 from before the crop's border on.
 
-    def __init__(self, center: Sequence[float] = (0.5, 0.55), radii: Sequence[float] = (0.42, 0.43), softness: float = 0.3) -> None:
+    A softer edge of a smaller ellipse (0.3, radii of 0.42 and 0.43) let the input's noise through on chins and ears: on 25 clips
+    E*warp was 1.55 of the clean clip's for 1.33.
+    """
+
+    def __init__(
+        self, center: Sequence[float] = (0.5, 0.55), radii: Sequence[float] = (0.45, 0.43), softness: float = 0.18
+    ) -> None:
         """All lengths are shares of the crop's side.
 
         Args:
@@ -42,3 +48,7 @@ class Feather:
         ramp = ((1 - radius) / self.softness).clamp(0, 1)
         smooth = ramp * ramp * (3 - 2 * ramp)  # smoothstep: no crease where the edge begins
         return smooth.to(torch.float32).expand(len(crops), 1, height, width)
+
+
+CORE = Feather(radii=(0.42, 0.43), softness=0.3)
+"""Where a restoration is judged and measured, whatever it is blended with: less the rim, where little of the face is."""

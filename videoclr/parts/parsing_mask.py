@@ -50,8 +50,8 @@ class ParsingMask:
         device: str = "cpu",
         edge: float = 0.012,
         center: Sequence[float] = (0.5, 0.55),
-        radii: Sequence[float] = (0.42, 0.43),
-        softness: float = 0.3,
+        radii: Sequence[float] = (0.45, 0.43),
+        softness: float = 0.18,
     ) -> None:
         if not 0 < edge <= 0.1:
             raise ValueError(f"edge must be in (0, 0.1], got {edge}")
