@@ -9,9 +9,10 @@ import torch
 from torch.utils.data import default_collate
 
 from videoclr.training import batched
-from videoclr.training.batched import DevicePairs, degrade_batch, face_batches, jpeg, moved
+from videoclr.training.batched import DevicePairs, degrade_batch, face_batches, jpeg, moved, posed_anew
 from videoclr.training.data import FacePairs
 from videoclr.training.degrade import LEVELS, Level, degrade
+from videoclr.training.motion import move, pose
 
 CPU = torch.device("cpu")
 
@@ -165,3 +166,43 @@ def test_a_blend_is_between_two_faces_and_the_others_stay_as_they_are():
         assert not said.any() and len(values.unique()) > 10  # of the light
         _, said = shown(kind, 0.5, 200)
         assert 0.35 < float(said.float().mean()) < 0.65
+
+
+def test_a_pose_on_the_device_is_that_of_a_moved_still():
+    clean = painted(3)
+    plans = [pose(5), None, pose(9)]
+    ours = pictures(posed_anew(planes(clean), plans))
+    assert np.array_equal(ours[1], clean[1])
+    for row in (0, 2):
+        expected = next(move(clean[row], plans[row])).astype(float)
+        inner = slice(12, -12)  # what comes in over the border is reflected about another line
+        assert error(ours[row][inner, inner], expected[inner, inner]) < 0.02 * error(
+            clean[row][inner, inner], expected[inner, inner]
+        )
+
+
+def test_a_pose_keeps_the_light_and_shuts_the_eyes_of_some():
+    plans = [pose(seed) for seed in range(50)]
+    assert all(len(plan) == 1 and not plan.light.any() for plan in plans)
+    shut = [float(plan.lids[0]) for plan in plans]
+    assert all(value == 0 or 0.5 <= value <= 1 for value in shut) and 10 <= sum(value > 0 for value in shut) <= 30
+    assert len({float(plan.yaw[0]) for plan in plans}) > 30  # they end at a largest turn
+
+
+def test_as_many_faces_as_asked_for_are_posed(monkeypatch):
+    asked = []
+
+    def counted(seed):
+        asked.append(seed)
+        return pose(seed)
+
+    monkeypatch.setattr("videoclr.training.data.pose", counted)
+    monkeypatch.setattr("videoclr.training.batched.pose", counted)
+    for share, least, most in ((0.0, 0, 0), (0.5, 20, 44), (1.0, 64, 64)):
+        pairs = FacePairs(painted(), 3, {}, 0.0, posed=share)
+        for number in range(64):
+            pairs[number]
+        of_processes = len(asked)
+        DevicePairs(painted(), 3, {}, 0.0, CPU, posed=share).batch(0, 64)
+        assert least <= of_processes <= most and least <= len(asked) - of_processes <= most
+        asked.clear()

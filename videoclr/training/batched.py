@@ -7,7 +7,7 @@ where the random numbers come from, and that `together` pictures of a batch shar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +20,9 @@ from torch.nn import functional as F
 
 from videoclr.training.data import FacePairs, batches, processes
 from videoclr.training.degrade import LEVELS, Level
+from videoclr.training.motion import Plan, pose, shown_at
+
+_COARSE = 64
 
 
 def face_batches(
@@ -29,8 +32,8 @@ def face_batches(
 
     Args:
         faces: `(N, S, S, 3)` uint8 RGB, FFHQ-aligned.
-        settings: `seed`, `levels`, `warp`, `batch`, and `workers`: processes that make the samples, or `device`; `blended` (0
-            without it), see `FacePairs`.
+        settings: `seed`, `levels`, `warp`, `batch`, and `workers`: processes that make the samples, or `device`; `blended` and
+            `posed` (0 without them), see `FacePairs`.
         step: the first batch.
         device: where they shall be.
         size: pictures per batch, where it is not the setting's.
@@ -39,14 +42,14 @@ def face_batches(
         `clean`, `degraded`: `(B, 3, S, S)` float32 in [-1, 1] on `device`; `face` (rows of `faces`), `mirrored` and `blended` on
         the CPU.
     """
-    size, blended = size or settings["batch"], settings.get("blended", 0.0)
+    size, strange = size or settings["batch"], {key: settings.get(key, 0.0) for key in ("blended", "posed")}
     if settings["workers"] == "device":
-        made = DevicePairs(faces, settings["seed"], settings["levels"], settings["warp"], device, blended=blended)
+        made = DevicePairs(faces, settings["seed"], settings["levels"], settings["warp"], device, **strange)
         rank, world = processes()
         while True:
             yield made.batch(step * world + rank, size)
             step += 1
-    pairs = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"], blended)
+    pairs = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"], **strange)
     for batch in batches(pairs, size, step, settings["workers"]):
         yield {name: value.to(device) if name in ("clean", "degraded") else value for name, value in batch.items()}
 
@@ -55,7 +58,7 @@ class DevicePairs:
     """Batches of pairs; number `n` of a size is a function of `(seed, n)` alone, on one kind of device.
 
     Args:
-        faces, seed, levels, warp, blended: as of `FacePairs`.
+        faces, seed, levels, warp, blended, posed: as of `FacePairs`.
         device: where all of it happens; it holds the faces.
         together: pictures that share one small size and its interpolation.
     """
@@ -69,10 +72,11 @@ class DevicePairs:
         device: torch.device,
         together: int = 8,
         blended: float = 0.0,
+        posed: float = 0.0,
     ) -> None:
         self.faces = torch.from_numpy(np.array(faces)).to(device).permute(0, 3, 1, 2)
         self.seed, self.levels, self.warp, self.device = seed, levels, warp, device
-        self.together, self.blended = together, blended
+        self.together, self.blended, self.posed = together, blended, posed
 
     @torch.no_grad()
     def batch(self, number: int, size: int) -> dict[str, Any]:
@@ -90,6 +94,9 @@ class DevicePairs:
         if self.blended:
             blended = rng.random(size) < self.blended
             clean = self._blended(clean, blended, rng)
+        if self.posed:
+            rest = rng.random(size) >= self.posed
+            clean = posed_anew(clean, [None if stays else pose(int(rng.integers(2**31))) for stays in rest])
         clean = varied(clean, self.warp, rng)
         worse = clean
         if names := list(self.levels):
@@ -153,6 +160,21 @@ def moved(pictures: Tensor, linear: NDArray[np.float64], shift: NDArray[np.float
     theta = torch.from_numpy(np.concatenate([back, offset[:, :, None]], axis=2).astype(np.float32)).to(pictures.device)
     grid = F.affine_grid(theta, list(pictures.shape), align_corners=True)
     return _rounded(F.grid_sample(pictures, grid, "bicubic", "reflection", align_corners=True))
+
+
+def posed_anew(pictures: Tensor, plans: Sequence[Plan | None]) -> Tensor:
+    """`(N, 3, S, S)` of whole code values -> the same, each in the first frame of its plan, as `motion.move` shows it.
+
+    The warps are smooth: they are told on a grid of `_COARSE` cells a side.
+    """
+    side, middles = pictures.shape[-1], (np.arange(_COARSE) + 0.5) / _COARSE
+    rest = np.stack(np.meshgrid(middles, middles), axis=-1)
+    off = [np.zeros_like(rest) if plan is None else (shown_at(plan, 0, _COARSE) + 0.5) / _COARSE - rest for plan in plans]
+    shift = torch.from_numpy(np.stack(off).astype(np.float32)).permute(0, 3, 1, 2).to(pictures.device)
+    shift = F.interpolate(shift, size=(side, side), mode="bicubic")
+    theta = torch.eye(2, 3, device=pictures.device).expand(len(plans), 2, 3)
+    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False) + 2 * shift.permute(0, 2, 3, 1)
+    return _rounded(F.grid_sample(pictures, grid, "bicubic", "reflection", align_corners=False))
 
 
 def degrade_batch(pictures: Tensor, level: str | Level, rng: np.random.Generator, generator: torch.Generator) -> Tensor:

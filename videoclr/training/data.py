@@ -24,6 +24,7 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from videoclr.training.degrade import degrade
+from videoclr.training.motion import move, pose
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -125,12 +126,20 @@ class FacePairs(Dataset[dict[str, Any]]):
         blended: share of the faces that are blended with another one, three to seven tenths of it. All are aligned, so that a
             blend is a face, of somebody whom no picture shows: networks that see few people for long learn these by heart
             (mixup, Zhang et al. 2018), and a teacher's answers on blends tell a student more (Beyer et al. 2022).
+        posed: share of the faces that get another pose and expression (`motion.pose`).
     """
 
     def __init__(
-        self, faces: NDArray[np.uint8], seed: int, levels: dict[str, float], warp: float = 0.0, blended: float = 0.0
+        self,
+        faces: NDArray[np.uint8],
+        seed: int,
+        levels: dict[str, float],
+        warp: float = 0.0,
+        blended: float = 0.0,
+        posed: float = 0.0,
     ) -> None:
-        self.faces, self.seed, self.levels, self.warp, self.blended = faces, seed, levels, warp, blended
+        self.faces, self.seed, self.levels, self.warp = faces, seed, levels, warp
+        self.blended, self.posed = blended, posed
 
     def __len__(self) -> int:
         return 2**40
@@ -146,6 +155,8 @@ class FacePairs(Dataset[dict[str, Any]]):
         if blended:
             share, other = rng.uniform(0.3, 0.7), self.faces[int(rng.integers(len(self.faces)))]
             picture = cv2.addWeighted(np.ascontiguousarray(picture), 1 - share, other, share, 0.0).astype(np.uint8)
+        if self.posed > 0 and rng.random() < self.posed:
+            picture = next(move(np.ascontiguousarray(picture), pose(int(rng.integers(2**31)))))
         picture = self._vary(picture, rng)
         names = list(self.levels)
         worse = picture

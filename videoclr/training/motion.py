@@ -102,6 +102,27 @@ def draw(count: int, seed: int, recipe: Recipe | None = None) -> Plan:
     )
 
 
+def pose(seed: int) -> Plan:
+    """One frame for a still that shall look and turn elsewhere: the light stays, and in two of five the lids are half or more shut.
+
+    Portraits look into the camera with open eyes: a network that saw nothing else opens closed ones.
+    """
+    r, rng = Recipe(), np.random.default_rng(seed)
+    shift, turn, zoom, yaw, pitch, mouth, smile, brows = np.clip(rng.normal(size=(8, 1)), -1.6, 1.6)
+    return Plan(
+        shift=r.shift * np.stack([shift, np.clip(rng.normal(size=1), -1.6, 1.6)], axis=1),
+        turn=r.turn * turn,
+        zoom=r.zoom * zoom,
+        yaw=r.yaw * yaw,
+        pitch=r.pitch * pitch,
+        mouth=0.5 * mouth + 0.2,
+        smile=0.5 * smile,
+        brows=0.5 * brows,
+        lids=rng.uniform(0.5, 1.0, 1) * (rng.random() < 0.4),
+        light=np.zeros((1, 3)),
+    )
+
+
 def curve(count: int, rng: np.random.Generator, knot: int = _KNOT) -> Curve:
     """`(count,)`: a smooth random curve, about normal and within 2 of 0: a cubic spline through random knots."""
     from scipy.interpolate import CubicSpline
