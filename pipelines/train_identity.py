@@ -55,7 +55,7 @@ def train_recognizer(args: argparse.Namespace, settings: dict[str, Any]) -> None
     for step in loop.steps():
         batch = next(samples)
         clean, worse = face_input(batch["clean"]), face_input(batch["degraded"])
-        own = (~batch["blended"]).to(loop.device)
+        own = ~batch["blended"]
         # A mirrored face is another identity to ArcFace and the same problem to the teacher.
         labels = (2 * identities[batch["face"]] + batch["mirrored"].long()).to(loop.device)
         with loop.autocast():

@@ -98,7 +98,7 @@ def start_codebook(modules: nn.ModuleDict, faces: NDArray[np.uint8], settings: d
     The batches are drawn apart from those of the training: taken from its stream, they would move all that follow, and a training
     that was stopped would not go on as one that was not.
     """
-    here = 0 if settings["workers"] != "device" else "device"  # no processes for a few batches
+    here = "device" if settings["workers"] == "device" else 0  # no processes for a few batches
     samples = face_batches(faces, settings | CLEAN | {"workers": here}, loop.step, loop.device)
     latents = torch.cat([modules["vqgan"].encoder(next(samples)["clean"]) for _ in range(4)])
     modules["vqgan"].codebook.start_from(latents)

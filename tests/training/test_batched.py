@@ -164,8 +164,10 @@ def test_a_blend_is_between_two_faces_and_the_others_stay_as_they_are():
         assert said.all() and len(values.unique()) > 10 and values.min() >= 0 and values.max() <= 255
         values, said = shown(kind, 0.0, 64)
         assert not said.any() and len(values.unique()) > 10  # of the light
-        _, said = shown(kind, 0.5, 200)
+        values, said = shown(kind, 0.5, 200)
         assert 0.35 < float(said.float().mean()) < 0.65
+        own, others = (torch.isin(values[which], torch.tensor([0.0, 100.0, 200.0])).float().mean() for which in (~said, said))
+        assert own > 0.55 and others < 0.5  # the light of half is another; black stays black
 
 
 def test_a_pose_on_the_device_is_that_of_a_moved_still():

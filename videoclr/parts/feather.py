@@ -9,6 +9,8 @@ from torch import Tensor
 
 from videoclr.types import FaceCrop
 
+CENTER, RADII, SOFTNESS = (0.5, 0.55), (0.45, 0.43), 0.18
+
 
 class Feather:
     """A `Masker`: 1 on forehead, cheeks, ears and chin of an FFHQ-aligned face, 0 from before the crop's border on.
@@ -17,9 +19,7 @@ class Feather:
     E*warp was 1.55 of the clean clip's for 1.33.
     """
 
-    def __init__(
-        self, center: Sequence[float] = (0.5, 0.55), radii: Sequence[float] = (0.45, 0.43), softness: float = 0.18
-    ) -> None:
+    def __init__(self, center: Sequence[float] = CENTER, radii: Sequence[float] = RADII, softness: float = SOFTNESS) -> None:
         """All lengths are shares of the crop's side.
 
         Args:

@@ -21,7 +21,7 @@ from videoclr.models import occlusion, parsing, store
 from videoclr.models.occlusion import OcclusionNet
 from videoclr.models.parsing import CLASSES, ParseNet
 from videoclr.models.weights import fit, load_embedded, read_state
-from videoclr.parts.feather import Feather
+from videoclr.parts.feather import CENTER, RADII, SOFTNESS, Feather
 from videoclr.types import FaceCrop
 
 _REPAINTED = ("skin", "nose", "glasses", "left eye", "right eye", "left brow", "right brow", "mouth", "upper lip", "lower lip")
@@ -49,9 +49,9 @@ class ParsingMask:
         weights: str = "embedded",
         device: str = "cpu",
         edge: float = 0.012,
-        center: Sequence[float] = (0.5, 0.55),
-        radii: Sequence[float] = (0.45, 0.43),
-        softness: float = 0.18,
+        center: Sequence[float] = CENTER,
+        radii: Sequence[float] = RADII,
+        softness: float = SOFTNESS,
     ) -> None:
         if not 0 < edge <= 0.1:
             raise ValueError(f"edge must be in (0, 0.1], got {edge}")

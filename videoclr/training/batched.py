@@ -23,6 +23,7 @@ from videoclr.training.degrade import LEVELS, Level
 from videoclr.training.motion import Plan, pose, shown_at
 
 _COARSE = 64
+"""Cells a side of the grid on which the warps of `posed_anew` are told: they are smooth."""
 
 
 def face_batches(
@@ -163,10 +164,7 @@ def moved(pictures: Tensor, linear: NDArray[np.float64], shift: NDArray[np.float
 
 
 def posed_anew(pictures: Tensor, plans: Sequence[Plan | None]) -> Tensor:
-    """`(N, 3, S, S)` of whole code values -> the same, each in the first frame of its plan, as `motion.move` shows it.
-
-    The warps are smooth: they are told on a grid of `_COARSE` cells a side.
-    """
+    """`(N, 3, S, S)` of whole code values -> the same, each in the first frame of its plan, as `motion.move` shows it."""
     side, middles = pictures.shape[-1], (np.arange(_COARSE) + 0.5) / _COARSE
     rest = np.stack(np.meshgrid(middles, middles), axis=-1)
     off = [np.zeros_like(rest) if plan is None else (shown_at(plan, 0, _COARSE) + 0.5) / _COARSE - rest for plan in plans]

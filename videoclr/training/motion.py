@@ -11,8 +11,9 @@ resampling of the still, so that nothing blurs and the same seed makes the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -23,6 +24,8 @@ Curve = NDArray[np.float64]
 
 _KNOT = 8
 """Frames between two knots of a curve: heads turn within a third of a second."""
+_FAR = 1.6
+"""Standard deviations at which a knot is cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +89,8 @@ def draw(count: int, seed: int, recipe: Recipe | None = None) -> Plan:
     """
     if count < 1:
         raise ValueError(f"a clip has at least one frame, got {count}")
-    r, rng = recipe or Recipe(), np.random.default_rng(seed)
-    more = r.expression
-    return Plan(
-        shift=r.shift * np.stack([curve(count, rng), curve(count, rng)], axis=1),
-        turn=r.turn * curve(count, rng),
-        zoom=r.zoom * curve(count, rng, knot=2 * _KNOT),
-        yaw=r.yaw * curve(count, rng),
-        pitch=r.pitch * curve(count, rng),
-        mouth=more * (0.5 * curve(count, rng, knot=_KNOT // 2) + 0.2),
-        smile=more * 0.5 * curve(count, rng, knot=2 * _KNOT),
-        brows=more * 0.5 * curve(count, rng, knot=2 * _KNOT),
-        lids=min(more, 1.0) * _blinks(count, rng),
-        light=r.light * np.stack([curve(count, rng, knot=2 * _KNOT) for _ in range(3)], axis=1),
-    )
+    rng = np.random.default_rng(seed)
+    return _plan(recipe or Recipe(), lambda knot: curve(count, rng, knot), lambda: _blinks(count, rng))
 
 
 def pose(seed: int) -> Plan:
@@ -107,19 +98,28 @@ def pose(seed: int) -> Plan:
 
     Portraits look into the camera with open eyes: a network that saw nothing else opens closed ones.
     """
-    r, rng = Recipe(), np.random.default_rng(seed)
-    shift, turn, zoom, yaw, pitch, mouth, smile, brows = np.clip(rng.normal(size=(8, 1)), -1.6, 1.6)
+    rng = np.random.default_rng(seed)
+    return _plan(
+        Recipe(light=0.0),
+        lambda _: np.clip(rng.normal(size=1), -_FAR, _FAR),
+        lambda: rng.uniform(0.5, 1.0, 1) * (rng.random() < 0.4),
+    )
+
+
+def _plan(r: Recipe, along: Callable[[int], Curve], lids: Callable[[], Curve]) -> Plan:
+    """Out of curves about normal: `along` draws one with that many frames between its knots, `lids` that of the lids."""
+    more = r.expression
     return Plan(
-        shift=r.shift * np.stack([shift, np.clip(rng.normal(size=1), -1.6, 1.6)], axis=1),
-        turn=r.turn * turn,
-        zoom=r.zoom * zoom,
-        yaw=r.yaw * yaw,
-        pitch=r.pitch * pitch,
-        mouth=0.5 * mouth + 0.2,
-        smile=0.5 * smile,
-        brows=0.5 * brows,
-        lids=rng.uniform(0.5, 1.0, 1) * (rng.random() < 0.4),
-        light=np.zeros((1, 3)),
+        shift=r.shift * np.stack([along(_KNOT), along(_KNOT)], axis=1),
+        turn=r.turn * along(_KNOT),
+        zoom=r.zoom * along(2 * _KNOT),
+        yaw=r.yaw * along(_KNOT),
+        pitch=r.pitch * along(_KNOT),
+        mouth=more * (0.5 * along(_KNOT // 2) + 0.2),
+        smile=more * 0.5 * along(2 * _KNOT),
+        brows=more * 0.5 * along(2 * _KNOT),
+        lids=min(more, 1.0) * lids(),
+        light=r.light * np.stack([along(2 * _KNOT) for _ in range(3)], axis=1),
     )
 
 
@@ -127,7 +127,7 @@ def curve(count: int, rng: np.random.Generator, knot: int = _KNOT) -> Curve:
     """`(count,)`: a smooth random curve, about normal and within 2 of 0: a cubic spline through random knots."""
     from scipy.interpolate import CubicSpline
 
-    knots = np.clip(rng.normal(size=count // knot + 4), -1.6, 1.6)
+    knots = np.clip(rng.normal(size=count // knot + 4), -_FAR, _FAR)
     places = np.arange(count) / knot + 1 + rng.uniform(0, 1)
     smooth: Curve = np.clip(CubicSpline(np.arange(len(knots)), knots)(places), -2, 2)
     return smooth
@@ -210,6 +210,7 @@ class _Fields:
     """Expression -> `(S, S, 2)` where a pixel's content comes from at strength 1, sides of the crop."""
 
 
+@lru_cache(maxsize=4)
 def _fields(size: int) -> _Fields:
     """An ellipsoid for a head with a nose on it, and a smooth pull for each expression."""
     y, x = (np.mgrid[0:size, 0:size].astype(np.float32) + 0.5) / size
