@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from videoclr.training.data import FacePairs, batches, processes
 from videoclr.training.degrade import LEVELS, Level
+from videoclr.training.mosaic import Donors, draw_parts, mosaic, regions
 from videoclr.training.motion import Plan, pose, shown_at
 
 _COARSE = 64
@@ -78,6 +79,7 @@ class DevicePairs:
         self.faces = torch.from_numpy(np.array(faces)).to(device).permute(0, 3, 1, 2)
         self.seed, self.levels, self.warp, self.device = seed, levels, warp, device
         self.together, self.blended, self.posed = together, blended, posed
+        self.donors = Donors(faces) if blended else None
 
     @torch.no_grad()
     def batch(self, number: int, size: int) -> dict[str, Any]:
@@ -92,9 +94,10 @@ class DevicePairs:
         clean = self.faces[torch.from_numpy(rows).to(self.device)].float()
         clean = torch.where(self._on(mirrored)[:, None, None, None], clean.flip(3), clean)
         blended = np.zeros(size, bool)
-        if self.blended:
+        if self.donors is not None:
             blended = rng.random(size) < self.blended
-            clean = self._blended(clean, blended, rng)
+            given = [self.donors.of(int(rows[place]), bool(mirrored[place]), rng) for place in np.flatnonzero(blended)]
+            clean = self._blended(clean, blended, given, rng)
         if self.posed:
             rest = rng.random(size) >= self.posed
             clean = posed_anew(clean, [None if stays else pose(int(rng.integers(2**31))) for stays in rest])
@@ -115,12 +118,17 @@ class DevicePairs:
             "blended": torch.from_numpy(blended),
         }
 
-    def _blended(self, clean: Tensor, blended: NDArray[np.bool_], rng: np.random.Generator) -> Tensor:
-        """Those of the faces each with any other one."""
-        count = len(clean)
-        others = self.faces[self._on(rng.integers(len(self.faces), size=count))].float()
-        share = np.where(blended, rng.uniform(0.3, 0.7, count), 0.0).astype(np.float32)
-        return _rounded(torch.lerp(clean, others, self._on(share)[:, None, None, None]))
+    def _blended(
+        self, clean: Tensor, blended: NDArray[np.bool_], given: list[tuple[int, bool]], rng: np.random.Generator
+    ) -> Tensor:
+        """Those of the faces each with parts of the one that is `given` for it, by row and whether mirrored."""
+        if not given:
+            return clean
+        which = self._on(np.flatnonzero(blended))
+        others = self.faces[self._on(np.array([row for row, _ in given]))].float()
+        turned = self._on(np.array([turned for _, turned in given]))[:, None, None, None]
+        where = regions([draw_parts(rng) for _ in given], clean.shape[-1], self.device)
+        return clean.index_copy(0, which, mosaic(clean[which], torch.where(turned, others.flip(3), others), where))
 
     def _on(self, values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.asarray(values)).to(self.device)

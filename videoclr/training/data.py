@@ -24,6 +24,7 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from videoclr.training.degrade import degrade
+from videoclr.training.mosaic import Donors, draw_parts, mosaic, regions
 from videoclr.training.motion import move, pose
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -112,7 +113,18 @@ def read_identities(manifest: str | None, names: list[str]) -> Tensor:
 
 def as_tensor(picture: NDArray[np.uint8]) -> Tensor:
     """`(H, W, 3)` uint8 -> `(3, H, W)` float32 in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float() / 127.5 - 1
+    return _planes(picture)[0] / 127.5 - 1
+
+
+def _planes(picture: NDArray[np.uint8]) -> Tensor:
+    """`(H, W, 3)` -> `(1, 3, H, W)` of code values."""
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float()[None]
+
+
+def _picture(planes: Tensor) -> NDArray[np.uint8]:
+    """`(1, 3, H, W)` of whole code values -> `(H, W, 3)`."""
+    picture: NDArray[np.uint8] = planes[0].byte().permute(1, 2, 0).contiguous().numpy()
+    return picture
 
 
 class FacePairs(Dataset[dict[str, Any]]):
@@ -123,9 +135,7 @@ class FacePairs(Dataset[dict[str, Any]]):
         seed: of every random choice.
         levels: degradation families with their shares, or `{}` for `degraded` equal to `clean`.
         warp: strength in [0, 1] of the geometric variation (similarity, shear, aspect); 0 only mirrors.
-        blended: share of the faces that are blended with another one, three to seven tenths of it. All are aligned, so that a
-            blend is a face, of somebody whom no picture shows: networks that see few people for long learn these by heart
-            (mixup, Zhang et al. 2018), and a teacher's answers on blends tell a student more (Beyer et al. 2022).
+        blended: share of the faces into which parts of another one are blended: somebody whom no picture shows (`mosaic.py`).
         posed: share of the faces that get another pose and expression (`motion.pose`).
     """
 
@@ -140,21 +150,25 @@ class FacePairs(Dataset[dict[str, Any]]):
     ) -> None:
         self.faces, self.seed, self.levels, self.warp = faces, seed, levels, warp
         self.blended, self.posed = blended, posed
+        self.donors = Donors(faces) if blended else None
 
     def __len__(self) -> int:
         return 2**40
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        """`clean`, `degraded`: `(3, S, S)` float32; `face`: the row of `faces`; `mirrored`; `blended`: with another one."""
+        """`clean`, `degraded`: `(3, S, S)` float32; `face`: row of `faces`; `mirrored`; `blended`: with parts of another one."""
         rng = np.random.default_rng((self.seed, number))
         face = int(rng.integers(len(self.faces)))
         picture = self.faces[face]
         mirrored = bool(rng.random() < 0.5)
         picture = picture[:, ::-1] if mirrored else picture
-        blended = self.blended > 0 and bool(rng.random() < self.blended)
-        if blended:
-            share, other = rng.uniform(0.3, 0.7), self.faces[int(rng.integers(len(self.faces)))]
-            picture = cv2.addWeighted(np.ascontiguousarray(picture), 1 - share, other, share, 0.0).astype(np.uint8)
+        blended = False
+        if self.donors is not None and rng.random() < self.blended:
+            blended = True
+            row, turned = self.donors.of(face, mirrored, rng)
+            other = self.faces[row][:, ::-1] if turned else self.faces[row]
+            where = regions([draw_parts(rng)], len(picture))
+            picture = _picture(mosaic(_planes(picture), _planes(other), where))
         if self.posed > 0 and rng.random() < self.posed:
             picture = next(move(np.ascontiguousarray(picture), pose(int(rng.integers(2**31)))))
         picture = self._vary(picture, rng)
