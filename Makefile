@@ -57,7 +57,7 @@ demo: $(VENV)/.installed
 	$(PY) samples/demo.py
 
 test: $(VENV)/.installed-dev
-	$(PY) -m pytest -q -m "not slow and not gpu and not faces and not interop"
+	$(PY) -m pytest -q -n auto --maxprocesses 4 --dist worksteal -m "not slow and not gpu and not faces and not interop"
 
 test-slow: $(VENV)/.installed-dev
 	$(PY) -m pytest -q -m slow
