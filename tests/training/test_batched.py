@@ -186,11 +186,13 @@ def test_a_pose_on_the_device_is_that_of_a_moved_still():
         )
 
 
-def test_a_pose_keeps_the_light_and_shuts_the_eyes_of_some():
+def test_a_pose_keeps_the_light_shuts_the_eyes_of_some_and_lets_some_look_aside():
     plans = [pose(seed) for seed in range(50)]
     assert all(len(plan) == 1 and not plan.light.any() for plan in plans)
     shut = [float(plan.lids[0]) for plan in plans]
     assert all(value == 0 or 0.5 <= value <= 1 for value in shut) and 10 <= sum(value > 0 for value in shut) <= 30
+    glances = [float(plan.gaze[0]) for plan in plans]
+    assert min(glances) < -0.5 and max(glances) > 0.5 and 15 <= sum(value == 0 for value in glances) <= 35
     assert len({float(plan.yaw[0]) for plan in plans}) > 30  # they end at a largest turn
 
 

@@ -66,11 +66,20 @@ def test_a_turning_head_shrinks_on_its_far_side_and_moves_its_nose_most() -> Non
     assert back[38, 32, 0] == pytest.approx(-nose, rel=0.2)
 
 
-@pytest.mark.parametrize(("name", "place"), [("mouth", (50, 32)), ("smile", (45, 26)), ("brows", (25, 24)), ("lids", (29, 24))])
+@pytest.mark.parametrize(
+    ("name", "place"), [("mouth", (50, 32)), ("smile", (45, 26)), ("brows", (25, 24)), ("lids", (29, 24)), ("gaze", (30, 24))]
+)
 def test_an_expression_moves_its_own_part_of_the_face_and_nothing_else(name: str, place: tuple[int, int]) -> None:
     push = np.linalg.norm(displacement(replace(still(), **{name: np.array([1.0])})), axis=-1)
     assert push[place] > 0.5
     assert push[:12].max() < 0.15 and push[:, :4].max() < 0.15
+
+
+def test_a_glance_moves_both_eyes_to_one_side_and_leaves_their_corners() -> None:
+    push = displacement(replace(still(), gaze=np.array([1.0])), 256)
+    for eye in (98, 157):
+        assert push[120, eye] == pytest.approx([4.6, 0.0], abs=0.4)
+        assert np.abs(push[120, [eye - 16, eye + 16]]).max() < 0.8
 
 
 def test_light_brightens_and_slopes(face: np.ndarray) -> None:

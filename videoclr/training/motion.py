@@ -74,6 +74,8 @@ class Plan:
     """Positive lifts."""
     lids: Curve
     """0 open as in the still, 1 shut."""
+    gaze: Curve
+    """0 as in the still, 1 far to the right of the picture, -1 to the left."""
     light: Curve
     """`(T, 3)` natural logarithms: brightness, change from left to right, change from top to bottom."""
 
@@ -90,24 +92,26 @@ def draw(count: int, seed: int, recipe: Recipe | None = None) -> Plan:
     if count < 1:
         raise ValueError(f"a clip has at least one frame, got {count}")
     rng = np.random.default_rng(seed)
-    return _plan(recipe or Recipe(), lambda knot: curve(count, rng, knot), lambda: _blinks(count, rng))
+    return _plan(recipe or Recipe(), lambda knot: curve(count, rng, knot), lambda: _blinks(count, rng), lambda: np.zeros(count))
 
 
 def pose(seed: int) -> Plan:
-    """One frame for a still that shall look and turn elsewhere: the light stays, and in two of five the lids are half or more shut.
+    """One frame for a still that shall look and turn elsewhere: the light stays; in two of five the lids are half or more shut, and
+    half look aside.
 
-    Portraits look into the camera with open eyes: a network that saw nothing else opens closed ones.
+    Portraits look into the camera with open eyes: a network that saw nothing else opens closed ones, and turns them to the front.
     """
     rng = np.random.default_rng(seed)
     return _plan(
         Recipe(light=0.0),
         lambda _: np.clip(rng.normal(size=1), -_FAR, _FAR),
         lambda: rng.uniform(0.5, 1.0, 1) * (rng.random() < 0.4),
+        lambda: rng.uniform(-1.0, 1.0, 1) * (rng.random() < 0.5),
     )
 
 
-def _plan(r: Recipe, along: Callable[[int], Curve], lids: Callable[[], Curve]) -> Plan:
-    """Out of curves about normal: `along` draws one with that many frames between its knots, `lids` that of the lids."""
+def _plan(r: Recipe, along: Callable[[int], Curve], lids: Callable[[], Curve], gaze: Callable[[], Curve]) -> Plan:
+    """Out of curves about normal: `along` draws one with that many frames between its knots, `lids` and `gaze` the eyes."""
     more = r.expression
     return Plan(
         shift=r.shift * np.stack([along(_KNOT), along(_KNOT)], axis=1),
@@ -120,6 +124,7 @@ def _plan(r: Recipe, along: Callable[[int], Curve], lids: Callable[[], Curve]) -
         brows=more * 0.5 * along(2 * _KNOT),
         lids=min(more, 1.0) * lids(),
         light=r.light * np.stack([along(2 * _KNOT) for _ in range(3)], axis=1),
+        gaze=min(more, 1.0) * gaze(),
     )
 
 
@@ -232,6 +237,8 @@ def _fields(size: int) -> _Fields:
         "brows": np.stack([flat, 0.025 * (bump(0.37, 0.39, 0.08, 0.04) + bump(0.63, 0.39, 0.08, 0.04))], -1),
         # The upper lid comes down: what lies above the eye is shown where the eye was.
         "lids": np.stack([flat, -0.03 * eyes], -1),
+        # The iris moves between the corners of the eye, which stay.
+        "gaze": np.stack([-0.018 * (bump(0.385, 0.47, 0.022, 0.016) + bump(0.615, 0.47, 0.022, 0.016)), flat], -1),
     }
     return _Fields(depth.astype(np.float32), {name: pull.astype(np.float32) for name, pull in pulls.items()})
 
