@@ -62,6 +62,20 @@ def test_pictures_go_on_from_what_is_kept_of_those_before() -> None:
         means_along(noisy, [], None, motions)
 
 
+def test_what_is_worth_little_hardly_changes_what_better_pictures_told() -> None:
+    rng = np.random.default_rng(4)
+    clean = values(texture())
+    shown = {p: (clean + rng.normal(0, 0.02 if p < 6 else 0.2, clean.shape)).astype(np.float32) for p in range(16)}
+    motions = Motions.between(dict.fromkeys(shown, texture()))
+    alone, _ = means_along(shown, range(16), None, motions, motion.ALIKE)
+    told, kept = means_along(shown, range(16), None, motions, motion.ALIKE, {p: 1.0 if p < 6 else 0.02 for p in shown})
+    miss = lambda mean: float(np.abs(mean - clean).mean())  # noqa: E731
+    assert miss(told[15]) < 0.5 * miss(alone[15]) and miss(told[3]) <= miss(alone[3])
+    assert 0.5 < kept.worth < 1
+    same, _ = means_along(shown, range(16), None, motions, motion.ALIKE, dict.fromkeys(shown, 1.0))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, same, strict=True))
+
+
 def test_what_looks_otherwise_has_no_say() -> None:
     open_, closed = values(texture()), values(texture())
     closed[50:80, 50:80] += 0.9  # a lid

@@ -171,7 +171,9 @@ class Gathered:
     mean: Values
     """`(S, S, C)`, where that place has its content."""
     weight: Values
-    """`(S, S, 1)`: how many pictures it is the mean of, 1 and more."""
+    """`(S, S, 1)`: how many pictures it is the mean of, each counted by its worth."""
+    worth: float = 1.0
+    """Mean worth of those pictures, in (0, 1]."""
 
 
 def gathered(
@@ -180,7 +182,8 @@ def gathered(
     """`pile`, with what a neighbour has gathered carried to where `own` has its content.
 
     A neighbour counts where its motion is consistent and where what it brings looks like what is there (`alike`): a mean over
-    an eye that closes would show half a lid. The light is this picture's own (`relit`).
+    an eye that closes would show half a lid. The light is this picture's own (`relit`). What is gathered weighs as much as so many
+    pictures of its worth: a picture that is worth little hardly changes what better ones before it have told.
 
     Args:
         pile: what is there already.
@@ -192,16 +195,23 @@ def gathered(
         tolerance: as in `alike`.
     """
     motion = motions.flow(here, there)
-    brought = relit(geometry.carry(known.mean, motion, cubic=True), own)
-    most = _BEHIND if there < here else _AHEAD
+    brought = relit(geometry.carry(known.mean, motion, fine=True), own)
+    most = known.worth * (_BEHIND if there < here else _AHEAD)
     say = motions.trust(here, there) * alike(own[..., :3], brought[..., :3], tolerance)
     say = (say * geometry.carry(known.weight[..., 0], motion).clip(0, most))[..., None]
     weight = pile.weight + say
-    return Gathered(np.asarray((pile.weight * pile.mean + say * brought) / weight, np.float32), weight)
+    share = float(say.mean()) / float(weight.mean())
+    worth = (1 - share) * pile.worth + share * known.worth
+    return Gathered(np.asarray((pile.weight * pile.mean + say * brought) / weight, np.float32), weight, worth)
 
 
 def means_along(
-    values: Mapping[int, Values], places: Sequence[int], behind: Gathered | None, motions: Motions, tolerance: float | None = None
+    values: Mapping[int, Values],
+    places: Sequence[int],
+    behind: Gathered | None,
+    motions: Motions,
+    tolerance: float | None = None,
+    worth: Mapping[int, float] | None = None,
 ) -> tuple[list[Values], Gathered]:
     """The mean of each picture with those before and behind it, along their motion.
 
@@ -215,6 +225,7 @@ def means_along(
         behind: what is gathered at the place before them; None where the track begins.
         motions: of the crops that `values` belong to, and of the place before where there is `behind`.
         tolerance: as in `alike`.
+        worth: in (0, 1], how much each of `values` counts beside the others; None: all the same.
 
     Returns:
         `(S, S, C)` for each of `places`, and `behind` for those after them.
@@ -229,7 +240,8 @@ def means_along(
         return pile if known is None else gathered(pile, values[place], place, there, known, motions, tolerance)
 
     def alone(place: int) -> Gathered:
-        return Gathered(values[place], np.ones((*values[place].shape[:2], 1), np.float32))
+        own = 1.0 if worth is None else worth[place]
+        return Gathered(values[place], np.full((*values[place].shape[:2], 1), own, np.float32), own)
 
     ahead: dict[int, Gathered] = {}
     for place in range(max(values), places[0], -1):

@@ -22,7 +22,8 @@ Along a track (`restore_span`) a frame is not restored for itself:
    the IRN gets the mean of the input along the motion (`Motions`), over all that went before for as long as it looks alike and
    over what is known of what follows (`motion.means_along`), at least `_SEEN` frames: steadier, sharper and nearer to the truth at
    once (the mean of the *recovered* frames is as steady, but blurs). What still flickers is averaged once more in this way, over
-   at least `_SETTLED` frames that follow. `z_y` and the fused features are of the same means.
+   at least `_SETTLED` frames that follow, and each counts by how much its input shows (`_ENOUGH`): where a film goes out of focus,
+   what was seen before outlasts it. `z_y` and the fused features are of the same means.
 2. Anchors, every `anchors`-th frame and where the motion between them is not trusted, are denoised in full and guided.
 3. The frames between start from both neighbouring anchors' latents, carried along the motion, weighted by nearness and trust.
    What is carried is `z_0 - z_R`, what diffusion and guidance added: the face itself each frame has of its own in `z_R`, so a
@@ -68,6 +69,11 @@ _SEEN = 3
 """Following frames that are at least known where the input is averaged."""
 _SETTLED = 3
 """Following frames that are at least known where the recovered pictures are averaged."""
+_ENOUGH, _FADES = 0.075, 12
+"""Root mean square of `R(y) - y`, `y` being the mean along the motion: up to the first a recovered picture counts in full along its
+track; beyond, by the so-many-th power of their ratio. Within a clip whose blur grows, that size tells the identity's loss (its
+correlation with IDS is -0.96 and -0.92 on the two worst films), and what was seen before the blur outlasts it: IDS of the two rose
+from 0.691 to 0.732 and from 0.488 to 0.531, and SqD fell. A power of 8 gained two thirds of that; with 16 mouths lagged."""
 _AGAIN = 0.5
 """Level to which a carried latent is noised again, as a share of the start's noise."""
 _DEGRADED = (0.05, 0.1)
@@ -576,6 +582,11 @@ class _Span:
         assert self.gathered is not None and self.settled is not None  # `_look` and `_condition` saw to it
         return _Past(end, self.corrections[end], inputs, matrices, pairs, views, self.gathered, self.settled)
 
+    def _worth(self) -> dict[int, float]:
+        """How much each recovered picture counts: what the input hardly shows is better told by frames that show it."""
+        changed = {p: float(np.sqrt(np.mean((one[..., :3] - one[..., 3:]) ** 2))) for p, one in self.views.items()}
+        return {p: (_ENOUGH / max(size, _ENOUGH)) ** _FADES for p, size in changed.items()}
+
     def _open(self) -> list[int]:
         return [place for place in self.places if place not in self.corrections]
 
@@ -592,7 +603,7 @@ class _Span:
 
     def _condition(self) -> None:
         """The means along the motion, and what the networks make of them."""
-        means, self.settled = means_along(self.views, self.places, self.settled, self.motions, ALIKE)
+        means, self.settled = means_along(self.views, self.places, self.settled, self.motions, ALIKE, self._worth())
         self.recovered, self.seen = self._stacked(means).clamp(-1, 1).split(3, dim=1)
         self.z_r = self._in_batches(lambda x: self.net.encoder(x).float(), self.recovered)
         self.features = self._in_batches(self.net.condition.features, self.seen)
