@@ -265,10 +265,16 @@ def with_reference(
     known = [identity_of(networks, as_tensor(clean[other])[None].to(args.device)) for _, other in pairs]
     nobody = [None] * len(pairs)
     rows = {}
-    for name, restorer, theirs in (("no guidance", unguided, nobody), ("full", part, nobody), ("reference", part, known)):
+    shown = [as_tensor(clean[other]) for _, other in pairs]
+    for name, restorer, theirs, pictures in (
+        ("no guidance", unguided, nobody, nobody),
+        ("full", part, nobody, nobody),
+        ("guided by the reference", part, known, nobody),
+        ("reference", part, known, shown),
+    ):
         made = [
-            as_picture(restorer.restore_stills(as_tensor(inputs[place])[None], [one])[0])
-            for (place, _), one in zip(pairs, theirs, strict=True)
+            as_picture(restorer.restore_stills(as_tensor(inputs[place])[None], [one], [picture])[0])
+            for (place, _), one, picture in zip(pairs, theirs, pictures, strict=True)
         ]
         rows[name] = judge.score(judges, [clean[place] for place, _ in pairs], made)
     return {"input": judge.score(judges, *([some[place] for place, _ in pairs] for some in (clean, inputs))), **rows}

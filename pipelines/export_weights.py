@@ -2,9 +2,9 @@
 
     python pipelines/export_weights.py --runs runs --notes configs/train/cards.yaml [--out videoclr/weights] [--only irn,recognizer]
 
-`--runs` holds `vqgan/ irn/ denoiser/ mask/ recognizer/ fusion/ start/ student/` as the training programs wrote them; averaged
-weights are taken. A card says what the network is, from what data under which licences it was made, how long, and its figures
-(`--figures`: the `table.json` of `pipelines/evaluate.py`; `--groups`: its `groups.json`).
+`--runs` holds `vqgan/ irn/ reference/ denoiser/ mask/ recognizer/ fusion/ start/ student/` as the training programs wrote them;
+averaged weights are taken. A card says what the network is, from what data under which licences it was made, how long, and its
+figures (`--figures`: the `table.json` of `pipelines/evaluate.py`; `--groups`: its `groups.json`).
 """
 
 from __future__ import annotations

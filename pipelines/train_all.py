@@ -76,6 +76,7 @@ STAGES = (
     Stage("vqgan", "train_vqgan", "vqgan", ("perceptual",)),
     Stage("irn", "train_identity", "irn", ("perceptual",)),
     Stage("irn_last", "train_identity", "irn", ("perceptual", "teacher"), ("recognizer",)),
+    Stage("reference", "train_identity", "reference", ("perceptual", "teacher", "identities"), ("recognizer", "irn")),
     Stage("denoiser", "train_denoiser", "denoiser", (), ("vqgan", "irn")),
     Stage("fusion", "train_denoiser", "fusion", ("perceptual", "teacher"), ("vqgan", "irn", "denoiser", "recognizer")),
     Stage("start", "train_denoiser", "start", (), ("vqgan", "irn", "denoiser")),

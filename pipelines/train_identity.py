@@ -2,6 +2,8 @@
 
     python pipelines/train_identity.py recognizer --faces DIR --teacher FILE --out runs/recognizer --minutes 15
     python pipelines/train_identity.py irn --faces DIR --perceptual FILE --recognizer runs/recognizer/checkpoint.pt --out runs/irn
+    python pipelines/train_identity.py reference --faces DIR --identities TSV --perceptual FILE --recognizer ... --irn ... \
+        --out runs/reference
     python pipelines/train_identity.py mask --faces DIR --perceptual FILE --recognizer ... \
         --irn ... --vqgan ... --denoiser ... --out runs/mask
 
@@ -25,13 +27,15 @@ from torch.nn import functional as F
 from videoclr.diffusion.noise import add_noise
 from videoclr.diffusion.sampler import level_of_noise, signal_levels
 from videoclr.models.denoiser import Denoiser
-from videoclr.models.identity import IdentityRecovery, LatentMask
+from videoclr.models.identity import IdentityRecovery, LatentMask, ReferenceFusion
 from videoclr.models.recognizer import Recognizer, face_input
 from videoclr.models.vqgan import VQGAN, Encoder
+from videoclr.motion import laid_over
+from videoclr.pixels import to_array
 from videoclr.training.batched import face_batches
 from videoclr.training.data import load_faces, read_identities
 from videoclr.training.loop import load_ema, part_of
-from videoclr.training.losses import Perceptual, TeacherRecognizer, arcface, recovery_loss
+from videoclr.training.losses import Perceptual, TeacherRecognizer, arcface, fidelity_loss, recovery_loss
 from videoclr.training.program import add_budget, begin, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
@@ -96,6 +100,44 @@ def train_irn(args: argparse.Namespace, settings: dict[str, Any]) -> None:
         loop.update(loss, scalars)
         if step % 500 == 0:
             loop.picture("degraded | restored | clean", torch.cat([worse[:4], restored[:4], clean[:4]], dim=2))
+
+
+def train_reference(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """What another view of the same person adds to a recovery that stays as it is: the losses are the recovery's."""
+    names, faces = load_faces(args.faces, settings["size"])
+    identities = read_identities(args.identities, names)
+    modules = nn.ModuleDict({"reference": ReferenceFusion()})
+    loop = loop_of(args, modules, settings)
+    irn = IdentityRecovery()
+    irn.load_state_dict(part_of(load_ema(args.irn), "irn"))
+    irn.requires_grad_(False).eval().to(loop.device)
+    perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
+    identity = identity_of(args).to(loop.device) if args.recognizer or args.teacher else None
+    samples = face_batches(faces, settings, loop.step, loop.device, identities=identities)
+    for step in loop.steps():
+        batch = next(samples)
+        clean, worse = batch["clean"], batch["degraded"]
+        with loop.autocast():
+            with torch.no_grad():
+                known = irn.seen(worse)
+                alone, view = (x.float().clamp(-1, 1) for x in (irn.decoded(worse, known), irn(batch["reference"])))
+                laid = [torch.from_numpy(laid_over(to_array(a), to_array(b))) for a, b in zip(alone.cpu(), view.cpu(), strict=True)]
+                view = torch.stack(laid).permute(0, 3, 1, 2).contiguous().to(worse)
+                seen = irn.seen(view)
+            restored = irn.decoded(worse, known, modules["reference"].beside(seen))
+            loss, terms = fidelity_loss(restored, clean, settings, None, identity)
+            if perceptual is not None:
+                # The dearest of the losses looks at a piece only.
+                side = settings["piece"]
+                corners = torch.Generator().manual_seed(1_000_003 * settings["seed"] + step)
+                down, right = torch.randint(0, settings["size"] - side + 1, (2,), generator=corners).tolist()
+                piece = (..., slice(down, down + side), slice(right, right + side))
+                terms["perceptual"] = perceptual(restored[piece].contiguous(), clean[piece].contiguous()).mean()
+                loss = loss + settings["perceptual"] * terms["perceptual"]
+        loop.update(loss, {**terms, "l1 of the input": (worse - clean).abs().mean()})
+        if step % 500 == 0:
+            rows = [one[:4].float() for one in (worse, alone, view, restored, clean)]
+            loop.picture("degraded | alone | reference | restored | clean", torch.cat(rows, dim=2))
 
 
 def train_mask(args: argparse.Namespace, settings: dict[str, Any]) -> None:
@@ -163,7 +205,7 @@ def frozen_recognizer(checkpoint: str) -> Recognizer:
 def main() -> None:
     """Read the arguments and train one stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=("recognizer", "irn", "irn_last", "mask"))
+    parser.add_argument("stage", choices=("recognizer", "irn", "irn_last", "reference", "mask"))
     parser.add_argument("--faces", required=True, help="aligned face crops: a folder, tar shards, or a packed .npy")
     parser.add_argument("--identities", help="TSV with the columns file and identity")
     parser.add_argument("--teacher", help="MobileFaceNet state dict: distilled into the recogniser, and the IRN's identity loss")
@@ -177,8 +219,16 @@ def main() -> None:
     lacking = [f"--{n}" for n in ("recognizer", "irn", "vqgan", "denoiser") if args.stage == "mask" and not getattr(args, n)]
     if lacking:
         parser.error(f"the stage mask needs {', '.join(lacking)}: checkpoints of the stages before it")
-    settings = begin(args, args.stage)
-    {"recognizer": train_recognizer, "irn": train_irn, "irn_last": train_irn, "mask": train_mask}[args.stage](args, settings)
+    if args.stage == "reference" and not args.irn:
+        parser.error("the stage reference needs --irn: the checkpoint of the recovery it is for")
+    stages = {
+        "recognizer": train_recognizer,
+        "irn": train_irn,
+        "irn_last": train_irn,
+        "reference": train_reference,
+        "mask": train_mask,
+    }
+    stages[args.stage](args, begin(args, args.stage))
 
 
 if __name__ == "__main__":

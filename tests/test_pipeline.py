@@ -312,7 +312,10 @@ def color(rgb: tuple[int, int, int]) -> Tensor:
 
 def test_references_name_the_tracks_and_the_others_keep_their_own_identity() -> None:
     restorer = Lighter()
-    known = dataclasses.replace(pipeline(restorer, identify={"match": 0.9}), references={"green": color(GREEN)})
+    photograph = torch.zeros(3, 8, 8)
+    known = dataclasses.replace(
+        pipeline(restorer, identify={"match": 0.9}), references={"green": color(GREEN)}, photographs={"green": photograph}
+    )
     ledger = RunLog()
     list(known.restore_frames(clip(), ledger))
     first, second = ledger.tracks
@@ -321,6 +324,7 @@ def test_references_name_the_tracks_and_the_others_keep_their_own_identity() -> 
     for crop in (crop for crops in restorer.calls for crop in crops):
         if crop.frame.shot == 1:
             assert crop.identity is not None and torch.allclose(crop.identity, color(GREEN), atol=1e-5)
+        assert (crop.photograph is photograph) == (crop.frame.shot == 1)
 
 
 def test_only_the_wanted_person_is_restored_and_the_others_stand_in_the_report() -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from videoclr.errors import ConfigError, MediaError
-from videoclr.references import identities, people_of
+from videoclr.references import people_of, photographed
+from videoclr.stages import identify
 from videoclr.types import Detection
 
 SHAPE = np.array([[-0.2, -0.15], [0.2, -0.15], [0, 0.05], [-0.15, 0.22], [0.15, 0.22]], np.float32)
@@ -46,7 +47,8 @@ class Colors:
 
 
 def known(pictures: dict[str, list[str]]) -> dict[str, Tensor]:
-    return identities(pictures, Discs(), Colors(), size=64, threshold=0.8)
+    found = photographed(pictures, Discs(), Colors(), size=64, threshold=0.8)
+    return {name: one.identity for name, one in found.items()}
 
 
 def test_names_come_from_the_user_or_from_the_file(tmp_path):
@@ -70,6 +72,15 @@ def test_an_entry_without_name_or_picture_is_refused(references, only):
         people_of(references, only)
 
 
+def test_the_picture_that_shows_the_face_best_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(identify, "quality", lambda crop: 2 + float(crop.image[0].mean()))
+    blue, red = picture(tmp_path / "b.png", (60, 60)), picture(tmp_path / "r.jpg", (100, 50), color=(220, 60, 40))
+    both, one, other = (
+        photographed({"anna": paths}, Discs(), Colors(), 64, 0.8)["anna"].picture for paths in ([blue, red], [red], [blue])
+    )
+    assert one.shape == (3, 64, 64) and torch.equal(both, one) and not torch.equal(one, other)
+
+
 def test_several_pictures_of_a_person_are_pooled(tmp_path):
     blue, red = picture(tmp_path / "b.png", (60, 60)), picture(tmp_path / "r.jpg", (100, 50), color=(220, 60, 40))
     both = known({"anna": [blue, red], "ben": [red]})
@@ -88,7 +99,7 @@ def test_the_clean_look_of_the_recogniser_is_asked(tmp_path):
             raise AssertionError("a photograph needs no recovery")
 
     path = picture(tmp_path / "b.png", (60, 60))
-    assert identities({"b": [path]}, Discs(), Careful(), 64, 0.8)["b"].shape == (3,)
+    assert photographed({"b": [path]}, Discs(), Careful(), 64, 0.8)["b"].identity.shape == (3,)
 
 
 @pytest.mark.parametrize(("faces", "message"), [((), "found no face"), (((40, 60), (110, 60)), "found 2 faces")])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from videoclr import geometry
 from videoclr.packing import keepable
+from videoclr.pixels import quantized
 
 Values = NDArray[np.float32]
 
@@ -163,6 +164,10 @@ def _as_one(motion: NDArray[Any]) -> NDArray[Any]:
     return fitted
 
 
+_SAME = 0.25
+"""Difference of two views, blurred by a fortieth of the crop, at which the other's say has fallen to 0.6."""
+
+
 @keepable
 @dataclass(frozen=True, slots=True, eq=False)
 class Gathered:
@@ -251,6 +256,19 @@ def means_along(
         kept = behind = joined(alone(place), place, place - 1, behind)
         means.append(joined(kept, place, place + 1, ahead.get(place + 1)).mean)
     return means, kept
+
+
+def laid_over(own: Values, view: Values) -> Values:
+    """`view` of the same face, its content where `own` has it and in the light of that; both `(S, S, 3)` float32 in [-1, 1].
+
+    Far apart in time there is no motion to follow from neighbour to neighbour, so the two are compared at once: restored ones.
+    Where they differ in more than detail (a hand, an open mouth) `own` remains.
+    """
+    motion = geometry.calm_flow(quantized(own, np.uint8), quantized(view, np.uint8))
+    brought = relit(geometry.carry(view, motion, fine=True), own)
+    apart = np.abs(cv2.GaussianBlur(own - brought, (0, 0), own.shape[0] / 40))
+    same = np.exp(-0.5 * (apart / _SAME) ** 2).min(axis=-1)[..., None]
+    return np.asarray((own + same * (brought - own)).clip(-1, 1), np.float32)
 
 
 def relit(brought: Values, own: Values) -> Values:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from videoclr.media.spool import Spool
+    from videoclr.references import Photographed
     from videoclr.stages.cuts import CutDetector
     from videoclr.stages.detect import Detector
     from videoclr.stages.gate import Judge
@@ -77,6 +78,9 @@ class Pipeline:
     """Says where the restored face is shown."""
     references: Mapping[str, Tensor] = _FROM_CONFIG
     """Name -> `(D,)` unit vector of people known from photographs (`identify.references` and `identify.only`)."""
+    photographs: Mapping[str, Tensor] = _FROM_CONFIG
+    """Name -> `(3, S, S)` aligned face of such a person, in [-1, 1], for the restorer to look at; not everybody needs one. None
+    where `references` was given without it."""
 
     def __post_init__(self) -> None:
         """Build what was not given."""
@@ -85,11 +89,14 @@ class Pipeline:
         for name, make in _BUILDERS.items():
             if getattr(self, name) is _FROM_CONFIG:
                 object.__setattr__(self, name, make(self.config))
+        known = self._photographed() if self.references is _FROM_CONFIG else {}
         if self.references is _FROM_CONFIG:
-            object.__setattr__(self, "references", self._photographed())
+            object.__setattr__(self, "references", {name: one.identity for name, one in known.items()})
+        if self.photographs is _FROM_CONFIG:
+            object.__setattr__(self, "photographs", {name: one.picture for name, one in known.items()})
 
-    def _photographed(self) -> Mapping[str, Tensor]:
-        from videoclr.references import identities, people_of
+    def _photographed(self) -> Mapping[str, Photographed]:
+        from videoclr.references import people_of, photographed
 
         section = self.config.identify
         pictures, _ = people_of(section.references, section.only)
@@ -97,7 +104,7 @@ class Pipeline:
             return {}
         if self.recognizer is None:
             raise ConfigError("$.identify.references: a recognizer is needed to compare faces with photographs")
-        return identities(pictures, self.detector, self.recognizer, self.restorer.size, self.config.detect.threshold)
+        return photographed(pictures, self.detector, self.recognizer, self.restorer.size, self.config.detect.threshold)
 
     def restore_frames(
         self,
@@ -189,7 +196,8 @@ class Pipeline:
         from videoclr.stages.identify import People
 
         section = self.config.identify
-        return People(self.references, section.match, section.same, section.remember if from_the_film else 0)
+        remember = section.remember if from_the_film else 0
+        return People(self.references, section.match, section.same, remember, self.photographs)
 
     def _wanted(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog) -> Iterator[Faces[FaceCrop]]:
         """Whom `identify.only` names, or everybody."""

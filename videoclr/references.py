@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     from videoclr.stages.detect import Detector
     from videoclr.stages.identify import Recognizer
     from videoclr.types import FaceCrop, Frame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Photographed:
+    """Somebody of whom there are photographs."""
+
+    identity: Tensor
+    """`(D,)` unit vector, the pictures pooled by how well they show the face."""
+    picture: Tensor
+    """`(3, S, S)` RGB float32 in [-1, 1]: the face on the best of them, aligned as FFHQ."""
 
 
 def people_of(references: Sequence[str], only: Sequence[str]) -> tuple[dict[str, list[str]], frozenset[str]]:
@@ -58,10 +69,10 @@ def _add(pictures: dict[str, list[str]], name: str, picture: str) -> None:
         known.append(picture)
 
 
-def identities(
+def photographed(
     pictures: Mapping[str, Sequence[str]], detector: Detector, recognizer: Recognizer, size: int, threshold: float
-) -> dict[str, Tensor]:
-    """Name -> `(D,)` unit vector, the pictures of a person pooled by how well they show the face.
+) -> dict[str, Photographed]:
+    """Look at the pictures of people, by name.
 
     Args:
         pictures: see `people_of`.
@@ -78,7 +89,7 @@ def identities(
     from videoclr.stages.identify import pooled, quality
 
     embedder: Recognizer = getattr(recognizer, "of_clean", recognizer)
-    found: dict[str, Tensor] = {}
+    found: dict[str, Photographed] = {}
     for name, paths in pictures.items():
         views = []
         for path in paths:
@@ -86,10 +97,10 @@ def identities(
             vector = embedder.embed(crop.image[None])[0].detach().float().cpu()
             if not torch.isfinite(vector).all():
                 raise MediaError(path, "the recognizer gives no finite embedding of this face; use another picture")
-            views.append((quality(crop), vector))
-        identity = pooled(views)
+            views.append((quality(crop), vector, crop.image))
+        identity = pooled([(value, vector) for value, vector, _ in views])
         assert identity is not None
-        found[name] = identity
+        found[name] = Photographed(identity, max(views, key=lambda view: view[0])[2])
     return found
 
 

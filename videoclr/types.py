@@ -298,6 +298,8 @@ class FaceCrop:
     """`(D,)` unit vector shared by the track, or None before the stage `identify`."""
     person: Person | None = None
     """Who it is among the people that the run knows, or None."""
+    photograph: Tensor | None = None
+    """`(3, S, S)` RGB float32 in [-1, 1]: the person on the best of the photographs, aligned as FFHQ; None without any."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

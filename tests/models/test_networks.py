@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from videoclr.models.denoiser import Denoiser
-from videoclr.models.identity import IdentityRecovery, LatentMask
+from videoclr.models.identity import IdentityRecovery, LatentMask, ReferenceFusion
 from videoclr.models.recognizer import FFHQ_POINTS, Recognizer, face_grid, face_input
 from videoclr.models.start import StartLevel
 from videoclr.models.vqgan import VQGAN, Codebook, Decoder, Encoder
@@ -24,6 +24,24 @@ def test_every_network_takes_crops_of_any_side_divisible_by_four(side):
     assert IdentityRecovery()(y).shape == y.shape
     assert LatentMask()(z).shape == z.shape
     assert Denoiser()(z, torch.tensor([0.3, 0.9]), z, z).shape == z.shape
+
+
+def test_a_reference_is_used_by_as_much_as_is_asked_for_and_by_nothing_before_anybody_trained():
+    irn, fusion = IdentityRecovery(), ReferenceFusion()
+    y, views = torch.rand(2, 2, 3, 68, 68).mul(2).sub(1).unbind(0)
+    seen = irn.seen(views)
+    assert [tuple(one.shape[1:]) for one in seen] == [(32, 40, 40), (64, 20, 20), (128, 10, 10), (192, 5, 5)]
+    alone = irn(y)
+    assert torch.equal(irn(y, fusion.beside(seen)), alone)
+    for joint in fusion.joints:
+        torch.nn.init.normal_(joint.conv2.weight, std=0.05)
+    torch.nn.init.normal_(irn.out[1].weight, std=0.1)
+    alone, beside, swapped = irn(y), irn(y, fusion.beside(seen)), irn(y, fusion.beside([one.flip(0) for one in seen]))
+    assert not torch.allclose(beside, alone, atol=1e-3) and not torch.allclose(beside, swapped, atol=1e-3)
+    shared = irn(y, fusion.beside(seen, torch.tensor([0.0, 1.0])))
+    assert torch.allclose(shared[0], alone[0], atol=1e-5) and torch.allclose(shared[1], beside[1], atol=1e-5)
+    one_for_all = irn(y, fusion.beside([one[:1] for one in seen]))
+    assert torch.allclose(one_for_all, torch.stack([beside[0], swapped[1]]), atol=1e-5)
 
 
 def test_untrained_denoiser_gives_the_exact_posterior_mean_of_a_gaussian():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from videoclr.diffusion.sampler import level_of_noise
 from videoclr.errors import WeightsError
+from videoclr.models.identity import ReferenceFusion
 from videoclr.motion import BEHIND
 from videoclr.parts import clr
 from videoclr.parts.clr import ClrNetworks, ClrRestorer, _Span
@@ -360,6 +362,129 @@ def test_neither_the_batch_nor_where_the_frames_stop_coming_changes_a_track(netw
         for part, (a, b) in zip(parts, spans, strict=True)
     ]
     assert torch.allclose(torch.cat(pieces), whole, atol=1 / 255)
+
+
+class Weaving(nn.Module):
+    """Recovers what shows little by a weave that was not there, as large as the other is left alone."""
+
+    def seen(self, y):
+        return [y]
+
+    def decoded(self, y, seen):
+        return self(y)
+
+    def forward(self, y):
+        rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+        weave = 0.15 * (1.0 - 2.0 * ((rows + columns) % 2))
+        poor = y.std((1, 2, 3), keepdim=True) < GREY
+        return y + poor * weave
+
+
+GREY = 0.2
+"""Standard deviation under which a picture shows little."""
+
+
+def fading(count, poor):
+    """A clip whose pictures have hardly any contrast from the frame `poor` on."""
+    out = []
+    for number, faces in enumerate(clip(count)):
+        (face,) = faces.faces
+        out.append(FaceCrop(face.face, face.frame, face.image if number < poor else 0.4 * face.image, face.matrix))
+    return out
+
+
+def test_what_good_frames_showed_of_a_face_outlasts_worse_ones(networks, monkeypatch):
+    monkeypatch.setitem(networks._modules, "irn", Weaving())
+    monkeypatch.setattr(clr, "ALIKE", 2.0)  # the contrast alone would tell them apart
+    part = made(networks, start=0.0, guidance=0.0, fidelity=1.0, anchors=8)
+    part.fusion = 0.0
+    crops = fading(12, 6)
+
+    def woven():
+        memory, out = {}, []
+        for first, last in ((0, 9), (9, 12)):
+            out.append(part.restore_span(crops[first:last], crops[last : last + part.reach], first == 0, memory, 4))
+        late = torch.cat(out)[8:]
+        return float((late[..., 1:, :] - late[..., :-1, :]).abs().mean())
+
+    kept = woven()
+    monkeypatch.setattr(clr, "_FADES", 0)
+    assert kept < 0.5 * woven()
+
+
+@pytest.fixture
+def referring(networks, monkeypatch):
+    """The networks with a fusion of references that says something, and a recovery that has the more to do, the less there is."""
+    torch.manual_seed(1)
+    networks.reference = ReferenceFusion().requires_grad_(False).eval()
+    for joint in networks.reference.joints:
+        nn.init.normal_(joint.conv2.weight, std=0.05)
+    monkeypatch.setattr(clr, "changed", lambda y, _: torch.where(y.std((1, 2, 3), keepdim=True) < GREY, 0.2, 0.05))
+    yield networks
+    networks.reference = None
+
+
+def test_frames_that_show_little_are_recovered_beside_the_best_one_before_them(referring, monkeypatch):
+    part, crops, calls = made(referring, anchors=4), fading(10, 5), []
+    laid = clr.laid_over
+    monkeypatch.setattr(clr, "laid_over", lambda own, view: calls.append((own, view)) or laid(own, view))
+
+    def spans():
+        memory, found = {}, []
+        for first, last in ((0, 5), (5, 9), (9, 10)):
+            found.append(part.restore_span(crops[first:last], crops[last : last + part.reach], first == 0, memory, 4))
+        return torch.cat(found)
+
+    beside = spans()
+    assert len(calls) == 9 and all(np.array_equal(view, calls[0][1]) for _, view in calls)
+    assert not np.array_equal(*calls[0]) and calls[0][1].std() > 2 * calls[-1][0].std()
+    monkeypatch.setattr(clr, "_worse", lambda size, best: float(size > best))
+    calls.clear()
+    poor = spans()
+    assert len(calls) == 5  # equals let each other be
+    referring.reference = None
+    alone = spans()
+    assert torch.allclose(poor[:2], alone[:2], atol=1e-5) and differ(poor[6:], alone[6:]) and differ(beside[:2], alone[:2])
+
+
+def test_a_photograph_stands_beside_the_crops_that_show_less_than_it(referring, monkeypatch):
+    used = []
+    laid = clr.laid_over
+    monkeypatch.setattr(clr, "laid_over", lambda own, view: used.append(torch.from_numpy(view).permute(2, 0, 1)) or laid(own, view))
+    photograph = picture(31)
+    good, poor = (replace(fading(1, poor)[0], photograph=photograph) for poor in (1, 0))
+    part = made(referring, guidance=0.0)
+    beside = part.restore([good, poor], {})
+    assert len(used) == 1 and torch.equal(used[0], photograph)
+    alone = part.restore([replace(one, photograph=None) for one in (good, poor)], {})
+    assert torch.allclose(beside[0], alone[0], atol=1e-5) and differ(beside[1], alone[1])
+    assert torch.allclose(part.restore_stills(poor.image[None], photographs=[photograph]), part.restore([poor], {}), atol=1e-4)
+    used.clear()
+    along_a_track = made(referring, anchors=4)
+    crops = [replace(one, photograph=photograph) for one in fading(6, 0)]
+    along_a_track.restore_span(crops[:5], crops[5:], True, {}, 4)
+    assert len(used) == 6 and all(torch.equal(one, photograph) for one in used)  # nothing in the film is better
+    used.clear()
+    crops = [replace(one, photograph=photograph) for one in fading(6, 3)]
+    along_a_track.restore_span(crops[:5], crops[5:], True, {}, 4)
+    assert used and not any(torch.equal(one, photograph) for one in used)  # the film knows better
+
+
+def test_a_reference_is_used_the_more_the_worse_a_frame_is():
+    shares = [clr._worse(size, 0.1) for size in (0.05, 0.095, 0.1, 0.105, 0.2)]
+    assert shares == pytest.approx([0, 0, 0.5, 1, 1]) and clr._worse(0.045, 0.01) == 0
+
+
+def test_what_a_film_that_comes_into_focus_shows_beside_its_frames_changes_now_and_then(referring, monkeypatch):
+    sizes = iter(np.geomspace(0.2, 0.1, 12))
+    monkeypatch.setattr(clr, "changed", lambda y, _: torch.tensor([next(sizes) for _ in y])[:, None, None, None])
+    views = []
+    monkeypatch.setattr(clr, "laid_over", lambda own, view: views.append(view) or view)
+    monkeypatch.setattr(clr, "_worse", lambda size, best: 1.0)
+    crops = fading(12, 12)
+    span = _Span(made(referring, anchors=16), crops, [], None, 12, 0)
+    assert len(views) == 11 and 3 <= len({view.tobytes() for view in views}) <= 6
+    assert span.best.changed < 0.11
 
 
 def test_the_frames_that_were_denoised_in_full_are_told(networks):

@@ -217,14 +217,17 @@ def test_a_reference_is_another_picture_of_the_same_person(evaluate, arguments, 
     told = []
     restore = evaluate.ClrRestorer.restore_stills
 
-    def spy(self, y, known=()):
-        told.append((self.guidance > 0, [None if one is None else one.shape for one in known]))
-        return restore(self, y, known)
+    def spy(self, y, known=(), photographs=()):
+        told.append((self.guidance > 0, [None if one is None else one.shape for one in (*known, *photographs)]))
+        return restore(self, y, known, photographs)
 
     monkeypatch.setattr(evaluate.ClrRestorer, "restore_stills", spy)
     run(evaluate, monkeypatch, *arguments, "--rows", "input", "--identities", str(tmp_path / "who.tsv"))
     table = json.loads((tmp_path / "out/reference.json").read_text())
-    assert list(table["heavy"]) == ["input", "no guidance", "full", "reference"] and table["mild"]["reference"]["n"] == 2
-    someone = [torch.Size([128])]
-    assert told[:6] == [(False, [None])] * 2 + [(True, [None])] * 2 + [(True, someone)] * 2
+    assert (
+        list(table["heavy"]) == ["input", "no guidance", "full", "guided by the reference", "reference"]
+        and table["mild"]["reference"]["n"] == 2
+    )
+    nobody, someone, shown = [None, None], [torch.Size([128]), None], [torch.Size([128]), torch.Size([3, 64, 64])]
+    assert told[:8] == [(False, nobody)] * 2 + [(True, nobody)] * 2 + [(True, someone)] * 2 + [(True, shown)] * 2
     assert "| heavy | reference | 2 |" in (tmp_path / "out/reference.md").read_text()

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from videoclr.models import weights
-from videoclr.parts.clr import FILES, ClrNetworks
+from videoclr.parts.clr import FILES, OPTIONAL, ClrNetworks
 from videoclr.training.loop import Loop, load_ema, part_of
 from videoclr.training.losses import Perceptual, TeacherRecognizer
 
@@ -27,6 +27,7 @@ LEARNING = {
     "recognizer": {"recognizer", "centres"},
     "vqgan": {"vqgan", "discriminator", "state"},
     "irn": {"irn"},
+    "reference": {"reference"},
     "denoiser": {"encoder", "denoiser"},
     "fusion": {"fusion", "discriminator"},
     "start": {"start"},
@@ -116,6 +117,7 @@ def chain(tmp_path_factory):
         made.train("vqgan", perceptual=made.perceptual)
         made.train("identity", "irn", steps=STEPS - 1, recognizer="recognizer")
         made.train("identity", "irn_last", perceptual=made.perceptual, teacher=made.teacher)
+        made.train("identity", "reference", perceptual=made.perceptual, teacher=made.teacher, irn="irn")
         made.train("denoiser", "denoiser", vqgan="vqgan", irn="irn")
         before = {"vqgan": "vqgan", "irn": "irn", "denoiser": "denoiser", "recognizer": "recognizer"}
         made.train("denoiser", "fusion", perceptual=made.perceptual, **before)
@@ -154,6 +156,7 @@ def test_the_restorer_takes_each_network_from_the_run_that_trained_it_last(chain
         (networks.condition, "denoiser", "encoder"),
         (networks.encoder, "vqgan", "vqgan.encoder"),
         (networks.irn, "irn", "irn"),
+        (networks.reference, "reference", "reference"),
         (networks.recognizer, "recognizer", "recognizer"),
         (networks.mask, "mask", "mask"),
         (networks.student, "student", "student"),
@@ -242,23 +245,24 @@ def test_a_student_begins_as_its_teacher(chain):
     assert all(torch.equal(chain.starts["student"][f"student.{k}"], v) for k, v in teacher.items())
 
 
-def test_without_a_student_and_a_start_the_rest_is_exported_and_used(chain, tmp_path, monkeypatch):
+def test_without_what_is_optional_the_rest_is_exported_and_used(chain, tmp_path, monkeypatch):
     runs, out = tmp_path / "runs", tmp_path / "weights"
     runs.mkdir()
-    for name in LEARNING.keys() - {"student", "start"}:
+    for name in LEARNING.keys() - OPTIONAL:
         (runs / name).symlink_to(chain.runs / name)
     run("export_weights", "--runs", runs, "--notes", FULL / "cards.yaml", "--out", out)
-    assert set(json.loads((out / "MANIFEST.json").read_text())) == set(FILES) - {"student", "start"}
+    assert set(json.loads((out / "MANIFEST.json").read_text())) == set(FILES) - OPTIONAL
     monkeypatch.setattr(weights, "FOLDER", out)
     monkeypatch.setattr(weights, "_load_embedded", cache(weights._load_embedded.__wrapped__))
     for networks in (ClrNetworks.embedded(), ClrNetworks.of_runs(runs)):
-        assert networks.student is None and networks.start is None
+        assert networks.student is None and networks.start is None and networks.reference is None
 
 
 @pytest.mark.parametrize(
     ("name", "arguments", "lacking"),
     [
         ("train_identity", ["mask", "--recognizer", "r.pt", "--irn", "i.pt"], "--vqgan, --denoiser"),
+        ("train_identity", ["reference"], "--irn"),
         ("train_denoiser", ["fusion", "--vqgan", "v.pt", "--irn", "i.pt"], "--denoiser"),
         ("distill_one_step", ["--runs", "nowhere"], "vqgan, irn, denoiser, mask, recognizer"),
     ],

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import default_collate
 
 from videoclr.training import batched
-from videoclr.training.batched import DevicePairs, degrade_batch, face_batches, jpeg, moved, posed_anew
+from videoclr.training.batched import DevicePairs, Light, degrade_batch, face_batches, jpeg, moved, posed_anew
 from videoclr.training.data import FacePairs
 from videoclr.training.degrade import LEVELS, Level, degrade
 from videoclr.training.motion import move, pose
@@ -213,3 +213,37 @@ def test_as_many_faces_as_asked_for_are_posed(monkeypatch):
         DevicePairs(painted(), 3, {}, 0.0, CPU, posed=share).batch(0, 64)
         assert least <= of_processes <= most and least <= len(asked) - of_processes <= most
         asked.clear()
+
+
+def test_a_reference_is_another_view_of_the_same_face_and_changes_nothing_else():
+    faces = painted()
+    shape = (faces, 3, {"heavy": 1.0}, 0.2, torch.device("cpu"))
+    plain, more = (DevicePairs(*shape, posed=0.5, identities=one).batch(1, 16) for one in (None, torch.arange(4)))
+    assert "reference" not in plain and all(torch.equal(plain[k], more[k]) for k in ("clean", "degraded"))
+    clean = torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 127.5 - 1
+    clean = torch.where(more["mirrored"][:, None, None, None, None], clean.flip(-1)[None], clean[None])
+    apart = (more["reference"][:, None] - clean).abs().mean((2, 3, 4))
+    assert float(apart.min()) > 0.01
+    assert (apart.argmin(1) == more["face"]).float().mean() >= 0.8
+
+
+def test_the_light_is_that_of_one_or_of_the_other():
+    rng = np.random.default_rng(0)
+    first, second = Light.drawn(4, rng), Light.drawn(4, rng)
+    own = np.array([True, False, True, False])
+    mixed = first.mixed(second, own)
+    assert np.array_equal(mixed.gamma[own], first.gamma[own]) and np.array_equal(mixed.gamma[~own], second.gamma[~own])
+    assert np.array_equal(mixed.gain[own], first.gain[own]) and np.array_equal(mixed.gain[~own], second.gain[~own])
+
+
+def test_of_people_with_several_pictures_another_one_is_often_the_reference():
+    faces, identities = painted(), torch.tensor([0, 1, 0, 0])
+    made = DevicePairs(faces, 3, {"mild": 1.0}, 0.0, CPU, blended=1.0, identities=identities).batch(0, 48)
+    clean = planes(faces) / 127.5 - 1
+    clean = torch.where(made["mirrored"][:, None, None, None, None], clean.flip(-1)[None], clean[None])
+    near = (made["reference"][:, None] - clean).abs().mean((2, 3, 4)).argmin(1)
+    shown = (made["clean"][:, None] - clean).abs().mean((2, 3, 4)).argmin(1)
+    other = near != made["face"]
+    assert 0.15 < float(other.float().mean()) < 0.6
+    assert not made["blended"][other].any() and 1 not in near[other] and 1 not in made["face"][other]
+    assert torch.equal(shown[other], made["face"][other])

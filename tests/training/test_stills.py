@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from videoclr.models.recognizer import face_input
-from videoclr.training.data import FacePairs, as_tensor, batches, load_faces, pack_faces
+from videoclr.training.data import PAIRED, FacePairs, Others, as_tensor, batches, load_faces, pack_faces
 from videoclr.training.degrade import LEVELS, degrade, degraded_name_seed
 from videoclr.training.loop import Loop, load_ema, part_of
 from videoclr.training.losses import adaptive_weight, arcface, gradient_l1, hinge_discriminator
@@ -74,6 +74,40 @@ def test_sample_number_n_is_the_same_whatever_came_before(faces):
     late = next(batches(FacePairs(faces, 3, {"mild": 1.0}, 1.0), 2, step=2, workers=0))
     assert torch.equal(late["degraded"][0], data[4]["degraded"])
     assert torch.equal(late["clean"][1], data[5]["clean"])
+
+
+def test_a_reference_is_another_view_of_the_same_face_and_changes_nothing_else(faces):
+    plain, more = (FacePairs(faces, 3, {"heavy": 1.0}, 0.2, posed=0.5, identities=one) for one in (None, torch.arange(4)))
+    near = []
+    for number in range(8):
+        without, sample = plain[number], more[number]
+        assert "reference" not in without and all(torch.equal(without[k], sample[k]) for k in ("clean", "degraded"))
+        assert torch.equal(sample["reference"], more[number]["reference"])
+        others = [as_tensor(face[:, ::-1] if sample["mirrored"] else face) for face in faces]
+        apart = torch.stack([(sample["reference"] - other).abs().mean() for other in others])
+        assert float(apart.min()) > 0.01
+        near.append(int(apart.argmin()) == sample["face"])
+    assert sum(near) >= 7
+
+
+def test_of_people_with_several_pictures_another_one_is_often_the_reference(faces):
+    identities = torch.tensor([0, 1, 0, 0])
+    chosen = [Others(identities).pair(np.random.default_rng(seed)) for seed in range(400)]
+    pairs = [one for one in chosen if one is not None]
+    assert len(pairs) / 400 == pytest.approx(PAIRED, abs=0.06)
+    assert {one[0] for one in pairs} == {one[1] for one in pairs} == {0, 2, 3} and all(a != b for a, b in pairs)
+    assert Others(torch.arange(4)).pair(np.random.default_rng(0)) is None
+    data = FacePairs(faces, 3, {"mild": 1.0}, identities=identities)
+    others = 0
+    for number in range(40):
+        sample = data[number]
+        near = int(torch.stack([(sample["reference"] - as_tensor(face)).abs().mean() for face in faces]).argmin())
+        others += near != sample["face"]
+        assert near == sample["face"] or 1 not in (near, sample["face"])
+    assert 0.15 < others / 40 < 0.6
+    blended = FacePairs(faces, 3, {"mild": 1.0}, blended=1.0, identities=identities)
+    whole = sum(not blended[number]["blended"] for number in range(40))
+    assert abs(whole - others) <= 4  # nobody is blended who comes with another picture
 
 
 def test_without_levels_the_degraded_crop_is_the_clean_one(faces):

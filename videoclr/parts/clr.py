@@ -24,6 +24,8 @@ Along a track (`restore_span`) a frame is not restored for itself:
    once (the mean of the *recovered* frames is as steady, but blurs). What still flickers is averaged once more in this way, over
    at least `_SETTLED` frames that follow, and each counts by how much its input shows (`_ENOUGH`): where a film goes out of focus,
    what was seen before outlasts it. `z_y` and the fused features are of the same means.
+   The best view so far stands beside every frame that shows no more: laid over it (`motion.laid_over`), the IRN takes from there
+   who it is, and from the frame itself what it does (`ReferenceFusion`).
 2. Anchors, every `anchors`-th frame and where the motion between them is not trusted, are denoised in full and guided.
 3. The frames between start from both neighbouring anchors' latents, carried along the motion, weighted by nearness and trust.
    What is carried is `z_0 - z_R`, what diffusion and guidance added: the face itself each frame has of its own in `z_R`, so a
@@ -55,12 +57,12 @@ from videoclr.disagreement import invented
 from videoclr.errors import WeightsError
 from videoclr.flow import grouped
 from videoclr.models.denoiser import Denoiser
-from videoclr.models.identity import IdentityRecovery, LatentMask
+from videoclr.models.identity import IdentityRecovery, LatentMask, ReferenceFusion
 from videoclr.models.recognizer import Recognizer
 from videoclr.models.start import StartLevel
 from videoclr.models.vqgan import Codebook, Decoder, Encoder
 from videoclr.models.weights import fit, load_part, manifest
-from videoclr.motion import ALIKE, BEHIND, Gathered, Motions, Pair, Values, carried, carried_noise, compared, means_along
+from videoclr.motion import ALIKE, BEHIND, Gathered, Motions, Pair, Values, carried, carried_noise, compared, laid_over, means_along
 from videoclr.packing import keepable
 from videoclr.pixels import quantized, to_array
 from videoclr.types import FaceCrop
@@ -74,6 +76,16 @@ _ENOUGH, _FADES = 0.075, 12
 track; beyond, by the so-many-th power of their ratio. Within a clip whose blur grows, that size tells the identity's loss (its
 correlation with IDS is -0.96 and -0.92 on the two worst films), and what was seen before the blur outlasts it: IDS of the two rose
 from 0.691 to 0.732 and from 0.488 to 0.531, and SqD fell. A power of 8 gained two thirds of that; with 16 mouths lagged."""
+_WORSE = (0.95, 1.05)
+"""How much the recovery changed, by how much it changed the best view of the track: from the first on that view is used beside the
+crop, at the second fully."""
+_LEAST = 0.05
+"""A best view of which less was changed is taken to be no better than that."""
+_BETTER = 0.93
+"""A view is a better one where at most so much was changed of it; with 1, what stands beside a film that comes into focus changed
+with every frame, which flickered."""
+_PHOTOGRAPH = 0.085
+"""A photograph is taken for a view of which so much was changed: another day's light and expression are worth no more."""
 _AGAIN = 0.5
 """Level to which a carried latent is noised again, as a share of the start's noise."""
 _DEGRADED = (0.05, 0.1)
@@ -119,6 +131,7 @@ class ClrNetworks(nn.Module):
         self.irn, self.denoiser, self.mask, self.recognizer = IdentityRecovery(), Denoiser(), LatentMask(), Recognizer()
         self.student: Denoiser | None = None  # of one evaluation; there where it was distilled
         self.start: StartLevel | None = None  # there where it was trained
+        self.reference: ReferenceFusion | None = None  # there where it was trained
 
     @classmethod
     def of_runs(cls, folder: str | Path) -> ClrNetworks:
@@ -126,6 +139,7 @@ class ClrNetworks(nn.Module):
         networks = cls()
         networks.student = Denoiser() if (Path(folder) / "student/checkpoint.pt").exists() else None
         networks.start = StartLevel() if (Path(folder) / "start/checkpoint.pt").exists() else None
+        networks.reference = ReferenceFusion() if (Path(folder) / "reference/checkpoint.pt").exists() else None
         for run, inside, name in RUNS:
             path = Path(folder) / run / "checkpoint.pt"
             if path.exists():
@@ -147,6 +161,7 @@ class ClrNetworks(nn.Module):
         absent = OPTIONAL - manifest().keys()
         networks.student = None if "student" in absent else Denoiser()
         networks.start = None if "start" in absent else StartLevel()
+        networks.reference = None if "reference" in absent else ReferenceFusion()
         for file, names in FILES.items():
             for name in () if file in absent else names:
                 load_part(networks.get_submodule(name), file, name)
@@ -161,9 +176,10 @@ FILES = {
     "recognizer": ("recognizer",),
     "student": ("student",),
     "start": ("start",),
+    "reference": ("reference",),
 }
 """Embedded file -> the networks in it; a network's entries carry its name as prefix."""
-OPTIONAL = {"student", "start"}
+OPTIONAL = {"student", "start", "reference"}
 """Files that need not be there."""
 RUNS = (
     ("vqgan", "vqgan.encoder", "encoder"),
@@ -177,6 +193,7 @@ RUNS = (
     ("recognizer", "recognizer", "recognizer"),
     ("student", "student", "student"),
     ("start", "start", "start"),
+    ("reference", "reference", "reference"),
 )
 """Training run, the module's name in its checkpoint, and here."""
 
@@ -273,8 +290,8 @@ class ClrRestorer:
         Returns:
             `(N, 3, S, S)` float32 RGB in [-1, 1], on the CPU.
         """
-        y, entries = torch.stack([crop.image for crop in crops]), [_remembered(crop, memory) for crop in crops]
-        restored, maps = self._refine(y.to(self.device), [c.identity for c in crops], [entry["first"] for entry in entries])
+        y, first = torch.stack([crop.image for crop in crops]), [_remembered(crop, memory)["first"] for crop in crops]
+        restored, maps = self._refine(y.to(self.device), [c.identity for c in crops], first, [c.photograph for c in crops])
         _remember(crops, memory, maps=maps)
         return restored
 
@@ -315,34 +332,75 @@ class ClrRestorer:
         """What crops show that were restored last, told by their neighbours; see the protocol in the stage `restore`."""
         return [memory[crop.face.track]["seen"].get(crop.frame.index) for crop in crops]
 
-    def restore_stills(self, y: Tensor, known: Sequence[Tensor | None] = ()) -> Tensor:
+    def restore_stills(self, y: Tensor, known: Sequence[Tensor | None] = (), photographs: Sequence[Tensor | None] = ()) -> Tensor:
         """Restore pictures that belong to no track: `(N, 3, S, S)` in [-1, 1] -> the same.
 
         Args:
             y: the pictures.
             known: `(D,)` identity for each of them, or None where nothing but the picture tells it; none at all: for no picture.
+            photographs: `(3, S, S)` aligned, of the same person, in the same way.
         """
-        return self._refine(y.to(self.device), known or [None] * len(y), [0] * len(y))[0]
+        nothing = [None] * len(y)
+        return self._refine(y.to(self.device), known or nothing, [0] * len(y), photographs or nothing)[0]
 
-    def _refine(self, y: Tensor, identities: Sequence[Tensor | None], first: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    def _refine(
+        self,
+        y: Tensor,
+        identities: Sequence[Tensor | None],
+        first: Sequence[int],
+        photographs: Sequence[Tensor | None],
+    ) -> tuple[Tensor, Tensor | None]:
         net = self.networks
         # Not inference_mode, and not inside the caller's either: guidance needs tensors that autograd may look at.
         with torch.inference_mode(False), torch.no_grad(), self._autocast():
             y = y.clone()
-            recovered = net.irn(y).float().clamp(-1, 1)
+            seen = net.irn.seen(y)
+            alone = net.irn.decoded(y, seen).float().clamp(-1, 1)
+            degraded, sizes = degradation(y, alone), changed(y, alone).flatten().tolist()
+            beside = [_reference(None, one, size) for one, size in zip(photographs, sizes, strict=True)]
+            recovered = self.beside(y, seen, alone, beside)
             z_r, features = net.encoder(recovered).float(), net.condition.features(y)
             z_y = net.condition.latent(features).float()
-            changed = degradation(y, recovered)
-            identity = self.identities(identities, recovered, changed)
+            identity = self.identities(identities, recovered, degraded)
             noise = torch.stack([field(self.seed, (f,), tuple(z_r.shape[1:])) for f in first]).to(z_r)
             starts = self.starts(z_y, z_r)
-            z = self.diffused(z_r, starts, noise, z_y, z_r, (identity, self.strengths(identities, changed)))
-            z = z_r + self.share(y, recovered) * (z - z_r)
+            z = self.diffused(z_r, starts, noise, z_y, z_r, (identity, self.strengths(identities, degraded)))
+            z = z_r + self.share(y, alone) * (z - z_r)
             maps = None
             if self.passes == 2:
-                maps = self.doubted(y, self.decoded(z, features, self.texture(changed), recovered, z_r))
+                maps = self.doubted(y, self.decoded(z, features, self.texture(degraded), recovered, z_r))
                 z = self.mended(z, maps, starts, noise, z_y, z_r)
-            return self.decoded(z, features, self.texture(changed), recovered, z_r), maps
+            return self.decoded(z, features, self.texture(degraded), recovered, z_r), maps
+
+    def beside(
+        self,
+        y: Tensor,
+        seen: Sequence[Tensor],
+        recovered: Tensor,
+        references: Sequence[tuple[Values, float] | None],
+        batch: int = 0,
+    ) -> Tensor:
+        """Recover once more, beside a reference.
+
+        Args:
+            y, seen, recovered: `(N, 3, S, S)` crops, what the IRN saw in them, and `R(y)`.
+            references: for each of them `(S, S, 3)` of the same face, and how far it is to be used, in (0, 1]; or None.
+            batch: crops per call; 0: all.
+
+        Returns:
+            `(N, 3, S, S)`: `R(y)` where there is no reference.
+        """
+        fusion, rows = self.networks.reference, [row for row, one in enumerate(references) if one is not None]
+        if fusion is None or not rows:
+            return recovered
+        irn, out, given = self.networks.irn, recovered.clone(), [one for one in references if one is not None]
+        laid = [laid_over(to_array(recovered[row]), view) for row, (view, _) in zip(rows, given, strict=True)]
+        views = torch.from_numpy(np.stack(laid)).permute(0, 3, 1, 2).contiguous().to(y)
+        shares = y.new_tensor([share for _, share in given])
+        for part in grouped(range(len(rows)), batch or len(rows)):
+            join, these = fusion.beside(irn.seen(views[part]), shares[part]), [rows[one] for one in part]
+            out[these] = irn.decoded(y[these], [level[these] for level in seen], join).float().clamp(-1, 1)
+        return out
 
     def starts(self, z_y: Tensor, z_r: Tensor) -> list[float]:
         """Noise share at which diffusion starts, for each face; 0: not at all."""
@@ -404,9 +462,9 @@ class ClrRestorer:
         restored: Tensor = (recovered + added).clamp(-1, 1).cpu()
         return restored
 
-    def texture(self, changed: Tensor) -> Tensor:
+    def texture(self, degraded: Tensor) -> Tensor:
         """Strength of the fusion for crops of a `degradation`: where much had to change, texture would be invented."""
-        return self.fusion * (1 - _UNSEEN * changed)
+        return self.fusion * (1 - _UNSEEN * degraded)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, dtype=_PRECISIONS[self.precision], enabled=self.precision != "float32")
@@ -461,10 +519,30 @@ class ClrRestorer:
         return guided(plain, distance, net.mask(z_y), strength, last=0.4 * start)
 
 
+def changed(y: Tensor, recovered: Tensor) -> Tensor:
+    """How much the IRN had to change: `(N, 1, 1, 1)`, on the scale of [-1, 1]."""
+    return rms(recovered - y)
+
+
 def degradation(y: Tensor, recovered: Tensor) -> Tensor:
     """How degraded crops are, by what the IRN had to change: `(N, 1, 1, 1)`, 0 for nearly clean ones, 1 for bad ones."""
     low, high = _DEGRADED
-    return ((rms(recovered - y) - low) / (high - low)).clamp(0, 1)
+    return ((changed(y, recovered) - low) / (high - low)).clamp(0, 1)
+
+
+def _worse(size: float, best: float) -> float:
+    """How far a crop of which `size` was changed is to use the best view of its track, in [0, 1]."""
+    low, high = _WORSE
+    return min(max((size / max(best, _LEAST) - low) / (high - low), 0.0), 1.0)
+
+
+def _reference(best: _View | None, photograph: Tensor | None, size: float) -> tuple[Values, float] | None:
+    """The better of the two for a crop of which `size` was changed, and how far it is to be used; None: not at all."""
+    views = [*([] if best is None else [best]), *([] if photograph is None else [_View(to_array(photograph), _PHOTOGRAPH)])]
+    view = min(views, key=lambda one: one.changed, default=None)
+    if view is None or (share := _worse(size, view.changed)) <= 0:
+        return None
+    return view.picture, share
 
 
 def _lost(degraded: Tensor) -> Tensor:
@@ -490,6 +568,17 @@ def _remember(crops: Sequence[FaceCrop], memory: dict[int, Any], **told: Tensor 
 
 @keepable
 @dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """Of a person, to be a reference."""
+
+    picture: Values
+    """`(S, S, 3)`, recovered where it was degraded."""
+    changed: float
+    """How much of it the recovery changed."""
+
+
+@keepable
+@dataclass(frozen=True, slots=True, eq=False)
 class _Past:
     """What a span leaves for the next one of its track."""
 
@@ -506,6 +595,10 @@ class _Past:
     views: dict[int, Values]
     """Place -> `(S, S, 6)` of the anchor and what was recovered after it: the recovered picture, and the mean of the input that it
     was recovered from."""
+    changed: dict[int, float]
+    """Place -> how much the recovery changed, of the views."""
+    best: _View | None
+    """The best view of the track, up to the last of the views."""
     seen: Gathered
     """Of the input, at the last of the views."""
     settled: Gathered
@@ -522,6 +615,7 @@ class _Span:
         start = 0 if past is None else past.end + 1
         self.places = range(start, start + len(crops))
         self.identities = {place: crop.identity for place, crop in zip(self.places, crops, strict=True)}
+        self.photographs = {place: crop.photograph for place, crop in enumerate([*crops, *after], start)}
         self.inputs: dict[int, Values] = dict(past.inputs) if past else {}
         self.views: dict[int, Values] = dict(past.views) if past else {}
         self.inputs.update({p: to_array(crop.image) for p, crop in enumerate([*crops, *after], start)})
@@ -532,6 +626,8 @@ class _Span:
         self.motions = Motions(self.pairs, self.matrices, part.size)
         self.gathered = past.seen if past else None
         self.settled = past.settled if past else None
+        self.changed: dict[int, float] = dict(past.changed) if past else {}
+        self.best = past.best if past else None
         self._look()
         self.corrections: dict[int, Values] = {past.end: past.correction} if past else {}
         self.full: list[int] = []
@@ -580,12 +676,12 @@ class _Span:
         pairs = {pair: one for pair, one in self.pairs.items() if min(pair) >= end - BEHIND}
         matrices = {p: one for p, one in self.matrices.items() if p >= end - BEHIND}
         assert self.gathered is not None and self.settled is not None  # `_look` and `_condition` saw to it
-        return _Past(end, self.corrections[end], inputs, matrices, pairs, views, self.gathered, self.settled)
+        sizes = {p: self.changed[p] for p in views}
+        return _Past(end, self.corrections[end], inputs, matrices, pairs, views, sizes, self.best, self.gathered, self.settled)
 
     def _worth(self) -> dict[int, float]:
         """How much each recovered picture counts: what the input hardly shows is better told by frames that show it."""
-        changed = {p: float(np.sqrt(np.mean((one[..., :3] - one[..., 3:]) ** 2))) for p, one in self.views.items()}
-        return {p: (_ENOUGH / max(size, _ENOUGH)) ** _FADES for p, size in changed.items()}
+        return {p: (_ENOUGH / max(size, _ENOUGH)) ** _FADES for p, size in self.changed.items()}
 
     def _open(self) -> list[int]:
         return [place for place in self.places if place not in self.corrections]
@@ -598,8 +694,24 @@ class _Span:
             return
         found, self.gathered = means_along(self.inputs, new, self.gathered, self.motions)
         means = [mean.clip(-1, 1) for mean in found]
-        recovered = self._in_batches(lambda y: self.net.irn(y).float().clamp(-1, 1), self._stacked(means))
+        y = self._stacked(means)
+        seen = [self.net.irn.seen(y[rows]) for rows in self._rows(len(y))]
+        maps = [torch.cat(level) for level in zip(*seen, strict=True)]
+        recovered = self._in_batches(lambda y, *maps: self.net.irn.decoded(y, maps).float().clamp(-1, 1), y, *maps)
+        self.changed.update(zip(new, changed(y, recovered).flatten().tolist(), strict=True))
+        if self.net.reference is not None:
+            recovered = self.part.beside(y, maps, recovered, self._references(new, recovered), self.batch)
         self.views.update({p: np.concatenate([to_array(r), y], axis=2) for p, r, y in zip(new, recovered, means, strict=True)})
+
+    def _references(self, places: Sequence[int], recovered: Tensor) -> list[tuple[Values, float] | None]:
+        """What stands beside each of the `places`: the best view before it, or a better photograph."""
+        found = []
+        for place, one in zip(places, recovered, strict=True):
+            size = self.changed[place]
+            found.append(_reference(self.best, self.photographs[place], size))
+            if self.best is None or size < _BETTER * self.best.changed:
+                self.best = _View(to_array(one), size)
+        return found
 
     def _condition(self) -> None:
         """The means along the motion, and what the networks make of them."""

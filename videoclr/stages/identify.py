@@ -163,10 +163,18 @@ class People:
         same: cosine from which a track is somebody who was seen before. Higher than `match`: pooled views of one film are
             alike, and a wrong answer mixes two people.
         remember: people from the film that are kept in mind, the longest unseen are forgotten first; 0 for none.
+        photographs: name -> `(3, S, S)` aligned face in [-1, 1], of those of `references` who have one.
     """
 
-    def __init__(self, references: Mapping[str, Tensor], match: float, same: float, remember: int) -> None:
-        self.match, self.same, self.remember = match, same, remember
+    def __init__(
+        self,
+        references: Mapping[str, Tensor],
+        match: float,
+        same: float,
+        remember: int,
+        photographs: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.match, self.same, self.remember, self.photographs = match, same, remember, photographs or {}
         self.photographed = [
             _Known(number, name, _Pool(0, [], torch.nn.functional.normalize(vector.detach().float().cpu(), dim=0)))
             for number, (name, vector) in enumerate(references.items())
@@ -185,6 +193,10 @@ class People:
         self.met = [
             _Known(one.number, None, _Pool(one.room, list(one.views), one.identity), one.tracks, one.last) for one in memory.met
         ]
+
+    def photograph(self, person: Person | None) -> Tensor | None:
+        """The person's face on a photograph, or None."""
+        return None if person is None or person.name is None else self.photographs.get(person.name)
 
     def keep(self) -> tuple[list[_Known], list[_Known], int]:
         """Everybody, with what they share with the tracks of the shot; for `take_up` together with those tracks."""
@@ -274,7 +286,7 @@ def identify(
     begins: Callable[[Frame], None] = lambda _: None,
     inside: Inside = NOWHERE,
 ) -> Iterator[Faces[FaceCrop]]:
-    """Fill in `FaceCrop.identity` and, with `people`, `FaceCrop.person`.
+    """Fill in `FaceCrop.identity` and, with `people`, `FaceCrop.person` and `FaceCrop.photograph`.
 
     The identity is the mean of the embeddings of the track's `views` best views (see `pooled`) over all frames of the
     shot up to `window` frames ahead: it gets better as the shot goes on and never looks further into the future. Only
@@ -310,6 +322,8 @@ def identify(
         tracks = {number: track for number, track in tracks.items() if frame.index - track.last <= _GONE}
         found = ((crop, tracks[crop.face.track]) for crop in place.item.faces)
         known = tuple(replace(crop, identity=track.identity, person=track.person) for crop, track in found)
+        if people is not None:
+            known = tuple(replace(crop, photograph=people.photograph(crop.person)) for crop in known)
         yield Faces(frame, known, looked=place.item.looked)
 
 

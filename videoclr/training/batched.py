@@ -8,6 +8,7 @@ where the random numbers come from, and that `together` pictures of a batch shar
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from videoclr.training.data import FacePairs, batches, processes
+from videoclr.training.data import MILD, MOVED, SAME_LIGHT, FacePairs, Others, batches, processes
 from videoclr.training.degrade import LEVELS, Level
 from videoclr.training.mosaic import Donors, draw_parts, mosaic, regions
 from videoclr.training.motion import Plan, pose, shown_at
@@ -28,7 +29,12 @@ _COARSE = 64
 
 
 def face_batches(
-    faces: NDArray[np.uint8], settings: dict[str, Any], step: int, device: torch.device, size: int = 0
+    faces: NDArray[np.uint8],
+    settings: dict[str, Any],
+    step: int,
+    device: torch.device,
+    size: int = 0,
+    identities: Tensor | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Batches number `step`, `step + 1`, ... of clean and degraded crops, by the settings of a stage.
 
@@ -39,12 +45,14 @@ def face_batches(
         step: the first batch.
         device: where they shall be.
         size: pictures per batch, where it is not the setting's.
+        identities: as of `FacePairs`.
 
     Yields:
-        `clean`, `degraded`: `(B, 3, S, S)` float32 in [-1, 1] on `device`; `face` (rows of `faces`), `mirrored` and `blended` on
-        the CPU.
+        `clean`, `degraded`, `reference`: `(B, 3, S, S)` float32 in [-1, 1] on `device`; `face` (rows of `faces`), `mirrored` and
+        `blended` on the CPU.
     """
     size, strange = size or settings["batch"], {key: settings.get(key, 0.0) for key in ("blended", "posed")}
+    strange["identities"] = identities
     if settings["workers"] == "device":
         made = DevicePairs(faces, settings["seed"], settings["levels"], settings["warp"], device, **strange)
         rank, world = processes()
@@ -53,14 +61,14 @@ def face_batches(
             step += 1
     pairs = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"], **strange)
     for batch in batches(pairs, size, step, settings["workers"]):
-        yield {name: value.to(device) if name in ("clean", "degraded") else value for name, value in batch.items()}
+        yield {name: value.to(device) if name in ("clean", "degraded", "reference") else value for name, value in batch.items()}
 
 
 class DevicePairs:
     """Batches of pairs; number `n` of a size is a function of `(seed, n)` alone, on one kind of device.
 
     Args:
-        faces, seed, levels, warp, blended, posed: as of `FacePairs`.
+        faces, seed, levels, warp, blended, posed, identities: as of `FacePairs`.
         device: where all of it happens; it holds the faces.
         together: pictures that share one small size and its interpolation.
     """
@@ -75,48 +83,73 @@ class DevicePairs:
         together: int = 8,
         blended: float = 0.0,
         posed: float = 0.0,
+        identities: Tensor | None = None,
     ) -> None:
         self.faces = torch.from_numpy(np.array(faces)).to(device).permute(0, 3, 1, 2)
         self.seed, self.levels, self.warp, self.device = seed, levels, warp, device
         self.together, self.blended, self.posed = together, blended, posed
+        self.others = None if identities is None else Others(identities)
         self.donors = Donors(faces) if blended else None
 
     @torch.no_grad()
     def batch(self, number: int, size: int) -> dict[str, Any]:
-        """`clean`, `degraded`: `(size, 3, S, S)` float32 in [-1, 1]; `face` int64, `mirrored`, `blended` bool: `(size,)`."""
+        """`clean`, `degraded` and, where asked for, `reference`: `(size, 3, S, S)` float32 in [-1, 1]; `face` int64, `mirrored`,
+        `blended` bool: `(size,)`."""
         with torch.autocast(self.device.type, enabled=False):  # half precision would round the resizing
             return self._made(number, size)
 
     def _made(self, number: int, size: int) -> dict[str, Any]:
         rng = np.random.default_rng((self.seed, number))
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
-        rows, mirrored = rng.integers(len(self.faces), size=size), rng.random(size) < 0.5
+        rows = rng.integers(len(self.faces), size=size)
+        pairs = {} if self.others is None else {place: pair for place in range(size) if (pair := self.others.pair(rng))}
+        for place, (row, _) in pairs.items():
+            rows[place] = row
+        mirrored = rng.random(size) < 0.5
         clean = self.faces[torch.from_numpy(rows).to(self.device)].float()
         clean = torch.where(self._on(mirrored)[:, None, None, None], clean.flip(3), clean)
         blended = np.zeros(size, bool)
         if self.donors is not None:
             blended = rng.random(size) < self.blended
+            blended[list(pairs)] = False
             given = [self.donors.of(int(rows[place]), bool(mirrored[place]), rng) for place in np.flatnonzero(blended)]
             clean = self._blended(clean, blended, given, rng)
+        someone = shown = clean
         if self.posed:
-            rest = rng.random(size) >= self.posed
-            clean = posed_anew(clean, [None if stays else pose(int(rng.integers(2**31))) for stays in rest])
-        clean = varied(clean, self.warp, rng)
-        worse = clean
-        if names := list(self.levels):
-            shares = np.array(list(self.levels.values()))
-            parts = []
-            for part in clean.split(self.together):
-                level = names[int(rng.choice(len(names), p=shares / shares.sum()))]
-                parts.append(degrade_batch(part, level, rng, generator))
-            worse = torch.cat(parts)
-        return {
+            clean = shown = self._posed(someone, rng.random(size) < self.posed, rng)
+        light = Light.drawn(size, rng)
+        clean = warped(light.on(clean), self.warp, rng)
+        made = {
             "clean": clean / 127.5 - 1,
-            "degraded": worse / 127.5 - 1,
+            "degraded": self._degraded(clean, self.levels, rng, generator) / 127.5 - 1,
             "face": torch.from_numpy(rows),
             "mirrored": torch.from_numpy(mirrored),
             "blended": torch.from_numpy(blended),
         }
+        if self.others is not None:
+            someone, shown = someone.clone(), shown.clone()
+            for place, (_, row) in pairs.items():
+                mate = self.faces[row].float()
+                someone[place] = shown[place] = mate.flip(2) if mirrored[place] else mate
+            moving = rng.random(size) < MOVED
+            other = torch.where(self._on(moving)[:, None, None, None], self._posed(someone, moving, rng), shown)
+            other = warped(light.mixed(Light.drawn(size, rng), rng.random(size) < SAME_LIGHT).on(other), self.warp, rng)
+            made["reference"] = self._degraded(other, {"mild": MILD, "heavy": 1 - MILD}, rng, generator) / 127.5 - 1
+        return made
+
+    @staticmethod
+    def _posed(pictures: Tensor, moving: NDArray[np.bool_], rng: np.random.Generator) -> Tensor:
+        return posed_anew(pictures, [pose(int(rng.integers(2**31))) if moves else None for moves in moving])
+
+    def _degraded(self, pictures: Tensor, levels: dict[str, float], rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+        if not levels:
+            return pictures
+        names, shares = list(levels), np.array(list(levels.values()))
+        parts = []
+        for part in pictures.split(self.together):
+            level = names[int(rng.choice(len(names), p=shares / shares.sum()))]
+            parts.append(degrade_batch(part, level, rng, generator))
+        return torch.cat(parts)
 
     def _blended(
         self, clean: Tensor, blended: NDArray[np.bool_], given: list[tuple[int, bool]], rng: np.random.Generator
@@ -134,17 +167,35 @@ class DevicePairs:
         return torch.from_numpy(np.asarray(values)).to(self.device)
 
 
-def varied(pictures: Tensor, warp: float, rng: np.random.Generator) -> Tensor:
-    """`(N, 3, S, S)` of whole code values -> the same, with another light and another place, as `FacePairs` varies one."""
+@dataclass(frozen=True, slots=True)
+class Light:
+    """The light on pictures, as `FacePairs` draws that on one."""
+
+    gain: NDArray[np.float64]
+    """`(N, 3)`."""
+    gamma: NDArray[np.float64]
+    """`(N, 1)`."""
+
+    @classmethod
+    def drawn(cls, count: int, rng: np.random.Generator) -> Light:
+        """Every other picture's is its own."""
+        gain = np.where(rng.random((count, 1)) < 0.3, rng.uniform(0.85, 1.15, (count, 3)), 1.0)
+        gamma, lit = rng.uniform(0.75, 1.3, (count, 1)), rng.random((count, 1)) < 0.5
+        return cls(np.where(lit, gain, 1.0), np.where(lit, gamma, 1.0))
+
+    def mixed(self, other: Light, own: NDArray[np.bool_]) -> Light:
+        """This one where it is `own` `(N,)`, else `other`."""
+        return Light(np.where(own[:, None], self.gain, other.gain), np.where(own[:, None], self.gamma, other.gamma))
+
+    def on(self, pictures: Tensor) -> Tensor:
+        """`(N, 3, S, S)` of whole code values -> the same."""
+        gain, gamma = (pictures.new_tensor(values)[:, :, None, None] for values in (self.gain, self.gamma))
+        return _rounded(255 * (pictures / 255) ** gamma * gain)
+
+
+def warped(pictures: Tensor, warp: float, rng: np.random.Generator) -> Tensor:
+    """`(N, 3, S, S)` of whole code values -> the same at another place, as `FacePairs` warps one."""
     count, side = len(pictures), pictures.shape[-1]
-
-    def on(values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(np.asarray(values, np.float32)).to(pictures.device)
-
-    gain = np.where(rng.random((count, 1)) < 0.3, rng.uniform(0.85, 1.15, (count, 3)), 1.0)
-    gamma, lit = rng.uniform(0.75, 1.3, (count, 1)), rng.random((count, 1)) < 0.5
-    gain, gamma = np.where(lit, gain, 1.0), np.where(lit, gamma, 1.0)
-    pictures = _rounded(255 * (pictures / 255) ** on(gamma)[:, :, None, None] * on(gain)[:, :, None, None])
     if warp == 0:
         return pictures
     angle, scale, shear = (

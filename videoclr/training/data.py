@@ -127,6 +127,33 @@ def _picture(planes: Tensor) -> NDArray[np.uint8]:
     return picture
 
 
+Light = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+PAIRED, MOVED, SAME_LIGHT, MILD = 0.35, 0.8, 0.7, 0.7
+"""Shares of the references: another picture of the person, of those of whom there is any; in another pose and expression; in the
+picture's light; and degraded by `mild`, not `heavy`."""
+
+
+class Others:
+    """Which faces there are other pictures of.
+
+    Args:
+        identities: `(N,)`, whose each face is.
+    """
+
+    def __init__(self, identities: Tensor) -> None:
+        _, of, counts = torch.unique(identities, return_inverse=True, return_counts=True)
+        self._of: NDArray[np.int64] = of.numpy()
+        self.rows: NDArray[np.int64] = torch.nonzero(counts[of] > 1).flatten().numpy()
+
+    def pair(self, rng: np.random.Generator) -> tuple[int, int] | None:
+        """Rows of two pictures of one person, or None: where there is nobody, and of the rest of the samples."""
+        if not len(self.rows) or rng.random() >= PAIRED:
+            return None
+        row = int(rng.choice(self.rows))
+        mates = np.flatnonzero((self._of == self._of[row]) & (np.arange(len(self._of)) != row))
+        return row, int(rng.choice(mates))
+
+
 class FacePairs(Dataset[dict[str, Any]]):
     """Endless pairs of a clean and a degraded crop.
 
@@ -137,6 +164,8 @@ class FacePairs(Dataset[dict[str, Any]]):
         warp: strength in [0, 1] of the geometric variation (similarity, shear, aspect); 0 only mirrors.
         blended: share of the faces into which parts of another one are blended: somebody whom no picture shows (`mosaic.py`).
         posed: share of the faces that get another pose and expression (`motion.pose`).
+        identities: `(N,)`, whose each face is: give another view of each as well, mostly in another pose and less degraded (for
+            those of whom there are several pictures, often of another of these); None: none.
     """
 
     def __init__(
@@ -147,44 +176,71 @@ class FacePairs(Dataset[dict[str, Any]]):
         warp: float = 0.0,
         blended: float = 0.0,
         posed: float = 0.0,
+        identities: Tensor | None = None,
     ) -> None:
         self.faces, self.seed, self.levels, self.warp = faces, seed, levels, warp
         self.blended, self.posed = blended, posed
+        self.others = None if identities is None else Others(identities)
         self.donors = Donors(faces) if blended else None
 
     def __len__(self) -> int:
         return 2**40
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        """`clean`, `degraded`: `(3, S, S)` float32; `face`: row of `faces`; `mirrored`; `blended`: with parts of another one."""
+        """`clean`, `degraded`, and `reference` where asked for: `(3, S, S)` float32; `face`: row of `faces`; `mirrored`; `blended`:
+        with parts of another one."""
         rng = np.random.default_rng((self.seed, number))
         face = int(rng.integers(len(self.faces)))
+        pair = None if self.others is None else self.others.pair(rng)
+        face = face if pair is None else pair[0]
         picture = self.faces[face]
         mirrored = bool(rng.random() < 0.5)
         picture = picture[:, ::-1] if mirrored else picture
         blended = False
-        if self.donors is not None and rng.random() < self.blended:
+        if self.donors is not None and pair is None and rng.random() < self.blended:
             blended = True
             row, turned = self.donors.of(face, mirrored, rng)
             other = self.faces[row][:, ::-1] if turned else self.faces[row]
             where = regions([draw_parts(rng)], len(picture))
             picture = _picture(mosaic(_planes(picture), _planes(other), where))
+        someone = shown = picture
         if self.posed > 0 and rng.random() < self.posed:
-            picture = next(move(np.ascontiguousarray(picture), pose(int(rng.integers(2**31)))))
-        picture = self._vary(picture, rng)
+            shown = self._posed(someone, rng)
+        light = self._light(rng)
+        picture = self._warped(light(shown), rng)
         names = list(self.levels)
         worse = picture
         if names:
             level = names[int(rng.choice(len(names), p=np.array(list(self.levels.values())) / sum(self.levels.values())))]
             worse = degrade(picture, level, rng)
-        pair = {"clean": as_tensor(picture), "degraded": as_tensor(worse)}
-        return {**pair, "face": face, "mirrored": mirrored, "blended": blended}
+        sample = {"clean": as_tensor(picture), "degraded": as_tensor(worse), "face": face, "mirrored": mirrored, "blended": blended}
+        if self.others is not None:
+            if pair is not None:
+                someone = shown = self.faces[pair[1]][:, ::-1] if mirrored else self.faces[pair[1]]
+            sample["reference"] = as_tensor(self._view(someone, shown, light, rng))
+        return sample
 
-    def _vary(self, picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    def _view(
+        self, someone: NDArray[np.uint8], shown: NDArray[np.uint8], light: Light, rng: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        """A face as it looks elsewhere in its film, degraded: out of the face as it is, and as it was shown."""
+        view = self._posed(someone, rng) if rng.random() < MOVED else shown
+        light = light if rng.random() < SAME_LIGHT else self._light(rng)
+        return degrade(self._warped(light(view), rng), "mild" if rng.random() < MILD else "heavy", rng)
+
+    @staticmethod
+    def _posed(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        return next(move(np.ascontiguousarray(picture), pose(int(rng.integers(2**31)))))
+
+    @staticmethod
+    def _light(rng: np.random.Generator) -> Light:
         gain, gamma = rng.uniform(0.85, 1.15, 3) if rng.random() < 0.3 else np.ones(3), rng.uniform(0.75, 1.3)
-        if rng.random() < 0.5:
-            table = np.clip(np.rint(255 * (np.arange(256)[:, None] / 255) ** gamma * gain), 0, 255).astype(np.uint8)
-            picture = np.stack([table[picture[..., c], c] for c in range(3)], axis=2)
+        if rng.random() >= 0.5:
+            return lambda picture: picture
+        table = np.clip(np.rint(255 * (np.arange(256)[:, None] / 255) ** gamma * gain), 0, 255).astype(np.uint8)
+        return lambda picture: np.stack([table[picture[..., c], c] for c in range(3)], axis=2)
+
+    def _warped(self, picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         if self.warp == 0:
             return np.ascontiguousarray(picture)
         side, w = picture.shape[0], self.warp
