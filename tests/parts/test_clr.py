@@ -436,15 +436,11 @@ def test_frames_that_show_little_are_recovered_beside_the_best_one_before_them(r
         return torch.cat(found)
 
     beside = spans()
-    assert len(calls) == 9 and all(np.array_equal(view, calls[0][1]) for _, view in calls)
-    assert not np.array_equal(*calls[0]) and calls[0][1].std() > 2 * calls[-1][0].std()
-    monkeypatch.setattr(clr, "_worse", lambda size, best: float(size > best))
-    calls.clear()
-    poor = spans()
-    assert len(calls) == 5  # equals let each other be
+    assert len(calls) == 5 and all(np.array_equal(view, calls[0][1]) for _, view in calls)
+    assert calls[0][1].std() > 2 * calls[0][0].std()
     referring.reference = None
     alone = spans()
-    assert torch.allclose(poor[:2], alone[:2], atol=1e-5) and differ(poor[6:], alone[6:]) and differ(beside[:2], alone[:2])
+    assert torch.allclose(beside[:2], alone[:2], atol=1e-5) and differ(beside[6:], alone[6:])
 
 
 def test_a_photograph_stands_beside_the_crops_that_show_less_than_it(referring, monkeypatch):
@@ -471,8 +467,15 @@ def test_a_photograph_stands_beside_the_crops_that_show_less_than_it(referring, 
 
 
 def test_a_reference_is_used_the_more_the_worse_a_frame_is():
-    shares = [clr._worse(size, 0.1) for size in (0.05, 0.095, 0.1, 0.105, 0.2)]
-    assert shares == pytest.approx([0, 0, 0.5, 1, 1]) and clr._worse(0.045, 0.01) == 0
+    best, low, high = clr._View(np.ones((2, 2, 3), np.float32), 0.1), *clr._WORSE
+    shares = [clr._reference(best, None, 0.1 * ratio) for ratio in (0.5, low, (low + high) / 2, high, 2.0)]
+    assert shares[:2] == [None, None] and [share for _, share in shares[2:]] == pytest.approx([0.5, 1, 1])
+    nearly_clean = clr._View(best.picture, 0.01)
+    assert clr._reference(nearly_clean, None, 0.045) is None
+    photograph = torch.zeros(3, 2, 2)
+    assert clr._reference(best, photograph, 0.2)[0].max() == 0  # a photograph is worth more than so bad a view
+    assert clr._reference(nearly_clean, photograph, 0.2)[0].max() == 1
+    assert clr._reference(None, photograph, 0.06) is None and clr._reference(None, None, 0.2) is None
 
 
 def test_what_a_film_that_comes_into_focus_shows_beside_its_frames_changes_now_and_then(referring, monkeypatch):
@@ -480,7 +483,7 @@ def test_what_a_film_that_comes_into_focus_shows_beside_its_frames_changes_now_a
     monkeypatch.setattr(clr, "changed", lambda y, _: torch.tensor([next(sizes) for _ in y])[:, None, None, None])
     views = []
     monkeypatch.setattr(clr, "laid_over", lambda own, view: views.append(view) or view)
-    monkeypatch.setattr(clr, "_worse", lambda size, best: 1.0)
+    monkeypatch.setattr(clr, "_WORSE", (0.0, 0.1))
     crops = fading(12, 12)
     span = _Span(made(referring, anchors=16), crops, [], None, 12, 0)
     assert len(views) == 11 and 3 <= len({view.tobytes() for view in views}) <= 6
