@@ -79,8 +79,8 @@ class Pipeline:
     references: Mapping[str, Tensor] = _FROM_CONFIG
     """Name -> `(D,)` unit vector of people known from photographs (`identify.references` and `identify.only`)."""
     photographs: Mapping[str, Tensor] = _FROM_CONFIG
-    """Name -> `(3, S, S)` aligned face of such a person, in [-1, 1], for the restorer to look at; not everybody needs one. None
-    where `references` was given without it."""
+    """Name -> `(3, S, S)` aligned face of such a person, in [-1, 1], for the restorer to look at; not everybody needs one.
+    Nobody has one where `references` was given without it."""
 
     def __post_init__(self) -> None:
         """Build what was not given."""
