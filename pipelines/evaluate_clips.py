@@ -14,7 +14,10 @@ frames of a clip, then over clips; ratios are those of the means. Writes into `-
 
 `--watch DIR` adds a clip with all versions side by side for each clip, `--invariance` checks that the batch size does not change
 pixels, that frames come out the same when a film ends some frames behind them (so that it may be restored in chunks that overlap
-by as many), and that nothing crosses a hard cut. The networks of `--judge` are described in `videoclr/evaluation/observer.py`.
+by as many), and that nothing crosses a hard cut. `--earlier RECIPE` asks what it is worth that somebody was seen in an earlier
+shot: the first half of each clip, degraded by that recipe, goes before the second half, a cut between them, and the second
+half alone is measured; rows for it are in configs/evaluate/earlier.yaml. The networks of `--judge` are described in
+`videoclr/evaluation/observer.py`.
 """
 
 from __future__ import annotations
@@ -73,6 +76,8 @@ EYES = 0.47
 """Height of the row of pixels in `slice.png`, in sides of the aligned crop."""
 MOMENTS = 4
 """Rows of `faces.png`."""
+GREY = 4
+"""Pictures between the two shots of `--earlier`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +175,14 @@ def clean_clips(options: argparse.Namespace) -> Iterator[Clean]:
             yield Clean(Path(names[number]).stem, pictures, Fraction(25))
 
 
+def comes_back(clean: Clean, recipe: str, seed: int) -> tuple[Clean, list[Picture]]:
+    """The second half of a clip, and what goes before it: the first half, degraded, and grey pictures, which are another shot."""
+    half = len(clean.pictures) // 2
+    first = degrade_clip(clean.pictures[:half], seed, recipe, clean.rate)
+    grey = [np.full_like(clean.pictures[0], 128)] * GREY
+    return Clean(clean.name, clean.pictures[half:], clean.rate), [*first, *grey]
+
+
 def filmed(path: Path, seconds: float, height: int) -> Clean:
     """The first `seconds` of a clip, area-averaged to at most `height` lines; sides even, as codecs want them."""
     with Reader(path) as reader:
@@ -209,8 +222,10 @@ class Restorations:
             self._pipelines[key] = Pipeline(config)
         return self._pipelines[key]
 
-    def of(self, clean: Clean, worse: Sequence[Picture]) -> tuple[dict[str, list[Picture]], dict[str, float]]:
-        """Row -> its pictures, and row -> seconds per frame."""
+    def of(
+        self, clean: Clean, worse: Sequence[Picture], before: Sequence[Picture] = ()
+    ) -> tuple[dict[str, list[Picture]], dict[str, float]]:
+        """Row -> its pictures, and row -> seconds per frame; what goes `before` them is restored as well, and left out."""
         made: dict[str, list[Picture]] = {}
         seconds: dict[str, float] = {}
         done: dict[str, str] = {}
@@ -223,7 +238,8 @@ class Restorations:
                 key = self.configs[name].model_dump_json()
                 twin = done.setdefault(key, name)
                 log = RunLog()
-                made[name] = made[twin] if twin != name else self.restored(self.configs[name], clean.frames(worse), log)
+                film = clean.frames([*before, *worse])
+                made[name] = made[twin] if twin != name else self.restored(self.configs[name], film, log)[len(before) :]
                 self.faces[name] = self.faces[name] + log.faces_restored if twin == name else self.faces[twin]
                 counted = [{"frames": one.frames, "anchors": one.anchors} for one in log.tracks]
                 self.tracks[name][clean.name] = counted if twin == name else self.tracks[twin][clean.name]
@@ -400,10 +416,10 @@ def run(options: argparse.Namespace) -> None:
             for clean in clean_clips(options):
                 if clean.name in seconds:
                     raise MediaError(clean.name, "two clips have this name; rename one")
-                worse = list(
-                    degrade_clip(clean.pictures, degraded_name_seed(clean.name) + options.seed, options.recipe, clean.rate)
-                )
-                made, seconds[clean.name] = work.of(clean, worse)
+                seed = degraded_name_seed(clean.name) + options.seed
+                clean, before = comes_back(clean, options.earlier, seed + 1) if options.earlier else (clean, [])
+                worse = list(degrade_clip(clean.pictures, seed, options.recipe, clean.rate))
+                made, seconds[clean.name] = work.of(clean, worse, before)
                 versions = {INPUT: worse, **made}
                 views: Iterator[FrameView] = finder.views(clean.frames(), {n: clean.frames(p) for n, p in versions.items()})
                 meter = Meter(observer, options.borders)
@@ -446,6 +462,7 @@ def write(
         "rows": {name: {"settings": row.settings, "of": row.of, "sigma": row.sigma} for name, row in rows.items()},
         "settings_of_all": options.settings,
         "recipe": options.recipe,
+        "earlier": options.earlier,
         "seed": options.seed,
         "mean": {name: plain(values) for name, values in means.items()},
         "ratios_to_clean": {name: plain(values) for name, values in ratios.items()},
@@ -480,6 +497,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--judge", type=Path, help="Python file with the networks that score")
     parser.add_argument("--rows", type=Path, default=Path("configs/evaluate/clips.yaml"), help="YAML of names and settings")
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="mild", help="degradation (default: mild)")
+    parser.add_argument(
+        "--earlier", choices=sorted(RECIPES), metavar="RECIPE", help="the first half is an earlier shot, so degraded"
+    )
     parser.add_argument("--seed", type=int, default=0, help="added to the seed of every name (default: 0)")
     parser.add_argument("--borders", type=int, help="seam score: a border every so many frames of a track")
     parser.add_argument("--size", type=int, default=256, help="side of the crops that are measured, px (default: 256)")

@@ -349,6 +349,15 @@ def test_a_person_who_returns_after_a_cut_has_one_number() -> None:
     assert [track.person for track in ledger.tracks] == [None] * 3
 
 
+@pytest.mark.parametrize("look_back", [True, False])
+def test_who_returns_is_restored_beside_what_the_film_showed_before(look_back: bool) -> None:
+    film = [*clip()[:22], *(frame(i, 4, (60, 60), BLUE) for i in range(22, 30))]
+    restorer = Lighter()
+    list(pipeline(restorer, identify={"look_back": look_back}).restore_frames(film))
+    crops = [crop for crops in restorer.calls for crop in crops]
+    assert {crop.frame.shot for crop in crops if crop.earlier is not None} == ({2} if look_back else set())
+
+
 def test_aligned_pictures_share_nobody() -> None:
     pictures = [Frame.from_image(np.full((80, 80, 3), 90, np.uint8), index) for index in range(2)]
     ledger = RunLog()

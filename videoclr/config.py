@@ -181,6 +181,8 @@ class Identify(_Section):
     """Cosine from which a track is a person who was seen earlier in the film."""
     remember: int = Field(64, ge=0)
     """People from the film that are kept in mind to be recognised; 0 for none."""
+    look_back: bool = True
+    """Let the restorer look at the best view of a person in earlier shots."""
     options: dict[str, Any] = Field(default_factory=dict)
 
 

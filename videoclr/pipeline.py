@@ -197,7 +197,8 @@ class Pipeline:
 
         section = self.config.identify
         remember = section.remember if from_the_film else 0
-        return People(self.references, section.match, section.same, remember, self.photographs)
+        look_back = section.look_back and from_the_film
+        return People(self.references, section.match, section.same, remember, self.photographs, look_back)
 
     def _wanted(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog) -> Iterator[Faces[FaceCrop]]:
         """Whom `identify.only` names, or everybody."""

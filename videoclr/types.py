@@ -300,6 +300,8 @@ class FaceCrop:
     """Who it is among the people that the run knows, or None."""
     photograph: Tensor | None = None
     """`(3, S, S)` RGB float32 in [-1, 1]: the person on the best of the photographs, aligned as FFHQ; None without any."""
+    earlier: Tensor | None = None
+    """`(3, S, S)` RGB float32 in [-1, 1]: the crop that shows the person best in the film's earlier tracks; None without any."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -466,16 +466,42 @@ def test_a_photograph_stands_beside_the_crops_that_show_less_than_it(referring, 
     assert used and not any(torch.equal(one, photograph) for one in used)  # the film knows better
 
 
+def test_the_best_view_of_an_earlier_track_is_recovered_and_stands_beside_what_shows_less(referring, monkeypatch):
+    used = []
+    laid = clr.laid_over
+    monkeypatch.setattr(clr, "laid_over", lambda own, view: used.append(view) or laid(own, view))
+    earlier = picture(31)
+    good, poor = (replace(fading(1, count)[0], earlier=earlier) for count in (1, 0))
+    part = made(referring, guidance=0.0)
+    beside = part.restore([good, poor, poor], {})
+    recovered = part.recover(earlier[None])[0].permute(1, 2, 0).numpy()
+    assert len(used) == 2 and all(np.abs(view - recovered).max() < 1e-4 for view in used)
+    alone = part.restore([replace(one, earlier=None) for one in (good, poor)], {})
+    assert torch.allclose(beside[0], alone[0], atol=1e-5) and differ(beside[1], alone[1])
+    used.clear()
+    part.restore([replace(poor, earlier=0.3 * earlier)], {})
+    assert not used  # it shows no more
+    photograph = picture(32)
+    part.restore([replace(poor, earlier=one, photograph=photograph) for one in (earlier, 0.3 * earlier)], {})
+    assert np.abs(used[0] - recovered).max() < 1e-4 and np.array_equal(used[1], photograph.permute(1, 2, 0))
+    used.clear()
+    crops = [replace(one, earlier=earlier) for one in fading(6, 0)]
+    made(referring, anchors=4).restore_span(crops[:5], crops[5:], True, {}, 4)
+    assert len(used) == 6 and all(np.abs(view - recovered).max() < 1e-4 for view in used)
+
+
 def test_a_reference_is_used_the_more_the_worse_a_frame_is():
     best, low, high = clr._View(np.ones((2, 2, 3), np.float32), 0.1), *clr._WORSE
     shares = [clr._reference(best, None, 0.1 * ratio) for ratio in (0.5, low, (low + high) / 2, high, 2.0)]
     assert shares[:2] == [None, None] and [share for _, share in shares[2:]] == pytest.approx([0.5, 1, 1])
     nearly_clean = clr._View(best.picture, 0.01)
     assert clr._reference(nearly_clean, None, 0.045) is None
-    photograph = torch.zeros(3, 2, 2)
+    photograph = clr._View(np.zeros((2, 2, 3), np.float32), clr._PHOTOGRAPH)
     assert clr._reference(best, photograph, 0.2)[0].max() == 0  # a photograph is worth more than so bad a view
     assert clr._reference(nearly_clean, photograph, 0.2)[0].max() == 1
     assert clr._reference(None, photograph, 0.06) is None and clr._reference(None, None, 0.2) is None
+    poor = clr._View(photograph.picture, 0.12)
+    assert clr._reference(None, poor, 0.12 * low) is None and clr._reference(None, poor, 0.12 * high)[1] == pytest.approx(1)
 
 
 def test_what_a_film_that_comes_into_focus_shows_beside_its_frames_changes_now_and_then(referring, monkeypatch):

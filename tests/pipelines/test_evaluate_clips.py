@@ -99,6 +99,37 @@ def test_every_row_is_measured_on_the_same_degraded_clips(program, faces, tmp_pa
     assert "| blur |" in (out / "table.md").read_text() and "| blur |" in capsys.readouterr().out
 
 
+def test_an_earlier_shot_goes_before_and_is_not_measured(program, faces, tmp_path, monkeypatch):
+    seen = []
+    restored = program.Restorations.restored
+
+    def spy(self, config, frames, log=None):
+        seen.append(len(frames))
+        return restored(self, config, frames, log)
+
+    monkeypatch.setattr(program.Restorations, "restored", spy)
+    rows = rows_file(tmp_path, {"kept": ["restore.use=unchanged"]})
+    arguments = [
+        "--stills",
+        str(faces),
+        "--count",
+        "1",
+        "--frames",
+        "12",
+        "--still-size",
+        "64",
+        "--size",
+        "64",
+        "--rows",
+        str(rows),
+    ]
+    assert program.main([*arguments, "--recipe", "codec", "--earlier", "mild", "--out", str(tmp_path / "out")]) == 0
+    told = json.loads((tmp_path / "out/table.json").read_text())
+    lines = list(csv.DictReader((tmp_path / "out/frames.csv").open()))
+    assert seen == [12 + program.GREY] and len(lines) == 6 * 3 and told["earlier"] == "mild"
+    assert told["mean"]["kept"]["psnr"] == pytest.approx(told["mean"]["input"]["psnr"], abs=0.5)
+
+
 def test_a_chunk_is_compared_with_the_same_frames_of_the_whole(program, faces):
     settings = ("restore.use=unchanged", "track.max_gap=1", "align.smoothing=1", "identify.window=1", "gate.smoothing=1")
     work = program.Restorations({"kept": program.Recipe(settings)}, (), "cpu")
@@ -133,6 +164,7 @@ def test_a_clip_without_a_face_is_named_and_left_out(program, faces, tmp_path, c
 def test_the_rows_that_ship_are_valid(program):
     rows = program.recipes(ROOT / "configs/evaluate/clips.yaml")
     assert {"per frame", "ours", "temporal blur"} <= set(rows)
+    assert list(program.recipes(ROOT / "configs/evaluate/earlier.yaml")) == ["ours", "without the earlier shot"]
 
 
 @pytest.mark.parametrize(

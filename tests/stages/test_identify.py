@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from videoclr import appearance, geometry
-from videoclr.stages.identify import People, identify, only, pooled, quality
+from videoclr.stages.identify import People, PeopleMemory, identify, only, pooled, quality
 from videoclr.types import Detection, FaceCrop, Faces, Frame, TrackedFace
 
 PICTURE = np.zeros((4, 4, 3), np.uint8)
@@ -183,6 +184,58 @@ def test_without_memory_only_photographs_are_recognised() -> None:
     crops = [crop(i, mark=mark, track=i, shot=i) for i, mark in enumerate((1.0, 0.0, 1.0))]
     known = list(identify(clip(crops), Reads(), 0, 1, people({"anna": 0.0}, remember=0)))
     assert [who(one)[0] for one in known] == [None, (0, "anna"), None]
+
+
+def test_somebody_who_comes_back_brings_the_best_view_of_the_tracks_before() -> None:
+    marks = [(0.0, 4), (0.05, 0), (1.2, 0), (0.1, 4), (1.3, 4)]  # direction and blur of each shot
+    crops = [crop(2 * k + i, blur, track=k, shot=k, mark=mark) for k, (mark, blur) in enumerate(marks) for i in range(2)]
+    everybody = People({}, match=0.9, same=0.95, remember=8, look_back=True)
+    shown = [one.faces[0].earlier for one in identify(clip(crops), Reads(), 1, 2, everybody)]
+    assert [view is None for view in shown] == [True] * 2 + [False] * 2 + [True] * 2 + [False] * 4
+    for number, best in ((2, 0), (6, 2), (8, 4)):  # the sharp one stays, whoever came after it
+        view = shown[number]
+        assert view is not None and view is shown[number + 1]
+        assert float((view - crops[best].image.clamp(-1, 1))[:, 8:, 8:].abs().mean()) < 0.05
+    for without in (People({}, 0.9, 0.95, 8), People({}, 0.9, 0.95, 0, look_back=True)):
+        assert all(one.faces[0].earlier is None for one in identify(clip(crops), Reads(), 1, 2, without))
+
+
+def test_within_a_shot_a_track_that_has_been_away_for_long_is_an_earlier_one() -> None:
+    here = [crop(i) if i < 3 else crop(i, blur=3, track=1) if i > 60 else None for i in range(64)]
+    film = [Faces(Frame.from_image(PICTURE, i)) if one is None else Faces(one.frame, (one,)) for i, one in enumerate(here)]
+    known = list(identify(film, Reads(), 1, 2, People({}, 0.9, 0.95, 8, look_back=True)))
+    assert [one.faces[0].earlier is None for one in known if one.faces] == [True] * 3 + [False] * 3
+
+
+def test_a_view_of_somebody_whom_only_a_photograph_resembles_is_shown_to_nobody() -> None:
+    crops = [crop(i, mark=mark, track=i, shot=i) for i, mark in enumerate((0.4, -0.4, 0.35))]  # all of them called anna
+    anna = torch.tensor([1.0, 0.0])
+    known = list(identify(clip(crops), Reads(), 0, 1, People({"anna": anna}, 0.9, 0.95, 8, look_back=True)))
+    assert [who(one)[0] for one in known] == [(0, "anna")] * 3
+    assert [one.faces[0].earlier is None for one in known] == [True, True, False]
+
+
+def test_views_go_over_with_the_memory_exactly() -> None:
+    first, later = ([crop(k + i, mark=0.1, track=k, shot=k) for i in range(2)] for k in (0, 2))
+    told: list[PeopleMemory] = []
+    before = People({}, 0.9, 0.95, 8, look_back=True)
+    (*_, there) = identify(clip([*first, *later]), Reads(), 0, 1, before, lambda _: told.append(before.memory()))
+    after = People({}, 0.9, 0.95, 8, look_back=True)
+    after.recall(PeopleMemory.of_json(json.loads(json.dumps(told[-1].as_json()))))
+    (*_, here) = identify(clip(later), Reads(), 0, 1, after)
+    assert there.faces[0].earlier is not None and here.faces[0].earlier is not None
+    assert torch.equal(there.faces[0].earlier, here.faces[0].earlier)
+
+
+def test_views_are_kept_of_the_people_who_were_seen_last() -> None:
+    marks = [0.4 * k for k in range(20)]
+    everybody = People({}, match=0.9, same=0.99, remember=64, look_back=True)
+    crops = [crop(k, mark=mark, track=k, shot=k) for k, mark in enumerate([*marks[:15], *marks[:15]])]
+    assert len(list(identify(clip(crops), Reads(), 0, 1, everybody))) == 30
+    assert [number for number, _ in everybody.memory().views] == [14, *range(14)]
+    few = People({}, match=0.9, same=0.99, remember=3, look_back=True)
+    list(identify(clip(crops[:10]), Reads(), 0, 1, few))
+    assert {number for number, _ in few.memory().views} <= {one.number for one in few.memory().met} | {6}
 
 
 def test_only_those_who_are_wanted_go_on_and_the_others_are_told() -> None:

@@ -24,8 +24,9 @@ Along a track (`restore_span`) a frame is not restored for itself:
    once (the mean of the *recovered* frames is as steady, but blurs). What still flickers is averaged once more in this way, over
    at least `_SETTLED` frames that follow, and each counts by how much its input shows (`_ENOUGH`): where a film goes out of focus,
    what was seen before outlasts it. `z_y` and the fused features are of the same means.
-   The best view so far stands beside every frame that shows less: laid over it (`motion.laid_over`), the IRN takes from there
-   who it is, and from the frame itself what it does (`ReferenceFusion`).
+   The best view so far, of the track, of earlier ones of the same person or a photograph, stands beside every frame that shows
+   less: laid over it (`motion.laid_over`), the IRN takes from there who it is, and from the frame itself what it does
+   (`ReferenceFusion`).
 2. Anchors, every `anchors`-th frame and where the motion between them is not trusted, are denoised in full and guided.
 3. The frames between start from both neighbouring anchors' latents, carried along the motion, weighted by nearness and trust.
    What is carried is `z_0 - z_R`, what diffusion and guidance added: the face itself each frame has of its own in `z_R`, so a
@@ -87,6 +88,8 @@ _BETTER = 0.93
 with every frame, which flickered."""
 _PHOTOGRAPH = 0.085
 """A photograph is taken for a view of which so much was changed: another day's light and expression are worth no more."""
+_ELSEWHERE = 1.1
+"""A view from elsewhere in the film is taken for one of which so many times as much was changed, for the same reason."""
 _LACKING = (0.08075, 0.08925)
 """How much the recovery changed: from the first on a photograph that is better than the track is used beside the crop, at the
 second fully. Of 176 pairs of pictures, the quarter of the `heavy` crops with the least (0.089) gained 0.005 of IDS, the others 0.07
@@ -296,7 +299,8 @@ class ClrRestorer:
             `(N, 3, S, S)` float32 RGB in [-1, 1], on the CPU.
         """
         y, first = torch.stack([crop.image for crop in crops]), [_remembered(crop, memory)["first"] for crop in crops]
-        restored, maps = self._refine(y.to(self.device), [c.identity for c in crops], first, [c.photograph for c in crops])
+        others = [(c.photograph, c.earlier) for c in crops]
+        restored, maps = self._refine(y.to(self.device), [c.identity for c in crops], first, others)
         _remember(crops, memory, maps=maps)
         return restored
 
@@ -346,14 +350,15 @@ class ClrRestorer:
             photographs: `(3, S, S)` aligned, of the same person, in the same way.
         """
         nothing = [None] * len(y)
-        return self._refine(y.to(self.device), known or nothing, [0] * len(y), photographs or nothing)[0]
+        others = [(photograph, None) for photograph in photographs or nothing]
+        return self._refine(y.to(self.device), known or nothing, [0] * len(y), others)[0]
 
     def _refine(
         self,
         y: Tensor,
         identities: Sequence[Tensor | None],
         first: Sequence[int],
-        photographs: Sequence[Tensor | None],
+        others: Sequence[tuple[Tensor | None, Tensor | None]],
     ) -> tuple[Tensor, Tensor | None]:
         net = self.networks
         # Not inference_mode, and not inside the caller's either: guidance needs tensors that autograd may look at.
@@ -362,7 +367,8 @@ class ClrRestorer:
             seen = net.irn.seen(y)
             alone = net.irn.decoded(y, seen).float().clamp(-1, 1)
             degraded, sizes = degradation(y, alone), changed(y, alone).flatten().tolist()
-            beside = [_reference(None, one, size) for one, size in zip(photographs, sizes, strict=True)]
+            shown = self.shown(others, sizes)
+            beside = [_reference(None, one, size) for one, size in zip(shown, sizes, strict=True)]
             recovered = self.beside(y, seen, alone, beside)
             z_r, features = net.encoder(recovered).float(), net.condition.features(y)
             z_y = net.condition.latent(features).float()
@@ -376,6 +382,28 @@ class ClrRestorer:
                 maps = self.doubted(y, self.decoded(z, features, self.texture(degraded), recovered, z_r))
                 z = self.mended(z, maps, starts, noise, z_y, z_r)
             return self.decoded(z, features, self.texture(degraded), recovered, z_r), maps
+
+    def shown(self, others: Sequence[tuple[Tensor | None, Tensor | None]], sizes: Sequence[float]) -> list[_View | None]:
+        """What shows somebody elsewhere, for each of some crops that lack something; None for the others.
+
+        Args:
+            others: a photograph and the best view of earlier tracks, of each.
+            sizes: how much of them the recovery changed.
+        """
+        known: dict[int, _View] = {}
+
+        def view(photograph: Tensor | None, earlier: Tensor | None) -> _View | None:
+            if earlier is not None and id(earlier) not in known:
+                y = earlier[None].to(self.device)
+                recovered = self.networks.irn(y).float().clamp(-1, 1)
+                known[id(earlier)] = _View(to_array(recovered[0]), _ELSEWHERE * float(changed(y, recovered)))
+            found = None if earlier is None else known[id(earlier)]
+            if photograph is not None and (found is None or found.changed > _PHOTOGRAPH):
+                return _View(to_array(photograph), _PHOTOGRAPH)
+            return found
+
+        least = _LACKING[0] if self.networks.reference is not None else float("inf")
+        return [view(*one) if size > least else None for one, size in zip(others, sizes, strict=True)]
 
     def beside(
         self,
@@ -540,15 +568,23 @@ def _between(value: float, low: float, high: float) -> float:
     return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
-def _reference(best: _View | None, photograph: Tensor | None, size: float) -> tuple[Values, float] | None:
-    """The better of the two for a crop of which `size` was changed, and how far it is to be used; None: not at all."""
-    if photograph is not None and (best is None or best.changed > _PHOTOGRAPH):
-        view, share = to_array(photograph), _between(size, *_LACKING)
+def _reference(best: _View | None, elsewhere: _View | None, size: float) -> tuple[Values, float] | None:
+    """The better of the two for a crop of which `size` was changed, and how far it is to be used; None: not at all.
+
+    Args:
+        best: of the track.
+        elsewhere: of another shot, or a photograph.
+        size: how much the recovery changed of the crop.
+    """
+    if elsewhere is not None and (best is None or best.changed > elsewhere.changed):
+        view, share = elsewhere, _between(size, *_LACKING)
+        if elsewhere.changed > _PHOTOGRAPH:
+            share *= _between(size / elsewhere.changed, *_WORSE)
     elif best is not None:
-        view, share = best.picture, _between(size / max(best.changed, _LEAST), *_WORSE)
+        view, share = best, _between(size / max(best.changed, _LEAST), *_WORSE)
     else:
         return None
-    return (view, share) if share > 0 else None
+    return (view.picture, share) if share > 0 else None
 
 
 def _lost(degraded: Tensor) -> Tensor:
@@ -621,7 +657,7 @@ class _Span:
         start = 0 if past is None else past.end + 1
         self.places = range(start, start + len(crops))
         self.identities = {place: crop.identity for place, crop in zip(self.places, crops, strict=True)}
-        self.photographs = {place: crop.photograph for place, crop in enumerate([*crops, *after], start)}
+        self.others = {place: (crop.photograph, crop.earlier) for place, crop in enumerate([*crops, *after], start)}
         self.inputs: dict[int, Values] = dict(past.inputs) if past else {}
         self.views: dict[int, Values] = dict(past.views) if past else {}
         self.inputs.update({p: to_array(crop.image) for p, crop in enumerate([*crops, *after], start)})
@@ -710,11 +746,12 @@ class _Span:
         self.views.update({p: np.concatenate([to_array(r), y], axis=2) for p, r, y in zip(new, recovered, means, strict=True)})
 
     def _references(self, places: Sequence[int], recovered: Tensor) -> list[tuple[Values, float] | None]:
-        """What stands beside each of the `places`: the best view before it, or a better photograph, or nothing."""
+        """What stands beside each of the `places`: the best view before it, or a better one from elsewhere, or nothing."""
         found = []
-        for place, one in zip(places, recovered, strict=True):
-            size = self.changed[place]
-            found.append(_reference(self.best, self.photographs[place], size))
+        sizes = [self.changed[place] for place in places]
+        shown = self.part.shown([self.others[place] for place in places], sizes)
+        for one, size, elsewhere in zip(recovered, sizes, shown, strict=True):
+            found.append(_reference(self.best, elsewhere, size))
             if self.best is None or size < _BETTER * self.best.changed:
                 self.best = _View(to_array(one), size)
         return found

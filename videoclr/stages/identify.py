@@ -1,16 +1,19 @@
 """Give every crop the identity of its track, pooled from the track's best views, and say who it is.
 
 Latents and noise belong to a track and die with it. Who a person *is* does not: somebody who comes back after a cut or
-a gap is recognised and gets the same identity again, and photographs may say from the start who is to be expected.
+a gap is recognised and gets the same identity again, with the best view of the earlier tracks beside it, and photographs may
+say from the start who is to be expected.
 """
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,13 +23,15 @@ from videoclr import appearance, geometry
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.flow import around
 from videoclr.packing import keepable
-from videoclr.pixels import to_array
+from videoclr.pixels import quantized, to_array, to_tensor
 from videoclr.types import FaceCrop, Faces, Frame, Person
 
 log = logging.getLogger("videoclr.stages.identify")
 
 _BETTER = 1.05  # a new view must beat a pooled one by this factor: equals would be embedded for nothing
 _GONE = 50  # frames without a face after which a track's pool is dropped
+_SHOWN = 16  # people of whom a view is kept, the last ones; of 256 x 256 pixels it takes some 20 kB
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _HOLD = 0.05  # cosine by which another must be nearer to a photograph than the track that has it: no changing to and fro
 
 
@@ -63,6 +68,32 @@ class _Pool:
 
 
 @keepable
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """How somebody looks in the film."""
+
+    quality: float
+    who: Tensor
+    """`(D,)` unit vector: the identity of the track that it is of."""
+    picture: NDArray[np.uint8]
+    """The crop, as a JPEG file: a run that goes on must have the same pixels as one that was never stopped."""
+
+    @property
+    def image(self) -> Tensor:
+        """`(3, S, S)` RGB float32 in [-1, 1]."""
+        return to_tensor(np.asarray(cv2.imdecode(self.picture, cv2.IMREAD_COLOR))[..., ::-1])
+
+    def as_json(self) -> list[object]:
+        """In JSON's types, exactly."""
+        return [self.quality, self.who.tolist(), base64.b64encode(self.picture.tobytes()).decode()]
+
+    @classmethod
+    def of_json(cls, values: Sequence[Any]) -> View:
+        """The view that gave `values`."""
+        return cls(values[0], torch.tensor(values[1]), np.frombuffer(base64.b64decode(values[2]), np.uint8))
+
+
+@keepable
 @dataclass(eq=False)
 class _Known:
     """Somebody whom `People` knows."""
@@ -91,6 +122,8 @@ class _Track:
     """Whether the pool changed with this frame."""
     known: _Known | None = None
     similarity: float | None = None
+    best: tuple[float, NDArray[np.uint8]] | None = None
+    """Quality of its best view, and the crop as a JPEG file."""
 
     @property
     def identity(self) -> Tensor | None:
@@ -121,6 +154,8 @@ class PeopleMemory:
     next: int
     """Number of the next new person."""
     met: tuple[Met, ...]
+    views: tuple[tuple[int, View], ...]
+    """Number of a person and the best view of them, also of those whom photographs made known; the last ones last."""
 
     def as_json(self) -> dict[str, object]:
         """In JSON's types, exactly."""
@@ -135,7 +170,7 @@ class PeopleMemory:
             }
             for one in self.met
         ]
-        return {"next": self.next, "met": met}
+        return {"next": self.next, "met": met, "views": [[number, view.as_json()] for number, view in self.views]}
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> PeopleMemory:
@@ -151,7 +186,7 @@ class PeopleMemory:
             )
             for one in values["met"]
         ]
-        return cls(values["next"], tuple(met))
+        return cls(values["next"], tuple(met), tuple((number, View.of_json(view)) for number, view in values["views"]))
 
 
 class People:
@@ -164,6 +199,7 @@ class People:
             alike, and a wrong answer mixes two people.
         remember: people from the film that are kept in mind, the longest unseen are forgotten first; 0 for none.
         photographs: name -> `(3, S, S)` aligned face in [-1, 1], of those of `references` who have one.
+        look_back: keep the best view of the tracks that are over, for the later ones of the same person.
     """
 
     def __init__(
@@ -173,6 +209,7 @@ class People:
         same: float,
         remember: int,
         photographs: Mapping[str, Tensor] | None = None,
+        look_back: bool = False,
     ) -> None:
         self.match, self.same, self.remember, self.photographs = match, same, remember, photographs or {}
         self.photographed = [
@@ -180,12 +217,15 @@ class People:
             for number, (name, vector) in enumerate(references.items())
         ]
         self.met: list[_Known] = []
+        self.look_back = look_back
+        self._views: dict[int, View] = {}
+        self._images: dict[int, tuple[View, Tensor]] = {}
         self._next = len(self.photographed)
 
     def memory(self) -> PeopleMemory:
         """Whom the film made known so far, to be given to `recall` of another run's `People`. Ask between shots."""
         met = [Met(one.number, one.tracks, one.last, tuple(one.pool.views), one.pool.identity, one.pool.room) for one in self.met]
-        return PeopleMemory(self._next, tuple(met))
+        return PeopleMemory(self._next, tuple(met), tuple(self._views.items()))
 
     def recall(self, memory: PeopleMemory) -> None:
         """Know these people, as the run knew them that `memory` is of."""
@@ -193,18 +233,48 @@ class People:
         self.met = [
             _Known(one.number, None, _Pool(one.room, list(one.views), one.identity), one.tracks, one.last) for one in memory.met
         ]
+        self._views = dict(memory.views)
 
     def photograph(self, person: Person | None) -> Tensor | None:
         """The person's face on a photograph, or None."""
         return None if person is None or person.name is None else self.photographs.get(person.name)
 
-    def keep(self) -> tuple[list[_Known], list[_Known], int]:
-        """Everybody, with what they share with the tracks of the shot; for `take_up` together with those tracks."""
-        return self.photographed, self.met, self._next
+    def earlier(self, track: _Track) -> Tensor | None:
+        """The best view of the person in the tracks before this one, `(3, S, S)` in [-1, 1]; None where there is none, or where
+        it is not sure enough (`same`) that it is the same person."""
+        known, own = track.known, track.pool.identity
+        view = None if known is None else self._views.get(known.number)
+        if known is None or view is None or own is None or float(own @ view.who) < self.same:
+            return None
+        held, image = self._images.get(known.number, (None, None))
+        if held is not view or image is None:  # one tensor for all crops
+            image = view.image
+            self._images[known.number] = view, image
+        return image
 
-    def take_up(self, kept: tuple[list[_Known], list[_Known], int]) -> None:
+    def over(self, tracks: Iterable[_Track]) -> None:
+        """These tracks have ended: what they showed best is for those that come."""
+        if not self.look_back:
+            return
+        for track in tracks:
+            if track.known is None or track.best is None or track.pool.identity is None:
+                continue
+            held = self._views.pop(track.known.number, None)
+            if held is None or track.best[0] > _BETTER * held.quality:
+                held = View(track.best[0], track.pool.identity, track.best[1])
+            self._views[track.known.number] = held
+        there = {one.number for one in (*self.photographed, *self.met)}
+        last = [number for number in self._views if number in there][-_SHOWN:]
+        self._views = {number: self._views[number] for number in last}
+        self._images = {number: one for number, one in self._images.items() if number in self._views}
+
+    def keep(self) -> tuple[list[_Known], list[_Known], int, dict[int, View]]:
+        """Everybody, with what they share with the tracks of the shot; for `take_up` together with those tracks."""
+        return self.photographed, self.met, self._next, self._views
+
+    def take_up(self, kept: tuple[list[_Known], list[_Known], int, dict[int, View]]) -> None:
         """Know whom `keep` gave."""
-        self.photographed, self.met, self._next = kept
+        self.photographed, self.met, self._next, self._views = kept
 
     def meet(self, tracks: Sequence[_Track], now: int) -> None:
         """Say who the tracks of one frame are: two faces of a frame are two people."""
@@ -286,7 +356,7 @@ def identify(
     begins: Callable[[Frame], None] = lambda _: None,
     inside: Inside = NOWHERE,
 ) -> Iterator[Faces[FaceCrop]]:
-    """Fill in `FaceCrop.identity` and, with `people`, `FaceCrop.person` and `FaceCrop.photograph`.
+    """Fill in `FaceCrop.identity` and, with `people`, `FaceCrop.person`, `FaceCrop.photograph` and `FaceCrop.earlier`.
 
     The identity is the mean of the embeddings of the track's `views` best views (see `pooled`) over all frames of the
     shot up to `window` frames ahead: it gets better as the shot goes on and never looks further into the future. Only
@@ -311,6 +381,8 @@ def identify(
     for place in around(crops, 0, window, lambda one: one.frame.shot, inside, "identify window"):
         frame = place.item.frame
         if frame.shot != shot:
+            if people is not None:
+                people.over(tracks.values())
             tracks, shot = {}, frame.shot
             begins(frame)
         for crop in place.item.faces:
@@ -319,12 +391,25 @@ def identify(
             track.fresh = _refine(track, crop.face.track, (place.item, *place.future), recognizer)
         if people is not None:
             people.meet([tracks[crop.face.track] for crop in place.item.faces], frame.index)
-        tracks = {number: track for number, track in tracks.items() if frame.index - track.last <= _GONE}
-        found = ((crop, tracks[crop.face.track]) for crop in place.item.faces)
-        known = tuple(replace(crop, identity=track.identity, person=track.person) for crop, track in found)
-        if people is not None:
-            known = tuple(replace(crop, photograph=people.photograph(crop.person)) for crop in known)
+        gone = [number for number, track in tracks.items() if frame.index - track.last > _GONE]
+        ended = [tracks.pop(number) for number in gone]
+        if people is not None and ended:
+            people.over(ended)
+        known = tuple(_known(crop, tracks[crop.face.track], people) for crop in place.item.faces)
         yield Faces(frame, known, looked=place.item.looked)
+
+
+def _jpeg(image: Tensor) -> NDArray[np.uint8]:
+    """`(3, S, S)` RGB in [-1, 1] -> the file."""
+    _, file = cv2.imencode(".jpg", quantized(to_array(image), np.uint8)[..., ::-1], _JPEG)
+    return np.asarray(file, np.uint8).reshape(-1)
+
+
+def _known(crop: FaceCrop, track: _Track, people: People | None) -> FaceCrop:
+    if people is None:
+        return replace(crop, identity=track.identity)
+    photograph, earlier = people.photograph(track.person), people.earlier(track)
+    return replace(crop, identity=track.identity, person=track.person, photograph=photograph, earlier=earlier)
 
 
 def only(crops: Iterable[Faces[FaceCrop]], names: Collection[str], passed: Callable[[FaceCrop], None]) -> Iterator[Faces[FaceCrop]]:
@@ -358,6 +443,8 @@ def _refine(track: _Track, number: int, frames: tuple[Faces[FaceCrop], ...], rec
     for (value, crop), vector in zip(entering, embedded, strict=True):
         if torch.isfinite(vector).all():
             found.append((value, vector))
+            if track.best is None or value > track.best[0]:
+                track.best = value, _jpeg(crop.image)
         else:
             log.warning("frame %d, track %d: the recognizer gave no finite embedding", crop.frame.index, number)
     pool.add(found)
