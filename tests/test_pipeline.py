@@ -15,7 +15,7 @@ from torch import Tensor
 from videoclr.config import Config
 from videoclr.errors import ConfigError, RestorationError
 from videoclr.parts.unchanged import Unchanged
-from videoclr.pipeline import Pipeline, RunLog
+from videoclr.pipeline import FaceNote, Pipeline, RunLog, TrackSummary
 from videoclr.stages.gate import Verdict
 from videoclr.types import Detection, FaceCrop, Frame
 
@@ -337,6 +337,19 @@ def test_only_the_wanted_person_is_restored_and_the_others_stand_in_the_report()
     assert (first.frames, first.passed, first.name, first.last_frame) == (0, 12, None, 11)
     assert (second.frames, second.passed, second.name, second.first_frame) == (10, 0, "green", 12)
     assert ledger.faces_restored == 10 and ledger.shots == 3
+
+
+def test_notes_that_come_late_do_not_turn_a_track_back() -> None:
+    early, late = (
+        FaceNote(index, Fraction(index), 0, 0, number, None, None, (0.0,) * 4, 1.0, 10.0, True, passed=not index)
+        for index, number in ((0, 3), (5, 4))
+    )
+    for notes in ((early, late), (late, early)):
+        summary = TrackSummary.begun_by(notes[0])
+        for note in notes:
+            summary.add(note)
+        assert (summary.first_frame, summary.last_frame, summary.last_time) == (0, 5, 5)
+        assert (summary.person, summary.frames, summary.passed) == (4, 1, 1)
 
 
 def test_a_person_who_returns_after_a_cut_has_one_number() -> None:

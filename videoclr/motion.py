@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import cv2
@@ -267,7 +268,7 @@ def laid_over(own: Values, view: Values) -> Values:
     motion = geometry.calm_flow(quantized(own, np.uint8), quantized(view, np.uint8))
     brought = relit(geometry.carry(view, motion, fine=True), own)
     apart = np.abs(cv2.GaussianBlur(own - brought, (0, 0), own.shape[0] / 40))
-    same = np.exp(-0.5 * (apart / _SAME) ** 2).min(axis=-1)[..., None]
+    same = _least(np.exp(-0.5 * (apart / _SAME) ** 2))[..., None]
     return np.asarray((own + same * (brought - own)).clip(-1, 1), np.float32)
 
 
@@ -295,7 +296,12 @@ def alike(own: Values, brought: Values, tolerance: float | None = None) -> Value
     if tolerance is None:
         inner = difference[side // 4 : -(side // 4), side // 4 : -(side // 4)]
         tolerance = float(np.clip(_NOISES * np.median(inner) / _MEDIAN, *_TOLERANCES))
-    return np.asarray(np.exp(-0.5 * (difference / tolerance) ** 2).min(axis=-1), np.float32)
+    return np.asarray(_least(np.exp(-0.5 * (difference / tolerance) ** 2)), np.float32)
+
+
+def _least(values: NDArray[Any]) -> NDArray[Any]:
+    """The least of the last, short axis; many times as fast as numpy's own `min` over it."""
+    return np.asarray(reduce(np.minimum, np.moveaxis(values, -1, 0)))
 
 
 def carried(sources: Mapping[int, Values], here: int, motions: Motions) -> tuple[Values, float]:

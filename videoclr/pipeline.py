@@ -339,8 +339,12 @@ class TrackSummary:
 
     def add(self, note: FaceNote) -> None:
         """Count one more face."""
-        self.last_frame, self.last_time = note.frame, note.time
-        if note.person is not None:
+        # Faces that are passed are told before those that are restored: not all notes come in the order of time.
+        if note.frame < self.first_frame:
+            self.first_frame, self.first_time = note.frame, note.time
+        if latest := note.frame >= self.last_frame:
+            self.last_frame, self.last_time = note.frame, note.time
+        if note.person is not None and (latest or self.person is None):
             self.person, self.name, self.person_similarity = note.person, note.name, note.person_similarity
         if note.passed:
             self.passed += 1
@@ -451,7 +455,7 @@ class FaceNote:
     @classmethod
     def of(cls, face: RestoredFace) -> FaceNote:
         """Of a restored face."""
-        shown, found = face.mask if face.trust is None else face.mask / face.trust.clamp(min=1e-6), face.hallucination
+        shown, found = face.mask if face.whole is None else face.whole, face.hallucination
         total = float(shown.sum())
         return replace(
             cls.of_passed(face.crop),

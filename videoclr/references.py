@@ -45,7 +45,7 @@ def people_of(references: Sequence[str], only: Sequence[str]) -> tuple[dict[str,
         _add(pictures, *_named(entry, "references"))
     wanted = []
     for entry in only:
-        if entry in pictures and not Path(entry).exists():
+        if entry in pictures and not Path(entry).is_file():
             wanted.append(entry)
             continue
         name, picture = _named(entry, "only")
@@ -56,7 +56,7 @@ def people_of(references: Sequence[str], only: Sequence[str]) -> tuple[dict[str,
 
 def _named(entry: str, setting: str) -> tuple[str, str]:
     name, equals, picture = entry.partition("=")
-    if not equals or Path(entry).exists():  # a file may have an = in its name
+    if not equals or Path(entry).is_file():  # a file may have an = in its name
         name, picture = Path(entry).stem, entry
     if not name or not picture:
         raise ConfigError(f"$.identify.{setting}: {entry!r}: expected a picture, or name=picture")

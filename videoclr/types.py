@@ -321,6 +321,8 @@ class RestoredFace:
     trust: Tensor | None = None
     """`(1, S, S)` float32 in [0, 1]: how much of each place to trust, in `mask` already; 1 - trust is the hallucination
     map. None where nobody judged."""
+    whole: Tensor | None = None
+    """`mask` before `trust` took from it; None where it took nothing."""
     reasons: Mapping[str, float] = field(default_factory=dict)
     """What spoke against the restoration -> the factor that it led to, of the whole face or a part of it."""
     full: bool | None = None

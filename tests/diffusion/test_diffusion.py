@@ -55,6 +55,13 @@ def test_the_denoiser_is_evaluated_exactly_as_often_as_asked(solver):
     assert calls[0] == pytest.approx(float(signal_levels()[400]))
 
 
+@pytest.mark.parametrize("start", [0, 1, 2])
+def test_a_start_so_low_that_levels_fall_together_is_sampled(start):
+    z = torch.full((1, 2, 8, 8), 0.5)
+    for solver in ("ddim", "dpm++"):
+        assert torch.allclose(sample(lambda _, alpha: z, z, start, 3, solver), z, atol=0.02)
+
+
 def test_unknown_solver_is_refused():
     with pytest.raises(ValueError, match="euler"):
         sample(lambda z, a: z, torch.zeros(1, 1, 4, 4), 10, 1, "euler")

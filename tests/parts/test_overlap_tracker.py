@@ -32,6 +32,14 @@ def test_two_faces_that_pass_each_other_keep_their_tracks() -> None:
         assert {track: found is left for track, found in by_track.items()} == names
 
 
+def test_a_sure_match_is_not_given_up_for_two_poor_ones() -> None:
+    tracker = OverlapTracker()
+    first = see(tracker, detection(40, size=100), detection(120, size=100))
+    staying = next(number for number, face in first.items() if face.detection.box[0] > 0)
+    faces = see(tracker, detection(120, size=100), detection(200, size=100))  # the left one went, another came to the right
+    assert faces[staying].detection.box[0] == 70 and len(faces.keys() - first.keys()) == 1
+
+
 def test_a_quick_small_face_is_followed() -> None:
     tracker = OverlapTracker()
     tracks = {track for step in range(20) for track in see(tracker, detection(30 + 18 * step, size=24))}

@@ -44,7 +44,7 @@ def blended(frame: Frame, *faces: RestoredFace, strength: float = 1.0, match_col
 def test_without_faces_or_strength_the_frame_is_the_same_object() -> None:
     frame = Frame.from_image(picture())
     assert blended(frame) is frame
-    assert blended(frame, restored(frame, add=0.3), strength=0) is frame
+    assert all(blended(frame, restored(frame, add=0.3), strength=0, match_color=one) is frame for one in (False, True))
     assert blended(frame, restored(frame, add=0.3, confidence=0)) is frame
 
 
@@ -213,6 +213,7 @@ def test_a_face_without_colour_stays_without_and_a_tint_is_kept_out_of_it() -> N
     for target in (grey, grey + np.array([0.2, 0.1, -0.1], np.float32)):
         result = as_colourful(target, restored, mask)
         assert np.ptp(result, axis=2).max() < 1e-6
+        assert np.array_equal(as_colourful(target, restored, 0.4 * mask), result)  # half trusted, or as a whole
         assert result.mean(axis=2) == pytest.approx(restored.mean(axis=2), abs=1e-6)
 
 

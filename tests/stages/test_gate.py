@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from videoclr.pipeline import FaceNote
 from videoclr.stages.gate import Verdict, gate
 from videoclr.types import Detection, FaceCrop, Faces, Frame, RestoredFace, TrackedFace
 
@@ -71,6 +72,15 @@ def test_confidence_and_trust_reach_the_face_and_its_mask() -> None:
     assert one.trust is not None
     torch.testing.assert_close(one.trust[0, 0, :2], torch.tensor([0.4, 1.0]))
     torch.testing.assert_close(one.mask[0, 0, :2], torch.tensor([0.2, 0.5]))
+    assert one.whole is not None and torch.equal(one.whole, torch.full((1, 8, 8), 0.5))
+
+
+def test_the_report_counts_what_is_not_trusted_at_all() -> None:
+    for value in (0.0, 0.5, 1.0):
+        (one,) = next(gate(clip(1), Says({0: value}), 0)).faces
+        note = FaceNote.of(one)
+        assert note.trusted_share == pytest.approx(1 - (1 - value) / 8)
+        assert note.invented == pytest.approx((1 - value) / 8)
 
 
 def test_one_bad_frame_is_as_bad_as_it_is_and_its_neighbours_lead_to_it() -> None:

@@ -144,6 +144,9 @@ def test_keep_leaves_out_the_bad_face_only_and_says_so(kind: str, batch: int) ->
     assert len(warnings) == 2
     assert warnings[0].startswith("track 1: 2 face(s) left as they were, frames 1 to 2")
     assert warnings[1].startswith("track 0: 1 face(s)")
+    again = list(warnings)  # a run that was stopped, and begins with the shot once more
+    run(clip([2] * 5), Counts(**bad), batch=batch, on_error="keep", warnings=again)  # type: ignore[arg-type]
+    assert again == warnings
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -63,6 +63,11 @@ def test_a_gap_is_filled_along_a_straight_line() -> None:
     ]
 
 
+def test_faces_stand_in_the_order_of_their_tracks() -> None:
+    tracked = places(run(clip([10, 110], [110, 10], [110], [10, 110], [110, 10])))
+    assert [[number for number, *_ in faces] for faces in tracked] == [[0, 1]] * 5
+
+
 @pytest.mark.parametrize("gap", range(6))
 def test_a_gap_longer_than_max_gap_stays_open(gap: int) -> None:
     tracked = run(clip([10], [10], *[[]] * gap, [10], [10]), max_gap=3)

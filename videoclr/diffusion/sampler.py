@@ -37,7 +37,7 @@ def sample(denoise: Denoise, z: Tensor, start: int, steps: int, solver: str = "d
     """Go from level `start` down to the clean latent.
 
     Args:
-        denoise: the (guided) denoiser, evaluated exactly `steps` times.
+        denoise: the (guided) denoiser, evaluated `steps` times; fewer where `dpm++` starts so low that levels fall together.
         z: `(N, C, h, w)` latent noised to level `start`.
         start: training level in [0, 999]; a truncated start (DifFace, Yue and Loy 2022) is a smaller one.
         steps: evaluations, at levels spread evenly from `start` towards 0.
@@ -82,5 +82,5 @@ def _dpm(times: Tensor) -> Any:
         solver_order=2,
         final_sigmas_type="zero",
     )
-    scheduler.set_timesteps(timesteps=times.tolist())
+    scheduler.set_timesteps(timesteps=list(dict.fromkeys(times.tolist())))  # it takes no level twice
     return scheduler

@@ -86,14 +86,12 @@ _LEAST = 0.05
 _BETTER = 0.93
 """A view is a better one where at most so much was changed of it; with 1, what stands beside a film that comes into focus changed
 with every frame, which flickered."""
-_PHOTOGRAPH = 0.085
-"""A photograph is taken for a view of which so much was changed: another day's light and expression are worth no more."""
+_PHOTOGRAPH = 0.077
+"""A photograph is taken for a view of which so much was changed: another day's light and expression are worth no more. Of 176 pairs
+of pictures, the quarter of the `heavy` crops with the least (0.089) gained 0.005 of IDS beside one, the others 0.07 to 0.15."""
 _ELSEWHERE = 1.1
-"""A view from elsewhere in the film is taken for one of which so many times as much was changed, for the same reason."""
-_LACKING = (0.08075, 0.08925)
-"""How much the recovery changed: from the first on a photograph that is better than the track is used beside the crop, at the
-second fully. Of 176 pairs of pictures, the quarter of the `heavy` crops with the least (0.089) gained 0.005 of IDS, the others 0.07
-to 0.15."""
+"""A view from elsewhere, a photograph or another shot's, is used where the track's best one was changed more than so many times as
+much, for the same reason."""
 _AGAIN = 0.5
 """Level to which a carried latent is noised again, as a share of the start's noise."""
 _DEGRADED = (0.05, 0.1)
@@ -214,7 +212,7 @@ class ClrRestorer:
         fidelity: 0 favours perceptual quality, 1 what the input shows.
         seed: of every noise field.
         device: torch's name.
-        size: side of the crops, px, divisible by 4.
+        size: side of the crops, px, at least 64 and divisible by 8.
         solver: `ddim` or `dpm++`.
         start: noise share in [0, 1] at which diffusion starts; None: by `fidelity`, and what diffusion changes counts by how
             degraded the crop is: a nearly clean one has nothing to gain from it. `auto`: predicted for every face (along a track,
@@ -254,8 +252,10 @@ class ClrRestorer:
             raise ValueError(f"start {start!r} in [0, 1], or auto, is expected")
         if solver not in SOLVERS or (guidance or 0) < 0:
             raise ValueError(f"solver {solver!r} in {SOLVERS} and guidance {guidance} >= 0 are expected")
-        if steps < 1 or not 0 <= fidelity <= 1 or size % 4:
-            raise ValueError(f"steps {steps} >= 1, fidelity {fidelity} in [0, 1] and size {size} divisible by 4 are expected")
+        if steps < 1 or not 0 <= fidelity <= 1 or size % 8 or size < 64:
+            raise ValueError(
+                f"steps {steps} >= 1, fidelity {fidelity} in [0, 1] and size {size}, 64 or more by eights, are expected"
+            )
         if anchors < 1 or refine < 0 or passes not in (1, 2):
             raise ValueError(f"anchors {anchors} >= 1, refine {refine} >= 0 and passes {passes} of 1 or 2 are expected")
         if precision not in _PRECISIONS:
@@ -396,13 +396,13 @@ class ClrRestorer:
             if earlier is not None and id(earlier) not in known:
                 y = earlier[None].to(self.device)
                 recovered = self.networks.irn(y).float().clamp(-1, 1)
-                known[id(earlier)] = _View(to_array(recovered[0]), _ELSEWHERE * float(changed(y, recovered)))
+                known[id(earlier)] = _View(to_array(recovered[0]), float(changed(y, recovered)))
             found = None if earlier is None else known[id(earlier)]
             if photograph is not None and (found is None or found.changed > _PHOTOGRAPH):
                 return _View(to_array(photograph), _PHOTOGRAPH)
             return found
 
-        least = _LACKING[0] if self.networks.reference is not None else float("inf")
+        least = _WORSE[0] * _LEAST if self.networks.reference is not None else float("inf")
         return [view(*one) if size > least else None for one, size in zip(others, sizes, strict=True)]
 
     def beside(
@@ -441,7 +441,7 @@ class ClrRestorer:
             return [self.start] * len(z_r)
         low, high = _WRONG
         share = self.start * ((self.networks.start(z_y, z_r) - low) / (high - low)).clamp(0, _HIGHEST)
-        return [_RUNG * round(value / _RUNG) for value in share.tolist()]
+        return [_RUNG * round(value / _RUNG) for value in share.nan_to_num(0.0).tolist()]
 
     def diffused(
         self,
@@ -576,15 +576,12 @@ def _reference(best: _View | None, elsewhere: _View | None, size: float) -> tupl
         elsewhere: of another shot, or a photograph.
         size: how much the recovery changed of the crop.
     """
-    if elsewhere is not None and (best is None or best.changed > elsewhere.changed):
-        view, share = elsewhere, _between(size, *_LACKING)
-        if elsewhere.changed > _PHOTOGRAPH:
-            share *= _between(size / elsewhere.changed, *_WORSE)
-    elif best is not None:
-        view, share = best, _between(size / max(best.changed, _LEAST), *_WORSE)
-    else:
+    if elsewhere is not None and (best is None or best.changed > _ELSEWHERE * elsewhere.changed):
+        best = elsewhere
+    if best is None:
         return None
-    return (view.picture, share) if share > 0 else None
+    share = _between(size / max(best.changed, _LEAST), *_WORSE)
+    return (best.picture, share) if share > 0 else None
 
 
 def _lost(degraded: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ class OverlapTracker:
         if not tracks or not detections:
             return [], list(tracks), list(detections)
         overlaps = overlap(np.stack([t.filter.box for t in tracks]), np.stack([d.box for d in detections]))
-        rows, columns = linear_sum_assignment(np.where(overlaps >= least, -overlaps, 1.0))
+        rows, columns = linear_sum_assignment(np.where(overlaps >= least, -overlaps, 0.0))
         pairs = [(r, c) for r, c in zip(rows, columns, strict=True) if overlaps[r, c] >= least]
         old, new = {r for r, _ in pairs}, {c for _, c in pairs}
         return (

@@ -62,7 +62,7 @@ def blend(
         faces = place.item.let_go()
         colours = (
             {face.crop.face.track: _steady_shift(place, face.crop.face.track, steady) for face in faces.faces}
-            if match_color
+            if match_color and strength > 0
             else {}
         )
         found = [(face, colours.get(face.crop.face.track)) for face in faces.faces] if strength > 0 else []
@@ -206,7 +206,7 @@ def as_colourful(target: NDArray[np.float32], image: NDArray[np.float32], mask: 
         `(S, S, 3)` float32.
     """
     colour = target - target.mean(axis=2, keepdims=True)
-    inside = mask > 0.5
+    inside = mask > 0.5 * float(mask.max())  # a face that is half trusted is a face
     spread = float(colour[inside].std(axis=0).max()) if inside.any() else 1.0
     kept = np.float32(np.clip((spread - _GREY[0]) / (_GREY[1] - _GREY[0]), 0, 1))
     grey = image.mean(axis=2, keepdims=True)

@@ -119,8 +119,9 @@ def _near(place: Around[_Judged], face: RestoredFace, smoothing: int) -> list[li
 def _gated(face: RestoredFace, verdict: Verdict, near: list[list[Verdict]]) -> RestoredFace:
     confidence = float(np.mean([min(one.confidence for one in verdicts) for verdicts in near]))
     trust = _trust(near)
-    mask = face.mask if trust is None else face.mask * trust
-    return replace(face, confidence=face.confidence * confidence, mask=mask, trust=trust, reasons=dict(verdict.reasons))
+    mask, whole = (face.mask, None) if trust is None else (face.mask * trust, face.mask)
+    judged = replace(face, confidence=face.confidence * confidence, reasons=dict(verdict.reasons))
+    return replace(judged, mask=mask, whole=whole, trust=trust)
 
 
 def _trust(near: list[list[Verdict]]) -> Tensor | None:

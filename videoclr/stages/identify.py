@@ -310,7 +310,8 @@ class People:
             if known is not None:
                 free.remove(known)
                 self._leave(track)
-                known.pool.add(track.pool.views)
+                if known.pool is not track.pool:
+                    known.pool.add(track.pool.views)
                 known.tracks += 1
                 track.known, track.pool, track.similarity = known, known.pool, similarity
             elif track.known is None:

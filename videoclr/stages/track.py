@@ -155,7 +155,9 @@ class _Shot:
         faces = [face for face in entry.seen.values() if self._believed(face, looked_later)]
         if not looked_later:  # the shot ends before the next look: the tracker's guess is the best there is
             faces += [face for name, face in entry.supposed.items() if name not in entry.seen and name in self.names]
-        return Faces(entry.found.frame, tuple(self._named(face) for face in faces), looked=entry.found.looked)
+        # In the order of their numbers: where two faces overlap, the same one lies above in every frame.
+        named = sorted((self._named(face) for face in faces), key=lambda face: face.track)
+        return Faces(entry.found.frame, tuple(named), looked=entry.found.looked)
 
     def _believed(self, face: TrackedFace, looked_later: bool) -> bool:
         if face.track in self.names or not looked_later:
