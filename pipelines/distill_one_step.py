@@ -90,7 +90,8 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
             scalars: dict[str, float | Tensor] = {"latent": latent, **terms}
             if settings["adversarial"]:
                 judged, fooled = adversarial_losses(modules["discriminator"], clean, out)
-                loss = loss + judged + (settings["adversarial"] * fooled if step > settings["adversarial_after"] else 0)
+                joins = step > settings["adversarial_after"] + loop.first
+                loss = loss + judged + (settings["adversarial"] * fooled if joins else 0)
                 scalars["discriminator"] = judged
         loop.update(loss, scalars)
         if step % 200 == 0:

@@ -262,7 +262,7 @@ def with_reference(
     """The rows of one level: the first one of each pair, restored without and with the second one known, clean."""
     judge, judges = judging
     part, unguided = (ClrRestorer(networks=networks, device=args.device, steps=args.steps, guidance=g) for g in (None, 0.0))
-    known = [identity_of(networks, as_tensor(clean[other])[None].to(args.device)) for _, other in pairs]
+    known = [identity_of(networks, as_tensor(clean[other])[None]) for _, other in pairs]
     nobody = [None] * len(pairs)
     rows = {}
     shown = [as_tensor(clean[other]) for _, other in pairs]
@@ -383,9 +383,10 @@ def least(guided: Callable[[float], Guided], aim: float, best: Guided) -> Guided
 
 
 def identity_of(networks: ClrNetworks, crop: torch.Tensor) -> torch.Tensor:
-    """`(1, 3, S, S)` -> `(D,)` unit vector of the recogniser that guides."""
+    """`(1, 3, S, S)`, anywhere -> `(D,)` unit vector of the recogniser that guides, on the CPU."""
+    device = next(networks.recognizer.parameters()).device
     with torch.inference_mode():
-        return F.normalize(networks.recognizer.embed(crop), dim=1)[0].cpu()
+        return F.normalize(networks.recognizer.embed(crop.to(device)), dim=1)[0].cpu()
 
 
 def proof_row(one: Guided, plain: list[Picture], clean: list[Picture], judging: tuple[ModuleType, Any]) -> dict[str, float]:

@@ -66,6 +66,7 @@ from videoclr.training.degrade_clip import RECIPES, degrade_clip
 from videoclr.training.motion import draw, move
 from videoclr.types import Frame
 
+HERE = Path(__file__).resolve().parent.parent
 Picture = NDArray[np.uint8]
 INPUT = "input"
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
@@ -495,7 +496,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=36, help="of each of these clips (default: 36)")
     parser.add_argument("--still-size", type=int, default=256, help="their side, px (default: 256)")
     parser.add_argument("--judge", type=Path, help="Python file with the networks that score")
-    parser.add_argument("--rows", type=Path, default=Path("configs/evaluate/clips.yaml"), help="YAML of names and settings")
+    parser.add_argument("--rows", type=Path, default=HERE / "configs/evaluate/clips.yaml", help="YAML of names and settings")
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="mild", help="degradation (default: mild)")
     parser.add_argument(
         "--earlier", choices=sorted(RECIPES), metavar="RECIPE", help="the first half is an earlier shot, so degraded"

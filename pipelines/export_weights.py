@@ -13,6 +13,7 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +98,25 @@ def card(
 
 def by_group(groups: dict[str, Any], rows: list[str]) -> list[str]:
     """The section of the card about groups of faces; empty where none were measured."""
-    found = [(group, row, groups[group]["input"], groups[group][row]) for group in groups for row in rows if row in groups[group]]
+    found = [(group, row, own.get("input", {}), own[row]) for group, own in groups.items() for row in rows if row in own]
     if not found:
         return []
     lines = ["", "## By group of faces", "", "The input's figure, then the row's. Small groups tell little.", ""]
     lines += ["| level, group | faces | row | PSNR | IDS | SqD |", "|---|---|---|---|---|---|"]
     for group, row, before, after in found:
         pairs = " | ".join(f"{before.get(key, '')} to {after.get(key, '')}" for key in ("psnr", "ids", "sqd"))
-        lines.append(f"| {group} | {after['n']} | {row} | {pairs} |")
+        lines.append(f"| {group} | {after.get('n', '')} | {row} | {pairs} |")
     return lines
+
+
+def checked_notes(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    """The texts of the cards; ends the program where one is missing that the cards of `names` are made of."""
+    notes = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    lacking = [key for key in ("licence", *(("hardware", "data", "failures") if names else ())) if key not in notes]
+    lacking += [f"{name}.{key}" for name in names for key in ("what", "losses") if key not in (notes.get(name) or {})]
+    if lacking:
+        sys.exit(f"{path}: lacks {', '.join(lacking)}")
+    return dict(notes)
 
 
 def write_manifest(path: Path, entries: dict[str, Any]) -> None:
@@ -128,7 +139,12 @@ def main() -> None:
         "--add", type=Path, nargs="+", default=[], help="finished safetensors files to take in as they are: detector, landmarks"
     )
     args = parser.parse_args()
-    notes = yaml.safe_load(args.notes.read_text(encoding="utf-8"))
+    every = [name for name in FILES if name not in OPTIONAL or (args.runs / name / "checkpoint.pt").exists()]
+    wanted = every if args.only is None else args.only.split(",") if args.only else []
+    unknown = [name for name in wanted if name not in FILES]
+    if unknown:
+        sys.exit(f"{', '.join(unknown)}: unknown; there are {', '.join(FILES)}")
+    notes = checked_notes(args.notes, wanted)
     figures = json.loads(args.figures.read_text()) if args.figures else {}
     groups = json.loads(args.groups.read_text()) if args.groups else {}
     args.out.mkdir(parents=True, exist_ok=True)
@@ -146,19 +162,14 @@ def main() -> None:
             "progress": {added.stem: {"steps": int(metadata.get("step", 0)), "minutes": 0.0}},
         }
         write_manifest(path, entries)
-    every = [name for name in FILES if name not in OPTIONAL or (args.runs / name / "checkpoint.pt").exists()]
-    wanted = every if args.only is None else args.only.split(",") if args.only else []
-    unknown = [name for name in wanted if name not in FILES]
-    if unknown:
-        sys.exit(f"{', '.join(unknown)}: unknown; there are {', '.join(FILES)}")
     # All of it is read before anything is written: files and manifest never disagree.
     for name, (state, progress) in {name: collect(args.runs, name) for name in wanted}.items():
         # One entry only: safetensors writes several in any order, and equal weights would get another hash.
         entry = write_safetensors(args.out / f"{name}.safetensors", state, {"name": name})
         entries[name] = {**entry, "licence": notes["licence"], "progress": progress}
-        (args.out / f"{name}.md").write_text(card(name, entries[name], progress, notes, figures, groups), encoding="utf-8")
-        # After each file: where a later one fails, what was written already must still match its hash.
+        # Directly after each file: where anything later fails, what was written already must still match its hash.
         write_manifest(path, entries)
+        (args.out / f"{name}.md").write_text(card(name, entries[name], progress, notes, figures, groups), encoding="utf-8")
         print(f"{name}: {entry['parameters']:,} parameters, {entry['bytes']:,} bytes")
 
 

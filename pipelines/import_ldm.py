@@ -89,12 +89,12 @@ def headed_attention(state: State) -> State:
     return renamed({**rest, **split}, ATTENTION)
 
 
-def middle_of(state: Mapping[str, Tensor], prefix: str) -> State:
+def middle_of(taken: Callable[[str], State], prefix: str) -> State:
     """The first stage's middle: block, attention, block."""
     return {
-        **placed(renamed(part(state, f"{prefix}.mid.block_1."), BLOCK), f"{prefix}.mid_block.resnets.0"),
-        **placed(flat_attention(part(state, f"{prefix}.mid.attn_1.")), f"{prefix}.mid_block.attentions.0"),
-        **placed(renamed(part(state, f"{prefix}.mid.block_2."), BLOCK), f"{prefix}.mid_block.resnets.1"),
+        **placed(renamed(taken(f"{prefix}.mid.block_1."), BLOCK), f"{prefix}.mid_block.resnets.0"),
+        **placed(flat_attention(taken(f"{prefix}.mid.attn_1.")), f"{prefix}.mid_block.attentions.0"),
+        **placed(renamed(taken(f"{prefix}.mid.block_2."), BLOCK), f"{prefix}.mid_block.resnets.1"),
     }
 
 
@@ -103,7 +103,16 @@ def convert_first_stage(state: State) -> tuple[dict[str, Any], State]:
 
     Args:
         state: `encoder.*`, `decoder.*`, `quantize.*`, ...; losses and discriminators beside them are left out.
+
+    Raises:
+        KeyError, RuntimeError: an entry is missing, or the encoder or the decoder has one that ours has no place for.
     """
+    named: list[str] = []
+
+    def taken(prefix: str) -> State:
+        named.append(prefix)
+        return part(state, prefix)
+
     levels, blocks = count(state, r"encoder\.down\.(\d+)\."), count(state, r"encoder\.down\.0\.block\.(\d+)\.")
     if not levels:
         raise KeyError("encoder.down.0")
@@ -112,16 +121,17 @@ def convert_first_stage(state: State) -> tuple[dict[str, Any], State]:
     out = {k: v for k, v in state.items() if k.split(".")[0] in ("quantize", "quant_conv", "post_quant_conv")}
     for side in ("encoder", "decoder"):
         for name, ours in (("conv_in", "conv_in"), ("norm_out", "conv_norm_out"), ("conv_out", "conv_out")):
-            out |= placed(part(state, f"{side}.{name}."), f"{side}.{ours}")
-        out |= middle_of(state, side)
+            out |= placed(taken(f"{side}.{name}."), f"{side}.{ours}")
+        out |= middle_of(taken, side)
     for level in range(levels):
         down, up = f"encoder.down_blocks.{level}", f"decoder.up_blocks.{levels - 1 - level}"  # ours count as they run
         for block in range(blocks + 1):
-            own = renamed(part(state, f"encoder.down.{level}.block.{block}."), BLOCK)
-            out |= placed(own, f"{down}.resnets.{block}")
-            out |= placed(renamed(part(state, f"decoder.up.{level}.block.{block}."), BLOCK), f"{up}.resnets.{block}")
-        out |= placed(part(state, f"encoder.down.{level}.downsample."), f"{down}.downsamplers.0")
-        out |= placed(part(state, f"decoder.up.{level}.upsample."), f"{up}.upsamplers.0")
+            out |= placed(renamed(taken(f"encoder.down.{level}.block.{block}."), BLOCK), f"{down}.resnets.{block}")
+            out |= placed(renamed(taken(f"decoder.up.{level}.block.{block}."), BLOCK), f"{up}.resnets.{block}")
+        out |= placed(taken(f"encoder.down.{level}.downsample."), f"{down}.downsamplers.0")
+        out |= placed(taken(f"decoder.up.{level}.upsample."), f"{up}.upsamplers.0")
+    if rest := [k for k in state if k.startswith(("encoder.", "decoder.")) and not k.startswith(tuple(named))]:
+        raise RuntimeError(f"no place for {rest[0]}{f' and {len(rest) - 1} more entries' if len(rest) > 1 else ''}")
     return {"widths": widths, "blocks": blocks, "latent": latent, "codes": codes}, out
 
 

@@ -262,10 +262,10 @@ class Training:
             pack_faces(*load_faces(self.args.data, self.args.size), path)
 
     def export(self) -> None:
-        """Write the files whose runs are there."""
+        """Write the files whose runs have a checkpoint."""
         runs, out = self.args.out / "runs", self.args.out / "weights"
         made_of = {name: {run for run, _, place in RUNS if place.split(".")[0] in parts} for name, parts in FILES.items()}
-        names = [n for n, made in made_of.items() if all((runs / run).exists() for run in made - {"fusion"})]
+        names = [n for n, made in made_of.items() if all(self.checkpoint(run).exists() for run in made - {"fusion"})]
         command = [sys.executable, HERE / "pipelines/export_weights.py", "--runs", runs, "--notes", self.notes(), "--out", out]
         finished = [path for path in map(self.found, FINDERS) if path.exists()]
         command += ["--only", ",".join(names), *(["--add", *finished] if finished else [])]

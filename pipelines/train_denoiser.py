@@ -116,7 +116,8 @@ def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     _, faces = load_faces(args.faces, settings["size"])
     vqgan = frozen(VQGAN(), args.vqgan, "vqgan", torch.device("cpu"))
     perceptual = Perceptual(args.perceptual) if args.perceptual else None
-    modules = nn.ModuleDict({"fusion": vqgan.decoder.fusion.requires_grad_(True)})
+    modules = nn.ModuleDict({"fusion": vqgan.decoder.fusion.requires_grad_(True), "state": nn.Module()})
+    modules["state"].register_buffer("weight", torch.zeros(()))  # a training that goes on must know it
     if settings["adversarial"]:
         modules["discriminator"] = FeatureDiscriminator(perceptual) if perceptual else PatchDiscriminator()
     loop = loop_of(args, modules, settings)
@@ -138,7 +139,7 @@ def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
         return [clean, z_r + degradation(worse, recovered) * (z - z_r), features]
 
     kept = kept_pairs(faces, settings, loop, seen)
-    last, weight = modules["fusion"].value[-1].weight, torch.zeros(())
+    last, weight = modules["fusion"].value[-1].weight, modules["state"].weight
     for step in loop.steps():
         whole = step % settings["whole"] == 0
         clean, z, features = drawn(kept, settings, whole, loop.generator(step))
@@ -152,10 +153,10 @@ def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
                 judged, fooled = adversarial_losses(modules["discriminator"], clean, out)
                 if step > settings["adversarial_after"] + loop.first:
                     if step % 10 == 0 or not weight:
-                        weight = adaptive_weight(loss, fooled, last)
+                        weight.copy_(adaptive_weight(loss, fooled, last))
                     loss = loss + settings["adversarial"] * weight * fooled
                 loss = loss + judged
-                scalars |= {"discriminator": judged, "fooled": fooled, "weight": weight}
+                scalars |= {"discriminator": judged, "fooled": fooled, "weight": weight.clone()}
         loop.update(loss, scalars)
         if step % 200 == 0:
             loop.picture("fused | clean", torch.cat([out[:4].float(), clean[:4].float()], dim=2))

@@ -132,7 +132,7 @@ def train_reference(args: argparse.Namespace, settings: dict[str, Any]) -> None:
                 corners = torch.Generator().manual_seed(1_000_003 * settings["seed"] + step)
                 down, right = torch.randint(0, settings["size"] - side + 1, (2,), generator=corners).tolist()
                 piece = (..., slice(down, down + side), slice(right, right + side))
-                terms["perceptual"] = perceptual(restored[piece].contiguous(), clean[piece].contiguous()).mean()
+                terms["perceptual"] = perceptual(restored[piece], clean[piece]).mean()
                 loss = loss + settings["perceptual"] * terms["perceptual"]
         loop.update(loss, {**terms, "l1 of the input": (worse - clean).abs().mean()})
         if step % 500 == 0:

@@ -18,7 +18,7 @@ import pytest
 import videoclr
 from videoclr import cli
 from videoclr.config import Config
-from videoclr.errors import ConfigError, EncodeError, MediaError
+from videoclr.errors import ConfigError, EncodeError, MediaError, RestorationError
 from videoclr.report import Report
 
 
@@ -310,7 +310,14 @@ def test_help_lists_every_option_once(capsys):
 
 
 def test_batch_reports_each_file_and_fails_if_one_failed(jobs, capsys):
-    jobs.answer = [a_report(target="x/a.mp4"), MediaError("b.mp4", "no video stream"), a_report(target="x/c.mp4")]
+    results = [a_report(target="x/a.mp4"), MediaError("b.mp4", "no video stream"), RestorationError(0, 0, "boom")]
+
+    def answer(sources, *_, ended, **__):
+        for source, result in zip(sources, results, strict=True):
+            ended(source, result)
+        return results
+
+    jobs.answer = answer
     assert cli.main(["batch", "a.mp4", "b.mp4", "c.mp4", "--to", "x", "--ending", "mkv", "--seed", "3"]) == 1
     arguments, named = jobs.asked[0]
     assert arguments[:2] == (["a.mp4", "b.mp4", "c.mp4"], Path("x"))
@@ -319,7 +326,18 @@ def test_batch_reports_each_file_and_fails_if_one_failed(jobs, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("videoclr: x/a.mp4: 50 frames")
     assert lines[1] == "videoclr: error: b.mp4: no video stream"
-    assert lines[2].startswith("videoclr: x/c.mp4: 50 frames")
+    assert lines[2].startswith("videoclr: error: c.mp4: frame 0, track 0")
+
+
+@pytest.mark.parametrize("option", ["--metrics", "--log-json"])
+def test_figures_and_log_never_go_into_a_file_of_the_run(jobs, tmp_path, capsys, option):
+    film = tmp_path / "in.mp4"
+    film.write_bytes(b"film")
+    (tmp_path / "link").symlink_to(film)
+    assert cli.main([str(film), str(tmp_path / "out.mp4"), option, str(tmp_path / "link")]) == 2
+    assert cli.main(["batch", str(film), "--to", str(tmp_path / "x"), option, str(film)]) == 2
+    assert not jobs.asked and film.read_bytes() == b"film"
+    assert capsys.readouterr().err.count("is a file of this run; choose another name") == 2
 
 
 def test_doctor_exits_by_what_it_finds(capsys, monkeypatch):

@@ -30,10 +30,19 @@ def test_a_quoted_time_stays_a_text():
     assert Config().override('media.start="1:30.5"').media.start == "1:30.5"
 
 
-@pytest.mark.parametrize(("text", "read"), [("12.5", "12.5"), ("7", "7"), ("1:30", "90")])
+@pytest.mark.parametrize(("text", "read"), [("12.5", "12.5"), ("7", "7"), ("1:30", "1:30")])
 def test_a_time_that_yaml_takes_for_a_number_is_still_a_time(text, read):
-    # YAML 1.1 reads 1:30 as sixty-based, which happens to be the seconds that are meant
     assert Config().override(f"media.end={text}").media.end == read
+
+
+def test_words_and_timecodes_are_texts_and_keys_stand_there_once(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("media: {deinterlace: off, start: 10:00:00:12}")
+    media = Config.load(path).media
+    assert media.deinterlace == "off" and media.start == "10:00:00:12"
+    path.write_text("media: {crf: 12}\nmedia: {gop: 5}")
+    with pytest.raises(ConfigError, match="'media' stands there twice"):
+        Config.load(path)
 
 
 @pytest.mark.parametrize(

@@ -273,18 +273,35 @@ def test_a_batch_folder_that_cannot_be_is_one_line(log, tmp_path):
         restore_batch(sources, tmp_path / "file")
 
 
-def test_a_setting_that_is_wrong_for_all_stops_the_batch(log, tmp_path, monkeypatch):
+def test_a_setting_that_does_not_fit_one_file_does_not_stop_the_batch(log, tmp_path, monkeypatch):
     sources = films(tmp_path / "one", a="2", b="2")
-    calls = []
+    writer, told = jobs.Writer, []
 
-    def refusing(*_, **__):
-        calls.append(1)
-        raise ConfigError("$.media.codec: unknown")
+    def choosy(path, *rest, **named):
+        if "a.mov" in str(path):
+            raise ConfigError("$.media.start: the film begins later")
+        return writer(path, *rest, **named)
 
-    monkeypatch.setattr(jobs, "Writer", refusing)
-    with pytest.raises(ConfigError):
-        restore_batch(sources, tmp_path / "done")
-    assert len(calls) == 1
+    monkeypatch.setattr(jobs, "Writer", choosy)
+    results = restore_batch(sources, tmp_path / "done", ended=lambda *end: told.append(end))
+    assert [type(one) for one in results] == [ConfigError, Report]
+    assert told == [(str(source), result) for source, result in zip(sources, results, strict=True)]
+
+
+def test_a_batch_that_is_stopped_reports_what_is_done(log, tmp_path, monkeypatch):
+    sources = films(tmp_path / "one", a="broken", b="2", c="2")
+    writer, place = jobs.Writer, tmp_path / "r.json"
+
+    def stopping(path, *rest, **named):
+        if "c.mov" in str(path):
+            raise KeyboardInterrupt
+        return writer(path, *rest, **named)
+
+    monkeypatch.setattr(jobs, "Writer", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        restore_batch(sources, tmp_path / "done", report=place)
+    written = json.loads(place.read_text())
+    assert len(written["files"]) == 1 and [one["source"] for one in written["failed"]] == [str(sources[0])]
 
 
 def test_threads_are_set_only_when_asked(log, monkeypatch):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 
 import pytest
 
@@ -86,6 +87,22 @@ def test_a_failed_job_is_told_by_its_figures(tmp_path):
     with pytest.raises(ValueError), PrometheusFile(tmp_path / "a.prom"):
         raise ValueError
     assert "videoclr_finished -1\n" in (tmp_path / "a.prom").read_text()
+
+
+def test_a_batch_with_a_bad_file_is_told_by_its_figures(tmp_path):
+    with PrometheusFile(tmp_path / "a.prom") as figures:
+        figures.ended(MediaError("a.mp4", "is empty"))
+        figures.ended(object())
+    assert "videoclr_finished -1\n" in (tmp_path / "a.prom").read_text()
+
+
+def test_names_that_are_no_utf8_are_told_all_the_same(tmp_path):
+    name = os.fsdecode(b"f\xe4m.mp4")
+    with JsonLog(tmp_path / "log") as told, PrometheusFile(tmp_path / "a.prom") as figures:
+        told.failed(name, "is empty")
+        figures.progress(at(1, source=name))
+    assert json.loads((tmp_path / "log").read_text())["error"] == "is empty"
+    assert "frames_written_total" in (tmp_path / "a.prom").read_text()
 
 
 def test_figures_whose_folder_has_gone_do_not_stop_the_job_and_are_told_once(tmp_path, caplog):

@@ -277,7 +277,7 @@ def restore(
 
     def go() -> int:
         settings = options.settings()
-        with _speaking(options) as console, _watched(options, console) as (shown, finished):
+        with _speaking(options) as console, _watched(options, console, source, target) as (shown, finished):
             from videoclr.jobs import restore_video
 
             done = restore_video(
@@ -291,7 +291,7 @@ def restore(
                 aligned=options.aligned,
                 resume=options.resume,
             )
-            finished(done)
+            finished(done, source)
         if not options.quiet and options.log_json != "-":
             _say(_summary(done))
         return DONE
@@ -313,8 +313,16 @@ def batch(
 
     def go() -> int:
         settings = options.settings()
-        with _speaking(options) as console, _watched(options, console) as (shown, finished):
+        with _speaking(options) as console, _watched(options, console, *sources) as (shown, finished):
             from videoclr.jobs import restore_batch
+
+            def ended(source: str, result: Report | VideoclrError) -> None:
+                finished(result, source)
+                if isinstance(result, VideoclrError):
+                    text = _one_line(result)
+                    _say(f"error: {text if text.startswith(source) else f'{source}: {text}'}")
+                elif not options.quiet:
+                    _say(_summary(result))
 
             results = restore_batch(
                 sources,
@@ -326,14 +334,8 @@ def batch(
                 progress=shown,
                 aligned=options.aligned,
                 resume=options.resume,
+                ended=ended,
             )
-            for result in results:
-                finished(result)
-        for result in results:
-            if isinstance(result, VideoclrError):
-                _say(f"error: {_one_line(result)}")
-            elif not options.quiet:
-                _say(_summary(result))
         return FAILED if any(isinstance(result, VideoclrError) for result in results) else DONE
 
     return _Run(go, options.verbose)
@@ -709,13 +711,16 @@ def _speaking(options: _Options) -> Iterator[Console]:
 
 @contextmanager
 def _watched(
-    options: _Options, console: Console
-) -> Iterator[tuple[ProgressCallback | None, Callable[[Report | VideoclrError], None]]]:
+    options: _Options, console: Console, *used: str
+) -> Iterator[tuple[ProgressCallback | None, Callable[[Report | VideoclrError, str], None]]]:
     """A callback that tells everybody who wants to know how far a job is, and one for its end."""
-    from videoclr.report import Report
+    from videoclr.report import Report, same_file
 
+    for option, path in (("--metrics", options.metrics), ("--log-json", options.log_json)):
+        if path is not None and any(same_file(path, one) for one in (*used, options.report) if one is not None):
+            raise ConfigError(f"{option}: {path} is a file of this run; choose another name")
     callbacks: list[ProgressCallback] = []
-    ends: list[Callable[[Report | VideoclrError], None]] = []
+    ends: list[Callable[[Report | VideoclrError, str], None]] = []
     with ExitStack() as stack:
         shown = stack.enter_context(_progress_shown(console, options.quiet or options.log_json == "-"))
         if shown is not None:
@@ -723,7 +728,9 @@ def _watched(
         if options.metrics is not None:
             from videoclr.monitor import PrometheusFile
 
-            callbacks.append(stack.enter_context(PrometheusFile(options.metrics)).progress)
+            figures = stack.enter_context(PrometheusFile(options.metrics))
+            callbacks.append(figures.progress)
+            ends.append(lambda end, _: figures.ended(end))
         if options.log_json is not None:
             from videoclr.monitor import JsonLog
 
@@ -732,15 +739,15 @@ def _watched(
             library.addHandler(log)
             stack.callback(library.removeHandler, log)
             callbacks.append(log.progress)
-            ends.append(lambda end: log.finished(end) if isinstance(end, Report) else log.event("failed", error=_one_line(end)))
+            ends.append(lambda end, source: log.finished(end) if isinstance(end, Report) else log.failed(source, _one_line(end)))
 
         def progress(now: Progress) -> None:
             for callback in callbacks:
                 callback(now)
 
-        def finished(end: Report | VideoclrError) -> None:
+        def finished(end: Report | VideoclrError, source: str) -> None:
             for tell in ends:
-                tell(end)
+                tell(end, source)
 
         yield (progress if callbacks else None), finished
 

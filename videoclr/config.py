@@ -78,7 +78,7 @@ class Media(_Section):
     """Of H.264 and HEVC, such as `4.1`; None lets the encoder choose."""
     bitrate: str | None = Field(None, coerce_numbers_to_str=True)
     """Bits a second on average, such as `8M` or `800k`, instead of a constant quality."""
-    gop: int | None = Field(None, ge=1)
+    gop: int | None = Field(None, ge=1, le=2**31 - 1)
     """Frames from one key frame to the next, at most; None for the encoder's default."""
     options: dict[str, str] = Field(default_factory=dict)
     """FFmpeg's options of the encoder, by name: `{aq-mode: "3"}`."""
@@ -110,7 +110,7 @@ class Media(_Section):
     `videoclr/media/splice.py`)."""
     smart_copy_mb: int = Field(128, ge=1)
     """MiB of packets in a group that is copied, at most: they are kept until it is known whether a picture of it changed."""
-    segment: float = Field(20.0, gt=0)
+    segment: float = Field(20.0, gt=0, allow_inf_nan=False)
     """Seconds of film, at most, that `--resume` may lose: it writes segments of this length, which end at cuts where they can."""
     deinterlace: Literal["auto", "bwdif", "off"] = "auto"
     """What becomes of interlaced pictures: `auto` makes flagged ones whole (and writes them progressive), `bwdif` all; `off` keeps

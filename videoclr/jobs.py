@@ -268,6 +268,7 @@ def restore_batch(
     progress: ProgressCallback | None = None,
     aligned: bool = False,
     resume: bool = False,
+    ended: Callable[[str, Report | VideoclrError], None] | None = None,
 ) -> list[Report | VideoclrError]:
     """Restore many files into `folder` with networks that are loaded once. A file that fails does not stop the others.
 
@@ -281,12 +282,13 @@ def restore_batch(
         progress: see `restore_video`.
         aligned: see `restore_video`.
         resume: see `restore_video`; files that an earlier run of the same batch finished are left as they are.
+        ended: told each source when it is over, with its report or what stopped it.
 
     Returns:
         For every source, in order, its report or the error that stopped it.
 
     Raises:
-        ConfigError: a bad setting, a pipe among the sources, or two results of one name.
+        ConfigError: a setting that fits no file, a pipe among the sources, or two results of one name.
         MediaError: the folder or the report cannot be written.
         WeightsError: the networks cannot be loaded.
     """
@@ -299,17 +301,19 @@ def restore_batch(
     results: list[Report | VideoclrError] = []
     with report_file(report, (*sources, *targets), overwrite) as place:
         pipeline = load_pipeline(config)
-        for source, target in zip(sources, targets, strict=True):
-            try:
-                one = _Job(source, target, config, overwrite, progress, aligned, pipeline, RunLog())
-                results.append(_once(one) if resume else one.restored(resume=False))
-            except ConfigError:
-                raise  # it is the same for every file
-            except VideoclrError as error:
-                _log.info("%s: failed, going on with the next file", source)
-                results.append(error)
-        if place is not None:
-            place.write(_all(sources, results))
+        try:
+            for source, target in zip(sources, targets, strict=True):
+                try:
+                    one = _Job(source, target, config, overwrite, progress, aligned, pipeline, RunLog())
+                    results.append(_once(one) if resume else one.restored(resume=False))
+                except VideoclrError as error:
+                    _log.info("%s: failed, going on with the next file", source)
+                    results.append(error)
+                if ended is not None:
+                    ended(str(source), results[-1])
+        finally:  # what is done by then is told, also where somebody stops the rest
+            if place is not None:
+                place.write(_all(sources[: len(results)], results))
     return results
 
 

@@ -397,7 +397,7 @@ def fingerprint(source: str | Path, settings: Mapping[str, Any], **more: Any) ->
     """
     if str(source) == PIPE or "://" in str(source):
         raise ConfigError(f"--resume: {source} cannot be read a second time; save it as a file first")
-    named = sorted({name for text in _texts(settings) for name in (text, text.partition("=")[2]) if name and Path(name).is_file()})
+    named = sorted({name for text in _texts(settings) for name in (text, text.partition("=")[2]) if name and os.path.isfile(name)})
     files = {name: content_of(name) for name in named}
     found = {"source": content_of(source), "settings": settings, "files": files, **more}
     kept: dict[str, Any] = json.loads(json.dumps(found))

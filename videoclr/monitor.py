@@ -46,7 +46,11 @@ class JsonLog(logging.Handler):
         super().__init__()
         self.path, self._clock, self._said = str(path), clock, float("-inf")
         try:
-            self._file: TextIO = os.fdopen(os.dup(2), "w") if self.path == "-" else open(path, "a", encoding="utf-8")  # noqa: SIM115
+            self._file: TextIO = (  # a name that is no UTF-8 is a name
+                os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
+                if self.path == "-"
+                else open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+            )
         except OSError as error:
             raise MediaError(path, f"the log cannot be written ({error.strerror})") from error
 
@@ -82,6 +86,10 @@ class JsonLog(logging.Handler):
             self._said = self._clock()
             self.event("progress", **_numbers(now))
 
+    def failed(self, source: str, error: str) -> None:
+        """One job of several ended in an error."""
+        self.event("failed", source=source, error=error)
+
     def finished(self, report: Report) -> None:
         """What was done."""
         kept = ("source", "target", "frames_in", "frames_out", "faces_restored", "shots", "seconds", "slowest", "warnings")
@@ -101,7 +109,7 @@ class PrometheusFile:
     def __init__(self, path: str | Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.path, self._clock, self._said = Path(path), clock, float("-inf")
         self._last: Progress | None = None
-        self._lost = False
+        self._lost, self._well = False, True
 
     def __enter__(self) -> Self:
         """Begin.
@@ -109,6 +117,8 @@ class PrometheusFile:
         Raises:
             MediaError: the file cannot be written.
         """
+        if self.path.exists() and not self.path.is_file():
+            raise MediaError(self.path, "is no file; the figures need one")
         try:
             self._write(None)
         except OSError as error:
@@ -117,7 +127,7 @@ class PrometheusFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with suppress(OSError):  # the job's own end matters more
-            self._write(error is None)
+            self._write(error is None and self._well)
 
     def progress(self, now: Progress) -> None:
         """Where the job stands, every few seconds. Where the file can no longer be written the job goes on, and says so once."""
@@ -132,10 +142,18 @@ class PrometheusFile:
                 log.warning("%s: the figures can no longer be written (%s)", self.path, error.strerror)
             self._lost = True
 
+    def ended(self, result: object) -> None:
+        """One job of several is over: its report, or what stopped it."""
+        self._well = self._well and not isinstance(result, Exception)
+
     def _write(self, well: bool | None) -> None:
         part = self.path.with_name(self.path.name + ".part")
-        part.write_text(exposition(self._last, well), encoding="utf-8")
-        part.replace(self.path)
+        try:
+            part.write_text(exposition(self._last, well), encoding="utf-8", errors="backslashreplace")
+            part.replace(self.path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def exposition(now: Progress | None, well: bool | None) -> str:

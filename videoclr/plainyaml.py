@@ -6,6 +6,7 @@ copies or validates them. So the values that a text stands for are counted befor
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -21,6 +22,22 @@ class NotPlain(ValueError):
     """A text that is no YAML of plain values, or stands for too many; one line."""
 
 
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML 1.2's true, false and whole numbers: `off` is a text, and a timecode is no number of base 60."""
+
+
+_OTHERWISE = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_Loader.yaml_implicit_resolvers = {
+    first: [one for one in known if one[0] not in _OTHERWISE] for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789"))
+_NUMBER = (
+    r"([-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(_NUMBER), list("-+0123456789."))
+
+
 def load(text: str) -> Any:
     """The values of a YAML text: mappings, lists, texts, numbers, true, false and null.
 
@@ -30,7 +47,7 @@ def load(text: str) -> Any:
     if len(text) > MOST_BYTES:
         raise NotPlain(f"{len(text)} characters, more than the {MOST_BYTES} that are read")
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         try:
             node = loader.get_single_node()
             if node is None:
@@ -58,6 +75,10 @@ def _count(node: yaml.Node, known: dict[int, int], depth: int) -> int:
     known[id(node)] = 0
     inside: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise NotPlain(f"{twice!r} stands there twice in one place")
         inside = [part for pair in node.value for part in pair]
     elif isinstance(node, yaml.SequenceNode):
         inside = list(node.value)

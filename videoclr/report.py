@@ -170,6 +170,8 @@ def report_file(
         raise ConfigError(f"{option}: {path} is the input or the output; choose another name")
     if target.is_dir():
         raise MediaError(path, "is a folder; the report needs a file name")
+    if target.exists() and not target.is_file():
+        raise MediaError(path, "is a pipe or a device; the report needs a file")
     if target.exists() and not overwrite:
         raise MediaError(path, "exists already; choose another name for the report or say --overwrite")
     part = target.with_name(target.name + ".part")

@@ -14,7 +14,7 @@ from videoclr import cli
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media import probe
 from videoclr.media.copylike import HEADROOM, level_of
-from videoclr.media.encoders import bits_per_second
+from videoclr.media.encoders import bits_per_second, small_params
 
 
 class Facts(NamedTuple):
@@ -125,6 +125,17 @@ def test_every_profile_of_dnxhr(clip, job, tmp_path, profile, source, expected, 
     assert (found.codec, found.profile, found.pix_fmt) == ("dnxhd", *expected)
     assert any("less bit depth" in text for text in report.warnings) == (profile == "hq")
     assert nearness(ready, tmp_path / f"o.{ending}") > 30
+
+
+@pytest.mark.parametrize(
+    ("encoder", "size", "expected"),
+    [
+        ("libx265", (64, 48), ["rc-lookahead=0", "bframes=0", "ctu=16"]), ("libx265", (640, 64), ["ctu=16"]),
+        ("libx265", (96, 66), []), ("libx264", (32, 32), []),
+    ],
+)  # fmt: skip
+def test_small_pictures_of_hevc_have_settings_of_their_own(encoder, size, expected):
+    assert small_params(encoder, size) == expected
 
 
 def test_dnxhr_of_a_tiny_picture_is_one_clear_line(clip, job, tmp_path):

@@ -191,6 +191,28 @@ def test_side_by_side_shows_source_and_restored_untouched(three, job, frames_of,
         assert not np.array_equal(samples_of(left)[0], samples_of(right)[0])
 
 
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "nv12"])
+@pytest.mark.parametrize("size", [(96, 63), (95, 63)])
+def test_side_by_side_of_an_odd_height_has_every_line(pattern, samples_of, pix_fmt, size):
+    frame = av.VideoFrame.from_ndarray(pattern(0, *size), "rgb24").reformat(format=pix_fmt)
+    frame.pts = 0
+    both = Deliverable("side-by-side")(Picture(frame), [], Fraction(0)).frame
+    assert (both.width, both.height, both.format.name) == (192, 63, pix_fmt)
+    for whole, before in zip(samples_of(both), samples_of(frame), strict=True):
+        half = whole.shape[1] // 2
+        assert np.array_equal(whole[:, : before.shape[1]], before)
+        assert np.array_equal(whole[:, half : half + before.shape[1]], before)
+
+
+def test_side_by_side_of_deep_rgb_leaves_its_transparency_out(pattern, samples_of):
+    frame = av.VideoFrame.from_ndarray(pattern(0, 96, 64), "rgb24").reformat(format="gbrap12le")
+    frame.pts = 0
+    both = Deliverable("side-by-side")(Picture(frame), [], Fraction(0)).frame
+    assert both.format.name == "gbrp12le"
+    for whole, before in zip(samples_of(both), samples_of(frame), strict=True):
+        assert np.array_equal(whole, np.concatenate([before, before], axis=1))
+
+
 @pytest.mark.parametrize("deliver", ["side-by-side", "overlay", "wipe"])
 @pytest.mark.parametrize("rotation", [90, -90, 180])
 def test_turned_sources_are_turned_alike(clip, job, tmp_path, deliver, rotation):

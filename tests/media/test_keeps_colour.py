@@ -11,6 +11,8 @@ from av.video.frame import VideoFrame
 
 from videoclr.media.layout import layout_of
 from videoclr.media.picture import Picture
+from videoclr.media.reader import Reader
+from videoclr.media.writer import Writer
 
 SIZE = (96, 64)
 FACE = {"face": (48.0, 32.0), "size": 26.0, "light": 0.3}
@@ -156,6 +158,26 @@ def test_a_colour_chart_is_understood_and_stays_within_one_code_value(tmp_path, 
         for a, b in zip(samples_of(old), samples_of(new), strict=True):
             depth = 1 << (old.format.components[0].bits - 8)
             assert np.abs(a.astype(int) - b).max() <= depth
+
+
+def test_dnxhr_is_written_in_the_matrix_that_its_header_names(tmp_path):
+    source, target = tmp_path / "s.mkv", tmp_path / "o.mov"
+    with av.open(str(source), "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 256, 128, "yuv422p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = 6, 1
+        frame = VideoFrame.from_ndarray(np.full((128, 256, 3), (200, 40, 60), np.uint8), "rgb24")
+        frame = frame.reformat(format="yuv422p", dst_colorspace=5, dst_color_range=1)
+        frame.pts, frame.time_base = 0, Fraction(1, 25)
+        out.mux([*stream.encode(frame), *stream.encode(None)])
+    with Reader(source) as reader, Writer(target, like=reader, codec="dnxhr") as writer:
+        (before,) = reader.frames()
+        writer.write(before)
+    assert [text for text in writer.warnings if "bt601 is written as bt709" in text]
+    with Reader(target) as reader:
+        (after,) = reader.frames()
+        assert reader.info.matrix == "bt709"
+    assert np.abs(after.image.astype(int) - before.image).max() <= 4
 
 
 def test_prores_4444_keeps_its_transparency(tmp_path, job, frames_of):

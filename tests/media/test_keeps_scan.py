@@ -14,6 +14,7 @@ from av.video.frame import VideoFrame
 from videoclr.errors import ConfigError
 from videoclr.media.reader import Reader
 from videoclr.media.scan import fields_mean
+from videoclr.media.writer import Writer
 
 SIZE = (96, 64)
 FACE = {"face": (48.0, 32.0), "size": 26.0, "light": 0.2}
@@ -160,6 +161,21 @@ def test_off_needs_a_codec_that_can_say_it(tmp_path, job):
         with pytest.raises(ConfigError, match=r"cannot keep pictures interlaced; use h264, ffv1, prores"):
             job(source, tmp_path / "o.mov", codec=codec, deinterlace="off")
     assert [path.name for path in tmp_path.iterdir()] == ["s.mp4"]
+
+
+@pytest.mark.parametrize("codec", ["h264", "ffv1"])
+def test_fields_that_begin_in_the_middle_are_told_once_where_they_are_lost(tmp_path, codec):
+    both = tmp_path / "both.ts"
+    whole = write(tmp_path / "a.ts", [moment(index) for index in range(0, 8, 2)])
+    fields = [woven(moment(index), moment(index + 1), "tff") for index in range(8, 16, 2)]
+    later = write(tmp_path / "b.ts", fields, order="tff", ticks=range(160, 320, 40))
+    both.write_bytes(whole.read_bytes() + later.read_bytes())
+    with Reader(both, deinterlace="off") as reader, Writer(tmp_path / "o.mkv", like=reader, codec=codec) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    told = [text for text in writer.warnings if "on the pictures are interlaced" in text]
+    assert len(told) == (codec == "h264")
+    assert all("--deinterlace auto, or the codec ffv1" in text for text in told)
 
 
 def test_a_progressive_film_that_is_flagged_interlaced_passes_whole(tmp_path, job):

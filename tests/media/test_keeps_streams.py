@@ -12,6 +12,8 @@ from av.stream import Disposition
 
 from videoclr import cli
 from videoclr.errors import ConfigError, MediaError
+from videoclr.media.reader import Reader
+from videoclr.media.writer import Writer
 
 SRT = """1
 00:00:00,100 --> 00:00:00,400
@@ -270,6 +272,20 @@ def test_a_cover_picture_comes_back_out_of_matroska(covered, carry, facts, tmp_p
     carry(tmp_path / "m.mkv", tmp_path / "o.mp4")
     (cover,) = (one for one in facts(tmp_path / "o.mp4") if one.disposition & Disposition.attached_pic)
     assert cover.payloads == next(one for one in facts(covered) if one.disposition & Disposition.attached_pic).payloads
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+def test_a_further_video_keeps_its_reordered_pictures(made, facts, tmp_path, ending):
+    # Matroska stores no decoding times: FFmpeg has none for the first packets, the key frame among them.
+    source, target = tmp_path / "s.mkv", tmp_path / f"o.{ending}"
+    made(*LAVFI, PICTURE, *LAVFI, OTHER, "-map", "0", "-map", "1", "-c:v", "libx264", "-preset", "veryfast", "-bf", "3", source)
+    with Reader(source, end=2) as reader, Writer(target, like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    before, after = facts(source)[1], facts(target)[1]
+    assert after.times == before.times
+    assert len(after.payloads) == 25 and after.payloads == before.payloads
+    assert not any("left out" in text for text in writer.warnings)
 
 
 @pytest.mark.parametrize("number", [0, 1])

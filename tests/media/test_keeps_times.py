@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from videoclr.media.reader import Reader
+from videoclr.media.writer import Writer
 
 RATES = [Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(60000, 1001), Fraction(120)]
 PHONE = (0, 2996, 6006, 9004, 15010, 15913, 18022, 21035, 24019, 30041, 31000, 34010)
@@ -107,6 +108,17 @@ def test_decoding_times_below_zero_move_no_picture(carry, tmp_path):
     with av.open(str(target)) as container:
         assert min(packet.dts for packet in container.demux(video=0) if packet.size) < 0
     assert shown(target) == shown(source) == [Fraction(tick, 25) for tick in range(25)]
+
+
+def test_times_in_nut_are_exact_beside_sound(tmp_path):
+    # NUT counts decoding times below zero wrongly where streams have several time bases, so nothing is decoded early.
+    source, target = with_sound(tmp_path / "s.mkv", codec="pcm_s16le"), tmp_path / "o.nut"
+    with Reader(source) as reader, Writer(target, like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert shown(target) == shown(source) == [Fraction(tick, 25) for tick in range(25)]
+    with av.open(str(target)) as container:
+        assert all(packet.dts == packet.pts for packet in container.demux(video=0) if packet.size)
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mov"])

@@ -123,6 +123,17 @@ def test_more_than_8_bits_become_uint16_over_the_whole_range(name, pattern):
     assert Picture(frame_in(name, white)).rgb().min() > 65200
 
 
+@pytest.mark.parametrize("name", ["gbrap10le", "gbrap12le", "gbrap14le", "gbrap16le"])
+@pytest.mark.parametrize("opacity", [0, 30000, 65535])
+def test_deep_rgb_shows_its_own_colours_whatever_its_alpha(name, opacity):
+    values = np.random.default_rng(1).integers(0, 65536, (47, 53, 4), dtype=np.uint16)
+    values[..., 3] = opacity
+    frame = VideoFrame.from_ndarray(values, "rgba64le").reformat(format=name)
+    depth = layout_of(name).depth
+    expected = np.stack(samples(frame), -1) / ((1 << depth) - 1)
+    assert np.abs(Picture(frame).rgb() / 65535 - expected).max() < 0.5 / 255
+
+
 @pytest.mark.parametrize("turn", [(t, x, y) for t in (False, True) for x in (False, True) for y in (False, True)])
 def test_patches_in_shown_coordinates_land_where_they_are_shown(turn, pattern):
     orientation = Orientation(*turn)

@@ -235,4 +235,21 @@ def test_a_size_that_changes_in_the_middle_is_an_error_or_scaled(clip, tmp_path)
     with Reader(both, scale=True) as reader:
         sizes = {(frame.native.frame.width, frame.native.frame.height) for frame in reader.frames()}
     assert sizes == {(96, 64)}
-    assert any("scaled to the first size from there on" in text for text in reader.warnings)
+    assert len([text for text in reader.warnings if "scaled to the first size from there on" in text]) == 1
+
+
+def test_a_start_behind_a_recovery_point_gives_every_frame(clip):
+    # Intra refresh: pictures marked as key frames begin to renew the picture column by column.
+    options = {"preset": "veryfast", "x264-params": "intra-refresh=1:keyint=10:bframes=0:scenecut=0"}
+    path = clip("i.mp4", ticks=range(30), size=(160, 64), options=options)
+    whole = times(path)
+    for number in (11, 15, 22):
+        assert times(path, start=whole[number]) == whole[number:]
+
+
+def test_raw_dv_has_the_rate_of_its_pictures(made, tmp_path):
+    path = tmp_path / "s.dv"
+    made("-f", "lavfi", "-i", "testsrc2=s=720x480:r=30000/1001:d=0.1", "-target", "ntsc-dv", path)
+    with Reader(path, deinterlace="off") as reader:
+        assert reader.info.frame_rate == Fraction(30000, 1001)
+        assert [frame.time for frame in reader.frames()] == [index * Fraction(1001, 30000) for index in range(3)]

@@ -490,6 +490,7 @@ def test_the_sources_own_codec_may_be_named(clip, job, tmp_path, codec):
     [
         ("mp4", {"codec": "mpeg4"}, "o.mp4", "nothing here encodes mpeg4"),
         ("mp4", H264, "o.avi", "avi does not hold its B-frames; use .mkv"),
+        ("mp4", {**H264, "audio": 1}, "o.nut", "nut does not hold its B-frames beside other streams; use .mkv"),
         ("mp4", {**H264, "rotation": 90}, "o.ts", "mpegts cannot say how the picture is turned"),
         ("mov", {"codec": "dnxhd", "pix_fmt": "yuv422p", "options": {"b": "90M"}, "size": (1280, 720)}, "o.mov", "its profile is"),
     ],

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
+import zlib
 from fractions import Fraction
 
 import av
@@ -11,6 +15,8 @@ from av.video.frame import VideoFrame
 from videoclr.errors import MediaError
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
+from videoclr.monitor import PrometheusFile
+from videoclr.report import report_file
 from videoclr.types import Frame, Patch
 
 
@@ -174,3 +180,54 @@ def test_pictures_with_alpha_keep_it(tmp_path):
         pixels = next(back.decode(video=0)).to_ndarray()
     assert np.array_equal(pixels[..., 3], rgba[..., 3])
     assert not pixels[2:6, 2:6, :3].any()
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_a_png_with_a_colour_profile_is_read_as_often_as_one_likes(tmp_path, pattern):
+    plain = save(tmp_path / "plain.png", pattern(1, 33, 21)).read_bytes()
+    profile = chunk(b"iCCP", b"mine\0\0" + zlib.compress(bytes(256)))
+    (tmp_path / "k.png").write_bytes(plain[:33] + profile + plain[33:])  # behind the header's chunk
+    script = """
+import sys
+from videoclr import Reader, Writer
+for number in range(4):
+    with Reader(sys.argv[1]) as reader, Writer(f"{sys.argv[2]}/{number}.png", like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "k.png"), str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert np.array_equal(load(tmp_path / "3.png"), pattern(1, 33, 21)) and b"iCCP" in (tmp_path / "3.png").read_bytes()
+
+
+def test_pictures_of_the_input_are_never_written_over_whatever_they_are_called(tmp_path, pattern):
+    folder, link = tmp_path / "in", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    for number in (1, 2):
+        save(folder / f"f{number:02d}.png", pattern(number, 33, 21))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for target in (link / "f%02d.png", folder / ".." / "in" / "f%02d.png", folder / "f01.png"):
+        with Reader(folder / "f%02d.png") as reader, pytest.raises(MediaError, match="is the input itself"):
+            Writer(target, like=reader, overwrite=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_with_a_name_is_neither_replaced_nor_waited_for(tmp_path, pattern):
+    pipe = tmp_path / "p.mkv"
+    os.mkfifo(pipe)
+    with pytest.raises(MediaError, match="is a pipe or a device"), Writer(pipe, overwrite=True) as writer:
+        writer.write(Frame.from_image(pattern(1, 32, 32)))
+    with pytest.raises(MediaError, match="can be read once only"), Reader(pipe):
+        pass
+    with pytest.raises(MediaError, match="is a pipe or a device"), report_file(pipe, (), overwrite=True):
+        pass
+    with pytest.raises(MediaError, match="is no file"), PrometheusFile(pipe):
+        pass
+    assert pipe.is_fifo()

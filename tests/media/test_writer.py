@@ -39,6 +39,32 @@ def planes(path):
         return [[bytes(plane) for plane in frame.planes] for frame in container.decode(video=0)]
 
 
+@pytest.mark.parametrize("codec", ["prores", "ffv1", "av1", "vp9", "mjpeg"])
+def test_mpeg_ts_refuses_pictures_that_nobody_could_read_again(clip, tmp_path, codec):
+    with pytest.raises(MediaError, match=r"mpegts does not hold \w+ video; use \.mkv or \.\w+, or choose another codec"):
+        copy(clip("s.mp4", ticks=range(2)), tmp_path / "o.ts", codec=codec)
+    assert [path.name for path in tmp_path.iterdir()] == ["s.mp4"]
+
+
+@pytest.mark.parametrize(("ending", "pix_fmt"), [("mov", "yuv420p"), ("avi", "yuv422p10le"), ("mkv", "gbrp10le"), ("mp4", "rgb24")])
+def test_raw_pictures_are_refused_where_the_container_has_no_name_for_them(clip, tmp_path, ending, pix_fmt):
+    with pytest.raises(MediaError, match=rf"raw pictures in {pix_fmt} are not read again out of \w+; use \.nut"):
+        copy(clip("s.mp4", ticks=range(2)), tmp_path / f"o.{ending}", codec="rawvideo", pix_fmt=pix_fmt)
+
+
+@pytest.mark.parametrize(
+    ("ending", "pix_fmt"),
+    [("mov", "uyvy422"), ("mov", "rgb24"), ("avi", "yuv420p"), ("avi", "bgra"), ("mkv", "yuv420p"), ("nut", "gbrp10le")],
+)
+def test_raw_pictures_are_read_again_as_they_were(clip, tmp_path, ending, pix_fmt):
+    source = clip("s.mp4", ticks=range(2))
+    for name in ("a.nut", f"o.{ending}"):
+        copy(source, tmp_path / name, codec="rawvideo", pix_fmt=pix_fmt)
+    with Reader(tmp_path / "a.nut") as one, Reader(tmp_path / f"o.{ending}") as other:
+        for before, after in zip(one.frames(), other.frames(), strict=True):
+            assert np.array_equal(before.image, after.image)
+
+
 @pytest.mark.parametrize("ending", ["mp4", "mov", "nut", "ts"])
 @pytest.mark.parametrize(
     ("ticks", "base"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
 import threading
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -393,6 +395,24 @@ def test_what_may_be_secret_in_an_address_is_neither_said_nor_written(site, cach
     with pytest.raises(WeightsError, match=r"http://127\.0\.0\.1:1/net: cannot") as caught:
         store.add("http://anna:geheim@127.0.0.1:1/net?key=geheim", "other", digest_of(OTHER))
     assert "geheim" not in str(caught.value)
+
+
+def test_a_user_and_a_password_go_to_their_own_host_alone(site, monkeypatch):
+    site.files["/net"] = GOOD
+    sent, plain, opened = [], site.answer, urllib.request.HTTPHandler.http_open
+    moved = (302, {"Location": f"{site.address}/net", "Content-Length": "0"}, b"")
+
+    def remember(handler, request):
+        sent.append(dict(request.header_items()))
+        return opened(handler, request)
+
+    monkeypatch.setattr(site, "answer", lambda path, wanted: moved if path == "/moved" else plain(path, wanted))
+    monkeypatch.setattr(urllib.request.HTTPHandler, "http_open", remember)
+    address = site.address.replace("://", "://anna:ge%3Aheim@")
+    kept = store.add(f"{address}/moved", "mine", digest_of(GOOD))
+    assert kept.source == f"{site.address}/moved"
+    first, second = (headers.get("Authorization") for headers in sent)
+    assert first == "Basic " + base64.b64encode(b"anna:ge:heim").decode() and second is None
 
 
 def test_fetched_weights_never_replace_those_that_a_user_gave_the_name(site, tmp_path):

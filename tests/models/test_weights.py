@@ -133,7 +133,11 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, form):
         assert trap.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 half a zip", bytes(range(256)), b"\x80\x02}q\x00."])
+BROKEN = (b"\x80\x02.", b"\x80\x02h\x01.", b"\x80\x02G\x00", b"\x80\x02Q.")
+"""Pickles that end in the middle of what they say: each makes another exception."""
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 half a zip", bytes(range(256)), b"\x80\x02}q\x00.", *BROKEN])
 def test_a_file_that_is_no_state_dict_is_refused_in_one_line(tmp_path, content):
     path = tmp_path / "noise.pth"
     path.write_bytes(content)
@@ -147,6 +151,19 @@ def test_anything_but_one_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="something else"):
         weights.read_state(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("kind", ["sparse", "quantised", "meta"])
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_that_are_not_dense_plain_numbers_are_refused(tmp_path, kind):
+    made = {
+        "sparse": lambda: torch.eye(2).to_sparse(),
+        "quantised": lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
+        "meta": lambda: torch.ones(2, device="meta"),
+    }
+    torch.save({"fine": torch.ones(1), "odd": made[kind]()}, tmp_path / "odd.pth")
+    with pytest.raises(WeightsError, match=r"odd\.pth: .*(plain numbers: odd|plain tensors)"):
+        weights.read_state(tmp_path / "odd.pth")
 
 
 def test_a_missing_state_dict_is_refused(tmp_path):

@@ -161,6 +161,11 @@ def test_a_clip_without_a_face_is_named_and_left_out(program, faces, tmp_path, c
     assert f"{told['without_a_face'][0]} no face found" in capsys.readouterr().out
 
 
+def test_the_rows_that_ship_are_found_from_any_folder(program, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert program.recipes(program.parsed(["--clips", str(tmp_path), "--out", str(tmp_path / "out")]).rows)
+
+
 def test_the_rows_that_ship_are_valid(program):
     rows = program.recipes(ROOT / "configs/evaluate/clips.yaml")
     assert {"per frame", "ours", "temporal blur"} <= set(rows)

@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -171,6 +172,16 @@ def test_the_mask_keeps_guidance_where_it_belongs(evaluate, arguments, monkeypat
     # of equal strength, guidance that may go everywhere moves more
     assert rows["unmasked"]["mean_change"] > rows["masked"]["mean_change"] > rows["default"]["mean_change"]
     assert "| mild | default | 0.08 |" in (tmp_path / "out/mask.md").read_text()
+
+
+def test_faces_are_compared_where_the_networks_are(evaluate):
+    class Elsewhere(torch.nn.Linear):
+        def embed(self, crop):
+            assert crop.device == self.weight.device
+            return torch.full((1, 4), 3.0)
+
+    networks = SimpleNamespace(recognizer=Elsewhere(2, 2, device="meta"))
+    assert evaluate.identity_of(networks, torch.zeros(1, 3, 8, 8)).tolist() == [0.5] * 4
 
 
 def test_equal_gain_is_the_most_that_both_can_reach_at_the_least_strength(evaluate):

@@ -303,6 +303,16 @@ def test_a_converted_denoiser_computes_what_the_original_did_whatever_its_condit
     assert torch.allclose(found, wanted, atol=1e-4 * float(wanted.abs().max()))
 
 
+@pytest.mark.parametrize(
+    "extra", ["encoder.down.1.attn.0.q.weight", "decoder.up.1.attn.0.q.weight", "decoder.up.2.upsample.conv.bias"]
+)
+def test_an_entry_of_the_encoder_or_the_decoder_without_a_place_is_refused(program, extra):
+    state = {k: torch.empty(shape, device="meta") for k, shape in first_stage_shapes(**SMALL_VQ).items()}
+    state |= {extra: torch.zeros(1), f"{extra}s": torch.zeros(1)}
+    with pytest.raises(WeightsError, match=rf"no first_stage .* \(no place for {extra} and 1 more entries\)$"):
+        program.converted(Path("model.ckpt"), state, conditions=2)
+
+
 def test_what_is_no_such_model_is_refused_in_one_line(program, tmp_path):
     for state, reason in (
         ({"weight": torch.zeros(1)}, "holds neither"),

@@ -127,6 +127,21 @@ def test_with_labels_the_refiner_looks_at_the_finds_of_the_detector_trained_befo
     assert all(weights.sha256(tmp_path / f"out/weights/{n}.safetensors") == e["sha256"] for n, e in manifest.items())
 
 
+def test_a_run_that_was_stopped_before_its_first_checkpoint_is_left_out_of_the_export(train_all, tmp_path, monkeypatch):
+    for run in ("irn", "recognizer"):
+        (tmp_path / f"runs/{run}").mkdir(parents=True)
+    (tmp_path / "runs/irn/checkpoint.pt").touch()
+    called = []
+    monkeypatch.setattr(
+        train_all.subprocess, "run", lambda *args, **_: called.append(args[0]) or subprocess.CompletedProcess([], 0)
+    )
+    monkeypatch.setattr(train_all.Training, "notes", lambda _: tmp_path / "notes.yaml")
+    arguments = ["--data", "faces", "--out", str(tmp_path), "--minutes", "1"]
+    train_all.Training(train_all.arguments(arguments)).export()
+    ((*_, option, names),) = called
+    assert (option, names) == ("--only", "irn")
+
+
 def test_a_folder_of_other_data_is_refused(train_all, tmp_path):
     train_all.Ledger.of(tmp_path / "progress.json", "faces").write()
     with pytest.raises(SystemExit, match="belongs to --data faces"):

@@ -29,7 +29,7 @@ LEARNING = {
     "irn": {"irn"},
     "reference": {"reference"},
     "denoiser": {"encoder", "denoiser"},
-    "fusion": {"fusion", "discriminator"},
+    "fusion": {"fusion", "discriminator", "state"},
     "start": {"start"},
     "mask": {"mask"},
     "student": {"student", "discriminator"},
@@ -232,6 +232,33 @@ def test_an_export_that_lacks_a_checkpoint_writes_nothing(chain, tmp_path):
     assert not list((tmp_path / "weights").iterdir())
 
 
+def test_notes_that_lack_a_text_are_refused_before_anything_is_written(chain, tmp_path):
+    notes = yaml.safe_load((FULL / "cards.yaml").read_text())
+    del notes["hardware"], notes["mask"]["losses"]
+    (tmp_path / "notes.yaml").write_text(yaml.safe_dump(notes))
+    arguments = ["--runs", chain.runs, "--notes", tmp_path / "notes.yaml", "--out", tmp_path / "weights", "--only", "mask"]
+    with pytest.raises(SystemExit, match=r"notes\.yaml: lacks hardware, mask\.losses$"):
+        run("export_weights", *arguments)
+    assert not (tmp_path / "weights").exists()
+
+
+def test_whatever_fails_after_a_file_was_written_the_manifest_names_it(chain, tmp_path, monkeypatch):
+    export, out = program("export_weights"), tmp_path / "weights"
+    monkeypatch.setattr(export, "card", lambda *_: 1 / 0)
+    arguments = ["--runs", chain.runs, "--notes", FULL / "cards.yaml", "--out", out, "--only", "mask"]
+    monkeypatch.setattr(sys, "argv", ["export_weights.py", *map(str, arguments)])
+    with pytest.raises(ZeroDivisionError):
+        export.main()
+    assert json.loads((out / "MANIFEST.json").read_text())["mask"]["sha256"] == weights.sha256(out / "mask.safetensors")
+
+
+def test_a_group_without_the_row_of_the_input_is_shown_as_far_as_it_goes():
+    lines = program("export_weights").by_group(
+        {"mild, beard": {"full": {"n": 3, "psnr": 24.5}}, "mild, hat": {"nlm": {}}}, ["full"]
+    )
+    assert lines[-1] == "| mild, beard | 3 | full |  to 24.5 |  to  |  to  |"
+
+
 def test_files_that_only_add_a_loss_may_be_left_out(chain, tmp_path):
     before = {"vqgan": "vqgan", "irn": "irn", "denoiser": "denoiser"}
     assert chain.train("identity", "recognizer", out=tmp_path / "recognizer", steps=1)["step"] == 1
@@ -289,6 +316,37 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path):
         assert all(torch.equal(whole[part][k], halves[part][k]) for k in whole[part])
     shutil.rmtree(tmp_path / "whole")
     shutil.rmtree(tmp_path / "halves")
+
+
+def test_a_fusion_that_was_stopped_ends_as_one_that_was_not(chain, tmp_path):
+    settings = yaml.safe_load((TINY / "denoiser.yaml").read_text())
+    settings["fusion"]["loop"]["floor"] = 1.0
+    (tmp_path / "denoiser.yaml").write_text(yaml.safe_dump(settings))
+    arguments = ["fusion", "--faces", chain.faces, "--config", tmp_path / "denoiser.yaml", "--minutes", 5]
+    arguments += [a for name in ("vqgan", "irn", "denoiser") for a in (f"--{name}", chain.checkpoint(name))]
+    for folder, steps in (("whole", 4), ("halves", 2), ("halves", 4)):
+        run("train_denoiser", *arguments, "--out", tmp_path / folder, "--steps", steps)
+    whole, halves = (torch.load(tmp_path / d / "checkpoint.pt", weights_only=True) for d in ("whole", "halves"))
+    for part in ("modules", "ema"):
+        assert all(torch.equal(whole[part][k], halves[part][k]) for k in whole[part])
+    assert whole["modules"]["state.weight"] > 0
+    shutil.rmtree(tmp_path)
+
+
+def test_a_student_from_unpacked_weights_meets_its_discriminator_as_late_as_a_new_one(chain, tmp_path):
+    begun = torch.load(chain.checkpoint("student"), weights_only=True)
+    ended = []
+    for share in (0.1, 5.0):
+        settings = {**yaml.safe_load((TINY / "one_step.yaml").read_text()), "adversarial": share, "adversarial_after": 1}
+        (tmp_path / "one_step.yaml").write_text(yaml.safe_dump(settings))
+        out = tmp_path / f"{share}"
+        out.mkdir()
+        torch.save({k: begun[k] for k in ("modules", "ema", "step", "spent")}, out / "checkpoint.pt")
+        arguments = ["--faces", chain.faces, "--config", tmp_path / "one_step.yaml", "--runs", chain.runs, "--minutes", 5]
+        run("distill_one_step", *arguments, "--out", out, "--steps", STEPS + 1)
+        ended.append(torch.load(out / "checkpoint.pt", weights_only=True)["modules"])
+    assert all(torch.equal(ended[0][k], ended[1][k]) for k in ended[0])
+    shutil.rmtree(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["identity", "temporal", "vqgan", "denoiser", "one_step"])

@@ -199,6 +199,37 @@ def test_a_stopped_training_goes_on_identically(tmp_path):
     assert all(torch.equal(first[k], second[k]) for k in first)
 
 
+def test_a_training_from_unpacked_weights_that_was_stopped_goes_on_identically(tmp_path):
+    for name in ("whole", "halves"):
+        net = nn.ModuleDict({"net": nn.Linear(4, 4)}).state_dict()
+        state = {k: torch.zeros_like(v) for k, v in net.items()}
+        (tmp_path / name).mkdir()
+        torch.save({"modules": state, "ema": state, "step": 1000, "spent": 0.0}, tmp_path / name / "checkpoint.pt")
+    whole = toy(tmp_path / "whole", 1020)  # within the warm-up
+    toy(tmp_path / "halves", 1010)
+    halves = toy(tmp_path / "halves", 1020)
+    assert all(torch.equal(whole[k], halves[k]) for k in whole)
+    assert torch.load(tmp_path / "halves/checkpoint.pt", weights_only=True)["first"] == 1000
+
+
+def test_a_checkpoint_older_than_an_entry_of_state_is_gone_on_with_and_no_other(tmp_path):
+    toy(tmp_path, 2)
+    found = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del found["first"]
+    torch.save(found, tmp_path / "checkpoint.pt")
+
+    def loop(name):
+        modules = nn.ModuleDict({"net": nn.Linear(4, 4), name: nn.Module()})
+        modules[name].register_buffer("weight", torch.ones(()))
+        return Loop(tmp_path, modules, minutes=10, bf16=False)
+
+    later = loop("state")
+    assert (later.step, later.first, later.modules["state"].weight.item()) == (2, 0, 1)
+    assert torch.equal(later.modules["net"].weight, found["modules"]["net.weight"])
+    with pytest.raises(RuntimeError, match="Missing key"):
+        loop("other")
+
+
 def test_what_earlier_calls_used_counts_and_a_stop_is_remembered(tmp_path):
     def loop(**settings):
         return Loop(tmp_path, nn.ModuleDict({"net": nn.Linear(2, 2)}), minutes=10, bf16=False, **settings)

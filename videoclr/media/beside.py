@@ -117,6 +117,8 @@ class Beside:
         self._out = dropped(drop, self._streams, like.stream_index) | chapters
         self._covers: list[tuple[Stream, Packet[Any]]] = []
         self._pending: Packet[Any] | None = None
+        self._undated: dict[int, list[Packet[Any]]] = {}
+        """First packets of a stream, whose decoding times follow from those behind them."""
         self._begun: set[int] = set()
         self._delays: dict[int, Fraction] = {}
         self._labels: dict[str, str] = {}
@@ -182,6 +184,7 @@ class Beside:
             packet_or_none = self._pending or self.copies.next_packet()
             self._pending = packet_or_none
             if packet_or_none is None:
+                self._end_undated(container, offset)
                 return
             when = packet_or_none.dts if packet_or_none.dts is not None else packet_or_none.pts
             if until is not None and when is not None and when * Fraction(packet_or_none.time_base) + offset > until:
@@ -284,9 +287,38 @@ class Beside:
 
     def _mux(self, container: OutputContainer, packet: Packet[Any], offset: Fraction) -> None:
         route = self.routes[packet.stream_index]
-        if packet.dts is None or packet.pts is None:
+        if packet.pts is None:
             self._warn(f"packets without a time in {named(route.source)} are left out")
             return
+        if packet.dts is None and packet.stream.type == "video":
+            self._undated.setdefault(packet.stream_index, []).append(packet)
+            return
+        if packet.dts is None:
+            packet.dts = packet.pts
+        for early in self._dated(packet.stream_index, packet.dts):
+            self._put(container, route, early, offset)
+        self._put(container, route, packet, offset)
+
+    def _dated(self, index: int, next_dts: int) -> list[Packet[Any]]:
+        """The packets that wait for their decoding times, with times before `next_dts`, which comes after them.
+
+        Matroska stores no decoding times, and FFmpeg knows them only after as many packets as are reordered.
+        """
+        early = self._undated.pop(index, [])
+        for place, packet in enumerate(early):
+            packet.dts = next_dts - (packet.duration or 1) * (len(early) - place)
+        return early
+
+    def _end_undated(self, container: OutputContainer, offset: Fraction) -> None:
+        """Mux what still waits for its decoding times at the end of the source: streams of a few packets."""
+        for index in list(self._undated):
+            waiting = self._undated[index]
+            first = min(packet.pts for packet in waiting if packet.pts is not None)
+            for packet in self._dated(index, first + (waiting[-1].duration or 1)):
+                self._put(container, self.routes[index], packet, offset)
+
+    def _put(self, container: OutputContainer, route: Route, packet: Packet[Any], offset: Fraction) -> None:
+        assert packet.pts is not None and packet.dts is not None
         if not self._clip(packet):
             return
         move = round(offset / Fraction(packet.time_base))

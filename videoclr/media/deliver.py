@@ -240,7 +240,12 @@ def _opaque(picture: Picture) -> VideoFrame:
 
 def _canvas(frame: VideoFrame, width: int, height: int) -> VideoFrame:
     """A larger frame in the format of `frame`, with its properties and side data."""
-    larger = through(frame, ("pad", f"{width}:{height}"))
+    layout = layout_of(frame.format.name)
+    across, down = layout.subsampling if layout is not None and layout.kind == "yuv" else (0, 0)
+    whole = (-(-width >> across) << across, -(-height >> down) << down)  # `pad` knows whole samples of chroma only
+    larger = through(frame, ("pad", f"{whole[0]}:{whole[1]}"))
+    if whole != (width, height):
+        larger = through(larger, ("crop", f"{width}:{height}:0:0:exact=1"))
     if larger.format.name != frame.format.name or (larger.width, larger.height) != (width, height):
         plain = VideoFrame(width, height, frame.format.name)  # a format that the filter does not draw in
         for name in ("pts", "duration", "colorspace", "color_range", "color_trc", "color_primaries"):

@@ -16,7 +16,7 @@ from av.video.format import VideoFormat, names  # type: ignore[attr-defined]
 from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError
-from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, UNSPECIFIED, Colour, kind_of
+from videoclr.media.colour import BT601, BT709, FULL, LIMITED, RGB_SPACE, UNSPECIFIED, Colour, kind_of
 from videoclr.media.layout import layout_of
 
 # SVT-AV1 writes its banner to standard error unless told not to before it is first used.
@@ -395,6 +395,9 @@ def written_colour(encoder: str, source: Colour, pixel_format: str) -> Colour:
     if encoder == "mjpeg":
         # JFIF knows one meaning: BT.601, full range; decoders take it whatever the container says.
         return Colour(kind, BT601, True)
+    if encoder == "dnxhd":
+        # FFmpeg writes BT.709 into the pictures' own header, which decoders take whatever the container says.
+        return Colour(kind, BT709, source.full and source.kind != "rgb")
     if source.kind == "rgb":
         return Colour(kind, source.matrix, False)  # of RGB made of a video: the video's
     if encoder == "prores_ks":
@@ -404,7 +407,9 @@ def written_colour(encoder: str, source: Colour, pixel_format: str) -> Colour:
 
 
 def untold(encoder: str, muxer: str, source: Colour, written: Colour) -> str | None:
-    """A warning where the range of the output is another, or stands nowhere in the file; None where all is well."""
+    """A warning where range or matrix of the output is another, or stands nowhere in the file; None where all is well."""
+    if encoder == "dnxhd" and source.kind == written.kind == "yuv" and source.matrix != written.matrix:
+        return f"the colour matrix {source.matrix.name} is written as {written.matrix.name}, since dnxhr says nothing else here"
     if source.kind == "rgb" or not source.full:
         return None
     if encoder == "prores_ks":
@@ -485,7 +490,11 @@ def small_params(encoder: str, size: tuple[int, int]) -> list[str]:
     The look-ahead of libx265 4 writes behind its memory where a side is shorter than 64 pixels (glibc: "corrupted size vs.
     prev_size"), which ends the process now or later. Without it and without the B-frames that rest on it all is well.
     """
-    return ["rc-lookahead=0", "bframes=0"] if encoder == "libx265" and min(size) < _LOOKAHEAD_SIDE else []
+    if encoder != "libx265":
+        return []
+    lookahead = ["rc-lookahead=0", "bframes=0"] if min(size) < _LOOKAHEAD_SIDE else []
+    # A picture one coding tree unit wide is coded out of memory that nobody wrote: other bytes every time.
+    return [*lookahead, *(["ctu=16"] if min(size) <= _LOOKAHEAD_SIDE else [])]
 
 
 def usable_rate(rate: Fraction | None) -> Fraction:

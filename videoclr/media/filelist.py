@@ -26,6 +26,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from videoclr.errors import MediaError
+from videoclr.media.headers import rate_of
 
 SUFFIX = ".ffconcat"
 MOST_BYTES = 1 << 20
@@ -112,7 +113,7 @@ def part_of(path: Path, container: InputContainer, video: VideoStream) -> Part:
         return Part(path, start, begin, begin + video.duration * base, kind)
     first: int | None = None
     last = 0
-    step = round(1 / (Fraction(video.average_rate or 25) * base))
+    step = round(1 / ((rate_of(video) or Fraction(25)) * base))
     for packet in container.demux(video):
         if packet.size and packet.pts is not None:
             first = packet.pts if first is None else min(first, packet.pts)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
+import numpy as np
 from av.codec.codec import Codec
 from av.codec.hwaccel import HWAccel
 from av.container import OutputContainer
@@ -28,6 +29,7 @@ from videoclr.media.boxes import spherical, stereo_tag
 from videoclr.media.copies import chapters_between
 from videoclr.media.crop import WHOLE, Crop
 from videoclr.media.encoders import (
+    RAW,
     Encoder,
     Wanted,
     check_fields,
@@ -46,6 +48,7 @@ from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
 from videoclr.media.hdr10plus import keeps_hdr10_plus, message_of, with_message
 from videoclr.media.joint import Joint, cannot, check_trial
 from videoclr.media.kept import Kept, added
+from videoclr.media.layout import layout_of
 from videoclr.media.matroska import Look, write_look
 from videoclr.media.orientation import Orientation, payload
 from videoclr.media.picture import Picture, colour_in, reformatted
@@ -55,14 +58,14 @@ from videoclr.media.segments import Segment, SegmentWriter, Stored, joined
 from videoclr.media.source import PIPE
 from videoclr.media.sphere import sphere_of
 from videoclr.media.splice import DecodingTimes, LostPicture, Splice, Tally
-from videoclr.media.target import MOV, PLAIN, Nowhere, advice, holds
+from videoclr.media.target import CONTAINERS, MOV, PLAIN, TRANSPORTED, Nowhere, advice, holds
 
 _log = logging.getLogger("videoclr.media.film")
 
 _TURNING = {"mp4", "mov", "3gp", "ipod", "matroska", "webm"}
 """Muxers that write a display matrix."""
-_NO_REORDER = {"avi", "flv", "mxf"}
-"""Muxers whose times go wrong with B-frames: no presentation times, or no negative decoding times."""
+_NO_REORDER = {"avi", "flv", "mxf", "nut"}
+"""Muxers whose times go wrong with B-frames: no presentation times, or no negative decoding times (NUT: beside a second stream)."""
 _GRID = {"avi", "mxf"}
 """Muxers that store one picture per tick: the tick must be the frame rate's."""
 _NEGATIVE = MOV
@@ -71,6 +74,10 @@ _MILLISECONDS = {"matroska", "webm", "flv"}
 """Muxers that store times in milliseconds."""
 _STEREO = {"matroska", "webm"}
 """Muxers that make an element of the tag `stereo_mode`."""
+_RAW_ENDINGS = (".nut", ".mkv")
+"""Endings that are advised for raw pictures."""
+_TRIED = (64, 32)
+"""Width, height of a picture that a container is tried with."""
 _BIG = (1 << 31) - 1
 _UNDELAYED = 2
 """Pictures so few that none of them is reordered."""
@@ -147,6 +154,7 @@ class Film:
         self._kept: Kept | None = None
         self._started = False
         self._joined = False
+        self._combed = False
         self._segment: SegmentWriter | None = None
         self._stretch: _Stretch | None = None
         self._last: int | None = None
@@ -234,6 +242,7 @@ class Film:
         if (frame.width, frame.height) != self._size:
             change = f"{frame.width}x{frame.height}, the video {self._size[0]}x{self._size[1]}"
             raise EncodeError(self.path, f"the picture is {change}; all must be equal", time)
+        self._tell_fields(picture, time)
         colour = colour_in(picture, frame)
         if self._dolby and payload(frame, Type.DOVI_METADATA) is None:
             without = "has no Dolby Vision metadata, unlike the first"
@@ -243,6 +252,14 @@ class Film:
         if self._dynamic:
             self._remember(picture.frame)
         self._encode(out, time)
+
+    def _tell_fields(self, picture: Picture, time: Fraction) -> None:
+        """Say it once where a film that began with whole pictures becomes interlaced, and the encoder was told nothing of it."""
+        if not picture.woven or self._fields or self._combed or self.like is None or self.encoder.name == "ffv1":
+            return
+        self._combed = True
+        when = f"from {float(time):.3f} s on the pictures are interlaced, unlike the first"
+        self._warn(f"{when}: they are written as whole ones; use --deinterlace auto, or the codec ffv1")
 
     def _remember(self, frame: VideoFrame) -> None:
         """Keep the HDR10+ message of the picture stamped last until its packet comes."""
@@ -439,12 +456,21 @@ class Film:
             stream.pix_fmt = self.format
             return stream
 
+        def not_held() -> MediaError:
+            ways = [*filter(None, [advice(lambda muxer: holds(muxer, add), self.muxer)]), "choose another codec"]
+            return MediaError(self.path, f"{self.muxer} does not hold {video} video; {', or '.join(ways)}")
+
+        video = Codec(self.encoder.name, "w").canonical_name
+        if self.encoder.name == RAW and self.muxer not in PLAIN and not _gives_back_raw(self.muxer, self.format):
+            fitting = [ending for ending in _RAW_ENDINGS if _gives_back_raw(CONTAINERS[ending], self.format)]
+            way = f"use {' or '.join(fitting)}, or choose another codec" if fitting else "choose another codec"
+            raise MediaError(self.path, f"raw pictures in {self.format} are not read again out of {self.muxer}; {way}")
+        if self.muxer == "mpegts" and video not in TRANSPORTED:
+            raise not_held()
         try:
             stream = add(container)
         except AV_ERRORS as error:
-            what = f"{self.muxer} does not hold {Codec(self.encoder.name, 'w').canonical_name} video"
-            ways = [*filter(None, [advice(lambda muxer: holds(muxer, add), self.muxer)]), "choose another codec"]
-            raise MediaError(self.path, f"{what}; {', or '.join(ways)}") from error
+            raise not_held() from error
         context = stream.codec_context
         context.sample_aspect_ratio = self._aspect()
         configure(context, self.encoder, self.wanted, picture.colour, self.colour, picture.frame, self._fields)
@@ -608,6 +634,8 @@ class Film:
         """
         if not self._bake.upright:
             raise cannot(like, f"{self.muxer} cannot say how the picture is turned; use .mp4, .mov or .mkv")
+        if self.muxer == "nut" and joint.reorder and self._beside is not None and self._beside.timed:
+            raise MediaError(like.path, "smart copy: nut does not hold its B-frames beside other streams; use .mkv, .mov or .mp4")
         memory = io.BytesIO()
         trial = self._fresh(memory)
         frame = through(reformatted(picture.frame, picture.colour, self.format, self.colour))
@@ -694,6 +722,39 @@ class Film:
         if text not in self.warnings:
             self.warnings.append(text)
             _log.warning("%s: %s", self.path, text)
+
+
+def _gives_back_raw(muxer: str, pixel_format: str) -> bool:
+    """True where raw pictures in `muxer` are read again as they were: containers have names for few formats. Tried out."""
+    layout = layout_of(pixel_format)
+    if layout is None:
+        return False
+    frame = VideoFrame(*_TRIED, pixel_format)
+    for component in range(len(layout.places)):
+        view = layout.view(frame, component)
+        values = (np.arange(view.size).reshape(view.shape) * 29 + 7 * component) & ((1 << layout.depth) - 1)
+        view[:] = values.astype(view.dtype) << layout.shift
+    frame.pts, frame.time_base = 0, Fraction(1, 25)
+    memory = io.BytesIO()
+    try:
+        with av.open(memory, "w", format=muxer) as out:
+            stream = out.add_stream(RAW, 25, width=frame.width, height=frame.height)
+            assert isinstance(stream, VideoStream)
+            stream.pix_fmt = pixel_format
+            out.mux([*stream.encode(frame), *stream.encode(None)])
+        with av.open(io.BytesIO(memory.getvalue()), "r", format=muxer) as container:
+            back = next(container.decode(video=0))
+    except (*AV_ERRORS, StopIteration, ValueError, IndexError):
+        return False
+    other = layout_of(back.format.name)
+    if other is None or (other.kind, other.depth, len(other.places)) != (layout.kind, layout.depth, len(layout.places)):
+        return False
+    alphas = [any(part.is_alpha for part in one.format.components) for one in (frame, back)]
+    same = (
+        np.array_equal(layout.view(frame, place) >> layout.shift, other.view(back, place) >> other.shift)
+        for place in range(len(layout.places))
+    )
+    return alphas[0] == alphas[1] and all(same)
 
 
 def _common(one: Fraction, other: Fraction) -> Fraction:

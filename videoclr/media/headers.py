@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -24,6 +25,18 @@ _MUXERS: tuple[tuple[str, dict[str, str], Callable[[bytes], Crop]], ...] = (
 """Of two containers that hold nearly every codec: FFmpeg's muxer, what makes it write its header first, and how that is read."""
 _HEAD = 1 << 20
 """Bytes in which the headers of a Matroska file lie."""
+
+
+def rate_of(stream: VideoStream) -> Fraction | None:
+    """Frames a second; None where nothing tells.
+
+    FFmpeg says one frame a tick of raw DV, whose ticks are far shorter than its frames: then what it guessed is right.
+    """
+    average, guessed = stream.average_rate, stream.guessed_rate
+    if average and guessed and stream.time_base and average * stream.time_base == 1 and guessed < average:
+        return Fraction(guessed)
+    rate = average or guessed
+    return Fraction(rate) if rate else None
 
 
 def crop_of(stream: VideoStream, path: str) -> Crop:

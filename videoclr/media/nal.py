@@ -88,13 +88,23 @@ def entry(codec: Codec, parts: Sequence[bytes]) -> Entry:
     return "open" if recovers else "none"
 
 
+def recovers_later(codec: Codec, parts: Iterable[bytes]) -> bool:
+    """True where `parts`, the units of a picture, say that a decoder that begins there shows whole pictures only after some."""
+    parts = list(parts)
+    if codec == "hevc":
+        return not any(kind_of(codec, part) in _IRAP for part in parts)
+    if any(kind_of(codec, part) == _IDR_H264 for part in parts):
+        return False
+    return any(kind_of(codec, part) == _SEI_H264 and _recovers_at_once(part) is False for part in parts)
+
+
 def anew(part: bytes) -> bytes:
     """A unit of HEVC, a CRA picture's as that of a BLA picture, which does not count its order from the pictures before."""
     return bytes([part[0] & 0x81 | _BLA << 1]) + part[1:] if kind_of("hevc", part) == _CRA else part
 
 
-def _recovers_at_once(unit: bytes) -> bool:
-    """Whether a unit of supplemental information says that all is right from this very picture on (D.1.8)."""
+def _recovers_at_once(unit: bytes) -> bool | None:
+    """Whether a unit of supplemental information says that all is right from this very picture on (D.1.8); None for no word."""
     data, place = _plain(unit), 1
     while place + 2 < len(data):
         sizes = []
@@ -107,7 +117,7 @@ def _recovers_at_once(unit: bytes) -> bool:
         if sizes[0] == _RECOVERY_POINT and place < len(data):
             return bool(data[place] & 0x80)  # recovery_frame_cnt 0 is one bit
         place += sizes[1]
-    return False
+    return None
 
 
 # -- headers ------------------------------------------------------------------------------------------------------

@@ -15,6 +15,9 @@ from av.sidedata.sidedata import SideData, SideDataContainer, Type
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from videoclr.media.colour import kind_of
+from videoclr.media.filters import through
+
 _ONE = 1 << 16
 _MATRIX_BYTES = 36
 _KINDS = 64
@@ -106,5 +109,7 @@ def payload(frame: VideoFrame, kind: Type) -> bytes | None:
 def side_data(frame: VideoFrame) -> list[SideData]:
     """All of it. Not by `frame.side_data`: the frame keeps that, which holds the frame, so that neither goes before the
     collector comes by, and a decoder fills the memory with pictures meanwhile."""
+    if kind_of(frame.format.name) != "yuv":  # the ICC profile of a PNG has a name, which PyAV 18 frees with every look at it
+        frame = through(frame, ("sidedata", "mode=delete:type=ICC_PROFILE"))
     container: Any = SideDataContainer  # its stub knows neither the argument nor that it iterates over the side data themselves
     return list(container(frame))

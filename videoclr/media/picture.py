@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from av.codec.codec import find_best_pix_fmt_of_list
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
@@ -226,8 +227,15 @@ def reformatted(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour
     """`frame` in another pixel format; `colour` says what its numbers mean, `to` what the new ones shall mean."""
     if pixel_format == frame.format.name and (colour == to or to.kind == "rgb"):
         return frame
+    if (name := _opaque_twin(frame)) and not any(part.is_alpha for part in VideoFormat(pixel_format).components):
+        return reformatted(_without_alpha(frame, name), colour, pixel_format, to)
     if colour.kind == "yuv" and to.kind == "rgb" and is_deep(frame) and pixel_format != _DEEP_RGB:
         # swscale 9.5 makes noise of 10-bit 4:2:0 on its way to packed RGB; the planar way is right, and faster.
+        between = Colour("rgb", colour.matrix, True)
+        return reformatted(reformatted(frame, colour, _DEEP_RGB, between), between, pixel_format, to)
+    deep = max(part.bits for part in VideoFormat(pixel_format).components) > _BYTE
+    if colour.kind == to.kind == "yuv" and colour.matrix != to.matrix and deep:
+        # So it does of a change of the matrix on the way to more than 8 bits.
         between = Colour("rgb", colour.matrix, True)
         return reformatted(reformatted(frame, colour, _DEEP_RGB, between), between, pixel_format, to)
     # A scaler of this call's own: `VideoFrame.reformat` leaves one in every frame, 130 KB for as long as the frame lives.
@@ -241,6 +249,24 @@ def reformatted(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour
         interpolation=_CAREFUL,
         threads=1,
     )
+
+
+def _opaque_twin(frame: VideoFrame) -> str | None:
+    """For deep planar RGB with alpha, the same format without: swscale 9.5 makes garbage on that way. None for other formats."""
+    name = frame.format.name
+    twin = name.replace("gbrap", "gbrp")
+    return twin if twin != name and is_deep(frame) and layout_of(name) and layout_of(twin) else None
+
+
+def _without_alpha(frame: VideoFrame, name: str) -> VideoFrame:
+    """`frame` in the format `name`, its opaque twin: every colour as it is, and all properties."""
+    plain = through(frame, ("format", name))
+    plain.make_writable()
+    source, target = layout_of(frame.format.name), layout_of(name)
+    assert source is not None and target is not None
+    for component in range(len(target.places)):
+        target.view(plain, component)[:] = source.view(frame, component)
+    return plain
 
 
 def colour_in(picture: Picture, frame: VideoFrame) -> Colour:

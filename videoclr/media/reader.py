@@ -11,7 +11,7 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from av.codec.codec import codecs_available
 from av.codec.context import CodecContext, ThreadType
@@ -24,13 +24,14 @@ from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.media import colour as colours
+from videoclr.media import nal
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.crop import WHOLE
 from videoclr.media.faults import AV_ERRORS, explained, reason
 from videoclr.media.gaps import Gaps
 from videoclr.media.hardware import opened_on
 from videoclr.media.hdr import dolby_vision_profile, proxy_of
-from videoclr.media.headers import crop_of
+from videoclr.media.headers import crop_of, rate_of
 from videoclr.media.moments import moment
 from videoclr.media.opening import Opening
 from videoclr.media.orientation import Orientation, orientation_of
@@ -107,6 +108,7 @@ class Reader:
         self.opening = opening
         self.warnings: list[str] = []
         self._back = False
+        self._scaled: set[tuple[int, int]] = set()
         self.sequence: Run | None = sequence_of(self.path, opening.start_number) if is_pattern(self.path) else None
         self._shelf: deque[Packet[Any]] = deque()
         self._intact: deque[bool] = deque()
@@ -208,7 +210,9 @@ class Reader:
         change = f"the picture changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}"
         if not self.scale:
             raise DecodeError(self.path, f"{change}; cut the file there (--end), or scale what follows (--on-error keep)", time)
-        self._warn(f"at {float(time):.3f} s {change}: scaled to the first size from there on")
+        if (frame.width, frame.height) not in self._scaled:
+            self._scaled.add((frame.width, frame.height))
+            self._warn(f"at {float(time):.3f} s {change}: scaled to the first size from there on")
         return frame.reformat(*size)
 
     def copies(self) -> Copies:
@@ -249,7 +253,8 @@ class Reader:
         seconds = _claimed_duration(self.container, stream)
         size = (context.width, context.height)
         pictures = self.sequence.count if self.sequence else None
-        self.opening.limits.check(self.path, len(self.container.streams), size, stream.average_rate, seconds, pictures)
+        rate = rate_of(stream) if stream.average_rate else None  # a guess alone is no claim
+        self.opening.limits.check(self.path, len(self.container.streams), size, rate, seconds, pictures)
 
     def _locate(self) -> None:
         """Turn what was asked for into presentation times; frames of a pipe are counted while it is read."""
@@ -347,14 +352,14 @@ class Reader:
     def _describe(self, frame: VideoFrame) -> VideoInfo:
         stream, picture = self._stream, self._first
         width, height = picture.size
-        rate = stream.average_rate or stream.guessed_rate or None
+        rate = rate_of(stream)
         duration = _claimed_duration(self.container, stream)
         aspect = stream.sample_aspect_ratio or Fraction(1)
         return VideoInfo(
             width=width,
             height=height,
             time_base=Fraction(stream.time_base or Fraction(1, 90000)),
-            frame_rate=Fraction(rate) if rate else None,
+            frame_rate=rate,
             duration=duration,
             frame_count=self._estimate(rate, duration),
             bit_depth=max(part.bits for part in frame.format.components),
@@ -405,7 +410,7 @@ class Reader:
         """Exact times; a missing one, or one that goes back, follows the frame before by one frame's length."""
         last: Fraction | None = None
         before: VideoFrame | None = None
-        step = 1 / Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
+        step = 1 / (rate_of(self._stream) or Fraction(25))
         for frame in frames:
             stored = bool(self._intact) and self._intact.popleft() and frame.pts is not None
             base = Fraction(frame.time_base or self._stream.time_base or Fraction(1, 90000))
@@ -439,10 +444,11 @@ class Reader:
             except AV_ERRORS:
                 break
             self._decoder.flush_buffers()
+            self._gaps = Gaps()
             packets = self._packets()
             key = next((packet for packet in packets if packet.is_keyframe), None)
             # Leading pictures of an open group lie before their key frame and cannot be decoded from it.
-            if key is not None and key.pts is not None and key.pts * base <= start:
+            if key is not None and key.pts is not None and key.pts * base <= start and self._enters(key):
                 yield from self._decoded(chain([key], packets))
                 return
             if start - earlier <= self.begin:
@@ -451,6 +457,18 @@ class Reader:
         self.close()
         self._open()
         yield from self._decoded()
+
+    def _enters(self, packet: Packet[Any]) -> bool:
+        """False for a packet marked as a key frame that shows nothing whole: the picture is refreshed piece by piece from there."""
+        context = self._stream.codec_context
+        if context.codec.canonical_name not in ("h264", "hevc"):
+            return True
+        codec = cast(nal.Codec, context.codec.canonical_name)
+        try:
+            length, _ = nal.header_of(codec, bytes(context.extradata or b""))
+        except IndexError:
+            return True
+        return not nal.recovers_later(codec, nal.units(bytes(packet), length))
 
     def _decoded(self, packets: Iterator[Packet[Any]] | None = None) -> Iterator[VideoFrame]:
         for packet in packets or self._packets():
@@ -494,7 +512,7 @@ class Reader:
         claimed = _claimed_duration(self.container, self._stream)
         if last is None or claimed is None or self._still or self.sequence:
             return
-        step = 1 / Fraction(self._stream.average_rate or 25)
+        step = 1 / (rate_of(self._stream) or Fraction(25))
         reached, promised = last.time + step, self.begin + claimed
         if promised - reached > max(Fraction(1, 4), 3 * step):
             self._warn(f"truncated: the pictures end at {float(reached):.3f} s of {float(promised):.3f} s")

@@ -21,6 +21,7 @@ import struct
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -111,7 +112,8 @@ class SegmentWriter:
 
     def abort(self) -> None:
         """Forget it."""
-        self._file.close()
+        with suppress(OSError):  # what waits to be written may have no room still
+            self._file.close()
         self._part.unlink(missing_ok=True)
 
     def _put(self, data: bytes) -> None:

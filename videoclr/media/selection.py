@@ -19,6 +19,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, MediaError
+from videoclr.media.headers import rate_of
 from videoclr.media.moments import FrameNumber, position
 from videoclr.media.timecode import Timecode, frames_between
 
@@ -103,14 +104,14 @@ def _edge(
         return Edge(number=wanted.number)
     if isinstance(wanted, Fraction):
         return Edge(time=begin + wanted, exact=True)
-    rate = stream.average_rate or stream.guessed_rate
+    rate = rate_of(stream)
     if not rate:
         raise ConfigError(f"$.media.{name}: a timecode counts frames, and the input does not tell its frame rate; give seconds")
-    frames = frames_between(timecode_of(container, stream), wanted, Fraction(rate), name)
+    frames = frames_between(timecode_of(container, stream), wanted, rate, name)
     base = Fraction(stream.time_base or 1)
     first = begin if stream.start_time is None else stream.start_time * base
     # half a frame early: a container may have rounded the picture's time
-    return Edge(time=first + (frames - Fraction(1, 2)) / Fraction(rate))
+    return Edge(time=first + (frames - Fraction(1, 2)) / rate)
 
 
 def _is_empty(first: Edge | None, last: Edge, begin: Fraction) -> bool:

@@ -184,6 +184,8 @@ def _check_file(path: str) -> None:
             raise MediaError(path, "is a directory; name a file, or its pictures by a pattern such as frame%04d.png")
         if not file.exists():
             raise MediaError(path, "no such file; check the name and the folder")
+        if file.is_fifo():
+            raise MediaError(path, "is a pipe, which can be read once only; give it as standard input: videoclr - OUTPUT < PIPE")
         if file.is_file() and file.stat().st_size == 0:
             raise MediaError(path, "is empty (0 bytes); copy or export it again")
     except OSError as error:

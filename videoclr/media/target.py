@@ -78,9 +78,9 @@ def _is_muxer(name: str) -> bool:
         return False
 
 
-_TRANSPORTED = frozenset(
+TRANSPORTED = frozenset(
     {
-        "h264", "hevc", "vvc", "av1", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "dirac", "cavs", "aac", "aac_latm", "mp1", "mp2",
+        "h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "dirac", "cavs", "aac", "aac_latm", "mp1", "mp2",
         "mp3", "ac3", "eac3", "dts", "truehd", "opus", "s302m", "pcm_bluray", "dvb_subtitle", "dvb_teletext",
         "hdmv_pgs_subtitle", "klv", "timed_id3", "scte_35",
     }
@@ -114,7 +114,7 @@ def holds(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
             if muxer in VIDEO_FIRST:
                 container.add_stream("mpeg2video", 25)
             add(container)
-            if muxer == "mpegts" and codec_of(container.streams[0]) not in _TRANSPORTED:
+            if muxer == "mpegts" and codec_of(container.streams[0]) not in TRANSPORTED:
                 return False
             container.start_encoding()
         finally:
@@ -129,7 +129,7 @@ def holds(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
 def gives_back(muxer: str, template: Stream) -> bool:
     """True where a stream of data that was copied into `muxer` is read again as what it was; many write it as they can."""
     if muxer == "mpegts":
-        return codec_of(template) in _TRANSPORTED
+        return codec_of(template) in TRANSPORTED
     memory = io.BytesIO()
     try:
         with av.open(memory, "w", format=muxer) as container:
@@ -177,6 +177,8 @@ def check_target(path: str, source: str | None, overwrite: bool) -> None:
                 raise MediaError(path, "is the input itself; write to another name")
             if is_list(source) and any(target.samefile(part) for part in names_in(source)):
                 raise MediaError(path, "is one of the files that the input lists; write to another name")
+        if target.exists() and not target.is_file():
+            raise MediaError(path, "is a pipe or a device, not a file; use - for standard output")
         if target.exists() and not overwrite:
             raise MediaError(path, "exists already; remove it or allow overwriting (--overwrite)")
         if not target.parent.is_dir():

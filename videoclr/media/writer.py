@@ -25,7 +25,7 @@ from videoclr.media.orientation import Orientation
 from videoclr.media.picture import Picture, frame_of_rgb
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, sync_file
-from videoclr.media.source import PIPE, is_pattern
+from videoclr.media.source import PIPE, is_pattern, numbered
 from videoclr.media.splice import Tally
 from videoclr.media.stills import Stills
 from videoclr.media.target import PLAIN, STILLS, check_target, muxer_of
@@ -290,12 +290,15 @@ class Writer:
         if self.like is None:
             return
         pattern = is_pattern(self.path)
-        info = self.like.info
+        info, run = self.like.info, self.like.sequence
+        inputs = [run.path(number) for number in range(run.count)] if run else [self.like.path]
+        numbers = range(run.first, run.first + run.count) if run else range(1, 2)
+        targets = [numbered(self.path, number) for number in numbers] if pattern else [self.path]
+        if {_file(path) for path in targets} & {_file(path) for path in inputs} - {None}:
+            raise MediaError(self.path, "is the input itself; write to another name")
         if not pattern and not self.like.is_still and (info.frame_count or 1) > 1:
             text = "holds one picture, and the source has more"
             raise MediaError(self.path, f"{text}; use a pattern such as frame%04d{Path(self.path).suffix}")
-        if pattern and self.like.sequence and Path(self.path).absolute() == Path(self.like.path).absolute():
-            raise MediaError(self.path, "is the input itself; write to another name")
         if pattern and not Path(self.path).parent.is_dir():
             raise MediaError(self.path, f"its folder {Path(self.path).parent} does not exist; make it first")
 
@@ -368,3 +371,12 @@ class Writer:
 def _changes(patches: Sequence[Patch]) -> bool:
     """Whether any of `patches` shows; the gate may have faded all of one away."""
     return any(patch.alpha.any() for patch in patches)
+
+
+def _file(path: str | Path) -> tuple[int, int] | None:
+    """Which file that is, whatever it is called; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

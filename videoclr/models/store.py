@@ -15,6 +15,7 @@ and none gets past it.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import logging
@@ -29,7 +30,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from videoclr import __version__
 from videoclr.errors import ConfigError, WeightsError
@@ -464,7 +465,7 @@ def _transfer(url: str, part: Path, progress: DownloadProgress | None) -> None:
     headers = {"User-Agent": f"videoclr/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
     log.info("fetching %s%s", _shown(url), f" from byte {have:,}" if have else "")
     try:
-        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30)
+        answer = urllib.request.urlopen(_request(url, headers), timeout=30)
     except urllib.error.HTTPError as error:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
             raise
@@ -482,6 +483,19 @@ def _transfer(url: str, part: Path, progress: DownloadProgress | None) -> None:
                 progress(out.tell(), total)
         if total is not None and out.tell() < total:
             raise ConnectionError(f"broke off after {out.tell():,} of {total:,} bytes")
+
+
+def _request(url: str, headers: dict[str, str]) -> urllib.request.Request:
+    """For `url`; the user and the password in it go to its own host alone, and not where that redirects to."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return urllib.request.Request(url, headers=headers)
+    request = urllib.request.Request(parts._replace(netloc=host).geturl(), headers=headers)
+    name, _, password = user.partition(":")
+    secret = base64.b64encode(unquote_to_bytes(name) + b":" + unquote_to_bytes(password)).decode("ascii")
+    request.add_unredirected_header("Authorization", f"Basic {secret}")
+    return request
 
 
 def _extent(answer: http.client.HTTPResponse) -> tuple[int, int | None]:

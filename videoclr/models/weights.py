@@ -97,23 +97,24 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     """A state dict from `.safetensors`, or from a `.pth`, `.pt`, `.ckpt` of plain tensors (never unpickled freely).
 
     Raises:
-        WeightsError: missing, damaged, or holding anything but tensors.
+        WeightsError: missing, damaged, or holding anything but dense tensors of plain numbers.
     """
-    import pickle
-
     import torch
 
     if Path(path).suffix == ".safetensors":
         return read_safetensors(path)[0]
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    except Exception as error:  # what a damaged file makes of the unpickler has no common name
         raise WeightsError(path, "not a readable file of plain tensors; convert it to safetensors") from error
     for wrapper in ("params_ema", "params", "state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise WeightsError(path, "holds something else than one state dict")
+    odd = [k for k, v in state.items() if v.layout is not torch.strided or v.is_quantized or v.is_meta or v.is_nested]
+    if odd:
+        raise WeightsError(path, f"holds something else than dense tensors of plain numbers: {odd[0]}")
     return {str(k).removeprefix("module."): v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 

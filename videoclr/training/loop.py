@@ -183,6 +183,7 @@ class Loop:
             "averaged": self.ema.n_averaged,
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
+            "first": self.first,
             "spent": self.spent + time.monotonic() - self._began,
             "means": {name: float(value) for name, value in self._means.items()},
             "random": torch.get_rng_state(),
@@ -200,8 +201,10 @@ class Loop:
         state = torch.load(path, weights_only=True, map_location=self.device)
         self.step, self.spent = state["step"], state["spent"]
         whole = "optimizer" in state  # unpacked weights are not: what does not ship starts anew
-        self.modules.load_state_dict(state["modules"] if whole else {**self.modules.state_dict(), **state["modules"]})
-        self.ema.module.load_state_dict(state["ema"] if whole else {**self.ema.module.state_dict(), **state["ema"]})
+        for module, found in ((self.modules, state["modules"]), (self.ema.module, state["ema"])):
+            # A checkpoint may be older than an entry of `state`, where programs keep what is no network.
+            begun = {k: v for k, v in module.state_dict().items() if not whole or k.startswith("state.")}
+            module.load_state_dict({**begun, **found})
         if whole:
             self.ema.n_averaged.copy_(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -209,7 +212,7 @@ class Loop:
             self._means = {name: torch.tensor(value, device=self.device) for name, value in state.get("means", {}).items()}
             if self.device.type == "cuda" and "random on the device" in state:
                 torch.cuda.set_rng_state(state["random on the device"].cpu(), self.device)
-        self.first = 0 if whole else self.step
+        self.first = state.get("first", 0) if whole else self.step
         log.info("goes on from step %d%s", self.step, "" if whole else " of unpacked weights")
 
     def _average(self, tensors: list[Tensor]) -> None:
