@@ -623,3 +623,16 @@ PROGRESS = {
     "source": "in.mp4", "frames": 10, "total": 50, "faces": 9, "seconds": 2.0, "seconds_left": 8.0,
     "seconds_per_stage": {"restore": 1.5}, "slowest": "restore",
 }  # fmt: skip
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closed as a POSIX shell does it")
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 0), ("2>&-", 0), ("<&-", 0), (">&- 2>&- <&-", 0)])
+def test_closed_standard_streams_change_nothing(tmp_path, closed, code):
+    program = f'"{sys.executable}" -m videoclr --version {closed}'
+    assert subprocess.run(["sh", "-c", program], check=False, capture_output=True).returncode == code
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closed as a POSIX shell does it")
+def test_an_error_without_standard_error_has_its_exit_code():
+    program = f'"{sys.executable}" -m videoclr none.mp4 out.mp4 --set restore.use=unchanged --set gate.use=none >&- 2>&-'
+    assert subprocess.run(["sh", "-c", program], check=False, capture_output=True).returncode == 1

@@ -515,6 +515,7 @@ def _give_back_large_blocks() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line on `argv` (default: the process's own) and return the exit code."""
     verbose = False
+    _open_closed_streams()
     try:
         _give_back_large_blocks()
         with _stoppable():
@@ -532,6 +533,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, verbose)
     finally:
         _let_go_of_stderr()
+
+
+def _open_closed_streams() -> None:
+    """Where the caller closed a standard stream, nobody is there; a file that is opened later must not get its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    if cast("IO[str] | None", sys.stdout) is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  for as long as the process lives
+    if cast("IO[str] | None", sys.stderr) is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def _let_go_of_stderr() -> None:

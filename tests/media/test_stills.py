@@ -182,6 +182,14 @@ def test_pictures_with_alpha_keep_it(tmp_path):
     assert not pixels[2:6, 2:6, :3].any()
 
 
+def test_what_a_picture_loses_is_said_aloud(tmp_path, caplog):
+    source = save(tmp_path / "deep.png", np.full((16, 16, 3), 30000, np.uint16))
+    with Reader(source) as reader, Writer(tmp_path / "o.jpg", like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert [record.getMessage().split(": ", 1)[1] for record in caplog.records] == writer.warnings != []
+
+
 def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

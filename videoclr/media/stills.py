@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ from videoclr.media.orientation import Orientation
 from videoclr.media.picture import Picture, float_frame, frame_of_rgb, reformatted
 from videoclr.media.proxy import as_uint16
 from videoclr.media.source import is_pattern, matching, numbered
+
+_log = logging.getLogger("videoclr.media.stills")
 
 _TOP = 65535
 _OPTIONS = {
@@ -99,8 +102,7 @@ class Stills:
             shown = Picture(frame, picture.colour, picture.orientation, picture.proxy).rgb()
             picture = Picture(frame_of_rgb(shown, type(picture.orientation)()))
             frame = picture.frame
-            if (text := f"{self.encoder} holds no HDR: the pictures are tone-mapped to BT.709; png keeps it") not in self.warnings:
-                self.warnings.append(text)
+            self._warn(f"{self.encoder} holds no HDR: the pictures are tone-mapped to BT.709; png keeps it")
         if not picture.orientation.upright:
             # A picture file has no display matrix that every viewer heeds: the pixels themselves are turned.
             shown = Picture(frame, orientation=picture.orientation).signals()
@@ -121,12 +123,17 @@ class Stills:
             best, _ = find_best_pix_fmt_of_list(known, frame.format, alpha)
             wanted = best.name if best is not None else known[0]
         lost = [word for word in what_is_lost(frame.format, wanted) if word in ("transparency", "bit depth")]
-        if lost and (text := f"{frame.format.name} is written as {wanted}: less {', '.join(lost)}") not in self.warnings:
-            self.warnings.append(text)
+        if lost:
+            self._warn(f"{frame.format.name} is written as {wanted}: less {', '.join(lost)}")
         kind = kind_of(wanted)
         # Picture files know one YUV: BT.601; full range in JPEG, limited in WebP and TIFF.
         to = Colour(kind, BT601, True) if self.encoder == "mjpeg" else Colour(kind, BT601, kind != "yuv")
         return reformatted(frame, colour, wanted, to), to.full
+
+    def _warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+            _log.warning("%s: %s", self.path, text)
 
     def _light(self, frame: VideoFrame, colour: Colour) -> VideoFrame:
         """`frame` as floats; one that has them already passes."""
