@@ -63,6 +63,7 @@ def jobs(monkeypatch) -> Jobs:
     fake = Jobs()
     module = types.ModuleType("videoclr.jobs")
     module.restore_video = module.restore_batch = fake
+    module.targets_of = lambda sources, folder, ending: [folder / Path(source).name for source in sources]
     monkeypatch.setitem(sys.modules, "videoclr.jobs", module)
     return fake
 
@@ -246,6 +247,13 @@ def test_every_failure_is_one_line_and_an_exit_code(jobs, capsys, error, code, s
     assert capsys.readouterr() == ("", says)
 
 
+def test_what_was_noted_about_an_error_of_the_system_is_said(jobs, capsys):
+    jobs.answer = OSError(errno.ENOSPC, "No space left on device", "/x/o.mp4")
+    jobs.answer.add_note("12 frames are kept")
+    assert cli.main(["in.mp4", "out.mp4"]) == 1
+    assert "No space left on device (12 frames are kept) (--verbose" in capsys.readouterr().err
+
+
 def test_verbose_shows_the_traceback(jobs, capsys):
     jobs.answer = RuntimeError("inside")
     assert cli.main(["in.mp4", "out.mp4", "-v"]) == 1
@@ -336,8 +344,14 @@ def test_figures_and_log_never_go_into_a_file_of_the_run(jobs, tmp_path, capsys,
     (tmp_path / "link").symlink_to(film)
     assert cli.main([str(film), str(tmp_path / "out.mp4"), option, str(tmp_path / "link")]) == 2
     assert cli.main(["batch", str(film), "--to", str(tmp_path / "x"), option, str(film)]) == 2
-    assert not jobs.asked and film.read_bytes() == b"film"
-    assert capsys.readouterr().err.count("is a file of this run; choose another name") == 2
+    assert cli.main(["batch", str(film), "--to", str(tmp_path / "x"), option, str(tmp_path / "x" / "in.mp4")]) == 2
+    both = ["--metrics", str(tmp_path / "new"), "--log-json", str(tmp_path / ".." / tmp_path.name / "new")]
+    assert cli.main([str(film), str(tmp_path / "out.mp4"), *both]) == 2
+    assert (
+        cli.main([str(film), str(tmp_path / "out.mp4"), "--report-frames", str(tmp_path / "f"), option, str(tmp_path / "f")]) == 2
+    )
+    assert not jobs.asked and film.read_bytes() == b"film" and len(list(tmp_path.iterdir())) == 2
+    assert capsys.readouterr().err.count("is a file of this run; choose another name") == 5
 
 
 def test_doctor_exits_by_what_it_finds(capsys, monkeypatch):

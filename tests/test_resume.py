@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import pytest
@@ -20,6 +22,9 @@ from videoclr.jobs import Progress, restore_batch, restore_video
 from videoclr.ledger import Ledger, content_of, differences, fingerprint
 from videoclr.media.lock import Lock
 from videoclr.media.reader import Reader
+from videoclr.media.segments import SegmentWriter
+from videoclr.pipeline import RunLog
+from videoclr.resume import Restoration
 
 DRIVER = Path(__file__).with_name("resume_driver.py")
 _spec = importlib.util.spec_from_file_location("resume_driver", DRIVER)
@@ -363,6 +368,22 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(film, ma
     monkeypatch.undo()
     restore_video(film, target, pipeline=parts(), resume=True)
     assert target.read_bytes() == (made / "whole.mp4").read_bytes()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is always full here")
+def test_what_waits_for_a_full_disk_does_not_hide_why_the_run_ended(tmp_path):
+    work = Restoration(SimpleNamespace(last=None), None, Fraction(1), RunLog())
+    work._faces, state = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w"), os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb")
+    work._states[3] = state, {}
+    work._faces.write("x"), state.write(b"x")
+    work.close()
+    assert work._faces is None and state.closed
+    segment = SegmentWriter(tmp_path / "one", "o.mp4", b"")
+    segment._file.close()
+    segment._file = os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb")
+    segment._file.write(b"x")
+    segment.abort()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_torn_line_of_the_ledger_is_taken_back(film, made, parts, tmp_path):

@@ -277,7 +277,7 @@ def restore(
 
     def go() -> int:
         settings = options.settings()
-        with _speaking(options) as console, _watched(options, console, source, target) as (shown, finished):
+        with _speaking(options) as console, _watched(options, console, source, target, report_frames) as (shown, finished):
             from videoclr.jobs import restore_video
 
             done = restore_video(
@@ -313,15 +313,17 @@ def batch(
 
     def go() -> int:
         settings = options.settings()
-        with _speaking(options) as console, _watched(options, console, *sources) as (shown, finished):
-            from videoclr.jobs import restore_batch
+        from videoclr.jobs import restore_batch, targets_of
+
+        used: list[str | Path] = [*sources, *targets_of(sources, to, ending)]
+        with _speaking(options) as console, _watched(options, console, *used) as (shown, finished):
 
             def ended(source: str, result: Report | VideoclrError) -> None:
                 finished(result, source)
                 if isinstance(result, VideoclrError):
                     text = _one_line(result)
                     _say(f"error: {text if text.startswith(source) else f'{source}: {text}'}")
-                elif not options.quiet:
+                elif not options.quiet and options.log_json != "-":
                     _say(_summary(result))
 
             results = restore_batch(
@@ -589,7 +591,7 @@ def _failed(error: Exception, verbose: bool) -> int:
         _say(f"error: {_one_line(error)}{_noted(error)}")
         return USAGE if isinstance(error, ConfigError) else FAILED
     kind = "" if isinstance(error, OSError) else f"unexpected {type(error).__name__}: "
-    _say(f"error: {kind}{_one_line(error)}" + ("" if verbose else " (--verbose shows where)"))
+    _say(f"error: {kind}{_one_line(error)}{_noted(error)}" + ("" if verbose else " (--verbose shows where)"))
     return FAILED
 
 
@@ -725,14 +727,16 @@ def _speaking(options: _Options) -> Iterator[Console]:
 
 @contextmanager
 def _watched(
-    options: _Options, console: Console, *used: str
+    options: _Options, console: Console, *used: str | Path | None
 ) -> Iterator[tuple[ProgressCallback | None, Callable[[Report | VideoclrError, str], None]]]:
     """A callback that tells everybody who wants to know how far a job is, and one for its end."""
     from videoclr.report import Report, same_file
 
+    others = [*used, options.report]
     for option, path in (("--metrics", options.metrics), ("--log-json", options.log_json)):
-        if path is not None and any(same_file(path, one) for one in (*used, options.report) if one is not None):
+        if path is not None and any(same_file(path, one) for one in others if one is not None):
             raise ConfigError(f"{option}: {path} is a file of this run; choose another name")
+        others.append(path)
     callbacks: list[ProgressCallback] = []
     ends: list[Callable[[Report | VideoclrError, str], None]] = []
     with ExitStack() as stack:

@@ -293,7 +293,7 @@ def restore_batch(
         WeightsError: the networks cannot be loaded.
     """
     config = config or Config()
-    targets = _targets(sources, Path(folder), ending)
+    targets = targets_of(sources, Path(folder), ending)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -460,8 +460,8 @@ def _used(settings: dict[str, Any]) -> dict[str, str]:
     return {name: digest for name, digest in _hashes().items() if name not in added or json.dumps(name)[1:-1] in text}
 
 
-def _targets(sources: Sequence[str | Path], folder: Path, ending: str | None) -> list[Path]:
-    """The name of every result.
+def targets_of(sources: Sequence[str | Path], folder: Path, ending: str | None) -> list[Path]:
+    """The name of every result of a batch.
 
     Raises:
         ConfigError: a pipe, or two results of one name.

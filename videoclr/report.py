@@ -194,6 +194,8 @@ def same_file(one: object, other: object) -> bool:
         return False
     first, second = Path(str(one)), Path(str(other))
     try:
-        return first.samefile(second)
-    except OSError:  # at least one of them does not exist yet
+        if first.exists() or second.exists():
+            return first.samefile(second)
+        return first.name == second.name and first.parent.samefile(second.parent)
+    except OSError:  # one of them, or its folder, does not exist yet
         return first.absolute() == second.absolute()

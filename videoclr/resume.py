@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -122,11 +122,11 @@ class Restoration:
 
     def close(self) -> None:
         """Let go of the segment that was begun."""
-        if self._faces is not None:
-            self._faces.close()
-            self._faces = None
-        for file, _ in self._states.values():
-            file.close()
+        faces, self._faces = self._faces, None
+        for file in (faces, *(file for file, _ in self._states.values())):
+            with suppress(OSError):  # what waits to be written may have no room still
+                if file is not None:
+                    file.close()
         self._states.clear()
 
     def _take(self, frame: Frame, notes: list[FaceNote]) -> None:

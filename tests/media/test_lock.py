@@ -10,6 +10,7 @@ from videoclr.errors import MediaError
 from videoclr.media.lock import Lock
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
+from videoclr.types import Frame
 
 
 def test_a_second_run_on_one_target_is_refused_in_one_line_and_the_first_goes_on(clip, tmp_path):
@@ -61,3 +62,25 @@ def test_a_target_that_another_run_finished_meanwhile_is_not_replaced(clip, tmp_
         with pytest.raises(MediaError, match="exists already"), writer:
             pass
     assert target.read_text() == "theirs" and not Path(f"{target}.part").exists()
+
+
+@pytest.mark.parametrize("name", ["f%02d.png", "f.png"])
+def test_two_runs_on_the_same_pictures_the_second_is_refused_and_the_first_goes_on(tmp_path, pattern, name):
+    target = tmp_path / name
+    with Writer(target) as writer:
+        with pytest.raises(MediaError, match=r": another run is writing it"), Writer(target):
+            pass
+        writer.write(Frame.from_image(pattern(0, 33, 21)))
+    assert [path.name for path in tmp_path.iterdir()] == [name.replace("%02d", "01")]
+    with pytest.raises(ZeroDivisionError), Writer(target, overwrite=True) as writer:
+        writer.write(Frame.from_image(pattern(1, 33, 21)))
+        raise ZeroDivisionError
+    assert [path.name for path in tmp_path.iterdir()] == [name.replace("%02d", "01")]
+
+
+def test_pictures_that_another_run_finished_meanwhile_are_not_replaced(tmp_path):
+    writer = Writer(tmp_path / "f%d.png")
+    (tmp_path / "f7.png").write_text("theirs")
+    with pytest.raises(MediaError, match=r"f7\.png exists already"), writer:
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["f7.png"]

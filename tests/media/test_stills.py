@@ -130,11 +130,13 @@ def test_many_frames_do_not_fit_one_picture(clip, tmp_path, pattern):
 
 def test_existing_pictures_are_protected(tmp_path, pattern):
     source = save(tmp_path / "f7.png", pattern(0))
-    with Reader(source) as reader:
-        with pytest.raises(MediaError, match="is the input itself"):
-            Writer(source, like=reader, overwrite=True)
-        with pytest.raises(MediaError, match=r"f7\.png exists already"):
-            Writer(tmp_path / "f%d.png", like=reader)
+    with Reader(source) as reader, pytest.raises(MediaError, match="is the input itself"):
+        Writer(source, like=reader, overwrite=True)
+    with Reader(tmp_path / "f%d.png") as reader:
+        (tmp_path / "out").mkdir()
+        save(tmp_path / "out" / "f3.png", pattern(0))
+        with pytest.raises(MediaError, match=r"f3\.png exists already"):
+            Writer(tmp_path / "out" / "f%d.png", like=reader)
 
 
 def with_orientation(jpeg, value):
@@ -239,3 +241,40 @@ def test_a_pipe_with_a_name_is_neither_replaced_nor_waited_for(tmp_path, pattern
     with pytest.raises(MediaError, match="is no file"), PrometheusFile(pipe):
         pass
     assert pipe.is_fifo()
+
+
+def test_a_jpeg_that_is_cut_off_is_told_and_one_with_something_behind_it_is_not(tmp_path, pattern):
+    whole = save(tmp_path / "p.jpg", pattern(1, 96, 64)).read_bytes()
+    preview = b"\xff\xe1" + struct.pack(">H", 2 + len(whole)) + whole  # a whole picture within the head of another
+    made = {
+        "cut": whole[: len(whole) // 2],
+        "thumb": whole[:2] + preview + whole[2 : len(whole) // 2],
+        "tail": whole + b"\xff\xda...",
+    }
+    for name, data in made.items():
+        (tmp_path / f"{name}.jpg").write_bytes(data)
+        with Reader(tmp_path / f"{name}.jpg") as reader:
+            assert len(list(reader.frames())) == 1
+        assert any("cut off" in text for text in reader.warnings) == (name != "tail")
+
+
+def test_one_picture_has_one_name_whatever_percent_signs_are_in_it(tmp_path, pattern):
+    source = save(tmp_path / "p.png", pattern(1, 33, 21))
+    for number in range(2):
+        with Reader(source) as reader, Writer(tmp_path / "100%done.png", like=reader, overwrite=number > 0) as writer:
+            for frame in reader.frames():
+                writer.write(frame)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["100%done.png", "p.png"]
+    assert np.array_equal(load(tmp_path / "100%done.png"), pattern(1, 33, 21))
+    with Reader(source) as reader, Writer(tmp_path / "o%04d.png", like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert (tmp_path / "o0001.png").is_file()  # a width is no chance: a number is asked for
+
+
+def test_pictures_that_cannot_all_be_named_leave_no_half_files(tmp_path, pattern):
+    with pytest.raises(MediaError, match="cannot be finished"), Writer(tmp_path / "f%d.png") as writer:
+        for number in range(3):
+            writer.write(Frame.from_image(pattern(number, 33, 21), number))
+        (tmp_path / "f2.png").mkdir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f1.png", "f2.png"]

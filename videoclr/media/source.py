@@ -33,6 +33,8 @@ TIMELESS = {"rawvideo", "image2", "image2pipe", "v210", "v210x", "bitpacked", "h
 """Inputs that can be told how many pictures a second they are."""
 ANYTHING = Opening()
 """Find out what it is; reach nothing else; the limits by default."""
+_JPEG_END = b"\xff\xd9"
+_JPEG_SCAN = 0xDA
 _IN_A_ROW = 50
 """Failed reads in a row after which the rest of a file is given up."""
 
@@ -54,6 +56,12 @@ class Run:
 def is_pattern(path: str) -> bool:
     """True for `face%04d.png` where no file has that very name."""
     return len(_PATTERN.findall(Path(path).name)) == 1 and not Path(path).exists()
+
+
+def has_width(pattern: str) -> bool:
+    """Whether a printf pattern says how many digits it has (`%04d`): no other name has that by chance."""
+    found = _PATTERN.search(Path(pattern).name)
+    return found is not None and bool(found[1])
 
 
 def numbered(pattern: str, number: int) -> str:
@@ -240,12 +248,18 @@ def demuxed(
     for stream in container.streams:
         if stream not in streams:
             stream.discard = Discard.all
+    jpegs = any(
+        isinstance(one, VideoStream) and one.codec_context is not None and one.codec_context.name == "mjpeg" for one in streams
+    )
+    pictures = jpegs and (container.format.name.startswith("image2") or container.format.name.endswith("_pipe"))
     failures = 0
     while True:
         try:
             for packet in container.demux(*streams):
                 failures = 0
                 if packet.size:
+                    if pictures and is_cut_off(bytes(packet)):
+                        on_error(ValueError("a picture is cut off; its lower part is made up"))
                     yield packet
             return
         except AV_ERRORS as error:
@@ -253,3 +267,16 @@ def demuxed(
             on_error(ValueError("a stream that begins late is left out") if isinstance(error, IndexError) else error)
             if failures >= _IN_A_ROW or is_system_error(error):
                 return
+
+
+def is_cut_off(picture: bytes) -> bool:
+    """True for a JPEG whose pixels do not end: FFmpeg makes up the rest without a word. Behind the end there may be anything."""
+    place = 2
+    while picture[:2] == b"\xff\xd8" and picture[place : place + 1] == b"\xff":  # from one segment to the next; they may hold JPEGs
+        if picture[place + 1 : place + 2] == b"\xff":  # a fill byte
+            place += 1
+        elif picture[place + 1 : place + 2] == bytes([_JPEG_SCAN]):
+            return _JPEG_END not in picture[place:]
+        else:
+            place += 2 + int.from_bytes(picture[place + 2 : place + 4], "big")
+    return False

@@ -21,7 +21,7 @@ from videoclr.media.linear import linear, transfer_of
 from videoclr.media.orientation import Orientation
 from videoclr.media.picture import Picture, float_frame, frame_of_rgb, reformatted
 from videoclr.media.proxy import as_uint16
-from videoclr.media.source import is_pattern, matching, numbered
+from videoclr.media.source import matching, numbered
 
 _log = logging.getLogger("videoclr.media.stills")
 
@@ -40,6 +40,7 @@ class Stills:
 
     Args:
         path: a picture's name, or a printf pattern.
+        pattern: which of the two.
         encoder: FFmpeg's encoder of a picture.
         first: number of the first picture of a pattern.
         overwrite: replace pictures that exist.
@@ -48,22 +49,39 @@ class Stills:
 
     Raises:
         ConfigError: the encoder does not take `pix_fmt`.
+        MediaError: pictures of the pattern exist already.
     """
 
     def __init__(
-        self, path: str, encoder: str, first: int, overwrite: bool, pix_fmt: str | None = None, linear: bool = True
+        self,
+        path: str,
+        encoder: str,
+        first: int,
+        overwrite: bool,
+        pix_fmt: str | None = None,
+        linear: bool = True,
+        *,
+        pattern: bool = False,
     ) -> None:
         self.path, self.encoder, self.overwrite = path, encoder, overwrite
         self.pix_fmt, self.linear = pix_fmt, linear
         if pix_fmt is not None and pix_fmt not in (known := formats_of(encoder)):
             raise ConfigError(f"$.media.pix_fmt: {encoder} does not take {pix_fmt!r}; it takes {', '.join(known)}")
         self.warnings: list[str] = []
-        self._pattern = is_pattern(path) and "%" in Path(path).name
+        self.pattern = pattern
         self._next = first
         self._parts: list[tuple[Path, Path]] = []
-        if self._pattern and not overwrite and (there := matching(path)):
-            name = Path(numbered(path, there[0])).name
-            raise MediaError(path, f"{name} exists already; remove it or allow overwriting (--overwrite)")
+        self.check()
+
+    def check(self) -> None:
+        """Refuse a pattern of which there are pictures already.
+
+        Raises:
+            MediaError: there are.
+        """
+        if self.pattern and not self.overwrite and (there := matching(self.path)):
+            name = Path(numbered(self.path, there[0])).name
+            raise MediaError(self.path, f"{name} exists already; remove it or allow overwriting (--overwrite)")
 
     def write(self, picture: Picture, composite: Callable[[], VideoFrame]) -> None:
         """Encode one picture and put it aside as a `.part` file.
@@ -72,10 +90,10 @@ class Stills:
             MediaError: a second picture for one name, or the disk refuses.
             EncodeError: the encoder refuses.
         """
-        if self._parts and not self._pattern:
+        if self._parts and not self.pattern:
             what = "holds one picture, and there are more"
             raise MediaError(self.path, f"{what}; use a pattern such as frame%04d{Path(self.path).suffix}")
-        target = Path(numbered(self.path, self._next) if self._pattern else self.path)
+        target = Path(numbered(self.path, self._next) if self.pattern else self.path)
         self._next += 1
         data = self._encoded(*self._prepared(picture, composite()))
         part = target.with_name(target.name + ".part")
@@ -87,8 +105,8 @@ class Stills:
         """Give every picture its name."""
         with explained(self.path, "cannot be finished"):
             while self._parts:
-                part, target = self._parts.pop(0)
-                os.replace(part, target)
+                os.replace(*self._parts[0])
+                del self._parts[0]
 
     def abort(self) -> None:
         """Remove what was put aside."""

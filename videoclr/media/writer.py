@@ -25,7 +25,7 @@ from videoclr.media.orientation import Orientation
 from videoclr.media.picture import Picture, frame_of_rgb
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, sync_file
-from videoclr.media.source import PIPE, is_pattern, numbered
+from videoclr.media.source import PIPE, has_width, is_pattern, numbered
 from videoclr.media.splice import Tally
 from videoclr.media.stills import Stills
 from videoclr.media.target import PLAIN, STILLS, check_target, muxer_of
@@ -110,7 +110,10 @@ class Writer:
         self._sink: Film | Stills
         crop = WHOLE if like is None else like.crop
         suffix = Path(self.path).suffix.lower()
-        if self.path != PIPE and not (is_pattern(self.path) and suffix in STILLS):
+        # One picture has one name: `100%done.png` asks for no number, `out%04d.png` does.
+        asked = like is None or not like.is_still or has_width(self.path)
+        self._pattern = suffix in STILLS and is_pattern(self.path) and asked
+        if self.path != PIPE and not self._pattern:
             check_target(self.path, like.path if like else None, overwrite)
         if smart_copy and deliver != "video":
             raise ConfigError(f"$.media.smart_copy: a {deliver} is made of every picture; leave one of them out")
@@ -121,7 +124,7 @@ class Writer:
             first = like.sequence.first if like and like.sequence else 1
             if deliver == "overlay" and suffix not in _TRANSPARENT:
                 raise ConfigError(f"$.media.deliver: {suffix} pictures hold no overlay; use {' or '.join(_TRANSPARENT)}")
-            self._sink = Stills(self.path, STILLS[suffix], first, overwrite, pix_fmt, linear)
+            self._sink = Stills(self.path, STILLS[suffix], first, overwrite, pix_fmt, linear, pattern=self._pattern)
             made = Deliverable(deliver, wipe_seconds, suffix == ".exr", linear, upright=True)
         else:
             muxer = muxer_of(self.path, container)
@@ -180,10 +183,13 @@ class Writer:
     def __enter__(self) -> Self:
         """Set everything up that can fail, before the first frame costs time."""
         try:
-            if self._part != PIPE and isinstance(self._sink, Film):
+            if self._part != PIPE:
                 self._lock = Lock(self._part, self.path)
                 # Again, now that nobody else can finish it: a run that was waited for may have.
-                check_target(self.path, self.like.path if self.like else None, self._overwrite)
+                if isinstance(self._sink, Stills) and self._sink.pattern:
+                    self._sink.check()
+                else:
+                    check_target(self.path, self.like.path if self.like else None, self._overwrite)
             if self.like is not None and isinstance(self._sink, Film):
                 begin = self.like.first_time
                 first, _ = self._shown(Frame(0, begin, self.like.first_picture))
@@ -259,8 +265,7 @@ class Writer:
             self._sink.finish()
             if self._part != PIPE:
                 with explained(self.path, "cannot be finished"):
-                    if self._lock is not None and not self._lock.is_there:
-                        raise MediaError(self.path, f"cannot be finished: {self._part} was removed or replaced while it grew")
+                    self._check_lock()
                     self._sink.mend()
                     if self._sealed is not None:
                         sync_file(Path(self._part))
@@ -270,16 +275,26 @@ class Writer:
         else:
             if not self.frames_written:
                 raise EncodeError(self.path, "no frame was written")
+            self._check_lock()
             self._sink.finish()
+            self._remove_part()  # of a pattern: no picture has that name
+            self._unlock()
 
     def abort(self) -> None:
         """Leave nothing behind. The `with` block calls this when an exception passes."""
         self._sink.abort()
-        if self._part != PIPE and isinstance(self._sink, Film) and self._lock is not None:
+        self._remove_part()
+        self._unlock()
+
+    def _check_lock(self) -> None:
+        if self._lock is not None and not self._lock.is_there:
+            raise MediaError(self.path, f"cannot be finished: {self._part} was removed or replaced while it grew")
+
+    def _remove_part(self) -> None:
+        if self._lock is not None:
             with contextlib.suppress(OSError):
                 if self._lock.is_there:  # what somebody else put there is somebody else's
                     Path(self._part).unlink(missing_ok=True)
-        self._unlock()
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -289,7 +304,7 @@ class Writer:
     def _check_stills(self, overwrite: bool) -> None:
         if self.like is None:
             return
-        pattern = is_pattern(self.path)
+        pattern = self._pattern
         info, run = self.like.info, self.like.sequence
         inputs = [run.path(number) for number in range(run.count)] if run else [self.like.path]
         numbers = range(run.first, run.first + run.count) if run else range(1, 2)
