@@ -230,22 +230,26 @@ class Restorations:
         made: dict[str, list[Picture]] = {}
         seconds: dict[str, float] = {}
         done: dict[str, str] = {}
+        count = len(before) + len(worse)
         for name, row in self.rows.items():
             began = time.perf_counter()
             if row.of:
                 made[name] = blurred(made[row.of], row.sigma, clean)
-                began -= seconds[row.of] * len(worse)
+                began -= seconds[row.of] * count
             else:
                 key = self.configs[name].model_dump_json()
                 twin = done.setdefault(key, name)
                 log = RunLog()
-                film = clean.frames([*before, *worse])
-                made[name] = made[twin] if twin != name else self.restored(self.configs[name], film, log)[len(before) :]
+                if twin == name:
+                    film = clean.frames([*before, *worse])
+                    made[name] = self.restored(self.configs[name], film, log)[len(before) :]
+                else:
+                    made[name] = made[twin]
                 self.faces[name] = self.faces[name] + log.faces_restored if twin == name else self.faces[twin]
                 counted = [{"frames": one.frames, "anchors": one.anchors} for one in log.tracks]
                 self.tracks[name][clean.name] = counted if twin == name else self.tracks[twin][clean.name]
-                began -= seconds[twin] * len(worse) if twin != name else 0
-            seconds[name] = (time.perf_counter() - began) / len(worse)
+                began -= seconds[twin] * count if twin != name else 0
+            seconds[name] = (time.perf_counter() - began) / count
         return made, seconds
 
     def restored(self, config: Config, frames: Sequence[Frame], log: RunLog | None = None) -> list[Picture]:

@@ -11,6 +11,7 @@ import base64
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import cv2
@@ -68,7 +69,7 @@ class _Pool:
 
 
 @keepable
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class View:
     """How somebody looks in the film."""
 
@@ -78,9 +79,9 @@ class View:
     picture: NDArray[np.uint8]
     """The crop, as a JPEG file: a run that goes on must have the same pixels as one that was never stopped."""
 
-    @property
+    @cached_property
     def image(self) -> Tensor:
-        """`(3, S, S)` RGB float32 in [-1, 1]."""
+        """`(3, S, S)` RGB float32 in [-1, 1]; one tensor for all crops that it goes with."""
         return to_tensor(np.asarray(cv2.imdecode(self.picture, cv2.IMREAD_COLOR))[..., ::-1])
 
     def as_json(self) -> list[object]:
@@ -219,7 +220,6 @@ class People:
         self.met: list[_Known] = []
         self.look_back = look_back
         self._views: dict[int, View] = {}
-        self._images: dict[int, tuple[View, Tensor]] = {}
         self._next = len(self.photographed)
 
     def memory(self) -> PeopleMemory:
@@ -244,13 +244,7 @@ class People:
         it is not sure enough (`same`) that it is the same person."""
         known, own = track.known, track.pool.identity
         view = None if known is None else self._views.get(known.number)
-        if known is None or view is None or own is None or float(own @ view.who) < self.same:
-            return None
-        held, image = self._images.get(known.number, (None, None))
-        if held is not view or image is None:  # one tensor for all crops
-            image = view.image
-            self._images[known.number] = view, image
-        return image
+        return view.image if view is not None and own is not None and float(own @ view.who) >= self.same else None
 
     def over(self, tracks: Iterable[_Track]) -> None:
         """These tracks have ended: what they showed best is for those that come."""
@@ -266,7 +260,6 @@ class People:
         there = {one.number for one in (*self.photographed, *self.met)}
         last = [number for number in self._views if number in there][-_SHOWN:]
         self._views = {number: self._views[number] for number in last}
-        self._images = {number: one for number, one in self._images.items() if number in self._views}
 
     def keep(self) -> tuple[list[_Known], list[_Known], int, dict[int, View]]:
         """Everybody, with what they share with the tracks of the shot; for `take_up` together with those tracks."""

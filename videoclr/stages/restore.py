@@ -311,15 +311,17 @@ class _Kept:
     def add(self, error: RestorationError) -> None:
         log.warning("face kept unrestored: %s", error)
         track = -1 if error.track is None else error.track
-        # A run that begins a shot once more may know the line already: it counts the track's failures from the start.
-        known = next((i for i, text in enumerate(self.warnings) if text.startswith(f"track {track}: ")), len(self.warnings))
-        line, first, times = self.lines.get(track, (known, error.frame, 0))
+        line, first, times = self.lines.get(track) or (self._line_of(track), error.frame, 0)
         text = f"track {track}: {times + 1} face(s) left as they were, frames {first} to {error.frame}: {error}"
         if line < len(self.warnings):
             self.warnings[line] = text
         else:
             self.warnings.append(text)
         self.lines[track] = (line, first, times + 1)
+
+    def _line_of(self, track: int) -> int:
+        """Where its line goes. A run that begins a shot once more may have it: it counts the track's failures from the start."""
+        return next((line for line, text in enumerate(self.warnings) if text.startswith(f"track {track}: ")), len(self.warnings))
 
 
 class _Calls:
