@@ -1,29 +1,89 @@
 """Frames that a file promises and a decoder does not give: each is shown as the one before, at its own time.
 
 Every packet of the picture says when its frame is due. Frames come out in the order of their times, so a due time that is
-passed over belongs to a frame that is lost. Only as many are believed lost as packets failed: codecs with frames that are
-never shown (VP8's golden frames, say) pass over times without any harm.
+passed over belongs to a frame that is lost, or to none: some packets hold pictures that are never shown (VP8's golden frames),
+or the second field of a picture that was due before. Which of the two it is:
+
+* In HEVC, AV1, VP9 and VP8 every packet shows a picture, or says in its head that it does not (`shows`). Their decoders drop
+  what they cannot decode, often without a word, so every time that is passed over counts as lost.
+* Elsewhere as many are believed lost as packets failed; and once something is damaged, all that are a whole frame away from
+  their neighbours, if a dozen frames in a row had passed over nothing before.
 """
 
 from __future__ import annotations
 
 import heapq
 from fractions import Fraction
+from typing import Final
 
 _NAMED = 10
 """Times that are named one by one in a warning."""
+_CALM = 12
+"""Frames in a row without a time that was passed over, after which such a time means something."""
+_APART = Fraction(3, 4)
+"""Of the shortest time between two frames: a second field lies at a half."""
+CERTAIN: Final = frozenset({"hevc", "av1", "vp9", "vp8"})
+"""Codecs whose packets say whether they show a picture."""
+
+
+def shows(codec: str, packet: bytes | memoryview) -> bool:
+    """Whether a packet holds a picture that is to be shown; True where nobody can tell.
+
+    Args:
+        codec: by FFmpeg's name.
+        packet: as it is stored.
+    """
+    if codec == "vp8":  # RFC 6386, section 9.1
+        return not packet or bool(packet[0] & 0x10)
+    if codec == "vp9":
+        return any(_vp9_shows(frame) for frame in _vp9_frames(packet))
+    return True
+
+
+def _vp9_frames(packet: bytes | memoryview) -> list[bytes | memoryview]:
+    """The frames of a superframe (VP9 bitstream specification, annex B); of any other packet, the packet."""
+    mark = packet[-1] if packet else 0
+    count, width = (mark & 7) + 1, (mark >> 3 & 3) + 1
+    index = 2 + count * width
+    if mark >> 5 != 0b110 or len(packet) < index or packet[-index] != mark:
+        return [packet]
+    frames: list[bytes | memoryview] = []
+    at = 0
+    for place in range(len(packet) - index + 1, len(packet) - 1, width):
+        size = int.from_bytes(packet[place : place + width], "little")
+        frames.append(packet[at : at + size])
+        at += size
+    return frames
+
+
+def _vp9_shows(frame: bytes | memoryview) -> bool:
+    """`show_existing_frame` or `show_frame` of an uncompressed header (section 6.2)."""
+    if not frame or frame[0] >> 6 != 0b10:
+        return bool(frame)
+    after = 5 if frame[0] >> 4 & 3 == 3 else 4  # a reserved bit behind profile 3
+    bits = int.from_bytes(bytes(frame[:2]).ljust(2, b"\0"), "big")
+    existing, _, shown = (bits >> 15 - after - place & 1 for place in range(3))
+    return bool(existing or shown)
 
 
 class Gaps:
-    """Due times of one decoding, and which of them were missed."""
+    """Due times of one decoding, and which of them were missed.
 
-    def __init__(self) -> None:
+    Args:
+        certain: every packet that is expected shows a picture (`CERTAIN`).
+    """
+
+    def __init__(self, certain: bool = False) -> None:
         self.filled: list[Fraction] = []
         """The first times of frames that were repeated, seconds; see `count` for how many there were."""
         self.count = 0
+        self._certain = certain
         self._due: list[Fraction] = []
         self._failed = 0
         self._damaged = False
+        self._calm = 0
+        self._last: Fraction | None = None
+        self._least: Fraction | None = None
 
     def expect(self, time: Fraction) -> None:
         """A packet for a frame at `time` was read."""
@@ -33,21 +93,44 @@ class Gaps:
         """A packet could not be decoded."""
         self._failed, self._damaged = self._failed + 1, True
 
+    def damaged(self) -> None:
+        """A frame came that shows errors."""
+        self._damaged = True
+
     def passed(self, time: Fraction | None) -> list[Fraction]:
         """Times of the frames that were lost before the one at `time` came; None: before the end of the file.
 
         At the end of a damaged file all that is still due counts as lost: a decoder with threads ends at the first failure
         among its last frames, and keeps quiet about the others.
         """
-        lost: list[Fraction] = []
+        due: list[Fraction] = []
         while self._due and (time is None or self._due[0] <= time):
-            due = heapq.heappop(self._due)
-            if time is None and self._damaged:
-                lost.append(due)
-            elif time is not None and due < time and self._failed:
-                self._failed -= 1
-                lost.append(due)
+            due.append(heapq.heappop(self._due))
+        if time is None:
+            return due if self._certain or self._damaged else []
+        missed = [one for one in due if one < time]
+        lost = [one for one in missed if self._is_lost(one, time)]
+        self._came(time, calm=not missed)
         return lost
+
+    def _is_lost(self, due: Fraction, now: Fraction) -> bool:
+        if self._certain:
+            return True
+        if self._failed:
+            self._failed -= 1
+            return True
+        if not self._damaged or self._calm < _CALM or self._last is None or self._least is None:
+            return False
+        return min(due - self._last, now - due) >= _APART * self._least
+
+    def _came(self, time: Fraction, calm: bool) -> None:
+        """A frame at `time`."""
+        if self._calm < _CALM:
+            self._calm = self._calm + 1 if calm else 0
+        if self._last is not None and time > self._last:
+            step = time - self._last
+            self._least = step if self._least is None else min(self._least, step)
+        self._last = time
 
     def fill(self, time: Fraction) -> None:
         """Note that a frame was repeated at `time`."""

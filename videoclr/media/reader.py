@@ -28,7 +28,7 @@ from videoclr.media import nal
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.crop import WHOLE
 from videoclr.media.faults import AV_ERRORS, explained, reason
-from videoclr.media.gaps import Gaps
+from videoclr.media.gaps import CERTAIN, Gaps, shows
 from videoclr.media.hardware import opened_on
 from videoclr.media.hdr import dolby_vision_profile, proxy_of
 from videoclr.media.headers import crop_of, rate_of
@@ -114,8 +114,6 @@ class Reader:
         self._intact: deque[bool] = deque()
         self._copied = False
         self._keep = True
-        self._damaged = 0
-        self._gaps = Gaps()
         self._container: InputContainer | None = None
         self._pictures: Iterator[_Timed] | None = None
         self.start: Fraction | None = None
@@ -222,6 +220,7 @@ class Reader:
 
     def _open(self) -> None:
         self._intact.clear()
+        self._damaged = 0
         decoder = None
         if self.hwaccel is None:
             self._container = open_input(self.path, self.rate, self.opening)
@@ -230,6 +229,7 @@ class Reader:
         try:
             self._stream = video_of(self.path, self._container, self.video)
             self._stream_index = self._stream.index
+            self._gaps = self._expecting()
             self._check_limits()
             self._stream.thread_type = ThreadType.AUTO
             self._decoder = decoder or self._decoder_here()
@@ -242,6 +242,13 @@ class Reader:
         self._still = not self.is_pipe and self._is_picture(name)
         self.begin = _begin(self._container, self._stream)
         """Presentation time at which the file begins, seconds: what `start` and `end` count from."""
+
+    def _expecting(self) -> Gaps:
+        return Gaps(certain=self._codec in CERTAIN)
+
+    @property
+    def _codec(self) -> str:
+        return self._stream.codec_context.codec.canonical_name
 
     def _is_picture(self, name: str) -> bool:
         return name.endswith(_STILL_FORMATS[0]) or (
@@ -444,7 +451,7 @@ class Reader:
             except AV_ERRORS:
                 break
             self._decoder.flush_buffers()
-            self._gaps = Gaps()
+            self._gaps = self._expecting()
             packets = self._packets()
             key = next((packet for packet in packets if packet.is_keyframe), None)
             # Leading pictures of an open group lie before their key frame and cannot be decoded from it.
@@ -453,7 +460,6 @@ class Reader:
                 return
             if start - earlier <= self.begin:
                 break
-        self._damaged, self._gaps = 0, Gaps()
         self.close()
         self._open()
         yield from self._decoded()
@@ -484,7 +490,9 @@ class Reader:
             self._damaged += 1
             self._gaps.failed()
             return []
-        self._damaged += sum(frame.is_corrupt for frame in frames)
+        if corrupt := sum(frame.is_corrupt for frame in frames):
+            self._damaged += corrupt
+            self._gaps.damaged()
         self._intact.extend(not frame.is_corrupt and not self._is_made_whole(frame) for frame in frames)
         return frames
 
@@ -494,7 +502,8 @@ class Reader:
             streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle", "data")]
         for packet in demuxed(self.container, streams, self._note_read_error):
             if packet.stream_index == self._stream.index:
-                if packet.pts is not None and packet.time_base is not None and packet.size and not packet.is_discard:
+                shown = packet.size and not packet.is_discard and shows(self._codec, memoryview(packet))
+                if packet.pts is not None and packet.time_base is not None and shown:
                     self._gaps.expect(packet.pts * Fraction(packet.time_base))
                 yield packet
             elif self._keep:

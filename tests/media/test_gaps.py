@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import pytest
+
+from videoclr.media.gaps import Gaps, shows
+from videoclr.media.reader import Reader
+
+STEP = Fraction(1, 25)
+
+
+def at(*numbers: float) -> list[Fraction]:
+    return [Fraction(number) * STEP for number in numbers]
+
+
+def run(gaps: Gaps, due: list[Fraction], come: list[Fraction]) -> list[Fraction]:
+    """Everything is expected, then `come` is told frame by frame."""
+    for time in due:
+        gaps.expect(time)
+    return [lost for time in come for lost in gaps.passed(time)]
+
+
+def test_where_every_packet_shows_a_picture_what_does_not_come_is_lost():
+    assert run(Gaps(certain=True), at(*range(6)), at(0, 1, 4, 5)) == at(2, 3)
+    assert run(Gaps(), at(*range(6)), at(0, 1, 4, 5)) == []
+
+
+def test_elsewhere_as_many_are_lost_as_packets_failed():
+    gaps = Gaps()
+    gaps.failed()
+    assert run(gaps, at(*range(6)), at(0, 1, 4, 5)) == at(2)
+
+
+def test_after_damage_in_a_calm_film_all_that_is_a_frame_away_is_lost():
+    gaps = Gaps()
+    run(gaps, at(*range(20)), at(*range(20)))
+    gaps.damaged()
+    assert run(gaps, at(*range(20, 26)), at(20, 23, 24, 25)) == at(21, 22)
+
+
+def test_second_fields_are_no_loss():
+    """A transport stream may give each field of a picture a packet and a time; one frame comes of two."""
+    gaps = Gaps()
+    run(gaps, at(*range(20)), at(*range(20)))
+    gaps.damaged()
+    fields = [time for number in range(20, 26) for time in at(number, number + 0.5)]
+    assert run(gaps, fields, at(*range(20, 26))) == []
+
+
+def test_where_times_were_always_passed_over_damage_proves_nothing():
+    gaps = Gaps()
+    run(gaps, at(*range(40)), at(*range(0, 40, 4)))
+    gaps.damaged()
+    assert run(gaps, at(*range(40, 50)), at(40, 44, 48)) == []
+
+
+def test_what_is_still_due_at_the_end_of_a_damaged_film_is_lost():
+    whole, damaged = Gaps(), Gaps()
+    for gaps in (whole, damaged):
+        run(gaps, at(*range(5)), at(0, 1, 2))
+    damaged.damaged()
+    assert whole.passed(None) == []
+    assert damaged.passed(None) == at(3, 4)
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_packets_that_show_nothing_say_so(clip, codec):
+    """Encoders of both write golden frames; VP8 in packets of their own, VP9 beside the next picture."""
+    path = clip(f"{codec}.webm", codec=codec, ticks=range(60), options={"auto-alt-ref": "1", "lag-in-frames": "16"})
+    with av.open(str(path)) as container:
+        name = container.streams.video[0].codec_context.codec.canonical_name
+        shown = [shows(name, memoryview(packet)) for packet in container.demux(video=0) if packet.size]
+    assert shown.count(True) == 60
+    assert shown.count(False) == (0 if codec == "libvpx-vp9" else len(shown) - 60)
+
+
+def test_a_superframe_shows_what_its_frames_show():
+    hidden, shown = b"\x84\x00\x00", b"\x86\x00\x00\x00"  # frame marker, profile 0, not existing, a key frame or not, show_frame
+    mark = 0b110_00_001  # two frames, sizes of one byte
+    assert not shows("vp9", hidden)
+    assert shows("vp9", shown)
+    assert shows("vp9", hidden + shown + bytes([mark, len(hidden), len(shown), mark]))
+    assert not shows("vp9", hidden + hidden + bytes([mark, len(hidden), len(hidden), mark]))
+    assert shows("vp9", b"\x88")  # shows a frame that was decoded before
+    assert shows("h264", hidden)
+
+
+@pytest.mark.parametrize(("codec", "options"), [("libx265", {"x265-params": "log-level=none:keyint=20"}), ("libsvtav1", {})])
+def test_decoders_that_drop_frames_without_a_word_cost_none(clip, tmp_path, codec, options):
+    whole = clip("w.mp4", codec=codec, ticks=range(60), options=options)
+    data = bytearray(whole.read_bytes())
+    with av.open(str(whole)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    for number in (11, 12, 30, 31, 45):
+        position, size = places[number]
+        data[position + size // 3 : position + size] = bytes(size - size // 3)
+    broken = tmp_path / "b.mp4"
+    broken.write_bytes(data)
+    with Reader(whole) as reader:
+        every = [frame.time for frame in reader.frames()]
+        assert reader.warnings == []
+    with Reader(broken) as reader:
+        assert [frame.time for frame in reader.frames()] == every
+    assert any(" could not be decoded and repeat" in text for text in reader.warnings)
