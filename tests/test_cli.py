@@ -118,6 +118,7 @@ def test_pipes_are_passed_as_they_are(jobs):
         (["--seed", "0"], "restore.seed", 0),
         (["--reference", "a.jpg", "--reference", "ben=b=1.jpg"], "identify.references", ["a.jpg", "ben=b=1.jpg"]),
         (["--only", "anna"], "identify.only", ["anna"]),
+        (["--leave", "12", "--leave", "ben.jpg"], "identify.leave", ["12", "ben.jpg"]),
         (["--grain", "0.5"], "blend.grain", 0.5),
         (["--strength", "0"], "blend.strength", 0.0),
         (["--device", "cuda:1"], "runtime.device", "cuda:1"),

@@ -339,6 +339,39 @@ def test_only_the_wanted_person_is_restored_and_the_others_stand_in_the_report()
     assert ledger.faces_restored == 10 and ledger.shots == 3
 
 
+@pytest.mark.parametrize(("asked", "restored"), [({"leave": [0]}, 10), ({"only": ["0"]}, 12), ({"only": [0, 1], "leave": [1]}, 12)])
+def test_tracks_are_restored_or_left_by_their_numbers(asked, restored) -> None:
+    ledger = RunLog()
+    list(pipeline(identify=asked).restore_frames(clip(), ledger))
+    assert ledger.faces_restored == restored
+    assert [track.frames + track.passed for track in ledger.tracks] == [12, 10]
+    assert ledger.warnings == []
+
+
+def test_a_track_that_is_not_there_is_told() -> None:
+    ledger = RunLog()
+    list(pipeline(identify={"leave": [1, 2, 57]}).restore_frames(clip(), ledger))
+    (told,) = ledger.warnings
+    assert told.startswith("there is no track 2, 57 to restore or to leave: the last one is 1")
+
+
+def test_faces_are_found_as_they_would_be_for_a_restoration() -> None:
+    restored, found = RunLog(), RunLog()
+    list(pipeline().restore_frames(clip(), restored))
+    seen = list(pipeline().find_faces(clip(), found))
+    assert [one.frame.index for one in seen] == list(range(52))
+    assert [len(one.faces) for one in seen] == [1] * 22 + [0] * 30
+    assert (found.frames_in, found.shots, found.faces_restored) == (52, 3, 0)
+    for one, other in zip(restored.tracks, found.tracks, strict=True):
+        assert (one.track, one.person, one.first_time, one.last_time) == (
+            other.track,
+            other.person,
+            other.first_time,
+            other.last_time,
+        )
+        assert (one.frames, one.mean_size) == (other.passed, pytest.approx(other.mean_size))
+
+
 def test_notes_that_come_late_do_not_turn_a_track_back() -> None:
     early, late = (
         FaceNote(index, Fraction(index), 0, 0, number, None, None, (0.0,) * 4, 1.0, 10.0, True, passed=not index)

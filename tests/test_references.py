@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from videoclr import geometry
 from videoclr.errors import ConfigError, MediaError
-from videoclr.references import people_of, photographed
+from videoclr.references import Asked, Chosen, people_of, photographed
 from videoclr.stages import identify
 from videoclr.types import Detection
 
@@ -51,19 +52,32 @@ def known(pictures: dict[str, list[str]]) -> dict[str, Tensor]:
     return {name: one.identity for name, one in found.items()}
 
 
+def chosen(*names: str, tracks: Sequence[int] = ()) -> Chosen:
+    return Chosen(frozenset(names), frozenset(tracks))
+
+
 def test_names_come_from_the_user_or_from_the_file(tmp_path):
     odd = picture(tmp_path / "a=b.png", (60, 60))
-    pictures, only = people_of(["anna=one.jpg", "x/ben.jpg", "anna=two.jpg", odd], ["anna", "y/carl.png", "dora=d.png"])
-    assert pictures == {
+    asked = people_of(["anna=one.jpg", "x/ben.jpg", "anna=two.jpg", odd], ["anna", "y/carl.png", "dora=d.png"], ["ben", "eve.png"])
+    assert asked.pictures == {
         "anna": ["one.jpg", "two.jpg"],
         "ben": ["x/ben.jpg"],
         "a=b": [odd],
         "carl": ["y/carl.png"],
         "dora": ["d.png"],
+        "eve": ["eve.png"],
     }
-    assert only == {"anna", "carl", "dora"}
-    assert people_of([], []) == ({}, frozenset())
-    assert people_of(["anna.jpg"], ["anna.jpg"]) == ({"anna": ["anna.jpg"]}, {"anna"})
+    assert (asked.only, asked.leave) == (chosen("anna", "carl", "dora"), chosen("ben", "eve"))
+    assert people_of([], []) == Asked({}, chosen(), chosen())
+    assert people_of(["anna.jpg"], ["anna.jpg"]) == Asked({"anna": ["anna.jpg"]}, chosen("anna"), chosen())
+
+
+def test_a_number_is_a_track_unless_it_is_a_name_or_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("7").write_bytes(b"a picture")
+    asked = people_of(["12=a.jpg"], ["3", "12", "7"], ["0", "40"])
+    assert asked.pictures == {"12": ["a.jpg"], "7": ["7"]}
+    assert (asked.only, asked.leave) == (chosen("12", "7", tracks=[3]), chosen(tracks=[0, 40]))
 
 
 @pytest.mark.parametrize(("references", "only"), [(["anna="], []), (["=a.jpg"], []), ([""], []), ([], ["=a.jpg"])])
@@ -107,6 +121,29 @@ def test_a_picture_must_show_one_face(tmp_path, faces, message):
     path = picture(tmp_path / "some.png", *faces)
     with pytest.raises(MediaError, match=f"some.png: a reference picture must show one face, {message}"):
         known({"some": [path]})
+
+
+def test_the_face_that_an_aligned_crop_was_cut_for_may_have_neighbours(tmp_path):
+    frame = np.full((240, 320, 3), 60, np.uint8)
+    cv2.circle(frame, (150, 110), 8, (40, 60, 220), -1)
+    cv2.circle(frame, (172, 110), 8, (220, 60, 40), -1)
+    crop = geometry.cut(frame, geometry.ffhq_matrix(SHAPE * 40 + (150, 110), 120), 120).clip(0, 255).astype(np.uint8)
+    wide = np.concatenate([crop, np.full((120, 40, 3), 60, np.uint8)], axis=1)
+    for name, image in (("crop.png", crop), ("wide.png", wide)):
+        assert cv2.imwrite(str(tmp_path / name), image[:, :, ::-1])
+
+    class Small(Discs):
+        """As `Discs`, but for the scale of the crop."""
+
+        def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+            scale = geometry.scale_of(geometry.ffhq_matrix(SHAPE * 40, 120)) * 40
+            return [[Detection(one.box, SHAPE * scale + (one.box[:2] + one.box[2:]) / 2, 0.9) for one in self.one(images[0])]]
+
+    assert len(Small().detect([crop])[0]) == 2
+    (found,) = photographed({"anna": [str(tmp_path / "crop.png")]}, Small(), Colors(), 64, 0.8).values()
+    assert found.identity[2] > 2 * found.identity[0]
+    with pytest.raises(MediaError, match="found 2 faces"):
+        photographed({"anna": [str(tmp_path / "wide.png")]}, Small(), Colors(), 64, 0.8)
 
 
 def test_a_missing_picture_and_a_video_are_refused(tmp_path):

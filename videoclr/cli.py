@@ -127,7 +127,11 @@ class _Options:
     ] = None
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="[NAME=]PICTURE", help="Restore this person alone: a photograph, or a reference's name."),
+        typer.Option("--only", metavar="WHO", help="Restore this one alone: [NAME=]PICTURE, a reference's name, a track's number."),
+    ] = None
+    leave: Annotated[
+        list[str] | None,
+        typer.Option("--leave", metavar="WHO", help="Leave this one as it is, named in the same way; repeatable."),
     ] = None
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the noise: same seed, same result.")] = None
     start: Annotated[
@@ -214,6 +218,7 @@ _SETTING_OF = {
     "steps": "restore.steps",
     "reference": "identify.references",
     "only": "identify.only",
+    "leave": "identify.leave",
     "seed": "restore.seed",
     "strength": "blend.strength",
     "grain": "blend.grain",
@@ -341,6 +346,44 @@ def batch(
         return FAILED if any(isinstance(result, VideoclrError) for result in results) else DONE
 
     return _Run(go, options.verbose)
+
+
+@app.command("faces")
+def faces_(
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="Video, picture, pattern such as f%04d.png, or -.")],
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FOLDER", help="A new folder for a picture of every track, its best view.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write what was found.")] = None,
+    config: _ConfigFile = None,
+    set_: _Settings = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option("--reference", metavar="[NAME=]PICTURE", help="A photograph of somebody in the film; repeatable."),
+    ] = None,
+    start: Annotated[str | None, typer.Option("--start", metavar="PLACE", help="Begin here; see `videoclr restore`.")] = None,
+    end: Annotated[str | None, typer.Option("--end", metavar="PLACE", help="Stop before this place.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto (default), cpu, cuda or cuda:N.")] = None,
+    overwrite: _Overwrite = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the table.")] = False,
+    verbose: _Verbose = False,
+) -> _Run:
+    """Show whom a film shows, and where, without restoring: tracks by number, for `--only` and `--leave`."""
+
+    def go() -> int:
+        options = _Options(config=config, set_=set_, reference=reference, start=start, end=end, device=device, quiet=quiet)
+        settings = options.settings()
+        with _speaking(options) as console, _progress_shown(console, quiet) as shown:
+            from videoclr.faces import find_faces, table
+
+            found = find_faces(source, to, settings, json_file=json_file, overwrite=overwrite, progress=shown)
+        sys.stdout.writelines(table(found))
+        if not quiet:
+            counted = f"{_many(found.faces, 'face')} in {_many(len(found.tracks), 'track')}, {_many(found.shots, 'shot')}"
+            _say(f"{source}: {_many(found.frames, 'frame')}, {counted}, {_clock(found.seconds)}")
+        return DONE
+
+    return _Run(go, verbose)
 
 
 @app.command("eval")
@@ -862,9 +905,13 @@ def _clock(seconds: float) -> str:
 
 
 def _summary(done: Report) -> str:
-    tracks, copied = len(done.tracks), done.smart_copy
+    copied = done.smart_copy
     told = "" if copied is None else f", {copied['frames_copied']} frames copied in {copied['groups_copied']} groups"
     return (
-        f"{done.target}: {done.frames_out} frames, {done.faces_restored} faces restored in {tracks} "
-        f"track{'' if tracks == 1 else 's'}, {done.shots} shot{'' if done.shots == 1 else 's'}{told}, {_clock(done.seconds)}"
+        f"{done.target}: {done.frames_out} frames, {done.faces_restored} faces restored in {_many(len(done.tracks), 'track')}, "
+        f"{_many(done.shots, 'shot')}{told}, {_clock(done.seconds)}"
     )
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

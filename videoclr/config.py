@@ -173,8 +173,11 @@ class Identify(_Section):
     """Best views that are pooled."""
     references: list[str] = Field(default_factory=list)
     """Photographs of people to expect: `anna.jpg`, or `anna=one.jpg` several times for several pictures of one person."""
-    only: list[str] = Field(default_factory=list)
-    """Restore these people alone: names of references, or more photographs. Empty for everybody."""
+    only: list[Annotated[str, Field(coerce_numbers_to_str=True)]] = Field(default_factory=list)
+    """Restore these people alone: names of references, more photographs, or numbers of tracks. Empty for everybody."""
+    leave: list[Annotated[str, Field(coerce_numbers_to_str=True)]] = Field(default_factory=list)
+    """Leave these as they are, named in the same way. A track keeps its number as long as the settings that find faces (sections
+    media, cuts, detect and track) stay the same."""
     match: float = Field(0.4, ge=-1, le=1)
     """Cosine from which a track is the person of a reference."""
     same: float = Field(0.7, ge=-1, le=1)

@@ -172,7 +172,7 @@ class _Job:
         )
 
     def reader(self) -> Reader:
-        return Reader(self.source, self.config.media.start, self.config.media.end, **_reading(self.config))
+        return open_reader(self.source, self.config)
 
     def writer(self, reader: Reader) -> Writer:
         return Writer(self.target, like=reader, overwrite=self.overwrite, **_writing(self.config))
@@ -385,6 +385,16 @@ def _writing(config: Config) -> dict[str, Any]:
     read = {"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace", "video_stream", "segment"}
     media = config.media.model_dump(exclude={*read, "provenance"})
     return {**media, "provenance": provenance(config) if config.media.provenance else None}
+
+
+def open_reader(source: str | Path, config: Config) -> Reader:
+    """The reader of `source` that `config` asks for.
+
+    Raises:
+        ConfigError: a bad setting.
+        MediaError: it cannot be read.
+    """
+    return Reader(source, config.media.start, config.media.end, **_reading(config))
 
 
 def _reading(config: Config) -> dict[str, Any]:

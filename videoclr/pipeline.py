@@ -77,7 +77,7 @@ class Pipeline:
     masker: Masker = _FROM_CONFIG
     """Says where the restored face is shown."""
     references: Mapping[str, Tensor] = _FROM_CONFIG
-    """Name -> `(D,)` unit vector of people known from photographs (`identify.references` and `identify.only`)."""
+    """Name -> `(D,)` unit vector of people known from photographs (`identify.references`, `identify.only`, `identify.leave`)."""
     photographs: Mapping[str, Tensor] = _FROM_CONFIG
     """Name -> `(3, S, S)` aligned face of such a person, in [-1, 1], for the restorer to look at; not everybody needs one.
     Nobody has one where `references` was given without it."""
@@ -99,7 +99,7 @@ class Pipeline:
         from videoclr.references import people_of, photographed
 
         section = self.config.identify
-        pictures, _ = people_of(section.references, section.only)
+        pictures = people_of(section.references, section.only, section.leave).pictures
         if not pictures:
             return {}
         if self.recognizer is None:
@@ -146,7 +146,7 @@ class Pipeline:
             decoded = timed("decode", ledger.counted(frames), clock)
             shots = prefetch(decoded if aligned else self._shots(decoded, clock, begin, waiting), room, "decode", weights.decoded)
             crops = self._pictures(shots, clock) if aligned else self._faces(shots, ledger, begin, inside)
-            crops = self._wanted(crops, ledger)
+            crops = self._wanted(crops, ledger, 0 if begin is None else begin.tracks)
             done = prefetch(self._restored(crops, ledger, aligned, inside), room, "restore", weights.restored)
             # Left from the last to the first: closing `shots` first wakes the thread of the models, wherever it waits.
             threads.callback(done.close)
@@ -155,6 +155,31 @@ class Pipeline:
                 waiting.over(frame)
                 ledger.frames_out += 1
                 yield frame
+
+    def find_faces(self, frames: Iterable[Frame], ledger: RunLog | None = None) -> Iterator[Faces[FaceCrop]]:
+        """The faces of a video as `restore_frames` would find, follow and recognise them, frame by frame; none is restored.
+
+        Args:
+            frames: as for `restore_frames`.
+            ledger: filled in; every face counts as passed.
+
+        Raises:
+            MediaError: the disk has no room for pictures that wait.
+        """
+        from videoclr.media.spool import Spool
+
+        ledger = RunLog() if ledger is None else ledger
+        room = self.config.runtime.buffer_mb * 2**20 // 4
+        waiting = _Waiting(Spool(2 * room, self.config.runtime.scratch))
+        clock, weights = ledger.seconds_per_stage, _Weights(room // _CHANNEL_FRAMES)
+        decoded = timed("decode", ledger.counted(frames), clock)
+        with prefetch(self._shots(decoded, clock, None, waiting), room, "decode", weights.decoded) as shots:
+            for faces in self._faces(shots, ledger, None, NOWHERE):
+                waiting.over(faces.frame)
+                ledger.came(faces.frame)
+                for crop in faces.faces:
+                    ledger.passed(crop)
+                yield faces
 
     def _shots(self, frames: Iterator[Frame], clock: dict[str, float], begin: Mark | None, waiting: _Waiting) -> Iterator[Frame]:
         from videoclr.stages.cuts import cuts
@@ -200,13 +225,20 @@ class Pipeline:
         look_back = section.look_back and from_the_film
         return People(self.references, section.match, section.same, remember, self.photographs, look_back)
 
-    def _wanted(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog) -> Iterator[Faces[FaceCrop]]:
-        """Whom `identify.only` names, or everybody."""
+    def _wanted(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog, first: int) -> Iterator[Faces[FaceCrop]]:
+        """Whom `identify.only` names, or everybody, but for those of `identify.leave`."""
         from videoclr.references import people_of
-        from videoclr.stages.identify import only
+        from videoclr.stages.identify import chosen
 
-        _, names = people_of(self.config.identify.references, self.config.identify.only)
-        return only(crops, names, ledger.passed) if names else crops
+        section = self.config.identify
+        asked = people_of(section.references, section.only, section.leave)
+        if not asked.only and not asked.leave:
+            return crops
+
+        def wanted(crop: FaceCrop) -> bool:
+            return (not asked.only or asked.only.holds(crop)) and not asked.leave.holds(crop)
+
+        return chosen(_counted(crops, asked.only.tracks | asked.leave.tracks, first, ledger.warnings), wanted, ledger.passed)
 
     def _pictures(self, frames: Iterator[Frame], clock: dict[str, float]) -> Iterator[Faces[FaceCrop]]:
         from videoclr.stages.align import whole
@@ -276,6 +308,20 @@ class _Marks:
             self.ledger.marks[frame.shot] = Mark(frame.shot, frame.shot_start, number, people)
 
 
+def _counted(crops: Iterable[Faces[FaceCrop]], asked: frozenset[int], first: int, warnings: list[str]) -> Iterator[Faces[FaceCrop]]:
+    """Pass faces on, and tell at the end which of the tracks that were asked for there are not; the first one here is `first`."""
+    last = first - 1
+    for faces in crops:
+        last = max([last, *(crop.face.track for crop in faces.faces)])
+        yield faces
+    if beyond := sorted(number for number in asked if number > last):
+        found = f"the last one is {last}" if last >= 0 else "there is none"
+        numbers = ", ".join(map(str, beyond))
+        told = f"there is no track {numbers} to restore or to leave: {found}; other settings of what finds faces give other numbers"
+        log.warning(told)
+        warnings.append(told)
+
+
 def _since(begin: Mark, frames: Iterator[Frame]) -> Iterator[Frame]:
     """The frames of `begin`'s shot and after it."""
     for frame in frames:
@@ -305,7 +351,7 @@ class TrackSummary:
     frames: int = 0
     """Restored faces."""
     passed: int = 0
-    """Faces that were left as they are, because they are nobody of `identify.only`."""
+    """Faces that were left as they are, as `identify.only` and `identify.leave` ask for."""
     person: int | None = None
     """The same for all tracks of one person; None where nobody was to be recognised."""
     name: str | None = None
@@ -317,7 +363,7 @@ class TrackSummary:
     anchors: int | None = None
     """Those that were restored in full; the others start from their neighbours. None where the restorer does not tell."""
     mean_size: float = 0.0
-    """Of the box (`Detection.size`), pixels."""
+    """Of the boxes (`Detection.size`) of all its faces, pixels."""
     mean_confidence: float = 0.0
     mean_similarity: float | None = None
     """Cosine between the restored faces and the track's identity."""
@@ -346,6 +392,7 @@ class TrackSummary:
             self.last_frame, self.last_time = note.frame, note.time
         if note.person is not None and (latest or self.person is None):
             self.person, self.name, self.person_similarity = note.person, note.name, note.person_similarity
+        self.mean_size += (note.size - self.mean_size) / (self.frames + self.passed + 1)
         if note.passed:
             self.passed += 1
             return
@@ -353,7 +400,6 @@ class TrackSummary:
         self.observed += note.observed
         if note.full is not None:
             self.anchors = (self.anchors or 0) + note.full
-        self.mean_size += (note.size - self.mean_size) / self.frames
         self.mean_confidence += (note.confidence - self.mean_confidence) / self.frames
         for reason in note.reasons:
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
@@ -403,12 +449,16 @@ class RunLog:
     def watched(self, restored: Iterable[Faces[RestoredFace]]) -> Iterator[Faces[RestoredFace]]:
         """Pass restored faces on and sum them up by track."""
         for faces in restored:
-            if faces.frame.shot != self._shot:
-                self._shot = faces.frame.shot
-                self.shots += 1
+            self.came(faces.frame)
             for face in faces.faces:
                 self.take(FaceNote.of(face))
             yield faces
+
+    def came(self, frame: Frame) -> None:
+        """Count the shots."""
+        if frame.shot != self._shot:
+            self._shot = frame.shot
+            self.shots += 1
 
     def passed(self, crop: FaceCrop) -> None:
         """Note a face that is not to be restored."""
@@ -442,7 +492,7 @@ class FaceNote:
     size: float
     observed: bool
     passed: bool = False
-    """True for a face that is nobody of `identify.only`; the rest is of restored ones."""
+    """True for a face that `identify.only` or `identify.leave` keeps from restoration; the rest is of restored ones."""
     similarity: float | None = None
     confidence: float = 1.0
     trusted_share: float = 1.0

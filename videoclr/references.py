@@ -1,6 +1,7 @@
 """Photographs of the people in a film -> whom to expect, as the stage `identify` wants it.
 
-`anna.jpg` is a person called `anna`; `anna=one.jpg` and `anna=two.jpg` are two pictures of one person.
+`anna.jpg` is a person called `anna`; `anna=one.jpg` and `anna=two.jpg` are two pictures of one person. Who is to be restored, or
+left, may be named by a track's number as well: not everything that is taken for a face has a photograph.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from videoclr import geometry
 from videoclr.errors import ConfigError, MediaError
 
 if TYPE_CHECKING:
@@ -17,7 +21,10 @@ if TYPE_CHECKING:
 
     from videoclr.stages.detect import Detector
     from videoclr.stages.identify import Recognizer
-    from videoclr.types import FaceCrop, Frame
+    from videoclr.types import Detection, FaceCrop, Frame
+
+_OFF = 0.06
+"""Sides of the picture by which landmarks of an aligned crop may lie off: a detector finds them anew."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,12 +37,43 @@ class Photographed:
     """`(3, S, S)` RGB float32 in [-1, 1]: the face on the best of them, aligned as FFHQ."""
 
 
-def people_of(references: Sequence[str], only: Sequence[str]) -> tuple[dict[str, list[str]], frozenset[str]]:
-    """Name -> pictures, and the names of those to restore alone (empty for everybody).
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Some of the people and tracks of a film."""
+
+    names: frozenset[str] = frozenset()
+    """As the photographs are called."""
+    tracks: frozenset[int] = frozenset()
+    """Numbers, as the report has them."""
+
+    def __bool__(self) -> bool:
+        """Whether anybody is chosen."""
+        return bool(self.names or self.tracks)
+
+    def holds(self, crop: FaceCrop) -> bool:
+        """Whether a face belongs to one of them."""
+        return crop.face.track in self.tracks or (crop.person is not None and crop.person.name in self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked for about the people of a film."""
+
+    pictures: dict[str, list[str]]
+    """Name -> photographs."""
+    only: Chosen
+    """Those to restore alone; nobody for everybody."""
+    leave: Chosen
+    """Those to leave as they are."""
+
+
+def people_of(references: Sequence[str], only: Sequence[str], leave: Sequence[str] = ()) -> Asked:
+    """Whom to expect, whom to restore, and whom to leave.
 
     Args:
         references: `name=picture`, or a picture whose name without ending is the person's.
-        only: names among those of `references`, or more such pictures.
+        only: names among those of `references`, more such pictures, or numbers of tracks.
+        leave: in the same way.
 
     Raises:
         ConfigError: an entry without a picture or a name.
@@ -43,15 +81,22 @@ def people_of(references: Sequence[str], only: Sequence[str]) -> tuple[dict[str,
     pictures: dict[str, list[str]] = {}
     for entry in references:
         _add(pictures, *_named(entry, "references"))
-    wanted = []
-    for entry in only:
-        if entry in pictures and not Path(entry).is_file():
-            wanted.append(entry)
-            continue
-        name, picture = _named(entry, "only")
-        _add(pictures, name, picture)
-        wanted.append(name)
-    return pictures, frozenset(wanted)
+    return Asked(pictures, _chosen(pictures, only, "only"), _chosen(pictures, leave, "leave"))
+
+
+def _chosen(pictures: dict[str, list[str]], entries: Sequence[str], setting: str) -> Chosen:
+    names, tracks = set(), set()
+    for entry in entries:
+        is_file = Path(entry).is_file()
+        if entry in pictures and not is_file:
+            names.add(entry)
+        elif entry.isascii() and entry.isdecimal() and not is_file:
+            tracks.add(int(entry))
+        else:
+            name, picture = _named(entry, setting)
+            _add(pictures, name, picture)
+            names.add(name)
+    return Chosen(frozenset(names), frozenset(tracks))
 
 
 def _named(entry: str, setting: str) -> tuple[str, str]:
@@ -112,6 +157,8 @@ def _face(path: str, detector: Detector, size: int, threshold: float) -> FaceCro
 
     (found,) = detect([_picture(path)], detector)
     faces = [face for face in found.faces if face.score >= threshold]
+    if len(faces) > 1:  # somebody stands beside the face that a crop was cut for
+        faces = [face for face in faces if _is_middle(face, found.frame)] or faces
     if len(faces) != 1:
         count = "no face" if not faces else f"{len(faces)} faces"
         advice = "use a picture that shows it larger and from the front" if not faces else "cut the one out that is meant"
@@ -120,6 +167,19 @@ def _face(path: str, detector: Detector, size: int, threshold: float) -> FaceCro
     if not aligned.faces:
         raise MediaError(path, "the landmarks of the face fall together; use another picture")
     return aligned.faces[0]
+
+
+def _is_middle(face: Detection, frame: Frame) -> bool:
+    """Whether a picture is the aligned crop of this face: then its landmarks lie where alignment would put them."""
+    width, height = frame.size
+    if width != height:
+        return False
+    try:
+        matrix = geometry.ffhq_matrix(face.landmarks, width)
+    except ValueError:
+        return False
+    off = geometry.moved(face.landmarks, matrix) - face.landmarks
+    return float(np.linalg.norm(off, axis=1).max()) < _OFF * width
 
 
 def _picture(path: str) -> Frame:

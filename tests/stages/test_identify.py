@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from videoclr import appearance, geometry
-from videoclr.stages.identify import People, PeopleMemory, identify, only, pooled, quality
+from videoclr.stages.identify import People, PeopleMemory, chosen, identify, pooled, quality
 from videoclr.types import Detection, FaceCrop, Faces, Frame, TrackedFace
 
 PICTURE = np.zeros((4, 4, 3), np.uint8)
@@ -241,7 +241,8 @@ def test_views_are_kept_of_the_people_who_were_seen_last() -> None:
 def test_only_those_who_are_wanted_go_on_and_the_others_are_told() -> None:
     frames = [Faces(Frame.from_image(PICTURE, i), (crop(i, mark=1.5, track=0), crop(i, mark=0.0, track=1))) for i in range(3)]
     passed: list[FaceCrop] = []
-    left = list(only(identify(frames, Reads(), 0, 1, people({"anna": 0.0})), {"anna"}, passed.append))
+    known = identify(frames, Reads(), 0, 1, people({"anna": 0.0}))
+    left = list(chosen(known, lambda crop: crop.person is not None and crop.person.name == "anna", passed.append))
     assert [who(one) for one in left] == [[(0, "anna")]] * 3
     assert [one.face.track for one in passed] == [0] * 3
     assert [one.frame.index for one in left] == [0, 1, 2]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -406,16 +406,18 @@ def _known(crop: FaceCrop, track: _Track, people: People | None) -> FaceCrop:
     return replace(crop, identity=track.identity, person=track.person, photograph=photograph, earlier=earlier)
 
 
-def only(crops: Iterable[Faces[FaceCrop]], names: Collection[str], passed: Callable[[FaceCrop], None]) -> Iterator[Faces[FaceCrop]]:
-    """Let the faces of the people called `names` go on; the others stay in the frame as they are, and `passed` is told."""
+def chosen(
+    crops: Iterable[Faces[FaceCrop]], wanted: Callable[[FaceCrop], bool], passed: Callable[[FaceCrop], None]
+) -> Iterator[Faces[FaceCrop]]:
+    """Let the faces that are `wanted` go on; the others stay in the frame as they are, and `passed` is told."""
     for faces in crops:
-        wanted = []
+        going = []
         for crop in faces.faces:
-            if crop.person is not None and crop.person.name in names:
-                wanted.append(crop)
+            if wanted(crop):
+                going.append(crop)
             else:
                 passed(crop)
-        yield faces if len(wanted) == len(faces.faces) else replace(faces, faces=tuple(wanted))
+        yield faces if len(going) == len(faces.faces) else replace(faces, faces=tuple(going))
 
 
 def _refine(track: _Track, number: int, frames: tuple[Faces[FaceCrop], ...], recognizer: Recognizer) -> bool:

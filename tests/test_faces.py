@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from videoclr import cli, faces
+from videoclr.config import Config
+from videoclr.errors import ConfigError, MediaError
+from videoclr.faces import find_faces, table
+from videoclr.pipeline import Pipeline
+from videoclr.types import Detection
+
+SHAPE = np.array([[-0.2, -0.15], [0.2, -0.15], [0, 0.05], [-0.15, 0.22], [0.15, 0.22]], np.float32)
+RED, GREEN = (40, 60, 220), (40, 220, 60)
+"""BGR."""
+
+
+class Discs:
+    """Finds discs by their colour, the left one first."""
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        return [self.one(image) for image in images]
+
+    @staticmethod
+    def one(image: np.ndarray) -> list[Detection]:
+        count, _, stats, centres = cv2.connectedComponentsWithStats((image.max(-1) > 150).astype(np.uint8))
+        found = []
+        for (x, y, width, height, area), centre in zip(stats[1:count], centres[1:count], strict=True):
+            if area > 300:
+                box = np.array([x, y, x + width, y + height], np.float32)
+                found.append(Detection(box, SHAPE * 40 + centre.astype(np.float32), 0.95))
+        return sorted(found, key=lambda one: float(one.box[0]))
+
+
+class Colors:
+    """Embeds a face as its mean colour."""
+
+    def embed(self, crops: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(crops[..., 100:150, 100:150].mean((2, 3)) + 1, dim=1)
+
+
+@pytest.fixture
+def film(tmp_path, monkeypatch):
+    """Ten numbered pictures of a red and, in the first six, a green disc."""
+    monkeypatch.setattr(faces, "Pipeline", lambda config: Pipeline(config, detector=Discs(), recognizer=Colors()))
+    for number in range(10):
+        picture = np.full((120, 240, 3), 30, np.uint8)
+        cv2.circle(picture, (50 + number, 60), 22, RED, -1)
+        if number < 6:
+            cv2.circle(picture, (180, 60), 16, GREEN, -1)
+        cv2.imwrite(str(tmp_path / f"f{number:02d}.png"), picture)
+    return tmp_path / "f%02d.png"
+
+
+def test_every_track_is_listed_and_pictured(film, tmp_path):
+    found = find_faces(film, tmp_path / "found", json_file=tmp_path / "found.json")
+    assert (found.frames, found.faces, found.shots, found.people) == (10, 16, 1, 2)
+    head, *lines = [line.split() for line in table(found)]
+    assert head == ["track", "person", "name", "shot", "from", "to", "faces", "size"]
+    assert lines == [
+        ["0", "0", "-", "0", "0:00:00.000", "0:00:00.360", "10", "45"],
+        ["1", "1", "-", "0", "0:00:00.000", "0:00:00.200", "6", "33"],
+    ]
+    told = json.loads((tmp_path / "found.json").read_text())
+    assert [(track["track"], track["faces"], track["last_time"]) for track in told["tracks"]] == [(0, 10, "9/25"), (1, 6, "1/5")]
+    for track, color in zip(told["tracks"], (RED, GREEN), strict=True):
+        picture = cv2.imread(str(tmp_path / "found" / track["picture"]))
+        assert picture.shape == (256, 256, 3)
+        assert np.abs(picture[100:150, 100:150].mean((0, 1)) - color).max() < 12
+    assert not (tmp_path / "found.part").exists()
+
+
+def test_what_is_there_is_not_touched(film, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    for folder in (tmp_path / "full", tmp_path / "f00.png"):
+        with pytest.raises(MediaError, match="is not an empty folder"):
+            find_faces(film, folder)
+    with pytest.raises(MediaError, match="exists already"):
+        find_faces(film, json_file=tmp_path / "f00.png")
+    with pytest.raises(ConfigError, match=r"--json: .* is the input"):
+        find_faces(tmp_path / "f00.png", json_file=tmp_path / "f00.png", overwrite=True)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_a_run_that_fails_leaves_nothing(film, tmp_path, monkeypatch):
+    monkeypatch.setattr(Discs, "one", staticmethod(lambda image: 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        find_faces(film, tmp_path / "found", json_file=tmp_path / "found.json")
+    with pytest.raises(MediaError, match="no such file"):
+        find_faces(tmp_path / "absent.mp4", tmp_path / "found", json_file=tmp_path / "found.json")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("found")]
+
+
+def test_an_empty_folder_is_used(film, tmp_path):
+    (tmp_path / "found").mkdir()
+    find_faces(film, tmp_path / "found", Config().override("media.frames=3", "restore.use=nonsense"))
+    assert sorted(path.name for path in (tmp_path / "found").iterdir()) == ["track00000.jpg", "track00001.jpg"]
+
+
+def test_the_command_prints_the_table(film, tmp_path, capsys):
+    assert cli.main(["faces", str(film), "--end", "0.2", "--to", str(tmp_path / "found")]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[6] for line in out.splitlines()] == ["faces", "5", "5"]
+    assert "5 frames, 10 faces in 2 tracks, 1 shot, 0:00:0" in err
+    assert cli.main(["faces", str(film), "--to", str(tmp_path / "found"), "--quiet"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1

@@ -1,0 +1,232 @@
+"""`videoclr faces`: who is to be seen in a film, and where, before anything is restored.
+
+The same decoder, cuts, detector, tracker and recogniser as in a restoration, so tracks and people have the same numbers there:
+`identify.only` and `identify.leave` take them, and the pictures as well.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from videoclr import __version__
+from videoclr.config import Config
+from videoclr.errors import MediaError
+from videoclr.jobs import Progress, ProgressCallback, open_reader
+from videoclr.pipeline import Pipeline, RunLog, TrackSummary
+from videoclr.pixels import quantized, to_array
+from videoclr.report import plain, report_file
+from videoclr.shelf import Listed, Shelf
+from videoclr.types import FaceCrop
+
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
+_BETTER = 1.1
+"""Factor by which a view must show a face better to take the place of another: a picture is written each time."""
+_NOT_NEEDED = (
+    "restore.use=unchanged",
+    "restore.options={}",
+    "gate.use=none",
+    "gate.options={}",
+    "blend.use=feather",
+    "blend.options={}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found in one film."""
+
+    source: str
+    """As the user wrote it."""
+    frames: int
+    """Frames decoded."""
+    faces: int
+    """Counted in every frame."""
+    shots: int
+    """Stretches between cuts."""
+    tracks: Shelf[TrackSummary]
+    """In the order of their coming; `passed` counts the faces."""
+    warnings: list[str]
+    """What was not as expected, one line each."""
+    seconds: float
+    """Wall time without loading the networks."""
+
+    @property
+    def people(self) -> int:
+        """How many there are among the tracks; somebody who was not recognised counts again."""
+        return len({track.person for track in self.tracks if track.person is not None})
+
+
+def picture_of(track: int) -> str:
+    """Name of a track's picture."""
+    return f"track{track:05d}.jpg"
+
+
+def find_faces(
+    source: str | Path,
+    folder: str | Path | None = None,
+    config: Config | None = None,
+    *,
+    json_file: str | Path | None = None,
+    overwrite: bool = False,
+    progress: ProgressCallback | None = None,
+) -> Found:
+    """Find, follow and recognise the faces of a film, and restore none.
+
+    Args:
+        source: as for `restore_video`.
+        folder: put a picture of every track here: its best view, cut out and aligned. New, or empty.
+        config: settings; the defaults if None. What restores, judges and blends is not used.
+        json_file: write what was found here.
+        overwrite: replace `json_file` where it exists.
+        progress: called after every frame.
+
+    Raises:
+        ConfigError: a bad setting, or a file that would replace the input.
+        MediaError: `source` cannot be read, or `folder` or `json_file` cannot be written.
+        WeightsError: the networks cannot be loaded.
+    """
+    config = (config or Config()).override(*_NOT_NEEDED)
+    log = RunLog()
+    best: dict[int, float] = {}
+    with ExitStack() as stack:
+        place = stack.enter_context(report_file(json_file, (source,), overwrite, option="--json"))
+        pictures = stack.enter_context(_new_folder(folder))
+        reader = stack.enter_context(open_reader(source, config))
+        pipeline = Pipeline(config)
+        began = time.perf_counter()
+        with closing(pipeline.find_faces(reader.frames(), log)) as found:  # type: ignore[type-var]
+            for number, faces in enumerate(found, 1):
+                for crop in faces.faces:
+                    if pictures is not None:
+                        _show(crop, best, pictures)
+                if progress is not None:
+                    seconds = time.perf_counter() - began
+                    so_far = Progress(str(source), number, reader.info.frame_count, 0, seconds, log.seconds_per_stage)
+                    progress(so_far)
+        done = Found(
+            source=str(source),
+            frames=log.frames_in,
+            faces=sum(track.passed for track in log.tracks),
+            shots=log.shots,
+            tracks=log.tracks,
+            warnings=[*reader.warnings, *log.warnings],
+            seconds=time.perf_counter() - began,
+        )
+        if place is not None:
+            place.write(_told(done, config, pictures is not None))
+    return done
+
+
+@contextmanager
+def _new_folder(folder: str | Path | None) -> Iterator[Path | None]:
+    """A place for pictures that gets the name `folder` when the block ends well, and is gone otherwise."""
+    if folder is None:
+        yield None
+        return
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise MediaError(folder, "exists already and is not an empty folder; choose another name for the pictures")
+    part = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.mkdir()
+    except FileExistsError as error:
+        raise MediaError(part, "is there already, of a run that was killed or of one that goes on; remove it") from error
+    except OSError as error:
+        raise MediaError(folder, f"cannot be made a folder ({error.strerror})") from error
+    try:
+        yield part
+        try:
+            part.replace(target)
+        except OSError as error:
+            raise MediaError(folder, f"cannot be made a folder ({error.strerror})") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _told(found: Found, config: Config, pictured: bool) -> dict[str, Any]:
+    """What the JSON file holds."""
+
+    def one(track: TrackSummary) -> dict[str, Any]:
+        return plain({**{name: asdict(track)[name] for name in _SAID}, "faces": track.passed} | _pictured(track, pictured))  # type: ignore[no-any-return]
+
+    return {
+        "source": found.source,
+        "frames": found.frames,
+        "faces": found.faces,
+        "shots": found.shots,
+        "people": found.people,
+        "tracks": Listed(found.tracks, one),
+        "warnings": found.warnings,
+        "seconds": found.seconds,
+        "version": __version__,
+        "settings": config.model_dump(mode="json", include={"media", "cuts", "detect", "track", "align", "identify"}),
+    }
+
+
+_SAID = (
+    "track",
+    "person",
+    "name",
+    "person_similarity",
+    "shot",
+    "first_frame",
+    "first_time",
+    "last_frame",
+    "last_time",
+    "mean_size",
+)
+"""Of a `TrackSummary`."""
+
+
+def _pictured(track: TrackSummary, pictured: bool) -> dict[str, str]:
+    return {"picture": picture_of(track.track)} if pictured else {}
+
+
+def _show(crop: FaceCrop, best: dict[int, float], folder: Path) -> None:
+    """Keep the picture of a crop where it shows its track better than those before."""
+    from videoclr.stages.identify import quality
+
+    track, value = crop.face.track, quality(crop)
+    if value <= _BETTER * best.get(track, -1.0):
+        return
+    best[track] = value
+    picture = np.ascontiguousarray(quantized(to_array(crop.image), np.uint8)[..., ::-1])
+    if not cv2.imwrite(str(folder / picture_of(track)), picture, _JPEG):
+        raise MediaError(folder / picture_of(track), "cannot be written")
+
+
+_COLUMNS = ("track", "person", "name", "shot", "from", "to", "faces", "size")
+
+
+def table(found: Found) -> Iterator[str]:
+    """Lines of text, one for every track, in columns; read as they are asked for."""
+    yield _line(_COLUMNS)
+    for track in found.tracks:
+        person = "-" if track.person is None else str(track.person)
+        places = (_clock(track.first_time), _clock(track.last_time))
+        yield _line(
+            (str(track.track), person, track.name or "-", str(track.shot), *places, str(track.passed), f"{track.mean_size:.0f}")
+        )
+
+
+def _line(cells: Sequence[str]) -> str:
+    widths = (5, 6, 12, 4, 12, 12, 6, 4)
+    return "  ".join(f"{cell:<{w}}" if w == 12 else f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True)).rstrip() + "\n"
+
+
+def _clock(time: Fraction) -> str:
+    """`0:01:02.500`"""
+    thousandths = round(time * 1000)
+    seconds, rest = divmod(thousandths, 1000)
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:03d}"
