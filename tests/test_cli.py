@@ -154,6 +154,30 @@ def test_flags_reach_the_job(jobs):
     assert (asked["aligned"], asked["overwrite"], asked["report"]) == (True, True, Path("r.json"))
 
 
+def test_a_result_that_wants_a_look_is_named_and_has_an_exit_code(jobs, capsys):
+    assert cli.main(["in.mp4", "out.mp4", "--fail-on", "faces<10"]) == 0
+    capsys.readouterr()
+    assert cli.main(["in.mp4", "out.mp4", "--fail-on", "faces<10", "--fail-on", "faces<50", "--quiet"]) == 3
+    assert capsys.readouterr() == ("", "videoclr: error: out.mp4: faces 48, and --fail-on says faces < 50\n")
+    jobs.asked.clear()
+    assert cli.main(["in.mp4", "out.mp4", "--fail-on", "noses<1"]) == 2
+    assert jobs.asked == []
+
+
+@pytest.mark.parametrize(("results", "code"), [((a_report(),), 0), ((a_report(), a_report(faces_restored=3)), 3)])
+def test_one_result_of_a_batch_that_wants_a_look_is_enough(jobs, capsys, results, code):
+    def answer(*_, ended, **__):
+        for result in results:
+            ended("in.mp4", result)
+        return list(results)
+
+    jobs.answer = answer
+    assert cli.main(["batch", "in.mp4", "--to", "done", "--fail-on", "faces<10"]) == code
+    assert capsys.readouterr().err.count("--fail-on says") == (code == 3)
+    jobs.answer = lambda *_, ended, **__: [*results, MediaError("in.mp4", "is no video")]
+    assert cli.main(["batch", "in.mp4", "--to", "done", "--fail-on", "faces<10"]) == 1
+
+
 def test_quiet_says_nothing(jobs, capsys):
     assert cli.main(["in.mp4", "out.mp4", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")

@@ -3,7 +3,8 @@
     videoclr input.mp4 out.mp4
 
 Standard output is data when the target is `-`; everything that is said goes to standard error, one line per error.
-Exit codes: 0 done, 1 failed, 2 wrong usage or setting, 130 stopped by Ctrl-C, SIGTERM or a closed terminal.
+Exit codes: 0 done, 1 failed, 2 wrong usage or setting, 3 done but a condition of `--fail-on` holds, 130 stopped by Ctrl-C, SIGTERM
+or a closed terminal.
 
 Commands only *describe* a run: each returns a `_Run` which `main` starts once the argument parser has left the stack,
 so that the parser's own handling of interrupts and broken pipes never stands between a run and its exit code. torch
@@ -37,6 +38,7 @@ from videoclr.errors import ConfigError, VideoclrError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from videoclr.checks import Condition
     from videoclr.config import Config
     from videoclr.jobs import Progress, ProgressCallback
     from videoclr.report import Report
@@ -49,7 +51,7 @@ _M_MMAP_THRESHOLD = -3
 _LARGE = 4 << 20
 """Bytes from which a block of memory goes back to the system when it is freed."""
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, USAGE, OBJECTED, INTERRUPTED = 0, 1, 2, 3, 130
 PLAIN_PROGRESS_SECONDS = 5.0
 """Without a terminal, one line of progress per this many seconds."""
 
@@ -166,6 +168,15 @@ class _Options:
     metrics: Annotated[
         Path | None, typer.Option("--metrics", metavar="FILE.prom", help="Keep figures for Prometheus' textfile collector here.")
     ] = None
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-on",
+            metavar="CONDITION",
+            help="End with exit code 3 where the result wants a look: confidence<0.5, similarity<0.4, size<32 of any track;"
+            " faces<1, tracks>9, shots>1, warnings>0; repeatable.",
+        ),
+    ] = None
     aligned: Annotated[bool, typer.Option("--aligned", help="Each picture is an aligned face crop already: restore all of it.")] = (
         False
     )
@@ -281,7 +292,7 @@ def restore(
     """Restore the faces in a video or picture. `restore` itself need not be typed."""
 
     def go() -> int:
-        settings = options.settings()
+        settings, conditions = options.settings(), _conditions(options)
         with _speaking(options) as console, _watched(options, console, source, target, report_frames) as (shown, finished):
             from videoclr.jobs import restore_video
 
@@ -297,9 +308,10 @@ def restore(
                 resume=options.resume,
             )
             finished(done, source)
+            objected = _objected(done, conditions)
         if not options.quiet and options.log_json != "-":
             _say(_summary(done))
-        return DONE
+        return OBJECTED if objected else DONE
 
     return _Run(go, options.verbose)
 
@@ -317,19 +329,23 @@ def batch(
     """Restore many files into a folder: the networks are loaded once, and a bad file does not stop the others."""
 
     def go() -> int:
-        settings = options.settings()
+        settings, conditions = options.settings(), _conditions(options)
         from videoclr.jobs import restore_batch, targets_of
 
         used: list[str | Path] = [*sources, *targets_of(sources, to, ending)]
         with _speaking(options) as console, _watched(options, console, *used) as (shown, finished):
+            objected = []
 
             def ended(source: str, result: Report | VideoclrError) -> None:
                 finished(result, source)
                 if isinstance(result, VideoclrError):
                     text = _one_line(result)
                     _say(f"error: {text if text.startswith(source) else f'{source}: {text}'}")
-                elif not options.quiet and options.log_json != "-":
+                    return
+                if not options.quiet and options.log_json != "-":
                     _say(_summary(result))
+                if _objected(result, conditions):
+                    objected.append(source)
 
             results = restore_batch(
                 sources,
@@ -343,7 +359,9 @@ def batch(
                 resume=options.resume,
                 ended=ended,
             )
-        return FAILED if any(isinstance(result, VideoclrError) for result in results) else DONE
+        if any(isinstance(result, VideoclrError) for result in results):
+            return FAILED
+        return OBJECTED if objected else DONE
 
     return _Run(go, options.verbose)
 
@@ -902,6 +920,27 @@ def _time_left(now: Progress) -> str:
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def _conditions(options: _Options) -> list[Condition]:
+    """Of `--fail-on`; a bad one is said before the work starts."""
+    if not options.fail_on:
+        return []
+    from videoclr.checks import Condition
+
+    return [Condition.of(text) for text in options.fail_on]
+
+
+def _objected(done: Report, conditions: Sequence[Condition]) -> bool:
+    """Log what speaks against a result, as errors: that is what was asked for. Whether anything does."""
+    if not conditions:
+        return False
+    from videoclr.checks import objections
+
+    found = list(objections(done, conditions))
+    for text in found:
+        logging.getLogger("videoclr.cli").error("%s: %s", done.target, text)
+    return bool(found)
 
 
 def _summary(done: Report) -> str:
