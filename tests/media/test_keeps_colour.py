@@ -57,7 +57,7 @@ def alpha_of(frame: VideoFrame) -> list[np.ndarray]:
 
 
 def make(path, pix_fmt, *, codec="ffv1", tags="bt709", full=None, count=2, options=None):
-    primaries, transfer, matrix = TAGS[tags]
+    primaries, transfer, matrix = TAGS[tags] if isinstance(tags, str) else tags
     with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=25, options=options or {})
         stream.width, stream.height, stream.pix_fmt = *SIZE, pix_fmt
@@ -214,6 +214,36 @@ def test_what_a_codec_cannot_hold_is_told(tmp_path, job, frames_of):
     clear = make(tmp_path / "c.mkv", "yuva444p10le")
     report = job(clear, tmp_path / "c.mp4", preset="ultrafast")
     assert report.warnings == ["yuva444p10le is written as yuv444p10le: less transparency"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "codec", "lost"),
+    [
+        ("nut", "ffv1", "primaries bt2020, transfer smpte2084, matrix bt2020"),
+        ("avi", "ffv1", "primaries bt2020, transfer smpte2084, matrix bt2020"),
+        ("nut", "rawvideo", "primaries bt2020, transfer smpte2084, matrix bt2020"),
+        ("avi", "mjpeg", "primaries bt2020, transfer smpte2084"),
+        ("nut", "vp9", "primaries bt2020, transfer smpte2084"),
+        ("mkv", "ffv1", None),
+        ("nut", "hevc", None),
+        ("mov", "mjpeg", None),
+    ],
+)
+def test_colour_tags_that_stand_nowhere_are_told(tmp_path, job, frames_of, ending, codec, lost):
+    report = job(make(tmp_path / "s.mkv", "yuv420p10le", tags=(9, 16, 9)), tmp_path / f"o.{ending}", codec=codec)
+    (after, *_) = frames_of(tmp_path / f"o.{ending}")
+    told = [text for text in report.warnings if "keeps no colour tags" in text]
+    if lost is None:
+        assert told == []
+        assert (after.color_primaries, after.color_trc) == (9, 16)
+    else:
+        assert len(told) == 1 and told[0].endswith(f": {lost} is said nowhere in the file; mkv does")
+        assert (after.color_primaries, after.color_trc) == (2, 2)
+
+
+def test_colour_tags_of_what_untagged_pictures_are_taken_for_are_no_loss(tmp_path, job):
+    source = make(tmp_path / "s.mkv", "yuv420p", tags="bt601-525")
+    assert not [text for text in job(source, tmp_path / "o.nut", codec="ffv1").warnings if "colour" in text]
 
 
 @pytest.mark.parametrize(("pix_fmt", "codec"), [("gray", "h264"), ("gray", "hevc"), ("gray10le", "h264"), ("gray10le", "hevc")])

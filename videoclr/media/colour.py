@@ -54,6 +54,8 @@ _MATRICES = {
     10: Matrix("bt2020", 0.2627, 0.0593, 10, 9),
 }
 
+MATRICES = {tag: matrix.name for tag, matrix in _MATRICES.items()}
+"""AVColorSpace -> name of the matrix, of those that are understood here."""
 PRIMARIES = {
     1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "film", 9: "bt2020", 10: "smpte428",
     11: "smpte431", 12: "smpte432", 22: "ebu3213",

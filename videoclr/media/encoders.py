@@ -16,7 +16,21 @@ from av.video.format import VideoFormat, names  # type: ignore[attr-defined]
 from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError
-from videoclr.media.colour import BT601, BT709, FULL, LIMITED, RGB_SPACE, UNSPECIFIED, Colour, kind_of
+from videoclr.media.colour import (
+    BT601,
+    BT709,
+    FULL,
+    HD_LINES,
+    LIMITED,
+    MATRICES,
+    PRIMARIES,
+    RGB_SPACE,
+    TRANSFERS,
+    UNSPECIFIED,
+    Colour,
+    default_matrix,
+    kind_of,
+)
 from videoclr.media.layout import layout_of
 
 # SVT-AV1 writes its banner to standard error unless told not to before it is first used.
@@ -28,6 +42,16 @@ _PROGRESSIVE, _TOP_CODED, _BOTTOM_CODED = 1, 4, 5
 """AV_FIELD_PROGRESSIVE, _TB and _BT: FFmpeg's own choice for pictures whose top, or bottom, field is shown first."""
 _RANGED = {"matroska", "webm", "mp4"}
 """Muxers that write down the range themselves."""
+_TAGGING = {"matroska", "webm", "mp4", "mov", "ipod", "3gp", "3g2", "mxf", "mxf_d10", "mxf_opatom"}
+"""Muxers that write down all colour tags themselves."""
+_TAGLESS = {"ffv1", "rawvideo", "mjpeg", "libvpx", "libvpx-vp9", "mpeg4", "huffyuv", "ffvhuff", "utvideo"}
+"""Encoders whose pictures do not say all of it."""
+_WITH_MATRIX = {"mjpeg", "libvpx-vp9"}
+"""Those of them that say the matrix, or know one alone."""
+_USUAL_HD, _USUAL_SD = {"bt709"}, {"bt470bg", "smpte170m"}
+"""Primaries that untagged pictures are taken to have."""
+_USUAL_CURVES = {"bt709", "smpte170m", "bt2020-10", "bt2020-12"}
+"""One curve under four names."""
 _EVEN_ONLY = {"libx264", "libx265", "libsvtav1"}
 _EIGHT = 8
 _LOOKAHEAD_SIDE = 64
@@ -419,6 +443,25 @@ def untold(encoder: str, muxer: str, source: Colour, written: Colour) -> str | N
     return None
 
 
+def forgotten(encoder: str, muxer: str, frame: VideoFrame) -> str | None:
+    """A warning where neither the codec nor the container says what the colours of `frame`, of the source, mean.
+
+    None where an untagged picture of that size is taken for the same.
+    """
+    if muxer in _TAGGING or encoder not in _TAGLESS:
+        return None
+    usual = _USUAL_HD if frame.height >= HD_LINES else _USUAL_SD
+    told = {
+        "primaries": (frame.color_primaries, PRIMARIES, usual),
+        "transfer": (frame.color_trc, TRANSFERS, _USUAL_CURVES),
+        "matrix": (frame.colorspace, MATRICES, {default_matrix(frame.height).name}),
+    }
+    if encoder in _WITH_MATRIX or kind_of(frame.format.name) == "rgb":
+        del told["matrix"]
+    lost = [f"{kind} {names[tag]}" for kind, (tag, names, same) in told.items() if tag in names and names[tag] not in same]
+    return f"{muxer} keeps no colour tags of {encoder}: {', '.join(lost)} is said nowhere in the file; mkv does" if lost else None
+
+
 def configure(
     context: VideoCodecContext,
     encoder: Encoder,
@@ -504,6 +547,6 @@ def usable_rate(rate: Fraction | None) -> Fraction:
 
 __all__ = [
     "COPY_LIKE", "DEFAULT_CODEC", "ENCODERS", "HARDWARE", "RAW", "UNSPECIFIED", "Y4M_FORMATS", "Encoder", "Wanted",
-    "bits_per_second", "check_fields", "choose_format", "configure", "encoder_of", "formats_of", "small_params", "untold",
-    "usable_rate", "what_is_lost", "written_colour", "x264_options",
+    "bits_per_second", "check_fields", "choose_format", "configure", "encoder_of", "forgotten", "formats_of", "small_params",
+    "untold", "usable_rate", "what_is_lost", "written_colour", "x264_options",
 ]  # fmt: skip

@@ -35,6 +35,7 @@ from videoclr.media.encoders import (
     check_fields,
     choose_format,
     configure,
+    forgotten,
     small_params,
     untold,
     usable_rate,
@@ -193,6 +194,8 @@ class Film:
             if self._joint is not None and self.like is not None:
                 raise cannot(self.like, f"what is encoded would differ from what is copied: {text}")
             self._warn(text)
+        if lost_tags := forgotten(self.encoder.name, self.muxer, picture.frame):
+            self._warn(lost_tags)
         self._dolby = keeps_dolby_vision(picture.frame, self.encoder.name, self.format)
         self._dynamic = keeps_hdr10_plus(picture.frame, self.encoder.name, self.format)
         if self.encoder.needs and (why := refusal(self.encoder, self.format)):
