@@ -655,7 +655,7 @@ def test_a_failure_is_an_event_too(jobs, tmp_path):
     jobs.answer = MediaError("in.mp4", "is no video")
     assert cli.main(["in.mp4", "out.mp4", "--log-json", str(tmp_path / "log")]) == 1
     (event,) = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert (event["event"], event["error"]) == ("failed", "in.mp4: is no video")
+    assert (event["event"], event["source"], event["error"]) == ("failed", "in.mp4", "in.mp4: is no video")
 
 
 PROGRESS = {

@@ -293,7 +293,7 @@ def restore(
 
     def go() -> int:
         settings, conditions = options.settings(), _conditions(options)
-        with _speaking(options) as console, _watched(options, console, source, target, report_frames) as (shown, finished):
+        with _speaking(options) as console, _watched(options, console, target, report_frames, of=source) as (shown, finished):
             from videoclr.jobs import restore_video
 
             done = restore_video(
@@ -788,12 +788,19 @@ def _speaking(options: _Options) -> Iterator[Console]:
 
 @contextmanager
 def _watched(
-    options: _Options, console: Console, *used: str | Path | None
+    options: _Options, console: Console, *used: str | Path | None, of: str | None = None
 ) -> Iterator[tuple[ProgressCallback | None, Callable[[Report | VideoclrError, str], None]]]:
-    """A callback that tells everybody who wants to know how far a job is, and one for its end."""
+    """A callback that tells everybody who wants to know how far a job is, and one for its end.
+
+    Args:
+        options: say who wants to know.
+        console: for the progress.
+        used: files of the run.
+        of: the source, where there is one alone.
+    """
     from videoclr.report import Report, same_file
 
-    others = [*used, options.report]
+    others = [of, *used, options.report]
     for option, path in (("--metrics", options.metrics), ("--log-json", options.log_json)):
         if path is not None and any(same_file(path, one) for one in others if one is not None):
             raise ConfigError(f"{option}: {path} is a file of this run; choose another name")
@@ -813,7 +820,7 @@ def _watched(
         if options.log_json is not None:
             from videoclr.monitor import JsonLog
 
-            log = stack.enter_context(JsonLog(options.log_json))
+            log = stack.enter_context(JsonLog(options.log_json, source=of))
             library = logging.getLogger("videoclr")
             library.addHandler(log)
             stack.callback(library.removeHandler, log)

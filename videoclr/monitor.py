@@ -37,14 +37,15 @@ class JsonLog(logging.Handler):
     Args:
         path: appended to, so that a job that is resumed goes on in its log; `-` for standard error.
         clock: monotonic seconds.
+        source: what the job is of, where it is one alone; a failure names it.
 
     Raises:
         MediaError: the file cannot be written.
     """
 
-    def __init__(self, path: str | Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: str | Path, clock: Callable[[], float] = time.monotonic, source: str | None = None) -> None:
         super().__init__()
-        self.path, self._clock, self._said = str(path), clock, float("-inf")
+        self.path, self._clock, self._said, self._source = str(path), clock, float("-inf"), source
         try:
             self._file: TextIO = (  # a name that is no UTF-8 is a name
                 os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
@@ -59,7 +60,8 @@ class JsonLog(logging.Handler):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is not None:
-            self.event("failed", error=" ".join(str(error).split()) or type(error).__name__, kind=type(error).__name__)
+            source: dict[str, str] = {} if self._source is None else {"source": self._source}
+            self.event("failed", **source, error=" ".join(str(error).split()) or type(error).__name__, kind=type(error).__name__)
         self.close()
 
     def close(self) -> None:
