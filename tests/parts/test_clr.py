@@ -420,6 +420,7 @@ def referring(networks, monkeypatch):
     for joint in networks.reference.joints:
         nn.init.normal_(joint.conv2.weight, std=0.05)
     monkeypatch.setattr(clr, "changed", lambda y, _: torch.where(y.std((1, 2, 3), keepdim=True) < GREY, 0.2, 0.05))
+    monkeypatch.setattr(clr, "contrast", lambda recovered: [0.28] * len(recovered))
     yield networks
     networks.reference = None
 
@@ -466,6 +467,26 @@ def test_a_photograph_stands_beside_the_crops_that_show_less_than_it(referring, 
     assert used and not any(torch.equal(one, photograph) for one in used)  # the film knows better
 
 
+def test_in_soft_light_a_photograph_is_worth_more(referring, monkeypatch):
+    used = []
+    monkeypatch.setattr(clr, "laid_over", lambda own, view: used.append(view) or view)
+    poor = replace(fading(1, 0)[0], photograph=picture(31))
+    for light, expected in ((0.8, 0), (0.3, 1)):
+        used.clear()
+        monkeypatch.setattr(clr, "contrast", lambda recovered, light=light: [light] * len(recovered))
+        made(referring, guidance=0.0).restore([poor], {})
+        assert len(used) == expected
+
+
+def test_contrast_is_that_of_the_face_and_not_of_what_lies_around():
+    flat = torch.zeros(1, 3, 64, 64)
+    flat[:, :, :16] = 1
+    face = torch.zeros(1, 3, 64, 64)
+    face[:, :, 20:50:2, 16:48] = 1
+    assert clr.contrast(torch.cat([flat, face])) == pytest.approx([0.0, 0.5], abs=0.02)
+    assert clr.contrast(0.5 * face) == pytest.approx([0.25], abs=0.01)
+
+
 def test_the_best_view_of_an_earlier_track_is_recovered_and_stands_beside_what_shows_less(referring, monkeypatch):
     used = []
     laid = clr.laid_over
@@ -496,7 +517,7 @@ def test_a_reference_is_used_the_more_the_worse_a_frame_is():
     assert shares[:2] == [None, None] and [share for _, share in shares[2:]] == pytest.approx([0.5, 1, 1])
     nearly_clean = clr._View(best.picture, 0.01)
     assert clr._reference(nearly_clean, None, 0.045) is None
-    photograph = clr._View(np.zeros((2, 2, 3), np.float32), clr._PHOTOGRAPH)
+    photograph = clr._View(np.zeros((2, 2, 3), np.float32), 0.075)
     assert clr._reference(best, photograph, 0.2)[0].max() == 0  # a photograph is worth more than so bad a view
     assert clr._reference(nearly_clean, photograph, 0.2)[0].max() == 1
     assert clr._reference(None, photograph, 0.06) is None and clr._reference(None, None, 0.2) is None
