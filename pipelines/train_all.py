@@ -80,7 +80,7 @@ STAGES = (
     Stage("denoiser", "train_denoiser", "denoiser", (), ("vqgan", "irn")),
     Stage("fusion", "train_denoiser", "fusion", ("perceptual", "teacher"), ("vqgan", "irn", "denoiser", "recognizer")),
     Stage("start", "train_denoiser", "start", (), ("vqgan", "irn", "denoiser")),
-    Stage("mask", "train_identity", "mask", ("perceptual",), ("recognizer", "irn", "vqgan", "denoiser")),
+    Stage("mask", "train_identity", "mask", ("perceptual", "teacher"), ("recognizer", "irn", "vqgan", "denoiser")),
     Stage("student", "distill_one_step", "student", ("perceptual", "teacher"), whole=True),
     Stage("detector", "train_detector", "detector", ("labels", "clips", "backgrounds")),
     Stage("landmarks", "train_detector", "landmarks", ("labels", "clips", "backgrounds")),

@@ -22,8 +22,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from videoclr.diffusion.guidance import direction
 from videoclr.diffusion.noise import add_noise
 from videoclr.diffusion.sampler import level_of_noise, signal_levels
 from videoclr.models.denoiser import Denoiser
@@ -35,7 +35,7 @@ from videoclr.pixels import to_array
 from videoclr.training.batched import face_batches
 from videoclr.training.data import load_faces, read_identities
 from videoclr.training.loop import load_ema, part_of
-from videoclr.training.losses import Perceptual, TeacherRecognizer, arcface, fidelity_loss, recovery_loss
+from videoclr.training.losses import Perceptual, TeacherRecognizer, arcface, fidelity_loss, recovery_loss, unlike
 from videoclr.training.program import add_budget, begin, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
@@ -141,9 +141,13 @@ def train_reference(args: argparse.Namespace, settings: dict[str, Any]) -> None:
 
 
 def train_mask(args: argparse.Namespace, settings: dict[str, Any]) -> None:
-    """Which latent entries carry identity: exchanging the masked ones with the clean latent's must repair it, sparingly.
+    """Where guidance is to act: the same identity must be gained with less harm and in fewer pixels than without a mask.
 
-    `1 - cos(phi(G(z + M (z* - z))), phi(x)) + l1 mean(M) + l2 perceptual(outside M)`, `z` an unguided restoration, `z*` clean.
+    One step of guidance towards the clean face from an unguided latent `z`, along the direction `d` that guidance would take: with
+    the mask `z - k s M d`, without it `z - s d`; `k = sum d^2 / sum M d^2` makes the gain of both equal, to first order. The loss
+    is `log(harm) + pixels log(moved) - 2 log(gain)`, each as a ratio of the two: harm, a squared distance of features, grows by
+    the square of a step and gain does not, so no strength is better than another by itself, and only where and which entries
+    count. Of several harms the worst counts most.
     """
     _, faces = load_faces(args.faces, settings["size"])
     modules = nn.ModuleDict({"mask": LatentMask()})
@@ -159,33 +163,60 @@ def train_mask(args: argparse.Namespace, settings: dict[str, Any]) -> None:
         module.requires_grad_(False).eval().to(loop.device)
     recognizer = frozen_recognizer(args.recognizer).to(loop.device)
     perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
+    teacher = TeacherRecognizer(args.teacher).to(loop.device) if args.teacher else None
     samples = face_batches(faces, settings, loop.step, loop.device)
     level = signal_levels()[level_of_noise(settings["share"])].to(loop.device)
+
+    def seen(picture: Tensor) -> dict[str, list[Tensor]]:
+        """What may come to harm."""
+        maps = {"perceptual": [picture]} if perceptual is None else {"perceptual": perceptual.features(picture)}
+        return maps if teacher is None else {**maps, "face": teacher.look(face_input(picture))[1]}
+
     for step in loop.steps():
         batch = next(samples)
         clean, worse = batch["clean"], batch["degraded"]
+        generator = loop.generator(step)
+        low, high = settings["strengths"]
+        share = torch.rand((len(clean), 1, 1, 1), generator=generator, device=loop.device)
+        strength = low * (high / low) ** share
         with loop.autocast():
             with torch.no_grad():
-                star, z_r, z_y = (
-                    vqgan.encoder(clean).float(),
-                    vqgan.encoder(irn(worse).float().clamp(-1, 1)).float(),
-                    condition(worse).float(),
-                )
+                z_r, z_y = vqgan.encoder(irn(worse).float().clamp(-1, 1)).float(), condition(worse).float()
                 alpha = level.expand(len(clean))
-                noise = torch.randn(star.shape, generator=loop.generator(step), device=loop.device)
-                z = denoiser(add_noise(z_r, noise, alpha), alpha, z_y, z_r)
-                before, target = vqgan.decoder(z), recognizer.embed(clean)
-            mask = modules["mask"](z_y).float()
-            after = vqgan.decoder(z + mask * (star - z))
+                noise = torch.randn(z_r.shape, generator=generator, device=loop.device)
+                z = denoiser(add_noise(z_r, noise, alpha), alpha, z_y, z_r).float()
+                target, before = recognizer.embed(clean), vqgan.decoder(z).float()
+                known, base = seen(before), (recognizer.embed(before) * target).sum(1)
+
+            def likeness(picture: Tensor, target: Tensor = target) -> Tensor:
+                return (recognizer.embed(picture.float()) * target).sum(1)
+
             # Cutting the face out in bfloat16 would round the sampling grid to half pixels.
-            distance = (1 - (recognizer.embed(after.float()) * target).sum(1)).mean()
-            loss = distance + settings["sparsity"] * mask.mean()
-            scalars: dict[str, float | Tensor] = {"identity": distance, "mask": mask.mean()}
-            if perceptual is not None:
-                outside = 1 - F.interpolate(mask.amax(1, keepdim=True), scale_factor=4, mode="bilinear")
-                harm = perceptual(after * outside, before * outside).mean()
-                loss, scalars = loss + settings["perceptual"] * harm, {**scalars, "outside": harm}
-        loop.update(loss, scalars)
+            way = direction(lambda z, likeness=likeness: 1 - likeness(vqgan.decoder(z)), z)  # type: ignore[misc]
+
+            def moved(
+                part: Tensor, z: Tensor = z, before: Tensor = before, known: dict[str, list[Tensor]] = known, base: Tensor = base
+            ) -> dict[str, Tensor]:
+                """`(N,)` each: what a step does to a picture."""
+                after = vqgan.decoder(z - part).float()
+                harm = {name: unlike(maps, known[name]) for name, maps in seen(after).items()}
+                pixels = ((127.5 * (after - before).abs().amax(1) - 0.5) / 0.1).sigmoid().mean((1, 2))
+                return {"gain": likeness(after) - base, "pixels": pixels, **harm}
+
+            with torch.no_grad():
+                everywhere = moved(strength * way)
+            mask = modules["mask"](z_y).float()
+            equal = way.pow(2).mean((1, 2, 3), keepdim=True) / (mask * way.pow(2)).mean((1, 2, 3), keepdim=True)
+            masked = moved(strength * equal * mask * way)
+        # Where a step everywhere gains nothing, there is nothing to compare.
+        sure = (everywhere["gain"] > 1e-3).float()
+        ratio = {name: (value / everywhere[name].clamp_min(1e-6)).clamp_min(0.05) for name, value in masked.items()}
+        cost = settings["pixels"] * ratio["pixels"].log() - 2 * ratio["gain"].log()
+        harms = [value.log() for name, value in ratio.items() if name not in ("gain", "pixels")]
+        loss = (sure * (cost + (4 * torch.stack(harms)).exp().mean(0).log() / 4)).sum() / sure.sum().clamp_min(1)
+        means = {name: (sure * value.detach()).sum() / sure.sum().clamp_min(1) for name, value in ratio.items()}
+        # No scale of the mask is better than another either: without a middle to keep to it would drift to one of its ends.
+        loop.update(loss + (mask.mean() - 0.5).pow(2), {**means, "mask": mask.mean(), "strength": equal.mean()})
         if step % 100 == 0:
             loop.picture("mask", mask.mean(1, keepdim=True).expand(-1, 3, -1, -1) * 2 - 1)
 

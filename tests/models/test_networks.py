@@ -123,6 +123,18 @@ def test_mask_lies_between_zero_and_one():
     assert mask.min() >= 0 and mask.max() <= 1
 
 
+def test_what_all_faces_share_of_the_mask_fits_latents_of_any_size():
+    torch.manual_seed(0)
+    net = LatentMask().eval()
+    with torch.no_grad():
+        net.out.bias.zero_()
+        assert torch.equal(net(torch.randn(1, 6, 16, 16)), torch.full((1, 6, 16, 16), 0.5))  # nothing learned yet
+        net.shared[:, :, :16] = 1.0  # the upper half
+        for side in (16, 64, 128):
+            mask = net(torch.randn(1, 6, side, side))
+            assert mask[:, :, : side // 4].min() > 0.99 and mask[:, :, -side // 4 :].max() == 0.5
+
+
 def test_recogniser_gives_unit_vectors_and_its_crop_is_differentiable():
     net, crops = Recognizer().eval(), (torch.rand(2, 3, 128, 128) * 2 - 1).requires_grad_(True)
     embedded = net.embed(crops)

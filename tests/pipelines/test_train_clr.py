@@ -122,7 +122,7 @@ def chain(tmp_path_factory):
         before = {"vqgan": "vqgan", "irn": "irn", "denoiser": "denoiser", "recognizer": "recognizer"}
         made.train("denoiser", "fusion", perceptual=made.perceptual, **before)
         made.train("denoiser", "start", vqgan="vqgan", irn="irn", denoiser="denoiser")
-        made.train("identity", "mask", perceptual=made.perceptual, **before)
+        made.train("identity", "mask", perceptual=made.perceptual, teacher=made.teacher, **before)
         made.train("one_step", perceptual=made.perceptual, runs=made.runs)
     yield made
     shutil.rmtree(folder)  # hundreds of megabytes that pytest would keep

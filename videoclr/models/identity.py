@@ -127,21 +127,29 @@ class _Joint(nn.Module):
 
 
 class LatentMask(nn.Module):
-    """Where identity lives in the latent: `z_y` (N, latent, h, w) -> `M` in [0, 1] of the same shape.
+    """Where guidance may move the latent of an aligned face: `z_y` (N, latent, h, w) -> `M` in [0, 1] of the same shape.
 
-    Learned so that exchanging the masked entries with those of the clean latent repairs the identity while the rest of the
-    picture stays (see `pipelines/train_identity.py`, stage `mask`).
+    A map that all faces share, since they are aligned, and what the face itself adds to it. Learned so that guidance inside it does
+    less harm, in fewer pixels, than guidance everywhere that gains as much identity (see `pipelines/train_identity.py`, stage
+    `mask`).
     """
 
-    def __init__(self, latent: int = 6, width: int = 32) -> None:
+    def __init__(self, latent: int = 6, width: int = 32, grid: int = 32) -> None:
         super().__init__()
         self.stem = nn.Conv2d(latent, width, 3, padding=1)
         self.near = ResBlock(width)
         self.far = nn.Sequential(down(width, width), down(width, width), ResBlock(width), ResBlock(width))
         self.out = nn.Conv2d(width, latent, 3, padding=1)
+        self.shared = nn.Parameter(torch.zeros(1, latent, grid, grid))
+        nn.init.zeros_(self.out.weight)
 
     def forward(self, z: Tensor) -> Tensor:
         """The mask."""
         h = self.near(self.stem(z))
         far = F.interpolate(self.far(h), size=h.shape[-2:], mode="bilinear", align_corners=False)
-        return torch.sigmoid(self.out(F.leaky_relu(h + far, 0.1)))
+        shared = F.interpolate(self.shared, size=h.shape[-2:], mode="bilinear", align_corners=False)
+        return torch.sigmoid(self.out(F.leaky_relu(h + far, 0.1)) + _SHARED * shared)
+
+
+_SHARED = 10.0
+"""Units of the shared map: so much faster it learns than the convolutions."""

@@ -271,7 +271,7 @@ class ClrRestorer:
         self.adaptive, self.predicted = start is None, start == "auto"
         self.quantise, self.passes = quantise, passes
         self.fusion = 1 - 0.9 * fidelity
-        self.guidance = 0.04 + 0.08 * fidelity if guidance is None else guidance
+        self.guidance = 0.05 + 0.11 * fidelity if guidance is None else guidance
         self.networks = (networks or ClrNetworks.embedded()).to(self.device)
         if self.predicted and self.networks.start is None:
             raise WeightsError(
