@@ -168,10 +168,10 @@ def test_the_mask_keeps_guidance_where_it_belongs(evaluate, arguments, monkeypat
     rows = json.loads((tmp_path / "out/mask.json").read_text())["mild"]
     assert list(rows) == ["unguided", "default", "masked", "unmasked"]
     assert [rows["unguided"][name] for name in ("strength", "gain", "mean_change", "pixels_changed")] == [0, 0, 0, 0]
-    assert rows["default"]["strength"] == 0.08 and rows["default"]["mean_change"] > 0
+    assert rows["default"]["strength"] == 0.105 and rows["default"]["mean_change"] > 0
     # of equal strength, guidance that may go everywhere moves more
     assert rows["unmasked"]["mean_change"] > rows["masked"]["mean_change"] > rows["default"]["mean_change"]
-    assert "| mild | default | 0.08 |" in (tmp_path / "out/mask.md").read_text()
+    assert "| mild | default | 0.105 |" in (tmp_path / "out/mask.md").read_text()
 
 
 def test_faces_are_compared_where_the_networks_are(evaluate):
