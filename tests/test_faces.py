@@ -61,7 +61,7 @@ def film(tmp_path, monkeypatch):
 def test_every_track_is_listed_and_pictured(film, tmp_path):
     found = find_faces(film, tmp_path / "found", json_file=tmp_path / "found.json")
     assert (found.frames, found.faces, found.shots, found.people) == (10, 16, 1, 2)
-    head, *lines = [line.split() for line in table(found)]
+    head, *lines = [list(row) for row in table(found)]
     assert head == ["track", "person", "name", "shot", "from", "to", "faces", "size"]
     assert lines == [
         ["0", "0", "-", "0", "0:00:00.000", "0:00:00.360", "10", "45"],

@@ -73,6 +73,15 @@ _Settings = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Change a setting: `--set detect.threshold=0.7`; repeatable."),
 ]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", "-y", help="Replace files that exist.")]
+_Device = Annotated[str | None, typer.Option("--device", help="auto (default), cpu, cuda or cuda:N.")]
+_References = Annotated[
+    list[str] | None,
+    typer.Option("--reference", metavar="[NAME=]PICTURE", help="A photograph of somebody in the film; repeatable."),
+]
+_Start = Annotated[
+    str | None, typer.Option("--start", metavar="PLACE", help="Begin at 12.5, 01:02:03.5, frame 240f, or timecode 01:02:03:12.")
+]
+_End = Annotated[str | None, typer.Option("--end", metavar="PLACE", help="Stop before this place.")]
 _Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.")]
 
 
@@ -116,17 +125,14 @@ class _Options:
         bool, typer.Option("--no-provenance", help="Leave out the tag that says how the faces were restored.")
     ] = False
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write a JSON report.")] = None
-    device: Annotated[str | None, typer.Option("--device", help="auto (default), cpu, cuda or cuda:N.")] = None
+    device: _Device = None
     fidelity: Annotated[
         float | None, typer.Option("--fidelity", help="0 favours a clean look, 1 favours what the input shows.")
     ] = None
     strength: Annotated[float | None, typer.Option("--strength", help="Opacity of the restoration, 0 to 1.")] = None
     grain: Annotated[float | None, typer.Option("--grain", help="Share of the input's own noise to put back, 0 to 1.")] = None
     steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps per face; more is slower.")] = None
-    reference: Annotated[
-        list[str] | None,
-        typer.Option("--reference", metavar="[NAME=]PICTURE", help="A photograph of somebody in the film; repeatable."),
-    ] = None
+    reference: _References = None
     only: Annotated[
         list[str] | None,
         typer.Option("--only", metavar="WHO", help="Restore this one alone: [NAME=]PICTURE, a reference's name, a track's number."),
@@ -136,10 +142,8 @@ class _Options:
         typer.Option("--leave", metavar="WHO", help="Leave this one as it is, named in the same way; repeatable."),
     ] = None
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the noise: same seed, same result.")] = None
-    start: Annotated[
-        str | None, typer.Option("--start", metavar="PLACE", help="Begin at 12.5, 01:02:03.5, frame 240f, or timecode 01:02:03:12.")
-    ] = None
-    end: Annotated[str | None, typer.Option("--end", metavar="PLACE", help="Stop before this place.")] = None
+    start: _Start = None
+    end: _End = None
     frames: Annotated[int | None, typer.Option("--frames", metavar="N", help="Stop after so many frames.")] = None
     input_format: Annotated[
         str | None, typer.Option("--input-format", help="FFmpeg's name of the input's format; found out otherwise.")
@@ -375,13 +379,10 @@ def faces_(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write what was found.")] = None,
     config: _ConfigFile = None,
     set_: _Settings = None,
-    reference: Annotated[
-        list[str] | None,
-        typer.Option("--reference", metavar="[NAME=]PICTURE", help="A photograph of somebody in the film; repeatable."),
-    ] = None,
-    start: Annotated[str | None, typer.Option("--start", metavar="PLACE", help="Begin here; see `videoclr restore`.")] = None,
-    end: Annotated[str | None, typer.Option("--end", metavar="PLACE", help="Stop before this place.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto (default), cpu, cuda or cuda:N.")] = None,
+    reference: _References = None,
+    start: _Start = None,
+    end: _End = None,
+    device: _Device = None,
     overwrite: _Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the table.")] = False,
     verbose: _Verbose = False,
@@ -395,7 +396,7 @@ def faces_(
             from videoclr.faces import find_faces, table
 
             found = find_faces(source, to, settings, json_file=json_file, overwrite=overwrite, progress=shown)
-        sys.stdout.writelines(table(found))
+        sys.stdout.write(_columns(list(table(found))))
         if not quiet:
             counted = f"{_many(found.faces, 'face')} in {_many(len(found.tracks), 'track')}, {_many(found.shots, 'shot')}"
             _say(f"{source}: {_many(found.frames, 'frame')}, {counted}, {_clock(found.seconds)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -209,20 +209,13 @@ def _show(crop: FaceCrop, best: dict[int, float], folder: Path) -> None:
 _COLUMNS = ("track", "person", "name", "shot", "from", "to", "faces", "size")
 
 
-def table(found: Found) -> Iterator[str]:
-    """Lines of text, one for every track, in columns; read as they are asked for."""
-    yield _line(_COLUMNS)
+def table(found: Found) -> Iterator[tuple[str, ...]]:
+    """A head, and a row for every track."""
+    yield _COLUMNS
     for track in found.tracks:
         person = "-" if track.person is None else str(track.person)
         places = (_clock(track.first_time), _clock(track.last_time))
-        yield _line(
-            (str(track.track), person, track.name or "-", str(track.shot), *places, str(track.passed), f"{track.mean_size:.0f}")
-        )
-
-
-def _line(cells: Sequence[str]) -> str:
-    widths = (5, 6, 12, 4, 12, 12, 6, 4)
-    return "  ".join(f"{cell:<{w}}" if w == 12 else f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True)).rstrip() + "\n"
+        yield str(track.track), person, track.name or "-", str(track.shot), *places, str(track.passed), f"{track.mean_size:.0f}"
 
 
 def _clock(time: Fraction) -> str:

@@ -24,7 +24,7 @@ from videoclr import plugins
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.config import Config
 from videoclr.errors import ConfigError
-from videoclr.flow import prefetch, timed
+from videoclr.flow import Prefetch, prefetch, timed
 from videoclr.packing import keepable
 from videoclr.shelf import Shelf
 from videoclr.types import FaceCrop, Faces, Frame, RestoredFace
@@ -134,20 +134,15 @@ class Pipeline:
             RestorationError: a part failed on a face and `runtime.on_error` is `stop`.
             MediaError: the disk has no room for pictures that wait.
         """
-        from videoclr.media.spool import Spool
-
         ledger = RunLog() if ledger is None else ledger
-        room = self.config.runtime.buffer_mb * 2**20 // 4  # for each of the two channels, and twice that in the stages
-        waiting = _Waiting(Spool(2 * room, self.config.runtime.scratch))
-        clock, weights = ledger.seconds_per_stage, _Weights(room // _CHANNEL_FRAMES)
+        clock = ledger.seconds_per_stage
         inside = NOWHERE if aligned else inside
         inside.also("warnings", lambda: list(ledger.warnings), lambda said: ledger.warnings.__setitem__(slice(None), said))
         with ExitStack() as threads:
-            decoded = timed("decode", ledger.counted(frames), clock)
-            shots = prefetch(decoded if aligned else self._shots(decoded, clock, begin, waiting), room, "decode", weights.decoded)
+            shots, waiting, weights = self._decoding(frames, ledger, begin, aligned)
             crops = self._pictures(shots, clock) if aligned else self._faces(shots, ledger, begin, inside)
             crops = self._wanted(crops, ledger, 0 if begin is None else begin.tracks)
-            done = prefetch(self._restored(crops, ledger, aligned, inside), room, "restore", weights.restored)
+            done = prefetch(self._restored(crops, ledger, aligned, inside), weights.room, "restore", weights.restored)
             # Left from the last to the first: closing `shots` first wakes the thread of the models, wherever it waits.
             threads.callback(done.close)
             threads.callback(shots.close)
@@ -166,20 +161,28 @@ class Pipeline:
         Raises:
             MediaError: the disk has no room for pictures that wait.
         """
-        from videoclr.media.spool import Spool
-
         ledger = RunLog() if ledger is None else ledger
-        room = self.config.runtime.buffer_mb * 2**20 // 4
-        waiting = _Waiting(Spool(2 * room, self.config.runtime.scratch))
-        clock, weights = ledger.seconds_per_stage, _Weights(room // _CHANNEL_FRAMES)
-        decoded = timed("decode", ledger.counted(frames), clock)
-        with prefetch(self._shots(decoded, clock, None, waiting), room, "decode", weights.decoded) as shots:
+        shots, waiting, _ = self._decoding(frames, ledger, None, aligned=False)
+        with shots:
             for faces in self._faces(shots, ledger, None, NOWHERE):
                 waiting.over(faces.frame)
                 ledger.came(faces.frame)
                 for crop in faces.faces:
                     ledger.passed(crop)
                 yield faces
+
+    def _decoding(
+        self, frames: Iterable[Frame], ledger: RunLog, begin: Mark | None, aligned: bool
+    ) -> tuple[Prefetch[Frame], _Waiting, _Weights]:
+        """Frames, in shots unless they are `aligned`, in a thread of their own; where they wait, and what they weigh."""
+        from videoclr.media.spool import Spool
+
+        room = self.config.runtime.buffer_mb * 2**20 // 4  # for each of the two channels, and twice that in the stages
+        waiting, weights = _Waiting(Spool(2 * room, self.config.runtime.scratch)), _Weights(room)
+        clock = ledger.seconds_per_stage
+        decoded = timed("decode", ledger.counted(frames), clock)
+        shots = decoded if aligned else self._shots(decoded, clock, begin, waiting)
+        return prefetch(shots, room, "decode", weights.decoded), waiting, weights
 
     def _shots(self, frames: Iterator[Frame], clock: dict[str, float], begin: Mark | None, waiting: _Waiting) -> Iterator[Frame]:
         from videoclr.stages.cuts import cuts
@@ -608,11 +611,11 @@ class _Weights:
     """Bytes that waiting frames hold. A native picture that does not tell its own counts as much as its RGB.
 
     Args:
-        least: what a frame counts at least.
+        room: of a channel; a frame counts so much at least that no more than `_CHANNEL_FRAMES` wait there.
     """
 
-    def __init__(self, least: int) -> None:
-        self.rgb, self.least = 0, least
+    def __init__(self, room: int) -> None:
+        self.rgb, self.room, self.least = 0, room, room // _CHANNEL_FRAMES
 
     def decoded(self, frame: Frame) -> int:
         # Makes the RGB at the latest here, in the decoder's thread: the face detector wants it in any case.
