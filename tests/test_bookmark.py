@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,7 @@ from videoclr.config import Config
 from videoclr.errors import ResumeError
 from videoclr.packing import Packed, Unpacked, unpack
 from videoclr.pipeline import Mark, Pipeline, RunLog
+from videoclr.tracks import told as written
 from videoclr.types import FaceCrop, Frame
 
 _spec = importlib.util.spec_from_file_location("resume_driver", Path(__file__).with_name("resume_driver.py"))
@@ -150,6 +152,22 @@ def test_from_any_frame_a_run_goes_on_as_if_it_had_never_stopped(restorer, setti
     assert tuple(run.saved) == AT
     for upcoming in AT:
         assert [told(frame) for frame in run.rest(upcoming)] == run.whole[upcoming:]
+
+
+def test_a_run_on_given_tracks_goes_on_as_well(tmp_path):
+    saved = tmp_path / "tracks.jsonl"
+    with saved.open("w") as file:
+        file.write('{"videoclr": "tracks", "version": 1, "width": 96, "height": 64}\n')
+        for faces in pipeline(Along()).find_faces(iter(film())):
+            if faces.faces:
+                file.write(json.dumps(written(faces)) + "\n")
+    run = Run(tmp_path, lambda: pipeline(Along(), f"track.file={saved}"))
+    assert run.whole == [told(frame) for frame in pipeline(Along()).restore_frames(iter(film()))]
+    assert tuple(run.saved) == AT
+    for upcoming in AT:
+        part = pipeline(Along(), f"track.file={saved}")
+        assert [told(frame) for frame in run.rest(upcoming, part)] == run.whole[upcoming:]
+        assert part.detector.seen == 0
 
 
 def test_bookmarks_change_nothing(tmp_path):

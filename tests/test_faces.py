@@ -13,6 +13,7 @@ from videoclr import cli, faces
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError
 from videoclr.faces import find_faces, table
+from videoclr.media.reader import Reader
 from videoclr.pipeline import Pipeline
 from videoclr.types import Detection
 
@@ -112,3 +113,52 @@ def test_the_command_prints_the_table(film, tmp_path, capsys):
     assert cli.main(["faces", str(film), "--to", str(tmp_path / "found"), "--quiet"]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
+
+
+def restored(film, *settings):
+    """All that the frames of the film come to."""
+    config = Config().override("restore.use=unchanged", "gate.use=none", "blend.match_color=false", *settings)
+
+    class Brighter:
+        size = 64
+
+        def restore(self, crops, memory):
+            return torch.stack([crop.image for crop in crops]) * 0.5 + 0.5
+
+    pipeline = Pipeline(config, detector=Discs(), recognizer=Colors(), restorer=Brighter())
+    with Reader(str(film)) as reader:
+        return [(frame.index, frame.image.tobytes()) for frame in pipeline.restore_frames(reader.frames())]
+
+
+def test_saved_tracks_restore_the_same_film_and_edited_ones_another(film, tmp_path, monkeypatch):
+    saved = tmp_path / "tracks.jsonl"
+    find_faces(film, tracks_file=saved)
+    alone = restored(film)
+    with monkeypatch.context() as nobody:
+        nobody.setattr(Discs, "one", staticmethod(lambda image: 1 / 0))  # nothing is detected
+        assert restored(film, f"track.file={saved}") == alone
+        lines = [json.loads(line) for line in saved.read_text().splitlines()]
+        assert [line["frame"] for line in lines[1:]] == list(range(10))
+        lines[3]["faces"].pop(1)  # frame 2, the green one
+        lines.pop(6)  # frame 5
+        edited = tmp_path / "edited.jsonl"
+        edited.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        changed = restored(film, f"track.file={edited}", "align.smoothing=0", "identify.window=1")
+    before = restored(film, "align.smoothing=0", "identify.window=1")
+    source = restored(film, "identify.leave=[0, 1]")
+    assert [index for index in range(10) if changed[index] != before[index]] == [2, 5]
+    assert changed[5] == source[5] and changed[2] != source[2]
+
+
+def test_tracks_are_found_again_in_a_file(film, tmp_path, capsys):
+    saved, again = tmp_path / "tracks.jsonl", tmp_path / "again.jsonl"
+    assert cli.main(["faces", str(film), "--save-tracks", str(saved), "--quiet"]) == 0
+    assert cli.main(["faces", str(film), "--tracks", str(saved), "--save-tracks", str(again)]) == 0
+    assert saved.read_text() == again.read_text()
+    capsys.readouterr()
+    assert cli.main(["faces", str(film), "--tracks", str(saved), "--save-tracks", str(saved), "--overwrite"]) == 2
+    assert "--save-tracks" in capsys.readouterr().err
+    saved.write_text(saved.read_text().replace('"track": 1', '"trak": 1', 1))
+    assert cli.main(["faces", str(film), "--tracks", str(saved)]) == 1
+    assert capsys.readouterr().err == f"videoclr: error: {saved}: line 2: faces.1.track: field required\n"
+    assert not list(tmp_path.glob("*.part"))

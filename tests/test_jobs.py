@@ -432,3 +432,14 @@ def test_two_reports_need_two_names(log, film, tmp_path):
     same = tmp_path / "same.json"
     with pytest.raises(ConfigError, match=r"same\.json is the input or the output"):
         restore_video(film, tmp_path / "out.mp4", report=same, report_frames=same)
+
+
+def test_given_tracks_belong_to_one_film(tmp_path):
+    config = Config().override(f"track.file={tmp_path / 'tracks.jsonl'}")
+    with pytest.raises(ConfigError, match="the tracks of one film are not those of another"):
+        restore_batch([tmp_path / "a.mkv", tmp_path / "b.mkv"], tmp_path / "out", config)
+    with pytest.raises(ConfigError, match="aligned pictures have no tracks"):
+        restore_video(tmp_path / "a.mkv", tmp_path / "b.mkv", config, aligned=True)
+    with pytest.raises(ConfigError, match=r"--report: .* is the input or the output"):
+        restore_video(tmp_path / "a.mkv", tmp_path / "b.mkv", config, report=tmp_path / "tracks.jsonl")
+    assert not list(tmp_path.iterdir())

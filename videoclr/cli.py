@@ -78,6 +78,12 @@ _References = Annotated[
     list[str] | None,
     typer.Option("--reference", metavar="[NAME=]PICTURE", help="A photograph of somebody in the film; repeatable."),
 ]
+_Tracks = Annotated[
+    str | None,
+    typer.Option(
+        "--tracks", metavar="FILE", help="Take the faces from here, as `faces --save-tracks` wrote them and you edited them."
+    ),
+]
 _Start = Annotated[
     str | None, typer.Option("--start", metavar="PLACE", help="Begin at 12.5, 01:02:03.5, frame 240f, or timecode 01:02:03:12.")
 ]
@@ -141,6 +147,7 @@ class _Options:
         list[str] | None,
         typer.Option("--leave", metavar="WHO", help="Leave this one as it is, named in the same way; repeatable."),
     ] = None
+    tracks: _Tracks = None
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the noise: same seed, same result.")] = None
     start: _Start = None
     end: _End = None
@@ -234,6 +241,7 @@ _SETTING_OF = {
     "reference": "identify.references",
     "only": "identify.only",
     "leave": "identify.leave",
+    "tracks": "track.file",
     "seed": "restore.seed",
     "strength": "blend.strength",
     "grain": "blend.grain",
@@ -377,6 +385,13 @@ def faces_(
         Path | None, typer.Option("--to", metavar="FOLDER", help="A new folder for a picture of every track, its best view.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write what was found.")] = None,
+    save_tracks: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-tracks", metavar="FILE.jsonl", help="Write the place of every face, to be edited and given to --tracks."
+        ),
+    ] = None,
+    tracks: _Tracks = None,
     config: _ConfigFile = None,
     set_: _Settings = None,
     reference: _References = None,
@@ -390,12 +405,15 @@ def faces_(
     """Show whom a film shows, and where, without restoring: tracks by number, for `--only` and `--leave`."""
 
     def go() -> int:
-        options = _Options(config=config, set_=set_, reference=reference, start=start, end=end, device=device, quiet=quiet)
+        given = {"config": config, "set_": set_, "reference": reference, "tracks": tracks, "start": start, "end": end}
+        options = _Options(**given, device=device, quiet=quiet)  # type: ignore[arg-type]
         settings = options.settings()
         with _speaking(options) as console, _progress_shown(console, quiet) as shown:
             from videoclr.faces import find_faces, table
 
-            found = find_faces(source, to, settings, json_file=json_file, overwrite=overwrite, progress=shown)
+            found = find_faces(
+                source, to, settings, json_file=json_file, tracks_file=save_tracks, overwrite=overwrite, progress=shown
+            )
         sys.stdout.write(_columns(list(table(found))))
         if not quiet:
             counted = f"{_many(found.faces, 'face')} in {_many(len(found.tracks), 'track')}, {_many(found.shots, 'shot')}"

@@ -153,6 +153,9 @@ class Track(_Section):
     use: str = "overlap"
     max_gap: int = Field(5, ge=0)
     """Frames for which a lost track is kept and filled when it comes back."""
+    file: str | None = None
+    """Tracks that `videoclr faces --save-tracks` wrote, edited or not: nothing is detected and tracked then, and what stands there
+    is restored."""
     options: dict[str, Any] = Field(default_factory=dict)
 
 

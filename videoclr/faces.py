@@ -26,6 +26,7 @@ from videoclr.pipeline import Pipeline, RunLog, TrackSummary
 from videoclr.pixels import quantized, to_array
 from videoclr.report import plain, report_file
 from videoclr.shelf import Listed, Shelf
+from videoclr.tracks import Head, told
 from videoclr.types import FaceCrop
 
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
@@ -77,6 +78,7 @@ def find_faces(
     config: Config | None = None,
     *,
     json_file: str | Path | None = None,
+    tracks_file: str | Path | None = None,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Found:
@@ -87,25 +89,34 @@ def find_faces(
         folder: put a picture of every track here: its best view, cut out and aligned. New, or empty.
         config: settings; the defaults if None. What restores, judges and blends is not used.
         json_file: write what was found here.
-        overwrite: replace `json_file` where it exists.
+        tracks_file: write every face's place here, for `track.file`; see `videoclr.tracks`.
+        overwrite: replace `json_file` and `tracks_file` where they exist.
         progress: called after every frame.
 
     Raises:
         ConfigError: a bad setting, or a file that would replace the input.
-        MediaError: `source` cannot be read, or `folder` or `json_file` cannot be written.
+        MediaError: `source` cannot be read, or `folder`, `json_file` or `tracks_file` cannot be written.
         WeightsError: the networks cannot be loaded.
     """
     config = (config or Config()).override(*_NOT_NEEDED)
     log = RunLog()
     best: dict[int, float] = {}
     with ExitStack() as stack:
-        place = stack.enter_context(report_file(json_file, (source,), overwrite, option="--json"))
+        used = [source, *([config.track.file] if config.track.file else [])]
+        place = stack.enter_context(report_file(json_file, (*used,), overwrite, option="--json"))
+        used += [json_file] if json_file else []
+        lines = stack.enter_context(report_file(tracks_file, (*used,), overwrite, option="--save-tracks"))
         pictures = stack.enter_context(_new_folder(folder))
         reader = stack.enter_context(open_reader(source, config))
         pipeline = Pipeline(config)
+        if lines is not None:
+            head = Head(videoclr="tracks", version=1, width=reader.info.width, height=reader.info.height, start=config.media.start)
+            lines.add(head.model_dump())
         began = time.perf_counter()
         with closing(pipeline.find_faces(reader.frames(), log)) as found:  # type: ignore[type-var]
             for number, faces in enumerate(found, 1):
+                if lines is not None and faces.faces:
+                    lines.add(told(faces))
                 for crop in faces.faces:
                     if pictures is not None:
                         _show(crop, best, pictures)
@@ -122,6 +133,8 @@ def find_faces(
             warnings=[*reader.warnings, *log.warnings],
             seconds=time.perf_counter() - began,
         )
+        if lines is not None:
+            lines.finish()
         if place is not None:
             place.write(_told(done, config, pictures is not None))
     return done

@@ -118,11 +118,15 @@ def restore_video(
     config = pipeline.config if pipeline is not None else config or Config()
     if same_file(source, target):
         raise MediaError(target, "is the input as well; choose another name for the output")
+    tracks = config.track.file
+    if tracks is not None and aligned:
+        raise ConfigError("$.track.file: aligned pictures have no tracks; leave out one of --tracks and --aligned")
+    used = (source, target, *([tracks] if tracks is not None else []))
     # A run that was killed between its report and its last breath wrote that report itself.
     replace_reports = overwrite or (resume and folder_of(target).exists())
     with (
-        report_file(report, (source, target), replace_reports) as place,
-        report_file(report_frames, (source, target, *([report] if report else [])), replace_reports) as lines,
+        report_file(report, used, replace_reports) as place,
+        report_file(report_frames, (*used, *([report] if report else [])), replace_reports) as lines,
     ):
         log = RunLog(each_face=None if lines is None else lines.add)
         job = _Job(source, target, config, overwrite, progress, aligned, pipeline, log)
@@ -293,6 +297,8 @@ def restore_batch(
         WeightsError: the networks cannot be loaded.
     """
     config = config or Config()
+    if config.track.file is not None and len(sources) > 1:
+        raise ConfigError("$.track.file: the tracks of one film are not those of another; restore it by itself")
     targets = targets_of(sources, Path(folder), ending)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ from videoclr.errors import ConfigError
 from videoclr.flow import Prefetch, prefetch, timed
 from videoclr.packing import keepable
 from videoclr.shelf import Shelf
-from videoclr.types import FaceCrop, Faces, Frame, RestoredFace
+from videoclr.types import FaceCrop, Faces, Frame, RestoredFace, TrackedFace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,6 +86,10 @@ class Pipeline:
         """Build what was not given."""
         if cast("Config | None", self.config) is None:
             object.__setattr__(self, "config", Config())
+        if self.config.track.file is not None:
+            from videoclr.tracks import TracksFile
+
+            TracksFile(self.config.track.file).check()
         for name, make in _BUILDERS.items():
             if getattr(self, name) is _FROM_CONFIG:
                 object.__setattr__(self, name, make(self.config))
@@ -204,14 +208,17 @@ class Pipeline:
 
         config, clock = self.config, ledger.seconds_per_stage
         shots = inside.entering(timed("waiting for decode", shots, clock))
-        look, batch = config.detect, config.runtime.detect_batch
-        found = detect(shots, self.detector, batch, look.every, look.min_size, ledger.warnings, inside)
         people = self._people(True)
         if begin is not None and begin.people is not None:
             people.recall(begin.people)
         marks = _Marks(ledger, people if self.recognizer is not None else None)
         first = 0 if begin is None else begin.tracks
-        faces = track(timed("detect", found, clock), self.make_tracker, _gap(config), first, marks.tracked, inside)
+        if config.track.file is not None:
+            faces = self._given(config.track.file, shots, first, marks, ledger.warnings, inside)
+        else:
+            look, batch = config.detect, config.runtime.detect_batch
+            found = detect(shots, self.detector, batch, look.every, look.min_size, ledger.warnings, inside)
+            faces = track(timed("detect", found, clock), self.make_tracker, _gap(config), first, marks.tracked, inside)
         crops = align(timed("track", faces, clock), self.restorer.size, config.align.smoothing, inside)
         crops = timed("align", crops, clock)
         if self.recognizer is not None:
@@ -219,6 +226,17 @@ class Pipeline:
             known = identify(crops, self.recognizer, who.window, who.views, people, marks.met, inside)
             crops = timed("identify", known, clock)
         return crops
+
+    def _given(
+        self, file: str, shots: Iterator[Frame], first: int, marks: _Marks, warnings: list[str], inside: Inside
+    ) -> Iterator[Faces[TrackedFace]]:
+        from videoclr.stages.given import given
+        from videoclr.tracks import TracksFile
+
+        media = self.config.media
+        whole = media.end is None and media.frames is None
+        find_points = getattr(self.detector, "points_in", None)
+        return given(shots, TracksFile(file), media.start, whole, find_points, marks.tracked, first, warnings, inside)
 
     def _people(self, from_the_film: bool) -> People:
         from videoclr.stages.identify import People

@@ -87,6 +87,16 @@ def test_the_second_look_sets_the_points_to_within_a_few_hundredths_of_the_eyes_
     assert apart.max() < 0.07 * np.linalg.norm(EYES[1] - EYES[0])
 
 
+def test_points_are_found_in_a_box_that_somebody_drew(detector, portrait):
+    found = best(detector, portrait)
+    width, height = found.box[2:] - found.box[:2]
+    drawn = found.box + np.array([-0.1 * width, 0.05 * height, 0.05 * width, 0.1 * height], np.float32)
+    points = detector.points_in(portrait, drawn)
+    assert points.dtype == np.float32
+    apart = float(np.linalg.norm(EYES[1] - EYES[0]))
+    assert np.linalg.norm(points - found.landmarks, axis=1).max() < 0.15 * apart
+
+
 def test_what_is_no_face_at_the_second_look_is_dropped(portrait, monkeypatch):
     detector = RetinaDetector()
     found = detector.detect([portrait])[0]

@@ -64,6 +64,8 @@ class Look:
 
 
 LOOKS = (Look(1.0, 0.0), Look(0.4, 0.1))
+_USUAL = ((0.27, 0.39), (0.73, 0.39), (0.5, 0.59), (0.3, 0.735), (0.7, 0.735))
+"""Where a box has the landmarks of a frontal face, as shares of its sides."""
 
 
 class RetinaDetector:
@@ -130,18 +132,35 @@ class RetinaDetector:
         faces = [merge(Finds.join(found), self.nms) for found in finds]
         return [self._again(eight_bit(image), found) for image, found in zip(images, faces, strict=True)]
 
+    def points_in(self, image: NDArray[Any], box: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`(5, 2)` landmarks of the face in a box that somebody drew, pixels of the picture.
+
+        Args:
+            image: `(H, W, 3)` RGB uint8 or uint16.
+            box: `(4,)` x0, y0, x1, y1, pixels of the picture.
+        """
+        points = (box[:2] + np.array(_USUAL, np.float32) * (box[2:] - box[:2])).astype(np.float32)
+        for _ in range(0 if self.refiner is None else 2):  # once for how the head is turned, and once upright
+            points, _ = self._looked(eight_bit(image), box, points)
+        return points
+
     @torch.inference_mode()
+    def _looked(self, image: NDArray[np.uint8], box: NDArray[Any], points: NDArray[Any]) -> tuple[NDArray[np.float32], float]:
+        """The second look: points, and the probability that this is a face."""
+        assert self.refiner is not None
+        matrix = crop_matrix(box, points)
+        crop = to_tensor(normalized(geometry.cut(image, matrix, SIDE), 255).clip(-1, 1))
+        found, logit = self.refiner(crop[None].to(self.device))
+        return geometry.moved(found[0].cpu().numpy(), geometry.inverted(matrix)).astype(np.float32), float(logit.sigmoid())
+
     def _again(self, image: NDArray[np.uint8], faces: list[Detection]) -> list[Detection]:
         """The second look at each face of a picture: its points, and the geometric mean of both scores; best first."""
         if self.refiner is None or not faces:
             return faces
         refined = []
         for face in faces:  # one by one: a result must not depend on how many others there are
-            matrix = crop_matrix(face.box, face.landmarks)
-            crop = to_tensor(normalized(geometry.cut(image, matrix, SIDE), 255).clip(-1, 1))
-            points, logit = self.refiner(crop[None].to(self.device))
-            landmarks = geometry.moved(points[0].cpu().numpy(), geometry.inverted(matrix)).astype(np.float32)
-            score = float(np.sqrt(face.score * float(logit.sigmoid())))
+            landmarks, sure = self._looked(image, face.box, face.landmarks)
+            score = float(np.sqrt(face.score * sure))
             if score >= self.low_threshold:
                 refined.append(Detection(face.box, landmarks, score))
         return sorted(refined, key=lambda face: -face.score)

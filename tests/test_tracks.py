@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from videoclr.errors import MediaError
+from videoclr.tracks import FILLED, TracksFile, told
+from videoclr.types import Detection, FaceCrop, Faces, Frame, TrackedFace
+
+HEAD = '{"videoclr": "tracks", "version": 1, "width": 160, "height": 90}'
+FACE = '{"track": 0, "box": [1, 1, 9, 9]}'
+
+
+def file_of(folder: Path, *lines: str) -> TracksFile:
+    path = folder / "tracks.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return TracksFile(path)
+
+
+def test_faces_come_back_to_the_bit(tmp_path):
+    rng = np.random.default_rng(1)
+    frame = Frame.from_image(np.zeros((90, 160, 3), np.uint8), 17)
+    faces = [
+        TrackedFace(
+            n, Detection(np.sort(90 * rng.random(4)).astype(np.float32), rng.normal(40, 20, (5, 2)).astype(np.float32), score), seen
+        )
+        for n, score, seen in ((2, float(np.sqrt(0.9)), True), (5, float(rng.random()), False))
+    ]
+    image = torch.zeros(3, 8, 8)
+    line = told(Faces(frame, tuple(FaceCrop(face, frame, image, np.eye(2, 3)) for face in faces), looked=False))
+    file = file_of(tmp_path, HEAD, json.dumps(line))
+    file.check()
+    (read,) = file.placed()
+    assert (read.frame, read.time, read.looked) == (17, frame.time, False)
+    for one, other in zip(read.faces, faces, strict=True):
+        assert (one.track, one.observed, one.detection.score) == (other.track, other.observed, other.detection.score)
+        np.testing.assert_array_equal(one.detection.box, other.detection.box)
+        np.testing.assert_array_equal(one.detection.landmarks, other.detection.landmarks)
+        assert one.detection.landmarks.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["{"], "line 2: is no JSON object on a line of its own"),
+        (['{"frame": 0}'], "line 2: faces: field required"),
+        (['{"frame": -1, "faces": [' + FACE + "]}"], "line 2: frame: input should be greater than or equal to 0"),
+        (['{"frame": 0, "tine": "0", "faces": [' + FACE + "]}"], "line 2: tine: extra inputs are not permitted"),
+        (['{"frame": 0, "time": "soon", "faces": [' + FACE + "]}"], "line 2: time: .*'soon'"),
+        (['{"frame": 0, "time": "1/0", "faces": [' + FACE + "]}"], "line 2: time: "),
+        (['{"frame": 0, "faces": [{"track": 0, "box": [9, 1, 1, 9]}]}'], "line 2: faces.0.box: .*left, top, right, bottom"),
+        (['{"frame": 0, "faces": [{"track": 0, "box": [1, 1, NaN, 9]}]}'], "line 2: faces.0.box"),
+        (['{"frame": 0, "faces": [{"track": 0.5, "box": [1, 1, 9, 9]}]}'], "line 2: faces.0.track"),
+        (['{"frame": 0, "faces": [{"track": 0, "box": [1, 1, 9, 9], "points": [[1, 1]]}]}'], "line 2: faces.0.points"),
+        (['{"frame": 0, "faces": [' + FACE + ", " + FACE + "]}"], "line 2: track 0 has two faces in one frame"),
+        (['{"frame": 3, "faces": [' + FACE + "]}", "", '{"frame": 3, "faces": [' + FACE + "]}"], "line 4: frame 3 after frame 3"),
+        (
+            ['{"frame": 3, "shot": 0, "faces": [' + FACE + "]}", '{"frame": 4, "shot": 1, "faces": [' + FACE + "]}"],
+            "line 3: track 0 began in another shot; give it another number from here",
+        ),
+        (['{"frame": 3, "faces": [{"track": 0, "box": [1, 1, 9, 9], "fill": true}]}'], "line 2: fill: track 0 has no face within"),
+    ],
+)
+def test_a_slip_is_named_with_its_line(tmp_path, lines, message):
+    with pytest.raises(MediaError, match=message) as caught:
+        file_of(tmp_path, HEAD, *lines).check()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("first", ["", "[]", '{"videoclr": "tracks", "version": 2, "width": 1, "height": 1}', '{"frame": 0}'])
+def test_what_is_no_such_file_is_told(tmp_path, first):
+    with pytest.raises(MediaError, match="is no file of tracks: its first line must be like"):
+        file_of(tmp_path, first)
+
+
+def test_unreadable_files_are_told(tmp_path):
+    with pytest.raises(MediaError, match="the tracks cannot be read"):
+        TracksFile(tmp_path / "absent.jsonl")
+    (tmp_path / "film.mp4").write_bytes(bytes(range(256)) * 40)
+    with pytest.raises(MediaError, match="is no text"):
+        TracksFile(tmp_path / "film.mp4")
+
+
+def test_little_of_a_long_file_is_held(tmp_path):
+    """What is read ahead is bounded, and `fill` reaches as far as it may."""
+    faces = [f'{{"frame": {n}, "faces": [{FACE}]}}' for n in range(3 * FILLED)]
+    far = f'{{"frame": {4 * FILLED - 1}, "faces": [{{"track": 0, "box": [1, 1, 9, 9], "fill": true}}]}}'
+    file = file_of(tmp_path, HEAD, *faces, far)
+    read = file.placed()
+    assert next(read).frame == 0
+    held = read.gi_frame.f_locals["waiting"]
+    assert len(held) <= FILLED + 1
+    assert [one.frame for one in read] == list(range(1, 4 * FILLED))
+    beyond = far.replace(str(4 * FILLED - 1), str(4 * FILLED))
+    with pytest.raises(MediaError, match="none can be filled"):
+        file_of(tmp_path, HEAD, *faces, beyond).check()

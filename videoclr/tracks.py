@@ -1,0 +1,254 @@
+"""The tracks of a film in a file: written by `videoclr faces --save-tracks`, edited, and read in place of `detect` and `track`.
+
+JSON Lines, so that a film of any length is read and written frame by frame, and so that any editor, `jq -c` or a script can change
+it. A head, then a line for every frame that shows a face, in order:
+
+    {"videoclr": "tracks", "version": 1, "width": 640, "height": 360, "start": null}
+    {"frame": 12, "time": "12/25", "shot": 0, "faces": [{"track": 0, "box": [81.5, ...], "points": [[100, 93], ...], "score": 0.9}]}
+
+What stands there is restored, and nothing else: a face that is deleted is left as it is, one that is added is restored. Of a face
+that a person adds, `track` and `box` suffice (`points` are looked for), and `"fill": true` draws a straight line from where its
+track was last to here. Coordinates are pixels of the picture as shown, the origin at the centre of the top-left pixel; of a film
+of another size and the same shape, such as a proxy, they are scaled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
+
+from videoclr.errors import MediaError
+from videoclr.types import Detection, FaceCrop, Faces, TrackedFace
+
+FILLED = 250
+"""Frames that `fill` may span: so much of the file is read ahead."""
+_NO_POINTS = np.full((5, 2), np.nan, np.float32)
+
+Number = Annotated[int, Field(ge=0, strict=True)]
+Pair = tuple[FiniteFloat, FiniteFloat]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Head(_Strict):
+    """The first line."""
+
+    videoclr: Literal["tracks"]
+    version: Literal[1]
+    width: int = Field(gt=0)
+    """Of the pictures as shown, pixels."""
+    height: int = Field(gt=0)
+    """Of the pictures as shown, pixels."""
+    start: str | None = None
+    """`media.start` of the run that wrote the file: where frame 0 lies in the film."""
+
+
+class _Face(_Strict):
+    track: Number
+    box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
+    points: tuple[Pair, Pair, Pair, Pair, Pair] | None = None
+    score: float = Field(1.0, ge=0, le=1)
+    observed: bool = True
+    fill: bool = False
+
+    @field_validator("box")
+    @classmethod
+    def _has_area(cls, box: tuple[float, ...]) -> tuple[float, ...]:
+        if not (box[0] < box[2] and box[1] < box[3]):
+            raise ValueError("expected left, top, right, bottom of a rectangle")
+        return box
+
+    def tracked(self) -> TrackedFace:
+        points = _NO_POINTS if self.points is None else np.array(self.points, np.float32)
+        return TrackedFace(self.track, Detection(np.array(self.box, np.float32), points, self.score), self.observed)
+
+
+class _Line(_Strict):
+    frame: Number
+    time: str | None = None
+    shot: Number | None = None
+    looked: bool = True
+    faces: tuple[_Face, ...]
+
+    @field_validator("time")
+    @classmethod
+    def _is_exact(cls, time: str | None) -> str | None:
+        if time is not None:
+            Fraction(time)
+        return time
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """The faces of one frame, as the file has them."""
+
+    number: int
+    """Of the line, from 1; 0 for a frame that `fill` made."""
+    frame: int
+    """Index of the frame in the run that wrote the file."""
+    time: Fraction | None
+    """Presentation time in seconds; None where the line does not tell."""
+    looked: bool
+    """See `Faces.looked`."""
+    faces: tuple[TrackedFace, ...]
+    """By their numbers. Landmarks that are not told are NaN."""
+
+
+def told(faces: Faces[FaceCrop]) -> dict[str, Any]:
+    """A line for the faces of one frame: read again, it is the same to the bit."""
+    frame = faces.frame
+    line: dict[str, Any] = {"frame": frame.index, "time": str(frame.time), "shot": frame.shot}
+    if not faces.looked:
+        line["looked"] = False
+    return {**line, "faces": [_told(crop.face) for crop in faces.faces]}
+
+
+def _told(face: TrackedFace) -> dict[str, Any]:
+    found = face.detection
+    places = {"box": _short(found.box), "points": [_short(point) for point in found.landmarks]}
+    seen = {} if face.observed else {"observed": False}
+    return {"track": face.track, **places, "score": float(found.score), **seen}
+
+
+def _short(values: Any) -> list[float]:
+    """The shortest decimals that are the same float32."""
+    return [float(str(value)) for value in np.asarray(values, np.float32)]
+
+
+class TracksFile:
+    """A file of tracks.
+
+    Raises:
+        MediaError: it cannot be read, or is none.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        first = next(self._texts(), (1, ""))
+        try:
+            self.head = Head.model_validate_json(first[1])
+        except ValidationError as error:
+            example = json.dumps({"videoclr": "tracks", "version": 1, "width": 1920, "height": 1080})
+            raise MediaError(path, f"is no file of tracks: its first line must be like {example}") from error
+
+    def check(self) -> None:
+        """Read all of it once: who edits a file wants to know of a slip at once, and not after half of the film.
+
+        Raises:
+            MediaError: a line that is damaged or contradicts another one.
+        """
+        shots: dict[int, int] = {}
+        for line, shot in self._lines():
+            for face in line.faces:
+                if shot is not None and shots.setdefault(face.track, shot) != shot:
+                    raise self.wrong(line.number, f"track {face.track} began in another shot; give it another number from here")
+        for _ in self.placed():
+            pass
+
+    def wrong(self, number: int, what: str) -> MediaError:
+        """An error at a line."""
+        return MediaError(self.path, f"line {number}: {what}")
+
+    def placed(self) -> Iterator[Placed]:
+        """The frames with faces, in order, with what `fill` asks for.
+
+        Raises:
+            MediaError: a line that is damaged or contradicts another one.
+        """
+        waiting: dict[int, Placed] = {}
+        last: dict[int, tuple[int, TrackedFace]] = {}
+        for line, _ in self._lines():
+            for face in line.faces:
+                if face.fill:
+                    if face.track not in last or line.frame - last[face.track][0] > FILLED:
+                        raise self.wrong(
+                            line.number,
+                            f"fill: track {face.track} has no face within the {FILLED} frames before, so none can be filled",
+                        )
+                    _fill(waiting, *last[face.track], line.frame, face.tracked())
+            waiting[line.frame] = Placed(line.number, line.frame, line.time, line.looked, _ordered(line.faces))
+            last |= {face.track: (line.frame, face.tracked()) for face in line.faces}
+            last = {track: one for track, one in last.items() if line.frame - one[0] <= FILLED}
+            for frame in sorted(frame for frame in waiting if frame <= line.frame - FILLED):
+                yield waiting.pop(frame)
+        for frame in sorted(waiting):
+            yield waiting[frame]
+
+    def _lines(self) -> Iterator[tuple[_Checked, int | None]]:
+        """Lines that are sound by themselves and in order, with the shot that they name."""
+        before = -1
+        texts = self._texts()
+        next(texts)  # the head
+        for number, text in texts:
+            try:
+                line = _Line.model_validate_json(text)
+            except ValidationError as error:
+                raise self.wrong(number, _first(error)) from error
+            except (ValueError, ZeroDivisionError) as error:
+                raise self.wrong(number, f"time: {error}") from error
+            if line.frame <= before:
+                raise self.wrong(number, f"frame {line.frame} after frame {before}; a frame has one line, and they are in order")
+            before = line.frame
+            tracks = [face.track for face in line.faces]
+            if twice := [track for track in tracks if tracks.count(track) > 1]:
+                raise self.wrong(number, f"track {twice[0]} has two faces in one frame")
+            time = None if line.time is None else Fraction(line.time)
+            yield _Checked(number, line.frame, time, line.looked, line.faces), line.shot
+
+    def _texts(self) -> Iterator[tuple[int, str]]:
+        """Lines that are not empty, with their numbers."""
+        try:
+            with Path(self.path).open(encoding="utf-8") as file:
+                for number, text in enumerate(file, 1):
+                    if text.strip():
+                        yield number, text
+        except OSError as error:
+            raise MediaError(self.path, f"the tracks cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise MediaError(self.path, "is no text, so no file of tracks") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    number: int
+    frame: int
+    time: Fraction | None
+    looked: bool
+    faces: tuple[_Face, ...]
+
+
+def _ordered(faces: tuple[_Face, ...]) -> tuple[TrackedFace, ...]:
+    return tuple(sorted((face.tracked() for face in faces), key=lambda face: face.track))
+
+
+def _fill(waiting: dict[int, Placed], start: int, before: TrackedFace, end: int, face: TrackedFace) -> None:
+    """A straight line between two faces of a track."""
+    one, other = before.detection, face.detection
+    for frame in range(start + 1, end):
+        share = (frame - start) / (end - start)
+        found = Detection(
+            one.box + (other.box - one.box) * np.float32(share),
+            one.landmarks + (other.landmarks - one.landmarks) * np.float32(share),
+            min(one.score, other.score),
+        )
+        there = waiting.get(frame, Placed(0, frame, None, True, ()))
+        faces = sorted((*there.faces, TrackedFace(face.track, found, observed=False)), key=lambda face: face.track)
+        waiting[frame] = replace(there, faces=tuple(faces))
+
+
+def _first(error: ValidationError) -> str:
+    """The first of what is wrong, in a few words."""
+    found = error.errors(include_url=False)[0]
+    if found["type"] == "json_invalid":
+        return "is no JSON object on a line of its own (`jq -c` keeps them so)"
+    place = ".".join(str(part) for part in found["loc"])
+    return f"{place}: {found['msg'][0].lower()}{found['msg'][1:]}"
