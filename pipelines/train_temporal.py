@@ -83,7 +83,7 @@ def whole(track: list[tuple[int, NDArray[np.uint8]]]) -> list[tuple[int, NDArray
 def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     """The whole of it."""
     _, faces = load_faces(args.faces, settings["size"])
-    shape = {name: settings[name] for name in ("reach", "apart", "real")}
+    shape = {name: settings[name] for name in ("reach", "apart", "real", "blended", "graded") if name in settings}
     clips = clips_of(args.clips, args.out / "clips.npz", settings["size"], settings["frames"], 4 * settings["reach"] + 12)
     data = MotionPairs(faces, clips, settings["seed"], settings["levels"], **shape)
     net = ClrNetworks.of_runs(args.runs)

@@ -10,7 +10,7 @@ import pytest
 
 from videoclr import geometry
 from videoclr.geometry import moved
-from videoclr.training.motion import STILL, Plan, Recipe, curve, draw, flow_between, move, shown_at
+from videoclr.training.motion import STILL, Plan, Recipe, curve, draw, flow_between, graded, move, shown_at
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,22 @@ def test_light_brightens_and_slopes(face: np.ndarray) -> None:
     gain = sloped.sum(-1) / (face // 2).sum(-1)
     assert gain[:, -1].mean() == pytest.approx(np.exp(0.2), rel=0.02)
     assert gain[:, 0].mean() == pytest.approx(np.exp(-0.2), rel=0.02)
+
+
+def test_grading_is_one_for_all_frames_lifts_blacks_and_takes_contrast_away(face: np.ndarray) -> None:
+    clip = np.stack([face, np.zeros_like(face), np.full_like(face, 255), face])
+    ranges, blacks = [], []
+    for seed in range(30):
+        toned = graded(clip, np.random.default_rng(seed))
+        assert toned.dtype == np.uint8 and toned.shape == clip.shape
+        assert np.array_equal(toned[0], toned[3])
+        assert np.array_equal(toned, graded(clip, np.random.default_rng(seed)))
+        middle = toned[:, face.shape[0] // 2, face.shape[1] // 2].astype(int)
+        ranges.append((middle[2] - middle[1]).mean() / 255)
+        blacks.append(middle[1].mean() / 255)
+        assert np.ptp(toned[2][..., 1]) > 2  # from one side
+    assert min(ranges) > 0.25 and max(ranges) <= 1 and np.mean(ranges) < 0.8
+    assert max(blacks) > 0.2
 
 
 def test_eyes_blink_within_a_few_seconds_and_are_mostly_open() -> None:

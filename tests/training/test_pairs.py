@@ -53,6 +53,26 @@ def test_a_pair_depends_on_its_number_alone():
     assert not torch.equal(first[7]["clean"], first[8]["clean"])
 
 
+def test_stills_may_have_parts_of_others_and_clips_stay_who_they_are():
+    plain, mixed = pairs(0.0), pairs(0.0, blended=1.0)
+    changed = [not torch.equal(plain[number]["clean"], mixed[number]["clean"]) for number in range(6)]
+    assert any(changed)  # by chance nobody else may be drawn
+    again = pairs(0.0, blended=1.0)
+    assert all(torch.equal(mixed[number]["clean"], again[number]["clean"]) for number in range(6))
+    real, same = pairs(1.0), pairs(1.0, blended=1.0)
+    assert torch.equal(real[1]["clean"], same[1]["clean"])
+
+
+def test_a_pair_may_be_graded_and_moves_as_before():
+    plain, graded = pairs(0.0)[2], pairs(0.0, graded=1.0)[2]
+    assert torch.equal(plain["flow"], graded["flow"])
+    assert not torch.equal(plain["clean"], graded["clean"])
+    first, second = graded["clean"]
+    brought = warped(second[None], graded["flow"][None])[0]
+    seen = graded["visible"].bool().expand(3, -1, -1)
+    assert (brought - first)[seen].abs().mean() < 0.5 * (second - first)[seen].abs().mean() + 0.03
+
+
 def test_clips_that_are_too_short_are_not_used():
     assert pairs(1.0, reach=6, apart=3).real == 0.0
     assert [len(clip) for clip in aligned(list(sliding(14)), 6)] == [6, 6]

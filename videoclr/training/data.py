@@ -127,6 +127,13 @@ def _picture(planes: Tensor) -> NDArray[np.uint8]:
     return picture
 
 
+def somebody(faces: NDArray[np.uint8], face: int, mirrored: bool, donors: Donors, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """`(S, S, 3)`: row `face`, mirrored or not, with parts of another one of the faces."""
+    row, turned = donors.of(face, mirrored, rng)
+    picture, other = (faces[of][:, ::-1] if turn else faces[of] for of, turn in ((face, mirrored), (row, turned)))
+    return _picture(mosaic(_planes(picture), _planes(other), regions([draw_parts(rng)], len(picture))))
+
+
 Light = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 PAIRED, MOVED, SAME_LIGHT, MILD = 0.35, 0.8, 0.7, 0.7
 """Shares of the references: another picture of the person, of those of whom there is any; in another pose and expression; in the
@@ -199,10 +206,7 @@ class FacePairs(Dataset[dict[str, Any]]):
         blended = False
         if self.donors is not None and pair is None and rng.random() < self.blended:
             blended = True
-            row, turned = self.donors.of(face, mirrored, rng)
-            other = self.faces[row][:, ::-1] if turned else self.faces[row]
-            where = regions([draw_parts(rng)], len(picture))
-            picture = _picture(mosaic(_planes(picture), _planes(other), where))
+            picture = somebody(self.faces, face, mirrored, self.donors, rng)
         someone = shown = picture
         if self.posed > 0 and rng.random() < self.posed:
             shown = self._posed(someone, rng)

@@ -285,3 +285,22 @@ def _lit(picture: Clip, light: NDArray[np.float64]) -> Clip:
     gain = np.exp(light[0] + light[1] * across[None, :] + light[2] * across[:, None])
     lit: Clip = np.clip(np.rint(picture * gain[..., None]), 0, 255).astype(np.uint8)
     return lit
+
+
+def graded(clip: Clip, rng: np.random.Generator) -> Clip:
+    """Another grading and light, the same in all frames: lifted blacks and dim whites, gamma, a tint, light from one side.
+
+    Args:
+        clip: `(..., S, S, 3)` RGB uint8.
+        rng: of every choice.
+    """
+    side = clip.shape[-2]
+    across = np.linspace(-1, 1, side, dtype=np.float32)
+    contrast, gamma = rng.uniform(0.35, 1.0), np.exp(rng.normal(0, 0.25))
+    black = rng.uniform(0, 1 - contrast)
+    tint, slope = np.exp(rng.normal(0, 0.06, 3)), np.clip(rng.normal(0, 0.3, 2), -0.6, 0.6)
+    light = np.exp(slope[0] * across[None, :] + slope[1] * across[:, None]).astype(np.float32)
+    values = (clip.astype(np.float32) / 255) ** np.float32(gamma) * light[..., None]
+    toned = (np.float32(black) + np.float32(contrast) * values) * tint.astype(np.float32)
+    out: Clip = np.clip(np.rint(255 * toned), 0, 255).astype(np.uint8)
+    return out

@@ -18,9 +18,10 @@ from torch.utils.data import Dataset
 
 from videoclr import geometry
 from videoclr.motion import Motions, means_along
-from videoclr.training.data import as_tensor
+from videoclr.training.data import as_tensor, somebody
 from videoclr.training.degrade_clip import degrade_clip
-from videoclr.training.motion import draw, flow_between, move
+from videoclr.training.mosaic import Donors
+from videoclr.training.motion import draw, flow_between, graded, move
 
 Clip = NDArray[np.uint8]
 _AGREES = float(np.exp(-1))
@@ -38,6 +39,9 @@ class MotionPairs(Dataset[dict[str, Any]]):
         reach: frames that are known before the first and after the last one.
         apart: most frames between the two.
         real: share of pairs from `clips`, where there are any.
+        blended: share of the stills into which parts of another one are blended, as of `FacePairs`.
+        graded: share of the pairs in another grading and light (`motion.graded`): portraits are brighter than films, and richer in
+            contrast.
     """
 
     def __init__(
@@ -49,11 +53,15 @@ class MotionPairs(Dataset[dict[str, Any]]):
         reach: int = 3,
         apart: int = 3,
         real: float = 0.5,
+        blended: float = 0.0,
+        graded: float = 0.0,
     ) -> None:
         self.faces, self.seed, self.levels, self.reach, self.apart = faces, seed, levels, reach, apart
         self.length = 2 * reach + apart + 1
         self.clips = [clip for clip in clips if len(clip) >= self.length]
         self.real = real if self.clips else 0.0
+        self.blended, self.graded = blended, graded
+        self.donors = Donors(faces) if blended else None
 
     def __len__(self) -> int:
         return 2**40
@@ -67,6 +75,8 @@ class MotionPairs(Dataset[dict[str, Any]]):
         clip, flow, visible = self._clip(rng, first, second)
         if rng.random() < 0.5:
             clip, flow, visible = clip[:, :, ::-1], flow[:, ::-1] * np.array([-1, 1], np.float32), visible[:, ::-1]
+        if self.graded and rng.random() < self.graded:
+            clip = graded(np.ascontiguousarray(clip), rng)
         names = list(self.levels)
         shares = np.array([self.levels[name] for name in names], float)
         level = names[int(rng.choice(len(names), p=shares / shares.sum()))]
@@ -88,7 +98,11 @@ class MotionPairs(Dataset[dict[str, Any]]):
             flow, back = geometry.flow(frames[first], frames[second]), geometry.flow(frames[second], frames[first])
             return frames, flow, geometry.consistency(flow, back) >= _AGREES
         plan = draw(self.length, int(rng.integers(2**31)))
-        frames = np.stack(list(move(self.faces[int(rng.integers(len(self.faces)))], plan)))
+        row = int(rng.integers(len(self.faces)))
+        still = self.faces[row]
+        if self.donors is not None and rng.random() < self.blended:
+            still = somebody(self.faces, row, False, self.donors, rng)
+        frames = np.stack(list(move(np.ascontiguousarray(still), plan)))
         return frames, *flow_between(plan, first, second, frames.shape[1])
 
     def _means(self, worse: Clip, places: Sequence[int]) -> NDArray[np.float32]:
