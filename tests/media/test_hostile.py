@@ -357,7 +357,7 @@ def test_a_stream_that_turns_up_late_is_left_out(clip):
         calls = []
 
         class Container:
-            streams = file.streams
+            streams, format = file.streams, file.format
 
             @staticmethod
             def demux(*streams):

@@ -16,9 +16,10 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
+from videoclr.media.continuous import Overlap, TimesJump
 from videoclr.media.faults import reason
 from videoclr.media.opening import Opening
-from videoclr.media.source import ANYTHING, demuxed, open_input
+from videoclr.media.source import ANYTHING, clock_may_jump, demuxed, open_input
 
 MICROSECONDS = 1_000_000
 _BEGINNING = 1000
@@ -75,7 +76,7 @@ class FileCopies:
         """Begin to read `streams` at about `start`."""
         if not streams:
             return
-        if self._start is not None and self._start > 0:
+        if self._start is not None and self._start > 0 and not clock_may_jump(self.container):
             # A second early: the index of a file knows video, and sound may lie before the picture it belongs to.
             self.container.seek(max(int((self._start - 1) * MICROSECONDS), 0))
         self._packets = demuxed(self.container, streams, self._note)
@@ -98,7 +99,9 @@ class FileCopies:
         return next(self._packets, None)
 
     def _note(self, error: BaseException) -> None:
-        text = f"sound or subtitles are damaged: {reason(error)}"
+        if isinstance(error, TimesJump):
+            return  # the reader tells it
+        text = str(error) if isinstance(error, Overlap) else f"sound or subtitles are damaged: {reason(error)}"
         if text not in self.warnings:
             self.warnings.append(text)
 

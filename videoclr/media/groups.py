@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from videoclr.media.faults import AV_ERRORS, explained
 from videoclr.media.joint import Joint
 from videoclr.media.reader import Reader
-from videoclr.media.source import demuxed, open_input
+from videoclr.media.source import clock_may_jump, demuxed, open_input
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class Groups:
         assert isinstance(stream, VideoStream)
         self._stream = stream
         stream.thread_type = ThreadType.AUTO
-        if like.start is not None and like.start > 0:
+        if like.start is not None and like.start > 0 and not clock_may_jump(self._container):
             with explained(like.path, "cannot be read"):
                 self._container.seek(int(like.first_time / Fraction(stream.time_base or 1)), stream=stream)
         self._packets = demuxed(self._container, [stream], lambda _: None)  # damage is the reader's to tell

@@ -25,6 +25,7 @@ from av.video.stream import VideoStream
 from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.media import colour as colours
 from videoclr.media import nal
+from videoclr.media.continuous import Overlap, TimesJump
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.crop import WHOLE
 from videoclr.media.faults import AV_ERRORS, explained, reason
@@ -38,7 +39,18 @@ from videoclr.media.orientation import Orientation, orientation_of
 from videoclr.media.picture import Picture
 from videoclr.media.scan import MODES, Mode, deinterlaced, first_field
 from videoclr.media.selection import Edge, Selection, Undecodable, located, selection, undecoded_times
-from videoclr.media.source import ANYTHING, PICTURE_RATE, PIPE, Run, demuxed, is_pattern, open_input, sequence_of, video_of
+from videoclr.media.source import (
+    ANYTHING,
+    PICTURE_RATE,
+    PIPE,
+    Run,
+    clock_may_jump,
+    demuxed,
+    is_pattern,
+    open_input,
+    sequence_of,
+    video_of,
+)
 from videoclr.types import Frame, VideoInfo
 
 _log = logging.getLogger("videoclr.media.reader")
@@ -46,6 +58,8 @@ _log = logging.getLogger("videoclr.media.reader")
 _STILL_FORMATS = ("_pipe", "image2")
 _STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr"}
 _PICTURE_CODECS = {"png", "apng", "gif", "webp", "tiff", "bmp", "exr"}
+_HELD = 1 << 28
+"""Bytes of packets from which decoding begins, whether or not a better place to begin is to come."""
 _EARLIER = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
 """How much further back to seek, in turn, until a key frame at or before the wanted time is found (seconds)."""
 
@@ -107,7 +121,7 @@ class Reader:
         self.rate = None if rate is None else Fraction(rate)
         self.opening = opening
         self.warnings: list[str] = []
-        self._back = False
+        self._back = self._jumped = False
         self._scaled: set[tuple[int, int]] = set()
         self.sequence: Run | None = sequence_of(self.path, opening.start_number) if is_pattern(self.path) else None
         self._shelf: deque[Packet[Any]] = deque()
@@ -444,6 +458,9 @@ class Reader:
         if self.is_pipe or self._still or start <= self.begin:
             yield from self._decoded()
             return
+        if clock_may_jump(self.container):
+            yield from self._decoded(self._from_key(start))
+            return
         base = Fraction(self._stream.time_base or Fraction(1, 90000))
         for earlier in _EARLIER:
             try:
@@ -451,7 +468,6 @@ class Reader:
             except AV_ERRORS:
                 break
             self._decoder.flush_buffers()
-            self._gaps = self._expecting()
             packets = self._packets()
             key = next((packet for packet in packets if packet.is_keyframe), None)
             # Leading pictures of an open group lie before their key frame and cannot be decoded from it.
@@ -463,6 +479,21 @@ class Reader:
         self.close()
         self._open()
         yield from self._decoded()
+
+    def _from_key(self, start: Fraction) -> Iterator[Packet[Any]]:
+        """Packets from the last key frame at or before `start` on, found by reading from the front."""
+        packets, size = self._packets(), 0
+        held: list[Packet[Any]] = []
+        for packet in packets:
+            time = None if packet.pts is None else packet.pts * Fraction(packet.time_base)
+            if packet.is_keyframe and time is not None and time <= start and self._enters(packet):
+                held, size = [], 0
+            held.append(packet)
+            size += packet.size
+            if size > _HELD or (time is not None and time > start):
+                break
+        yield from held
+        yield from packets
 
     def _enters(self, packet: Packet[Any]) -> bool:
         """False for a packet marked as a key frame that shows nothing whole: the picture is refreshed piece by piece from there."""
@@ -478,6 +509,9 @@ class Reader:
 
     def _decoded(self, packets: Iterator[Packet[Any]] | None = None) -> Iterator[VideoFrame]:
         for packet in packets or self._packets():
+            shown = packet.size and not packet.is_discard and shows(self._codec, memoryview(packet))
+            if packet.pts is not None and packet.time_base is not None and shown:
+                self._gaps.expect(packet.pts * Fraction(packet.time_base))
             yield from self._decode(packet)
         yield from self._decode(None)
 
@@ -502,15 +536,13 @@ class Reader:
             streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle", "data")]
         for packet in demuxed(self.container, streams, self._note_read_error):
             if packet.stream_index == self._stream.index:
-                shown = packet.size and not packet.is_discard and shows(self._codec, memoryview(packet))
-                if packet.pts is not None and packet.time_base is not None and shown:
-                    self._gaps.expect(packet.pts * Fraction(packet.time_base))
                 yield packet
             elif self._keep:
                 self._shelf.append(packet)
 
     def _note_read_error(self, error: BaseException) -> None:
-        self._warn(f"reading failed in places: {reason(error)}")
+        self._jumped |= isinstance(error, TimesJump)
+        self._warn(str(error) if isinstance(error, TimesJump | Overlap) else f"reading failed in places: {reason(error)}")
 
     def _check_end(self, last: _Timed | None) -> None:
         """At the true end of the file: say what was damaged and what is missing; FFmpeg keeps quiet about both."""
@@ -519,7 +551,7 @@ class Reader:
         if self._gaps.count:
             self._warn(str(self._gaps))
         claimed = _claimed_duration(self.container, self._stream)
-        if last is None or claimed is None or self._still or self.sequence:
+        if last is None or claimed is None or self._still or self.sequence or self._jumped:
             return
         step = 1 / (rate_of(self._stream) or Fraction(25))
         reached, promised = last.time + step, self.begin + claimed

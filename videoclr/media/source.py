@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
+from av.format import Flags
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, MediaError
+from videoclr.media.continuous import continuous
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.filelist import check_alike, is_list, names_in, part_of, script
 from videoclr.media.opening import Opening, playlist_kind
@@ -238,13 +241,35 @@ def video_of(path: str, container: InputContainer, number: int = 0) -> VideoStre
     raise MediaError(path, "holds no video stream; name a video or a picture")
 
 
+def clock_may_jump(container: InputContainer) -> bool:
+    """Whether times may begin anew in the middle of such a file: then a time does not say where to seek."""
+    return bool(container.format.flags & cast("int", Flags.ts_discont.value))
+
+
 def demuxed(
     container: InputContainer, streams: Sequence[Stream], on_error: Callable[[BaseException], None]
 ) -> Iterator[Packet[Stream]]:
     """Packets of `streams` in file order; a read that fails is told to `on_error` and reading goes on behind it.
 
-    PyAV's own iterator is finished by the first error, so it is started again.
+    Where a format's clock may begin anew in the middle, times are made to go on (`videoclr.media.continuous`).
     """
+    pictures = next((one for one in container.streams.video if not one.disposition & Disposition.attached_pic), None)
+    if pictures is None or not clock_may_jump(container):
+        yield from _read(container, streams, on_error)
+        return
+
+    wanted = {stream.index for stream in streams}
+
+    for packet in continuous(_read(container, [*streams, pictures], on_error), pictures.index, on_error):
+        if packet.stream_index in wanted:
+            yield packet
+
+
+def _read(
+    container: InputContainer, streams: Sequence[Stream], on_error: Callable[[BaseException], None]
+) -> Iterator[Packet[Stream]]:
+    """PyAV's own iterator is finished by the first error, so it is started again."""
+    streams = list(dict.fromkeys(streams))
     for stream in container.streams:
         if stream not in streams:
             stream.discard = Discard.all

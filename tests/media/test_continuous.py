@@ -1,0 +1,156 @@
+"""Recordings that follow one another in a file: the clock jumps, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from videoclr.media.continuous import Overlap, TimesJump, continuous
+from videoclr.media.reader import Reader
+
+HALF = 40
+
+
+@pytest.fixture
+def joined(clip, tmp_path):
+    """Two recordings of `HALF` frames with sound, one behind the other."""
+    parts = [
+        clip(f"{name}.ts", ticks=range(HALF), audio=1, options={"crf": crf, "g": "10"}) for name, crf in (("a", "20"), ("b", "45"))
+    ]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path, *parts
+
+
+def pictures(path: Any, **settings: Any) -> list[tuple[Fraction, np.ndarray]]:
+    with Reader(path, **settings) as reader:
+        return [(frame.time, np.asarray(frame.image)) for frame in reader.frames()]
+
+
+def test_pictures_and_sound_of_both_go_on(joined, carry, packets_of, tmp_path):
+    path, first, second = joined
+    done = carry(path, tmp_path / "out.mov")
+    jumps = [text for text in done.warnings if "the clock jumps from" in text]
+    assert len(jumps) == 1 and not [text for text in done.warnings if "refuses" in text or "go back" in text]
+    (video,) = packets_of(tmp_path / "out.mov", "video")
+    times = sorted(time for _, time in video)
+    assert {after - before for before, after in pairwise(times)} == {Fraction(1, 25)} and len(times) == 2 * HALF
+    (sound,), (early,), (late,) = (packets_of(one, "audio") for one in (tmp_path / "out.mov", first, second))
+    overlap = len(early) + len(late) - len(sound)
+    assert 0 <= overlap <= 2
+    assert any("overlaps where two recordings meet" in text for text in done.warnings) == (overlap > 0)
+    # The last packet lies beside the pictures as it did in its own recording.
+    (own,) = packets_of(second, "video")
+    apart = late[-1][1] - min(time for _, time in own)
+    assert abs(float(sound[-1][1] - times[HALF] - apart)) < 0.001
+
+
+@pytest.mark.parametrize("start", [0, 12, HALF - 1, HALF, HALF + 7])
+def test_a_part_shows_the_pictures_of_its_own_recording(joined, start):
+    path, first, second = joined
+    all_of_it = [*pictures(first), *pictures(second)]
+    found = pictures(path, start=f"{start}f", frames=4)
+    assert len(found) == 4
+    for (_, picture), (_, wanted) in zip(found, all_of_it[start : start + 4], strict=True):
+        assert np.array_equal(picture, wanted)
+    with Reader(path) as reader:
+        begin = reader.begin
+    by_time = pictures(path, start=str(float(found[0][0] - begin) - 0.001), frames=2)
+    assert np.array_equal(by_time[0][1], found[0][1])
+
+
+def test_smart_copy_keeps_both(joined, carry, packets_of, tmp_path):
+    path, *_ = joined
+    done = carry(path, tmp_path / "out.ts", "media.smart_copy=true")
+    assert done.smart_copy["frames_copied"] > 1.8 * HALF  # the short group before the jump may be encoded
+    shown = zip(pictures(tmp_path / "out.ts"), pictures(path), strict=True)
+    same = [np.array_equal(picture, wanted) for (_, picture), (_, wanted) in shown]
+    assert len(same) == 2 * HALF and sum(same) >= done.smart_copy["frames_copied"]
+
+
+def test_a_clock_that_wraps_is_no_pause_of_a_day(clip, carry, packets_of, tmp_path):
+    late, early = clip("late.ts", ticks=range(125_000, 125_000 + HALF)), clip("early.ts", ticks=range(HALF))
+    path = tmp_path / "both.ts"
+    path.write_bytes(late.read_bytes() + early.read_bytes())
+    assert max(time for _, time in packets_of(path, "video")[0]) > 90_000  # as FFmpeg tells it
+    done = carry(path, tmp_path / "out.mov")
+    times = sorted(time for _, time in packets_of(tmp_path / "out.mov", "video")[0])
+    assert len(times) == 2 * HALF and times[-1] - times[0] == Fraction(2 * HALF - 1, 25)
+    assert not [text for text in done.warnings if "truncated" in text]
+
+
+@dataclass
+class P:
+    """A packet of half a second by FFmpeg's names."""
+
+    stream_index: int
+    pts: int | None
+    kind: str = "video"
+    duration: int = 500
+
+    def __post_init__(self) -> None:
+        self.dts, self.time_base, self.stream = self.pts, Fraction(1, 1000), SimpleNamespace(type=self.kind)
+
+
+def run(packets: Sequence[P]) -> tuple[list[tuple[int, int | None]], list[BaseException]]:
+    told: list[BaseException] = []
+    found = [(one.stream_index, one.pts) for one in continuous(packets, 0, told.append)]  # type: ignore[arg-type]
+    return found, told
+
+
+def test_sound_that_comes_before_the_pictures_waits_for_them():
+    packets = [
+        P(0, 0),
+        P(1, 0, "audio"),
+        P(0, 500),
+        P(1, 500, "audio"),
+        P(1, 20, "audio"),
+        P(2, 30, "data"),
+        P(0, 20),
+        P(1, 520, "audio"),
+    ]
+    found, told = run(packets)
+    assert found == [(0, 0), (1, 0), (0, 500), (1, 500), (2, 30), (1, 1000), (0, 1000), (1, 1500)]
+    assert [type(one) for one in told] == [TimesJump] and "from 1.000 s to 0.020 s" in str(told[0])
+
+
+def test_what_overlaps_is_told_and_left_out():
+    found, told = run([P(0, 0), P(1, 900, "audio"), P(0, 500), P(0, -1000), P(1, -1200, "audio"), P(1, -700, "audio")])
+    assert found == [(0, 0), (1, 900), (0, 500), (0, 1000), (1, 1300)]
+    assert [type(one) for one in told] == [TimesJump, Overlap]
+
+
+def test_pauses_rare_streams_and_trembling_times_are_no_jumps():
+    packets = [
+        P(0, 0),
+        P(2, 0, "subtitle"),
+        P(0, 500),
+        P(0, 450),
+        P(0, 600_000),
+        P(2, 599_000, "subtitle"),
+        P(0, 600_500),
+        P(2, None),
+    ]
+    found, told = run(packets)
+    assert found == [(one.stream_index, one.pts) for one in packets] and not told
+
+
+def test_a_stream_that_jumps_alone_goes_on_by_itself():
+    pictures = [P(0, 500 * n) for n in range(600)]
+    sound = [P(1, 500 * n if n < 100 else 500 * (n - 100), "audio") for n in range(600)]
+    found, told = run([one for pair in zip(pictures, sound, strict=True) for one in pair])
+    assert [pts for stream, pts in found if stream == 0] == [500 * n for n in range(600)]
+    assert [pts for stream, pts in found if stream == 1] == [500 * n for n in range(600)]
+    assert not told
+
+
+def test_sound_behind_the_last_picture_is_not_lost():
+    found, _ = run([P(0, 0), P(1, 0, "audio"), P(1, 500, "audio"), P(1, 0, "audio"), P(1, 500, "audio")])
+    assert found == [(0, 0), (1, 0), (1, 500), (1, 1000), (1, 1500)]
