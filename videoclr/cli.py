@@ -378,6 +378,52 @@ def batch(
     return _Run(go, options.verbose)
 
 
+@app.command("plan")
+@_with_options
+def plan_(
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="Video, or pattern such as f%04d.png.")],
+    target: Annotated[str, typer.Argument(metavar="OUTPUT", help="Where the result would go; nothing is written there.")],
+    options: _Options,
+    pieces: Annotated[int, typer.Option("--pieces", metavar="N", help="Pieces of the film that are tried.")] = 6,
+    seconds: Annotated[float, typer.Option("--seconds", metavar="S", help="Of film in each of them.")] = 1.0,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the plan.")] = None,
+) -> _Run:
+    """Say how long a restoration will take here, and how large the result will be: `plan` before the same command."""
+
+    def go() -> int:
+        settings = options.settings()
+        with _speaking(options) as console, _pieces_shown(console, options.quiet) as shown:
+            from rich.filesize import decimal
+
+            from videoclr.plan import plan
+
+            made = plan(
+                source,
+                target,
+                settings,
+                pieces=pieces,
+                seconds=seconds,
+                aligned=options.aligned,
+                json_file=json_file,
+                overwrite=options.overwrite,
+                progress=shown,
+            )
+        about, least, most = made.seconds
+        size = decimal(round(made.size[0]))
+        tried = f"{_many(made.frames_tried, 'frame')} of {_many(len(made.pieces), 'piece')}"
+        rows = [
+            ("film", f"{_clock(made.duration)}, about {made.frames:,} frames; tried {tried}"),
+            ("faces", f"{made.faces_per_frame:.2f} in a frame"),
+            ("time", f"about {_clock(about)}" + (f", {_clock(least)} to {_clock(most)}" if most > about else "")),
+            ("slowest", f"{made.slowest or '-'}"),
+            ("result", f"about {size}; with --resume twice of it until it is done"),
+        ]
+        sys.stdout.write("".join(f"{name:<8} {text}\n" for name, text in rows))
+        return DONE
+
+    return _Run(go, options.verbose)
+
+
 @app.command("faces")
 def faces_(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="Video, picture, pattern such as f%04d.png, or -.")],
@@ -905,6 +951,16 @@ def _download_shown(console: Console, name: str) -> Iterator[Callable[[int, int 
     with rich.Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _pieces_shown(console: Console, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A line while pieces are tried, on a terminal alone."""
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    with console.status("videoclr: trying pieces of the film") as line:
+        yield lambda done, total: line.update(f"videoclr: trying pieces of the film, {done} of {total} done")
 
 
 def _lines(console: Console) -> ProgressCallback:

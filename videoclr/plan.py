@@ -1,0 +1,175 @@
+"""`videoclr plan`: how long a restoration will take here, and how much room it needs, before it is begun.
+
+Pieces from all over the film are restored with the very settings, and thrown away. What they took is what the rest will take: no
+table of machines, no guess at what a face costs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from videoclr import __version__
+from videoclr.config import Config
+from videoclr.errors import ConfigError, MediaError
+from videoclr.jobs import load_pipeline, open_reader, restore_video
+from videoclr.pipeline import Pipeline, slowest
+from videoclr.report import report_file
+
+PIECES = 6
+SECONDS = 1.0
+_LEAST = 8
+"""Frames of a piece."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of the film that was restored to see what it takes."""
+
+    start: float
+    """Seconds from the beginning of the film."""
+    frames: int
+    faces: int
+    """Restored, counted in every frame."""
+    seconds: float
+    """That it took."""
+    seconds_per_stage: Mapping[str, float]
+    """See `Report`."""
+    size: int
+    """Bytes of the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a job will come to."""
+
+    source: str
+    frames: int
+    """Of the whole job, as the container tells."""
+    duration: float
+    """Of the whole job, seconds of film."""
+    pieces: tuple[Piece, ...]
+
+    @property
+    def frames_tried(self) -> int:
+        """In all pieces."""
+        return sum(piece.frames for piece in self.pieces)
+
+    @property
+    def faces_per_frame(self) -> float:
+        """On average."""
+        return sum(piece.faces for piece in self.pieces) / self.frames_tried
+
+    @property
+    def seconds(self) -> tuple[float, float, float]:
+        """That the job will take: about, at least, and at most (two standard errors of what the pieces took for a frame)."""
+        return self._of_the_whole([piece.seconds for piece in self.pieces])
+
+    @property
+    def size(self) -> tuple[float, float, float]:
+        """Bytes of the result, likewise. Short pieces have more key frames than a film, so less is more likely than more."""
+        return self._of_the_whole([piece.size for piece in self.pieces])
+
+    @property
+    def slowest(self) -> str | None:
+        """The stage that the others wait for."""
+        total: Counter[str] = Counter()
+        for piece in self.pieces:
+            total.update(piece.seconds_per_stage)
+        return slowest(total)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        about = {name: dict(zip(("about", "least", "most"), getattr(self, name), strict=True)) for name in ("seconds", "size")}
+        more = {"faces_per_frame": self.faces_per_frame, "slowest": self.slowest, "version": __version__}
+        return {**dataclasses.asdict(self), **about, **more}
+
+    def _of_the_whole(self, values: Sequence[float]) -> tuple[float, float, float]:
+        mean = sum(values) / self.frames_tried
+        each = [value / piece.frames for value, piece in zip(values, self.pieces, strict=True)]
+        off = 2 * statistics.stdev(each) / math.sqrt(len(each)) if len(each) > 1 else 0.0
+        if self.frames_tried >= self.frames:
+            off = 0.0
+        return self.frames * mean, self.frames * max(mean - off, min(each)), self.frames * (mean + off)
+
+
+def plan(
+    source: str | Path,
+    target: str | Path,
+    config: Config | None = None,
+    *,
+    pieces: int = PIECES,
+    seconds: float = SECONDS,
+    aligned: bool = False,
+    json_file: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Plan:
+    """Try pieces of a film.
+
+    Args:
+        source: a file, or a printf pattern of pictures.
+        target: where the result would go; nothing is written there.
+        config: settings of the job; the defaults if None. Its part of the film is what is planned.
+        pieces: how many.
+        seconds: of film in each.
+        aligned: as of `restore_video`.
+        json_file: write the plan here.
+        overwrite: replace `json_file` where it exists.
+        progress: told how many pieces are done, and of how many.
+
+    Raises:
+        ConfigError: a pipe, which can be read only once; or a bad setting.
+        MediaError: `source` cannot be read, is a still, or does not tell how long it is; or what `restore_video` would say.
+        WeightsError: the networks cannot be loaded.
+        RestorationError: as of `restore_video`.
+    """
+    config = config or Config()
+    if str(source) == "-":
+        raise ConfigError("plan: a pipe can be read only once; name a file")
+    if pieces < 1 or not seconds > 0:
+        raise ConfigError(f"plan: expected at least one piece of more than 0 s, got {pieces} of {seconds} s")
+    with report_file(json_file, (source, target), overwrite, option="--json") as place:
+        with open_reader(source, config) as reader:
+            count, rate, still = reader.info.frame_count, reader.info.frame_rate, reader.is_still
+            first = Fraction(0) if reader.start is None else reader.start - reader.begin
+        if still:
+            raise MediaError(source, "is one picture; there is nothing to plan")
+        if not count or not rate:
+            raise MediaError(source, "does not tell how long it is; restore a part of it (--end) to see what it takes")
+        length = min(count, max(_LEAST, round(seconds * rate)))
+        pieces = min(pieces, max(1, count // length))
+        tried, refused = [], None
+        pipeline = load_pipeline(config)
+        for number in range(pieces):
+            if progress is not None:
+                progress(number, pieces)
+            middle = count * (2 * number + 1) // (2 * pieces)
+            start = first + max(0, min(middle - length // 2, count - length)) / rate
+            try:
+                tried.append(_piece(source, target, start, length, pipeline, aligned))
+            except MediaError as error:  # no picture there: of a film whose pictures lie far apart
+                refused = error
+        if not tried:
+            raise refused or MediaError(source, "none of its pieces holds a picture")
+        made = Plan(str(source), count, float(count / rate), tuple(tried))
+        if place is not None:
+            place.write(made.as_dict())
+    return made
+
+
+def _piece(source: str | Path, target: str | Path, start: Fraction, frames: int, pipeline: Pipeline, aligned: bool) -> Piece:
+    config = pipeline.config.override(f'media.start="{float(start):.6f}"', "media.end=null", f"media.frames={frames}")
+    with tempfile.TemporaryDirectory(prefix="videoclr-plan-", dir=config.runtime.scratch) as folder:
+        name = f"piece.{config.media.container or 'nut'}" if str(target) == "-" else Path(target).name
+        done = restore_video(source, Path(folder, name), pipeline=dataclasses.replace(pipeline, config=config), aligned=aligned)
+        size = sum(file.stat().st_size for file in Path(folder).iterdir())
+    return Piece(float(start), done.frames_out, done.faces_restored, done.seconds, done.seconds_per_stage, size)
