@@ -142,6 +142,21 @@ def test_pauses_rare_streams_and_trembling_times_are_no_jumps():
     assert found == [(one.stream_index, one.pts) for one in packets] and not told
 
 
+def test_presentation_times_that_go_to_and_fro_are_no_jumps():
+    packets = [P(0, 0), P(0, 3000), P(0, 1000), P(0, 2000)]
+    for packet, dts in zip(packets, (None, None, 0, 1000), strict=True):
+        packet.dts = dts
+    found, told = run(packets)
+    assert [pts for _, pts in found] == [0, 3000, 1000, 2000] and not told
+
+
+def test_pictures_that_do_not_say_how_long_they_last_go_on_at_their_rate():
+    packets = [P(0, 0, duration=0), P(0, 40, duration=0), P(0, -5000, duration=0)]
+    for packet in packets:
+        packet.stream = SimpleNamespace(type="video", average_rate=Fraction(25))
+    assert [pts for _, pts in run(packets)[0]] == [0, 40, 80]
+
+
 def test_a_stream_that_jumps_alone_goes_on_by_itself():
     pictures = [P(0, 500 * n) for n in range(600)]
     sound = [P(1, 500 * n if n < 100 else 500 * (n - 100), "audio") for n in range(600)]

@@ -102,7 +102,7 @@ class _Clock:
         for packet in self._held:
             if packet.stream_index not in seen and packet.stream.type == "audio" and (now := self._due(packet)) is not None:
                 seen.add(packet.stream_index)
-                goes_on = self._reached[packet.stream_index] + (packet.duration or 0) * Fraction(packet.time_base)
+                goes_on = self._reached[packet.stream_index] + _length(packet)
                 self._own[packet.stream_index] = self._own.get(packet.stream_index, Fraction(0)) + goes_on - now
         yield from self._released()
 
@@ -113,8 +113,8 @@ class _Clock:
             yield from self._moved(packet)
 
     def _due(self, packet: Packet[Any]) -> Fraction | None:
-        """When it is to be decoded, by the clock so far."""
-        ticks = packet.dts if packet.dts is not None else packet.pts
+        """When it is to be decoded, by the clock so far. Presentation times of pictures go to and fro, and tell nothing here."""
+        ticks = packet.dts if packet.dts is not None or packet.stream_index == self._pictures else packet.pts
         return None if ticks is None else ticks * Fraction(packet.time_base) + self._moves(packet)
 
     def _moves(self, packet: Packet[Any]) -> Fraction:
@@ -139,6 +139,14 @@ class _Clock:
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
         if packet.stream_index == self._pictures and packet.pts is not None:
-            after = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base)
+            after = packet.pts * Fraction(packet.time_base) + _length(packet)
             self._end = after if self._end is None else max(self._end, after)
         yield packet
+
+
+def _length(packet: Packet[Any]) -> Fraction:
+    """Seconds that it lasts."""
+    rate = getattr(packet.stream, "average_rate", None)
+    if not packet.duration and rate:
+        return 1 / Fraction(rate)
+    return (packet.duration or 0) * Fraction(packet.time_base)
