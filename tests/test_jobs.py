@@ -442,4 +442,6 @@ def test_given_tracks_belong_to_one_film(tmp_path):
         restore_video(tmp_path / "a.mkv", tmp_path / "b.mkv", config, aligned=True)
     with pytest.raises(ConfigError, match=r"--report: .* is the input or the output"):
         restore_video(tmp_path / "a.mkv", tmp_path / "b.mkv", config, report=tmp_path / "tracks.jsonl")
-    assert not list(tmp_path.iterdir())
+    (tmp_path / "a.mkv").write_text("1")
+    with pytest.raises(ConfigError, match=r"--report: .* is the input or the output"):
+        restore_batch([tmp_path / "a.mkv"], tmp_path / "out", config, report=tmp_path / "tracks.jsonl", overwrite=True)

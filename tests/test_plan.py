@@ -95,8 +95,15 @@ def test_what_cannot_be_planned_is_told(film, tmp_path):
     path, _ = film
     with pytest.raises(ConfigError, match="a pipe can be read only once"):
         plan.plan("-", tmp_path / "out.mp4")
-    with pytest.raises(ConfigError, match="at least one piece"):
-        plan.plan(path, tmp_path / "out.mp4", pieces=0)
+    for bad in ({"pieces": 0}, {"seconds": 0.0}, {"seconds": float("inf")}, {"seconds": float("nan")}):
+        with pytest.raises(ConfigError, match="at least one piece"):
+            plan.plan(path, tmp_path / "out.mp4", **bad)
+    with pytest.raises(ConfigError, match=r"\$.runtime.scratch: .* is no folder"):
+        plan.plan(path, tmp_path / "out.mp4", Config().override(f"runtime.scratch={tmp_path / 'nowhere'}"))
+    (tmp_path / "tracks.jsonl").write_text("mine")
+    with pytest.raises(ConfigError, match=r"--json: .* is the input or the output"):
+        mine = tmp_path / "tracks.jsonl"
+        plan.plan(path, tmp_path / "out.mp4", Config().override(f"track.file={mine}"), json_file=mine, overwrite=True)
     with pytest.raises(MediaError, match="no such file"):
         plan.plan(tmp_path / "absent.mkv", tmp_path / "out.mp4")
     with pytest.raises(MediaError, match=r"\.xyz"):
@@ -121,3 +128,17 @@ def test_the_command_says_it_in_five_lines(film, tmp_path, capsys):
     assert not (tmp_path / "out.mp4").exists()
     assert cli.main(job) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+def test_covers_are_not_counted_for_every_piece(film, tmp_path):
+    path, _ = film
+    bare = plan.plan(path, tmp_path / "out.mkv", pieces=2, seconds=0.4)
+    covered = tmp_path / "covered.mkv"
+    with av.open(str(path)) as source, av.open(str(covered), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        out.add_attachment("font.ttf", "font/ttf", bytes(200_000))
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    assert plan.plan(covered, tmp_path / "out.mkv", pieces=2, seconds=0.4).size[0] < 2 * bare.size[0] + 50_000

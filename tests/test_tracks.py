@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,11 @@ def test_faces_come_back_to_the_bit(tmp_path):
         (['{"frame": 0}'], "line 2: faces: field required"),
         (['{"frame": -1, "faces": [' + FACE + "]}"], "line 2: frame: input should be greater than or equal to 0"),
         (['{"frame": 0, "tine": "0", "faces": [' + FACE + "]}"], "line 2: tine: extra inputs are not permitted"),
-        (['{"frame": 0, "time": "soon", "faces": [' + FACE + "]}"], "line 2: time: .*'soon'"),
+        (['{"frame": 0, "time": "soon", "faces": [' + FACE + "]}"], "line 2: time: string should match pattern"),
         (['{"frame": 0, "time": "1/0", "faces": [' + FACE + "]}"], "line 2: time: "),
+        (['{"frame": 0, "time": "1e99999999", "faces": [' + FACE + "]}"], "line 2: time: "),
+        (['{"frame": 0, "faces": [{"track": 0, "box": [0, 0, 1e39, 1e39]}]}'], "line 2: faces.0.box.2: input should be less"),
+        (['{"frame": 0, "faces": [{"track": 1180591620717411303424, "box": [1, 1, 9, 9]}]}'], "line 2: faces.0.track"),
         (['{"frame": 0, "faces": [{"track": 0, "box": [9, 1, 1, 9]}]}'], "line 2: faces.0.box: .*left, top, right, bottom"),
         (['{"frame": 0, "faces": [{"track": 0, "box": [1, 1, NaN, 9]}]}'], "line 2: faces.0.box"),
         (['{"frame": 0, "faces": [{"track": 0.5, "box": [1, 1, 9, 9]}]}'], "line 2: faces.0.track"),
@@ -83,6 +87,14 @@ def test_unreadable_files_are_told(tmp_path):
     (tmp_path / "film.mp4").write_bytes(bytes(range(256)) * 40)
     with pytest.raises(MediaError, match="is no text"):
         TracksFile(tmp_path / "film.mp4")
+
+
+def test_a_pipe_is_no_file_of_tracks_and_a_mark_of_its_encoding_is_no_text(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(MediaError, match="are read more than once"):
+        TracksFile(tmp_path / "pipe")
+    (tmp_path / "bom.jsonl").write_text(HEAD + "\n", encoding="utf-8-sig")
+    TracksFile(tmp_path / "bom.jsonl").check()
 
 
 def test_little_of_a_long_file_is_held(tmp_path):

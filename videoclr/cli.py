@@ -25,7 +25,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Annotated, Any, cast
@@ -392,7 +392,8 @@ def plan_(
 
     def go() -> int:
         settings = options.settings()
-        with _speaking(options) as console, _pieces_shown(console, options.quiet) as shown:
+        # What is said of the pieces' own files would be of none that the user knows.
+        with _speaking(replace(options, quiet=not options.verbose)) as console, _pieces_shown(console, options.quiet) as shown:
             from rich.filesize import decimal
 
             from videoclr.plan import plan

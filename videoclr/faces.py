@@ -110,8 +110,9 @@ def find_faces(
         reader = stack.enter_context(open_reader(source, config))
         pipeline = Pipeline(config)
         if lines is not None:
-            head = Head(videoclr="tracks", version=1, width=reader.info.width, height=reader.info.height, start=config.media.start)
-            lines.add(head.model_dump())
+            info, media = reader.info, config.media
+            head = {"width": info.width, "height": info.height, "start": media.start, "start_number": media.input.start_number}
+            lines.add(Head(videoclr="tracks", version=1, **head).model_dump())
         began = time.perf_counter()
         with closing(pipeline.find_faces(reader.frames(), log)) as found:  # type: ignore[type-var]
             for number, faces in enumerate(found, 1):

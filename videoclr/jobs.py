@@ -305,7 +305,8 @@ def restore_batch(
     except OSError as error:
         raise MediaError(folder, f"cannot be made a folder ({error.strerror})") from error
     results: list[Report | VideoclrError] = []
-    with report_file(report, (*sources, *targets), overwrite) as place:
+    used = (*sources, *targets, *([config.track.file] if config.track.file is not None else []))
+    with report_file(report, used, overwrite) as place:
         pipeline = load_pipeline(config)
         try:
             for source, target in zip(sources, targets, strict=True):

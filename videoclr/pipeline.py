@@ -236,7 +236,10 @@ class Pipeline:
         media = self.config.media
         whole = media.end is None and media.frames is None
         find_points = getattr(self.detector, "points_in", None)
-        return given(shots, TracksFile(file), media.start, whole, find_points, marks.tracked, first, warnings, inside)
+        tracks = TracksFile(file)
+        if tracks.head.start_number != media.input.start_number:
+            raise ConfigError(f"$.media.input.start_number: {file} was made with {tracks.head.start_number}; use the same")
+        return given(shots, tracks, media.start, whole, find_points, marks.tracked, first, warnings, inside)
 
     def _people(self, from_the_film: bool) -> People:
         from videoclr.stages.identify import People

@@ -7,6 +7,7 @@ table of machines, no guess at what a face costs.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import statistics
 import tempfile
@@ -75,7 +76,10 @@ class Plan:
 
     @property
     def size(self) -> tuple[float, float, float]:
-        """Bytes of the result, likewise. Short pieces have more key frames than a film, so less is more likely than more."""
+        """Bytes of the result without covers and attachments, likewise.
+
+        Short pieces have more key frames than a film, so less is more likely than more.
+        """
         return self._of_the_whole([piece.size for piece in self.pieces])
 
     @property
@@ -135,9 +139,13 @@ def plan(
     config = config or Config()
     if str(source) == "-":
         raise ConfigError("plan: a pipe can be read only once; name a file")
-    if pieces < 1 or not seconds > 0:
+    if pieces < 1 or not 0 < seconds < math.inf:
         raise ConfigError(f"plan: expected at least one piece of more than 0 s, got {pieces} of {seconds} s")
-    with report_file(json_file, (source, target), overwrite, option="--json") as place:
+    scratch = config.runtime.scratch
+    if scratch is not None and not Path(scratch).is_dir():
+        raise ConfigError(f"$.runtime.scratch: {scratch} is no folder")
+    used = (source, target, *([config.track.file] if config.track.file else []))
+    with report_file(json_file, used, overwrite, option="--json") as place:
         with open_reader(source, config) as reader:
             count, rate, still = reader.info.frame_count, reader.info.frame_rate, reader.is_still
             first = Fraction(0) if reader.start is None else reader.start - reader.begin
@@ -156,8 +164,10 @@ def plan(
             start = first + max(0, min(middle - length // 2, count - length)) / rate
             try:
                 tried.append(_piece(source, target, start, length, pipeline, aligned))
-            except MediaError as error:  # no picture there: of a film whose pictures lie far apart
-                refused = error
+            except MediaError as error:
+                if not any(text in str(error) for text in ("no picture between", "behind its last picture")):
+                    raise
+                refused = error  # of a film whose pictures lie far apart
         if not tried:
             raise refused or MediaError(source, "none of its pieces holds a picture")
         made = Plan(str(source), count, float(count / rate), tuple(tried))
@@ -167,7 +177,10 @@ def plan(
 
 
 def _piece(source: str | Path, target: str | Path, start: Fraction, frames: int, pipeline: Pipeline, aligned: bool) -> Piece:
-    config = pipeline.config.override(f'media.start="{float(start):.6f}"', "media.end=null", f"media.frames={frames}")
+    asked = pipeline.config
+    once = [*asked.media.drop, *(kind for kind in ("attachments", "covers") if kind not in asked.media.drop)]  # in no piece
+    place = (f'media.start="{float(start):.6f}"', "media.end=null", f"media.frames={frames}")
+    config = asked.override(*place, f"media.drop={json.dumps(once)}")
     with tempfile.TemporaryDirectory(prefix="videoclr-plan-", dir=config.runtime.scratch) as folder:
         name = f"piece.{config.media.container or 'nut'}" if str(target) == "-" else Path(target).name
         done = restore_video(source, Path(folder, name), pipeline=dataclasses.replace(pipeline, config=config), aligned=aligned)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from videoclr.errors import MediaError
 from videoclr.types import Detection, FaceCrop, Faces, TrackedFace
@@ -31,8 +31,10 @@ FILLED = 250
 """Frames that `fill` may span: so much of the file is read ahead."""
 _NO_POINTS = np.full((5, 2), np.nan, np.float32)
 
-Number = Annotated[int, Field(ge=0, strict=True)]
-Pair = tuple[FiniteFloat, FiniteFloat]
+Number = Annotated[int, Field(ge=0, le=2**53, strict=True)]
+Place = Annotated[float, Field(ge=-1e6, le=1e6)]
+"""Pixels."""
+Pair = tuple[Place, Place]
 
 
 class _Strict(BaseModel):
@@ -50,11 +52,13 @@ class Head(_Strict):
     """Of the pictures as shown, pixels."""
     start: str | None = None
     """`media.start` of the run that wrote the file: where frame 0 lies in the film."""
+    start_number: int | None = None
+    """`media.input.start_number` of that run: which of numbered pictures is frame 0."""
 
 
 class _Face(_Strict):
     track: Number
-    box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
+    box: tuple[Place, Place, Place, Place]
     points: tuple[Pair, Pair, Pair, Pair, Pair] | None = None
     score: float = Field(1.0, ge=0, le=1)
     observed: bool = True
@@ -74,17 +78,10 @@ class _Face(_Strict):
 
 class _Line(_Strict):
     frame: Number
-    time: str | None = None
+    time: str | None = Field(None, pattern=r"^-?\d{1,18}(/[1-9]\d{0,17}|\.\d{1,18})?$")
     shot: Number | None = None
     looked: bool = True
     faces: tuple[_Face, ...]
-
-    @field_validator("time")
-    @classmethod
-    def _is_exact(cls, time: str | None) -> str | None:
-        if time is not None:
-            Fraction(time)
-        return time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,11 +89,13 @@ class Placed:
     """The faces of one frame, as the file has them."""
 
     number: int
-    """Of the line, from 1; 0 for a frame that `fill` made."""
+    """Of the line, from 1; of the one that asks for it where `fill` made the frame."""
     frame: int
     """Index of the frame in the run that wrote the file."""
     time: Fraction | None
     """Presentation time in seconds; None where the line does not tell."""
+    slack: Fraction
+    """Seconds by which the time may be wrong: 0, unless it was told by that of others."""
     looked: bool
     """See `Faces.looked`."""
     faces: tuple[TrackedFace, ...]
@@ -133,6 +132,8 @@ class TracksFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = path
+        if Path(path).exists() and not Path(path).is_file():
+            raise MediaError(path, "is no file; the tracks are read more than once, so save them as one")
         first = next(self._texts(), (1, ""))
         try:
             self.head = Head.model_validate_json(first[1])
@@ -174,8 +175,8 @@ class TracksFile:
                             line.number,
                             f"fill: track {face.track} has no face within the {FILLED} frames before, so none can be filled",
                         )
-                    _fill(waiting, *last[face.track], line.frame, face.tracked())
-            waiting[line.frame] = Placed(line.number, line.frame, line.time, line.looked, _ordered(line.faces))
+                    _fill(waiting, *last[face.track], line, face.tracked())
+            waiting[line.frame] = Placed(line.number, line.frame, line.time, Fraction(0), line.looked, _ordered(line.faces))
             last |= {face.track: (line.frame, face.tracked()) for face in line.faces}
             last = {track: one for track, one in last.items() if line.frame - one[0] <= FILLED}
             for frame in sorted(frame for frame in waiting if frame <= line.frame - FILLED):
@@ -183,18 +184,40 @@ class TracksFile:
         for frame in sorted(waiting):
             yield waiting[frame]
 
+    def timed(self) -> Iterator[Placed]:
+        """As `placed`, each with a time: those that tell none lie evenly between their neighbours that do, or as far apart.
+
+        Where fewer than two lines of the file tell, the others are left out.
+        """
+        before: Placed | None = None
+        step: Fraction | None = None
+        waiting: list[Placed] = []
+        for line in self.placed():
+            waiting.append(line)
+            if line.time is None and len(waiting) <= FILLED:
+                continue
+            if line.time is not None and before is not None and before.time is not None:
+                step = (line.time - before.time) / (line.frame - before.frame)
+            known = line if line.time is not None else before
+            if step is not None and known is not None:
+                yield from (_at(one, known, step) for one in waiting)
+                waiting = []
+            before = line if line.time is not None else before
+        if step is not None and before is not None:
+            yield from (_at(one, before, step) for one in waiting)
+        else:
+            yield from (one for one in waiting if one.time is not None)
+
     def _lines(self) -> Iterator[tuple[_Checked, int | None]]:
         """Lines that are sound by themselves and in order, with the shot that they name."""
         before = -1
         texts = self._texts()
-        next(texts)  # the head
+        next(texts, None)  # the head
         for number, text in texts:
             try:
                 line = _Line.model_validate_json(text)
             except ValidationError as error:
                 raise self.wrong(number, _first(error)) from error
-            except (ValueError, ZeroDivisionError) as error:
-                raise self.wrong(number, f"time: {error}") from error
             if line.frame <= before:
                 raise self.wrong(number, f"frame {line.frame} after frame {before}; a frame has one line, and they are in order")
             before = line.frame
@@ -207,7 +230,7 @@ class TracksFile:
     def _texts(self) -> Iterator[tuple[int, str]]:
         """Lines that are not empty, with their numbers."""
         try:
-            with Path(self.path).open(encoding="utf-8") as file:
+            with Path(self.path).open(encoding="utf-8-sig") as file:
                 for number, text in enumerate(file, 1):
                     if text.strip():
                         yield number, text
@@ -230,8 +253,16 @@ def _ordered(faces: tuple[_Face, ...]) -> tuple[TrackedFace, ...]:
     return tuple(sorted((face.tracked() for face in faces), key=lambda face: face.track))
 
 
-def _fill(waiting: dict[int, Placed], start: int, before: TrackedFace, end: int, face: TrackedFace) -> None:
+def _at(line: Placed, known: Placed, step: Fraction) -> Placed:
+    """With a time, by that of another line and the length of a frame."""
+    if line.time is not None or known.time is None:
+        return line
+    return replace(line, time=known.time + step * (line.frame - known.frame), slack=abs(step) * Fraction(2, 5))
+
+
+def _fill(waiting: dict[int, Placed], start: int, before: TrackedFace, line: _Checked, face: TrackedFace) -> None:
     """A straight line between two faces of a track."""
+    end = line.frame
     one, other = before.detection, face.detection
     for frame in range(start + 1, end):
         share = (frame - start) / (end - start)
@@ -240,7 +271,7 @@ def _fill(waiting: dict[int, Placed], start: int, before: TrackedFace, end: int,
             one.landmarks + (other.landmarks - one.landmarks) * np.float32(share),
             min(one.score, other.score),
         )
-        there = waiting.get(frame, Placed(0, frame, None, True, ()))
+        there = waiting.get(frame, Placed(line.number, frame, None, Fraction(0), True, ()))
         faces = sorted((*there.faces, TrackedFace(face.track, found, observed=False)), key=lambda face: face.track)
         waiting[frame] = replace(there, faces=tuple(faces))
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from videoclr.media.continuous import Overlap, TimesJump, continuous
+from videoclr.media.continuous import Astray, PictureAstray, TimesJump, continuous
 from videoclr.media.reader import Reader
 
 HALF = 40
@@ -106,25 +106,16 @@ def run(packets: Sequence[P]) -> tuple[list[tuple[int, int | None]], list[BaseEx
 
 
 def test_sound_that_comes_before_the_pictures_waits_for_them():
-    packets = [
-        P(0, 0),
-        P(1, 0, "audio"),
-        P(0, 500),
-        P(1, 500, "audio"),
-        P(1, 20, "audio"),
-        P(2, 30, "data"),
-        P(0, 20),
-        P(1, 520, "audio"),
-    ]
-    found, told = run(packets)
-    assert found == [(0, 0), (1, 0), (0, 500), (1, 500), (2, 30), (1, 1000), (0, 1000), (1, 1500)]
+    before = [P(0, 0), P(1, 0, "audio"), P(0, 500), P(1, 500, "audio")]
+    found, told = run([*before, P(1, 20, "audio"), P(2, 30, "data"), P(0, 20), P(1, 520, "audio"), P(0, 520)])
+    assert found == [(0, 0), (1, 0), (0, 500), (1, 500), (2, 30), (0, 1000), (1, 1000), (1, 1500), (0, 1500)]
     assert [type(one) for one in told] == [TimesJump] and "from 1.000 s to 0.020 s" in str(told[0])
 
 
 def test_what_overlaps_is_told_and_left_out():
-    found, told = run([P(0, 0), P(1, 900, "audio"), P(0, 500), P(0, -1000), P(1, -1200, "audio"), P(1, -700, "audio")])
-    assert found == [(0, 0), (1, 900), (0, 500), (0, 1000), (1, 1300)]
-    assert [type(one) for one in told] == [TimesJump, Overlap]
+    found, told = run([P(0, 0), P(1, 900, "audio"), P(0, 500), P(0, -1000), P(1, -1200, "audio"), P(1, -700, "audio"), P(0, -500)])
+    assert found == [(0, 0), (1, 900), (0, 500), (0, 1000), (1, 1300), (0, 1500)]
+    assert [type(one) for one in told] == [TimesJump, Astray]
 
 
 def test_pauses_rare_streams_and_trembling_times_are_no_jumps():
@@ -151,10 +142,10 @@ def test_presentation_times_that_go_to_and_fro_are_no_jumps():
 
 
 def test_pictures_that_do_not_say_how_long_they_last_go_on_at_their_rate():
-    packets = [P(0, 0, duration=0), P(0, 40, duration=0), P(0, -5000, duration=0)]
+    packets = [P(0, pts, duration=0) for pts in (0, 40, -5000, -4960)]
     for packet in packets:
         packet.stream = SimpleNamespace(type="video", average_rate=Fraction(25))
-    assert [pts for _, pts in run(packets)[0]] == [0, 40, 80]
+    assert [pts for _, pts in run(packets)[0]] == [0, 40, 80, 120]
 
 
 def test_a_stream_that_jumps_alone_goes_on_by_itself():
@@ -163,9 +154,71 @@ def test_a_stream_that_jumps_alone_goes_on_by_itself():
     found, told = run([one for pair in zip(pictures, sound, strict=True) for one in pair])
     assert [pts for stream, pts in found if stream == 0] == [500 * n for n in range(600)]
     assert [pts for stream, pts in found if stream == 1] == [500 * n for n in range(600)]
-    assert not told
+    assert [type(one) for one in told] == [Astray] and "its times jump and those of the pictures do not" in str(told[0])
 
 
 def test_sound_behind_the_last_picture_is_not_lost():
     found, _ = run([P(0, 0), P(1, 0, "audio"), P(1, 500, "audio"), P(1, 0, "audio"), P(1, 500, "audio")])
     assert found == [(0, 0), (1, 0), (1, 500), (1, 1000), (1, 1500)]
+
+
+def steady(count: int = 60) -> list[P]:
+    """Pictures and sound, each half a second."""
+    return [P(stream, 500 * n, kind) for n in range(count) for stream, kind in ((0, "video"), (1, "audio"))]
+
+
+@pytest.mark.parametrize("off", [-1000, -20_000, 60_000, 9_000_000])
+@pytest.mark.parametrize("stream", [0, 1])
+def test_one_damaged_time_moves_nothing_else(stream, off):
+    packets = steady()
+    wrong = next(one for one in packets if (one.stream_index, one.pts) == (stream, 10_000))
+    wrong.pts += off
+    wrong.dts += off
+    found, told = run(packets)
+    assert sorted(found) == sorted((one.stream_index, one.pts) for one in steady())
+    assert [type(one) for one in told] == [PictureAstray if stream == 0 else Astray]
+
+
+def test_a_pause_of_all_streams_stays_whichever_comes_first():
+    for swap in (False, True):
+        packets = steady(20)
+        for one in (late := steady(20)):
+            one.pts += 600_000
+            one.dts += 600_000
+        if swap:
+            late[0], late[1] = late[1], late[0]
+        wanted = [(one.stream_index, one.pts) for one in [*packets, *late]]
+        found, told = run([*packets, *late])
+        assert sorted(found) == sorted(wanted) and not told
+
+
+def test_sound_of_the_old_recording_may_come_behind_the_first_new_picture():
+    """As FFmpeg's parser of AC-3 gives it out."""
+    packets = [*steady(20)[:-1], P(0, 0), P(1, 9500, "audio"), P(1, 0, "audio"), P(0, 500), P(1, 500, "audio")]
+    found, told = run(packets)
+    assert [pts for stream, pts in found if stream == 0] == [500 * n for n in range(22)]
+    assert [pts for stream, pts in found if stream == 1] == [500 * n for n in range(22)]
+    assert [type(one) for one in told] == [TimesJump]
+
+
+def test_leading_pictures_behind_a_jump_are_shown_before_their_key():
+    packets = [P(0, 40 * n, duration=40) for n in range(10)]
+    behind = [P(0, pts, duration=40) for pts in (120, 40, 80, 240, 160, 200)]
+    for dts, one in enumerate(behind):
+        one.dts = 40 * dts - 40
+    found, told = run([*packets, *behind])
+    assert [pts for _, pts in found] == [*range(0, 400, 40), 480, 400, 440, 600, 520, 560]
+    assert [type(one) for one in told] == [TimesJump]
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("ac3", "ts"), ("mp2", "ts"), ("ac3", "vob"), ("libopus", "ts")])
+def test_sound_of_any_codec_stays_beside_its_pictures(made, tmp_path, carry, packets_of, codec, suffix):
+    one, path = tmp_path / f"one.{suffix}", tmp_path / f"two.{suffix}"
+    video = ["-c:v", "mpeg2video", "-bf", "2", "-g", "12"]
+    made("-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=3", "-f", "lavfi", "-i", "sine=d=3:r=48000", *video, "-c:a", codec, one)
+    path.write_bytes(2 * one.read_bytes())
+    carry(path, tmp_path / "out.mkv")
+    ends = {kind: max(time for _, time in packets_of(tmp_path / "out.mkv", kind)[0]) for kind in ("video", "audio")}
+    own = {kind: max(time for _, time in packets_of(one, kind)[0]) for kind in ("video", "audio")}
+    assert abs(float(ends["audio"] - ends["video"] - (own["audio"] - own["video"]))) < 0.005
+    assert len(packets_of(tmp_path / "out.mkv", "video")[0]) == 150

@@ -107,6 +107,32 @@ def test_a_part_of_the_film_is_known_by_its_times(book):
     assert told == [f"{file.path}: no line has the time of a frame of this part, so none of its faces was restored"]
 
 
+def test_filled_faces_and_those_without_a_time_are_found_in_a_part(book):
+    bare = {"frame": 12, "faces": [face(1, 50)]}
+    file = book(line(0, face(0, 0)), line(10, face(0, 10, fill=True)), bare, line(20, face(2, 99)))
+    found = places(list(given(frames(10, first=6), file, start="0.24")))
+    assert found == [*([(0, x, x == 10)] for x in range(6, 11)), [], [(1, 50, True)], [], [], []]
+    told: list[str] = []
+    alone = book({"frame": 0, "faces": [face(0)]}, line(30, face(0)))
+    assert not any(places(list(given(frames(3, first=0), alone, start="0", warnings=told))))
+    assert len(told) == 1 and "no line has the time" in told[0]
+
+
+def test_a_run_that_goes_on_at_a_cut_knows_the_tracks_before_it(book):
+    file = book(line(0, face(3)), line(2, face(4)), line(3, face(3)))
+    rest = frames(4, cuts=[2])[2:]
+    with pytest.raises(MediaError, match="line 4: track 3 goes on beyond a cut"):
+        list(given(rest, file, first=4))
+    fine = list(given(rest, book(line(0, face(3)), line(3, face(4))), first=4))
+    assert places(fine) == [[], [(4, 5, True)]]
+
+
+def test_a_filled_face_beyond_a_cut_is_named_by_the_line_that_asks_for_it(book):
+    file = book(line(0, face(0)), line(4, face(0, fill=True)))
+    with pytest.raises(MediaError, match="line 3: track 0 goes on beyond a cut"):
+        list(given(frames(5, cuts=[2]), file))
+
+
 def test_the_file_of_a_part_fits_the_same_part_by_its_numbers(book):
     file = book({"frame": 1, "faces": [face(0)]}, head={**HEAD, "start": "1.6"})
     assert places(list(given(frames(2, first=40), file, start="1.6"))) == [[], [(0, 5, True)]]

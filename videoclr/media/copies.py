@@ -16,7 +16,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from videoclr.media.continuous import Overlap, TimesJump
+from videoclr.media.continuous import Astray, PictureAstray, TimesJump
 from videoclr.media.faults import reason
 from videoclr.media.opening import Opening
 from videoclr.media.source import ANYTHING, clock_may_jump, demuxed, open_input
@@ -99,9 +99,9 @@ class FileCopies:
         return next(self._packets, None)
 
     def _note(self, error: BaseException) -> None:
-        if isinstance(error, TimesJump):
+        if isinstance(error, TimesJump | PictureAstray):
             return  # the reader tells it
-        text = str(error) if isinstance(error, Overlap) else f"sound or subtitles are damaged: {reason(error)}"
+        text = str(error) if isinstance(error, Astray) else f"sound or subtitles are damaged: {reason(error)}"
         if text not in self.warnings:
             self.warnings.append(text)
 

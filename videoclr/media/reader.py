@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.media import colour as colours
 from videoclr.media import nal
-from videoclr.media.continuous import Overlap, TimesJump
+from videoclr.media.continuous import Astray, PictureAstray, TimesJump
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.crop import WHOLE
 from videoclr.media.faults import AV_ERRORS, explained, reason
@@ -542,7 +542,9 @@ class Reader:
 
     def _note_read_error(self, error: BaseException) -> None:
         self._jumped |= isinstance(error, TimesJump)
-        self._warn(str(error) if isinstance(error, TimesJump | Overlap) else f"reading failed in places: {reason(error)}")
+        self._warn(
+            str(error) if isinstance(error, TimesJump | PictureAstray | Astray) else f"reading failed in places: {reason(error)}"
+        )
 
     def _check_end(self, last: _Timed | None) -> None:
         """At the true end of the file: say what was damaged and what is missing; FFmpeg keeps quiet about both."""

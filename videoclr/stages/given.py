@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,7 @@ def given(
 ) -> Iterator[Faces[TrackedFace]]:
     """The faces that the file has for each frame, in tracks of the file's numbers.
 
-    Frames are known by their index where the run begins where the file's did, and else by the exact time of the first of them
-    that the file has. There is no delay.
+    Frames are known by their index where the run begins where the file's did, and else by their times. There is no delay.
 
     Args:
         frames: with their shots numbered.
@@ -53,38 +52,34 @@ def given(
     """
     held = inside.begin("track", lambda: state)
     state: _State = _State(first) if held is None else held
-    if start == file.head.start and held is None:
-        state.offset = 0
-    lines = _Ahead(file.placed())
-    last = -1
+    numbered = start == file.head.start
+    lines = _Ahead(file.placed() if numbered else file.timed())
+    begun, found = None, False
+    frame: Frame | None = None
     for frame in frames:
-        last = frame.index
         frame.forget_whole()  # it waits in the stages that look ahead, and they ask for the places of faces alone
+        line = lines.of_index(frame.index) if numbered else lines.of_time(frame.time)
+        if begun is None:
+            begun = frame.index
+            if begun > 0 and held is None:  # the run goes on at a cut, and all tracks so far are over
+                state.shots = dict.fromkeys(lines.passed, -1)
+            lines.passed.clear()
         if frame.shot != state.shot:
             begins(frame, state.beyond)
             state.shot = frame.shot
-        if state.offset is None:
-            lines.drop(lambda line, time=frame.time: line.time is None or line.time < time)  # type: ignore[misc]
-            if lines.next is not None and lines.next.time == frame.time:
-                state.offset = lines.next.frame - frame.index
-        if state.offset is None:
-            yield Faces(frame)
-            continue
-        place = frame.index + state.offset
-        lines.drop(lambda line, place=place: line.frame < place)  # type: ignore[misc]
-        line = lines.next if lines.next is not None and lines.next.frame == place else None
         if line is None:
             yield Faces(frame)
             continue
+        found = True
         if (crossing := state.crossing(line)) is not None:
             raise file.wrong(line.number, f"track {crossing} goes on beyond a cut; give it another number from this frame on")
         yield Faces(frame, tuple(_seen(face, frame, file, line, find_points) for face in line.faces), looked=line.looked)
-    if state.offset is None and warnings is not None:
+    if warnings is None or frame is None:
+        return
+    if not numbered and not found and begun == 0:
         warnings.append(f"{file.path}: no line has the time of a frame of this part, so none of its faces was restored")
-    if whole and state.offset is not None:
-        lines.drop(lambda line: line.frame <= last + (state.offset or 0))
-        if lines.next is not None and warnings is not None:
-            warnings.append(f"{file.path}: has faces beyond the last frame, from frame {lines.next.frame} on; they were left out")
+    elif whole and (beyond := lines.next) is not None:
+        warnings.append(f"{file.path}: has faces beyond the last frame, from frame {beyond.frame} on; they were left out")
 
 
 @keepable
@@ -95,8 +90,6 @@ class _State:
     beyond: int
     """First number beyond the tracks so far."""
     shot: int | None = None
-    offset: int | None = None
-    """Index of a frame in the file less its index here; None while that is not known."""
     shots: dict[int, int | None] = field(default_factory=dict)
     """Of the tracks so far."""
 
@@ -110,16 +103,37 @@ class _State:
 
 
 class _Ahead:
-    """An iterator whose next item can be looked at."""
+    """Lines of a file, each taken by its frame."""
 
     def __init__(self, lines: Iterator[Placed]) -> None:
         self._lines = lines
         self.next: Placed | None = next(lines, None)
+        self.passed: set[int] = set()
+        """Tracks of the lines that no frame took."""
 
-    def drop(self, gone: Callable[[Placed], Any]) -> None:
-        """Leave out what is over."""
-        while self.next is not None and gone(self.next):
-            self.next = next(self._lines, None)
+    def of_index(self, index: int) -> Placed | None:
+        """The line of a frame; those before it are over."""
+        line = self._last(lambda one: one.frame <= index)
+        return line if line is not None and line.frame == index else self._nobody(line)
+
+    def of_time(self, time: Fraction) -> Placed | None:
+        """The line of a frame; those before it are over."""
+        line = self._last(lambda one: one.time is not None and one.time - one.slack <= time)
+        fits = line is not None and line.time is not None and line.time + line.slack >= time
+        return line if fits else self._nobody(line)
+
+    def _last(self, due: Callable[[Placed], bool]) -> Placed | None:
+        line = None
+        while self.next is not None and due(self.next):
+            self._nobody(line)
+            line, self.next = self.next, next(self._lines, None)
+        return line
+
+    def _nobody(self, line: Placed | None) -> Placed | None:
+        """No frame takes this line."""
+        if line is not None:
+            self.passed |= {face.track for face in line.faces}
+        return None
 
 
 def _seen(face: TrackedFace, frame: Frame, file: TracksFile, line: Placed, find_points: FindPoints | None) -> TrackedFace:
