@@ -131,7 +131,7 @@ class TracksFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = path
+        self.path, self.left_out = path, 0
         if Path(path).exists() and not Path(path).is_file():
             raise MediaError(path, "is no file; the tracks are read more than once, so save them as one")
         first = next(self._texts(), (1, ""))
@@ -187,7 +187,7 @@ class TracksFile:
     def timed(self) -> Iterator[Placed]:
         """As `placed`, each with a time: those that tell none lie evenly between their neighbours that do, or as far apart.
 
-        Where fewer than two lines of the file tell, the others are left out.
+        Where fewer than two lines of the file tell, the others are left out, and `left_out` counts them then.
         """
         before: Placed | None = None
         step: Fraction | None = None
@@ -207,6 +207,7 @@ class TracksFile:
             yield from (_at(one, before, step) for one in waiting)
         else:
             yield from (one for one in waiting if one.time is not None)
+            self.left_out = sum(one.time is None for one in waiting)
 
     def _lines(self) -> Iterator[tuple[_Checked, int | None]]:
         """Lines that are sound by themselves and in order, with the shot that they name."""

@@ -116,6 +116,9 @@ def test_filled_faces_and_those_without_a_time_are_found_in_a_part(book):
     alone = book({"frame": 0, "faces": [face(0)]}, line(30, face(0)))
     assert not any(places(list(given(frames(3, first=0), alone, start="0", warnings=told))))
     assert len(told) == 1 and "no line has the time" in told[0]
+    alone = book(line(1, face(0)), {"frame": 30, "faces": [face(0)]})
+    assert any(places(list(given(frames(3), alone, start="0", warnings=told))))
+    assert "1 lines tell no time" in told[1]
 
 
 def test_a_run_that_goes_on_at_a_cut_knows_the_tracks_before_it(book):

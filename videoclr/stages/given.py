@@ -78,6 +78,8 @@ def given(
         return
     if not numbered and not found and begun == 0:
         warnings.append(f"{file.path}: no line has the time of a frame of this part, so none of its faces was restored")
+    elif file.left_out:
+        warnings.append(f"{file.path}: {file.left_out} lines tell no time, so no frame of this part is theirs; add their times")
     elif whole and (beyond := lines.next) is not None:
         warnings.append(f"{file.path}: has faces beyond the last frame, from frame {beyond.frame} on; they were left out")
 
