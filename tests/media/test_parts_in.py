@@ -86,6 +86,8 @@ def test_listed_files_are_one_film_without_a_seam(clip, tmp_path, listed, ending
     parts = clips(clip, ending, audio=1)
     source = listed(*(f"'{part.name}'" for part in parts))
     assert restored(source, tmp_path / "out.nut", "--codec", "ffv1") == 0
+    with Reader(source) as reader:
+        assert reader.info.frame_count == 18 and abs(reader.info.duration - Fraction(18, 25)) < Fraction(1, 1000)
     single = [picture for part in parts for picture in pixels(part)]
     together = pixels(tmp_path / "out.nut")
     assert len(together) == 18 and all(map(np.array_equal, single, together))
@@ -115,7 +117,7 @@ def test_a_part_of_a_list_is_counted_over_its_files(clip, tmp_path, listed):
     single = [picture for part in parts for picture in pixels(part)]
     assert all(map(np.array_equal, single[5:9], pixels(tmp_path / "o.mkv")))
     with Reader(source, start="0.44") as reader:
-        assert len(list(reader.frames())) == 18 - 11
+        assert len(list(reader.frames())) == reader.info.frame_count == 18 - 11
 
 
 @pytest.mark.parametrize("name", ["it's one.mp4", "späße 影.mp4", "a\\b.mp4", "#1.mp4", "two  spaces.mp4", 'a"b.mp4'])

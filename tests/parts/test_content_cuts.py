@@ -90,6 +90,27 @@ def test_black_frames_have_no_cuts_in_their_noise() -> None:
     assert shots([noise.integers(0, 6, (90, 160, 3), dtype=np.uint8) for _ in range(20)]) == [0] * 20
 
 
+def on_the_set(seed: int, count: int, stutter: int | None = None) -> list[np.ndarray]:
+    """Somebody before the scene of one camera that does not move; at `stutter` some frames are missing."""
+    somebody = cv2.resize(scene(seed), (46, 80))
+    out = []
+    for index, image in enumerate(pan(scene(1), count, step=0)):
+        x = 40 + index // 3 + (2 if stutter is not None and index >= stutter else 0)
+        image[10:, x : x + 46] = somebody
+        out.append(image)
+    return out
+
+
+def test_somebody_else_in_the_same_place_on_the_same_set_is_a_new_shot() -> None:
+    assert shots(on_the_set(4, 8) + on_the_set(5, 8)) == [0] * 8 + [1] * 8
+    without = ContentCuts(sudden_threshold=0.45)
+    assert shots(on_the_set(4, 8) + on_the_set(5, 8), without) == [0] * 16
+
+
+def test_missing_frames_are_no_new_shot() -> None:
+    assert shots(on_the_set(4, 16, stutter=8)) == [0] * 16
+
+
 def test_thresholds_must_be_positive() -> None:
     with pytest.raises(ValueError, match="positive"):
         ContentCuts(threshold=0)

@@ -402,6 +402,8 @@ class Reader:
 
     def _estimate_all(self, rate: Fraction | None, duration: Fraction | None) -> int | None:
         whole = self.sequence.count if self.sequence else self._stream.frames or None
+        if self.container.format.name == "concat":
+            whole = None
         if whole is None and rate and duration:
             whole = round(rate * duration)
         if whole is None or not rate or (self.start is None and self.end is None):
@@ -601,6 +603,8 @@ def _begin(container: InputContainer, stream: VideoStream) -> Fraction:
 
 def _claimed_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
     """Seconds that the container promises for the video: the least of what its places say, since edits shorten it."""
+    if container.format.name == "concat":  # what it says of its streams is of the first part
+        return Fraction(container.duration, MICROSECONDS) if container.duration else None
     claims = []
     if stream.duration is not None and stream.time_base is not None:
         claims.append(stream.duration * Fraction(stream.time_base))

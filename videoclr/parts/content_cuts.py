@@ -1,13 +1,16 @@
 """Content cuts: a picture differs from the one before far more than pictures do hereabouts.
 
 The measure and the comparison with the neighbourhood follow PySceneDetect's content and adaptive detectors (their
-documentation, scenedetect.com); this is an own implementation, because four things differ:
+documentation, scenedetect.com); this is an own implementation, because five things differ:
 
 * The difference is taken in luma and chroma, not in hue, saturation and value: hue is noise in dark and in
   black-and-white film, and two thirds of PySceneDetect's score are then missing.
 * It is measured in units of the pictures' own contrast. Over 35 clips of faces, jumps inside a shot (dropped frames,
   re-encoded crops that stutter) reached 0.32, and 95 of 100 pairs of unrelated pictures differed by 0.96 or more, by
   0.55 when both were darkened to 15 % and grey. In plain steps of 255 the two overlap: 20 against 8.
+* Two limits: a jump far above what is usual hereabouts counts from 0.32 on. Somebody else in the same place, on the same set
+  before the same camera, differs by 0.34 to 0.48 (six clips behind each other), at ten times the usual and more; jumps inside a
+  shot that reach six times the usual stay below 0.30.
 * A flash is looked through: when the picture before comes back within `delay` frames, there was no cut.
 * The history dies at a cut, so that the cuts of a shot do not depend on what came before it, and a run that goes on at
   a shot's first frame finds the same.
@@ -38,22 +41,26 @@ class ContentCuts:
     delay = 3
     forgets = True
 
-    def __init__(self, threshold: float = 0.45, ratio: float = 3.0) -> None:
-        """`threshold` and `ratio` must both be reached.
+    def __init__(
+        self, threshold: float = 0.45, ratio: float = 3.0, sudden_threshold: float = 0.32, sudden_ratio: float = 6.0
+    ) -> None:
+        """`threshold` and `ratio` must both be reached, or `sudden_threshold` and `sudden_ratio`.
 
         Args:
             threshold: smallest difference of a cut: mean absolute difference of luma plus those of both chromas on a
                 thumbnail, divided by the mean absolute deviation of these pictures from their own means. Unrelated
                 pictures differ by about 1.
             ratio: how many times larger the difference must be than the median of those next to it.
+            sudden_threshold: as `threshold`, for a cut in an otherwise calm place.
+            sudden_ratio: as `ratio`, for these.
 
         Raises:
             ValueError: a value that is not positive.
         """
-        if threshold <= 0 or ratio <= 0:
-            raise ValueError(f"threshold and ratio must be positive, got {threshold} and {ratio}")
-        self.threshold = threshold
-        self.ratio = ratio
+        if min(threshold, ratio, sudden_threshold, sudden_ratio) <= 0:
+            given = f"{threshold}, {ratio}, {sudden_threshold} and {sudden_ratio}"
+            raise ValueError(f"thresholds and ratios must be positive, got {given}")
+        self.limits = ((threshold, ratio), (sudden_threshold, sudden_ratio))
         self._ahead: deque[NDArray[np.int16]] = deque()
         self._before: NDArray[np.int16] | None = None
         self._history: deque[float] = deque(maxlen=self.delay)
@@ -73,11 +80,12 @@ class ContentCuts:
         coming = [picture, *self._ahead]
         after = [_difference(one, other) for one, other in pairwise(coming)]
         usual = max(_STILL, float(np.median([*self._history, *after])))
-        if jump < max(self.threshold, self.ratio * usual):
+        reached = [threshold for threshold, ratio in self.limits if jump >= max(threshold, ratio * usual)]
+        if not reached:
             self._before = picture
             self._history.append(jump)
             return False
-        if min(_difference(self._before, later) for later in self._ahead) < min(jump / 3, self.threshold):
+        if min(_difference(self._before, later) for later in self._ahead) < min(jump / 2, max(reached)):
             return False  # a flash: compare what follows with the picture before it
         self._before = picture
         self._history.clear()
