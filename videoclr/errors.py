@@ -3,6 +3,7 @@
     VideoclrError
     ├── ConfigError            a bad value or an unknown name; says the path and the choices
     ├── MediaError             a file that cannot be read or written
+    │   ├── EmptyPartError     ... in which the part that was asked for holds no picture
     │   ├── DecodeError        ... at a time inside it
     │   └── EncodeError        ... at a time inside it
     ├── WeightsError           missing, wrong hash, keys that do not fit
@@ -37,6 +38,10 @@ class MediaError(VideoclrError):
     def __init__(self, path: object, message: str) -> None:
         super().__init__(f"{path}: {message}")
         self.path = str(path)
+
+
+class EmptyPartError(MediaError):
+    """The part of the file that was asked for holds no picture."""
 
 
 class DecodeError(MediaError):

@@ -102,10 +102,9 @@ def find_faces(
     log = RunLog()
     best: dict[int, float] = {}
     with ExitStack() as stack:
-        used = [source, *([config.track.file] if config.track.file else [])]
-        place = stack.enter_context(report_file(json_file, (*used,), overwrite, option="--json"))
-        used += [json_file] if json_file else []
-        lines = stack.enter_context(report_file(tracks_file, (*used,), overwrite, option="--save-tracks"))
+        used = (source, config.track.file)
+        place = stack.enter_context(report_file(json_file, used, overwrite, option="--json"))
+        lines = stack.enter_context(report_file(tracks_file, (*used, json_file), overwrite, option="--save-tracks"))
         pictures = stack.enter_context(_new_folder(folder))
         reader = stack.enter_context(open_reader(source, config))
         pipeline = Pipeline(config)

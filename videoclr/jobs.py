@@ -118,15 +118,14 @@ def restore_video(
     config = pipeline.config if pipeline is not None else config or Config()
     if same_file(source, target):
         raise MediaError(target, "is the input as well; choose another name for the output")
-    tracks = config.track.file
-    if tracks is not None and aligned:
+    if config.track.file is not None and aligned:
         raise ConfigError("$.track.file: aligned pictures have no tracks; leave out one of --tracks and --aligned")
-    used = (source, target, *([tracks] if tracks is not None else []))
+    used = (source, target, config.track.file)
     # A run that was killed between its report and its last breath wrote that report itself.
     replace_reports = overwrite or (resume and folder_of(target).exists())
     with (
         report_file(report, used, replace_reports) as place,
-        report_file(report_frames, (*used, *([report] if report else [])), replace_reports) as lines,
+        report_file(report_frames, (*used, report), replace_reports) as lines,
     ):
         log = RunLog(each_face=None if lines is None else lines.add)
         job = _Job(source, target, config, overwrite, progress, aligned, pipeline, log)
@@ -305,8 +304,7 @@ def restore_batch(
     except OSError as error:
         raise MediaError(folder, f"cannot be made a folder ({error.strerror})") from error
     results: list[Report | VideoclrError] = []
-    used = (*sources, *targets, *([config.track.file] if config.track.file is not None else []))
-    with report_file(report, used, overwrite) as place:
+    with report_file(report, (*sources, *targets, config.track.file), overwrite) as place:
         pipeline = load_pipeline(config)
         try:
             for source, target in zip(sources, targets, strict=True):

@@ -20,8 +20,9 @@ from typing import Any
 
 from videoclr import __version__
 from videoclr.config import Config
-from videoclr.errors import ConfigError, MediaError
+from videoclr.errors import ConfigError, EmptyPartError, MediaError
 from videoclr.jobs import load_pipeline, open_reader, restore_video
+from videoclr.media.spool import check_scratch
 from videoclr.pipeline import Pipeline, slowest
 from videoclr.report import report_file
 
@@ -141,11 +142,8 @@ def plan(
         raise ConfigError("plan: a pipe can be read only once; name a file")
     if pieces < 1 or not 0 < seconds < math.inf:
         raise ConfigError(f"plan: expected at least one piece of more than 0 s, got {pieces} of {seconds} s")
-    scratch = config.runtime.scratch
-    if scratch is not None and not Path(scratch).is_dir():
-        raise ConfigError(f"$.runtime.scratch: {scratch} is no folder")
-    used = (source, target, *([config.track.file] if config.track.file else []))
-    with report_file(json_file, used, overwrite, option="--json") as place:
+    check_scratch(config.runtime.scratch)
+    with report_file(json_file, (source, target, config.track.file), overwrite, option="--json") as place:
         with open_reader(source, config) as reader:
             count, rate, still = reader.info.frame_count, reader.info.frame_rate, reader.is_still
             first = Fraction(0) if reader.start is None else reader.start - reader.begin
@@ -163,24 +161,25 @@ def plan(
             middle = count * (2 * number + 1) // (2 * pieces)
             start = first + max(0, min(middle - length // 2, count - length)) / rate
             try:
-                tried.append(_piece(source, target, start, length, pipeline, aligned))
-            except MediaError as error:
-                if not any(text in str(error) for text in ("no picture between", "behind its last picture")):
-                    raise
-                refused = error  # of a film whose pictures lie far apart
-        if not tried:
-            raise refused or MediaError(source, "none of its pieces holds a picture")
+                tried.append(_piece(source, target, start, length / rate, pipeline, aligned))
+            except EmptyPartError as error:  # pictures that lie far apart
+                refused = error
+        if refused is not None and not tried:
+            raise refused
         made = Plan(str(source), count, float(count / rate), tuple(tried))
         if place is not None:
             place.write(made.as_dict())
     return made
 
 
-def _piece(source: str | Path, target: str | Path, start: Fraction, frames: int, pipeline: Pipeline, aligned: bool) -> Piece:
+def _piece(source: str | Path, target: str | Path, start: Fraction, length: Fraction, pipeline: Pipeline, aligned: bool) -> Piece:
+    """Restore `length` seconds from `start`, and throw the result away."""
     asked = pipeline.config
     once = [*asked.media.drop, *(kind for kind in ("attachments", "covers") if kind not in asked.media.drop)]  # in no piece
-    place = (f'media.start="{float(start):.6f}"', "media.end=null", f"media.frames={frames}")
-    config = asked.override(*place, f"media.drop={json.dumps(once)}")
+    # By times, a little before those of pictures: a number of frames would be counted from the front of the film.
+    begin, end = (f"{max(0.0, float(time) - 0.002):.6f}" for time in (start, start + length))
+    part = (f'media.start="{begin}"', f'media.end="{end}"', "media.frames=null")
+    config = asked.override(*part, f"media.drop={json.dumps(once)}")
     with tempfile.TemporaryDirectory(prefix="videoclr-plan-", dir=config.runtime.scratch) as folder:
         name = f"piece.{config.media.container or 'nut'}" if str(target) == "-" else Path(target).name
         done = restore_video(source, Path(folder, name), pipeline=dataclasses.replace(pipeline, config=config), aligned=aligned)

@@ -152,7 +152,7 @@ def report_file(
 
     Args:
         path: the report's file, or None for no report.
-        used: files of the same run, which a report must not replace.
+        used: files of the same run, which a report must not replace; None among them is none.
         overwrite: whether a report that exists may be replaced.
         option: the option that names it, for the errors.
 
@@ -166,7 +166,7 @@ def report_file(
     target = Path(path)
     if str(path) == "-":
         raise ConfigError(f"{option}: expected a file, not a pipe")
-    if any(same_file(target, other) for other in used):
+    if any(other is not None and same_file(target, other) for other in used):
         raise ConfigError(f"{option}: {path} is the input or the output; choose another name")
     if target.is_dir():
         raise MediaError(path, "is a folder; the report needs a file name")

@@ -147,11 +147,6 @@ class TracksFile:
         Raises:
             MediaError: a line that is damaged or contradicts another one.
         """
-        shots: dict[int, int] = {}
-        for line, shot in self._lines():
-            for face in line.faces:
-                if shot is not None and shots.setdefault(face.track, shot) != shot:
-                    raise self.wrong(line.number, f"track {face.track} began in another shot; give it another number from here")
         for _ in self.placed():
             pass
 
@@ -167,16 +162,15 @@ class TracksFile:
         """
         waiting: dict[int, Placed] = {}
         last: dict[int, tuple[int, TrackedFace]] = {}
-        for line, _ in self._lines():
+        for number, line in self._lines():
             for face in line.faces:
                 if face.fill:
                     if face.track not in last or line.frame - last[face.track][0] > FILLED:
-                        raise self.wrong(
-                            line.number,
-                            f"fill: track {face.track} has no face within the {FILLED} frames before, so none can be filled",
-                        )
-                    _fill(waiting, *last[face.track], line, face.tracked())
-            waiting[line.frame] = Placed(line.number, line.frame, line.time, Fraction(0), line.looked, _ordered(line.faces))
+                        what = f"fill: track {face.track} has no face within the {FILLED} frames before, so none can be filled"
+                        raise self.wrong(number, what)
+                    _fill(waiting, last[face.track], (line.frame, face.tracked()), number)
+            time = None if line.time is None else Fraction(line.time)
+            waiting[line.frame] = Placed(number, line.frame, time, Fraction(0), line.looked, _ordered(line.faces))
             last |= {face.track: (line.frame, face.tracked()) for face in line.faces}
             last = {track: one for track, one in last.items() if line.frame - one[0] <= FILLED}
             for frame in sorted(frame for frame in waiting if frame <= line.frame - FILLED):
@@ -209,9 +203,10 @@ class TracksFile:
             yield from (one for one in waiting if one.time is not None)
             self.left_out = sum(one.time is None for one in waiting)
 
-    def _lines(self) -> Iterator[tuple[_Checked, int | None]]:
-        """Lines that are sound by themselves and in order, with the shot that they name."""
+    def _lines(self) -> Iterator[tuple[int, _Line]]:
+        """Lines that are sound by themselves, in order, and with each track in one shot as far as they tell; with their numbers."""
         before = -1
+        shots: dict[int, int] = {}
         texts = self._texts()
         next(texts, None)  # the head
         for number, text in texts:
@@ -223,10 +218,12 @@ class TracksFile:
                 raise self.wrong(number, f"frame {line.frame} after frame {before}; a frame has one line, and they are in order")
             before = line.frame
             tracks = [face.track for face in line.faces]
-            if twice := [track for track in tracks if tracks.count(track) > 1]:
-                raise self.wrong(number, f"track {twice[0]} has two faces in one frame")
-            time = None if line.time is None else Fraction(line.time)
-            yield _Checked(number, line.frame, time, line.looked, line.faces), line.shot
+            for track in tracks:
+                if tracks.count(track) > 1:
+                    raise self.wrong(number, f"track {track} has two faces in one frame")
+                if line.shot is not None and shots.setdefault(track, line.shot) != line.shot:
+                    raise self.wrong(number, f"track {track} began in another shot; give it another number from here")
+            yield number, line
 
     def _texts(self) -> Iterator[tuple[int, str]]:
         """Lines that are not empty, with their numbers."""
@@ -241,15 +238,6 @@ class TracksFile:
             raise MediaError(self.path, "is no text, so no file of tracks") from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    number: int
-    frame: int
-    time: Fraction | None
-    looked: bool
-    faces: tuple[_Face, ...]
-
-
 def _ordered(faces: tuple[_Face, ...]) -> tuple[TrackedFace, ...]:
     return tuple(sorted((face.tracked() for face in faces), key=lambda face: face.track))
 
@@ -261,9 +249,9 @@ def _at(line: Placed, known: Placed, step: Fraction) -> Placed:
     return replace(line, time=known.time + step * (line.frame - known.frame), slack=abs(step) * Fraction(2, 5))
 
 
-def _fill(waiting: dict[int, Placed], start: int, before: TrackedFace, line: _Checked, face: TrackedFace) -> None:
-    """A straight line between two faces of a track."""
-    end = line.frame
+def _fill(waiting: dict[int, Placed], known: tuple[int, TrackedFace], goal: tuple[int, TrackedFace], number: int) -> None:
+    """A straight line between two faces of a track, each with its frame, as line `number` asks for it."""
+    (start, before), (end, face) = known, goal
     one, other = before.detection, face.detection
     for frame in range(start + 1, end):
         share = (frame - start) / (end - start)
@@ -272,7 +260,7 @@ def _fill(waiting: dict[int, Placed], start: int, before: TrackedFace, line: _Ch
             one.landmarks + (other.landmarks - one.landmarks) * np.float32(share),
             min(one.score, other.score),
         )
-        there = waiting.get(frame, Placed(line.number, frame, None, Fraction(0), True, ()))
+        there = waiting.get(frame, Placed(number, frame, None, Fraction(0), True, ()))
         faces = sorted((*there.faces, TrackedFace(face.track, found, observed=False)), key=lambda face: face.track)
         waiting[frame] = replace(there, faces=tuple(faces))
 

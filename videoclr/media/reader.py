@@ -22,7 +22,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from videoclr.errors import ConfigError, DecodeError, MediaError
+from videoclr.errors import ConfigError, DecodeError, EmptyPartError, MediaError
 from videoclr.media import colour as colours
 from videoclr.media import nal
 from videoclr.media.continuous import Astray, PictureAstray, TimesJump
@@ -311,7 +311,7 @@ class Reader:
             first = next(pictures, None)
         if first is None:
             if self.start is not None or self.end is not None:
-                raise MediaError(self.path, f"has no picture between {_span(self.start, self.end)}")
+                raise EmptyPartError(self.path, f"has no picture between {_span(self.start, self.end)}")
             on_device = "" if self.hwaccel is None else f"; decoded on {self.hwaccel}, leave hwaccel out to decode it here"
             raise DecodeError(self.path, f"no picture in it can be decoded; the file is damaged or empty{on_device}")
         self._pictures = chain([first], pictures)

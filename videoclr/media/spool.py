@@ -53,6 +53,16 @@ def bytes_of(frame: VideoFrame) -> int:
     return _OBJECTS + planes + sum(side.buffer_size for side in side_data(frame))
 
 
+def check_scratch(folder: str | None) -> None:
+    """Refuse a folder for temporary files that is not there.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    if folder is not None and not Path(folder).is_dir():
+        raise ConfigError(f"$.runtime.scratch: {folder} is no folder")
+
+
 class Spoolable(Protocol):
     """A picture that can be put away."""
 
@@ -87,8 +97,7 @@ class Spool:
     """
 
     def __init__(self, room: int, folder: str | None = None) -> None:
-        if folder is not None and not Path(folder).is_dir():
-            raise ConfigError(f"$.runtime.scratch: {folder} is no folder")
+        check_scratch(folder)
         self.room = room
         self._file = _File(folder)
         self._used = 0
