@@ -13,10 +13,10 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from videoclr import __version__
 from videoclr.config import Config
@@ -260,6 +260,62 @@ def _kept(job: _Job) -> Iterator[Ledger]:
         ledger.release()
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A file among several that are restored with networks that are loaded once."""
+
+    source: str | Path
+    target: Path
+    config: Config
+    """Its settings. Those that networks and other parts are made of are the first task's for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How all tasks are done; see `restore_video`."""
+
+    overwrite: bool = False
+    aligned: bool = False
+    resume: bool = False
+    """Files that an earlier run finished are left as they are, too."""
+
+
+class Site(Protocol):
+    """Where tasks are done."""
+
+    def __call__(
+        self, tasks: Sequence[Task], manner: Manner, progress: ProgressCallback | None
+    ) -> Generator[tuple[int, Report | VideoclrError], None, None]:
+        """Yield the number of each task, with its report or what stopped it, in the order in which they end.
+
+        Raises:
+            ConfigError: a setting that fits no task.
+            WeightsError: the networks cannot be loaded.
+        """
+        ...
+
+
+def here(
+    tasks: Sequence[Task], manner: Manner, progress: ProgressCallback | None
+) -> Generator[tuple[int, Report | VideoclrError], None, None]:
+    """In this process, one after the other: the `Site` of whoever names none."""
+    pipeline = load_pipeline(tasks[0].config) if tasks else None
+    for number, task in enumerate(tasks):
+        yield number, restore_task(task, manner, pipeline, progress)
+
+
+def restore_task(
+    task: Task, manner: Manner, pipeline: Pipeline | None, progress: ProgressCallback | None = None
+) -> Report | VideoclrError:
+    """Do one task with the parts of `pipeline`; what stops it is returned, not raised."""
+    own = pipeline if pipeline is None or pipeline.config == task.config else replace(pipeline, config=task.config)
+    job = _Job(task.source, task.target, task.config, manner.overwrite, progress, manner.aligned, own, RunLog())
+    try:
+        return _once(job) if manner.resume else job.restored(resume=False)
+    except VideoclrError as error:
+        return error
+
+
 def restore_batch(
     sources: Sequence[str | Path],
     folder: str | Path,
@@ -272,6 +328,7 @@ def restore_batch(
     aligned: bool = False,
     resume: bool = False,
     ended: Callable[[str, Report | VideoclrError], None] | None = None,
+    site: Site = here,
 ) -> list[Report | VideoclrError]:
     """Restore many files into `folder` with networks that are loaded once. A file that fails does not stop the others.
 
@@ -286,6 +343,7 @@ def restore_batch(
         aligned: see `restore_video`.
         resume: see `restore_video`; files that an earlier run of the same batch finished are left as they are.
         ended: told each source when it is over, with its report or what stopped it.
+        site: where the files are restored.
 
     Returns:
         For every source, in order, its report or the error that stopped it.
@@ -299,27 +357,48 @@ def restore_batch(
     if config.track.file is not None and len(sources) > 1:
         raise ConfigError("$.track.file: the tracks of one film are not those of another; restore it by itself")
     targets = targets_of(sources, Path(folder), ending)
+    make_folder(folder)
+    tasks = [Task(source, target, config) for source, target in zip(sources, targets, strict=True)]
+    return restore_tasks(tasks, Manner(overwrite, aligned, resume), report=report, progress=progress, ended=ended, site=site)
+
+
+def restore_tasks(
+    tasks: Sequence[Task],
+    manner: Manner,
+    *,
+    report: str | Path | None = None,
+    progress: ProgressCallback | None = None,
+    ended: Callable[[str, Report | VideoclrError], None] | None = None,
+    site: Site = here,
+) -> list[Report | VideoclrError]:
+    """Do all tasks; one that fails does not stop the others. See `restore_batch`, which makes them of files."""
+    results: dict[int, Report | VideoclrError] = {}
+    used = tuple(name for task in tasks for name in (task.source, task.target, task.config.track.file))
+    with report_file(report, used, manner.overwrite) as place:
+        try:
+            with closing(site(tasks, manner, progress)) as endings:
+                for number, result in endings:
+                    results[number] = result
+                    if isinstance(result, VideoclrError):
+                        _log.info("%s: failed, going on with the others", tasks[number].source)
+                    if ended is not None:
+                        ended(str(tasks[number].source), result)
+        finally:  # what is done by then is told, also where somebody stops the rest
+            if place is not None:
+                place.write(_all([(tasks[number].source, results[number]) for number in sorted(results)]))
+    return [results[number] for number in range(len(tasks))]
+
+
+def make_folder(folder: str | Path) -> None:
+    """For results.
+
+    Raises:
+        MediaError: it cannot be made.
+    """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MediaError(folder, f"cannot be made a folder ({error.strerror})") from error
-    results: list[Report | VideoclrError] = []
-    with report_file(report, (*sources, *targets, config.track.file), overwrite) as place:
-        pipeline = load_pipeline(config)
-        try:
-            for source, target in zip(sources, targets, strict=True):
-                try:
-                    one = _Job(source, target, config, overwrite, progress, aligned, pipeline, RunLog())
-                    results.append(_once(one) if resume else one.restored(resume=False))
-                except VideoclrError as error:
-                    _log.info("%s: failed, going on with the next file", source)
-                    results.append(error)
-                if ended is not None:
-                    ended(str(source), results[-1])
-        finally:  # what is done by then is told, also where somebody stops the rest
-            if place is not None:
-                place.write(_all(sources[: len(results)], results))
-    return results
 
 
 def _once(job: _Job) -> Report:
@@ -494,12 +573,8 @@ def targets_of(sources: Sequence[str | Path], folder: Path, ending: str | None) 
     return list(targets)
 
 
-def _all(sources: Sequence[str | Path], results: Sequence[Report | VideoclrError]) -> dict[str, Any]:
+def _all(ended: Sequence[tuple[str | Path, Report | VideoclrError]]) -> dict[str, Any]:
     return {
-        "files": Listed([result for result in results if isinstance(result, Report)], Report.as_dict),
-        "failed": [
-            {"source": str(source), "error": str(result)}
-            for source, result in zip(sources, results, strict=True)
-            if isinstance(result, VideoclrError)
-        ],
+        "files": Listed([result for _, result in ended if isinstance(result, Report)], Report.as_dict),
+        "failed": [{"source": str(source), "error": str(result)} for source, result in ended if isinstance(result, VideoclrError)],
     }
