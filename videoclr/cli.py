@@ -346,19 +346,7 @@ def batch(
 
         used: list[str | Path] = [*sources, *targets_of(sources, to, ending)]
         with _speaking(options) as console, _watched(options, console, *used) as (shown, finished):
-            objected = []
-
-            def ended(source: str, result: Report | VideoclrError) -> None:
-                finished(result, source)
-                if isinstance(result, VideoclrError):
-                    text = _one_line(result)
-                    _say(f"error: {text if text.startswith(source) else f'{source}: {text}'}")
-                    return
-                if not options.quiet and options.log_json != "-":
-                    _say(_summary(result))
-                if _objected(result, conditions):
-                    objected.append(source)
-
+            told = _Told(options, conditions, finished)
             results = restore_batch(
                 sources,
                 to,
@@ -369,13 +357,106 @@ def batch(
                 progress=shown,
                 aligned=options.aligned,
                 resume=options.resume,
-                ended=ended,
+                ended=told,
             )
         if any(isinstance(result, VideoclrError) for result in results):
             return FAILED
-        return OBJECTED if objected else DONE
+        return OBJECTED if told.objected else DONE
 
     return _Run(go, options.verbose)
+
+
+@app.command("timeline")
+@_with_options
+def timeline_(
+    timeline: Annotated[
+        str, typer.Argument(metavar="TIMELINE", help="A cut: .otio, .edl, or .xml of Final Cut Pro 7, Premiere or Resolve.")
+    ],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where the restored parts and the new cut go.")],
+    options: _Options,
+    media: Annotated[
+        list[Path] | None,
+        typer.Option("--media", metavar="FOLDER", help="Look here for files that are not where the cut says; repeatable."),
+    ] = None,
+    handles: Annotated[
+        int, typer.Option("--handles", metavar="N", help="Frames to restore before and behind what a clip shows.")
+    ] = 12,
+    sequence: Annotated[
+        str | None, typer.Option("--sequence", metavar="NAME", help="Which timeline, where the file holds several.")
+    ] = None,
+    save_as: Annotated[
+        Path | None,
+        typer.Option("--save-as", metavar="FILE", help="The new cut, also in another format; its old name in FOLDER otherwise."),
+    ] = None,
+    consolidate: Annotated[
+        bool, typer.Option("--consolidate", help="Keep parts without a face too; otherwise their clips go on showing the original.")
+    ] = False,
+    ending: Annotated[
+        str | None, typer.Option("--ending", metavar=".EXT", help="File ending of the results, where it shall differ.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be restored, and do nothing.")] = False,
+) -> _Run:
+    """Restore what a cut shows, with handles, and write a cut that shows the restored files."""
+
+    def go() -> int:
+        settings, conditions = options.settings(), _conditions(options)
+        if options.aligned:
+            raise ConfigError("--aligned: a cut shows whole pictures")
+        from videoclr.timeline import parts_of_timeline, restore_timeline, table_of
+
+        given: dict[str, Any] = {"handles": handles, "media": media or [], "sequence": sequence, "ending": ending}
+        if dry_run:
+            parts, missed = parts_of_timeline(timeline, to, settings, **given)
+            sys.stdout.write(_columns(list(table_of(parts))))
+            for text in missed:
+                _say(f"error: {text}")
+            return FAILED if missed else DONE
+        with _speaking(options) as console, _watched(options, console, timeline) as (shown, finished):
+            told = _Told(options, conditions, finished)
+            done = restore_timeline(
+                timeline,
+                to,
+                settings,
+                **given,
+                save_as=save_as,
+                consolidate=consolidate,
+                report=options.report,
+                overwrite=options.overwrite,
+                resume=options.resume,
+                progress=shown,
+                ended=told,
+            )
+        for text in done.missed:
+            _say(f"error: {text}")
+        if not options.quiet and options.log_json != "-":
+            left = f", {done.faceless} without a face left as they are" if done.faceless else ""
+            _say(f"{done.timeline}: {done.relinked} of {_many(done.clips, 'clip')} restored{left}")
+        if done.missed or any(isinstance(result, VideoclrError) for result in done.results):
+            return FAILED
+        return OBJECTED if told.objected else DONE
+
+    return _Run(go, options.verbose)
+
+
+@dataclass
+class _Told:
+    """Says of each of several files how it ended."""
+
+    options: _Options
+    conditions: list[Condition]
+    finished: Callable[[Report | VideoclrError, str], None]
+    objected: bool = False
+    """Whether a condition of `--fail-on` held for one."""
+
+    def __call__(self, source: str, result: Report | VideoclrError) -> None:
+        self.finished(result, source)
+        if isinstance(result, VideoclrError):
+            text = _one_line(result)
+            _say(f"error: {text if text.startswith(source) else f'{source}: {text}'}")
+            return
+        if not self.options.quiet and self.options.log_json != "-":
+            _say(_summary(result))
+        self.objected |= _objected(result, self.conditions)
 
 
 @app.command("plan")

@@ -22,8 +22,10 @@ from videoclr import __version__
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError, ResumeError, VideoclrError, WeightsError
 from videoclr.ledger import Finished, Ledger, fingerprint, folder_of, libraries
+from videoclr.media.faults import explained
 from videoclr.media.opening import Limits, Opening
 from videoclr.media.reader import Reader
+from videoclr.media.source import matching, numbered
 from videoclr.media.splice import Tally
 from videoclr.media.target import STILLS
 from videoclr.media.writer import Writer
@@ -278,6 +280,8 @@ class Manner:
     aligned: bool = False
     resume: bool = False
     """Files that an earlier run finished are left as they are, too."""
+    faceless: bool = True
+    """Keep results in which no face was restored; otherwise their reports are all that is left of them."""
 
 
 class Site(Protocol):
@@ -311,9 +315,18 @@ def restore_task(
     own = pipeline if pipeline is None or pipeline.config == task.config else replace(pipeline, config=task.config)
     job = _Job(task.source, task.target, task.config, manner.overwrite, progress, manner.aligned, own, RunLog())
     try:
-        return _once(job) if manner.resume else job.restored(resume=False)
+        done = _once(job, manner.faceless) if manner.resume else job.restored(resume=False)
+        if not manner.faceless and not done.faces_restored:
+            _remove(task.target)
     except VideoclrError as error:
         return error
+    return done
+
+
+def _remove(target: Path) -> None:
+    for file in (target, *(Path(numbered(str(target), number)) for number in matching(str(target)))):
+        with explained(target, "has no face and cannot be removed"):
+            file.unlink(missing_ok=True)
 
 
 def restore_batch(
@@ -401,12 +414,12 @@ def make_folder(folder: str | Path) -> None:
         raise MediaError(folder, f"cannot be made a folder ({error.strerror})") from error
 
 
-def _once(job: _Job) -> Report:
+def _once(job: _Job, faceless: bool) -> Report:
     """A file of a batch, unless an earlier run made it already. Pictures are made anew or not at all."""
     target = Path(job.target)
     finished, own = Finished(target.parent), job.fingerprint()
     try:
-        known = finished.report(target, own)
+        known = finished.report(target, own, faceless)
     except ResumeError:
         if not job.overwrite:
             raise

@@ -335,22 +335,31 @@ class Finished:
     def __init__(self, folder: Path) -> None:
         self._book = folder / ".videoclr-finished.jsonl"
 
-    def report(self, target: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
+    def report(self, target: Path, fingerprint: Mapping[str, Any], faceless: bool = True) -> dict[str, Any] | None:
         """What was reported when `target` was made; None where it is not there, or of unknown origin.
+
+        Args:
+            target: a file of the folder.
+            fingerprint: of the job that would make it now.
+            faceless: whether a result without a restored face has to be there; otherwise what was reported of it is enough.
 
         Raises:
             ResumeError: it was made by another job.
         """
+        known = self._last(target.name)
+        if known is None:
+            return None
+        report: dict[str, Any] = known["report"]
         try:
             found = target.stat()
         except OSError:
-            return None
-        known = self._last(target.name)
-        if known is None or (known["size"], known["changed"]) != (found.st_size, found.st_mtime_ns):
+            if faceless or report["faces_restored"] or differences(known["fingerprint"], fingerprint):
+                return None
+            return report
+        if (known["size"], known["changed"]) != (found.st_size, found.st_mtime_ns):
             return None
         if difference := differences(known["fingerprint"], fingerprint):
             raise ResumeError(target, f"was made by another run: {difference}; set it back, or replace it with --overwrite")
-        report: dict[str, Any] = known["report"]
         return report
 
     def add(self, target: Path, fingerprint: Mapping[str, Any], report: Mapping[str, Any]) -> None:

@@ -38,7 +38,7 @@ from videoclr.media.opening import Opening
 from videoclr.media.orientation import Orientation, orientation_of
 from videoclr.media.picture import Picture
 from videoclr.media.scan import MODES, Mode, deinterlaced, first_field
-from videoclr.media.selection import Edge, Selection, Undecodable, located, selection, undecoded_times
+from videoclr.media.selection import Edge, Selection, Undecodable, located, selection, timecode_of, undecoded_times
 from videoclr.media.source import (
     ANYTHING,
     PICTURE_RATE,
@@ -51,6 +51,7 @@ from videoclr.media.source import (
     sequence_of,
     video_of,
 )
+from videoclr.media.timecode import Timecode
 from videoclr.types import Frame, VideoInfo
 
 _log = logging.getLogger("videoclr.media.reader")
@@ -187,6 +188,11 @@ class Reader:
     def first_time(self) -> Fraction:
         """Presentation time of the first picture, seconds."""
         return self._first_time
+
+    @property
+    def timecode(self) -> Timecode | None:
+        """The label of the input's first picture, whatever `start` says; None where it has none."""
+        return timecode_of(self.container, self._stream)
 
     def frames(self) -> Iterator[Frame]:
         """Every frame from `start` up to `end`, in order of presentation, at strictly increasing exact times.

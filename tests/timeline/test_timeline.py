@@ -1,0 +1,428 @@
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from videoclr import cli, jobs
+from videoclr.config import Config
+from videoclr.errors import ConfigError, MediaError, VideoclrError
+from videoclr.media.reader import Reader
+from videoclr.parts.unchanged import Unchanged
+from videoclr.pipeline import Pipeline
+from videoclr.timeline import cut as cuts
+from videoclr.timeline import parts_of_timeline, restore_timeline
+from videoclr.types import Detection
+
+otio = pytest.importorskip("opentimelineio", reason="needs the extra timeline")
+schema, Time, Range = otio.schema, otio.opentime.RationalTime, otio.opentime.TimeRange
+
+COUNT = 60
+SHAPE = np.array([[-8, -6], [8, -6], [0, 2], [-6, 9], [6, 9]], np.float32)
+NTSC = Fraction(30000, 1001)
+LOSSLESS = Config().override("media.codec=ffv1", "restore.use=unchanged", "gate.use=none", "track.max_gap=0", "align.smoothing=0")
+
+
+class Here:
+    """A face wherever the picture's red is high."""
+
+    def detect(self, images):
+        box = np.array([30, 10, 70, 50], np.float32)
+        return [[Detection(box, SHAPE + 40, 0.9)] if image[..., 0].mean() > 100 else [] for image in images]
+
+
+@pytest.fixture(autouse=True)
+def pipeline(monkeypatch):
+    """Restores nothing, but finds faces; how many were loaded."""
+    loaded = []
+
+    def load(config):
+        loaded.append(config)
+        return Pipeline(config, detector=Here(), recognizer=None, restorer=Unchanged(64))
+
+    monkeypatch.setattr(jobs, "load_pipeline", load)
+    return loaded
+
+
+def film(path: Path, rate=Fraction(25), timecode: str | None = None, face: bool = True, count: int = COUNT) -> Path:
+    """Frame number n has the blue value 4 n."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as out:
+        if timecode is not None:
+            out.metadata["timecode"] = timecode
+        stream = out.add_stream("ffv1", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "bgr0"
+        for index in range(count):
+            frame = av.VideoFrame.from_ndarray(picture(index, face), "rgb24")
+            frame.pts, frame.time_base = index, 1 / rate
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def picture(index: int, face: bool = True) -> np.ndarray:
+    return np.full((64, 96, 3), (200 if face else 20, 0, 4 * index), np.uint8)
+
+
+def ranged(start: float, duration: float, rate: float = 25) -> Range:
+    return Range(Time(start, rate), Time(duration, rate))
+
+
+def clip(media: Path | str, start: float, duration: float, *, available=None, rate: float = 25, name: str = "") -> schema.Clip:
+    url = media.absolute().as_uri() if isinstance(media, Path) else media
+    reference = schema.ExternalReference(target_url=url, available_range=available)
+    return schema.Clip(name or Path(url).stem, media_reference=reference, source_range=ranged(start, duration, rate))
+
+
+def timeline(*items, name: str = "cut") -> schema.Timeline:
+    made, track = schema.Timeline(name), schema.Track("V1", kind="Video")
+    track.extend(items)
+    made.tracks.append(track)
+    return made
+
+
+def write(place: Path, made) -> Path:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    otio.adapters.write_to_file(made, str(place))
+    return place
+
+
+def shown(place: Path, first_of: dict[str, int] | None = None) -> list[list[int]]:
+    """The numbers of the frames that each video clip of a cut shows, by its own word on when its media begins."""
+    numbers = []
+    for track in otio.adapters.read_from_file(str(place)).video_tracks():
+        for one in track.find_clips():
+            reference = one.media_reference
+            if isinstance(reference, schema.ImageSequenceReference):
+                with Reader(str(Path(reference.target_url_base.removeprefix("file://"), "f.%04d.png"))) as reader:
+                    values = [int(frame.image[..., 2].mean() + 2) // 4 for frame in reader.frames()]
+                    off = reader.sequence.first - reference.start_frame
+                    assert off == 0
+            else:
+                with Reader(reference.target_url.removeprefix("file://")) as reader:
+                    values = [int(frame.image[..., 2].mean() + 2) // 4 for frame in reader.frames()]
+                    begun = Time(0, one.source_range.start_time.rate) if reader.timecode is None else _label(reader)
+            if reference.available_range is not None:
+                begun = reference.available_range.start_time
+                assert reference.available_range.duration.value == pytest.approx(len(values))
+            first = round((one.source_range.start_time - begun).value)
+            numbers.append(values[first : first + round(one.source_range.duration.value)])
+            assert first >= 0 and len(numbers[-1]) == round(one.source_range.duration.value)
+    return numbers
+
+
+def _label(reader: Reader) -> Time:
+    rate = reader.info.frame_rate
+    return Time(reader.timecode.count(rate, "start"), float(rate))
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+CASES = {
+    "no timecode, from 0": (None, Fraction(25), lambda path: [clip(path, 20, 10, available=ranged(0, COUNT))]),
+    "no timecode, nothing said": (None, Fraction(25), lambda path: [clip(path, 20, 10)]),
+    "timecode": ("10:00:00:00", Fraction(25), lambda path: [clip(path, 900_020, 10, available=ranged(900_000, COUNT))]),
+    "timecode, nothing said": ("10:00:00:00", Fraction(25), lambda path: [clip(path, 900_020, 10)]),
+    "timecode, counted from 0": ("10:00:00:00", Fraction(25), lambda path: [clip(path, 20, 10, available=ranged(0, COUNT))]),
+    "a clock of the program's own": (None, Fraction(25), lambda path: [clip(path, 1020, 10, available=ranged(1000, COUNT))]),
+    "29.97": ("01:00:00:00", NTSC, lambda path: [clip(path, 108_020, 10, available=ranged(108_000, COUNT, 29.97), rate=29.97)]),
+    "29.97 drop frame": ("01:00:00;00", NTSC, lambda path: [clip(path, 107_912, 10, rate=30000 / 1001)]),
+    "29.97 called 30": (None, NTSC, lambda path: [clip(path, 20, 10, rate=30)]),
+    "two parts": (None, Fraction(25), lambda path: [clip(path, 2, 5), clip(path, 40, 10)]),
+    "touching parts": (None, Fraction(25), lambda path: [clip(path, 30, 5), clip(path, 10, 5), clip(path, 20, 8)]),
+    "all": (None, Fraction(25), lambda path: [clip(path, 0, COUNT)]),
+    "to the end": ("00:59:59:00", Fraction(25), lambda path: [clip(path, 25 * 3599 + 50, 10)]),
+    "a dissolve": (
+        None,
+        Fraction(25),
+        lambda path: [clip(path, 10, 9), schema.Transition(in_offset=Time(3, 25), out_offset=Time(4, 25)), clip(path, 44, 9)],
+    ),
+    "nested": (None, Fraction(25), lambda path: [schema.Stack("inside", children=[schema.Track(children=[clip(path, 20, 10)])])]),
+}
+
+
+@pytest.mark.parametrize("handles", [0, 4])
+@pytest.mark.parametrize("case", CASES)
+def test_the_new_cut_shows_the_same_frames_of_restored_files(case, handles, tmp_path):
+    timecode, rate, items = CASES[case]
+    source = film(tmp_path / "media" / "A001.mkv", rate, timecode)
+    old = write(tmp_path / "cut.otio", timeline(*items(source)))
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=handles)
+    assert not done.missed and done.relinked == done.clips == len(shown(old))
+    assert done.timeline == tmp_path / "out" / "cut.otio" and shown(done.timeline) == shown(old)
+    for one in otio.adapters.read_from_file(str(done.timeline)).find_clips():
+        assert one.media_reference.target_url.startswith((tmp_path / "out").as_uri())
+
+
+def test_only_what_is_shown_is_restored_with_handles_and_parts_that_touch_are_one(tmp_path):
+    source = film(tmp_path / "A001.mkv")
+    old = write(tmp_path / "cut.otio", timeline(clip(source, 30, 5), clip(source, 10, 5), clip(source, 52, 6)))
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=4)
+    names = ["A001.000006-000018.mkv", "A001.000026-000038.mkv", "A001.000048-end.mkv", "cut.otio"]
+    assert files(tmp_path / "out") == names
+    assert [(part.first, part.last, len(part.uses)) for part in done.parts] == [(6, 19, 1), (26, 39, 1), (48, None, 1)]
+    wide = restore_timeline(old, tmp_path / "wide", LOSSLESS, handles=9)
+    assert [(part.first, part.last, len(part.uses)) for part in wide.parts] == [(1, None, 3)]
+
+
+def test_what_dissolves_and_changed_speed_show_is_restored_too(tmp_path):
+    source = film(tmp_path / "A001.mkv")
+    fast, back, frozen = clip(source, 20, 5), clip(source, 20, 5), clip(source, 20, 5)
+    fast.effects.append(schema.LinearTimeWarp(time_scalar=2.0))
+    back.effects.append(schema.LinearTimeWarp(time_scalar=-1.0))
+    frozen.effects.append(schema.FreezeFrame())
+    curved = clip(source, 20, 5)
+    curved.effects.append(schema.TimeEffect())
+    dissolve = schema.Transition(in_offset=Time(2, 25), out_offset=Time(3, 25))
+    for items, part in [
+        ((fast,), (15, 30)),
+        ((back,), (15, 30)),
+        ((frozen,), (20, 25)),
+        ((curved,), (0, None)),
+        ((clip(source, 20, 5), dissolve, schema.Gap(source_range=ranged(0, 9))), (20, 28)),
+    ]:
+        old = write(tmp_path / "cut.otio", timeline(*[item.deepcopy() for item in items]))
+        (one,), missed = parts_of_timeline(old, tmp_path / "out", LOSSLESS, handles=0)
+        assert not missed and (one.first, one.last) == part
+
+
+def test_clips_without_a_face_go_on_showing_the_original(tmp_path):
+    faces, none = film(tmp_path / "A.mkv"), film(tmp_path / "B.mkv", face=False)
+    old = write(tmp_path / "cut.otio", timeline(clip(faces, 10, 5), clip(none, 10, 5)))
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0)
+    assert (done.clips, done.relinked, done.faceless) == (2, 1, 1)
+    assert files(tmp_path / "out") == ["A.000010-000014.mkv", "cut.otio"] and shown(done.timeline) == shown(old)
+    urls = [one.media_reference.target_url for one in otio.adapters.read_from_file(str(done.timeline)).find_clips()]
+    assert urls == [(tmp_path / "out" / "A.000010-000014.mkv").as_uri(), none.as_uri()]
+    whole = restore_timeline(old, tmp_path / "all", LOSSLESS, handles=0, consolidate=True)
+    assert (whole.relinked, whole.faceless) == (2, 0)
+    assert files(tmp_path / "all") == ["A.000010-000014.mkv", "B.000010-000014.mkv", "cut.otio"]
+    assert shown(whole.timeline) == shown(old)
+
+
+def test_a_cut_goes_on_where_it_stopped(tmp_path):
+    faces, none, last = (film(tmp_path / f"{name}.mkv", face=name != "B") for name in "ABC")
+    old = write(tmp_path / "cut.otio", timeline(clip(faces, 10, 5), clip(none, 10, 5), clip(last, 10, 5)))
+    seen = []
+
+    def stopped(now):
+        if now.source == str(last):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0, resume=True, progress=stopped)
+    assert not (tmp_path / "out" / "cut.otio").exists()
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0, resume=True, progress=lambda now: seen.append(now.source))
+    assert set(seen) == {str(last)} and (done.relinked, done.faceless) == (2, 1)
+    again = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0, resume=True, progress=lambda now: seen.append(now.source))
+    assert set(seen) == {str(last)} and (again.relinked, again.faceless) == (2, 1) and shown(again.timeline) == shown(old)
+
+
+def test_numbered_pictures_keep_their_numbers(tmp_path):
+    folder = tmp_path / "media" / "sh010"
+    folder.mkdir(parents=True)
+    for index in range(20):
+        av.VideoFrame.from_ndarray(picture(index), "rgb24").to_image().save(folder / f"f.{1001 + index:04d}.png")
+    reference = schema.ImageSequenceReference(folder.as_uri() + "/", "f.", ".png", 1001, 1, 25, 4, available_range=ranged(0, 20))
+    old = write(tmp_path / "cut.otio", timeline(schema.Clip("sh", media_reference=reference, source_range=ranged(8, 5))))
+    config = Config().override("restore.use=unchanged", "gate.use=none")
+    done = restore_timeline(old, tmp_path / "out", config, handles=2)
+    assert files(tmp_path / "out") == ["cut.otio", *(f"sh010.000006-000014/f.{number}.png" for number in range(1007, 1016))]
+    assert shown(done.timeline) == [list(range(8, 13))]
+
+
+@pytest.mark.parametrize(
+    ("rate", "first", "labels"),
+    [
+        (NTSC, "01:00:00:00", ["NON-DROP FRAME", "01:00:00:20 01:00:01:00", "01:00:00:02 01:00:00:07"]),
+        (NTSC, "01:00:59;10", ["DROP FRAME", "01:01:00;02 01:01:00;12", "01:00:59;12 01:00:59;17"]),
+        (Fraction(24000, 1001), "01:00:00:00", ["NON-DROP FRAME", "01:00:00:20 01:00:01:06", "01:00:00:02 01:00:00:07"]),
+        (Fraction(25), "10:00:00:00", ["NON-DROP FRAME", "10:00:00:20 10:00:01:05", "10:00:00:02 10:00:00:07"]),
+    ],
+)
+@pytest.mark.parametrize("colons", [False, True])
+def test_an_edl_is_read_at_the_rate_of_what_it_cuts_and_names_files_by_reel_or_clip(rate, first, labels, colons, tmp_path):
+    film(tmp_path / "far" / "below" / "A001C002.mkv", rate, first)
+    old, (mode, one, two) = tmp_path / "cut.edl", labels
+    text = (
+        f"TITLE: cut\nFCM: {mode}\n\n"
+        f"001  A001C002 V     C        {one} 00:00:00:00 00:00:00:10\n"
+        f"002  AX       V     C        {two} 00:00:00:10 00:00:00:15\n* FROM CLIP NAME: a001c002.MKV\n"
+    )
+    old.write_text(text.replace(";", ":") if colons else text)  # programs write drop frame both ways
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0, media=[tmp_path / "far"])
+    assert not done.missed and [(part.first, part.last) for part in done.parts] == [(2, 7), (20, 30)]
+    lines = done.timeline.read_text().splitlines()
+    events = [" ".join(line.split()[4:6]) for line in lines if line[:3].isdigit()]
+    assert events == [one, two]
+    named = [line.partition("FROM CLIP: ")[2] for line in lines if "FROM CLIP: " in line]
+    assert [Path(name).name for name in named] == ["A001C002.000020-000029.mkv", "A001C002.000002-000006.mkv"]
+
+
+def test_the_xml_of_final_cut_7_is_frame_exact_at_29_97(tmp_path):
+    source = film(tmp_path / "A001.mkv", NTSC, "01:00:00:00")
+    items = [clip(source, 108_020, 10, available=ranged(108_000, COUNT, 30000 / 1001), rate=30000 / 1001)]
+    old = write(tmp_path / "cut.xml", timeline(*items))
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=3, save_as=tmp_path / "out" / "new.xml")
+    assert done.timeline.name == "new.xml" and shown(done.timeline) == shown(old) == [list(range(20, 30))]
+
+
+def test_media_that_lies_elsewhere_is_found_by_name(tmp_path):
+    right = film(tmp_path / "disk" / "day2" / "A001.mkv")
+    film(tmp_path / "disk" / "day1" / "A001.mkv", face=False)
+    for url in ("file:///Volumes/Media/day2/A001.mkv", "file://localhost/C%3A/Media/day2/a001.MKV", "D:\\Media\\day2\\A001.mkv"):
+        old = write(tmp_path / "cut.otio", timeline(clip(url, 10, 5)))
+        (part,), missed = parts_of_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path / "disk"])
+        assert part.source.path == str(right) and not missed
+    old = write(tmp_path / "cut.otio", timeline(clip("/Volumes/A001.mkv", 10, 5)))
+    with pytest.raises(MediaError, match=r"several files may be meant: .*day1/A001.mkv, .*day2/A001.mkv"):
+        restore_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path / "disk"])
+    old = write(tmp_path / "disk" / "cut.otio", timeline(clip("day2/A001.mkv", 10, 5)))  # beside the cut
+    assert [part.source.path for part in parts_of_timeline(old, tmp_path / "out", LOSSLESS)[0]] == [str(right)]
+    with pytest.raises(MediaError, match="is no folder to look for media in"):
+        restore_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path / "nowhere"])
+
+
+def test_a_clip_without_its_media_does_not_stop_the_others_and_is_told(tmp_path, capsys):
+    source = film(tmp_path / "A.mkv")
+    other = film(tmp_path / "short.mkv", count=5)
+    generated = schema.Clip(
+        "bars", media_reference=schema.GeneratorReference(generator_kind="SMPTEBars"), source_range=ranged(0, 5)
+    )
+    items = [clip(source, 10, 5), clip("/gone/B.mkv", 10, 5), clip(other, 50, 5), clip("https://x.org/c.mov", 0, 5), generated]
+    old = write(tmp_path / "cut.otio", timeline(*items))
+    named = [text for setting in LOSSLESS_SET for text in ("--set", setting)]
+    assert cli.main(["timeline", str(old), "--to", str(tmp_path / "out"), "--handles", "0", *named]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert any("/gone/B.mkv: the media of clip 'B' is not there; name the folder" in line for line in said)
+    assert any(
+        "short.mkv: is not what the cut means: clip 'short' shows 2.000 s to 2.200 s of it, and it has 5" in line for line in said
+    )
+    assert any("https://x.org/c.mov: lies on the network" in line for line in said)
+    assert said[-1].endswith("cut.otio: 1 of 4 clips restored")
+    urls = [
+        getattr(one.media_reference, "target_url", None)
+        for one in otio.adapters.read_from_file(str(tmp_path / "out" / "cut.otio")).find_clips()
+    ]
+    assert urls[1:] == ["/gone/B.mkv", other.as_uri(), "https://x.org/c.mov", None]
+
+
+LOSSLESS_SET = ["media.codec=ffv1", "restore.use=unchanged", "gate.use=none", "track.max_gap=0", "align.smoothing=0"]
+
+
+def test_a_dry_run_lists_and_writes_nothing(tmp_path, capsys, pipeline):
+    source = film(tmp_path / "A.mkv")
+    old = write(tmp_path / "cut.otio", timeline(clip(source, 20, 5), clip("gone.mkv", 0, 5)))
+    assert cli.main(["timeline", str(old), "--to", str(tmp_path / "out"), "--handles", "2", "--dry-run"]) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines()[1].split() == ["1", "18", "26", str(source), str(tmp_path / "out" / "A.000018-000026.mkv")]
+    assert "gone.mkv" in err and not (tmp_path / "out").exists() and not pipeline
+
+
+def test_sound_disabled_clips_and_what_the_cut_says_besides_stay(tmp_path):
+    source = film(tmp_path / "A.mkv")
+    made = timeline(clip(source, 10, 5))
+    off = clip(source, 40, 5)
+    off.enabled = False
+    made.tracks[0].append(off)
+    made.tracks[0][0].markers.append(schema.Marker("look", marked_range=ranged(12, 1)))
+    made.metadata["mine"] = {"a": 1}
+    sound = schema.Track("A1", kind="Audio")
+    sound.append(clip(source, 10, 5))
+    made.tracks.append(sound)
+    old = write(tmp_path / "cut.otio", made)
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0)
+    new = otio.adapters.read_from_file(str(done.timeline))
+    assert new.metadata["mine"]["a"] == 1 and new.tracks[0][0].markers[0].name == "look"
+    assert [one.media_reference.target_url for one in new.tracks[1]] == [source.as_uri()]
+    assert new.tracks[0][1].media_reference.target_url == source.as_uri() and len(done.parts) == 1
+
+
+def test_two_sources_of_one_name_get_names_of_their_own(tmp_path):
+    one, two = film(tmp_path / "day1" / "A.mkv"), film(tmp_path / "day2" / "A.mkv")
+    old = write(tmp_path / "cut.otio", timeline(clip(one, 10, 5), clip(two, 10, 5)))
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0)
+    assert files(tmp_path / "out") == ["A.000010-000014.mkv", "A.000010-000014~2.mkv", "cut.otio"] and done.relinked == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("cut.otio", "{", "cannot be read as a timeline"),
+        ("cut.otio", json.dumps({"OTIO_SCHEMA": "Clip.1"}), "holds no timeline but a Clip"),
+        ("cut.xml", "<xmeml", "cannot be read as a timeline"),
+        ("cut.doc", "", "is no timeline that can be read here; expected .*.edl, .otio"),
+        ("cut.fcpxml", "", "is no timeline that can be read here"),
+        ("cut.edl", "TITLE: empty\n", "shows no footage"),
+        ("cut.edl", "001  AX V C 01:00:00:75 01:00:01:00 00:00:00:00 00:00:00:10\n", "cannot be read as a timeline"),
+        ("gone.otio", None, "no such file"),
+    ],
+)
+def test_a_bad_cut_is_one_line(name, text, message, tmp_path, capsys):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(MediaError, match=message):
+        restore_timeline(tmp_path / name, tmp_path / "out", LOSSLESS)
+    assert cli.main(["timeline", str(tmp_path / name), "--to", str(tmp_path / "out")]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+def test_settings_that_fit_no_cut_are_refused_before_any_work(tmp_path, pipeline):
+    source = film(tmp_path / "A.mkv")
+    old = write(tmp_path / "cut.otio", timeline(clip(source, 10, 5)))
+    for setting, message in (("media.start=3", "leave out --start"), ("media.frames=3", "leave out --start")):
+        with pytest.raises(ConfigError, match=message):
+            restore_timeline(old, tmp_path / "out", LOSSLESS.override(setting))
+    with pytest.raises(ConfigError, match="0 or more"):
+        restore_timeline(old, tmp_path / "out", LOSSLESS, handles=-1)
+    with pytest.raises(ConfigError, match="is the cut that is read"):
+        restore_timeline(old, tmp_path, LOSSLESS)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "cut.otio").write_text("mine")
+    with pytest.raises(MediaError, match="exists already"):
+        restore_timeline(old, tmp_path / "out", LOSSLESS)
+    assert (tmp_path / "out" / "cut.otio").read_text() == "mine" and not pipeline
+    with pytest.raises(VideoclrError, match="save-as"):
+        restore_timeline(old, tmp_path / "out", LOSSLESS, save_as=tmp_path / "out" / "cut.doc")
+    assert files(tmp_path / "out") == ["cut.otio"] and not pipeline
+
+
+def test_one_of_several_timelines_is_chosen_by_name(tmp_path):
+    source = film(tmp_path / "A.mkv")
+    both = schema.SerializableCollection(
+        children=[timeline(clip(source, 10, 5), name="one"), timeline(clip(source, 30, 5), name="two")]
+    )
+    old = write(tmp_path / "cut.otio", both)
+    with pytest.raises(ConfigError, match="choose one with --sequence: 'one', 'two'"):
+        parts_of_timeline(old, tmp_path / "out", LOSSLESS)
+    (part,), _ = parts_of_timeline(old, tmp_path / "out", LOSSLESS, handles=0, sequence="two")
+    assert (part.first, part.last) == (30, 35)
+    with pytest.raises(ConfigError, match="no timeline 'three'"):
+        parts_of_timeline(old, tmp_path / "out", LOSSLESS, sequence="three")
+
+
+def test_without_opentimelineio_the_way_to_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(cuts, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
+    with pytest.raises(ConfigError, match=r"pip install 'videoclr\[timeline\]'"):
+        restore_timeline(tmp_path / "cut.otio", tmp_path / "out", LOSSLESS)
+
+
+def test_a_still_is_restored_as_a_still(tmp_path):
+    place = tmp_path / "face.png"
+    av.VideoFrame.from_ndarray(picture(9), "rgb24").to_image().save(place)
+    old = write(tmp_path / "cut.otio", timeline(clip(place, 0, 50)))
+    done = restore_timeline(old, tmp_path / "out", replace_codec(LOSSLESS))
+    (one,) = otio.adapters.read_from_file(str(done.timeline)).find_clips()
+    assert files(tmp_path / "out") == ["cut.otio", "face.png"]
+    assert one.media_reference.target_url == (tmp_path / "out" / "face.png").as_uri()
+    assert one.source_range == ranged(0, 50)
+
+
+def replace_codec(config: Config) -> Config:
+    return config.override("media.codec=null")

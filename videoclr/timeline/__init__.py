@@ -1,0 +1,10 @@
+"""Cuts of editing programs: what they show is restored, and a cut that shows that is written.
+
+cut.py      OpenTimelineIO: clips, the frames of files that they need, what they name once those are restored
+footage.py  finds the files on this machine, and what has to be known of them
+conform.py  parts of files with handles, restored as a batch; the new cut
+"""
+
+from videoclr.timeline.conform import HANDLES, Conformed, Part, parts_of_timeline, restore_timeline, table_of
+
+__all__ = ["HANDLES", "Conformed", "Part", "parts_of_timeline", "restore_timeline", "table_of"]

@@ -1,0 +1,307 @@
+"""The footage of a cut, restored where the cut shows it, and the cut that shows the restored files.
+
+    done = restore_timeline("cut.otio", "restored/")
+
+Of every file those frames are restored that any clip shows, with handles on both sides; parts that touch become one. What is
+restored keeps its timecode, so that the new cut is frame-exact in programs that go by it, and in those that count from 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from videoclr.config import Config
+from videoclr.errors import ConfigError, MediaError, VideoclrError
+from videoclr.jobs import Manner, ProgressCallback, Site, Task, here, make_folder, restore_tasks
+from videoclr.media.source import numbered
+from videoclr.report import Report, same_file
+from videoclr.timeline.cut import Cut, Named, Restored, Use, check_target, named, relink, used
+from videoclr.timeline.footage import Footage, Shelves, candidates, footage
+
+HANDLES = 12
+"""Frames restored before and behind what a clip shows."""
+
+
+@dataclass(slots=True)
+class Part:
+    """Frames of a file that are restored together."""
+
+    source: Footage
+    config: Config
+    """With which the file is opened as a whole."""
+    first: int
+    last: int | None
+    """The frame after the last; None: to the end."""
+    uses: list[Use] = field(default_factory=list)
+    target: Path = Path()
+
+    @property
+    def frames(self) -> int | None:
+        """How many, as far as is known."""
+        last = self.source.count if self.last is None else self.last
+        return None if last is None else last - self.first
+
+    def restored_as(self) -> Config:
+        """With what the result is opened as a whole."""
+        number = self.config.media.input.start_number
+        return self.config if number is None else self.config.override(f"media.input.start_number={number + self.first}")
+
+    def task(self) -> Task:
+        """What restores it."""
+        numbers = self.config.media.input.start_number
+        changes = []
+        if numbers is not None:  # the results are numbered as the pictures are
+            changes = [f"media.input.start_number={numbers + self.first}"]
+            changes += [] if self.last is None else [f"media.frames={self.last - self.first}"]
+        else:
+            changes += [f'media.start="{self.first}f"'] if self.first else []
+            changes += [] if self.last is None else [f'media.end="{self.last}f"']
+        return Task(self.source.path, self.target, self.config.override(*changes))
+
+
+@dataclass(frozen=True, slots=True)
+class Conformed:
+    """What became of a cut."""
+
+    timeline: Path
+    parts: list[Part]
+    results: list[Report | VideoclrError]
+    """Of each part."""
+    clips: int
+    """That show footage."""
+    relinked: int
+    """Clips that show restored files now."""
+    faceless: int
+    """Clips that show what they showed, because no face is in it."""
+    missed: list[str]
+    """What is the matter with clips whose media was not found, or is not what they mean; one line each."""
+
+
+def restore_timeline(
+    timeline: str | Path,
+    folder: str | Path,
+    config: Config | None = None,
+    *,
+    handles: int = HANDLES,
+    media: Sequence[str | Path] = (),
+    sequence: str | None = None,
+    save_as: str | Path | None = None,
+    consolidate: bool = False,
+    ending: str | None = None,
+    report: str | Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: ProgressCallback | None = None,
+    ended: Callable[[str, Report | VideoclrError], None] | None = None,
+    site: Site = here,
+) -> Conformed:
+    """Restore what a cut shows into `folder`, and write a cut there that shows it.
+
+    Args:
+        timeline: in any format that OpenTimelineIO has an adapter for.
+        folder: made if it does not exist.
+        config: settings of all files; the defaults if None.
+        handles: frames restored before and behind what a clip shows.
+        media: folders in which files are looked for that are not where the cut says.
+        sequence: which timeline, where the file holds several.
+        save_as: the new cut; None for `folder` and the old one's name.
+        consolidate: keep parts without a face as well, encoded anew; otherwise their clips go on showing the original.
+        ending, report, overwrite, resume, progress, ended, site: see `videoclr.jobs.restore_batch`.
+
+    Raises:
+        ConfigError: OpenTimelineIO is missing, or a setting that fits no cut.
+        MediaError: the cut, the folder or a report cannot be read or written; or no clip's media was found.
+        WeightsError: the networks cannot be loaded.
+    """
+    target = Path(save_as) if save_as is not None else Path(folder, Path(timeline).name)
+    if save_as is not None:
+        check_target(target)
+    cut, parts, missed = _planned(timeline, folder, target, config or Config(), handles, media, sequence, ending)
+    if target.exists() and not (overwrite or resume):
+        raise MediaError(target, "exists already; remove it or allow overwriting (--overwrite)")
+    if not parts:
+        more = f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""
+        raise MediaError(timeline, missed[0] + more if missed else "shows no footage")
+    for place in (folder, target.parent, *(part.target.parent for part in parts)):
+        make_folder(place)
+    manner = Manner(overwrite, resume=resume, faceless=consolidate)
+    results = restore_tasks([part.task() for part in parts], manner, report=report, progress=progress, ended=ended, site=site)
+    relinked = faceless = 0
+    for part, result in zip(parts, results, strict=True):
+        if isinstance(result, VideoclrError):
+            continue
+        if not result.faces_restored and not consolidate:
+            faceless += len(part.uses)
+            continue
+        new = Restored(footage(str(part.target), part.restored_as()), part.first, result.frames_out)
+        for use in part.uses:
+            relink(use, new, target.suffix.lower() == ".edl")
+        relinked += len(part.uses)
+    cut.save(target)
+    return Conformed(target, parts, results, sum(len(part.uses) for part in parts) + len(missed), relinked, faceless, missed)
+
+
+def parts_of_timeline(
+    timeline: str | Path,
+    folder: str | Path,
+    config: Config | None = None,
+    *,
+    handles: int = HANDLES,
+    media: Sequence[str | Path] = (),
+    sequence: str | None = None,
+    ending: str | None = None,
+) -> tuple[list[Part], list[str]]:
+    """What `restore_timeline` would restore, and what it would miss."""
+    return _planned(timeline, folder, None, config or Config(), handles, media, sequence, ending)[1:]
+
+
+def _planned(
+    timeline: str | Path,
+    folder: str | Path,
+    target: Path | None,
+    config: Config,
+    handles: int,
+    media: Sequence[str | Path],
+    sequence: str | None,
+    ending: str | None,
+) -> tuple[Cut, list[Part], list[str]]:
+    _check(config, handles)
+    if target is not None and same_file(timeline, target):
+        raise ConfigError(f"timeline: {target} is the cut that is read; choose another folder, or another name with --save-as")
+    finder = _Finder(Path(timeline).parent, Shelves(media), config)
+    cut = Cut(timeline, sequence)
+    if not cut.rate_is_known:  # an EDL's labels are frames of what they are cut from
+        rates = [footage.rate for _, footage, _ in finder.found(cut)]
+        cut = Cut(timeline, sequence, float(max(set(rates), key=rates.count))) if rates else cut
+    parts = _merged(_uses(finder, cut), handles)
+    _name(parts, Path(folder), ending)
+    return cut, parts, finder.missed
+
+
+class _Finder:
+    """Finds the media of clips, and opens each once.
+
+    Args:
+        beside: folder of the cut.
+        shelves: where to look for what is not where the cut says.
+        config: opens files.
+    """
+
+    def __init__(self, beside: Path, shelves: Shelves, config: Config) -> None:
+        self.beside, self.shelves, self.config = beside, shelves, config
+        self.missed: list[str] = []
+        self._opened: dict[str, tuple[Footage, Config]] = {}
+
+    def found(self, cut: Cut) -> Iterator[tuple[Any, Footage, Config]]:
+        """Each clip that shows a file, the file, and how it is opened; `missed` holds what is the matter with others."""
+        self.missed = []
+        for clip in cut.clips():
+            with self.telling():
+                name = named(clip)
+                if name is not None:
+                    yield clip, *self._open(clip, name)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """What is the matter with a clip's media goes to `missed`."""
+        try:
+            yield
+        except MediaError as error:
+            self.missed.append(str(error))
+
+    def _open(self, clip: Any, name: Named) -> tuple[Footage, Config]:
+        config = self.config
+        if name.sequence is not None:
+            path, number, rate = self._pictures(*name.sequence[:2]), *name.sequence[1:]
+            config = config.override(f"media.input.start_number={number}", f'media.input.rate="{rate}"')
+        else:
+            path = self._file(clip, name.names)
+        if path not in self._opened:
+            self._opened[path] = footage(path, config), config
+        return self._opened[path]
+
+    def _file(self, clip: Any, names: Sequence[PurePath]) -> str:
+        places = (place for name in names if name.suffix for place in candidates(name, self.beside))
+        found = next((place for place in places if place.is_file()), None) or self.shelves.find(names)
+        if found is None:
+            raise MediaError(names[0], f"the media of clip {clip.name!r} is not there; name the folder that it is in with --media")
+        return str(found)
+
+    def _pictures(self, pattern: PurePath, number: int) -> str:
+        for place in candidates(pattern, self.beside):
+            if Path(numbered(str(place), number)).is_file():
+                return str(place)
+        first = self.shelves.find([PurePath(numbered(str(pattern), number))])
+        if first is None:
+            raise MediaError(numbered(str(pattern), number), "is not there; name the folder that it is in with --media")
+        return str(first.with_name(pattern.name))
+
+
+def _uses(finder: _Finder, cut: Cut) -> Iterator[tuple[Use, Config]]:
+    for clip, file, config in finder.found(cut):
+        with finder.telling():
+            yield used(clip, file), config
+
+
+def _merged(uses: Iterable[tuple[Use, Config]], handles: int) -> list[Part]:
+    """Parts in the order in which the cut shows the first of each file; those of a file that touch are one."""
+    files: dict[str, list[tuple[Use, Config]]] = {}
+    for use, config in uses:
+        files.setdefault(use.footage.path, []).append((use, config))
+    parts: list[Part] = []
+    for wanted in files.values():
+        of_file: list[Part] = []
+        for use, config in sorted(wanted, key=lambda one: one[0].first):
+            first, last = max(0, use.first - handles), None if use.last is None else use.last + handles
+            if last is not None and use.footage.count is not None and last >= use.footage.count:
+                last = None
+            if of_file and (of_file[-1].last is None or first <= of_file[-1].last):
+                end = of_file[-1].last
+                of_file[-1].last = None if end is None or last is None else max(end, last)
+            else:
+                of_file.append(Part(use.footage, config, first, last))
+            of_file[-1].uses.append(use)
+        parts += of_file
+    return parts
+
+
+def _name(parts: Sequence[Part], folder: Path, ending: str | None) -> None:
+    """Names that tell the source and, of a part of it, its frames; numbered pictures get a folder."""
+    taken: dict[Path, str] = {}
+    for part in parts:
+        source = Path(part.source.path)
+        suffix = source.suffix if ending is None else ending if ending.startswith(".") else f".{ending}"
+        pictures = part.config.media.input.start_number is not None
+        stem = source.parent.name if pictures else source.stem
+        whole = not part.first and part.last is None
+        stem += "" if whole else f".{part.first:06d}-{'end' if part.last is None else f'{part.last - 1:06d}'}"
+        for again in itertools.count(1):
+            name = stem if again == 1 else f"{stem}~{again}"
+            part.target = folder / name / f"{source.stem}{suffix}" if pictures else folder / f"{name}{suffix}"
+            place = part.target.parent if pictures else part.target
+            if place not in taken:
+                taken[place] = part.source.path
+                break
+
+
+def _check(config: Config, handles: int) -> None:
+    if handles < 0:
+        raise ConfigError(f"--handles: expected 0 or more frames, got {handles}")
+    media = config.media
+    if (media.start, media.end, media.frames) != (None, None, None):
+        raise ConfigError("$.media.start: a cut says itself which frames it shows; leave out --start, --end and --frames")
+    if config.track.file is not None:
+        raise ConfigError("$.track.file: the tracks of one film are not those of another; restore it by itself")
+
+
+def table_of(parts: Sequence[Part]) -> Iterator[tuple[str, ...]]:
+    """A head, and a row for every part."""
+    yield "clips", "first", "last", "source", "result"
+    for part in parts:
+        last = "end" if part.last is None else str(part.last - 1)
+        yield str(len(part.uses)), str(part.first), last, part.source.path, str(part.target)

@@ -1,0 +1,368 @@
+"""A cut as OpenTimelineIO reads it: which clips it shows, which times of which file each of them needs, and what they name
+once those are restored.
+
+OTIO (https://opentimelineio.readthedocs.io) has one model for what editing programs write: `.otio`, and EDL (CMX 3600), Final
+Cut Pro 7 XML (which Premiere and Resolve write) and others by adapters that are packages of their own. A clip shows
+`source_range` of its media, on a clock on which the media's first frame has some time: its timecode, or 0. That time, the clip's
+*origin*, says which frame of the file is meant.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib import import_module
+from pathlib import Path, PurePath
+from typing import Any
+
+from videoclr.errors import ConfigError, MediaError
+from videoclr.timeline.footage import Footage, place_of
+
+_log = logging.getLogger("videoclr.timeline")
+
+_REFUSED = {"otioz", "otiod", "fcpxml"}
+"""Two that hold their media and would hold all of it anew, and one whose adapter (1.0.0) rounds times down, by a frame now and
+then, and takes 29.97 for 29."""
+_NEAR = 0.002
+"""How far (relatively) two rates may differ that count the same frames: 24 and 23.976 are one to many programs."""
+_LABEL = re.compile(r"(\d\d:\d\d:\d\d):(\d\d)")
+_ANY_RATE = 60000 / 1001
+"""A rate at which every label of an EDL exists that drops no frames."""
+_LATE = 0.75
+"""Frames by which a media's first frame may lie off the file's timecode and still be meant by it."""
+
+
+def otio() -> Any:
+    """The module `opentimelineio`.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return import_module("opentimelineio")
+    except ImportError as error:
+        raise ConfigError("timeline: needs OpenTimelineIO; pip install 'videoclr[timeline]'") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a clip's media is called; one of both."""
+
+    names: tuple[PurePath, ...] = ()
+    """Of a file, likeliest first; without an ending where an EDL knows no more."""
+    sequence: tuple[PurePath, int, Fraction] | None = None
+    """A printf pattern, the number of its first picture, and pictures a second."""
+
+
+class Cut:
+    """A file that holds a timeline.
+
+    Args:
+        path: in any format that OTIO has an adapter for.
+        sequence: which timeline, where the file holds several; its name.
+        rate: frames a second of an EDL, which does not tell; None to take `rate_of`'s word.
+
+    Raises:
+        ConfigError: OTIO is not installed, or there are several timelines and none of that name.
+        MediaError: the file cannot be read, or holds no timeline.
+    """
+
+    def __init__(self, path: str | Path, sequence: str | None = None, rate: float | None = None) -> None:
+        self.path, self.is_edl = Path(path), Path(path).suffix.lower() == ".edl"
+        self.root = _read_edl(self.path, rate or _ANY_RATE) if self.is_edl else _read(self.path)
+        self.rate_is_known = not self.is_edl or rate is not None
+        self.timeline = _timeline(self.root, self.path, sequence)
+
+    def clips(self) -> Iterator[Any]:
+        """Every enabled clip of the video tracks, nested ones too."""
+        for track in self.timeline.video_tracks():
+            for clip in track.find_clips():
+                if clip.enabled and all(getattr(above, "enabled", True) for above in _above(clip)):
+                    yield clip
+
+    def save(self, path: Path) -> None:
+        """Write the cut as it is now, in the format of `path`'s ending.
+
+        Raises:
+            MediaError: the adapter refuses, or the disk does.
+        """
+        part = path.with_name(f".{path.stem}.part{path.suffix}")
+        options = {"rate": self._rate()} if path.suffix.lower() == ".edl" else {}
+        try:
+            otio().adapters.write_to_file(self.root if options == {} else self.timeline, str(part), **options)
+            part.replace(path)
+        except Exception as error:  # adapters raise what they like
+            raise MediaError(path, f"cannot be written as a timeline ({_one_line(error)})") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _rate(self) -> float:
+        rates = Counter(clip.source_range.duration.rate for clip in self.timeline.find_clips() if clip.source_range)
+        return float(rates.most_common(1)[0][0]) if rates else 24.0
+
+
+def _read(path: Path) -> Any:
+    module = otio()
+    _check(path)
+    try:
+        return module.adapters.read_from_file(str(path))
+    except Exception as error:  # adapters raise what they like, and parsers below them too
+        raise MediaError(path, f"cannot be read as a timeline ({_one_line(error)})") from error
+
+
+def _read_edl(path: Path, rate: float) -> Any:
+    """An EDL whose labels count frames at `rate`; where it drops none, at the whole number next to it."""
+    module = otio()
+    _check(path)
+    try:
+        text = _with_drop_marks(path.read_text(encoding="utf-8", errors="replace"))
+        exact = rate if ";" in text or rate == _ANY_RATE else round(rate)
+        return module.adapters.read_from_string(text, "cmx_3600", rate=exact, ignore_timecode_mismatch=True)
+    except Exception as error:
+        raise MediaError(path, f"cannot be read as a timeline ({_one_line(error)})") from error
+
+
+def _with_drop_marks(edl: str) -> str:
+    """Labels behind `FCM: DROP FRAME` with the semicolon that OTIO knows them by."""
+    drop, lines = False, []
+    for line in edl.splitlines():
+        if line.startswith("FCM:"):
+            drop = "NON" not in line.upper()
+        lines.append(_LABEL.sub(r"\1;\2", line) if drop and line[:3].isdigit() else line)
+    return "\n".join(lines) + "\n"
+
+
+def _check(path: Path) -> None:
+    if not path.is_file():
+        raise MediaError(path, "no such file")
+    if path.suffix.lower() not in (known := _endings(read=True)):
+        raise MediaError(path, f"is no timeline that can be read here; expected {', '.join(known)}")
+
+
+def _endings(**way: bool) -> list[str]:
+    return sorted(f".{ending}" for ending in otio().adapters.suffixes_with_defined_adapters(**way) - _REFUSED)
+
+
+def check_target(path: Path) -> None:
+    """Refuse a cut's new name where no cut can be written under it.
+
+    Raises:
+        ConfigError: its ending is of no format.
+    """
+    if path.suffix.lower() not in (known := _endings(write=True)):
+        raise ConfigError(f"--save-as: {path} is no timeline that can be written here; expected {', '.join(known)}")
+
+
+def _timeline(root: Any, path: Path, name: str | None) -> Any:
+    kind = otio().schema.Timeline
+    found = [root] if isinstance(root, kind) else []
+    if not found and hasattr(root, "find_children"):
+        found = list(root.find_children(descended_from_type=kind))
+    if not found:
+        raise MediaError(path, f"holds no timeline but a {type(root).__name__}")
+    if name is not None:
+        chosen = [one for one in found if one.name == name]
+        if len(chosen) != 1:
+            raise ConfigError(f"timeline: {path} holds no timeline {name!r}; it holds {_told(found)}")
+        return chosen[0]
+    if len(found) > 1:
+        raise ConfigError(f"timeline: {path} holds several timelines; choose one with --sequence: {_told(found)}")
+    return found[0]
+
+
+def _told(timelines: Sequence[Any]) -> str:
+    return ", ".join(repr(one.name) for one in timelines)
+
+
+def _above(clip: Any) -> Iterator[Any]:
+    parent = clip.parent()
+    while parent is not None:
+        yield parent
+        parent = parent.parent()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def named(clip: Any) -> Named | None:
+    """What the media of `clip` is called; None for what is no file (colour bars, titles).
+
+    Raises:
+        MediaError: an address on the network; numbered pictures with steps between them.
+    """
+    schema, reference = otio().schema, clip.media_reference
+    if isinstance(reference, schema.GeneratorReference):
+        return None
+    if isinstance(reference, schema.ImageSequenceReference):
+        if reference.frame_step != 1:
+            raise MediaError(
+                reference.target_url_base, "leaves numbers out between its pictures, which cannot be restored in a row"
+            )
+        digits = f"%0{reference.frame_zero_padding}d" if reference.frame_zero_padding else "%d"
+        name = f"{reference.name_prefix}{digits}{reference.name_suffix}"
+        place = place_of(reference.target_url_base) / name
+        return Named(sequence=(place, reference.start_frame, Fraction(reference.rate).limit_denominator(1001)))
+    names = [place_of(reference.target_url)] if isinstance(reference, schema.ExternalReference) and reference.target_url else []
+    if not names:
+        reel = clip.metadata.get("cmx_3600", {}).get("reel")
+        names = [PurePath(name) for name in (clip.name, reference.name if reference else None, reel) if name]
+    return Named(names=tuple(names)) if names else None
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """The frames of a file that a clip shows."""
+
+    clip: Any
+    footage: Footage
+    origin: Any
+    """Time (`RationalTime`) of the file's first frame on the clip's clock."""
+    first: int
+    """Number of the first frame in the file."""
+    last: int | None
+    """Number of the frame after the last; None: to the end."""
+
+    @property
+    def rate(self) -> float:
+        """Of the clip's clock."""
+        return float(self.origin.rate)
+
+
+def used(clip: Any, footage: Footage) -> Use:
+    """Which frames of `footage` the clip shows, those that dissolves and changed speed need besides included.
+
+    Raises:
+        MediaError: the file has no such frames: it is another one.
+    """
+    origin, shown = _origin(clip, footage), None if footage.still else _needed(clip)
+    if shown is None:
+        return Use(clip, footage, origin, 0, None)
+    first, last = _numbers(shown, origin, footage)
+    if footage.count is not None and last >= footage.count:
+        if last > footage.count + footage.rate:
+            _log.warning("%s: ends before clip %r, which shows %d frames more", footage.path, clip.name, last - footage.count)
+        return Use(clip, footage, origin, max(0, first), None)
+    return Use(clip, footage, origin, max(0, first), max(last, first + 1))
+
+
+def _origin(clip: Any, footage: Footage) -> Any:
+    """The time of the file's first frame on the clip's clock: what the cut says, the file's timecode or 0, whichever fits."""
+    shown, reference = clip.source_range, clip.media_reference
+    rate = float(footage.rate) if shown is None else shown.start_time.rate
+    said = (
+        [] if reference is None or reference.available_range is None else [reference.available_range.start_time.rescaled_to(rate)]
+    )
+    label = [] if footage.label is None else [_rational(_frames(footage.label, footage, rate), rate)]
+    origins = [*said, *label, _rational(0, rate)]
+    if shown is None or footage.still:
+        return origins[0]
+    for origin in origins:
+        first, last = _numbers(shown, origin, footage)
+        if last > 0 and (footage.count is None or first < footage.count):
+            return origin
+    asked = f"{shown.start_time.to_seconds():.3f} s to {shown.end_time_exclusive().to_seconds():.3f} s"
+    has = f"{footage.count} frames" + (f" from {footage.timecode} on" if footage.timecode else "")
+    raise MediaError(footage.path, f"is not what the cut means: clip {clip.name!r} shows {asked} of it, and it has {has}")
+
+
+def _numbers(shown: Any, origin: Any, footage: Footage) -> tuple[int, int]:
+    return _number(shown.start_time - origin, footage), _number(shown.end_time_exclusive() - origin, footage)
+
+
+def _rational(value: float, rate: float) -> Any:
+    return otio().opentime.RationalTime(value, rate)
+
+
+def _needed(clip: Any) -> Any:
+    """The range of its media that `clip` needs, or None for all."""
+    opentime, schema = otio().opentime, otio().schema
+    if clip.source_range is None:
+        return None
+    shown = clip.source_range
+    if isinstance(clip.parent(), schema.Track):
+        shown = clip.visible_range()  # with what dissolves on both sides show of it
+    changes = [effect for effect in clip.effects if isinstance(effect, schema.TimeEffect)]
+    if not changes:
+        return shown
+    if not all(isinstance(effect, schema.LinearTimeWarp) for effect in changes):
+        return None  # a curve of speeds: any part of the file may be shown
+    # Programs differ in whether the range is counted before or after the change, and backwards from where.
+    speed = max(abs(effect.time_scalar) for effect in changes)
+    backwards = any(effect.time_scalar < 0 for effect in changes)
+    more = opentime.RationalTime(shown.duration.value * max(speed - 1.0, 1.0 if backwards else 0.0), shown.duration.rate)
+    return opentime.TimeRange(shown.start_time - more, shown.duration + more + more)
+
+
+def _frames(count: float, footage: Footage, rate: float) -> float:
+    """`count` frames of the file in frames of a clock of `rate`."""
+    return count if abs(rate / footage.rate - 1) < _NEAR else count * rate / float(footage.rate)
+
+
+def _number(time: Any, footage: Footage) -> int:
+    """The file's frame at `time` after its first."""
+    rate = float(time.rate)
+    count = float(time.value)
+    return round(count if abs(rate / footage.rate - 1) < _NEAR else count / rate * float(footage.rate))
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a clip shows in place of its media."""
+
+    footage: Footage
+    first: int
+    """Number of the frame of the old media with which it begins."""
+    frames: int
+
+
+def relink(use: Use, new: Restored, edl: bool) -> None:
+    """Let the clip of `use` show `new`; with `edl`, as an EDL names files: by plain paths."""
+    clip, still = use.clip, new.footage.still
+    shift = _frames(new.first, use.footage, use.rate)
+    pictures = isinstance(clip.media_reference, otio().schema.ImageSequenceReference)
+    begin = use.origin.value + shift if pictures else _begin(use, new.footage)
+    path = Path(new.footage.path).absolute()
+    clip.media_reference = _renumbered(clip.media_reference, path, new.first) if pictures else _reference(clip, path, edl)
+    clip.media_reference.metadata["videoclr"] = {"source": use.footage.path, "first_frame": new.first}
+    if still:
+        return
+    length = _rational(_frames(new.frames, use.footage, use.rate), use.rate)
+    clip.media_reference.available_range = _range(_rational(begin, use.rate), length)
+    if clip.source_range is not None:
+        moved = clip.source_range.start_time + _rational(begin - shift - use.origin.value, use.rate)
+        clip.source_range = _range(moved, clip.source_range.duration)
+
+
+def _reference(clip: Any, path: Path, edl: bool) -> Any:
+    new, old = otio().schema.ExternalReference(target_url=str(path) if edl else path.as_uri()), clip.media_reference
+    if old is not None:
+        new.name = old.name
+        for key, value in old.metadata.items():
+            new.metadata[key] = copy.deepcopy(value)
+    return new
+
+
+def _renumbered(old: Any, path: Path, first: int) -> Any:
+    new = old.deepcopy()
+    new.target_url_base = f"{path.parent.as_uri()}/"
+    new.name_suffix = path.suffix
+    new.start_frame = old.start_frame + first
+    return new
+
+
+def _range(start: Any, duration: Any) -> Any:
+    return otio().opentime.TimeRange(start, duration)
+
+
+def _begin(use: Use, result: Footage) -> float:
+    """Time of a restored file's first frame on the clip's clock: what named that of the source, its timecode or 0, names it too."""
+    source = use.footage.label
+    if source is not None and abs(use.origin.value - _frames(source, use.footage, use.rate)) < _LATE:
+        return 0.0 if result.label is None else _frames(result.label, use.footage, use.rate)
+    return float(use.origin.value)

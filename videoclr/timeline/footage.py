@@ -1,0 +1,140 @@
+"""The files that a cut speaks of, on this machine: by the place it names, or by name in folders that the user names.
+
+What an editor's machine calls `file:///Volumes/Media/A001C003.mov` lies somewhere else on another one, and an EDL knows no more
+of a file than the name of a clip or of a reel. So a file is looked for by its name in the folders that `--media` names, without
+regard to case; of several, the one whose folders are called most like those that the cut names is meant.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from urllib.parse import unquote, urlsplit
+
+from videoclr.config import Config
+from videoclr.errors import MediaError
+from videoclr.jobs import open_reader
+from videoclr.media.timecode import Timecode
+
+
+@dataclass(frozen=True, slots=True)
+class Footage:
+    """What has to be known of a file to find a cut's frames in it."""
+
+    path: str
+    """A file, or a printf pattern."""
+    rate: Fraction
+    """Frames a second."""
+    count: int | None
+    """Frames, an estimate."""
+    timecode: Timecode | None
+    """Of its first frame."""
+    still: bool
+    """One picture."""
+
+    @property
+    def label(self) -> int | None:
+        """The timecode of the first frame as a number of frames from 00:00:00:00."""
+        return None if self.timecode is None else self.timecode.count(self.rate, "start")
+
+
+def footage(path: str, config: Config) -> Footage:
+    """Open `path` as `config` says, and see.
+
+    Raises:
+        MediaError: it cannot be read, or does not tell its rate.
+        ConfigError: its timecode does not exist at its rate.
+    """
+    with open_reader(path, config) as reader:
+        info = reader.info
+        if reader.is_still:
+            return Footage(path, Fraction(25), 1, None, True)
+        if not info.frame_rate:
+            raise MediaError(path, "does not tell its frame rate, so a cut cannot be laid on it")
+        return Footage(path, info.frame_rate, info.frame_count, reader.timecode, False)
+
+
+class Shelves:
+    """Folders in which files are looked for by name.
+
+    Args:
+        folders: searched with all that is below them, once, when the first name is asked for.
+
+    Raises:
+        MediaError: one is no folder.
+    """
+
+    def __init__(self, folders: Sequence[str | Path] = ()) -> None:
+        self.folders = [Path(folder) for folder in folders]
+        for folder in self.folders:
+            if not folder.is_dir():
+                raise MediaError(folder, "is no folder to look for media in")
+
+    @cached_property
+    def _named(self) -> dict[str, list[Path]]:
+        named: dict[str, list[Path]] = defaultdict(list)
+        for folder in self.folders:
+            for place, folders, files in os.walk(folder):
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                for name in sorted(name for name in files if not name.startswith(".")):
+                    for key in {name.casefold(), PurePath(name).stem.casefold()}:
+                        named[key].append(Path(place, name))
+        return named
+
+    def find(self, names: Iterable[PurePath]) -> Path | None:
+        """The file that one of `names` means, the first that any file has; None where there is none.
+
+        Raises:
+            MediaError: several files would fit as well as each other.
+        """
+        for name in names:
+            if found := self._named.get(name.name.casefold(), []):
+                best = max(_alike(path, name) for path in found)
+                fitting = sorted({path.resolve(): path for path in found if _alike(path, name) == best}.values())
+                if len(fitting) > 1:
+                    several = ", ".join(map(str, fitting[:3])) + (", ..." if len(fitting) > 3 else "")
+                    raise MediaError(name.name, f"several files may be meant: {several}; name a folder that holds one of them")
+                return fitting[0]
+        return None
+
+
+def _alike(path: PurePath, other: PurePath) -> int:
+    """How many names the ends of both paths have in common; with file names that are the same to the ending before all others."""
+    mine, theirs = ([part.casefold() for part in reversed(one.parts)] for one in (path, other))
+    common = next((count for count, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs)))
+    return common
+
+
+def place_of(url: str) -> PurePath:
+    """The path that an address in a cut names: `file:` addresses, percent signs, Windows' drives and backslashes.
+
+    Raises:
+        MediaError: an address on the network, which is not reached for.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https", "ftp", "s3", "rtmp", "rtsp"):
+        raise MediaError(url, "lies on the network; fetch it, and name its folder with --media")
+    text = url
+    if parts.scheme == "file":
+        host = "" if parts.netloc.lower() in ("", "localhost") else f"//{parts.netloc}"
+        text = host + unquote(parts.path)
+        if len(text) > 2 and text[0] == "/" and text[2] == ":":  # /C:/...
+            text = text[1:]
+    windows = PureWindowsPath(text)
+    if windows.drive and os.name != "nt":
+        return PurePosixPath(*[part.strip("\\/") or part for part in windows.parts])
+    return PurePath(text)
+
+
+def candidates(place: PurePath, beside: Path) -> Iterator[Path]:
+    """Where the file may lie that a cut in the folder `beside` calls `place`."""
+    if place.is_absolute():
+        yield Path(place)
+    else:
+        yield beside / place
+        yield Path(place)
