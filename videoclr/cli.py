@@ -474,7 +474,10 @@ def plan_(
     def go() -> int:
         settings = options.settings()
         # What is said of the pieces' own files would be of none that the user knows.
-        with _speaking(replace(options, quiet=not options.verbose)) as console, _pieces_shown(console, options.quiet) as shown:
+        with (
+            _speaking(replace(options, quiet=not options.verbose)) as console,
+            _steps_shown(console, options.quiet, "trying pieces of the film") as shown,
+        ):
             from rich.filesize import decimal
 
             from videoclr.plan import plan
@@ -546,6 +549,35 @@ def faces_(
         if not quiet:
             counted = f"{_many(found.faces, 'face')} in {_many(len(found.tracks), 'track')}, {_many(found.shots, 'shot')}"
             _say(f"{source}: {_many(found.frames, 'frame')}, {counted}, {_clock(found.seconds)}")
+        return DONE
+
+    return _Run(go, verbose)
+
+
+@app.command("review")
+def review_(
+    report: Annotated[Path, typer.Argument(metavar="REPORT.json", help="What --report wrote.")],
+    lines: Annotated[Path, typer.Argument(metavar="FRAMES.jsonl", help="What --report-frames wrote.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FILE.html", help="The page.")],
+    source: Annotated[str | None, typer.Option("--input", metavar="FILE", help="The input, where it was moved.")] = None,
+    restored: Annotated[str | None, typer.Option("--output", metavar="FILE", help="The restored film, where it was moved.")] = None,
+    most: Annotated[int, typer.Option("--most", metavar="N", help="Tracks that are shown; doubtful ones come first.")] = 200,
+    overwrite: _Overwrite = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    verbose: _Verbose = False,
+) -> _Run:
+    """Make a page of a restored film: every track at its doubtful moments, before and after, worst first."""
+
+    def go() -> int:
+        with (
+            _speaking(_Options(quiet=quiet, verbose=verbose)) as console,
+            _steps_shown(console, quiet, "reading both films") as shown,
+        ):
+            from videoclr.review import review
+
+            done = review(report, lines, to, source=source, restored=restored, most=most, overwrite=overwrite, progress=shown)
+        if not quiet:
+            _say(f"{done.page}: {done.shown} of {_many(done.tracks, 'track')}, {_many(done.pictures, 'picture')}")
         return DONE
 
     return _Run(go, verbose)
@@ -1036,13 +1068,13 @@ def _download_shown(console: Console, name: str) -> Iterator[Callable[[int, int 
 
 
 @contextmanager
-def _pieces_shown(console: Console, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A line while pieces are tried, on a terminal alone."""
+def _steps_shown(console: Console, quiet: bool, doing: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A line that says how many steps of a short work are done, on a terminal alone."""
     if quiet or not console.is_terminal:
         yield None
         return
-    with console.status("videoclr: trying pieces of the film") as line:
-        yield lambda done, total: line.update(f"videoclr: trying pieces of the film, {done} of {total} done")
+    with console.status(f"videoclr: {doing}") as line:
+        yield lambda done, total: line.update(f"videoclr: {doing}, {done} of {total} done")
 
 
 def _lines(console: Console) -> ProgressCallback:

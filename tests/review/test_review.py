@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from videoclr import cli
+from videoclr.config import Config
+from videoclr.errors import ConfigError, MediaError
+from videoclr.jobs import restore_video
+from videoclr.media.timecode import Timecode
+from videoclr.parts.unchanged import Unchanged
+from videoclr.pipeline import Pipeline
+from videoclr.review import Moment, TrackView, review
+from videoclr.review.moments import views
+from videoclr.review.pictures import SIDE, place
+from videoclr.types import Detection
+
+SHAPE = np.array([[-8, -6], [8, -6], [0, 2], [-6, 9], [6, 9]], np.float32)
+COUNT = 40
+
+
+class Here:
+    """A face in the left, as bright as the frame's number; another one from frame 20 on."""
+
+    def detect(self, images):
+        return [[_at(30)] + ([_at(90)] if image[0, 0, 2] > 128 else []) for image in images]
+
+
+def _at(x: float) -> Detection:
+    return Detection(np.array([x - 16, 16, x + 16, 48], np.float32), SHAPE + np.array([x, 32], np.float32), 0.9)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> Path:
+    """A restored film with both reports; its grey value in the middle is the number of the frame times 5."""
+    folder = tmp_path_factory.mktemp("done")
+    with av.open(str(folder / "in.mkv"), "w") as out:
+        out.metadata["timecode"] = "10:00:00:00"
+        stream = out.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 64, "bgr0"
+        for index in range(COUNT):
+            picture = np.full((64, 128, 3), 5 * index, np.uint8)
+            picture[:4, :4, 2] = 255 if index >= 20 else 0
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    for name, settings in (("whole", ()), ("part", ("media.start=24f", "media.end=36f"))):
+        restored(folder, name, *settings)
+    return folder
+
+
+def restored(folder: Path, name: str, *settings: str) -> None:
+    config = Config().override("media.codec=ffv1", "restore.use=unchanged", "gate.use=none", "align.smoothing=0", *settings)
+    pipeline = Pipeline(config, detector=Here(), recognizer=None, restorer=Unchanged(64))
+    files = {"report": folder / f"{name}.json", "report_frames": folder / f"{name}.jsonl"}
+    restore_video(folder / "in.mkv", folder / f"{name}.mkv", pipeline=pipeline, **files)
+
+
+def pictures(page: Path) -> list[np.ndarray]:
+    found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page.read_text())
+    return [cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)[..., ::-1] for data in found]
+
+
+def captions(page: Path) -> list[str]:
+    return re.findall("<figcaption>(.*?)</figcaption>", page.read_text())
+
+
+@pytest.mark.parametrize(("name", "first"), [("whole", 0), ("part", 24)])
+def test_a_page_shows_the_frames_that_it_names_before_and_after(done, name, first, tmp_path):
+    page = tmp_path / "page.html"
+    made = review(done / f"{name}.json", done / f"{name}.jsonl", page)
+    shown, told = pictures(page), captions(page)
+    assert (made.tracks, made.shown, made.pictures) == (2, 2, len(shown)) and len(shown) == 2 * len(told) > 2
+    for text, before, after in zip(told, shown[::2], shown[1::2], strict=True):
+        number = first + int(re.search(r"\(frame (\d+)\)", text)[1])
+        assert before.shape == after.shape == (SIDE, SIDE, 3)
+        for picture in (before, after):
+            assert abs(int(np.median(picture)) - 5 * number) <= 3
+        assert f"10:00:0{number // 25}:{number % 25:02d}" in text
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_page_needs_nothing_else_and_what_it_says_is_escaped(done, tmp_path):
+    told = json.loads((done / "whole.json").read_text())
+    told["warnings"], told["version"] = ["<script>alert(1)</script>", "\udcff"], '"><b>'
+    (tmp_path / "r.json").write_text(json.dumps(told))
+    page = tmp_path / "page.html"
+    review(tmp_path / "r.json", done / "whole.jsonl", page)
+    text = page.read_text()
+    assert "&lt;script&gt;" in text and "<script" not in text and "<b>" not in text
+    assert not re.search(r'(src|href)="(?!data:)', text) and "url(" not in text
+
+
+def line(track: int, frame: int, trust: float = 1.0, similarity: float | None = 0.9, reasons: tuple[str, ...] = ()) -> str:
+    values = {"frame": frame, "time": f"{frame}/25", "shot": 0, "track": track, "person": 3, "name": None, "box": [0, 0, 9, 9]}
+    return json.dumps(
+        {**values, "similarity": similarity, "confidence": trust, "trusted_share": 1.0, "reasons": dict.fromkeys(reasons, 1)}
+    )
+
+
+def test_doubtful_tracks_come_first_and_each_is_shown_where_it_is_doubted(tmp_path):
+    lines = tmp_path / "lines.jsonl"
+    fine = [line(1, frame) for frame in range(100)]
+    doubted = [
+        line(2, frame, 0.4 if frame == 70 else 1.0, 0.3 if frame == 20 else 0.9, ("mouth",) * (frame == 70)) for frame in range(100)
+    ]
+    unmeasured = [line(3, frame, similarity=None) for frame in range(10)]
+    lines.write_text("\n".join([*fine, *doubted, *unmeasured]) + "\n")
+    found = views(lines, {1: Fraction(2), 2: Fraction(2)}, 100)
+    assert [view.track for view in found] == [2, 1, 3]
+    first = found[0]
+    assert [(why, one.frame) for why, one in first.moments()] == [("least trusted", 70), ("least alike", 20), ("middle", 50)]
+    assert first.mean_trust == pytest.approx(0.994) and first.mean_similarity == pytest.approx(0.894)
+    assert first.reasons == {"mouth": 1} and first.pieces[70] == 0.4 and first.faces == 100
+    assert [one.frame for _, one in found[1].moments()] == [0, 50]  # the least of equals is the first, once
+    assert found[2].mean_similarity is None and found[2].least_alike.alike == 1.0
+
+
+def test_moments_that_are_all_but_the_same_are_shown_once():
+    def moment(frame: int, trust: float = 1.0) -> Moment:
+        return Moment(frame, Fraction(frame, 25), (0, 0, 9, 9), trust, None, ())
+
+    view = TrackView(0, 0, moment(0), moment(9), moment(5), moment(6, 0.2), moment(4))
+    assert [why for why, _ in view.moments()] == ["least trusted"]
+
+
+@pytest.mark.parametrize(
+    ("time", "label", "rate", "text"),
+    [
+        (Fraction(3723, 1) + Fraction(1, 2), None, None, "1:02:03.500"),
+        (Fraction(30, 25), Timecode(9, 59, 59, 20, False), Fraction(25), "10:00:01:00"),
+        (Fraction(1001 * 3, 30000), Timecode(0, 0, 59, 28, True), Fraction(30000, 1001), "00:01:00;03"),
+    ],
+)
+def test_a_moment_is_named_as_editors_name_it(time, label, rate, text):
+    assert place(time, label, rate) == text
+
+
+def test_more_tracks_than_are_shown_are_counted(done, tmp_path):
+    made = review(done / "whole.json", done / "whole.jsonl", tmp_path / "page.html", most=1)
+    assert (made.tracks, made.shown) == (2, 1)
+    assert "1 more tracks are not shown" in (tmp_path / "page.html").read_text()
+
+
+def test_films_that_were_moved_are_named(done, tmp_path):
+    told = json.loads((done / "whole.json").read_text())
+    told["source"], told["target"] = "/gone/in.mkv", "/gone/out.mkv"
+    (tmp_path / "r.json").write_text(json.dumps(told))
+    arguments = ["review", str(tmp_path / "r.json"), str(done / "whole.jsonl"), "--to", str(tmp_path / "page.html"), "-q"]
+    assert cli.main(arguments) == 1
+    assert cli.main([*arguments, "--input", str(done / "in.mkv"), "--output", str(done / "whole.mkv")]) == 0
+    assert len(pictures(tmp_path / "page.html")) >= 4
+    with pytest.raises(MediaError, match="is it the file of this report"):  # shorter
+        review(tmp_path / "r.json", done / "whole.jsonl", tmp_path / "2.html", source=done / "in.mkv", restored=done / "part.mkv")
+    with av.open(str(tmp_path / "small.mkv"), "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "bgr0"
+        out.mux(stream.encode(av.VideoFrame(64, 64, "bgr0")))
+        out.mux(stream.encode(None))
+    with pytest.raises(MediaError, match="is 64x64 and the input 128x64"):
+        review(
+            tmp_path / "r.json", done / "whole.jsonl", tmp_path / "2.html", source=done / "in.mkv", restored=tmp_path / "small.mkv"
+        )
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["page.html", "r.json", "small.mkv"]
+
+
+def test_what_is_no_report_is_one_line(done, tmp_path, capsys):
+    report, lines = done / "whole.json", done / "whole.jsonl"
+    bad = tmp_path / "bad.json"
+    for text, message in (("{", "is no JSON"), ("[]", "is no report of a film"), ('{"files": []}', "reports of many files")):
+        bad.write_text(text)
+        with pytest.raises(MediaError, match=message):
+            review(bad, lines, tmp_path / "page.html")
+    for text, message in (
+        ("{", "line 1 is no JSON"),
+        ('{"frame": 1}', "line 1 tells of no face"),
+        (lines.read_text() + "[]\n", "line 61 tells"),
+    ):
+        bad.write_text(text)
+        with pytest.raises(MediaError, match=message):
+            review(report, bad, tmp_path / "page.html")
+    with pytest.raises(MediaError, match="cannot be read"):
+        review(report, tmp_path / "gone.jsonl", tmp_path / "page.html")
+    with pytest.raises(MediaError, match="cannot be written"):
+        review(report, lines, tmp_path / "gone" / "page.html")
+    with pytest.raises(ConfigError, match="is one of the files"):
+        review(report, lines, lines)
+    with pytest.raises(ConfigError, match="1 or more"):
+        review(report, lines, tmp_path / "page.html", most=0)
+    (tmp_path / "page.html").write_text("mine")
+    assert cli.main(["review", str(report), str(lines), "--to", str(tmp_path / "page.html")]) == 1
+    assert "exists already" in capsys.readouterr().err and (tmp_path / "page.html").read_text() == "mine"
+
+
+def test_other_deliverables_and_pipes_are_refused(done, tmp_path):
+    told = json.loads((done / "whole.json").read_text())
+    place_of = tmp_path / "r.json"
+    place_of.write_text(json.dumps({**told, "target": "-"}))
+    with pytest.raises(ConfigError, match="--output: the run read or wrote a pipe"):
+        review(place_of, done / "whole.jsonl", tmp_path / "page.html")
+    told["settings"]["media"]["deliver"] = "matte"
+    place_of.write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match="is no restored video but of the kind matte"):
+        review(place_of, done / "whole.jsonl", tmp_path / "page.html")
+
+
+def test_a_film_without_faces_has_a_page_as_well(done, tmp_path):
+    told = json.loads((done / "whole.json").read_text())
+    (tmp_path / "r.json").write_text(json.dumps({**told, "tracks": [], "faces_restored": 0}))
+    (tmp_path / "none.jsonl").write_text("")
+    made = review(tmp_path / "r.json", tmp_path / "none.jsonl", tmp_path / "page.html")
+    assert (made.tracks, made.pictures) == (0, 0) and "</html>" in (tmp_path / "page.html").read_text()

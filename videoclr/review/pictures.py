@@ -1,0 +1,116 @@
+"""A face before and after, cut out of the input and of the finished file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from fractions import Fraction
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from videoclr.config import Config
+from videoclr.errors import MediaError
+from videoclr.jobs import open_reader
+from videoclr.media.timecode import Timecode
+from videoclr.review.moments import Moment
+from videoclr.types import Frame
+
+SIDE = 224
+"""Pixels of a picture."""
+_AROUND = 1.5
+"""Side of what is shown, in sides of the face's box."""
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 88]
+
+Pair = tuple[bytes, bytes]
+"""JPEG files: before, after."""
+
+
+def pairs(
+    source: str,
+    target: str,
+    config: Config,
+    moments: Iterable[Moment],
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[Moment, Pair]:
+    """The pictures of `moments`. Both films are read from the front up to the last of them.
+
+    Args:
+        source: the input.
+        target: what was made of it: as many frames, of the same size.
+        config: with which the input was read.
+        moments: any number, in any order.
+        progress: told how many frames are done, and of how many.
+
+    Raises:
+        MediaError: a film cannot be read, or they are not of the same frames.
+    """
+    wanted: dict[int, list[Moment]] = {}
+    for moment in moments:
+        wanted.setdefault(moment.frame, []).append(moment)
+    found: dict[Moment, Pair] = {}
+    last = max(wanted, default=-1)
+    for number, (before, after) in enumerate(_together(source, target, config)):
+        for moment in wanted.get(number, ()):
+            found[moment] = _picture(before, moment), _picture(after, moment)
+        if progress is not None:
+            progress(number + 1, last + 1)
+        if number >= last:
+            return found
+    if wanted:
+        raise MediaError(target, f"ends before frame {last}, which the report tells of; is it the file of this report?")
+    return found
+
+
+def _together(source: str, target: str, config: Config) -> Iterator[tuple[Frame, Frame]]:
+    with open_reader(source, config) as reader, open_reader(target, _as_written(config)) as other:
+        size, got = ((one.info.width, one.info.height) for one in (reader, other))
+        if size != got:
+            raise MediaError(target, f"is {got[0]}x{got[1]} and the input {size[0]}x{size[1]}; is it the file of this report?")
+        with closing(reader.frames()) as before, closing(other.frames()) as after:  # type: ignore[type-var]
+            yield from zip(before, after, strict=False)
+
+
+def _as_written(config: Config) -> Config:
+    """For the finished file: all of it, as it describes itself."""
+    plain = Config().media.input
+    rate = plain.model_copy(update={"rate": config.media.input.rate if config.media.input.start_number is not None else None})
+    whole = {"start": None, "end": None, "frames": None, "video_stream": 0, "input": rate}
+    return config.model_copy(update={"media": config.media.model_copy(update=whole)})
+
+
+def _picture(frame: Frame, moment: Moment) -> bytes:
+    """`SIDE` pixels square, around the middle of the box; what lies beyond the picture is black."""
+    left, top, right, bottom = moment.box
+    side = max(2, math.ceil(_AROUND * max(right - left, bottom - top)))
+    x, y = round((left + right - side) / 2), round((top + bottom - side) / 2)
+    width, height = frame.size
+    x0, y0, x1, y1 = max(0, x), max(0, y), min(width, x + side), min(height, y + side)
+    shown = np.zeros((side, side, 3), np.uint8)
+    if x0 < x1 and y0 < y1:
+        shown[y0 - y : y1 - y, x0 - x : x1 - x] = _eight_bits(frame.source_window((x0, y0, x1, y1)))
+    way = cv2.INTER_AREA if side > SIDE else cv2.INTER_CUBIC
+    done, data = cv2.imencode(".jpg", cv2.resize(shown, (SIDE, SIDE), interpolation=way)[..., ::-1], _JPEG)
+    assert done
+    return data.tobytes()
+
+
+def _eight_bits(image: NDArray[np.generic]) -> NDArray[np.uint8]:
+    return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)  # type: ignore[operator,return-value]
+
+
+def places(source: str, config: Config, moments: Iterable[Moment]) -> dict[Moment, str]:
+    """What an editor calls the time of each of `moments`: timecode where the input has one, else hours, minutes and seconds."""
+    with open_reader(source, config) as reader:
+        label, rate, begin = reader.timecode, reader.info.frame_rate, reader.begin
+        return {moment: place(moment.time - begin, label, rate) for moment in moments}
+
+
+def place(time: Fraction, label: Timecode | None, rate: Fraction | None) -> str:
+    """A time since the film's beginning as timecode from `label` on, or as a clock tells it."""
+    if label is not None and rate:
+        return str(label.after(round(time * rate), rate))
+    thousandths = round(time * 1000)
+    return f"{thousandths // 3_600_000}:{thousandths // 60_000 % 60:02d}:{thousandths // 1000 % 60:02d}.{thousandths % 1000:03d}"
