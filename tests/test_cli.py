@@ -174,7 +174,7 @@ def test_one_result_of_a_batch_that_wants_a_look_is_enough(jobs, capsys, results
     jobs.answer = answer
     assert cli.main(["batch", "in.mp4", "--to", "done", "--fail-on", "faces<10"]) == code
     assert capsys.readouterr().err.count("--fail-on says") == (code == 3)
-    jobs.answer = lambda *_, ended, **__: [*results, MediaError("in.mp4", "is no video")]
+    jobs.answer = lambda *_, ended, **__: ended("in.mp4", MediaError("in.mp4", "is no video"))
     assert cli.main(["batch", "in.mp4", "--to", "done", "--fail-on", "faces<10"]) == 1
 
 

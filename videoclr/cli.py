@@ -347,7 +347,7 @@ def batch(
         used: list[str | Path] = [*sources, *targets_of(sources, to, ending)]
         with _speaking(options) as console, _watched(options, console, *used) as (shown, finished):
             told = _Told(options, conditions, finished)
-            results = restore_batch(
+            restore_batch(
                 sources,
                 to,
                 settings,
@@ -359,9 +359,42 @@ def batch(
                 resume=options.resume,
                 ended=told,
             )
-        if any(isinstance(result, VideoclrError) for result in results):
-            return FAILED
-        return OBJECTED if told.objected else DONE
+        return told.code
+
+    return _Run(go, options.verbose)
+
+
+@app.command("watch")
+@_with_options
+def watch_(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where films and pictures arrive.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where results go, under the inputs' names.")],
+    options: _Options,
+    ending: Annotated[
+        str | None, typer.Option("--ending", metavar=".EXT", help="File ending of the results, where it shall differ.")
+    ] = None,
+    move_to: Annotated[
+        Path | None,
+        typer.Option("--move-to", metavar="FOLDER", help="Where inputs go once they are restored; they stay otherwise."),
+    ] = None,
+    settle: Annotated[
+        float, typer.Option("--settle", metavar="S", help="Take a file when it has not changed for S seconds.")
+    ] = 10.0,
+    once: Annotated[bool, typer.Option("--once", help="End when all that is there is done.")] = False,
+) -> _Run:
+    """Restore what is in a folder and whatever arrives there, until stopped; always as with --resume."""
+
+    def go() -> int:
+        settings, conditions = options.settings(), _conditions(options)
+        for option, given in (("--report", options.report), ("--overwrite", options.overwrite), ("--aligned", options.aligned)):
+            if given:
+                raise ConfigError(f"{option}: goes with `restore` and `batch`, not with `watch`")
+        from videoclr.watch import watch
+
+        with _speaking(options) as console, _watched(options, console, to) as (shown, finished):
+            told = _Told(options, conditions, finished)
+            watch(folder, to, settings, ending=ending, move_to=move_to, settle=settle, once=once, progress=shown, ended=told)
+        return told.code
 
     return _Run(go, options.verbose)
 
@@ -431,9 +464,7 @@ def timeline_(
         if not options.quiet and options.log_json != "-":
             left = f", {done.faceless} without a face left as they are" if done.faceless else ""
             _say(f"{done.timeline}: {done.relinked} of {_many(done.clips, 'clip')} restored{left}")
-        if done.missed or any(isinstance(result, VideoclrError) for result in done.results):
-            return FAILED
-        return OBJECTED if told.objected else DONE
+        return FAILED if done.missed else told.code
 
     return _Run(go, options.verbose)
 
@@ -447,12 +478,20 @@ class _Told:
     finished: Callable[[Report | VideoclrError, str], None]
     objected: bool = False
     """Whether a condition of `--fail-on` held for one."""
+    failed: bool = False
+    """Whether one failed."""
+
+    @property
+    def code(self) -> int:
+        """Of all of them."""
+        return FAILED if self.failed else OBJECTED if self.objected else DONE
 
     def __call__(self, source: str, result: Report | VideoclrError) -> None:
         self.finished(result, source)
         if isinstance(result, VideoclrError):
             text = _one_line(result)
             _say(f"error: {text if text.startswith(source) else f'{source}: {text}'}")
+            self.failed = True
             return
         if not self.options.quiet and self.options.log_json != "-":
             _say(_summary(result))

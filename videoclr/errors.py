@@ -4,6 +4,7 @@
     ├── ConfigError            a bad value or an unknown name; says the path and the choices
     ├── MediaError             a file that cannot be read or written
     │   ├── EmptyPartError     ... in which the part that was asked for holds no picture
+    │   ├── BusyError          ... which another run is writing
     │   ├── DecodeError        ... at a time inside it
     │   └── EncodeError        ... at a time inside it
     ├── WeightsError           missing, wrong hash, keys that do not fit
@@ -42,6 +43,10 @@ class MediaError(VideoclrError):
 
 class EmptyPartError(MediaError):
     """The part of the file that was asked for holds no picture."""
+
+
+class BusyError(MediaError):
+    """Another run is writing the file."""
 
 
 class DecodeError(MediaError):

@@ -11,7 +11,7 @@ import logging
 import os
 from pathlib import Path
 
-from videoclr.errors import MediaError
+from videoclr.errors import BusyError
 from videoclr.media.faults import explained
 
 try:
@@ -33,7 +33,8 @@ class Lock:
         target: what the user calls the result, for the error.
 
     Raises:
-        MediaError: another run holds it, or the file cannot be made.
+        BusyError: another run holds it.
+        MediaError: the file cannot be made.
     """
 
     def __init__(self, place: str | Path, target: str | Path) -> None:
@@ -64,7 +65,7 @@ class Lock:
             with explained(target, "cannot be written"):
                 if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                     raise
-            raise MediaError(target, "another run is writing it; wait for that one or choose another name") from error
+            raise BusyError(target, "another run is writing it; wait for that one or choose another name") from error
 
     def _is_mine(self, file: int) -> bool:
         try:

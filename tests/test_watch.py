@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from videoclr import cli, watch
+from videoclr.config import Config
+from videoclr.errors import BusyError, ConfigError, MediaError
+from videoclr.media.lock import Lock
+from videoclr.watch import Arrivals
+
+
+class Clock:
+    """Time that passes when somebody waits; at each second something may happen."""
+
+    def __init__(self, **happenings) -> None:
+        self.now = 0.0
+        self.happenings = {float(name[1:]): what for name, what in happenings.items()}
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        for when in sorted(self.happenings):
+            if when <= self.now:
+                self.happenings.pop(when)()
+
+
+class Stop(Exception):
+    """Somebody stops the watch."""
+
+
+def stop():
+    raise Stop
+
+
+@pytest.fixture
+def restored(monkeypatch):
+    """What was asked for, in order; a file whose text is `bad` fails, one whose text is `busy` another run works on."""
+    tasks = []
+
+    def restore(task, manner, pipeline, progress):
+        assert pipeline == "loaded" and manner.resume
+        tasks.append(task)
+        text = Path(task.source).read_text()
+        if text == "bad":
+            return MediaError(task.source, "is no video")
+        if text == "busy":
+            Path(task.source).write_text("fine now")
+            return BusyError(task.target, "another run is writing it")
+        task.target.write_text(text)
+        return a_report(source=str(task.source), target=str(task.target))
+
+    monkeypatch.setattr(watch, "restore_task", restore)
+    monkeypatch.setattr(watch, "load_pipeline", lambda config: "loaded")
+    return tasks
+
+
+def a_report(**values):
+    from videoclr.report import Report
+
+    plain = {
+        "source": "",
+        "target": "",
+        "frames_in": 1,
+        "frames_out": 1,
+        "faces_restored": 1,
+        "tracks": [],
+        "shots": 1,
+        "seconds": 1.0,
+    }
+    return Report(**{**plain, "seconds_per_stage": {}, "warnings": [], "version": "0", "settings": {}, **values})
+
+
+@pytest.fixture
+def inbox(tmp_path) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    return folder
+
+
+def run(inbox: Path, clock: Clock, **more):
+    ends = []
+    told = {"ended": lambda source, end: ends.append((source, end)), "wait": clock.wait, "clock": clock}
+    with suppress(Stop):
+        watch.watch(inbox, inbox.parent / "out", **told, **more)
+    return ends
+
+
+def test_a_file_is_taken_when_it_has_stood_still(inbox, restored):
+    film = inbox / "a.mp4"
+    film.write_text("a")
+    grown = Clock(
+        t6=lambda: film.write_text("ab"), t12=lambda: film.write_text("abc"), t21=lambda: seen.append(list(restored)), t30=stop
+    )
+    seen: list[list] = []
+    ends = run(inbox, grown, settle=10)
+    assert seen == [[]] and [task.target for task in restored] == [inbox.parent / "out" / "a.mp4"]
+    assert (inbox.parent / "out" / "a.mp4").read_text() == "abc" and len(ends) == 1
+
+
+def test_what_arrives_later_is_restored_too_and_nothing_twice(inbox, restored):
+    (inbox / "a.mp4").write_text("a")
+    clock = Clock(t20=lambda: (inbox / "b.mov").write_text("b"), t60=stop)
+    ends = run(inbox, clock, settle=4)
+    assert [Path(source).name for source, _ in ends] == ["a.mp4", "b.mov"] == [Path(task.source).name for task in restored]
+
+
+def test_a_file_that_fails_is_told_once_and_tried_again_when_it_changes(inbox, restored):
+    film = inbox / "a.mp4"
+    film.write_text("bad")
+    ends = run(inbox, Clock(t30=lambda: film.write_text("good"), t60=stop), settle=4)
+    assert [type(end).__name__ for _, end in ends] == ["MediaError", "Report"] and len(restored) == 2
+
+
+def test_a_file_that_another_watch_works_on_is_left_to_it_for_a_while(inbox, restored):
+    (inbox / "a.mp4").write_text("busy")
+    ends = run(inbox, Clock(), settle=4, once=True)
+    assert [type(end).__name__ for _, end in ends] == ["Report"] and len(restored) == 2
+
+
+def test_once_ends_when_all_that_is_there_is_done(inbox, restored):
+    for name, text in (("b.mkv", "b"), ("a.mp4", "bad"), ("c.png", "c")):
+        (inbox / name).write_text(text)
+    ends = run(inbox, Clock(), settle=4, once=True, ending=".mov")
+    assert sorted(Path(source).name for source, _ in ends) == ["a.mp4", "b.mkv", "c.png"]
+    assert {task.target.suffix for task in restored} == {".mov"}
+
+
+def test_an_empty_folder_is_done_at_once(inbox, restored):
+    assert run(inbox, Clock(), once=True) == [] and not restored
+
+
+def test_inputs_are_put_away_and_replace_nothing(inbox, restored):
+    done = inbox.parent / "done"
+    done.mkdir()
+    (done / "b.mp4").write_text("older")
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (inbox / name).write_text("bad" if name == "c.mp4" else name)
+    ends = run(inbox, Clock(), settle=0, once=True, move_to=done)
+    assert sorted(one.name for one in inbox.iterdir()) == ["b.mp4", "c.mp4"]
+    assert (done / "a.mp4").read_text() == "a.mp4" and (done / "b.mp4").read_text() == "older"
+    told = {Path(source).name: end for source, end in ends}
+    assert "stays where it is" in str(told["b.mp4"]) and "is no video" in str(told["c.mp4"])
+
+
+def test_what_is_no_film_is_left_alone(inbox, restored):
+    for name in (".hidden.mp4", "notes.txt", "a.mp4.part", "raw.yuv"):
+        (inbox / name).write_text("x")
+    (inbox / "folder.mp4").mkdir()
+    run(inbox, Clock(t60=stop), settle=4)
+    assert not restored
+
+
+def test_a_folder_that_goes_away_is_one_line(inbox, restored):
+    with pytest.raises(MediaError, match="cannot be watched any more"):
+        run(inbox, Clock(t10=inbox.rmdir), settle=4)
+    with pytest.raises(MediaError, match="is no folder to watch"):
+        Arrivals(inbox, 1, Clock())
+
+
+def test_folders_that_would_feed_themselves_are_refused(inbox, restored):
+    for more in (
+        {"to": inbox},
+        {"to": inbox.parent / "out", "move_to": inbox},
+        {"to": inbox.parent / "o", "move_to": inbox.parent / "o"},
+    ):
+        with pytest.raises(ConfigError, match="different folders"):
+            watch.watch(inbox, config=Config(), once=True, **more)
+    with pytest.raises(ConfigError, match="--settle"):
+        watch.watch(inbox, inbox.parent / "out", settle=-1)
+
+
+def test_the_command_ends_as_its_files_did(inbox, restored, capsys):
+    (inbox / "a.mp4").write_text("a")
+    out = ["--to", str(inbox.parent / "out"), "--once", "--settle", "0"]
+    assert cli.main(["watch", str(inbox), *out]) == 0
+    assert cli.main(["watch", str(inbox), *out, "--fail-on", "faces<9"]) == 3
+    (inbox / "b.mp4").write_text("bad")
+    assert cli.main(["watch", str(inbox), *out]) == 1
+    assert "b.mp4: is no video" in capsys.readouterr().err
+    assert cli.main(["watch", str(inbox), *out, "--overwrite"]) == 2
+
+
+def test_a_target_that_is_locked_is_busy(tmp_path):
+    lock = Lock(tmp_path / "a.part", "a.mp4")
+    with pytest.raises(BusyError):
+        Lock(tmp_path / "a.part", "a.mp4")
+    lock.release()

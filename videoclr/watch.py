@@ -1,0 +1,193 @@
+"""A folder whose files are restored as they arrive.
+
+A file counts as arrived once its size and time of change have stood still for a while: copying programs and cameras tell
+no other way that works on every network drive, and neither do notices of the file system. Each is restored as in a batch with
+`resume`: what was finished is left alone and what was begun goes on, whatever stopped the watch. Several machines may
+watch one folder; a file that another one works on is left to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from videoclr.config import Config
+from videoclr.errors import BusyError, ConfigError, MediaError, VideoclrError
+from videoclr.jobs import Manner, ProgressCallback, Task, load_pipeline, make_folder, restore_task, targets_of
+from videoclr.media.target import CONTAINERS, STILLS
+from videoclr.report import Report
+
+_log = logging.getLogger("videoclr.watch")
+
+SETTLE = 10.0
+"""Seconds for which a file stands still before it is taken."""
+EVERY = 2.0
+"""Seconds between two looks."""
+_NAMELESS = {".yuv"}
+"""Endings of files that do not describe themselves."""
+
+_Signature = tuple[int, int]
+"""Size, and nanoseconds of the last change."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    signature: _Signature
+    since: float
+    over: bool = False
+    """Finished or failed, as it is."""
+
+
+class Arrivals:
+    """The files of a folder, and which of them stand still.
+
+    Args:
+        folder: looked into, not below.
+        settle: seconds.
+        clock: tells seconds.
+
+    Raises:
+        MediaError: it is no folder.
+    """
+
+    def __init__(self, folder: Path, settle: float, clock: Callable[[], float]) -> None:
+        if not folder.is_dir():
+            raise MediaError(folder, "is no folder to watch")
+        self.folder, self.settle, self.clock = folder, settle, clock
+        self._seen: dict[Path, _Seen] = {}
+        self._told: set[Path] = set()
+
+    def look(self) -> None:
+        """See what is there now.
+
+        Raises:
+            MediaError: the folder has gone.
+        """
+        now, there = self.clock(), dict(self._files())
+        for path in self._seen.keys() - there.keys():
+            del self._seen[path]
+        for path, signature in there.items():
+            known = self._seen.get(path)
+            if known is None or known.signature != signature:
+                self._seen[path] = _Seen(signature, now)
+
+    def _files(self) -> Iterator[tuple[Path, _Signature]]:
+        try:
+            for path in sorted(self.folder.iterdir()):
+                if not path.name.startswith(".") and path.is_file() and self._is_film(path):
+                    found = path.stat()
+                    yield path, (found.st_size, found.st_mtime_ns)
+        except OSError as error:
+            raise MediaError(self.folder, f"cannot be watched any more ({error.strerror})") from error
+
+    def _is_film(self, path: Path) -> bool:
+        ending = path.suffix.lower()
+        known = ending in {*CONTAINERS, *STILLS} - _NAMELESS
+        if not known and path not in self._told:
+            self._told.add(path)
+            _log.info("%s: is left alone, its ending is that of no film", path)
+        return known
+
+    def next(self) -> Path | None:
+        """A file that stands still and is not over yet, the one that came first; None where there is none."""
+        now = self.clock()
+        still = [(one.since, path) for path, one in self._seen.items() if not one.over and now - one.since >= self.settle]
+        return min(still, default=(0.0, None))[1]
+
+    def over(self, path: Path) -> None:
+        """`path` is finished or failed; it counts again when it changes."""
+        if path in self._seen:
+            self._seen[path].over = True
+
+    def later(self, path: Path) -> None:
+        """Not now: `path` has to stand still for as long again."""
+        if path in self._seen:
+            self._seen[path].since = self.clock()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a file is there that is not over."""
+        return any(not one.over for one in self._seen.values())
+
+
+def watch(
+    folder: str | Path,
+    to: str | Path,
+    config: Config | None = None,
+    *,
+    ending: str | None = None,
+    move_to: str | Path | None = None,
+    settle: float = SETTLE,
+    once: bool = False,
+    progress: ProgressCallback | None = None,
+    ended: Callable[[str, Report | VideoclrError], None] | None = None,
+    wait: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Restore every film and picture of `folder` into `to`, and whatever arrives there later, until somebody stops it.
+
+    Args:
+        folder: looked into, not below.
+        to: where the results go, under the same names; made if it does not exist.
+        config: settings of all files; the defaults if None.
+        ending: file ending of the results, such as `.mp4`; None keeps each input's own.
+        move_to: where inputs go once they are restored; None leaves them.
+        settle: seconds for which a file stands still before it is taken.
+        once: end when all that is there is done.
+        progress: see `restore_video`.
+        ended: told each source when it is over, with its report or what stopped it. One that failed is tried again when it changes.
+        wait: sleeps so many seconds.
+        clock: tells seconds.
+
+    Raises:
+        ConfigError: a setting that fits no file.
+        MediaError: a folder is not there, or goes away.
+        WeightsError: the networks cannot be loaded.
+    """
+    config = config or Config()
+    if settle < 0:
+        raise ConfigError(f"--settle: expected 0 or more seconds, got {settle:g}")
+    places = [Path(place).resolve() for place in (folder, to, *([] if move_to is None else [move_to]))]
+    if len(set(places)) < len(places):
+        raise ConfigError("watch: the watched folder, --to and --move-to have to be different folders")
+    if config.track.file is not None:
+        raise ConfigError("$.track.file: the tracks of one film are not those of another; restore it by itself")
+    arrivals = Arrivals(Path(folder), settle, clock)
+    make_folder(to)
+    if move_to is not None:
+        make_folder(move_to)
+    pipeline = load_pipeline(config)
+    while True:
+        arrivals.look()
+        source = arrivals.next()
+        if source is None:
+            if once and not arrivals.waiting:
+                return
+            wait(min(EVERY, settle) if once and settle else EVERY)
+            continue
+        (target,) = targets_of([source], Path(to), ending)
+        result = restore_task(Task(source, target, config), Manner(resume=True), pipeline, progress)
+        if isinstance(result, BusyError):
+            arrivals.later(source)
+            continue
+        arrivals.over(source)
+        if move_to is not None and isinstance(result, Report):
+            result = _moved(source, Path(move_to)) or result
+        if ended is not None:
+            ended(str(source), result)
+
+
+def _moved(source: Path, folder: Path) -> VideoclrError | None:
+    """Put a restored input away; what is in the way is returned."""
+    place = folder / source.name
+    if place.exists():
+        return MediaError(source, f"is restored, and stays where it is: {place} exists already")
+    try:
+        shutil.move(source, place)
+    except OSError as error:
+        return MediaError(source, f"is restored, and cannot be moved to {folder} ({error.strerror})")
+    return None
