@@ -91,8 +91,8 @@ def test_a_failed_job_is_told_by_its_figures(tmp_path):
 
 def test_a_batch_with_a_bad_file_is_told_by_its_figures(tmp_path):
     with PrometheusFile(tmp_path / "a.prom") as figures:
-        figures.ended(MediaError("a.mp4", "is empty"))
-        figures.ended(object())
+        figures.ended(MediaError("a.mp4", "is empty"), "a.mp4")
+        figures.ended(object(), "b.mp4")
     assert "videoclr_finished -1\n" in (tmp_path / "a.prom").read_text()
 
 
@@ -118,7 +118,7 @@ def test_figures_whose_folder_has_gone_do_not_stop_the_job_and_are_told_once(tmp
 
 
 def test_names_cannot_break_out_of_their_label():
-    text = exposition(at(1, source='a"} 1\nvideoclr_frames_written_total{source="b\\'), None)
+    text = exposition([at(1, source='a"} 1\nvideoclr_frames_written_total{source="b\\')], None)
     written = [line for line in text.splitlines() if line.startswith("videoclr_frames_written_total")]
     assert written == [r'videoclr_frames_written_total{source="a\"} 1\nvideoclr_frames_written_total{source=\"b\\"} 1']
 
