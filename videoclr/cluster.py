@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -709,40 +709,37 @@ def connected(address: str) -> Iterator[Any]:
             options |= {"_temp_dir": os.path.join(folder, "ray"), "_node_ip_address": "127.0.0.1"}
         stack.callback(_disconnect, ray)
         try:
-            with _own_signals(), _environment(RAY_USAGE_STATS_ENABLED="0"):
+            # Ray's own answer to SIGTERM would take the place of ours for good.
+            waiting = _signals_wait() if address == LOCAL else nullcontext()
+            with _replaced(ray, "utils", "set_sigterm_handler"), _environment(RAY_USAGE_STATS_ENABLED="0"), waiting:
                 ray.init(address, **options)
-        except SystemExit:  # SIGTERM, which is Ray's while it starts
-            raise KeyboardInterrupt from None
         except Exception as error:
             raise ClusterError(f"--cluster {address}: {' '.join(str(error).split())}") from error
-        with _silent(ray):
+        with _replaced(ray, "worker", "print_to_stdstream"):  # says what we say ourselves, on standard output, whatever it is told
             yield ray
 
 
 def _disconnect(ray: Any) -> None:
-    with suppress(Exception), _own_signals():  # a cluster that has gone cannot be left
+    with suppress(Exception):  # a cluster that has gone cannot be left
         ray.shutdown()
 
 
 @contextmanager
-def _own_signals() -> Iterator[None]:
-    """Signals are answered afterwards as before; Ray puts a handler of its own in the way.
-
-    A closed terminal is ignored by what is started meanwhile, so that it still works while this process ends its workers.
-    """
-    names = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in names}
+def _signals_wait() -> Iterator[None]:
+    """What stops this process waits until Ray has started: a start that is torn apart leaves processes behind."""
+    pending: list[int] = []
+    before = {}
     try:
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    except ValueError:  # not in the main thread: Ray leaves signals alone there as well
-        yield
-        return
-    try:
+        with suppress(ValueError):  # not in the main thread: signals are somebody else's business
+            for number in (signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)):
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    before[number] = signal.signal(number, lambda heard, _: pending.append(heard))
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if pending:  # where a start fails, that is because what ends this process ended Ray's as well
+            signal.raise_signal(pending[0])
 
 
 @contextmanager
@@ -758,15 +755,15 @@ def _environment(**variables: str) -> Iterator[None]:
 
 
 @contextmanager
-def _silent(ray: Any) -> Iterator[None]:
-    """Ray prints on standard output when a worker dies, whatever it is told, and we say it ourselves."""
-    place: Any = getattr(getattr(ray, "_private", None), "worker", None)
-    printing = getattr(place, "print_to_stdstream", None)
-    if printing is None:
+def _replaced(ray: Any, module: str, name: str) -> Iterator[None]:
+    """A function inside of Ray does nothing; where a release of Ray has none of that name, nothing is changed."""
+    place: Any = getattr(getattr(ray, "_private", None), module, None)
+    before = getattr(place, name, None)
+    if before is None:
         yield
         return
-    place.print_to_stdstream = lambda *_, **__: None
+    setattr(place, name, lambda *_, **__: None)
     try:
         yield
     finally:
-        place.print_to_stdstream = printing
+        setattr(place, name, before)
