@@ -50,6 +50,8 @@ MOMENT_SECONDS = 0.25
 """From one question for news to the next."""
 GRACE_SECONDS = 10.0
 """How long a worker that is told to stop may take to clean up."""
+KNOCK_SECONDS = 10.0
+"""How long a machine may take to answer at all."""
 _STORE_BYTES = 128 << 20
 """Shared memory of Ray that is started here; only messages go through it. More would spill to the disk."""
 _RECORDS = 1000
@@ -706,7 +708,9 @@ def connected(address: str) -> Iterator[Any]:
             folder = tempfile.mkdtemp(prefix="videoclr-", dir=parent)
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             options |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
-            options |= {"_temp_dir": os.path.join(folder, "ray"), "_node_ip_address": "127.0.0.1"}
+            options["_temp_dir"] = os.path.join(folder, "ray")
+        else:
+            _knock(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
         stack.callback(_disconnect, ray)
         try:
             # Ray's own answer to SIGTERM would take the place of ours for good.
@@ -717,6 +721,22 @@ def connected(address: str) -> Iterator[Any]:
             raise ClusterError(f"--cluster {address}: {' '.join(str(error).split())}") from error
         with _replaced(ray, "worker", "print_to_stdstream"):  # says what we say ourselves, on standard output, whatever it is told
             yield ray
+
+
+def _knock(address: str) -> None:
+    """Ray would wait for minutes where nobody answers.
+
+    Raises:
+        ClusterError: nobody does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():  # `auto`: Ray itself looks for a cluster here
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
+    except OSError as error:
+        text = f"nobody answers at {host}:{port} ({error.strerror or error}); start one there with `ray start --head`"
+        raise ClusterError(f"--cluster {address}: {text}") from error
 
 
 def _disconnect(ray: Any) -> None:
