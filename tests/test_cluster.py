@@ -6,13 +6,16 @@ import os
 import pickle
 import select
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import IO
 
 import av
 import numpy as np
@@ -420,9 +423,226 @@ def test_why_a_worker_is_gone_is_a_few_words(text, says):
 
 
 def test_a_machine_that_does_not_answer_is_not_waited_for():
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(ClusterError, match=f"nobody answers at 127.0.0.1:{port} .*ray start --head"):
         cluster._knock(f"ray://127.0.0.1:{port}")
+
+
+# -- with Ray ----------------------------------------------------------------------------------------------------------
+
+SOURCES = {"a.mp4": 20, "b.mp4": 35, "c.mp4": 25}
+_HEAD = """
+import logging, ray
+ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL, num_cpus=2, num_gpus=0)
+print(ray.get_runtime_context().gcs_address, flush=True)
+input()
+ray.shutdown()
+"""
+
+
+class Stage:
+    """A folder with films, and the ends of the pipes at which `cluster_parts.Waiting` waits."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = config_of(folder)
+        (folder / "config.yaml").write_text(self.config.model_dump_json(), encoding="utf-8")
+        for name, frames in SOURCES.items():
+            film(folder / name, frames)
+        (folder / "bad.mp4").write_text("no film")
+        for name in ("said", "go"):
+            os.mkfifo(folder / name)
+        self._go: IO[bytes] | None = None
+        self._said = (folder / "said").open("r+b", buffering=0)  # for writing too, so it has no end
+
+    def close(self) -> None:
+        self._said.close()
+        if self._go is not None:
+            self._go.close()
+
+    def heard(self) -> int:
+        """The process of a worker that waits."""
+        return int(self._said.readline())
+
+    def free(self) -> None:
+        """From now on nobody begins to wait."""
+        (self.folder / "free").touch()
+
+    def go(self) -> None:
+        """Who waits, or is about to, goes on."""
+        self._go = (self.folder / "go").open("r+b", buffering=0)  # stays open, for whoever comes to it later
+
+    def reference(self, *sources: str, resume: bool = False) -> dict[str, bytes]:
+        """The results without a cluster."""
+        self.free()
+        restore_batch(sources, "one", self.config, report="one.json", resume=resume)
+        (self.folder / "free").unlink()
+        return {path.name: path.read_bytes() for path in (self.folder / "one").glob("*.mp4")}
+
+    def results(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (self.folder / "two").glob("*.mp4")}
+
+    def batch(self, *arguments: str, cluster: str = "local") -> subprocess.Popen[str]:
+        """The command, in a session of its own."""
+        command = [sys.executable, "-m", "videoclr", "batch", *arguments, "--to", "two", "--config", "config.yaml"]
+        # a shell that starts the tests with & hands down that Ctrl-C is ignored
+        return subprocess.Popen(
+            [*command, "--cluster", cluster],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        )
+
+    def half_files(self) -> list[Path]:
+        return list((self.folder / "two").glob("**/*.part"))
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch) -> Iterator[Stage]:
+    pytest.importorskip("ray")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(HERE))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent)]))
+    made = Stage(tmp_path)
+    yield made
+    made.close()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit code and streams. Every process that it started is gone as well, or goes by itself at once."""
+    out, err = process.communicate(timeout=300)
+    for one in processes_of(process.pid):
+        with suppress(ProcessLookupError):
+            handle = os.pidfd_open(one)
+            assert select.select([handle], [], [], 60)[0], f"process {one} stays"
+            os.close(handle)
+    return process.returncode, out, err
+
+
+def processes_of(session: int) -> list[int]:
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (place / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append(int(place.name))
+    return found
+
+
+def told(path: str) -> dict:
+    """A batch's report, without what two runs differ in."""
+    report = json.loads(Path(path).read_text(encoding="utf-8"))
+    for one in report["files"]:
+        one["target"] = Path(one["target"]).name
+        del one["seconds"], one["seconds_per_stage"], one["slowest"]
+    return report
+
+
+@pytest.mark.cluster
+def test_results_are_those_of_a_run_without_a_cluster(stage):
+    expected = stage.reference(*SOURCES, "bad.mp4")
+    stage.free()
+    code, out, err = ended(stage.batch("a.mp4", "b.mp4", "c.mp4", "bad.mp4", "--workers", "2", "--report", "two.json"))
+    assert (code, out) == (1, "")
+    assert stage.results() == expected and len(expected) == 3 and not stage.half_files()
+    assert told("two.json") == told("one.json") and len(told("two.json")["failed"]) == 1
+    assert sum(line.startswith("videoclr: two/") for line in err.splitlines()) == 3
+    assert [line for line in err.splitlines() if "error" in line] == [
+        "videoclr: error: bad.mp4: not a video or picture that FFmpeg can read (Invalid data found when processing input)"
+    ]
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("resume", [False, True])
+def test_the_task_of_a_worker_that_is_killed_is_done_by_another(stage, resume):
+    expected = stage.reference("a.mp4", "b.mp4", "c.mp4", resume=resume)
+    process = stage.batch("a.mp4", "b.mp4", "c.mp4", "--workers", "2", *["--resume"] * resume)
+    first, second = stage.heard(), stage.heard()
+    assert first != second
+    stage.free()
+    os.kill(first, signal.SIGKILL)
+    stage.go()
+    code, out, err = ended(process)
+    assert (code, out) == (0, "")
+    assert err.count("killed, out of memory, or crashed); it is done again by another") == 1
+    assert stage.results() == expected and not stage.half_files()
+
+
+@pytest.mark.cluster
+def test_a_film_that_costs_two_workers_is_an_error_and_the_others_go_on(stage):
+    process = stage.batch("a.mp4", "b.mp4", "--workers", "1")
+    os.kill(stage.heard(), signal.SIGKILL)
+    second = stage.heard()
+    stage.free()
+    os.kill(second, signal.SIGKILL)
+    code, out, err = ended(process)
+    assert (code, out) == (1, "")
+    assert "videoclr: error: a.mp4: its worker was lost 2 times (" in err
+    assert list(stage.results()) == ["b.mp4"] and not stage.half_files()
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(("number", "resume"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
+def test_a_stop_ends_all_workers_and_leaves_no_half_file(stage, number, resume):
+    process = stage.batch("a.mp4", "b.mp4", "--workers", "2", *["--resume"] * resume)
+    stage.heard(), stage.heard()
+    process.send_signal(number)
+    code, out, err = ended(process)
+    assert (code, out) == (130, "")
+    assert [line for line in err.splitlines() if "frames" not in line] == ["videoclr: error: stopped"]
+    assert not stage.results() and not stage.half_files()
+
+
+@pytest.mark.cluster
+def test_all_workers_tell_how_far_they_are(stage, caplog):
+    expected, seen, at_work = stage.reference("a.mp4", "b.mp4"), {}, []
+
+    def release() -> None:
+        at_work.extend([stage.heard(), stage.heard()])
+        stage.free()
+        stage.go()
+
+    def progress(now: Progress) -> None:
+        seen[now.source] = now
+
+    helper = threading.Thread(target=release, daemon=True)
+    helper.start()
+    with caplog.at_level(logging.INFO, "videoclr"):
+        results = restore_batch(["a.mp4", "b.mp4"], "two", stage.config, progress=progress, site=Cluster("local", 2))
+    helper.join()
+    assert stage.results() == expected and [one.source for one in results] == ["a.mp4", "b.mp4"]
+    assert {name: now.frames for name, now in seen.items()} == {"a.mp4": 20, "b.mp4": 35}
+    assert len(set(at_work)) == 2 and os.getpid() not in at_work
+    for name in ("a.mp4", "b.mp4"):  # logged there, heard here
+        assert any(one.levelno == logging.INFO and one.getMessage().startswith(f"{name}: ") for one in caplog.records)
+
+
+@pytest.mark.cluster
+def test_a_cluster_that_runs_is_left_as_it_was(stage):
+    expected = stage.reference(*SOURCES)
+    head = subprocess.Popen(
+        [sys.executable, "-c", _HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        address = head.stdout.readline().strip()
+        stopped = stage.batch("a.mp4", "b.mp4", "--workers", "2", cluster=address)
+        stage.heard(), stage.heard()
+        stopped.send_signal(signal.SIGTERM)
+        assert ended(stopped)[0] == 130 and not stage.results()
+        stage.free()
+        code, out, err = ended(stage.batch(*SOURCES, "--workers", "2", cluster=address))  # needs all that the first one held
+        assert (code, out) == (0, "") and "error" not in err and stage.results() == expected
+        assert head.poll() is None
+    finally:
+        ended(head)  # closes its standard input
+
+
+@pytest.mark.cluster
+def test_a_setting_that_fits_no_task_is_the_batchs_error(stage):
+    code, out, err = ended(stage.batch("a.mp4", "b.mp4", "--set", "restore.use=nothing", "--workers", "2"))
+    assert (code, out) == (2, "")
+    errors = [line for line in err.splitlines() if line.startswith("videoclr: error: ")]
+    assert len(errors) == 1 and "unknown part 'nothing'" in errors[0] and not stage.results()

@@ -500,7 +500,8 @@ class _RayWorkers:
         self._ray, self._tasks, self._manner, self._progress, self._share = ray, tasks, manner, progress, share
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         asks = {"num_cpus": share.cores, "num_gpus": share.gpus, "runtime_env": {"env_vars": environment}}
-        self._kind = ray.remote(**asks, max_restarts=0, max_task_retries=0, concurrency_groups={"aside": 1})(Worker)
+        # Of the methods only `news` and `stop` are called while another one is at work.
+        self._kind = ray.remote(**asks, max_restarts=0, max_task_retries=0, max_concurrency=3)(Worker)
         self._actors: dict[int, _Actor] = {}
         self._started = 0
         self._torn: set[int] = set()
@@ -613,7 +614,7 @@ class _RayWorkers:
             self._tell(news)
         now = time.monotonic()
         if now - actor.asked >= MOMENT_SECONDS:
-            actor.asked, actor.news = now, actor.handle.news.options(concurrency_group="aside").remote()
+            actor.asked, actor.news = now, actor.handle.news.remote()
         return None
 
     def _tell(self, news: News) -> None:
@@ -627,7 +628,7 @@ class _RayWorkers:
         working = {actor.answer: worker for worker, actor in self._actors.items() if actor.step == "work"}
         with suppress(Exception):  # Ray may be gone: then so are they
             for worker in working.values():
-                self._actors[worker].handle.stop.options(concurrency_group="aside").remote()
+                self._actors[worker].handle.stop.remote()
             stopped, _ = self._ray.wait(list(working), num_returns=len(working), timeout=GRACE_SECONDS) if working else ([], [])
             for answer in stopped:
                 actor = self._actors[working[answer]]
