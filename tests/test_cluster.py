@@ -463,6 +463,7 @@ class Stage:
 
     def heard(self) -> int:
         """The process of a worker that waits."""
+        assert select.select([self._said], [], [], 120)[0], "nobody waits"
         return int(self._said.readline())
 
     def free(self) -> None:
@@ -506,6 +507,8 @@ def stage(tmp_path, monkeypatch) -> Iterator[Stage]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(HERE))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent)]))
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
     made = Stage(tmp_path)
     yield made
     made.close()
@@ -621,7 +624,9 @@ def test_all_workers_tell_how_far_they_are(stage, caplog):
 
 
 @pytest.mark.cluster
-def test_a_cluster_that_runs_is_left_as_it_was(stage):
+def test_a_cluster_that_runs_is_left_as_it_was(stage, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     expected = stage.reference(*SOURCES)
     head = subprocess.Popen(
         [sys.executable, "-c", _HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -636,6 +641,9 @@ def test_a_cluster_that_runs_is_left_as_it_was(stage):
         code, out, err = ended(stage.batch(*SOURCES, "--workers", "2", cluster=address))  # needs all that the first one held
         assert (code, out) == (0, "") and "error" not in err and stage.results() == expected
         assert head.poll() is None
+        monkeypatch.delenv("RAY_AUTH_MODE")
+        code, out, err = ended(stage.batch("a.mp4", "-y", cluster=address))
+        assert (code, out) == (1, "") and "the cluster asks for its token: set RAY_AUTH_MODE=token" in err
     finally:
         ended(head)  # closes its standard input
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -22,7 +23,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -56,6 +57,8 @@ _STORE_BYTES = 128 << 20
 """Shared memory of Ray that is started here; only messages go through it. More would spill to the disk."""
 _RECORDS = 1000
 """Records of a worker's log that wait for being fetched, at most."""
+_TOKEN = secrets.token_hex(32)
+"""Whoever has it not gives no orders to Ray that is started here; its ports are open to the network. A process keeps the first."""
 _PASSED_ON = ("OMP_WAIT_POLICY", "VIDEOCLR_CACHE")
 """Variables of the environment that a worker on another machine needs as they are here."""
 
@@ -703,6 +706,7 @@ def connected(address: str) -> Iterator[Any]:
         return
     with ExitStack() as stack:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+        environment = {"RAY_USAGE_STATS_ENABLED": "0"}
         if address == LOCAL:
             # A folder of its own, which nobody else may enter and which goes with the run; Ray's sockets need a short name.
             parent = tempfile.gettempdir() if len(tempfile.gettempdir()) < 20 else "/tmp"
@@ -710,16 +714,15 @@ def connected(address: str) -> Iterator[Any]:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             options |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
             options["_temp_dir"] = os.path.join(folder, "ray")
+            environment["RAY_AUTH_TOKEN"] = _TOKEN  # or Ray leaves one at home, which all later clusters would ask for
         else:
             _knock(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
         stack.callback(_disconnect, ray)
         try:
-            # Ray's own answer to SIGTERM would take the place of ours for good.
-            waiting = _signals_wait() if address == LOCAL else nullcontext()
-            with _replaced(ray, "utils", "set_sigterm_handler"), _environment(RAY_USAGE_STATS_ENABLED="0"), waiting:
+            with _environment(**environment), _signals_kept(ray, wait=address == LOCAL):
                 ray.init(address, **options)
         except Exception as error:
-            raise ClusterError(f"--cluster {address}: {' '.join(str(error).split())}") from error
+            raise ClusterError(f"--cluster {address}: {_refusal(error)}") from error
         with _replaced(ray, "worker", "print_to_stdstream"):  # says what we say ourselves, on standard output, whatever it is told
             yield ray
 
@@ -740,22 +743,39 @@ def _knock(address: str) -> None:
         raise ClusterError(f"--cluster {address}: {text}") from error
 
 
+def _refusal(error: BaseException) -> str:
+    """Why Ray does not let us in."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if "AuthToken" in str(cause):
+            return "the cluster asks for its token: set RAY_AUTH_MODE=token, with that token in ~/.ray/auth_token"
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(str(error).split())
+
+
 def _disconnect(ray: Any) -> None:
     with suppress(Exception):  # a cluster that has gone cannot be left
         ray.shutdown()
 
 
 @contextmanager
-def _signals_wait() -> Iterator[None]:
-    """What stops this process waits until Ray has started: a start that is torn apart leaves processes behind."""
+def _signals_kept(ray: Any, wait: bool) -> Iterator[None]:
+    """Signals are answered afterwards as before: Ray takes SIGTERM for itself, below Python, and aborts the process.
+
+    Args:
+        ray: the module.
+        wait: what stops this process waits until the end of the block: a start that is torn apart leaves processes behind.
+    """
     pending: list[int] = []
     before = {}
     try:
         with suppress(ValueError):  # not in the main thread: signals are somebody else's business
             for number in (signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)):
-                if signal.getsignal(number) != signal.SIG_IGN:
-                    before[number] = signal.signal(number, lambda heard, _: pending.append(heard))
-        yield
+                handler = signal.getsignal(number)
+                if handler not in (signal.SIG_IGN, None):
+                    before[number] = signal.signal(number, (lambda heard, _: pending.append(heard)) if wait else handler)
+        with _replaced(ray, "utils", "set_sigterm_handler"):
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -766,13 +786,15 @@ def _signals_wait() -> Iterator[None]:
 @contextmanager
 def _environment(**variables: str) -> Iterator[None]:
     """What is started meanwhile sees these; what the user has set stays."""
-    new = {name: value for name, value in variables.items() if name not in os.environ}
-    os.environ.update(new)
+    names = [*variables, "RAY_AUTH_MODE"]  # which Ray sets itself
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update({name: value for name, value in variables.items() if before[name] is None})
     try:
         yield
     finally:
-        for name in new:
-            os.environ.pop(name, None)
+        for name in names:
+            if before[name] is None:
+                os.environ.pop(name, None)
 
 
 @contextmanager
