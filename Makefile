@@ -8,7 +8,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 LOCKED := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-faces check audit format clean
+.PHONY: help demo test test-slow test-faces test-cluster check audit format clean
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -43,6 +43,13 @@ $(VENV)-faces/.installed: $(LOCKED)
 	$(VENV)-faces/bin/python -m pip install -q -e '.[faces,interop,dev]' spandrel_extra_arches
 	@touch $@
 
+# What Ray brings along is no part of what is locked
+$(VENV)-cluster/.installed: $(LOCKED)
+	$(need_python)
+	$(PYTHON) -m venv $(VENV)-cluster
+	$(VENV)-cluster/bin/python -m pip install -q -c constraints.txt -e '.[cluster,dev]'
+	@touch $@
+
 # An auditor of its own, so that what it brings along is no part of what is audited
 $(VENV)-audit/.installed:
 	$(need_python)
@@ -57,13 +64,16 @@ demo: $(VENV)/.installed
 	$(PY) samples/demo.py
 
 test: $(VENV)/.installed-dev
-	$(PY) -m pytest -q -n auto --maxprocesses 4 --dist worksteal -m "not slow and not gpu and not faces and not interop"
+	$(PY) -m pytest -q -n auto --maxprocesses 4 --dist worksteal -m "not slow and not gpu and not faces and not interop and not cluster"
 
 test-slow: $(VENV)/.installed-dev
 	$(PY) -m pytest -q -m slow
 
 test-faces: $(VENV)-faces/.installed
 	$(VENV)-faces/bin/python -m pytest -q -m "faces or interop"
+
+test-cluster: $(VENV)-cluster/.installed
+	$(VENV)-cluster/bin/python -m pytest -q -m cluster
 
 check: $(VENV)/.installed-dev
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" scripts/check

@@ -234,6 +234,45 @@ def test_the_bar_of_a_terminal_leaves_nothing_behind_when_a_run_fails(jobs, caps
     assert err.endswith("videoclr: error: b.mp4: gone\n")
 
 
+def test_a_batch_at_several_places_shows_a_bar_for_each_file_until_it_is_over():
+    def at(source: str, frames: int) -> types.SimpleNamespace:
+        return types.SimpleNamespace(source=source, frames=frames, total=10, faces=0, seconds=1, seconds_left=1.0, before=0)
+
+    class Bars:
+        def __init__(self) -> None:
+            self.there: dict[str, int] = {}
+
+        def add_task(self, name, **_):
+            self.there[name] = 0
+            return name
+
+        def update(self, name, completed, **_):
+            self.there[name] = completed
+
+        def remove_task(self, name):
+            del self.there[name]
+
+    bars = Bars()
+    shown = cli._Bars(bars)
+    for source, frames in (("x/a.mp4", 1), ("x/b.mp4", 2), ("x/a.mp4", 3)):
+        shown.progress(at(source, frames))
+    assert bars.there == {"a.mp4": 3, "b.mp4": 2}
+    shown.ended("x/a.mp4")
+    shown.ended("x/bad.mp4")
+    shown.progress(at("x/b.mp4", 4))
+    assert bars.there == {"b.mp4": 4}
+
+
+def test_a_batch_says_where_only_when_asked(jobs, monkeypatch):
+    jobs.answer = lambda *_, **__: []
+    site = object()
+    monkeypatch.setattr(cli, "_site", lambda *asked: {"site": (site, asked)} if asked[0] else {})
+    assert cli.main(["batch", "a.mp4", "--to", "x"]) == 0
+    assert "site" not in jobs.asked[-1][1]
+    assert cli.main(["batch", "a.mp4", "--to", "x", "--cluster", "head:6379", "--workers", "3"]) == 0
+    assert jobs.asked[-1][1]["site"] == (site, ("head:6379", 3))
+
+
 def test_verbose_shows_more_of_the_log_and_leaves_the_logger_as_it_was(jobs, capsys):
     def work(*_, **__):
         logging.getLogger("videoclr.flow").info("interesting")

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 from fractions import Fraction
 
 import pytest
 
 from videoclr import errors
 from videoclr.errors import (
+    ClusterError,
+    ConfigError,
     DecodeError,
+    DeviceError,
+    EmptyPartError,
     EncodeError,
     MediaError,
+    NotFiniteError,
     RestorationError,
     ResumeError,
     VideoclrError,
@@ -52,3 +58,32 @@ def test_a_restoration_error_says_frame_and_track():
 def test_errors_about_files_carry_the_path(kind):
     error = kind("w.safetensors", "wrong hash")
     assert (str(error), error.path) == ("w.safetensors: wrong hash", "w.safetensors")
+
+
+EACH = [
+    VideoclrError("odd"),
+    ConfigError("$.restore.steps: expected more"),
+    MediaError("a.mp4", "no video stream"),
+    EmptyPartError("a.mp4", "holds no picture"),
+    DecodeError("a.mp4", "corrupt packet", Fraction(1001, 1000)),
+    EncodeError("a.mp4", "does not fit"),
+    WeightsError("w.safetensors", "wrong hash"),
+    RestorationError(7, 2, "out of memory"),
+    NotFiniteError(7, None, "NaN"),
+    DeviceError("the device failed"),
+    ResumeError("a.resume", "belongs to another run"),
+    ClusterError("nobody answers"),
+]
+
+
+@pytest.mark.parametrize("error", EACH, ids=lambda error: type(error).__name__)
+def test_errors_reach_another_process_with_all_they_say(error):
+    error.add_note("12 frames are kept")
+    there = pickle.loads(pickle.dumps(error))
+    assert type(there) is type(error) and str(there) == str(error)
+    assert vars(there) == vars(error) and there.__notes__ == ["12 frames are kept"]
+
+
+def test_every_kind_of_error_is_among_those():
+    found = {c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__}
+    assert found == {type(error) for error in EACH}

@@ -8,7 +8,7 @@ import pytest
 
 from videoclr.errors import MediaError
 from videoclr.jobs import Progress
-from videoclr.monitor import JsonLog, PrometheusFile, exposition
+from videoclr.monitor import JsonLog, Pace, PrometheusFile, exposition
 from videoclr.pipeline import slowest
 
 
@@ -83,6 +83,47 @@ def test_figures_are_replaced_while_the_job_runs_and_stay_with_its_end(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_jobs_that_run_side_by_side_are_told_as_often_as_each_other():
+    clock = Clock()
+    pace, told = Pace(clock), []
+    for second in range(21):
+        clock.now = float(second)
+        told += [(second, source) for source in "abb" if pace.is_due(source)]
+    assert told == [(0, "a"), *((second, source) for second in (5, 10, 15, 20) for source in "ab")]
+
+
+def test_many_small_jobs_one_after_the_other_are_not_a_line_each():
+    clock = Clock()
+    pace, told = Pace(clock), 0
+    for number in range(100):
+        clock.now = number / 10
+        told += pace.is_due(str(number))
+        pace.over(str(number))
+    assert told == 2
+
+
+def test_figures_are_of_all_jobs_at_work_and_at_the_end_of_the_last(tmp_path):
+    path, clock = tmp_path / "a.prom", Clock()
+
+    def written() -> list[str]:
+        return [line for line in path.read_text().splitlines() if line.startswith("videoclr_frames_written_total")]
+
+    with PrometheusFile(path, clock) as figures:
+        figures.progress(at(1, source="a"))
+        figures.progress(at(2, source="b"))
+        clock.now = 6.0
+        figures.progress(at(3, source="a"))
+        assert written() == ['videoclr_frames_written_total{source="a"} 3', 'videoclr_frames_written_total{source="b"} 2']
+        figures.ended(object(), "a")
+        clock.now = 12.0
+        figures.progress(at(4, source="c"))
+        assert written() == ['videoclr_frames_written_total{source="b"} 2', 'videoclr_frames_written_total{source="c"} 4']
+        figures.ended(object(), "b")
+        figures.ended(object(), "c")
+    assert len(written()) == 2
+    assert path.read_text().count("# TYPE videoclr_frames_written_total counter") == 1
+
+
 def test_a_failed_job_is_told_by_its_figures(tmp_path):
     with pytest.raises(ValueError), PrometheusFile(tmp_path / "a.prom"):
         raise ValueError
@@ -91,8 +132,8 @@ def test_a_failed_job_is_told_by_its_figures(tmp_path):
 
 def test_a_batch_with_a_bad_file_is_told_by_its_figures(tmp_path):
     with PrometheusFile(tmp_path / "a.prom") as figures:
-        figures.ended(MediaError("a.mp4", "is empty"))
-        figures.ended(object())
+        figures.ended(MediaError("a.mp4", "is empty"), "a.mp4")
+        figures.ended(object(), "b.mp4")
     assert "videoclr_finished -1\n" in (tmp_path / "a.prom").read_text()
 
 
@@ -118,7 +159,7 @@ def test_figures_whose_folder_has_gone_do_not_stop_the_job_and_are_told_once(tmp
 
 
 def test_names_cannot_break_out_of_their_label():
-    text = exposition(at(1, source='a"} 1\nvideoclr_frames_written_total{source="b\\'), None)
+    text = exposition([at(1, source='a"} 1\nvideoclr_frames_written_total{source="b\\')], None)
     written = [line for line in text.splitlines() if line.startswith("videoclr_frames_written_total")]
     assert written == [r'videoclr_frames_written_total{source="a\"} 1\nvideoclr_frames_written_total{source=\"b\\"} 1']
 

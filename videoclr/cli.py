@@ -28,7 +28,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import FrameType
-from typing import IO, TYPE_CHECKING, Annotated, Any, cast
+from typing import IO, TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 import typer
 
@@ -337,11 +337,22 @@ def batch(
     ending: Annotated[
         str | None, typer.Option("--ending", metavar=".EXT", help="File ending of the results, where it shall differ.")
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="ADDRESS",
+            help="Work through Ray: local (this machine's GPUs), auto, HOST:PORT or ray://HOST:PORT.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", help="With --cluster: how many; as many as it has GPUs, at least one.")
+    ] = None,
 ) -> _Run:
     """Restore many files into a folder: the networks are loaded once, and a bad file does not stop the others."""
 
     def go() -> int:
-        settings, conditions = options.settings(), _conditions(options)
+        settings, conditions, site = options.settings(), _conditions(options), _site(cluster, workers)
         from videoclr.jobs import restore_batch, targets_of
 
         used: list[str | Path] = [*sources, *targets_of(sources, to, ending)]
@@ -358,6 +369,7 @@ def batch(
                 aligned=options.aligned,
                 resume=options.resume,
                 ended=told,
+                **site,
             )
         return told.code
 
@@ -582,7 +594,13 @@ def faces_(
             from videoclr.faces import find_faces, table
 
             found = find_faces(
-                source, to, settings, json_file=json_file, tracks_file=save_tracks, overwrite=overwrite, progress=shown
+                source,
+                to,
+                settings,
+                json_file=json_file,
+                tracks_file=save_tracks,
+                overwrite=overwrite,
+                progress=None if shown is None else shown.progress,
             )
         sys.stdout.write(_columns(list(table(found))))
         if not quiet:
@@ -1028,13 +1046,14 @@ def _watched(
     with ExitStack() as stack:
         shown = stack.enter_context(_progress_shown(console, options.quiet or options.log_json == "-"))
         if shown is not None:
-            callbacks.append(shown)
+            callbacks.append(shown.progress)
+            ends.append(lambda _, source: shown.ended(source))
         if options.metrics is not None:
             from videoclr.monitor import PrometheusFile
 
             figures = stack.enter_context(PrometheusFile(options.metrics))
             callbacks.append(figures.progress)
-            ends.append(lambda end, _: figures.ended(end))
+            ends.append(figures.ended)
         if options.log_json is not None:
             from videoclr.monitor import JsonLog
 
@@ -1056,20 +1075,28 @@ def _watched(
         yield (progress if callbacks else None), finished
 
 
+class _Shown(Protocol):
+    """Shows how far jobs are, several at a time."""
+
+    def progress(self, now: Progress) -> None: ...
+
+    def ended(self, source: str) -> None: ...
+
+
 @contextmanager
-def _progress_shown(console: Console, quiet: bool) -> Iterator[ProgressCallback | None]:
-    """A callback for `videoclr.jobs`: a bar on a terminal, a line every few seconds elsewhere, nothing if quiet."""
+def _progress_shown(console: Console, quiet: bool) -> Iterator[_Shown | None]:
+    """For `videoclr.jobs`: bars on a terminal, a line every few seconds elsewhere, nothing if quiet."""
     if quiet:
         yield None
     elif console.is_terminal:
-        with _bar(console) as shown:
+        with _bars(console) as shown:
             yield shown
     else:
-        yield _lines(console)
+        yield _Lines(console)
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[ProgressCallback]:
+def _bars(console: Console) -> Iterator[_Shown]:
     from rich import progress as rich
 
     columns = (
@@ -1078,18 +1105,26 @@ def _bar(console: Console) -> Iterator[ProgressCallback]:
         rich.TextColumn("{task.fields[numbers]}", markup=False),
         rich.TextColumn("{task.fields[left]}", markup=False),
     )
-    with rich.Progress(*columns, console=console, transient=True) as bar:
-        tasks: dict[str, rich.TaskID] = {}
+    with rich.Progress(*columns, console=console, transient=True) as bars:
+        yield _Bars(bars)
 
-        def shown(now: Progress) -> None:
-            name = _harmless(Path(now.source).name)
-            if now.source not in tasks:
-                for task in tasks.values():
-                    bar.update(task, visible=False)
-                tasks[now.source] = bar.add_task(name, numbers="", left="")
-            bar.update(tasks[now.source], completed=now.frames, total=now.total, numbers=_numbers(now), left=_time_left(now))
 
-        yield shown
+class _Bars:
+    """A bar for every source that is not over."""
+
+    def __init__(self, bars: Any) -> None:
+        self._bars = bars
+        self._tasks: dict[str, Any] = {}
+
+    def progress(self, now: Progress) -> None:
+        if now.source not in self._tasks:
+            self._tasks[now.source] = self._bars.add_task(_harmless(Path(now.source).name), numbers="", left="")
+        task = self._tasks[now.source]
+        self._bars.update(task, completed=now.frames, total=now.total, numbers=_numbers(now), left=_time_left(now))
+
+    def ended(self, source: str) -> None:
+        if source in self._tasks:
+            self._bars.remove_task(self._tasks.pop(source))
 
 
 @contextmanager
@@ -1116,17 +1151,22 @@ def _steps_shown(console: Console, quiet: bool, doing: str) -> Iterator[Callable
         yield lambda done, total: line.update(f"videoclr: {doing}, {done} of {total} done")
 
 
-def _lines(console: Console) -> ProgressCallback:
-    said = time.monotonic()
+class _Lines:
+    """A line every few seconds for every source that is not over."""
 
-    def shown(now: Progress) -> None:
-        nonlocal said
-        if time.monotonic() - said >= PLAIN_PROGRESS_SECONDS:
-            said = time.monotonic()
+    def __init__(self, console: Console) -> None:
+        from videoclr.monitor import Pace
+
+        self._console = console
+        self._pace = Pace(time.monotonic, PLAIN_PROGRESS_SECONDS, time.monotonic())
+
+    def progress(self, now: Progress) -> None:
+        if self._pace.is_due(now.source):
             text = ", ".join(filter(None, [_numbers(now), _time_left(now)]))
-            console.print(f"videoclr: {_harmless(now.source)}: {text}", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(f"videoclr: {_harmless(now.source)}: {text}", markup=False, highlight=False, soft_wrap=True)
 
-    return shown
+    def ended(self, source: str) -> None:
+        self._pace.over(source)
 
 
 def _counting(console: Console, source: str) -> Callable[[int], None]:
@@ -1155,6 +1195,17 @@ def _time_left(now: Progress) -> str:
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def _site(cluster: str | None, workers: int | None) -> dict[str, Any]:
+    """The argument of `restore_batch` that says where; none where nobody says."""
+    if cluster is None:
+        if workers is not None:
+            raise ConfigError("--workers: says how many of a cluster; name one with --cluster")
+        return {}
+    from videoclr.cluster import Cluster
+
+    return {"site": Cluster(cluster, workers)}
 
 
 def _conditions(options: _Options) -> list[Condition]:

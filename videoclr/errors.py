@@ -11,7 +11,8 @@
     ├── RestorationError       a face that could not be restored; raised `from` the part's own exception
     │   └── NotFiniteError     ... because NaN or infinite values came out
     ├── DeviceError            the device has too little memory, or failed
-    └── ResumeError            a ledger that belongs to another source or setting
+    ├── ResumeError            a ledger that belongs to another source or setting
+    └── ClusterError           a cluster that cannot be reached, or workers that were lost
 
 Every message is one line. The command line prints it as it is and exits with 1 (2 for `ConfigError`).
 """
@@ -19,10 +20,27 @@ Every message is one line. The command line prints it as it is and exits with 1 
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound="VideoclrError")
 
 
 class VideoclrError(Exception):
-    """Base of everything that this package raises on purpose."""
+    """Base of everything that this package raises on purpose.
+
+    They can be pickled with all their attributes and notes, so they reach whoever asked for work in another process; what they
+    were raised `from` stays there.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By what it holds: `Exception` would make it anew of its message, which is not what its constructors take."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[E], args: tuple[Any, ...], values: dict[str, Any]) -> E:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(values)
+    return error
 
 
 class ConfigError(VideoclrError):
@@ -97,3 +115,7 @@ class ResumeError(VideoclrError):
     def __init__(self, path: object, message: str) -> None:
         super().__init__(f"{path}: {message}")
         self.path = str(path)
+
+
+class ClusterError(VideoclrError):
+    """A cluster cannot be reached, a machine of it cannot be used, or the worker that did a task was lost."""

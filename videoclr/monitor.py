@@ -1,6 +1,7 @@
 """What a job overnight tells other programs: a log of JSON lines, and figures for Prometheus.
 
-Both take the `Progress` that `videoclr.jobs` gives after every written frame, and write every few seconds at most.
+Both take the `Progress` that `videoclr.jobs` gives after every written frame, of several jobs in any order where several run at
+a time, and write every few seconds at most.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,35 @@ log = logging.getLogger("videoclr.monitor")
 
 EVERY_SECONDS = 5.0
 """Time from one line, or one file of figures, to the next."""
+
+
+class Pace:
+    """Whose turn it is to be told: every few seconds, each of the sources that are at work at the same time.
+
+    A source that is new waits as if it had been told when the last one was: a batch of a thousand small pictures is
+    not a thousand lines.
+
+    Args:
+        clock: monotonic seconds.
+        seconds: from one time to the next.
+        last: when something was told last.
+    """
+
+    def __init__(self, clock: Callable[[], float], seconds: float = EVERY_SECONDS, last: float = float("-inf")) -> None:
+        self._clock, self._seconds, self._last = clock, seconds, last
+        self._told: dict[str, float] = {}
+
+    def is_due(self, source: str) -> bool:
+        """Whether it is `source`'s turn, which is taken then."""
+        now = self._clock()
+        if now - self._told.setdefault(source, self._last) < self._seconds:
+            return False
+        self._told[source] = self._last = now
+        return True
+
+    def over(self, source: str) -> None:
+        """`source` will not come again."""
+        self._told.pop(source, None)
 
 
 class JsonLog(logging.Handler):
@@ -45,7 +75,7 @@ class JsonLog(logging.Handler):
 
     def __init__(self, path: str | Path, clock: Callable[[], float] = time.monotonic, source: str | None = None) -> None:
         super().__init__()
-        self.path, self._clock, self._said, self._source = str(path), clock, float("-inf"), source
+        self.path, self._pace, self._source = str(path), Pace(clock), source
         try:
             self._file: TextIO = (  # a name that is no UTF-8 is a name
                 os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
@@ -84,16 +114,17 @@ class JsonLog(logging.Handler):
 
     def progress(self, now: Progress) -> None:
         """Where the job stands, every few seconds."""
-        if self._clock() - self._said >= EVERY_SECONDS:
-            self._said = self._clock()
+        if self._pace.is_due(now.source):
             self.event("progress", **_numbers(now))
 
     def failed(self, source: str, error: str) -> None:
         """One job of several ended in an error."""
+        self._pace.over(source)
         self.event("failed", source=source, error=error)
 
     def finished(self, report: Report) -> None:
         """What was done."""
+        self._pace.over(report.source)
         kept = ("source", "target", "frames_in", "frames_out", "faces_restored", "shots", "seconds", "slowest", "warnings")
         self.event("finished", **{name: getattr(report, name) for name in kept}, seconds_per_stage=report.seconds_per_stage)
 
@@ -110,7 +141,9 @@ class PrometheusFile:
 
     def __init__(self, path: str | Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.path, self._clock, self._said = Path(path), clock, float("-inf")
-        self._last: Progress | None = None
+        self._jobs: dict[str, Progress] = {}
+        """Those at work and, until another one begins, those that ended last."""
+        self._ended: set[str] = set()
         self._lost, self._well = False, True
 
     def __enter__(self) -> Self:
@@ -133,7 +166,11 @@ class PrometheusFile:
 
     def progress(self, now: Progress) -> None:
         """Where the job stands, every few seconds. Where the file can no longer be written the job goes on, and says so once."""
-        self._last = now
+        if now.source not in self._jobs:
+            for source in self._ended:
+                self._jobs.pop(source, None)
+            self._ended.clear()
+        self._jobs[now.source] = now
         if self._clock() - self._said < EVERY_SECONDS:
             return
         self._said = self._clock()
@@ -144,42 +181,43 @@ class PrometheusFile:
                 log.warning("%s: the figures can no longer be written (%s)", self.path, error.strerror)
             self._lost = True
 
-    def ended(self, result: object) -> None:
-        """One job of several is over: its report, or what stopped it."""
+    def ended(self, result: object, source: str) -> None:
+        """The job of `source` is over: its report, or what stopped it."""
+        self._ended.add(source)
         self._well = self._well and not isinstance(result, Exception)
 
     def _write(self, well: bool | None) -> None:
         part = self.path.with_name(self.path.name + ".part")
         try:
-            part.write_text(exposition(self._last, well), encoding="utf-8", errors="backslashreplace")
+            part.write_text(exposition(self._jobs.values(), well), encoding="utf-8", errors="backslashreplace")
             part.replace(self.path)
         except OSError:
             part.unlink(missing_ok=True)
             raise
 
 
-def exposition(now: Progress | None, well: bool | None) -> str:
+def exposition(jobs: Collection[Progress], well: bool | None) -> str:
     """Prometheus' text format (version 0.0.4).
 
     Args:
-        now: None before the first frame.
-        well: whether the job ended well; None while it runs.
+        jobs: where those that are at work stand; none before the first frame.
+        well: whether all ended well; None while they run.
     """
     lines: list[str] = []
 
     def figure(name: str, kind: str, about: str, values: Mapping[str, float]) -> None:
-        lines.append(f"# HELP videoclr_{name} {about}\n# TYPE videoclr_{name} {kind}\n")
-        lines.extend(f"videoclr_{name}{labels} {value:g}\n" for labels, value in values.items())
+        if values:
+            lines.append(f"# HELP videoclr_{name} {about}\n# TYPE videoclr_{name} {kind}\n")
+            lines.extend(f"videoclr_{name}{labels} {value:g}\n" for labels, value in values.items())
 
-    if now is not None:
-        of = _labels(source=now.source)
-        figure("frames_written_total", "counter", "Frames written.", {of: now.frames})
-        if now.total is not None:
-            figure("frames_expected", "gauge", "Frames that the container promises.", {of: now.total})
-        figure("faces_restored_total", "counter", "Faces restored, counted in every frame.", {of: now.faces})
-        figure("seconds_total", "counter", "Seconds since the first frame was asked for.", {of: now.seconds})
-        spent = {_labels(source=now.source, stage=stage): value for stage, value in now.seconds_per_stage.items()}
-        figure("stage_seconds_total", "counter", "Seconds spent in each stage; waiting is idle.", spent)
+    of = [(_labels(source=job.source), job) for job in jobs]
+    figure("frames_written_total", "counter", "Frames written.", {name: job.frames for name, job in of})
+    expected = {name: job.total for name, job in of if job.total is not None}
+    figure("frames_expected", "gauge", "Frames that the container promises.", expected)
+    figure("faces_restored_total", "counter", "Faces restored, counted in every frame.", {name: job.faces for name, job in of})
+    figure("seconds_total", "counter", "Seconds since the first frame was asked for.", {name: job.seconds for name, job in of})
+    stages = [(_labels(source=job.source, stage=stage), value) for job in jobs for stage, value in job.seconds_per_stage.items()]
+    figure("stage_seconds_total", "counter", "Seconds spent in each stage; waiting is idle.", dict(stages))
     figure(
         "finished",
         "gauge",
