@@ -196,3 +196,11 @@ def test_a_frame_tells_the_bytes_that_it_holds_at_the_moment():
     assert frame.with_patches([patch(1.0)]).nbytes == 72 + 3 * 4 * (3 + 4)
     assert gray().nbytes == 6 * 8 * 3
     assert Frame(0, Fraction(0), Counted()).nbytes is None
+
+
+def test_times_of_ones_own_frames_become_exact_or_are_refused():
+    image = np.zeros((4, 4, 3), np.uint8)
+    assert Frame.from_image(image, 1, 0.5).time == Fraction(1, 2) and isinstance(Frame.from_image(image, 1, 2).time, Fraction)
+    for time in (float("nan"), float("inf")):
+        with pytest.raises(ValueError):
+            Frame.from_image(image, 0, time)

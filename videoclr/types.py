@@ -129,17 +129,23 @@ class Frame:
     """The unpatched RGB picture, made once and shared by every copy of the frame."""
 
     @classmethod
-    def from_image(cls, image: NDArray[Any], index: int = 0, time: Fraction | None = None) -> Frame:
-        """A frame of `image`: `(H, W, 3)` RGB, uint8 or uint16. `time` defaults to `index / 25`.
+    def from_image(cls, image: NDArray[Any], index: int = 0, time: Fraction | float | None = None) -> Frame:
+        """A frame of `image`: `(H, W, 3)` RGB, uint8 or uint16. `time` (seconds) defaults to `index / 25`.
+
+        The array is kept, not copied, and read later in other threads: give every frame one of its own.
 
         Raises:
-            ValueError: wrong shape or dtype.
+            ValueError: wrong shape or dtype, or a time that is no number.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
             raise ValueError(f"expected (H, W, 3) uint8 or uint16 RGB, got {image.shape} {image.dtype}")
         view = image.view()
         view.flags.writeable = False
-        return cls(index, Fraction(index, 25) if time is None else time, _rgb={"base": view})
+        try:
+            exact = Fraction(index, 25) if time is None else Fraction(time)
+        except OverflowError as error:
+            raise ValueError(f"expected a time in seconds, got {time}") from error
+        return cls(index, exact, _rgb={"base": view})
 
     @property
     def source(self) -> NDArray[Any]:

@@ -5,9 +5,10 @@ import pytest
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
+from videoclr.media.colour import BT601, Colour
 from videoclr.media.layout import layout_of
 from videoclr.media.orientation import Orientation
-from videoclr.media.picture import Picture
+from videoclr.media.picture import Picture, reformatted
 from videoclr.media.proxy import Proxy
 from videoclr.types import Patch
 
@@ -211,3 +212,15 @@ def test_windows_of_turned_woven_and_hdr_pictures_are_the_same_too(turn, kind):
     assert whole.shape == (height, width, 3)
     for x0, y0, x1, y1 in [(0, 0, 9, 7), (41, 37, 60, 58), (width - 30, height - 21, width, height), (0, 0, width, height)]:
         assert np.array_equal(picture.window((x0, y0, x1, y1)), whole[y0:y1, x0:x1]), (x0, y0, x1, y1)
+
+
+@pytest.mark.parametrize("source", ["yuv420p", "yuvj420p", "yuva420p", "yuv440p", "nv12", "yuv422p", "yuv420p10le"])
+@pytest.mark.parametrize("target", ["rgb48le", "rgb48be", "rgba64le", "gbrp16le"])
+def test_colours_stay_on_the_way_to_more_than_8_bits_of_rgb(source, target):
+    rgb = np.empty((32, 48, 3), np.uint8)
+    rgb[:] = (200, 90, 40)
+    full = source == "yuvj420p"
+    frame = VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=source, dst_colorspace=5, dst_color_range=2 if full else 1)
+    made = reformatted(frame, Colour("yuv", BT601, full), target, Colour("rgb", BT601, True))
+    shown = made.to_ndarray(format="rgb24") if target == "gbrp16le" else made.to_ndarray()[..., :3] / 257
+    assert np.abs(shown.astype(float) - (200, 90, 40)).max() < 4

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from videoclr.errors import ConfigError, DecodeError, MediaError
+from videoclr.flow import prefetch
 from videoclr.media.reader import Reader
 
 VFR = (0, 40, 73, 120, 121, 500, 733, 1001)
@@ -253,3 +254,30 @@ def test_raw_dv_has_the_rate_of_its_pictures(made, tmp_path):
     with Reader(path, deinterlace="off") as reader:
         assert reader.info.frame_rate == Fraction(30000, 1001)
         assert [frame.time for frame in reader.frames()] == [index * Fraction(1001, 30000) for index in range(3)]
+
+
+def test_frames_that_outlive_their_reader_say_so(clip):
+    path = clip("in.mp4", ticks=range(12))
+    with Reader(path) as reader:
+        frames = reader.frames()
+        first = next(frames)
+    with pytest.raises(MediaError, match="was closed, or read anew, while its frames were being read"):
+        next(frames)
+    assert first.image.shape[2] == 3  # what was read stays valid
+    with Reader(path) as reader:
+        one, two = reader.frames(), reader.frames()
+        next(one)
+        assert next(two).index == 0
+        with pytest.raises(MediaError, match="read anew"):
+            next(one)
+        assert [frame.index for frame in two] == list(range(1, 12))
+
+
+def test_a_reader_may_be_closed_while_another_thread_reads(clip):
+    path = clip("in.mp4", ticks=range(12))
+    for _ in range(5):
+        with Reader(path) as reader:
+            ahead = prefetch(reader.frames(), 4, "decode")
+            next(ahead)
+        with pytest.raises(MediaError, match="was closed"):
+            list(ahead)

@@ -229,11 +229,11 @@ def reformatted(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour
         return frame
     if (name := _opaque_twin(frame)) and not any(part.is_alpha for part in VideoFormat(pixel_format).components):
         return reformatted(_without_alpha(frame, name), colour, pixel_format, to)
-    if colour.kind == "yuv" and to.kind == "rgb" and is_deep(frame) and pixel_format != _DEEP_RGB:
-        # swscale 9.5 makes noise of 10-bit 4:2:0 on its way to packed RGB; the planar way is right, and faster.
+    deep = max(part.bits for part in VideoFormat(pixel_format).components) > _BYTE
+    if colour.kind == "yuv" and to.kind == "rgb" and (deep or is_deep(frame)) and pixel_format != _DEEP_RGB:
+        # swscale 9.5 makes noise of 4:2:0 on its way to packed RGB where either has more than 8 bits; the planar way is right.
         between = Colour("rgb", colour.matrix, True)
         return reformatted(reformatted(frame, colour, _DEEP_RGB, between), between, pixel_format, to)
-    deep = max(part.bits for part in VideoFormat(pixel_format).components) > _BYTE
     if colour.kind == to.kind == "yuv" and colour.matrix != to.matrix and deep:
         # So it does of a change of the matrix on the way to more than 8 bits.
         between = Colour("rgb", colour.matrix, True)

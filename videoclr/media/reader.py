@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -23,6 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, DecodeError, EmptyPartError, MediaError
+from videoclr.flow import one_at_a_time
 from videoclr.media import colour as colours
 from videoclr.media import nal
 from videoclr.media.continuous import Astray, PictureAstray, TimesJump
@@ -130,6 +131,10 @@ class Reader:
         self._copied = False
         self._keep = True
         self._container: InputContainer | None = None
+        self._turn: object = None
+        """Of the reading that may go on."""
+        # A pipe may keep its reader waiting for ever, and whoever stops the run with it.
+        self._demuxing: AbstractContextManager[object] = nullcontext() if self.is_pipe else one_at_a_time()
         self._pictures: Iterator[_Timed] | None = None
         self.start: Fraction | None = None
         """First presentation time to keep, seconds on the clock of `Frame.time`; None for all."""
@@ -151,7 +156,12 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file. Frames that were read stay valid."""
+        """Let go of the file. Frames that were read stay valid; who reads on is told so."""
+        with self._demuxing:
+            self._turn = None
+            self._shut()
+
+    def _shut(self) -> None:
         self._pictures = None
         if self._container is not None:
             self._container.close()
@@ -212,16 +222,28 @@ class Reader:
             self._prime()
         pictures, self._pictures = self._pictures, None
         assert pictures is not None
+        turn = self._turn = object()
         self._keep = self._copied
         if not self._keep:
             self._shelf.clear()
         size = (self._first.frame.width, self._first.frame.height)
-        for index, (time, frame, stored) in enumerate((one.time, one.frame, one.stored) for one in pictures):
+        for index, (time, frame, stored) in enumerate(self._in_turn(pictures, turn)):
             self.opening.limits.check_count(self.path, index, time)
             fits = (frame.width, frame.height) == size
             if not fits:
                 frame = self._fitted(frame, size, time)
             yield Frame(index, time, self.picture(frame, stored=stored and fits))
+
+    def _in_turn(self, pictures: Iterator[_Timed], turn: object) -> Iterator[tuple[Fraction, VideoFrame, bool]]:
+        """`pictures`, as long as nobody closes the file or reads it anew: what FFmpeg has freed must not be asked for more."""
+        while True:
+            with self._demuxing:
+                if self._turn is not turn:
+                    raise MediaError(self.path, "was closed, or read anew, while its frames were being read")
+                one = next(pictures, None)
+            if one is None:
+                return
+            yield one.time, one.frame, one.stored
 
     def _fitted(self, frame: VideoFrame, size: tuple[int, int], time: Fraction) -> VideoFrame:
         """`frame` scaled to `size`, where that was asked for."""
@@ -256,7 +278,7 @@ class Reader:
             self._apart = decoder is not None
             self._decoder.options = {"max_pixels": str(self.opening.limits.decoder_pixels)}
         except BaseException:
-            self.close()
+            self._shut()
             raise
         name = self._container.format.name
         self._still = not self.is_pipe and self._is_picture(name)
@@ -484,7 +506,7 @@ class Reader:
                 return
             if start - earlier <= self.begin:
                 break
-        self.close()
+        self._shut()
         self._open()
         yield from self._decoded()
 

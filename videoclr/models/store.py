@@ -359,10 +359,15 @@ def _is_safetensors(path: Path) -> bool:
 
 def _write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write `state` as safetensors, in the precision it has."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     # Tensors that share memory, or are views into a larger one, are refused by safetensors: each gets memory of its own.
-    save_file({key: value.clone().contiguous() for key, value in state.items()}, str(path), metadata)
+    own = {key: value.clone().contiguous() for key, value in state.items()}
+    try:
+        save_file(own, str(path), metadata)
+    except SafetensorError as error:  # a full disk, too
+        raise WeightsError(cache_folder(), f"cannot be written ({' '.join(str(error).split())})") from error
     path.chmod(0o644)  # safetensors writes files that only their owner may read
 
 
