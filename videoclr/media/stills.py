@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from av.codec.codec import find_best_pix_fmt_of_list
 from av.codec.context import CodecContext
+from av.sidedata.sidedata import Type
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
@@ -18,7 +19,7 @@ from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, Colour, kind_
 from videoclr.media.encoders import formats_of, what_is_lost
 from videoclr.media.faults import AV_ERRORS, explained, reason
 from videoclr.media.linear import linear, transfer_of
-from videoclr.media.orientation import Orientation
+from videoclr.media.orientation import Orientation, side_data
 from videoclr.media.picture import Picture, float_frame, frame_of_rgb, reformatted
 from videoclr.media.proxy import as_uint16
 from videoclr.media.source import matching, numbered
@@ -26,6 +27,8 @@ from videoclr.media.source import matching, numbered
 _log = logging.getLogger("videoclr.media.stills")
 
 _TOP = 65535
+_PROFILED = {"png", "mjpeg"}
+"""Encoders that write the colour profile of a picture."""
 _OPTIONS = {
     "libwebp": {"quality": "95"},
     "mjpeg": {"huffman": "optimal", "qmin": "2", "qmax": "2"},
@@ -121,6 +124,7 @@ class Stills:
             picture = Picture(frame_of_rgb(shown, type(picture.orientation)()))
             frame = picture.frame
             self._warn(f"{self.encoder} holds no HDR: the pictures are tone-mapped to BT.709; png keeps it")
+        self._tell_of(picture, frame)
         if not picture.orientation.upright:
             # A picture file has no display matrix that every viewer heeds: the pixels themselves are turned.
             shown = Picture(frame, orientation=picture.orientation).signals()
@@ -147,6 +151,15 @@ class Stills:
         # Picture files know one YUV: BT.601; full range in JPEG, limited in WebP and TIFF.
         to = Colour(kind, BT601, True) if self.encoder == "mjpeg" else Colour(kind, BT601, kind != "yuv")
         return reformatted(frame, colour, wanted, to), to.full
+
+    def _tell_of(self, picture: Picture, frame: VideoFrame) -> None:
+        """Warn of what `frame`, which is `picture` with its patches, cannot take along."""
+        profiled = any(one.type == Type.ICC_PROFILE for one in side_data(picture.frame))
+        if profiled and (self.encoder not in _PROFILED or not picture.orientation.upright):
+            turned = "" if picture.orientation.upright else " once it is turned upright"
+            self._warn(f"the picture's colour profile (ICC) is left out{turned}: its colours may be shown differently")
+        if "f32" in picture.frame.format.name and "f32" not in frame.format.name:
+            self._warn("pictures with a restored face hold values from 0 to 1 alone: what was brighter is cut off in all of them")
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
