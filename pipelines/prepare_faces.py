@@ -119,10 +119,25 @@ def pictures_of(path: Path, every: float, reader: str) -> Iterator[tuple[float, 
     elif reader == "media" or (clip := _opened(path, reader == "decord")) is None:
         yield from _by_media(path, every)
     else:
+        yield from _by_decord(path, clip, every, reader == "decord")
+
+
+def _by_decord(path: Path, clip: Any, every: float, strict: bool) -> Iterator[tuple[float, Picture]]:
+    """What decord stumbles over, the project's own reader mostly passes over: it goes on from there, unless `strict`."""
+    import decord
+
+    seconds = -1.0
+    try:
         times = clip.get_frame_timestamp(range(len(clip)))[:, 0]
         times = times - times[0]
         for number in np.unique(np.searchsorted(times + 1e-6, np.arange(0, times[-1] + 1e-6, every))):
-            yield float(times[number]), clip[int(number)].asnumpy()
+            picture = clip[int(number)].asnumpy()
+            seconds = float(times[number])
+            yield seconds, picture
+    except (decord.DECORDError, RuntimeError, IndexError) as error:
+        if strict:
+            raise MediaError(path, f"decord fails behind {max(0.0, seconds):.1f} s; try --reader media") from error
+        yield from (one for one in _by_media(path, every) if one[0] > seconds + 1e-6)
 
 
 def _opened(path: Path, strict: bool) -> Any:

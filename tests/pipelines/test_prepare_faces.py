@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from videoclr.errors import MediaError
 from videoclr.training.data import load_faces
 from videoclr.types import Detection
 
@@ -100,6 +101,21 @@ def test_decord_jumps_to_the_frames_that_the_reader_meets(prepare, clip):
     assert [t for t, _ in one] == [t for t, _ in other] == [0, 0.5, 1, 1.5]
     for (_, a), (_, b) in zip(one, other, strict=True):
         assert np.abs(a.astype(int) - b).mean() < 2
+
+
+def test_what_decord_stumbles_over_is_read_on(prepare, clip, monkeypatch):
+    decord = pytest.importorskip("decord")
+
+    class Damaged(decord.VideoReader):
+        def __getitem__(self, number):
+            if number >= 4:
+                raise decord.DECORDError("Error sending packet")
+            return super().__getitem__(number)
+
+    monkeypatch.setattr(decord, "VideoReader", Damaged)
+    assert [t for t, _ in prepare.pictures_of(clip, 0.5, "auto")] == [0, 0.5, 1, 1.5]
+    with pytest.raises(MediaError, match=r"decord fails behind 0\.5 s; try --reader media"):
+        list(prepare.pictures_of(clip, 0.5, "decord"))
 
 
 def test_the_same_sources_give_the_same_bytes(prepare, clip, tmp_path):

@@ -136,7 +136,7 @@ class Loop:
 
     def _goes_on(self, stop: bool) -> bool:
         minutes = self.used + (time.monotonic() - self._began) / 60
-        done = min(1.0, self.step / self.last if self.last else minutes / self.minutes)
+        done = min(1.0, self.step / self.last if self.last else minutes / max(self.minutes, 1e-9))
         over = stop or done >= 1 or minutes >= self.minutes
         if self.accelerator.num_processes > 1:
             said = torch.tensor([done, float(over)], dtype=torch.float64, device=self.device)
