@@ -8,6 +8,7 @@ import pytest
 
 from videoclr import errors
 from videoclr.errors import (
+    BusyError,
     ClusterError,
     ConfigError,
     DecodeError,
@@ -64,6 +65,7 @@ EACH = [
     VideoclrError("odd"),
     ConfigError("$.restore.steps: expected more"),
     MediaError("a.mp4", "no video stream"),
+    BusyError("out.mp4", "another run is writing it"),
     EmptyPartError("a.mp4", "holds no picture"),
     DecodeError("a.mp4", "corrupt packet", Fraction(1001, 1000)),
     EncodeError("a.mp4", "does not fit"),

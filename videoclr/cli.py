@@ -88,6 +88,17 @@ _Start = Annotated[
     str | None, typer.Option("--start", metavar="PLACE", help="Begin at 12.5, 01:02:03.5, frame 240f, or timecode 01:02:03:12.")
 ]
 _End = Annotated[str | None, typer.Option("--end", metavar="PLACE", help="Stop before this place.")]
+_Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Work through Ray: local (this machine's GPUs), auto, HOST:PORT or ray://HOST:PORT.",
+    ),
+]
+_Workers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", help="With --cluster: how many; as many as it has GPUs, at least one.")
+]
 _Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.")]
 
 
@@ -337,17 +348,8 @@ def batch(
     ending: Annotated[
         str | None, typer.Option("--ending", metavar=".EXT", help="File ending of the results, where it shall differ.")
     ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            "--cluster",
-            metavar="ADDRESS",
-            help="Work through Ray: local (this machine's GPUs), auto, HOST:PORT or ray://HOST:PORT.",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", metavar="N", help="With --cluster: how many; as many as it has GPUs, at least one.")
-    ] = None,
+    cluster: _Cluster = None,
+    workers: _Workers = None,
 ) -> _Run:
     """Restore many files into a folder: the networks are loaded once, and a bad file does not stop the others."""
 
@@ -440,11 +442,13 @@ def timeline_(
         str | None, typer.Option("--ending", metavar=".EXT", help="File ending of the results, where it shall differ.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be restored, and do nothing.")] = False,
+    cluster: _Cluster = None,
+    workers: _Workers = None,
 ) -> _Run:
     """Restore what a cut shows, with handles, and write a cut that shows the restored files."""
 
     def go() -> int:
-        settings, conditions = options.settings(), _conditions(options)
+        settings, conditions, site = options.settings(), _conditions(options), _site(cluster, workers)
         if options.aligned:
             raise ConfigError("--aligned: a cut shows whole pictures")
         from videoclr.timeline import parts_of_timeline, restore_timeline, table_of
@@ -470,6 +474,7 @@ def timeline_(
                 resume=options.resume,
                 progress=shown,
                 ended=told,
+                **site,
             )
         for text in done.missed:
             _say(f"error: {text}")
