@@ -372,8 +372,8 @@ def restore_batch(
         WeightsError: the networks cannot be loaded.
     """
     config = config or Config()
-    if config.track.file is not None and len(sources) > 1:
-        raise ConfigError("$.track.file: the tracks of one film are not those of another; restore it by itself")
+    if len(sources) > 1:
+        refuse_tracks(config)
     targets = targets_of(sources, Path(folder), ending)
     make_folder(folder)
     tasks = [Task(source, target, config) for source, target in zip(sources, targets, strict=True)]
@@ -405,6 +405,16 @@ def restore_tasks(
             if place is not None:
                 place.write(_all([(tasks[number].source, results[number]) for number in sorted(results)]))
     return [results[number] for number in range(len(tasks))]
+
+
+def refuse_tracks(config: Config) -> None:
+    """Of settings for many films.
+
+    Raises:
+        ConfigError: they name the tracks of one.
+    """
+    if config.track.file is not None:
+        raise ConfigError("$.track.file: the tracks of one film are not those of another; restore it by itself")
 
 
 def make_folder(folder: str | Path) -> None:

@@ -137,7 +137,7 @@ class ReportFile:
             MediaError: the disk is full, or the folder has gone.
         """
         try:
-            with self._part.open("w", encoding="utf-8", newline="") as out:
+            with self._part.open("w", encoding="utf-8", errors=_ODD_BYTES, newline="") as out:
                 yield out
             os.replace(self._part, self._target)
         except OSError as error:

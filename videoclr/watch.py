@@ -17,7 +17,7 @@ from pathlib import Path
 
 from videoclr.config import Config
 from videoclr.errors import BusyError, ConfigError, MediaError, VideoclrError
-from videoclr.jobs import Manner, ProgressCallback, Task, load_pipeline, make_folder, restore_task, targets_of
+from videoclr.jobs import Manner, ProgressCallback, Task, load_pipeline, make_folder, refuse_tracks, restore_task, targets_of
 from videoclr.media.target import CONTAINERS, STILLS
 from videoclr.report import Report
 
@@ -154,8 +154,7 @@ def watch(
     places = [Path(place).resolve() for place in (folder, to, *([] if move_to is None else [move_to]))]
     if len(set(places)) < len(places):
         raise ConfigError("watch: the watched folder, --to and --move-to have to be different folders")
-    if config.track.file is not None:
-        raise ConfigError("$.track.file: the tracks of one film are not those of another; restore it by itself")
+    refuse_tracks(config)
     arrivals = Arrivals(Path(folder), settle, clock)
     make_folder(to)
     if move_to is not None:

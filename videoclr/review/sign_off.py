@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError
-from videoclr.report import same_file
+from videoclr.report import report_file, same_file
 from videoclr.review.moments import TrackView, pieces_of, views
 from videoclr.review.page import Head, page
 from videoclr.review.pictures import pairs, places
@@ -70,7 +69,8 @@ def review(
     config = Config.model_validate(told["settings"])
     if config.media.deliver != "video":
         raise ConfigError(f"review: {after} is no restored video but of the kind {config.media.deliver}")
-    with _page(Path(target), overwrite) as part:
+    with report_file(target, (), overwrite, option="--to") as place:
+        assert place is not None
         found = _views(told, Path(lines))
         shown = found[:most]
         moments = [moment for view in shown for _, moment in view.moments()]
@@ -85,7 +85,8 @@ def review(
             _lowest(found),
             pieces_of(told["frames_out"]),
         )
-        _write(part, Path(target), pieces)
+        with place.stream() as out:
+            out.writelines(pieces)
     return Reviewed(Path(target), len(found), len(shown), 2 * len(pictures))
 
 
@@ -129,29 +130,3 @@ def _lowest(found: Iterable[TrackView]) -> dict[int, float]:
         for piece, trust in view.pieces.items():
             lowest[piece] = min(trust, lowest.get(piece, 1.0))
     return lowest
-
-
-@contextmanager
-def _page(target: Path, overwrite: bool) -> Iterator[Path]:
-    """A file that gets the name `target` when the block ends well."""
-    if target.exists() and not overwrite:
-        raise MediaError(target, "exists already; remove it or allow overwriting (--overwrite)")
-    part = target.with_name(f"{target.name}.part")
-    try:
-        part.write_bytes(b"")
-    except OSError as error:
-        raise MediaError(target, f"cannot be written ({error.strerror})") from error
-    try:
-        yield part
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _write(part: Path, target: Path, pieces: Iterable[str]) -> None:
-    try:
-        with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            for piece in pieces:
-                file.write(piece)
-    except OSError as error:
-        raise MediaError(target, f"cannot be written ({error.strerror})") from error

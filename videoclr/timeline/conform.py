@@ -17,7 +17,7 @@ from typing import Any
 
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError, VideoclrError
-from videoclr.jobs import Manner, ProgressCallback, Site, Task, here, make_folder, restore_tasks
+from videoclr.jobs import Manner, ProgressCallback, Site, Task, here, make_folder, refuse_tracks, restore_tasks
 from videoclr.media.source import numbered
 from videoclr.report import Report, same_file
 from videoclr.timeline.cut import Cut, Named, Restored, Use, check_target, named, relink, used
@@ -39,12 +39,6 @@ class Part:
     """The frame after the last; None: to the end."""
     uses: list[Use] = field(default_factory=list)
     target: Path = Path()
-
-    @property
-    def frames(self) -> int | None:
-        """How many, as far as is known."""
-        last = self.source.count if self.last is None else self.last
-        return None if last is None else last - self.first
 
     def restored_as(self) -> Config:
         """With what the result is opened as a whole."""
@@ -272,7 +266,7 @@ def _merged(uses: Iterable[tuple[Use, Config]], handles: int) -> list[Part]:
 
 def _name(parts: Sequence[Part], folder: Path, ending: str | None) -> None:
     """Names that tell the source and, of a part of it, its frames; numbered pictures get a folder."""
-    taken: dict[Path, str] = {}
+    taken: set[Path] = set()
     for part in parts:
         source = Path(part.source.path)
         suffix = source.suffix if ending is None else ending if ending.startswith(".") else f".{ending}"
@@ -285,7 +279,7 @@ def _name(parts: Sequence[Part], folder: Path, ending: str | None) -> None:
             part.target = folder / name / f"{source.stem}{suffix}" if pictures else folder / f"{name}{suffix}"
             place = part.target.parent if pictures else part.target
             if place not in taken:
-                taken[place] = part.source.path
+                taken.add(place)
                 break
 
 
@@ -295,8 +289,7 @@ def _check(config: Config, handles: int) -> None:
     media = config.media
     if (media.start, media.end, media.frames) != (None, None, None):
         raise ConfigError("$.media.start: a cut says itself which frames it shows; leave out --start, --end and --frames")
-    if config.track.file is not None:
-        raise ConfigError("$.track.file: the tracks of one film are not those of another; restore it by itself")
+    refuse_tracks(config)
 
 
 def table_of(parts: Sequence[Part]) -> Iterator[tuple[str, ...]]:

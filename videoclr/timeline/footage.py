@@ -104,10 +104,9 @@ class Shelves:
 
 
 def _alike(path: PurePath, other: PurePath) -> int:
-    """How many names the ends of both paths have in common; with file names that are the same to the ending before all others."""
+    """How many names the ends of both paths have in common."""
     mine, theirs = ([part.casefold() for part in reversed(one.parts)] for one in (path, other))
-    common = next((count for count, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs)))
-    return common
+    return next((count for count, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs)))
 
 
 def place_of(url: str) -> PurePath:
