@@ -530,6 +530,7 @@ def _reading(config: Config) -> dict[str, Any]:
         "hwaccel": media.hwaccel,
         "deinterlace": media.deinterlace,
         "video": media.video_stream,
+        "linear": media.linear,
     }
     return {"frames": media.frames, "rate": rate, "opening": opening, **chosen}
 

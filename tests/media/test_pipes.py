@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -153,7 +154,9 @@ def test_an_end_that_leaves_early_is_met_with_silence(videoclr, tmp_path, clip, 
     codec = ["--codec", "ffv1"] if container == "mkv" else []
     os.mkfifo(tmp_path / "pipe")
     videoclr.start(tmp_path, source, "-", *PLAIN, "--container", container, *codec, stdout=tmp_path / "pipe")
-    with (tmp_path / "pipe").open("rb") as pipe:
+    with (tmp_path / "pipe").open("rb", buffering=0) as pipe:
+        if hasattr(fcntl, "F_SETPIPE_SZ"):  # so that no small film fits into it before this end leaves
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
         pipe.read(10)
     code, error = videoclr.wait(tmp_path)
     assert (code in (1, 141), error) == (True, "")

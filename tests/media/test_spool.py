@@ -23,8 +23,9 @@ from videoclr.media.spool import Spool
 FORMATS = [
     "yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv411p", "nv12", "nv16", "yuv420p10le", "yuv422p10le", "yuv444p12le", "p010le",
     "yuva420p", "yuva444p16le", "gray", "gray10le", "ya8", "rgb24", "bgra", "gbrp", "gbrap", "gbrp10le", "rgb48le",
+    "gbrpf16le", "gbrapf32le", "grayf32le",
 ]  # fmt: skip
-STAYING = ["rgb48be", "yuyv422", "pal8", "gbrpf32le", "monow"]
+STAYING = ["rgb48be", "yuyv422", "pal8", "monow"]
 PROPERTIES = (
     "pts", "dts", "duration", "time_base", "key_frame", "pict_type", "interlaced_frame", "colorspace", "color_range", "color_trc",
     "color_primaries", "rotation", "width", "height",
@@ -41,7 +42,10 @@ def noise(name: str, width: int, height: int) -> VideoFrame:
     if layout is not None:
         for component in range(len(layout.places)):
             samples = layout.view(frame, component)
-            samples[:] = rng.integers(0, 1 << layout.depth, samples.shape) << layout.shift
+            if layout.floating:
+                samples[:] = rng.normal(size=samples.shape)
+            else:
+                samples[:] = rng.integers(0, 1 << layout.depth, samples.shape) << layout.shift
     frame.pts, frame.time_base = 7, Fraction(1, 25)
     return frame
 

@@ -13,7 +13,6 @@ import pytest
 from av.video.frame import VideoFrame
 
 from videoclr.errors import MediaError
-from videoclr.media.picture import float_frame
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
 from videoclr.monitor import PrometheusFile
@@ -298,20 +297,3 @@ def test_a_colour_profile_is_kept_or_its_loss_is_told(tmp_path, pattern, value, 
             writer.write(frame)
     told = [warning for warning in writer.warnings if "colour profile (ICC) is left out" in warning]
     assert (b"ICC_PROFILE" in (tmp_path / f"o{ending}").read_bytes()) == kept == (not told)
-
-
-def test_what_a_face_costs_a_float_picture_is_told(tmp_path):
-    bright = np.full((16, 16, 3), 2.5, np.float32)
-    frame = float_frame(bright)
-    with av.open(str(tmp_path / "in.exr"), "w", format="image2", options={"update": "1"}) as out:
-        stream = out.add_stream("exr", rate=25)
-        stream.width = stream.height = 16
-        stream.pix_fmt = frame.format.name
-        for packet in (*stream.encode(frame), *stream.encode(None)):
-            out.mux(packet)
-    patch = Patch(2, 2, np.zeros((4, 4, 3), np.uint16), np.ones((4, 4), np.float32))
-    for patches, told in (([], 0), ([patch], 1)):
-        with Reader(tmp_path / "in.exr") as reader, Writer(tmp_path / f"o{told}.exr", like=reader) as writer:
-            for one in reader.frames():
-                writer.write(one.with_patches(patches) if patches else one)
-        assert len([warning for warning in writer.warnings if "what was brighter is cut off" in warning]) == told

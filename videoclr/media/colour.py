@@ -15,8 +15,10 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 HD_LINES = 720
-PQ, HLG = 16, 18
-"""AVCOL_TRC_SMPTE2084, AVCOL_TRC_ARIB_STD_B67."""
+LINEAR, PQ, HLG = 8, 16, 18
+"""AVCOL_TRC_LINEAR, AVCOL_TRC_SMPTE2084, AVCOL_TRC_ARIB_STD_B67."""
+BT709_TAG = 1
+"""AVCOL_PRI_BT709, and the same number for the transfer."""
 WIDE = 9
 """AVCOL_PRI_BT2020."""
 UNSPECIFIED = 2

@@ -84,9 +84,10 @@ class Deliverable:
         rgba = np.zeros((height, width, 4), np.float32 if self.floats else np.uint16)
         if (box := _box(patches, width, height)) is not None:
             x0, y0, x1, y1 = box
-            source = as_uint16(picture.signals())[y0:y1, x0:x1]
+            source = picture.signals()[y0:y1, x0:x1]
+            source = source if picture.is_light else as_uint16(source)
             colour, alpha = _over(picture, patches, source, (x0, y0))
-            if self.floats and self.linear:
+            if self.floats and self.linear and not picture.is_light:
                 colour = _for_light(colour, alpha, source, transfer_of(picture.frame))
             elif self.floats:
                 colour = colour / np.float32(_TOP)
@@ -139,14 +140,21 @@ def _inside(patch: Patch, box: tuple[int, int, int, int]) -> tuple[slice, slice,
 
 
 def _over(
-    picture: Picture, patches: Sequence[Patch], source: NDArray[np.uint16], corner: tuple[int, int]
+    picture: Picture, patches: Sequence[Patch], source: NDArray[Any], corner: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """All patches, the later over the earlier, as straight colour 0..65535 and alpha; `source` begins at `corner`."""
+    """All patches, the later over the earlier, as straight colour 0..65535 (0..1 of floats) and alpha.
+
+    Args:
+        picture: what they lie over.
+        patches: in shown coordinates.
+        source: `(h, w, 3)` uint16 or float32, the signals of a part of the picture.
+        corner: left, top of that part.
+    """
     height, width = source.shape[:2]
     box = (*corner, corner[0] + width, corner[1] + height)
     colour = np.zeros(source.shape, np.float32)
     alpha = np.zeros(source.shape[:2], np.float32)
-    below = source.astype(np.float32) if picture.proxy is not None else None
+    below = None if picture.proxy is None else source * np.float32(_TOP) if picture.is_light else source.astype(np.float32)
     own = _fields(picture)[box[1] : box[3], box[0] : box[2]] if picture.woven else None
     for patch in patches:
         rows, columns, opacity, rgb = _inside(patch, box)
@@ -156,7 +164,8 @@ def _over(
         if below is not None and picture.proxy is not None:
             # Of HDR only the residual is used: the colour that, mixed in by alpha, moves the signal as it would.
             signal = below[rows, columns]
-            change = picture.proxy.change(np.rint(signal.clip(0, _TOP)).astype(np.uint16), rgb) * np.float32(_TOP)
+            shown = signal / np.float32(_TOP) if picture.is_light else np.rint(signal.clip(0, _TOP)).astype(np.uint16)
+            change = picture.proxy.change(shown, rgb) * np.float32(_TOP)
             new = signal + change
             below[rows, columns] = signal + opacity[..., None] * change
         before = alpha[rows, columns]

@@ -264,7 +264,7 @@ ENCODERS: Mapping[str, Encoder] = MappingProxyType(
         "prores": Encoder("prores_ks", options={"vendor": "apl0"}, fields=True, profiles=PRORES_PROFILES, prefix=""),
         "dnxhr": Encoder("dnxhd", profiles=DNXHR_PROFILES, prefix="dnxhr_", smallest=(256, 120)),
         "mjpeg": Encoder("mjpeg", "quantiser", 2, options={"huffman": "optimal"}),
-        RAW: Encoder(RAW, formats=tuple(sorted(name for name in names if layout_of(name) is not None))),
+        RAW: Encoder(RAW, formats=tuple(sorted(name for name in names if (known := layout_of(name)) and not known.floating))),
     }
 )  # fmt: skip
 """By the names of `media.codec`."""

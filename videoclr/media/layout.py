@@ -1,7 +1,7 @@
 """Where the components of a pixel format lie in its planes, so that patches can be written into them.
 
 PyAV tells planes and depths but not steps, offsets and shifts, so they stand here, from libavutil/pixdesc's public
-description of each format. A format that is not here (palettes, bit streams, floats) is converted by `picture` first.
+description of each format. A format that is not here (palettes, bit streams) is converted by `picture` first.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ _SEMI_PLANAR = re.compile(r"nv(12|21|16|24|42)")
 _HIGH_SEMI_PLANAR = re.compile(r"p([024])(10|12|16)(le|be)")
 _GRAY = re.compile(r"(gray|ya)(\d+)?(le|be)?")
 _PACKED_RGB = re.compile(r"([rgba0]{3,4})(24|48|64)?(le|be)?")
+_PLANAR_FLOAT = re.compile(r"gbr(a)?pf(16|32)(le|be)")
+_PACKED_FLOAT = re.compile(r"rgb(a)?f(16|32)(le|be)")
+_GRAY_FLOAT = re.compile(r"(?:gray|y(a))f(16|32)(le|be)")
 _PACKED_YUV = {"yuyv422": "yuyv", "uyvy422": "uyvy", "yvyu422": "yvyu"}
 
 
@@ -38,7 +41,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Components of a pixel format; alpha is left out, since no patch touches it."""
+    """Components of a pixel format; of alpha only a float format's, since no patch touches it."""
 
     kind: str
     """`yuv`, `gray` or `rgb`."""
@@ -51,29 +54,42 @@ class Layout:
     big_endian: bool = False
     subsampling: tuple[int, int] = (0, 0)
     """log2 of the chroma's horizontal and vertical subsampling."""
+    floating: bool = False
+    """Samples are floats, of any size and sign."""
+    alpha: Place | None = None
+    """Of floats: where their transparency lies."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of a stored sample."""
+        if self.floating:
+            return np.dtype(f"{'>' if self.big_endian else '<'}f{self.depth // 8}")
         if self.depth + self.shift <= 8:
             return np.dtype(np.uint8)
         return np.dtype(">u2" if self.big_endian else "<u2")
 
     def view(self, frame: VideoFrame, component: int) -> NDArray[Any]:
         """The samples of a component, `(h, w)`, writable in place."""
-        place = self.places[component]
+        samples = self._at(frame, self.places[component])
+        sx, sy = self.subsampling if self.kind == "yuv" and component else (0, 0)
+        return samples[: -(-frame.height >> sy), : -(-frame.width >> sx)]
+
+    def opacity(self, frame: VideoFrame) -> NDArray[Any] | None:
+        """The samples of `alpha`, as `view`; None where there are none."""
+        return None if self.alpha is None else self._at(frame, self.alpha)[: frame.height, : frame.width]
+
+    def _at(self, frame: VideoFrame, place: Place) -> NDArray[Any]:
         plane = frame.planes[place.plane]
         data = np.frombuffer(memoryview(plane), np.uint8)[: plane.height * plane.line_size]
         rows = data.reshape(plane.height, plane.line_size).view(self.dtype)
         samples: NDArray[Any] = rows[:, place.first :: place.step]
-        sx, sy = self.subsampling if self.kind == "yuv" and component else (0, 0)
-        return samples[: -(-frame.height >> sy), : -(-frame.width >> sx)]
+        return samples
 
 
 @cache
 def layout_of(name: str) -> Layout | None:
     """The layout of FFmpeg's pixel format `name`, or None where it cannot be written into."""
-    return _planar(name) or _semi_planar(name) or _gray(name) or _packed(name)
+    return _planar(name) or _semi_planar(name) or _gray(name) or _packed(name) or _float(name)
 
 
 def _planar(name: str) -> Layout | None:
@@ -117,3 +133,17 @@ def _packed(name: str) -> Layout | None:
     depth = 16 if found[2] in ("48", "64") else 8
     channels = tuple(Place(0, found[1].index(letter), len(found[1])) for letter in "rgb")
     return Layout("rgb", channels, depth, 0, found[3] == "be")
+
+
+def _float(name: str) -> Layout | None:
+    places: tuple[Place, ...]
+    if found := _PLANAR_FLOAT.fullmatch(name):
+        kind, places, alpha = "rgb", (Place(2), Place(0), Place(1)), Place(3)
+    elif found := _PACKED_FLOAT.fullmatch(name):
+        step = 4 if found[1] else 3
+        kind, places, alpha = "rgb", (Place(0, 0, step), Place(0, 1, step), Place(0, 2, step)), Place(0, 3, step)
+    elif found := _GRAY_FLOAT.fullmatch(name):
+        kind, places, alpha = "gray", (Place(0, 0, 2 if found[1] else 1),), Place(0, 1, 2)
+    else:
+        return None
+    return Layout(kind, places, int(found[2]), 0, found[3] == "be", floating=True, alpha=alpha if found[1] else None)

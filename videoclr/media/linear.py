@@ -15,11 +15,11 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from videoclr.media.colour import HLG, PQ, UNSPECIFIED, kind_of
-from videoclr.media.proxy import REFERENCE_WHITE, USUAL_PEAK, hlg_scene, pq_light
+from videoclr.media.colour import HLG, LINEAR, PQ, UNSPECIFIED, kind_of
+from videoclr.media.proxy import REFERENCE_WHITE, USUAL_PEAK, hlg_scene, pq_light, scene_light
 
 _TOP = 65535
-_GAMMA22, _GAMMA28, _LINEAR, _SRGB, _ST428 = 4, 5, 8, 13, 17
+_GAMMA22, _GAMMA28, _SRGB, _ST428 = 4, 5, 13, 17
 """AVColorTransferCharacteristic."""
 _HLG_GAMMA = 1.2
 _LUMA_2020 = np.array([0.2627, 0.6780, 0.0593], np.float32)
@@ -54,10 +54,10 @@ def _table(transfer: int) -> NDArray[np.float32]:
         return np.asarray(pq_light(signal) / REFERENCE_WHITE, np.float32)
     if transfer == HLG:
         return np.asarray(hlg_scene(signal), np.float32)
-    if transfer == _LINEAR:
+    if transfer == LINEAR:
         return signal.astype(np.float32)
     if transfer in (_GAMMA22, _GAMMA28, _ST428):
         return np.asarray(signal ** {_GAMMA22: 2.2, _GAMMA28: 2.8, _ST428: 2.6}[transfer], np.float32)
     if transfer == _SRGB:
         return np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4).astype(np.float32)
-    return np.where(signal < 0.081, signal / 4.5, ((signal + 0.099) / 1.099) ** (1 / 0.45)).astype(np.float32)
+    return scene_light(signal)

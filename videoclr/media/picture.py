@@ -4,8 +4,9 @@ A full-frame trip to RGB and back changes pixels that nobody restored (luma by o
 clip). So the picture stays as the decoder made it, RGB is made for what a model looks at, and patches are composited
 into the planes inside their region only, in the picture's own matrix, range and depth.
 
-An HDR picture is shown to everybody as its display-referred proxy (`videoclr.media.proxy`), one that stays interlaced as the
-mean of its fields (`videoclr.media.scan`): of a patch only the difference to what was shown is applied, to the picture itself.
+An HDR picture and one of linear light (EXR) is shown to everybody as its display-referred proxy (`videoclr.media.proxy`), one
+that stays interlaced as the mean of its fields (`videoclr.media.scan`): of a patch only the difference to what was shown is
+applied, to the picture itself. Floats stay floats: what lies below 0 or above 1 in them, and is no face, keeps its bits.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from videoclr.media.colour import FULL, LIMITED, RGB_SPACE, Colour, colour_of
+from videoclr.media.colour import BT709_TAG, FULL, LIMITED, RGB_SPACE, Colour, colour_of
 from videoclr.media.filters import through
 from videoclr.media.hdr import proxy_of
 from videoclr.media.layout import Layout, layout_of
 from videoclr.media.orientation import Orientation, orientation_of
-from videoclr.media.proxy import Proxy, as_uint16
+from videoclr.media.proxy import Proxy
 from videoclr.media.scan import fields_mean
 from videoclr.media.spool import Spool, Spooled, bytes_of
 from videoclr.types import Patch, Rectangle
@@ -34,6 +35,7 @@ from videoclr.types import Patch, Rectangle
 # doubles chroma columns. With both, RGB turned back gives the luma exactly.
 _CAREFUL = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _BYTE = 8
+_WHITE = 65535
 _DEEP_RGB = "gbrp16le"
 _GRID = 16
 _WRITABLE_FORMATS = (
@@ -111,7 +113,7 @@ class Picture:
     def rgb(self) -> NDArray[Any]:
         """`(H, W, 3)` RGB as shown: uint8, or uint16 0..65535 for formats of more than 8 bits. A new array.
 
-        An HDR picture gives its proxy, display-referred BT.709, always uint16; a woven one the mean of its fields.
+        One of HDR or linear light gives its proxy, display-referred BT.709, always uint16; a woven one the mean of its fields.
         """
         return np.ascontiguousarray(self.orientation.shown(self._seen(self.frame)))
 
@@ -136,7 +138,7 @@ class Picture:
 
         Its edges lie on the grid, so that chroma, dither and fields keep their places, and a cell or more beyond the window,
         so that what swscale repeats at them is cut off. All of the frame where its format is not known by its layout (palettes,
-        bit streams, floats), where chroma does not divide its sides (swscale then stretches it by the ratio of the whole), and
+        bit streams), where chroma does not divide its sides (swscale then stretches it by the ratio of the whole), and
         for packed 4:2:2, of which swscale makes other values once it went through a filter.
         """
         stored = self._away or self.frame
@@ -157,11 +159,16 @@ class Picture:
     def _seen(self, frame: VideoFrame) -> NDArray[Any]:
         """What a network is shown of `frame`, this picture's or a part of it, as stored."""
         stored = _signals(frame, self.colour)
-        stored = stored if self.proxy is None else self.proxy.shown(as_uint16(stored))
+        stored = stored if self.proxy is None else self.proxy.shown(stored)
         return fields_mean(stored) if self.woven else stored
 
+    @property
+    def is_light(self) -> bool:
+        """True for floats: linear light, or code values of any size."""
+        return self.proxy is not None and self.proxy.floats
+
     def signals(self) -> NDArray[Any]:
-        """As `rgb`, but in the picture's own transfer function and primaries, whatever they are."""
+        """As `rgb`, but in the picture's own transfer function and primaries, whatever they are; of floats float32."""
         return np.ascontiguousarray(self.orientation.shown(_signals(self.frame, self.colour)))
 
     def composite(self, patches: Sequence[Patch]) -> VideoFrame:
@@ -169,7 +176,7 @@ class Picture:
 
         Samples that no patch covers (alpha 0) keep their bits. Where chroma is subsampled its colour and alpha are
         averaged over each chroma sample's area. The copy keeps times, tags and side data; its pixel format differs
-        only where the picture's own (palette, bit stream, float) cannot be written into.
+        only where the picture's own (palette, bit stream) cannot be written into.
         """
         if not patches:
             return self.frame
@@ -190,13 +197,13 @@ class Picture:
         for patch in patches:
             if not done or any(_overlap(patch, other) for other in done):
                 signals, done = _signals(frame, self.colour), []
-                own = signals if self.proxy is None else self.proxy.shown(as_uint16(signals))
+                own = signals if self.proxy is None else self.proxy.shown(signals)
                 seen = fields_mean(own) if self.woven else own
             rows, columns = patch.alpha.shape
             window = np.s_[patch.y : patch.y + rows, patch.x : patch.x + columns]
             restored = patch.rgb if seen is own else moved_fields(own[window], seen[window], patch.rgb)
             if self.proxy is not None:
-                change = self.proxy.change(as_uint16(signals[window]), restored)
+                change = self.proxy.change(signals[window], restored)
             else:
                 change = (restored.astype(np.float32) - own[window]) / np.float32(np.iinfo(own.dtype).max)
             alpha = np.clip(np.asarray(patch.alpha, np.float32), 0, 1)
@@ -285,6 +292,24 @@ def frame_of_rgb(image: NDArray[Any], orientation: Orientation) -> VideoFrame:
     return frame
 
 
+def displayed(picture: Picture) -> Picture:
+    """A picture of floats as its proxy shows it, as code values of 16 bits: for files that hold no light."""
+    frame, layout = picture.frame, layout_of(picture.frame.format.name)
+    assert layout is not None and picture.proxy is not None
+    rgb = picture.proxy.shown(_signals(frame, picture.colour))
+    if (alpha := layout.opacity(frame)) is not None:
+        whole = np.rint(np.nan_to_num(alpha.astype(np.float32)).clip(0, 1) * np.float32(_WHITE)).astype(np.uint16)
+        made = VideoFrame.from_ndarray(np.dstack([rgb, whole]), "rgba64le")
+    else:
+        made = VideoFrame.from_ndarray(rgb, "rgb48le")
+    made.colorspace, made.color_range = RGB_SPACE, FULL
+    made.color_trc = made.color_primaries = BT709_TAG
+    made.pts, made.duration = frame.pts, frame.duration
+    if frame.time_base:
+        made.time_base = frame.time_base
+    return Picture(made, Colour("rgb", picture.colour.matrix, True), picture.orientation)
+
+
 def float_frame(values: NDArray[np.float32], alpha: NDArray[np.float32] | None = None) -> VideoFrame:
     """A frame `gbrpf32le` of `(h, w, 3)` float32 RGB, or `gbrapf32le` with `(h, w)` alpha."""
     height, width = values.shape[:2]
@@ -303,7 +328,10 @@ def is_deep(frame: VideoFrame) -> bool:
 
 
 def _signals(frame: VideoFrame, colour: Colour) -> NDArray[Any]:
-    """R'G'B' of the picture's own transfer function, as stored: `(h, w, 3)` uint8, or uint16 for more than 8 bits."""
+    """R'G'B' in the picture's own transfer function, as stored: `(h, w, 3)` uint8, uint16 (more than 8 bits) or float32."""
+    if (known := layout_of(frame.format.name)) and known.floating:
+        places = range(3) if known.kind == "rgb" else (0, 0, 0)
+        return np.stack([known.view(frame, place).astype(np.float32) for place in places], axis=-1)
     if colour.kind == "gray" and (layout := layout_of(frame.format.name)):
         return _gray_to_rgb(layout, frame, colour)
     return _packed_rgb(frame, colour)
@@ -384,8 +412,13 @@ def _add_one(frame: VideoFrame, layout: Layout, colour: Colour, patch: Patch, ch
     """Move the code values under `patch` by `change` `(h, w, 3)` of R'G'B' in 0..1; what moves by 0 keeps its bits."""
     if not change.size:
         return
+    if layout.floating and layout.kind == "gray":
+        matrix = colour.matrix
+        luma = change @ np.array([matrix.kr, 1 - matrix.kr - matrix.kb, matrix.kb], np.float32)
+        _move(layout.view(frame, 0), layout, patch.x, patch.y, luma)
+        return
     if layout.kind == "rgb":
-        top = np.float32((1 << layout.depth) - 1)
+        top = np.float32(1 if layout.floating else (1 << layout.depth) - 1)
         for component in range(3):
             _move(layout.view(frame, component), layout, patch.x, patch.y, change[..., component] * top)
         return
@@ -401,6 +434,11 @@ def _add_one(frame: VideoFrame, layout: Layout, colour: Colour, patch: Patch, ch
 
 def _move(plane: NDArray[Any], layout: Layout, x: int, y: int, by: NDArray[np.float32]) -> None:
     window = plane[y : y + by.shape[0], x : x + by.shape[1]]
+    if layout.floating:
+        most = np.finfo(window.dtype).max
+        with np.errstate(invalid="ignore"):  # infinite light stays infinite
+            np.copyto(window, np.clip(window.astype(np.float32) + by, -most, most).astype(window.dtype), where=by != 0)
+        return
     moved = np.clip(np.rint((window >> layout.shift).astype(np.float32) + by), 0, (1 << layout.depth) - 1)
     np.copyto(window, moved.astype(window.dtype) << layout.shift, where=by != 0)
 

@@ -1,4 +1,4 @@
-"""HDR pictures as a network sees them, and how what it changed comes back: a display-referred proxy and its residual.
+"""HDR pictures and linear light as a network sees them, and how what it changed comes back: a proxy and its residual.
 
 A network knows pictures as they look on an ordinary display. A PQ or HLG picture taken for one is flat and grey, and a
 restored one taken back would end at the white of that display. So the network gets a proxy, and of its answer only the
@@ -7,10 +7,12 @@ difference to the proxy is used, in the light of the original:
 1. *Light.* Code values become display light in units of reference white, 203 cd/m2 (ITU-R BT.2408-7, table 1). PQ: the
    EOTF of SMPTE ST 2084 (ITU-R BT.2100-2, table 4). HLG: inverse OETF and OOTF for a display of 1000 cd/m2 with a
    system gamma of 1.2 (BT.2100-2, table 5). BT.2020 primaries become BT.709's by a matrix (from the primaries of
-   BT.2020-2 and BT.709-6), unclipped.
+   BT.2020-2 and BT.709-6), unclipped. Pictures of linear light (EXR) are light already, 1 for white; float pictures that hold
+   code values are undone by the inverse of the BT.709-6 OETF, as `videoclr.media.linear` does.
 2. *Proxy.* Up to `KNEE` light stays as it is, so that skin does; above, it is rolled off so that `peak` becomes white:
    Reinhard's curve with a white point (Reinhard et al., "Photographic tone reproduction for digital images", SIGGRAPH
-   2002, eq. 4), joined with its slope at the knee as in the EETF of ITU-R BT.2390. Then the inverse of BT.1886, gamma 2.4.
+   2002, eq. 4), joined with its slope at the knee as in the EETF of ITU-R BT.2390. Then the inverse of BT.1886, gamma 2.4; of
+   linear light the OETF of BT.709-6, so that footage that was made linear is shown as it was.
 3. *Residual.* With the light `H` of the original, and the light `p` and `q` that the display shows for the proxy before and
    after restoration, `H' = H + (q - p) (H + o) / (p + o)`. That is a gain map (ISO 21496-1): the ratio between HDR and
    proxy stays what the original had, with an offset `o` against division by darkness. Where the proxy is the light
@@ -30,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-Curve = Literal["pq", "hlg"]
+Curve = Literal["pq", "hlg", "linear", "code"]
 
 REFERENCE_WHITE = 203.0
 """cd/m2 of diffuse white in HDR (BT.2408)."""
@@ -47,6 +49,9 @@ _PQ_PEAK = 10000.0
 _M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
 _A, _B, _C = 0.17883277, 0.28466892, 0.55991073
 _SYSTEM_GAMMA = 1.2
+_BEND_709 = 0.081
+_MOST = 65504.0
+"""The largest half float: what is taken for infinite light."""
 _TABLE = 1 << 17
 """Steps of the proxy's table over the square root of light: where the curve is steepest, a step is less than 1/50 of an
 8-bit code value."""
@@ -80,32 +85,50 @@ def hlg_signal(scene: NDArray[Any]) -> NDArray[Any]:
     return np.where(scene <= 1 / 12, np.sqrt(3 * scene), _A * np.log(np.maximum(12 * scene - _B, 1e-6)) + _C)
 
 
+def scene_light(signal: NDArray[Any]) -> Floats:
+    """BT.709 signal -> scene light, 1 for white (the inverse OETF), goes on beyond 0..1."""
+    power = ((np.maximum(signal, _BEND_709) + 0.099) / 1.099) ** (1 / 0.45)
+    return np.where(signal < _BEND_709, signal / 4.5, power).astype(np.float32)
+
+
+def scene_signal(light: NDArray[Any]) -> Floats:
+    """The inverse of `scene_light` (the OETF of BT.709-6)."""
+    least = _BEND_709 / 4.5
+    power = 1.099 * np.maximum(light, least) ** 0.45 - 0.099
+    return np.where(light < least, light * 4.5, power).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Proxy:
     """How the pictures of one HDR stream are shown to a network."""
 
     curve: Curve
-    """Transfer function of the stream."""
+    """Transfer function of the stream; `code` is that of BT.709, of floats."""
     peak: float = USUAL_PEAK
     """cd/m2 that become the proxy's white; what is brighter is white too, in the proxy alone."""
     wide: bool = True
     """True for BT.2020 primaries, False for BT.709's."""
+    floats: bool = False
+    """The signal is float32 of any size and sign; else uint16, 0..65535 for its 0..1."""
 
     def shown(self, signal: NDArray[Any]) -> NDArray[np.uint16]:
         """The proxy of a picture.
 
         Args:
-            signal: `(..., 3)` R'G'B' uint16, 0..65535 for the signal's 0..1.
+            signal: `(..., 3)` R'G'B', uint8 or uint16 over the whole range, or float32 where `floats` says so.
 
         Returns:
             Display-referred BT.709 R'G'B' of the same shape, uint16 0..65535.
         """
         return self._shown(self.light(signal))
 
-    def signal(self, proxy: NDArray[Any]) -> NDArray[np.uint16]:
-        """The inverse of `shown` for colours that BT.709 holds, up to the peak: the same shapes and ranges."""
-        light = self._unrolled(_display_light()[as_uint16(proxy)])
-        return np.asarray(np.rint(self._signal(light) * np.float32(_TOP)), np.uint16)
+    def signal(self, proxy: NDArray[Any]) -> NDArray[Any]:
+        """The inverse of `shown` for colours that BT.709 holds, up to the peak: the same shapes, uint16 or float32."""
+        values = self._signal(self._unrolled(self._display[as_uint16(proxy)]))
+        if self.floats:
+            return values
+        codes: NDArray[np.uint16] = np.rint(values.clip(0, 1) * np.float32(_TOP)).astype(np.uint16)
+        return codes
 
     def change(self, signal: NDArray[Any], restored: NDArray[Any]) -> Floats:
         """What restoration changes in the signal of the original.
@@ -118,22 +141,30 @@ class Proxy:
             `(..., 3)` float32, the change of R'G'B' in units of the signal's 0..1. Exactly 0 where `restored` is `shown(signal)`.
         """
         light = self.light(signal)
-        before, after = _display_light()[self._shown(light)], _display_light()[as_uint16(restored)]
+        before, after = self._display[self._shown(light)], self._display[as_uint16(restored)]
         # Light below zero is a colour outside BT.709, which the proxy shows as 0: it moves, and is not magnified.
         gain = (np.maximum(light, 0) + np.float32(OFFSET)) / (before + np.float32(OFFSET))
         return self._signal(light + (after - before) * gain) - self._signal(light)
 
     def light(self, signal: NDArray[Any]) -> Floats:
-        """`(..., 3)` uint16 signal -> display light, BT.709 primaries, 1 for reference white; negative outside the gamut."""
-        light = _light_of_codes(self.curve)[as_uint16(signal)]
+        """`(..., 3)` signal -> display light, BT.709 primaries, 1 for reference white; negative outside the gamut."""
+        if self.floats:
+            values = np.nan_to_num(signal.astype(np.float32), nan=0.0, posinf=_MOST, neginf=-_MOST).clip(-_MOST, _MOST)
+            light = values if self.curve == "linear" else scene_light(values)
+        else:
+            light = _light_of_codes(self.curve)[as_uint16(signal)]
         if self.curve == "hlg":
             luminance = light @ _LUMA_2020
             light = light * (luminance ** np.float32(_SYSTEM_GAMMA - 1) * np.float32(USUAL_PEAK / REFERENCE_WHITE))[..., None]
         return light @ _matrix(_XY_2020, _XY_709).T if self.wide else light
 
     def _signal(self, light: Floats) -> Floats:
-        """The inverse of `light`, unrounded, in 0..1."""
+        """The inverse of `light`, unrounded; in 0..1, but for floats."""
         light = light @ _matrix(_XY_709, _XY_2020).T if self.wide else light
+        if self.curve == "linear":
+            return np.asarray(light, np.float32)
+        if self.curve == "code":
+            return scene_signal(light)
         light = np.maximum(light, 0) * np.float32(REFERENCE_WHITE)
         if self.curve == "pq":
             return pq_signal(light).astype(np.float32)
@@ -161,7 +192,17 @@ class Proxy:
         light = (np.arange(_TABLE) / (_TABLE - 1)) ** 2 * self._white
         over = np.maximum(light - KNEE, 0) / (1 - KNEE)
         rolled = np.minimum(light, KNEE) + (1 - KNEE) * over / (1 + self._bend[1] * over)
-        return np.rint(np.clip(rolled, 0, 1) ** (1 / GAMMA) * _TOP).astype(np.uint16)
+        shown = scene_signal(rolled) if self._is_scene else np.clip(rolled, 0, 1) ** (1 / GAMMA)
+        return np.asarray(np.rint(np.clip(shown, 0, 1) * _TOP), np.uint16)
+
+    @property
+    def _is_scene(self) -> bool:
+        return self.curve in ("linear", "code")
+
+    @property
+    def _display(self) -> Floats:
+        """`(65536,)`: proxy code value -> light, 1 for white."""
+        return _light_of_codes("code") if self._is_scene else _display_light()
 
     def _unrolled(self, shown: Floats) -> Floats:
         """The light that the roll-off shows as `shown`."""
@@ -177,8 +218,12 @@ def as_uint16(values: NDArray[Any]) -> NDArray[np.uint16]:
 
 @cache
 def _light_of_codes(curve: Curve) -> Floats:
-    """`(65536,)`: PQ: display light, 1 for reference white; HLG: scene light."""
+    """`(65536,)`: PQ: display light, 1 for reference white; HLG, linear, BT.709: scene light."""
     codes = np.arange(_TOP + 1) / _TOP
+    if curve == "linear":
+        return codes.astype(np.float32)
+    if curve == "code":
+        return scene_light(codes)
     return (pq_light(codes) / REFERENCE_WHITE if curve == "pq" else hlg_scene(codes)).astype(np.float32)
 
 

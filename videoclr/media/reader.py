@@ -92,6 +92,7 @@ class Reader:
         hwaccel: decode on a device, `cuda` and the like (see `videoclr.media.hardware`); None on the processor.
         deinterlace: `auto` makes flagged interlaced pictures whole, `bwdif` all, `off` none; see `videoclr.media.scan`.
         video: which of several video streams to decode, counted from 0.
+        linear: pictures of floats (EXR) hold linear light; False: code values.
 
     The file is opened and its first picture decoded here, so that what is wrong with it shows at once.
     Use it in a `with` block, or call `close`.
@@ -115,13 +116,14 @@ class Reader:
         hwaccel: str | None = None,
         deinterlace: Mode = "auto",
         video: int = 0,
+        linear: bool = True,
     ) -> None:
         self.path, self.scale, self.hwaccel, self.video = str(path), scale, hwaccel, video
         if deinterlace not in MODES:
             raise ConfigError(f"$.media.deinterlace: expected {', '.join(MODES)}, got {deinterlace!r}")
         self.deinterlace: Mode = deinterlace
         self.rate = None if rate is None else Fraction(rate)
-        self.opening = opening
+        self.opening, self.linear = opening, linear
         self.warnings: list[str] = []
         self._back = self._jumped = False
         self._scaled: set[tuple[int, int]] = set()
@@ -346,7 +348,7 @@ class Reader:
         self._first_time = first.time
         told = self._as_told(first.frame)
         self._orientation: Orientation = orientation_of(told)
-        self._proxy = proxy_of(told)
+        self._proxy = proxy_of(told, self.linear)
         self._first = self.picture(told)
         if dolby_vision_profile(told) == 5:
             what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"

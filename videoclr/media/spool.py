@@ -136,7 +136,11 @@ class Spool:
             MediaError: the file cannot be made or written.
         """
         layout = layout_of(frame.format.name)
-        if layout is None or not _can_grow(frame.format.name) or min(plane.line_size for plane in frame.planes) <= 0:
+        if (
+            layout is None
+            or not (layout.floating or _can_grow(frame.format.name))
+            or min(plane.line_size for plane in frame.planes) <= 0
+        ):
             return None
         side = f"{min(_CORNER, frame.width)}:{min(_CORNER, frame.height)}"
         corner = through(frame, ("crop", f"{side}:0:0:exact=1"))
@@ -217,11 +221,21 @@ class Spooled:
 
 def _grown(corner: VideoFrame, layout: Layout, width: int, height: int) -> VideoFrame:
     """A frame of that size with the properties of `corner`, and buffers of its own."""
+    if layout.floating:
+        return _plain(corner, width, height)
     across, down = layout.subsampling if layout.kind == "yuv" else (0, 0)
     whole = (-(-width >> across) << across, -(-height >> down) << down)
     grown = through(corner, ("pad", f"{whole[0]}:{whole[1]}:0:0"))
     # `pad` knows whole samples of chroma only. It copies even where nothing is added: the corner must stay as it is.
     return grown if whole == (width, height) else through(grown, ("crop", f"{width}:{height}:0:0:exact=1"))
+
+
+def _plain(corner: VideoFrame, width: int, height: int) -> VideoFrame:
+    """What `pad`, which knows no floats, would give of `corner`, without side data: pictures of floats (EXR) have none."""
+    frame = VideoFrame(width, height, corner.format.name)
+    for name in ("pts", "dts", "duration", "color_trc", "color_primaries", "pict_type"):
+        setattr(frame, name, getattr(corner, name))
+    return frame
 
 
 def _steps(layout: Layout, plane: int) -> tuple[int, int, int]:

@@ -18,6 +18,7 @@ from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, Colour, kind_of
 from videoclr.media.encoders import formats_of, what_is_lost
 from videoclr.media.faults import AV_ERRORS, explained, reason
+from videoclr.media.layout import layout_of
 from videoclr.media.linear import linear, transfer_of
 from videoclr.media.orientation import Orientation, side_data
 from videoclr.media.picture import Picture, float_frame, frame_of_rgb, reformatted
@@ -49,6 +50,7 @@ class Stills:
         overwrite: replace pictures that exist.
         pix_fmt: FFmpeg's pixel format; None takes the one nearest to the source's.
         linear: EXR pictures hold linear light (`videoclr.media.linear`); False leaves the code values, as 0..1.
+        whole: EXR pictures hold floats of 32 bits, not of 16.
 
     Raises:
         ConfigError: the encoder does not take `pix_fmt`.
@@ -63,11 +65,12 @@ class Stills:
         overwrite: bool,
         pix_fmt: str | None = None,
         linear: bool = True,
+        whole: bool = False,
         *,
         pattern: bool = False,
     ) -> None:
         self.path, self.encoder, self.overwrite = path, encoder, overwrite
-        self.pix_fmt, self.linear = pix_fmt, linear
+        self.pix_fmt, self.linear, self.whole = pix_fmt, linear, whole
         if pix_fmt is not None and pix_fmt not in (known := formats_of(encoder)):
             raise ConfigError(f"$.media.pix_fmt: {encoder} does not take {pix_fmt!r}; it takes {', '.join(known)}")
         self.warnings: list[str] = []
@@ -158,8 +161,6 @@ class Stills:
         if profiled and (self.encoder not in _PROFILED or not picture.orientation.upright):
             turned = "" if picture.orientation.upright else " once it is turned upright"
             self._warn(f"the picture's colour profile (ICC) is left out{turned}: its colours may be shown differently")
-        if "f32" in picture.frame.format.name and "f32" not in frame.format.name:
-            self._warn("pictures with a restored face hold values from 0 to 1 alone: what was brighter is cut off in all of them")
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
@@ -167,11 +168,13 @@ class Stills:
             _log.warning("%s: %s", self.path, text)
 
     def _light(self, frame: VideoFrame, colour: Colour) -> VideoFrame:
-        """`frame` as floats; one that has them already passes."""
-        name = frame.format.name
-        if name in ("gbrpf32le", "gbrapf32le"):
-            return frame
-        signals = as_uint16(Picture(frame, colour, Orientation()).signals())
+        """`frame` as floats; what it holds in floats already stays what it is."""
+        layout = layout_of(frame.format.name)
+        signals = Picture(frame, colour, Orientation()).signals()
+        if layout is not None and layout.floating:
+            opacity = layout.opacity(frame) if self.pix_fmt != "gbrpf32le" else None
+            return float_frame(signals, None if opacity is None else opacity.astype(np.float32))
+        signals = as_uint16(signals)
         values = linear(signals, transfer_of(frame)) if self.linear else signals.astype(np.float32) / np.float32(_TOP)
         alpha = None
         if any(part.is_alpha for part in frame.format.components) and self.pix_fmt != "gbrpf32le":
@@ -186,7 +189,7 @@ class Stills:
         context.framerate = 25  # type: ignore[assignment]
         context.colorspace = RGB_SPACE if kind_of(frame.format.name) == "rgb" else BT601.tag
         context.color_range = FULL if full else LIMITED
-        context.options = dict(_OPTIONS.get(self.encoder, {}))
+        context.options = {**_OPTIONS.get(self.encoder, {}), **({"format": "float"} if self.whole else {})}
         frame.pict_type = 0
         try:
             packets = [*context.encode(frame), *context.encode(None)]

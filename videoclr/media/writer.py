@@ -22,7 +22,7 @@ from videoclr.media.film import CROPPING, Film
 from videoclr.media.joint import Joint, cannot, joint_of
 from videoclr.media.lock import Lock
 from videoclr.media.orientation import Orientation
-from videoclr.media.picture import Picture, frame_of_rgb
+from videoclr.media.picture import Picture, displayed, float_frame, frame_of_rgb
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, sync_file
 from videoclr.media.source import PIPE, has_width, is_pattern, numbered
@@ -31,6 +31,7 @@ from videoclr.media.stills import Stills
 from videoclr.media.target import PLAIN, STILLS, check_target, muxer_of
 from videoclr.types import Frame, Patch
 
+_HALF = 16
 _TRANSPARENT = (".png", ".exr")
 """Endings of pictures for compositing."""
 _TICKS = 90_000
@@ -56,7 +57,7 @@ class Writer:
         bitrate: bits a second on average, as `8M`, instead of `crf`.
         gop: frames from one key frame to the next, at most.
         options: FFmpeg's options of the encoder, by name.
-        linear: EXR pictures hold linear light; False leaves the code values as they are.
+        linear: EXR pictures hold linear light; False leaves the code values as they are. Floats that were read stay what they are.
         deliver: what to write of each frame (see `videoclr.media.deliver`).
         wipe_seconds: in which the line of a `wipe` goes to and fro; 0 leaves it in the middle.
         container: a file ending without its dot, or FFmpeg's muxer name; None takes it from the ending.
@@ -124,7 +125,8 @@ class Writer:
             first = like.sequence.first if like and like.sequence else 1
             if deliver == "overlay" and suffix not in _TRANSPARENT:
                 raise ConfigError(f"$.media.deliver: {suffix} pictures hold no overlay; use {' or '.join(_TRANSPARENT)}")
-            self._sink = Stills(self.path, STILLS[suffix], first, overwrite, pix_fmt, linear, pattern=self._pattern)
+            whole = suffix == ".exr" and like is not None and like.first_picture.is_light and like.info.bit_depth > _HALF
+            self._sink = Stills(self.path, STILLS[suffix], first, overwrite, pix_fmt, linear, whole, pattern=self._pattern)
             made = Deliverable(deliver, wipe_seconds, suffix == ".exr", linear, upright=True)
         else:
             muxer = muxer_of(self.path, container)
@@ -161,6 +163,7 @@ class Writer:
             made = Deliverable(deliver, wipe_seconds, shallow=encoder.playable)
         self._deliverable = None if deliver == "video" else made
         self._crop = crop
+        self._takes_light = isinstance(self._sink, Stills) and suffix == ".exr"
         self._first_time: Fraction | None = None
         self._overwrite = overwrite
         self._lock: Lock | None = None
@@ -343,6 +346,11 @@ class Writer:
     def _shown(self, frame: Frame) -> tuple[Picture, tuple[Patch, ...]]:
         """The picture to write, and the patches that are still to be put into it."""
         picture, patches = self._picture(frame), frame.patches
+        if picture.is_light and not self._takes_light:
+            picture = displayed(picture)
+            text = "floats are written as code values of BT.709, highlights rolled off: .exr pictures keep their light"
+            if text not in self.warnings:
+                self.warnings.append(text)
         if self._crop:
             picture, patches = self._shown_part(picture, patches)
         if self._deliverable is None:
@@ -373,7 +381,7 @@ class Writer:
         first = self.like.first_picture
         # What the reader showed of an HDR picture was its proxy, so that is what a changed image means.
         image = image if first.proxy is None else first.proxy.signal(image)
-        made = frame_of_rgb(image, first.orientation)
+        made = float_frame(first.orientation.stored(image)) if first.is_light else frame_of_rgb(image, first.orientation)
         made.color_trc, made.color_primaries = first.frame.color_trc, first.frame.color_primaries
         return Picture(made, orientation=first.orientation, proxy=first.proxy)
 

@@ -1,0 +1,225 @@
+"""Pictures of floats: what is no face keeps its bits, whatever its size and sign, and a face is restored in its own light."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from av.video.frame import VideoFrame
+
+from videoclr.media.layout import layout_of
+from videoclr.media.picture import Picture, float_frame
+from videoclr.media.proxy import Proxy
+from videoclr.media.reader import Reader
+from videoclr.media.spool import Spool
+from videoclr.media.writer import Writer
+from videoclr.types import Frame, Patch
+
+HALF, WHOLE = "half", "float"
+SIZE = (96, 64)
+
+
+def scene(width: int = SIZE[0], height: int = SIZE[1]) -> np.ndarray:
+    """`(h, w, 3)` float32: a ramp of light from a little below black to twelve times white, with what a renderer leaves as well."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    light = np.stack([-0.05 + 12 * (x / width) ** 3, 0.4 * y / height, 0.2 + 0.1 * np.sin(x / 5)], -1).astype(np.float32)
+    light[0, 0], light[0, 1] = np.inf, np.nan
+    return light.astype(np.float16).astype(np.float32)
+
+
+def save(path, light, depth=HALF, alpha=None):
+    frame = float_frame(light, alpha)
+    frame.pts, frame.time_base = 0, Fraction(1, 25)
+    context = av.CodecContext.create("exr", "w")
+    context.width, context.height, context.pix_fmt, context.time_base = (
+        frame.width,
+        frame.height,
+        frame.format.name,
+        frame.time_base,
+    )
+    context.options = {"format": depth}
+    path.write_bytes(b"".join(bytes(packet) for packet in (*context.encode(frame), *context.encode(None))))
+    return path
+
+
+def load(path) -> tuple[np.ndarray, str]:
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+    layout = layout_of(frame.format.name)
+    return np.stack([layout.view(frame, one).astype(np.float32) for one in range(3)], -1), frame.format.name
+
+
+def disc(width=40, height=32):
+    y, x = np.mgrid[0:height, 0:width]
+    return (1 - np.hypot((x - width / 2) / (width / 2), (y - height / 2) / (height / 2))).clip(0, 1).astype(np.float32)
+
+
+def restored(frame: Frame, by: float = 0.9, at=(40, 20)) -> Frame:
+    """`frame` with a patch that makes what is shown darker."""
+    alpha = disc()
+    x, y = at
+    seen = frame.image[y : y + alpha.shape[0], x : x + alpha.shape[1]]
+    return frame.with_patches([Patch(x, y, np.rint(seen * by).astype(np.uint16), alpha)])
+
+
+def run(source, target, change=lambda frame: frame, reading=None, **options) -> list[str]:
+    with Reader(source, **(reading or {})) as reader, Writer(target, like=reader, **options) as writer:
+        for frame in reader.frames():
+            writer.write(change(frame))
+    return writer.warnings
+
+
+@pytest.mark.parametrize(("depth", "name"), [(HALF, "gbrpf16le"), (WHOLE, "gbrpf32le")])
+def test_light_passes_to_the_bit_and_only_a_face_changes_it(tmp_path, depth, name):
+    light = scene() if depth == HALF else scene() * np.float32(1.0001)
+    source = save(tmp_path / "s.exr", light, depth)
+    assert run(source, tmp_path / "same.exr") == []
+    kept, format_ = load(tmp_path / "same.exr")
+    assert format_ == name and np.array_equal(kept, light, equal_nan=True)
+
+    assert run(source, tmp_path / "face.exr", restored) == []
+    faced, _ = load(tmp_path / "face.exr")
+    inside = np.zeros(SIZE[::-1], bool)
+    inside[20:52, 40:80] = disc() > 0
+    assert np.array_equal(faced[~inside], light[~inside], equal_nan=True)
+    middle, before = faced[36, 60], light[36, 60]
+    assert before[0] > 2.5, "a highlight, far above white"
+    assert 1 < middle[0] < before[0] and middle[2] < before[2]
+    assert 0.7 < middle[1] / before[1] < 0.9, "ten percent of code values are about twenty of light"
+
+
+@pytest.mark.parametrize("name", ["gbrpf32le", "gbrapf16le", "grayf32le", "gbrpf16le"])
+def test_a_patch_that_changes_nothing_changes_no_bit(name):
+    picture = Picture(noise(name))
+    seen = picture.rgb()
+    assert seen.dtype == np.uint16 and seen.shape == (64, 96, 3)
+    assert np.array_equal(picture.window((17, 9, 60, 33)), seen[9:33, 17:60])
+    patch = Patch(10, 10, seen[10:40, 10:50], np.ones((30, 40), np.float32))
+    assert rows(picture.composite([patch])) == rows(picture.frame)
+    moved = picture.composite([Patch(10, 10, seen[10:40, 10:50] // 2, np.ones((30, 40), np.float32))])
+    assert moved.format.name == name and rows(moved) != rows(picture.frame)
+    layout = layout_of(name)
+    if (alpha := layout.opacity(picture.frame)) is not None:
+        assert np.array_equal(layout.opacity(moved), alpha)
+
+
+def noise(name: str) -> VideoFrame:
+    rng = np.random.default_rng(5)
+    frame, layout = VideoFrame(*SIZE, name), layout_of(name)
+    views = [layout.view(frame, place) for place in range(len(layout.places))]
+    for view in [*views, *([] if layout.alpha is None else [layout.opacity(frame)])]:
+        view[:] = rng.random(view.shape) * 3 - 0.2
+    frame.pts = 7
+    return frame
+
+
+def rows(frame: VideoFrame) -> list[bytes]:
+    layout = layout_of(frame.format.name)
+    views = [layout.view(frame, place) for place in range(len(layout.places))]
+    return [view.tobytes() for view in views]
+
+
+def test_floats_wait_in_the_file_as_all_others_do():
+    frame = noise("gbrapf32le")
+    here, away = Picture(frame), Picture(frame)
+    assert away.put_away(Spool(0))
+    assert np.array_equal(away.window((40, 30, 71, 59)), here.window((40, 30, 71, 59)))
+    back = away.frame
+    assert back is not frame and rows(back) == rows(frame)
+    assert np.array_equal(layout_of(back.format.name).opacity(back), layout_of(frame.format.name).opacity(frame))
+    assert (back.pts, back.format.name, back.color_trc) == (frame.pts, frame.format.name, frame.color_trc)
+
+
+def test_footage_that_was_made_linear_is_shown_as_it_was(tmp_path, clip):
+    source = clip("s.mkv", codec="ffv1", pix_fmt="yuv444p10le", ticks=range(1))
+    run(source, tmp_path / "s.exr")
+    with Reader(source) as one, Reader(tmp_path / "s.exr") as other:
+        before, after = one.first_picture.rgb() / 65535, other.first_picture.rgb() / 65535
+    dark = before < 0.7
+    assert dark.mean() > 0.5
+    assert np.abs(before - after)[dark].max() < 2e-3
+    assert np.all(after[~dark] <= before[~dark] + 2e-3), "highlights are rolled off"
+
+
+def test_code_values_in_floats_are_shown_as_they_are(tmp_path, clip):
+    source = clip("s.mkv", codec="ffv1", pix_fmt="gbrp10le", ticks=range(1))
+    run(source, tmp_path / "s.exr", linear=False)
+    with Reader(source) as one, Reader(tmp_path / "s.exr", linear=False) as other:
+        assert np.abs(one.first_picture.rgb() / 65535 - other.first_picture.rgb() / 65535).max() < 1e-3
+    run(tmp_path / "s.exr", tmp_path / "f.exr", lambda frame: restored(frame, 0.5), {"linear": False}, linear=False)
+    before, after = load(tmp_path / "s.exr")[0], load(tmp_path / "f.exr")[0]
+    assert after[36, 60] == pytest.approx(before[36, 60] / 2, rel=0.01)
+
+
+@pytest.mark.parametrize("ending", [".png", ".mov"])
+def test_files_that_hold_no_light_get_what_is_shown_of_it_and_say_so(tmp_path, ending):
+    light = np.nan_to_num(scene(), posinf=1)
+    alpha = np.tile(np.linspace(0, 1, SIZE[0], dtype=np.float32), (SIZE[1], 1))
+    source = save(tmp_path / "s.exr", light, HALF, alpha)
+    options = {} if ending == ".png" else {"codec": "prores", "profile": "4444"}
+    warnings = run(source, tmp_path / f"o{ending}", restored, **options)
+    assert [text for text in warnings if "floats are written as code values of BT.709" in text]
+    with Reader(source) as one, Reader(tmp_path / f"o{ending}") as other:
+        shown, written = restored(Frame(0, Fraction(0), one.first_picture)).image, other.first_picture
+        assert other.first_picture.proxy is None
+    error = np.abs(shown / 65535 - written.rgb() / 65535)
+    assert np.quantile(error, 0.99) < (1e-4 if ending == ".png" else 0.02)
+    deep = written.frame.reformat(format="rgba64le").to_ndarray()[..., 3] / 65535
+    assert np.abs(deep - alpha).max() < 2e-3
+
+
+def test_an_overlay_of_light_is_the_restored_picture_in_light(tmp_path):
+    source = save(tmp_path / "s.exr", np.nan_to_num(scene(), posinf=1))
+    run(source, tmp_path / "r.exr", restored)
+    run(source, tmp_path / "o.exr", restored, deliver="overlay")
+    with av.open(str(tmp_path / "o.exr")) as container:
+        frame = next(container.decode(video=0))
+    layout = layout_of(frame.format.name)
+    colour, alpha = load(tmp_path / "o.exr")[0], layout.opacity(frame).astype(np.float32)[..., None]
+    before, after = load(source)[0], load(tmp_path / "r.exr")[0]
+    assert np.abs(before * (1 - alpha) + colour * alpha - after).max() < 4e-3 * np.abs(before).max()
+    assert np.abs(before - after).max() > 0.3
+
+
+@pytest.mark.parametrize("deliver", ["side-by-side", "wipe", "matte"])
+def test_other_deliverables_of_light_are_light(tmp_path, deliver):
+    source = save(tmp_path / "s.exr", np.nan_to_num(scene(), posinf=1))
+    run(source, tmp_path / "r.exr", restored)
+    run(source, tmp_path / "o.exr", restored, deliver=deliver, **({"wipe_seconds": 0} if deliver == "wipe" else {}))
+    before, after, made = load(source)[0], load(tmp_path / "r.exr")[0], load(tmp_path / "o.exr")[0]
+    if deliver == "matte":
+        assert np.abs(made[20:52, 40:80, 0] - disc()).max() < 1e-3
+    elif deliver == "side-by-side":
+        assert np.array_equal(made, np.concatenate([before, after], 1))
+    else:
+        assert np.array_equal(made[:, :46], before[:, :46]) and np.array_equal(made[:, 50:], after[:, 50:])
+
+
+def test_a_picture_that_somebody_changed_becomes_light_again(tmp_path):
+    light = np.full((64, 96, 3), 0.3, np.float32)
+    source = save(tmp_path / "s.exr", light)
+    run(source, tmp_path / "o.exr", lambda frame: Frame.from_image(frame.image, frame.index, frame.time))
+    assert np.abs(load(tmp_path / "o.exr")[0] - 0.3).max() < 1e-3
+
+
+def test_whole_numbers_of_linear_light_are_shown_brighter_and_stay_linear():
+    frame = VideoFrame.from_ndarray(np.full((32, 32, 3), 0x2000, np.uint16), "rgb48le")
+    frame.color_trc = 8
+    picture = Picture(frame)
+    seen = picture.rgb()
+    assert seen[0, 0] == pytest.approx(65535 * (1.099 * 0.125**0.45 - 0.099), rel=2e-3)
+    same = picture.composite([Patch(0, 0, seen, np.ones((32, 32), np.float32))])
+    assert np.array_equal(same.to_ndarray(), frame.to_ndarray())
+
+
+@pytest.mark.parametrize(
+    "proxy", [Proxy("linear", floats=True), Proxy("code", 203, floats=True), Proxy("linear", wide=True, floats=True)]
+)
+def test_what_is_shown_comes_back_as_light(proxy):
+    shown = np.random.default_rng(3).integers(2000, 60000, (500, 3)).astype(np.uint16)
+    light = proxy.signal(shown)
+    assert light.dtype == np.float32
+    assert np.abs(proxy.shown(light).astype(int) - shown).max() <= 60
+    assert not proxy.change(light, proxy.shown(light)).any()
