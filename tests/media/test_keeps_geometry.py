@@ -15,8 +15,10 @@ from videoclr.errors import ConfigError
 from videoclr.media.boxes import Amendments, amend
 from videoclr.media.crop import Crop
 from videoclr.media.headers import crop_of
+from videoclr.media.layout import layout_of
 from videoclr.media.matroska import Look, write_look
-from videoclr.media.picture import Picture
+from videoclr.media.orientation import Orientation
+from videoclr.media.picture import Picture, turned
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
 from videoclr.types import Frame
@@ -383,3 +385,27 @@ def test_packets_that_would_have_to_be_cut_are_not_copied(tmp_path):
                 writer.write(frame)
             assert writer.tally.copied == 2
     assert hidden(tmp_path / "o.mp4") == CROP
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "becomes"),
+    [
+        ("yuv422p", "yuv444p"),
+        ("yuv422p10le", "yuv444p10le"),
+        ("yuv440p", "yuv444p"),
+        ("yuv420p10le", "yuv420p10le"),
+        ("gbrp10le",) * 2,
+    ],
+)
+def test_a_turned_picture_is_laid_upright_sample_for_sample(pix_fmt, becomes):
+    frame, layout = VideoFrame(64, 48, pix_fmt), layout_of(pix_fmt)
+    views = [layout.view(frame, place) for place in range(3)]
+    for view in views:
+        view[:] = np.random.default_rng(1).integers(0, 1 << layout.depth, view.shape)
+    way = Orientation(True, True, False)
+    done = turned(frame, Picture(frame).colour, way)
+    other = layout_of(done.format.name)
+    assert (done.format.name, done.width, done.height) == (becomes, 48, 64)
+    for place, view in enumerate(views):
+        if view.shape == (48, 64) or pix_fmt == becomes:
+            assert np.array_equal(other.view(done, place), way.shown(view))

@@ -11,8 +11,10 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from PIL import Image
 
 from videoclr.errors import MediaError
+from videoclr.media.exif import with_exif
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
 from videoclr.monitor import PrometheusFile
@@ -287,7 +289,7 @@ def with_profile(jpeg):
 
 
 @pytest.mark.parametrize(
-    ("value", "ending", "kept"), [(1, ".jpg", True), (6, ".jpg", False), (1, ".tif", False), (1, ".webp", False)]
+    ("value", "ending", "kept"), [(1, ".jpg", True), (6, ".jpg", True), (8, ".png", True), (1, ".tif", False), (6, ".webp", False)]
 )
 def test_a_colour_profile_is_kept_or_its_loss_is_told(tmp_path, pattern, value, ending, kept):
     plain = save(tmp_path / "p.jpg", pattern(0)).read_bytes()
@@ -296,4 +298,53 @@ def test_a_colour_profile_is_kept_or_its_loss_is_told(tmp_path, pattern, value, 
         for frame in reader.frames():
             writer.write(frame)
     told = [warning for warning in writer.warnings if "colour profile (ICC) is left out" in warning]
-    assert (b"ICC_PROFILE" in (tmp_path / f"o{ending}").read_bytes()) == kept == (not told)
+    written = (tmp_path / f"o{ending}").read_bytes()
+    assert (b"ICC_PROFILE" in written or b"iCCP" in written) == kept == (not told)
+
+
+def test_the_lost_profile_of_a_png_is_told(tmp_path, pattern):
+    (tmp_path / "icc.jpg").write_bytes(with_profile(save(tmp_path / "p.jpg", pattern(0)).read_bytes()))
+    for source, target, told in (("icc.jpg", "icc.png", 0), ("icc.png", "again.png", 0), ("icc.png", "o.webp", 1)):
+        with Reader(tmp_path / source) as reader, Writer(tmp_path / target, like=reader) as writer:
+            for frame in reader.frames():
+                writer.write(frame)
+        assert len([warning for warning in writer.warnings if "colour profile (ICC) is left out" in warning]) == told
+    assert b"iCCP" in (tmp_path / "again.png").read_bytes()
+
+
+def camera(order, orientation):
+    """EXIF with an orientation, a maker, strips as a TIFF has them, a date behind a pointer, and a thumbnail's directory."""
+    maker, date = b"Maker\0", b"2001:02:03 04:05:06\0"
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    at = 8 + 2 + 4 * 12 + 4
+    inner, texts = at + len(maker), at + len(maker) + 2 + 12 + 4
+    entries = struct.pack(order + "HHII", 0x010F, 2, len(maker), at)
+    entries += struct.pack(order + "HHII", 0x0111, 4, 1, 4711)
+    entries += struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
+    entries += struct.pack(order + "HHII", 0x8769, 4, 1, inner)
+    rest = maker + struct.pack(order + "H", 1) + struct.pack(order + "HHII", 0x9003, 2, len(date), texts) + bytes(4) + date
+    return head + struct.pack(order + "H", 4) + entries + struct.pack(order + "I", 4242) + rest
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".tif"])
+def test_when_and_with_what_a_picture_was_taken_stays_in_it_or_is_told(tmp_path, pattern, order, ending):
+    plain = save(tmp_path / "p.jpg", pattern(0)).read_bytes()
+    (tmp_path / "t.jpg").write_bytes(with_exif(plain, camera(order, 6)))
+    with Reader(tmp_path / "t.jpg") as reader, Writer(tmp_path / f"o{ending}", like=reader) as writer:
+        size = reader.info.width, reader.info.height
+        for frame in reader.frames():
+            writer.write(frame)
+    assert size == (64, 96)
+    if ending == ".tif":
+        assert [text for text in writer.warnings if "EXIF data are left out" in text]
+        return
+    assert not [text for text in writer.warnings if "EXIF" in text]
+    with Image.open(tmp_path / f"o{ending}") as written:
+        exif = written.getexif()
+        assert written.size == size
+        assert exif[0x010F].rstrip("\0") == "Maker"
+        assert exif.get_ifd(0x8769)[0x9003].rstrip("\0") == "2001:02:03 04:05:06"
+        assert exif.get(0x0112, 1) == 1, "it is turned already"
+        if ending == ".jpg":
+            assert 0x0111 not in exif

@@ -52,7 +52,7 @@ from videoclr.media.kept import Kept, added
 from videoclr.media.layout import layout_of
 from videoclr.media.matroska import Look, write_look
 from videoclr.media.orientation import Orientation, payload
-from videoclr.media.picture import Picture, colour_in, reformatted
+from videoclr.media.picture import Picture, colour_in, reformatted, turned
 from videoclr.media.probe import refusal
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, SegmentWriter, Stored, joined
@@ -241,7 +241,7 @@ class Film:
         if (frame.width, frame.height) != (picture.frame.width, picture.frame.height):
             raise EncodeError(self.path, "a picture changed its size while it was restored", time)
         if not self._bake.upright:
-            frame = _turned(frame, self._bake)
+            frame = turned(frame, colour_in(picture, frame), self._bake)
         if (frame.width, frame.height) != self._size:
             change = f"{frame.width}x{frame.height}, the video {self._size[0]}x{self._size[1]}"
             raise EncodeError(self.path, f"the picture is {change}; all must be equal", time)
@@ -764,13 +764,3 @@ def _common(one: Fraction, other: Fraction) -> Fraction:
     """The least time that is a whole number of both ticks."""
     whole = math.lcm(one.numerator * other.denominator, other.numerator * one.denominator)
     return Fraction(whole, one.denominator * other.denominator)
-
-
-def _turned(frame: VideoFrame, orientation: Orientation) -> VideoFrame:
-    """`frame` as shown, in its own pixel format, for containers that cannot say how to turn it."""
-    steps = [
-        (orientation.transpose, "transpose", "cclock_flip"),
-        (orientation.mirror_x, "hflip", None),
-        (orientation.mirror_y, "vflip", None),
-    ]
-    return through(frame, *((name, options) for wanted, name, options in steps if wanted))

@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from videoclr.media.colour import kind_of
-from videoclr.media.filters import through
+from videoclr.media.filters import Line, through
 
 _ONE = 1 << 16
 _MATRIX_BYTES = 36
@@ -104,6 +104,11 @@ def orientation_of(frame: VideoFrame) -> Orientation:
 def payload(frame: VideoFrame, kind: Type) -> bytes | None:
     """The bytes of a frame's side data of one kind, or None."""
     return next((bytes(item) for item in side_data(frame) if item.type == kind), None)
+
+
+def carries(frame: VideoFrame, kind: Type) -> bool:
+    """Whether the frame has side data of a kind; also of the kinds that `side_data` cannot look at."""
+    return bool(Line(frame, [("sidedata", f"mode=select:type={kind.name}")]).push(frame))
 
 
 def side_data(frame: VideoFrame) -> list[SideData]:

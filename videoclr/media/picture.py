@@ -11,6 +11,7 @@ applied, to the picture itself. Floats stay floats: what lies below 0 or above 1
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ _BYTE = 8
 _WHITE = 65535
 _DEEP_RGB = "gbrp16le"
 _GRID = 16
+_CHROMA = re.compile(r"4[0-4][0-2]p")
 _WRITABLE_FORMATS = (
     "rgb24", "rgba", "rgb48le", "rgba64le", "gbrp16le", "gbrap16le", "gray", "ya8", "gray16le", "ya16le", "yuv420p",
     "yuv422p", "yuv444p", "yuva420p", "yuva444p", "yuv420p10le", "yuv422p10le", "yuv444p10le", "yuv420p12le",
@@ -282,6 +284,26 @@ def colour_in(picture: Picture, frame: VideoFrame) -> Colour:
         return picture.colour
     kind = Picture(frame).colour.kind
     return Colour(kind, picture.colour.matrix, picture.colour.full or kind == "rgb")
+
+
+def turned(frame: VideoFrame, colour: Colour, orientation: Orientation) -> VideoFrame:
+    """`frame` laid as shown, for files that cannot say how to turn it: every sample as it is, and all side data but the matrix.
+
+    Chroma that would be another one after a transposition (4:2:2) becomes 4:4:4, and what has no layout (palettes) RGB.
+    """
+    layout = layout_of(frame.format.name)
+    if layout is None or (layout.kind == "yuv" and layout.places[0].step > 1):
+        frame = _in_writable_format(frame, colour)
+    elif orientation.transpose and layout.kind == "yuv" and layout.subsampling[0] != layout.subsampling[1]:
+        full = _CHROMA.sub("444p", frame.format.name)
+        frame = reformatted(frame, colour, full if full != frame.format.name else "yuv444p16le", colour)
+    steps = [
+        (orientation.transpose, "transpose", "cclock_flip"),
+        (orientation.mirror_x, "hflip", None),
+        (orientation.mirror_y, "vflip", None),
+        (True, "sidedata", "mode=delete:type=DISPLAYMATRIX"),
+    ]
+    return through(frame, *((name, options) for wanted, name, options in steps if wanted))
 
 
 def frame_of_rgb(image: NDArray[Any], orientation: Orientation) -> VideoFrame:

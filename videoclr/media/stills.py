@@ -17,11 +17,12 @@ from av.video.frame import VideoFrame
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, Colour, kind_of
 from videoclr.media.encoders import formats_of, what_is_lost
+from videoclr.media.exif import exif_of, with_exif
 from videoclr.media.faults import AV_ERRORS, explained, reason
 from videoclr.media.layout import layout_of
 from videoclr.media.linear import linear, transfer_of
-from videoclr.media.orientation import Orientation, side_data
-from videoclr.media.picture import Picture, float_frame, frame_of_rgb, reformatted
+from videoclr.media.orientation import Orientation, carries
+from videoclr.media.picture import Picture, colour_in, float_frame, frame_of_rgb, reformatted, turned
 from videoclr.media.proxy import as_uint16
 from videoclr.media.source import matching, numbered
 
@@ -30,6 +31,8 @@ _log = logging.getLogger("videoclr.media.stills")
 _TOP = 65535
 _PROFILED = {"png", "mjpeg"}
 """Encoders that write the colour profile of a picture."""
+_NOTED = {"png", "mjpeg"}
+"""Encoders whose pictures keep EXIF data; FFmpeg's own writes it into PNG alone."""
 _OPTIONS = {
     "libwebp": {"quality": "95"},
     "mjpeg": {"huffman": "optimal", "qmin": "2", "qmax": "2"},
@@ -124,17 +127,14 @@ class Stills:
         """`frame` upright in a format that the encoder takes, and whether it is full range."""
         if picture.proxy is not None and self.encoder not in _HDR:
             shown = Picture(frame, picture.colour, picture.orientation, picture.proxy).rgb()
-            picture = Picture(frame_of_rgb(shown, type(picture.orientation)()))
+            picture = Picture(frame_of_rgb(shown, Orientation()))
             frame = picture.frame
             self._warn(f"{self.encoder} holds no HDR: the pictures are tone-mapped to BT.709; png keeps it")
         self._tell_of(picture, frame)
         if not picture.orientation.upright:
             # A picture file has no display matrix that every viewer heeds: the pixels themselves are turned.
-            shown = Picture(frame, orientation=picture.orientation).signals()
-            turned = frame_of_rgb(shown, type(picture.orientation)())
-            turned.color_trc, turned.color_primaries = frame.color_trc, frame.color_primaries
-            picture = Picture(turned)
-            frame = picture.frame
+            frame = turned(frame, colour_in(picture, frame), picture.orientation)
+            picture = Picture(frame, colour_in(picture, frame), Orientation())
         colour = Picture(frame).colour if frame.format.name != picture.frame.format.name else picture.colour
         if self.encoder == "exr":
             return self._light(frame, colour), True
@@ -157,10 +157,10 @@ class Stills:
 
     def _tell_of(self, picture: Picture, frame: VideoFrame) -> None:
         """Warn of what `frame`, which is `picture` with its patches, cannot take along."""
-        profiled = any(one.type == Type.ICC_PROFILE for one in side_data(picture.frame))
-        if profiled and (self.encoder not in _PROFILED or not picture.orientation.upright):
-            turned = "" if picture.orientation.upright else " once it is turned upright"
-            self._warn(f"the picture's colour profile (ICC) is left out{turned}: its colours may be shown differently")
+        if self.encoder not in _PROFILED and carries(picture.frame, Type.ICC_PROFILE):
+            self._warn("the picture's colour profile (ICC) is left out: its colours may be shown differently")
+        if self.encoder not in _NOTED and exif_of(picture.frame):
+            self._warn("the picture's EXIF data are left out; .jpg and .png keep them")
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
@@ -195,4 +195,7 @@ class Stills:
             packets = [*context.encode(frame), *context.encode(None)]
         except AV_ERRORS as error:
             raise EncodeError(self.path, f"{self.encoder} failed: {reason(error)}") from error
-        return b"".join(bytes(packet) for packet in packets)
+        data = b"".join(bytes(packet) for packet in packets)
+        if self.encoder == "mjpeg" and (exif := exif_of(frame)):
+            data = with_exif(data, exif)
+        return data
