@@ -83,8 +83,8 @@ class Media(_Section):
     options: dict[str, str] = Field(default_factory=dict)
     """FFmpeg's options of the encoder, by name: `{aq-mode: "3"}`."""
     linear: bool = True
-    """EXR pictures, and others of floats, hold linear light (see `videoclr/media/linear.py`); false: code values, 0 to 1 for black
-    to white."""
+    """EXR pictures, and others of floats, hold linear light (see `videoclr/media/linear.py`), and DPX pictures the densities of
+    film where they say so; false: code values, 0 to 1 for black to white."""
     deliver: Literal["video", "overlay", "matte", "side-by-side", "wipe"] = "video"
     """The restored video, or: the faces alone with straight alpha, that alpha, source | restored, or both with a moving line
     between them (see `videoclr/media/deliver.py`)."""

@@ -204,16 +204,6 @@ def test_a_picture_that_somebody_changed_becomes_light_again(tmp_path):
     assert np.abs(load(tmp_path / "o.exr")[0] - 0.3).max() < 1e-3
 
 
-def test_whole_numbers_of_linear_light_are_shown_brighter_and_stay_linear():
-    frame = VideoFrame.from_ndarray(np.full((32, 32, 3), 0x2000, np.uint16), "rgb48le")
-    frame.color_trc = 8
-    picture = Picture(frame)
-    seen = picture.rgb()
-    assert seen[0, 0] == pytest.approx(65535 * (1.099 * 0.125**0.45 - 0.099), rel=2e-3)
-    same = picture.composite([Patch(0, 0, seen, np.ones((32, 32), np.float32))])
-    assert np.array_equal(same.to_ndarray(), frame.to_ndarray())
-
-
 @pytest.mark.parametrize(
     "proxy", [Proxy("linear", floats=True), Proxy("code", 203, floats=True), Proxy("linear", wide=True, floats=True)]
 )

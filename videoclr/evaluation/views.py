@@ -34,7 +34,7 @@ from videoclr.types import FaceCrop, Faces, Frame
 Picture = NDArray[np.uint8]
 CLEAN = "clean"
 """The name of the version that the others are measured against."""
-_STILLS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+_STILLS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr", ".dpx")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -88,7 +88,7 @@ class Deliverable:
             source = source if picture.is_light else as_uint16(source)
             colour, alpha = _over(picture, patches, source, (x0, y0))
             if self.floats and self.linear and not picture.is_light:
-                colour = _for_light(colour, alpha, source, transfer_of(picture.frame))
+                colour = _for_light(colour, alpha, source, transfer_of(picture.frame, picture.proxy))
             elif self.floats:
                 colour = colour / np.float32(_TOP)
             window = rgba[y0:y1, x0:x1]

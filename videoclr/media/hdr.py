@@ -17,7 +17,8 @@ from types import MappingProxyType
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
-from videoclr.media.colour import HLG, LINEAR, PQ, UNSPECIFIED, WIDE
+from videoclr.media.colour import HLG, PQ, UNSPECIFIED, WIDE
+from videoclr.media.dpx import is_log
 from videoclr.media.hdr10plus import keeps_hdr10_plus
 from videoclr.media.layout import layout_of
 from videoclr.media.orientation import payload
@@ -36,21 +37,22 @@ Static = tuple[list[Fraction] | None, tuple[int, int] | None]
 """Mastering display (x, y of red, green, blue, white; least, greatest cd/m2) and content light (MaxCLL, MaxFALL)."""
 
 
-def proxy_of(frame: VideoFrame, linear: bool = True) -> Proxy | None:
-    """How a network is shown a PQ or HLG picture, or one of linear light or of floats; None for any other.
+def proxy_of(frame: VideoFrame, linear: bool = True, head: bytes = b"") -> Proxy | None:
+    """How a network is shown a PQ or HLG picture, a film scan, or one of floats; None for any other.
 
     The peak is that of the content (MaxCLL), or else that of the display it was graded on, or else 1000 cd/m2.
 
     Args:
         frame: one picture of all.
-        linear: float pictures are linear light, whatever they are tagged; False: they are code values.
+        linear: float pictures are linear light, whatever they are tagged; False: they, and film scans, are code values.
+        head: its headers, of a DPX picture (`videoclr.media.dpx`).
     """
     layout = layout_of(frame.format.name)
     if layout is not None and layout.floating:
         wide = frame.color_primaries == WIDE
         return Proxy("linear", USUAL_PEAK, wide, True) if linear else Proxy("code", REFERENCE_WHITE, wide, True)
-    if frame.color_trc == LINEAR:
-        return Proxy("linear", REFERENCE_WHITE, frame.color_primaries == WIDE)
+    if linear and is_log(head):
+        return Proxy("cineon", wide=False)
     if frame.color_trc not in (PQ, HLG):
         return None
     wide = frame.color_primaries in (WIDE, UNSPECIFIED)

@@ -2,8 +2,8 @@
 
 1.0 is the white of a standard picture. Of HDR it is reference white, 203 cd/m2 (ITU-R BT.2408-7, table 1), and highlights
 lie above it. Camera and broadcast curves (BT.601, BT.709, BT.2020, untagged video) are undone by the inverse of the
-BT.709-6 OETF, as compositing programs do with footage; sRGB and untagged RGB pictures by IEC 61966-2-1. Primaries stay
-what they are.
+BT.709-6 OETF, as compositing programs do with footage; sRGB and untagged RGB pictures by IEC 61966-2-1; densities of film
+as in `videoclr.media.proxy`. Primaries stay what they are.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from videoclr.media.colour import HLG, LINEAR, PQ, UNSPECIFIED, kind_of
-from videoclr.media.proxy import REFERENCE_WHITE, USUAL_PEAK, hlg_scene, pq_light, scene_light
+from videoclr.media.proxy import REFERENCE_WHITE, USUAL_PEAK, Proxy, film_light, hlg_scene, pq_light, scene_light
 
 _TOP = 65535
 _GAMMA22, _GAMMA28, _SRGB, _ST428 = 4, 5, 13, 17
 """AVColorTransferCharacteristic."""
+FILM = -1
+"""Printing density, which FFmpeg has no number for."""
 _HLG_GAMMA = 1.2
 _LUMA_2020 = np.array([0.2627, 0.6780, 0.0593], np.float32)
 
@@ -30,7 +32,7 @@ def linear(signals: NDArray[Any], transfer: int) -> NDArray[np.float32]:
 
     Args:
         signals: in the transfer function of the picture.
-        transfer: AVColorTransferCharacteristic.
+        transfer: AVColorTransferCharacteristic, or `FILM`.
     """
     light: NDArray[np.float32] = _table(transfer)[signals]
     if transfer == HLG:  # the OOTF of a display of 1000 cd/m2 (ITU-R BT.2100-2, table 5)
@@ -39,8 +41,10 @@ def linear(signals: NDArray[Any], transfer: int) -> NDArray[np.float32]:
     return light
 
 
-def transfer_of(frame: VideoFrame) -> int:
-    """The tagged transfer function; of untagged RGB that of sRGB."""
+def transfer_of(frame: VideoFrame, proxy: Proxy | None) -> int:
+    """The tagged transfer function; of untagged RGB that of sRGB; of a film scan, as its proxy says, `FILM`."""
+    if proxy is not None and proxy.curve == "cineon":
+        return FILM
     if frame.color_trc in (0, UNSPECIFIED) and kind_of(frame.format.name) != "yuv":
         return _SRGB
     return frame.color_trc
@@ -54,6 +58,8 @@ def _table(transfer: int) -> NDArray[np.float32]:
         return np.asarray(pq_light(signal) / REFERENCE_WHITE, np.float32)
     if transfer == HLG:
         return np.asarray(hlg_scene(signal), np.float32)
+    if transfer == FILM:
+        return np.asarray(film_light(signal), np.float32)
     if transfer == LINEAR:
         return signal.astype(np.float32)
     if transfer in (_GAMMA22, _GAMMA28, _ST428):

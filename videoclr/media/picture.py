@@ -58,9 +58,10 @@ class Picture:
         proxy: how its HDR is shown to a network; read from its tags where None, which for other pictures is none.
         woven: it holds two fields that stay: a network sees their mean, see `videoclr.media.scan`.
         stored: it is what one packet of the source holds, at that packet's time: not deinterlaced, scaled, repeated or damaged.
+        head: the headers of the DPX file that it is from (`videoclr.media.dpx`).
     """
 
-    __slots__ = ("_away", "_frame", "colour", "held", "orientation", "proxy", "stored", "woven")
+    __slots__ = ("_away", "_frame", "colour", "head", "held", "orientation", "proxy", "stored", "woven")
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class Picture:
         proxy: Proxy | None = None,
         woven: bool = False,
         stored: bool = False,
+        head: bytes = b"",
     ) -> None:
         self._frame: VideoFrame | None = frame
         self._away: Spooled | None = None
@@ -78,7 +80,7 @@ class Picture:
         self.colour = colour or colour_of(frame)
         self.orientation = orientation or orientation_of(frame)
         self.proxy = proxy or proxy_of(frame)
-        self.woven, self.stored = woven, stored
+        self.woven, self.stored, self.head = woven, stored, head
 
     @property
     def frame(self) -> VideoFrame:

@@ -1,4 +1,4 @@
-"""HDR pictures and linear light as a network sees them, and how what it changed comes back: a proxy and its residual.
+"""HDR pictures, film and linear light as a network sees them, and how what it changed comes back: a proxy and its residual.
 
 A network knows pictures as they look on an ordinary display. A PQ or HLG picture taken for one is flat and grey, and a
 restored one taken back would end at the white of that display. So the network gets a proxy, and of its answer only the
@@ -8,11 +8,13 @@ difference to the proxy is used, in the light of the original:
    EOTF of SMPTE ST 2084 (ITU-R BT.2100-2, table 4). HLG: inverse OETF and OOTF for a display of 1000 cd/m2 with a
    system gamma of 1.2 (BT.2100-2, table 5). BT.2020 primaries become BT.709's by a matrix (from the primaries of
    BT.2020-2 and BT.709-6), unclipped. Pictures of linear light (EXR) are light already, 1 for white; float pictures that hold
-   code values are undone by the inverse of the BT.709-6 OETF, as `videoclr.media.linear` does.
+   code values are undone by the inverse of the BT.709-6 OETF, as `videoclr.media.linear` does. Film densities (Cineon, DPX) become
+   light by Kodak's "Conversion of 10-bit log film data to 8-bit linear or video data" (1995): 0.002 of density a code, a film
+   gamma of 0.6, black at 95 and white at 685 of 1023.
 2. *Proxy.* Up to `KNEE` light stays as it is, so that skin does; above, it is rolled off so that `peak` becomes white:
    Reinhard's curve with a white point (Reinhard et al., "Photographic tone reproduction for digital images", SIGGRAPH
    2002, eq. 4), joined with its slope at the knee as in the EETF of ITU-R BT.2390. Then the inverse of BT.1886, gamma 2.4; of
-   linear light the OETF of BT.709-6, so that footage that was made linear is shown as it was.
+   linear light and of film the OETF of BT.709-6, so that footage that was made linear is shown as it was.
 3. *Residual.* With the light `H` of the original, and the light `p` and `q` that the display shows for the proxy before and
    after restoration, `H' = H + (q - p) (H + o) / (p + o)`. That is a gain map (ISO 21496-1): the ratio between HDR and
    proxy stays what the original had, with an offset `o` against division by darkness. Where the proxy is the light
@@ -32,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-Curve = Literal["pq", "hlg", "linear", "code"]
+Curve = Literal["pq", "hlg", "cineon", "linear", "code"]
 
 REFERENCE_WHITE = 203.0
 """cd/m2 of diffuse white in HDR (BT.2408)."""
@@ -50,6 +52,8 @@ _M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392
 _A, _B, _C = 0.17883277, 0.28466892, 0.55991073
 _SYSTEM_GAMMA = 1.2
 _BEND_709 = 0.081
+_FILM_WHITE, _FILM_DECADES = 685 / 1023, 1023 * 0.002 / 0.6
+_FILM_FLARE = 10 ** ((95 / 1023 - _FILM_WHITE) * _FILM_DECADES)
 _MOST = 65504.0
 """The largest half float: what is taken for infinite light."""
 _TABLE = 1 << 17
@@ -85,6 +89,18 @@ def hlg_signal(scene: NDArray[Any]) -> NDArray[Any]:
     return np.where(scene <= 1 / 12, np.sqrt(3 * scene), _A * np.log(np.maximum(12 * scene - _B, 1e-6)) + _C)
 
 
+def film_light(signal: NDArray[Any]) -> NDArray[Any]:
+    """Printing density as a signal in [0, 1] -> light, 1 for white."""
+    return np.asarray((10 ** ((signal - _FILM_WHITE) * _FILM_DECADES) - _FILM_FLARE) / (1 - _FILM_FLARE))
+
+
+def film_signal(light: NDArray[Any]) -> NDArray[Any]:
+    """The inverse of `film_light`, clipped to [0, 1]."""
+    return np.asarray(
+        (np.log10(np.maximum(light * (1 - _FILM_FLARE) + _FILM_FLARE, 1e-6)) / _FILM_DECADES + _FILM_WHITE).clip(0, 1)
+    )
+
+
 def scene_light(signal: NDArray[Any]) -> Floats:
     """BT.709 signal -> scene light, 1 for white (the inverse OETF), goes on beyond 0..1."""
     power = ((np.maximum(signal, _BEND_709) + 0.099) / 1.099) ** (1 / 0.45)
@@ -103,7 +119,7 @@ class Proxy:
     """How the pictures of one HDR stream are shown to a network."""
 
     curve: Curve
-    """Transfer function of the stream; `code` is that of BT.709, of floats."""
+    """Transfer function of the stream; `cineon` is the density of film, `code` BT.709 of floats."""
     peak: float = USUAL_PEAK
     """cd/m2 that become the proxy's white; what is brighter is white too, in the proxy alone."""
     wide: bool = True
@@ -165,6 +181,8 @@ class Proxy:
             return np.asarray(light, np.float32)
         if self.curve == "code":
             return scene_signal(light)
+        if self.curve == "cineon":
+            return film_signal(light).astype(np.float32)
         light = np.maximum(light, 0) * np.float32(REFERENCE_WHITE)
         if self.curve == "pq":
             return pq_signal(light).astype(np.float32)
@@ -197,7 +215,7 @@ class Proxy:
 
     @property
     def _is_scene(self) -> bool:
-        return self.curve in ("linear", "code")
+        return self.curve in ("cineon", "linear", "code")
 
     @property
     def _display(self) -> Floats:
@@ -218,12 +236,10 @@ def as_uint16(values: NDArray[Any]) -> NDArray[np.uint16]:
 
 @cache
 def _light_of_codes(curve: Curve) -> Floats:
-    """`(65536,)`: PQ: display light, 1 for reference white; HLG, linear, BT.709: scene light."""
+    """`(65536,)`: PQ: display light, 1 for reference white; the others: scene light."""
     codes = np.arange(_TOP + 1) / _TOP
-    if curve == "linear":
-        return codes.astype(np.float32)
-    if curve == "code":
-        return scene_light(codes)
+    if curve in ("code", "cineon"):
+        return (scene_light if curve == "code" else film_light)(codes).astype(np.float32)
     return (pq_light(codes) / REFERENCE_WHITE if curve == "pq" else hlg_scene(codes)).astype(np.float32)
 
 

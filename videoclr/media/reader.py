@@ -29,6 +29,7 @@ from videoclr.media import nal
 from videoclr.media.continuous import Astray, PictureAstray, TimesJump
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.crop import WHOLE
+from videoclr.media.dpx import HEAD, head_of
 from videoclr.media.faults import AV_ERRORS, explained, reason
 from videoclr.media.gaps import CERTAIN, Gaps, shows
 from videoclr.media.hardware import opened_on
@@ -58,8 +59,10 @@ from videoclr.types import Frame, VideoInfo
 _log = logging.getLogger("videoclr.media.reader")
 
 _STILL_FORMATS = ("_pipe", "image2")
-_STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr"}
-_PICTURE_CODECS = {"png", "apng", "gif", "webp", "tiff", "bmp", "exr"}
+_STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr", ".dpx"}
+_PICTURE_CODECS = {"png", "apng", "gif", "webp", "tiff", "bmp", "exr", "dpx"}
+_DECODING = 256
+"""Pictures whose headers are held: more than a decoder's threads are busy with."""
 _HELD = 1 << 28
 """Bytes of packets from which decoding begins, whether or not a better place to begin is to come."""
 _EARLIER = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
@@ -130,6 +133,7 @@ class Reader:
         self.sequence: Run | None = sequence_of(self.path, opening.start_number) if is_pattern(self.path) else None
         self._shelf: deque[Packet[Any]] = deque()
         self._intact: deque[bool] = deque()
+        self._heads: dict[int | None, bytes] = {}
         self._copied = False
         self._keep = True
         self._container: InputContainer | None = None
@@ -348,7 +352,7 @@ class Reader:
         self._first_time = first.time
         told = self._as_told(first.frame)
         self._orientation: Orientation = orientation_of(told)
-        self._proxy = proxy_of(told, self.linear)
+        self._proxy = proxy_of(told, self.linear, self._heads.get(told.pts, b""))
         self._first = self.picture(told)
         if dolby_vision_profile(told) == 5:
             what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"
@@ -368,7 +372,8 @@ class Reader:
     def picture(self, frame: VideoFrame, *, stored: bool = False) -> Picture:
         """A decoded frame of this film as `frames` gives it; `stored`: see `Picture`."""
         woven = self._is_woven(frame)
-        return Picture(frame, colours.colour_of(frame), self._orientation, self._proxy, woven=woven, stored=stored)
+        head = self._heads.get(frame.pts, b"")
+        return Picture(frame, colours.colour_of(frame), self._orientation, self._proxy, woven=woven, stored=stored, head=head)
 
     def _as_told(self, frame: VideoFrame) -> VideoFrame:
         """The first picture with all that the container says about it, which a decoder beside the stream was not told."""
@@ -549,6 +554,10 @@ class Reader:
 
     def _decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
         """Frames that `packet` completes; a packet that cannot be decoded is counted and passed over."""
+        if packet is not None and self._stream.codec_context.name == "dpx":
+            self._heads[packet.pts] = head_of(bytes(memoryview(packet)[:HEAD]))
+            while len(self._heads) > _DECODING:
+                del self._heads[next(iter(self._heads))]
         try:
             frames = self._decoder.decode(packet)
         except AV_ERRORS as error:

@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, Colour, kind_of
+from videoclr.media.dpx import is_big_endian, with_head
 from videoclr.media.encoders import formats_of, what_is_lost
 from videoclr.media.exif import exif_of, with_exif
 from videoclr.media.faults import AV_ERRORS, explained, reason
@@ -23,7 +24,7 @@ from videoclr.media.layout import layout_of
 from videoclr.media.linear import linear, transfer_of
 from videoclr.media.orientation import Orientation, carries
 from videoclr.media.picture import Picture, colour_in, float_frame, frame_of_rgb, reformatted, turned
-from videoclr.media.proxy import as_uint16
+from videoclr.media.proxy import Proxy, as_uint16
 from videoclr.media.source import matching, numbered
 
 _log = logging.getLogger("videoclr.media.stills")
@@ -40,6 +41,8 @@ _OPTIONS = {
 }
 _HDR = ("png", "exr")
 """Encoders of pictures that say, or need not say, which transfer function theirs is."""
+_FILM = ("dpx", "exr")
+"""Those that take a film scan."""
 
 
 class Stills:
@@ -105,6 +108,8 @@ class Stills:
         target = Path(numbered(self.path, self._next) if self.pattern else self.path)
         self._next += 1
         data = self._encoded(*self._prepared(picture, composite()))
+        if self.encoder == "dpx" and picture.head:
+            data = with_head(data, picture.head)
         part = target.with_name(target.name + ".part")
         self._parts.append((part, target))
         with explained(self.path, "cannot be written"):
@@ -125,11 +130,15 @@ class Stills:
 
     def _prepared(self, picture: Picture, frame: VideoFrame) -> tuple[VideoFrame, bool]:
         """`frame` upright in a format that the encoder takes, and whether it is full range."""
-        if picture.proxy is not None and self.encoder not in _HDR:
-            shown = Picture(frame, picture.colour, picture.orientation, picture.proxy).rgb()
+        film = picture.proxy is not None and picture.proxy.curve == "cineon"
+        proxy = picture.proxy
+        if proxy is not None and self.encoder not in (_FILM if film else _HDR):
+            shown = Picture(frame, picture.colour, picture.orientation, proxy).rgb()
             picture = Picture(frame_of_rgb(shown, Orientation()))
             frame = picture.frame
-            self._warn(f"{self.encoder} holds no HDR: the pictures are tone-mapped to BT.709; png keeps it")
+            what, keeps = ("densities of film", "dpx keeps them") if film else ("HDR", "png keeps it")
+            self._warn(f"{self.encoder} holds no {what}: the pictures are tone-mapped to BT.709; {keeps}")
+        head = picture.head
         self._tell_of(picture, frame)
         if not picture.orientation.upright:
             # A picture file has no display matrix that every viewer heeds: the pixels themselves are turned.
@@ -137,7 +146,7 @@ class Stills:
             picture = Picture(frame, colour_in(picture, frame), Orientation())
         colour = Picture(frame).colour if frame.format.name != picture.frame.format.name else picture.colour
         if self.encoder == "exr":
-            return self._light(frame, colour), True
+            return self._light(frame, colour, proxy), True
         known = formats_of(self.encoder)
         wanted = frame.format.name.replace("yuv4", "yuvj4") if self.encoder == "mjpeg" else frame.format.name
         if self.encoder == "mjpeg" and colour.kind != "yuv":
@@ -147,6 +156,8 @@ class Stills:
             alpha = any(part.is_alpha for part in frame.format.components)
             best, _ = find_best_pix_fmt_of_list(known, frame.format, alpha)
             wanted = best.name if best is not None else known[0]
+        if self.encoder == "dpx" and self.pix_fmt is None and wanted.endswith(("le", "be")):
+            wanted = wanted[:-2] + ("be" if is_big_endian(head) or not head else "le")
         lost = [word for word in what_is_lost(frame.format, wanted) if word in ("transparency", "bit depth")]
         if lost:
             self._warn(f"{frame.format.name} is written as {wanted}: less {', '.join(lost)}")
@@ -167,7 +178,7 @@ class Stills:
             self.warnings.append(text)
             _log.warning("%s: %s", self.path, text)
 
-    def _light(self, frame: VideoFrame, colour: Colour) -> VideoFrame:
+    def _light(self, frame: VideoFrame, colour: Colour, proxy: Proxy | None) -> VideoFrame:
         """`frame` as floats; what it holds in floats already stays what it is."""
         layout = layout_of(frame.format.name)
         signals = Picture(frame, colour, Orientation()).signals()
@@ -175,7 +186,7 @@ class Stills:
             opacity = layout.opacity(frame) if self.pix_fmt != "gbrpf32le" else None
             return float_frame(signals, None if opacity is None else opacity.astype(np.float32))
         signals = as_uint16(signals)
-        values = linear(signals, transfer_of(frame)) if self.linear else signals.astype(np.float32) / np.float32(_TOP)
+        values = linear(signals, transfer_of(frame, proxy)) if self.linear else signals.astype(np.float32) / np.float32(_TOP)
         alpha = None
         if any(part.is_alpha for part in frame.format.components) and self.pix_fmt != "gbrpf32le":
             deep = reformatted(frame, colour, "rgba64le", Colour("rgb", colour.matrix, True))

@@ -35,7 +35,7 @@ VIDEO_FIRST = frozenset({"mxf"})
 STILLS: Mapping[str, str] = MappingProxyType(
     {
         ".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".webp": "libwebp", ".tif": "tiff", ".tiff": "tiff",
-        ".bmp": "bmp", ".exr": "exr",
+        ".bmp": "bmp", ".exr": "exr", ".dpx": "dpx",
     }
 )  # fmt: skip
 """Ending -> FFmpeg's encoder of a picture."""

@@ -16,6 +16,7 @@ from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media.copylike import encoding_of
 from videoclr.media.crop import WHOLE, cropped, exactly
 from videoclr.media.deliver import Deliverable, Kind
+from videoclr.media.dpx import says_more
 from videoclr.media.encoders import COPY_LIKE, DEFAULT_CODEC, RAW, Y4M_FORMATS, Wanted, bits_per_second, encoder_of
 from videoclr.media.faults import explained
 from videoclr.media.film import CROPPING, Film
@@ -164,6 +165,7 @@ class Writer:
         self._deliverable = None if deliver == "video" else made
         self._crop = crop
         self._takes_light = isinstance(self._sink, Stills) and suffix == ".exr"
+        self._takes_heads = isinstance(self._sink, Stills) and suffix == ".dpx"
         self._first_time: Fraction | None = None
         self._overwrite = overwrite
         self._lock: Lock | None = None
@@ -348,9 +350,11 @@ class Writer:
         picture, patches = self._picture(frame), frame.patches
         if picture.is_light and not self._takes_light:
             picture = displayed(picture)
-            text = "floats are written as code values of BT.709, highlights rolled off: .exr pictures keep their light"
-            if text not in self.warnings:
-                self.warnings.append(text)
+            self._warn("floats are written as code values of BT.709, highlights rolled off: .exr pictures keep their light")
+        if isinstance(self._sink, Film) and picture.proxy is not None and picture.proxy.curve == "cineon":
+            self._warn("densities of film stay what they are, and the video does not say so; .dpx pictures do, .exr ones get light")
+        if says_more(picture.head) and not self._takes_heads:
+            self._warn("what the DPX headers say of film, time and slate is left out; .dpx pictures keep it")
         if self._crop:
             picture, patches = self._shown_part(picture, patches)
         if self._deliverable is None:
@@ -359,13 +363,16 @@ class Writer:
             self._first_time = frame.time if self.like is None else self.like.first_time
         return self._deliverable(picture, patches, frame.time - self._first_time), ()
 
+    def _warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+
     def _shown_part(self, picture: Picture, patches: tuple[Patch, ...]) -> tuple[Picture, tuple[Patch, ...]]:
         assert self.like is not None
         wanted = self._crop.scaled(self.like.first_picture.frame, picture.frame)
         crop = exactly(picture, wanted)
-        text = "the container's crop is a pixel larger where chroma asks for it"
-        if crop != wanted and text not in self.warnings:
-            self.warnings.append(text)
+        if crop != wanted:
+            self._warn("the container's crop is a pixel larger where chroma asks for it")
         return cropped(picture, patches, crop)
 
     def _picture(self, frame: Frame) -> Picture:
