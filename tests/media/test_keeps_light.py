@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 
 import av
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
+from videoclr.media.exr import head_of, layers, said
 from videoclr.media.layout import layout_of
 from videoclr.media.picture import Picture, float_frame
 from videoclr.media.proxy import Proxy
@@ -213,3 +215,63 @@ def test_what_is_shown_comes_back_as_light(proxy):
     assert light.dtype == np.float32
     assert np.abs(proxy.shown(light).astype(int) - shown).max() <= 60
     assert not proxy.change(light, proxy.shown(light)).any()
+
+
+def attribute(name: str, kind: str, value: bytes) -> bytes:
+    return name.encode() + b"\0" + kind.encode() + b"\0" + struct.pack("<i", len(value)) + value
+
+
+def dressed(data: bytes, *attributes: bytes) -> bytes:
+    """An EXR file with attributes in front of all others, its table of chunks mended by hand."""
+    new = b"".join(attributes)
+    end = len(head_of(data))
+    first = struct.unpack("<Q", data[end : end + 8])[0]
+    count = (first - end) // 8
+    table = [place + len(new) for place in struct.unpack(f"<{count}Q", data[end : end + 8 * count])]
+    return data[:8] + new + data[8:end] + struct.pack(f"<{count}Q", *table) + data[end + 8 * count :]
+
+
+TIMECODE = attribute("timeCode", "timecode", struct.pack("<II", 0x01020304, 0))
+OWNER = attribute("owner", "string", b"somebody")
+
+
+@pytest.mark.parametrize("depth", [HALF, WHOLE])
+def test_what_an_exr_says_besides_stays_in_each_picture(tmp_path, depth):
+    light = np.nan_to_num(scene(96, 70), posinf=1)
+    for number in (1, 2):
+        own = attribute("frameName", "string", f"frame {number}".encode())
+        path = save(tmp_path / f"s{number}.exr", light, depth)
+        path.write_bytes(dressed(path.read_bytes(), TIMECODE, OWNER, own))
+        assert np.array_equal(load(path)[0], light), "the test's own file is whole"
+    assert run(tmp_path / "s%d.exr", tmp_path / "o%d.exr", restored) == []
+    for number in (1, 2):
+        data = (tmp_path / f"o{number}.exr").read_bytes()
+        assert {"timeCode", "owner", "frameName"} <= set(said(head_of(data)))
+        assert TIMECODE in data and OWNER in data and f"frame {number}".encode() in data
+        assert np.array_equal(load(tmp_path / f"o{number}.exr")[0][:20], light[:20])
+    warnings = run(tmp_path / "s%d.exr", tmp_path / "o%d.png")
+    assert [text for text in warnings if "what the EXR files say besides (timeCode, owner, frameName" in text]
+
+
+def test_layers_that_are_not_read_are_told(tmp_path):
+    data = save(tmp_path / "s.exr", np.full((16, 16, 3), 0.5, np.float32)).read_bytes()
+    assert layers(head_of(data)) == []
+    channel = struct.pack("<iB3xii", 1, 0, 1, 1)
+    head = data[:8] + attribute(
+        "channels", "chlist", b"".join(name + b"\0" + channel for name in (b"B", b"G", b"R", b"Z", b"id.A")) + b"\0"
+    )
+    assert layers(head + b"\0") == ["Z", "id.A"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"v/1\x01",
+        b"v/1\x01" + struct.pack("<I", 0x1002) + bytes(99),
+        b"v/1\x01\x02\0\0\0name\0kind\0\xff\xff\xff\x7f",
+        b"x" * 99,
+    ],
+)
+def test_what_is_no_header_of_an_exr_is_none(data):
+    assert head_of(data) == b""

@@ -37,14 +37,19 @@ def head_of(data: bytes) -> bytes:
     return data[: min(begins, HEAD)].ljust(HEAD, b"\xff") if begins >= _GENERIC else b""
 
 
+def is_dpx(head: bytes) -> bool:
+    """Whether that is the header of a DPX file."""
+    return head[:4] in _MAGIC
+
+
 def is_log(head: bytes) -> bool:
-    """Whether the numbers are densities of film, not a video signal."""
-    return bool(head) and head[_TRANSFER] in _LOG
+    """Whether the numbers are densities of film, not a video signal; of the header of any file."""
+    return is_dpx(head) and head[_TRANSFER] in _LOG
 
 
 def says_more(head: bytes) -> bool:
-    """Whether the film or television header says anything."""
-    return bool(head[_GENERIC:].strip(b"\xff\0"))
+    """Whether the film or television header says anything; of the header of any file."""
+    return is_dpx(head) and bool(head[_GENERIC:].strip(b"\xff\0"))
 
 
 def is_big_endian(head: bytes) -> bool:

@@ -58,7 +58,7 @@ class Picture:
         proxy: how its HDR is shown to a network; read from its tags where None, which for other pictures is none.
         woven: it holds two fields that stay: a network sees their mean, see `videoclr.media.scan`.
         stored: it is what one packet of the source holds, at that packet's time: not deinterlaced, scaled, repeated or damaged.
-        head: the headers of the DPX file that it is from (`videoclr.media.dpx`).
+        head: the header of the DPX or EXR file that it is from (`videoclr.media.dpx`, `videoclr.media.exr`).
     """
 
     __slots__ = ("_away", "_frame", "colour", "head", "held", "orientation", "proxy", "stored", "woven")

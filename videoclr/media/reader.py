@@ -25,11 +25,10 @@ from av.video.stream import VideoStream
 from videoclr.errors import ConfigError, DecodeError, EmptyPartError, MediaError
 from videoclr.flow import one_at_a_time
 from videoclr.media import colour as colours
-from videoclr.media import nal
+from videoclr.media import dpx, exr, nal
 from videoclr.media.continuous import Astray, PictureAstray, TimesJump
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.crop import WHOLE
-from videoclr.media.dpx import HEAD, head_of
 from videoclr.media.faults import AV_ERRORS, explained, reason
 from videoclr.media.gaps import CERTAIN, Gaps, shows
 from videoclr.media.hardware import opened_on
@@ -61,6 +60,10 @@ _log = logging.getLogger("videoclr.media.reader")
 _STILL_FORMATS = ("_pipe", "image2")
 _STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr", ".dpx"}
 _PICTURE_CODECS = {"png", "apng", "gif", "webp", "tiff", "bmp", "exr", "dpx"}
+_HEADS = {"dpx": dpx.head_of, "exr": exr.head_of}
+"""What reads the header of a picture file, by the codec in it."""
+_HEADER = 1 << 20
+"""Bytes in which it is looked for."""
 _DECODING = 256
 """Pictures whose headers are held: more than a decoder's threads are busy with."""
 _HELD = 1 << 28
@@ -354,6 +357,8 @@ class Reader:
         self._orientation: Orientation = orientation_of(told)
         self._proxy = proxy_of(told, self.linear, self._heads.get(told.pts, b""))
         self._first = self.picture(told)
+        if self._first.head[:4] == exr.MAGIC and (beside := exr.layers(self._first.head)):
+            self._warn(f"the layers {', '.join(beside)} are left out: only the colour of EXR pictures is read")
         if dolby_vision_profile(told) == 5:
             what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"
             raise MediaError(self.path, f"{what}; convert it to HDR10 or profile 8 first")
@@ -554,8 +559,8 @@ class Reader:
 
     def _decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
         """Frames that `packet` completes; a packet that cannot be decoded is counted and passed over."""
-        if packet is not None and self._stream.codec_context.name == "dpx":
-            self._heads[packet.pts] = head_of(bytes(memoryview(packet)[:HEAD]))
+        if packet is not None and (head_of := _HEADS.get(self._stream.codec_context.name)):
+            self._heads[packet.pts] = head_of(bytes(memoryview(packet)[:_HEADER]))
             while len(self._heads) > _DECODING:
                 del self._heads[next(iter(self._heads))]
         try:

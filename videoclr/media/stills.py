@@ -15,8 +15,8 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
+from videoclr.media import dpx, exr
 from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, Colour, kind_of
-from videoclr.media.dpx import is_big_endian, with_head
 from videoclr.media.encoders import formats_of, what_is_lost
 from videoclr.media.exif import exif_of, with_exif
 from videoclr.media.faults import AV_ERRORS, explained, reason
@@ -108,8 +108,10 @@ class Stills:
         target = Path(numbered(self.path, self._next) if self.pattern else self.path)
         self._next += 1
         data = self._encoded(*self._prepared(picture, composite()))
-        if self.encoder == "dpx" and picture.head:
-            data = with_head(data, picture.head)
+        if data[:4] == exr.MAGIC == picture.head[:4]:
+            data = exr.with_head(data, picture.head)
+        elif self.encoder == "dpx" and dpx.is_dpx(picture.head):
+            data = dpx.with_head(data, picture.head)
         part = target.with_name(target.name + ".part")
         self._parts.append((part, target))
         with explained(self.path, "cannot be written"):
@@ -157,7 +159,7 @@ class Stills:
             best, _ = find_best_pix_fmt_of_list(known, frame.format, alpha)
             wanted = best.name if best is not None else known[0]
         if self.encoder == "dpx" and self.pix_fmt is None and wanted.endswith(("le", "be")):
-            wanted = wanted[:-2] + ("be" if is_big_endian(head) or not head else "le")
+            wanted = wanted[:-2] + ("le" if dpx.is_dpx(head) and not dpx.is_big_endian(head) else "be")
         lost = [word for word in what_is_lost(frame.format, wanted) if word in ("transparency", "bit depth")]
         if lost:
             self._warn(f"{frame.format.name} is written as {wanted}: less {', '.join(lost)}")

@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Self
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
+from videoclr.media import dpx, exr
 from videoclr.media.copylike import encoding_of
 from videoclr.media.crop import WHOLE, cropped, exactly
 from videoclr.media.deliver import Deliverable, Kind
-from videoclr.media.dpx import says_more
 from videoclr.media.encoders import COPY_LIKE, DEFAULT_CODEC, RAW, Y4M_FORMATS, Wanted, bits_per_second, encoder_of
 from videoclr.media.faults import explained
 from videoclr.media.film import CROPPING, Film
@@ -164,8 +164,6 @@ class Writer:
             made = Deliverable(deliver, wipe_seconds, shallow=encoder.playable)
         self._deliverable = None if deliver == "video" else made
         self._crop = crop
-        self._takes_light = isinstance(self._sink, Stills) and suffix == ".exr"
-        self._takes_heads = isinstance(self._sink, Stills) and suffix == ".dpx"
         self._first_time: Fraction | None = None
         self._overwrite = overwrite
         self._lock: Lock | None = None
@@ -348,13 +346,15 @@ class Writer:
     def _shown(self, frame: Frame) -> tuple[Picture, tuple[Patch, ...]]:
         """The picture to write, and the patches that are still to be put into it."""
         picture, patches = self._picture(frame), frame.patches
-        if picture.is_light and not self._takes_light:
+        if dpx.says_more(picture.head) and not self._takes(".dpx"):
+            self._warn("what the DPX headers say of film, time and slate is left out; .dpx pictures keep it")
+        if picture.head[:4] == exr.MAGIC and not self._takes(".exr") and (names := exr.said(picture.head)):
+            self._warn(f"what the EXR files say besides ({', '.join(names)}) is left out; .exr pictures keep it")
+        if picture.is_light and not self._takes(".exr"):
             picture = displayed(picture)
             self._warn("floats are written as code values of BT.709, highlights rolled off: .exr pictures keep their light")
         if isinstance(self._sink, Film) and picture.proxy is not None and picture.proxy.curve == "cineon":
             self._warn("densities of film stay what they are, and the video does not say so; .dpx pictures do, .exr ones get light")
-        if says_more(picture.head) and not self._takes_heads:
-            self._warn("what the DPX headers say of film, time and slate is left out; .dpx pictures keep it")
         if self._crop:
             picture, patches = self._shown_part(picture, patches)
         if self._deliverable is None:
@@ -362,6 +362,10 @@ class Writer:
         if self._first_time is None:
             self._first_time = frame.time if self.like is None else self.like.first_time
         return self._deliverable(picture, patches, frame.time - self._first_time), ()
+
+    def _takes(self, suffix: str) -> bool:
+        """Whether it writes pictures of that ending."""
+        return isinstance(self._sink, Stills) and Path(self.path).suffix.lower() == suffix
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:

@@ -1,0 +1,92 @@
+"""What an OpenEXR file says besides its picture, timecode, lens, primaries ("OpenEXR File Layout", Academy Software Foundation).
+
+FFmpeg's encoder writes the attributes that a picture cannot be without, and its decoder hands over no others, so the source's are
+put into what the encoder made. Files of one part in scan lines; of others nothing is known here.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+MAGIC = b"v/1\x01"
+_BEGIN = 8
+_OTHER_KINDS = 0x1A00
+"""Flags of tiled, deep and several parts."""
+_LINES: Mapping[int, int] = MappingProxyType({0: 1, 1: 1, 2: 1, 3: 16, 4: 32, 5: 16, 6: 32, 7: 32, 8: 32, 9: 256})
+"""Lines that a chunk holds, by compression."""
+_OWN = frozenset(
+    (
+        "channels", "compression", "dataWindow", "displayWindow", "lineOrder", "pixelAspectRatio", "screenWindowCenter",
+        "screenWindowWidth", "tiles", "type", "version", "chunkCount", "maxSamplesPerPixel", "preview", "dwaCompressionLevel",
+    )
+)  # fmt: skip
+"""Attributes that are true of one file's pixels alone."""
+_COLOURS = frozenset("RGBAY")
+
+
+def head_of(data: bytes) -> bytes:
+    """The header of an EXR file, magic number and all; empty where it is none that is known here."""
+    if data[:4] != MAGIC or len(data) < _BEGIN or struct.unpack("<I", data[4:_BEGIN])[0] & _OTHER_KINDS:
+        return b""
+    try:
+        end = max((end for _, _, end in _attributes(data)), default=_BEGIN)
+    except (ValueError, struct.error):
+        return b""
+    return data[: end + 1] if data[end : end + 1] == b"\0" else b""
+
+
+def said(head: bytes) -> list[str]:
+    """Names of what a header says besides what its own pixels need."""
+    return [name for name, _, _ in _attributes(head) if name not in _OWN]
+
+
+def layers(head: bytes) -> list[str]:
+    """Channels that are no part of the picture's colour, such as `Z` or `diffuse.R`."""
+    found = []
+    for name, start, end in _attributes(head):
+        at = _value(head, start) if name == "channels" else end
+        while name == "channels" and at < end and head[at]:
+            stop = head.index(b"\0", at)
+            found.append(head[at:stop].decode("latin-1"))
+            at = stop + 17
+    return [name for name in found if name not in _COLOURS]
+
+
+def with_head(data: bytes, head: bytes) -> bytes:
+    """The EXR file `data` with what `head` says besides, as far as `data` does not say it itself.
+
+    The table of chunks behind the header holds their places in the file, which move.
+    """
+    own = {name: (start, end) for name, start, end in _attributes(data)}
+    new = b"".join(head[start:end] for name, start, end in _attributes(head) if name not in own and name not in _OWN)
+    end = max(end for _, end in own.values())
+    top, bottom = struct.unpack("<4i", data[own["dataWindow"][1] - 16 : own["dataWindow"][1]])[1::2]
+    lines = _LINES[data[own["compression"][1] - 1]]
+    count = -(-(bottom - top + 1) // lines)
+    table = struct.unpack(f"<{count}Q", data[end + 1 : end + 1 + 8 * count])
+    moved = struct.pack(f"<{count}Q", *(place + len(new) for place in table))
+    return data[:end] + new + data[end : end + 1] + moved + data[end + 1 + 8 * count :]
+
+
+def _attributes(data: bytes) -> Iterator[tuple[str, int, int]]:
+    """Name, beginning and end of each attribute in a header.
+
+    Raises:
+        ValueError: the header breaks off.
+    """
+    at = _BEGIN
+    while data[at : at + 1] not in (b"\0", b""):
+        name = data.index(b"\0", at)
+        start = _value(data, at)
+        (size,) = struct.unpack("<i", data[start - 4 : start])
+        if size < 0 or start + size > len(data):
+            raise ValueError("an attribute is longer than the file")
+        yield data[at:name].decode("latin-1"), at, start + size
+        at = start + size
+
+
+def _value(data: bytes, start: int) -> int:
+    """Where the value of the attribute at `start` begins: behind its name, its type and its size."""
+    return data.index(b"\0", data.index(b"\0", start) + 1) + 5
