@@ -232,6 +232,7 @@ def dressed(data: bytes, *attributes: bytes) -> bytes:
 
 
 TIMECODE = attribute("timeCode", "timecode", struct.pack("<II", 0x01020304, 0))
+RATE, RATE_OF_25 = (attribute("framesPerSecond", "rational", struct.pack("<iI", *rate)) for rate in ((24000, 1001), (25, 1)))
 OWNER = attribute("owner", "string", b"somebody")
 
 
@@ -241,12 +242,13 @@ def test_what_an_exr_says_besides_stays_in_each_picture(tmp_path, depth):
     for number in (1, 2):
         own = attribute("frameName", "string", f"frame {number}".encode())
         path = save(tmp_path / f"s{number}.exr", light, depth)
-        path.write_bytes(dressed(path.read_bytes(), TIMECODE, OWNER, own))
+        path.write_bytes(dressed(path.read_bytes(), TIMECODE, OWNER, RATE, own))
         assert np.array_equal(load(path)[0], light), "the test's own file is whole"
     assert run(tmp_path / "s%d.exr", tmp_path / "o%d.exr", restored) == []
     for number in (1, 2):
         data = (tmp_path / f"o{number}.exr").read_bytes()
         assert {"timeCode", "owner", "frameName"} <= set(said(head_of(data)))
+        assert (RATE in data, RATE_OF_25 in data) == (True, False)
         assert TIMECODE in data and OWNER in data and f"frame {number}".encode() in data
         assert np.array_equal(load(tmp_path / f"o{number}.exr")[0][:20], light[:20])
     warnings = run(tmp_path / "s%d.exr", tmp_path / "o%d.png")

@@ -23,6 +23,7 @@ _OWN = frozenset(
     )
 )  # fmt: skip
 """Attributes that are true of one file's pixels alone."""
+_USUAL = frozenset(("framesPerSecond", "gamma", "writer"))
 _COLOURS = frozenset("RGBAY")
 
 
@@ -38,8 +39,8 @@ def head_of(data: bytes) -> bytes:
 
 
 def said(head: bytes) -> list[str]:
-    """Names of what a header says besides what its own pixels need."""
-    return [name for name, _, _ in _attributes(head) if name not in _OWN]
+    """Names of what a header says besides what its own pixels need, and what every encoder says."""
+    return [name for name, _, _ in _attributes(head) if name not in _OWN | _USUAL]
 
 
 def layers(head: bytes) -> list[str]:
@@ -55,19 +56,21 @@ def layers(head: bytes) -> list[str]:
 
 
 def with_head(data: bytes, head: bytes) -> bytes:
-    """The EXR file `data` with what `head` says besides, as far as `data` does not say it itself.
+    """The EXR file `data` with what `head` says besides.
 
     The table of chunks behind the header holds their places in the file, which move.
     """
     own = {name: (start, end) for name, start, end in _attributes(data)}
-    new = b"".join(head[start:end] for name, start, end in _attributes(head) if name not in own and name not in _OWN)
+    other = {name: head[start:end] for name, start, end in _attributes(head) if name not in _OWN}
+    kept = b"".join(data[start:end] for name, (start, end) in own.items() if name not in other) + b"".join(other.values())
     end = max(end for _, end in own.values())
     top, bottom = struct.unpack("<4i", data[own["dataWindow"][1] - 16 : own["dataWindow"][1]])[1::2]
     lines = _LINES[data[own["compression"][1] - 1]]
     count = -(-(bottom - top + 1) // lines)
     table = struct.unpack(f"<{count}Q", data[end + 1 : end + 1 + 8 * count])
-    moved = struct.pack(f"<{count}Q", *(place + len(new) for place in table))
-    return data[:end] + new + data[end : end + 1] + moved + data[end + 1 + 8 * count :]
+    longer = _BEGIN + len(kept) - end
+    moved = struct.pack(f"<{count}Q", *(place + longer for place in table))
+    return data[:_BEGIN] + kept + data[end : end + 1] + moved + data[end + 1 + 8 * count :]
 
 
 def _attributes(data: bytes) -> Iterator[tuple[str, int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,7 @@ class Stills:
         pix_fmt: FFmpeg's pixel format; None takes the one nearest to the source's.
         linear: EXR pictures hold linear light (`videoclr.media.linear`); False leaves the code values, as 0..1.
         whole: EXR pictures hold floats of 32 bits, not of 16.
+        rate: pictures a second, which EXR pictures say.
 
     Raises:
         ConfigError: the encoder does not take `pix_fmt`.
@@ -72,11 +74,12 @@ class Stills:
         pix_fmt: str | None = None,
         linear: bool = True,
         whole: bool = False,
+        rate: Fraction | None = None,
         *,
         pattern: bool = False,
     ) -> None:
         self.path, self.encoder, self.overwrite = path, encoder, overwrite
-        self.pix_fmt, self.linear, self.whole = pix_fmt, linear, whole
+        self.pix_fmt, self.linear, self.whole, self.rate = pix_fmt, linear, whole, rate
         if pix_fmt is not None and pix_fmt not in (known := formats_of(encoder)):
             raise ConfigError(f"$.media.pix_fmt: {encoder} does not take {pix_fmt!r}; it takes {', '.join(known)}")
         self.warnings: list[str] = []
@@ -199,7 +202,7 @@ class Stills:
         context = CodecContext.create(self.encoder, "w")
         assert isinstance(context, VideoCodecContext)
         context.width, context.height, context.pix_fmt = frame.width, frame.height, frame.format.name
-        context.framerate = 25  # type: ignore[assignment]
+        context.framerate = self.rate or Fraction(25)
         context.colorspace = RGB_SPACE if kind_of(frame.format.name) == "rgb" else BT601.tag
         context.color_range = FULL if full else LIMITED
         context.options = {**_OPTIONS.get(self.encoder, {}), **({"format": "float"} if self.whole else {})}

@@ -127,7 +127,8 @@ class Writer:
             if deliver == "overlay" and suffix not in _TRANSPARENT:
                 raise ConfigError(f"$.media.deliver: {suffix} pictures hold no overlay; use {' or '.join(_TRANSPARENT)}")
             whole = suffix == ".exr" and like is not None and like.first_picture.is_light and like.info.bit_depth > _HALF
-            self._sink = Stills(self.path, STILLS[suffix], first, overwrite, pix_fmt, linear, whole, pattern=self._pattern)
+            pace = None if like is None else like.info.frame_rate
+            self._sink = Stills(self.path, STILLS[suffix], first, overwrite, pix_fmt, linear, whole, pace, pattern=self._pattern)
             made = Deliverable(deliver, wipe_seconds, suffix == ".exr", linear, upright=True)
         else:
             muxer = muxer_of(self.path, container)
