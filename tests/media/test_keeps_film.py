@@ -144,3 +144,13 @@ def test_film_becomes_dpx_of_ten_bits(tmp_path, clip):
 @pytest.mark.parametrize("data", [b"", b"SDPX", b"SDPX" + bytes(3000), b"nothing" * 999])
 def test_what_is_no_header_is_none(data):
     assert head_of(data) == b""
+
+
+@pytest.mark.parametrize("deliver", ["side-by-side", "wipe"])
+def test_source_and_result_in_one_picture_are_film_as_well(tmp_path, deliver):
+    scan(tmp_path / "s.dpx")
+    run(tmp_path / "s.dpx", tmp_path / "o.dpx", [darker], deliver=deliver)
+    head = head_of((tmp_path / "o.dpx").read_bytes())
+    assert is_log(head) and says_more(head)
+    left = planes(tmp_path / "o.dpx")[0][:, :20]
+    assert np.array_equal(left, planes(tmp_path / "s.dpx")[0][:, :20])

@@ -72,7 +72,7 @@ def cropped(picture: Picture, patches: Iterable[Patch], crop: Crop) -> tuple[Pic
     """What is shown of `picture`, in the same memory, and its patches there; `crop` as `exactly` gives it."""
     width, height = crop.size(picture.frame.width, picture.frame.height)
     frame = through(picture.frame, ("crop", f"{width}:{height}:{crop.left}:{crop.top}:exact=1"))
-    part = Picture(frame, picture.colour, picture.orientation, picture.proxy, picture.woven)
+    part = Picture(frame, picture.colour, picture.orientation, picture.proxy, picture.woven, head=picture.head)
     # What is hidden at the left of the stored picture lies elsewhere in a turned one; a window says where.
     x, y = _corner(picture, crop)
     return part, tuple(replace(patch, x=patch.x - x, y=patch.y - y) for patch in patches)

@@ -77,7 +77,7 @@ class Deliverable:
         white = np.full((height, max(0, right - left), 3), np.iinfo(kind).max, kind)
         line = Patch(left, 0, white, np.ones(white.shape[:2], np.float32))
         frame = picture.composite([*kept, line] if 0 < place < width else kept)
-        return Picture(frame, colour_in(picture, frame), picture.orientation, picture.proxy, picture.woven)
+        return Picture(frame, colour_in(picture, frame), picture.orientation, picture.proxy, picture.woven, head=picture.head)
 
     def _overlay(self, picture: Picture, patches: Sequence[Patch]) -> Picture:
         width, height = picture.size
@@ -230,7 +230,7 @@ def _beside(left: Picture, right: Picture) -> Picture:
             place = target[:, begin : begin + half]
             place[:, : samples.shape[1]] = samples
             place[:, samples.shape[1] :] = samples[:, -1:]
-    return Picture(both, colour_in(left, both), left.orientation, left.proxy, left.woven)
+    return Picture(both, colour_in(left, both), left.orientation, left.proxy, left.woven, head=left.head)
 
 
 def _opaque(picture: Picture) -> VideoFrame:
