@@ -215,3 +215,19 @@ def test_a_comparison_that_disagrees_with_the_rest_loses_its_say_and_its_places_
 def test_a_track_of_one_crop_has_no_motion() -> None:
     motions = Motions.between({7: texture()})
     assert not motions.flow(7, 7).any() and motions.trust(7, 7).max() == 0
+
+
+def test_what_is_hardly_darker_than_its_skin_must_have_the_same_form():
+    y, x = np.mgrid[0:128, 0:128].astype(np.float32)
+
+    def face(slant: float) -> np.ndarray:
+        mouth = np.exp(-(((y - 80 - slant * (x - 64)) / 3) ** 2) - ((x - 64) / 22) ** 4)
+        return np.repeat((0.3 - 0.12 * mouth)[..., None], 3, -1)
+
+    noise = np.random.default_rng(0).normal(0, 0.02, (2, 128, 128, 3)).astype(np.float32)
+    straight = face(0.0)
+    assert alike(straight, straight).min() == pytest.approx(1)
+    assert alike(straight + noise[0], straight + noise[1], motion.ALIKE)[70:90, 40:90].mean() > 0.9
+    aslant = alike(straight, face(0.5), motion.ALIKE)
+    assert aslant[76:84, 44:52].mean() < 0.2 and aslant[76:84, 76:84].mean() < 0.2
+    assert aslant[10:50].min() > 0.9, "bare skin tells nothing against it"
