@@ -310,12 +310,16 @@ def alike(own: Values, brought: Values, tolerance: float | None = None) -> Value
 def correlation(own: Values, brought: Values) -> Values:
     """`(S, S)` in [-1, 1]: how the grey values of two `(S, S, 3)` pictures go together around each place; 1 where both are flat."""
     side = own.shape[0]
-    one, other = (cv2.GaussianBlur(np.ascontiguousarray(values.mean(-1)), (0, 0), side / 85) for values in (own, brought))
+    small = (side // 4, side // 4)
+    one, other = (
+        cv2.GaussianBlur(cv2.resize(values.mean(-1), small, interpolation=cv2.INTER_AREA), (0, 0), side / 370)
+        for values in (own, brought)
+    )
     a, b, aa, bb, ab = (
-        cv2.GaussianBlur(values, (0, 0), side / 24) for values in (one, other, one * one, other * other, one * other)
+        cv2.GaussianBlur(values, (0, 0), side / 96) for values in (one, other, one * one, other * other, one * other)
     )
     spread = np.sqrt(np.maximum(aa - a * a, 0) * np.maximum(bb - b * b, 0))
-    return np.asarray((ab - a * b + _SLIGHT**2) / (spread + _SLIGHT**2), np.float32)
+    return np.asarray(cv2.resize((ab - a * b + _SLIGHT**2) / (spread + _SLIGHT**2), (side, side)), np.float32)
 
 
 def _least(values: NDArray[Any]) -> NDArray[Any]:
