@@ -21,13 +21,14 @@ import av
 import numpy as np
 import pytest
 
-from videoclr import cli, cluster
-from videoclr.cluster import Cluster, Ended, Lost, Machine, Placed, Ready, Refused, Scheduler, Worker, clear, laid_down, shared
+from videoclr import cli, cluster, scheduling
+from videoclr.cluster import Cluster, Machine, Worker, clear, laid_down, shared
 from videoclr.config import Config
 from videoclr.errors import ClusterError, ConfigError, DeviceError, MediaError, VideoclrError, WeightsError
 from videoclr.jobs import Manner, Progress, Task, restore_batch
 from videoclr.media.lock import Lock
 from videoclr.report import Report
+from videoclr.scheduling import Ended, Lost, Placed, Ready, Refused, Scheduler
 from videoclr.shelf import Listed
 
 HERE = Path(__file__).parent
@@ -257,7 +258,7 @@ def test_a_cluster_without_room_is_waited_for_and_then_an_error():
     script = Script(["pending", "pending"])
     with pytest.raises(ClusterError, match="no place for a worker within 5 minutes"):
         run(script, 2, 2)
-    assert script.now >= cluster.PLACE_SECONDS
+    assert script.now >= scheduling.PLACE_SECONDS
     script = Script(["ready", "pending"], ["lost"])
     results = run(script, 2, 1)
     assert len(results) == 2 and "no place for a worker" in str(results[1])
@@ -265,7 +266,7 @@ def test_a_cluster_without_room_is_waited_for_and_then_an_error():
 
 def test_workers_without_a_place_do_not_hold_up_the_others():
     script = Script(["ready", "pending"])
-    assert len(run(script, 5, 2)) == 5 and script.now < cluster.PLACE_SECONDS
+    assert len(run(script, 5, 2)) == 5 and script.now < scheduling.PLACE_SECONDS
 
 
 def test_a_process_whose_device_failed_gets_no_other_task():
