@@ -140,7 +140,7 @@ class Judge:
     def __init__(self, path: str | Path) -> None:
         self.path, self.name = path, Path(path).name
         self._module = load_judge(path)
-        with _blamed(path, "Judges() failed"):
+        with judging(path, "Judges() failed"):
             self._judges: Any = self._module.Judges()
         has = {name for name in ("landmarks68", "face_input", "embed", "squeeze") if hasattr(self._judges, name)}
         self.landmarks = "landmarks68" in has
@@ -152,7 +152,7 @@ class Judge:
 
     def see_landmarks(self, image: Picture) -> NDArray[np.float64]:
         """`(N, 2)` px of the crop."""
-        with _blamed(self.path, "landmarks68 failed"):
+        with judging(self.path, "landmarks68 failed"):
             points: NDArray[np.float64] = np.asarray(self._judges.landmarks68(image), np.float64) * image.shape[0]
             return points
 
@@ -161,25 +161,29 @@ class Judge:
         embedding, features = None, {}
         with torch.inference_mode():
             if self.recognises:
-                with _blamed(self.path, "face_input failed"):
+                with judging(self.path, "face_input failed"):
                     face = self._judges.face_input(image, points.astype(np.float32))
-                with _blamed(self.path, "embed failed"):
+                with judging(self.path, "embed failed"):
                     vectors, features["facefeat"] = self._judges.embed([face])
                     embedding = np.asarray(vectors[0], np.float64)
             if "sqd" in self.distances:
-                with _blamed(self.path, "squeeze failed"):
+                with judging(self.path, "squeeze failed"):
                     features["sqd"] = self._judges.squeeze(to_tensor(image)[None])
         return embedding, features
 
     def distance(self, first: Any, second: Any) -> float:
         """Between two sets of maps of one kind."""
-        with torch.inference_mode(), _blamed(self.path, "feature_distance failed"):
+        with torch.inference_mode(), judging(self.path, "feature_distance failed"):
             return float(self._module.feature_distance(first, second))
 
 
 @contextmanager
-def _blamed(path: str | Path, what: str) -> Iterator[None]:
-    """Somebody else's code: whatever it raises, the user must learn whose fault it is."""
+def judging(path: str | Path, what: str) -> Iterator[None]:
+    """A call of a judge, somebody else's code: whatever it raises, the user must learn whose fault it is.
+
+    Raises:
+        VideoclrError: the call failed, which is told as `what` failed in the file `path`.
+    """
     try:
         yield
     except Exception as error:
@@ -197,7 +201,7 @@ def load_judge(path: str | Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ConfigError(f"--judge {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
-    with _blamed(path, "cannot be imported"):
+    with judging(path, "cannot be imported"):
         spec.loader.exec_module(module)
     if not hasattr(module, "Judges"):
         raise ConfigError(f"--judge {path}: has no class Judges")
