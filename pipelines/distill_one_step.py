@@ -31,7 +31,7 @@ from videoclr.parts.clr import ClrNetworks, ClrRestorer
 from videoclr.training.batched import face_batches
 from videoclr.training.data import load_faces
 from videoclr.training.losses import Perceptual, TeacherRecognizer, adversarial_losses, fidelity_loss
-from videoclr.training.program import add_budget, begin, loop_of
+from videoclr.training.program import add_budget, begin, in_one_line, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
 NEEDED = ("vqgan", "irn", "denoiser", "mask", "recognizer")
@@ -100,6 +100,7 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
             loop.picture("degraded | student | teacher | clean", torch.cat([worse[:4], out[:4].float(), shown, clean[:4]], dim=2))
 
 
+@in_one_line
 def main() -> None:
     """Read the arguments and train."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])

@@ -41,12 +41,12 @@ from scipy.optimize import brentq
 from torch import nn
 from torch.nn import functional as F
 
-from videoclr.errors import VideoclrError
-from videoclr.evaluation.observer import load_judge
+from videoclr.evaluation.observer import judging, load_judge
 from videoclr.metrics.fidelity import sharpness as laplacian
 from videoclr.parts.clr import ClrNetworks, ClrRestorer
 from videoclr.training.data import as_tensor, load_faces, read_identities
 from videoclr.training.degrade import LEVELS, degrade, degraded_name_seed
+from videoclr.training.program import in_one_line
 
 Picture = NDArray[np.uint8]
 SHEET = 24
@@ -106,6 +106,7 @@ def sheet(columns: list[list[Picture]], path: Path) -> None:
     cv2.imwrite(str(path), grid[:, :, ::-1])
 
 
+@in_one_line
 def main() -> None:
     """Degrade, restore, score, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -127,11 +128,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.checkpoints and not Path(args.checkpoints).is_dir():
         parser.error(f"--checkpoints {args.checkpoints}: no such folder")
-    try:
-        judge = load_judge(args.judge)
-    except VideoclrError as error:
-        sys.exit(str(error))
-    judges, (names, faces) = judge.Judges(), load_faces(args.faces, args.size)
+    judge = load_judge(args.judge)
+    with judging(args.judge, "Judges() failed"):
+        judges = judge.Judges()
+    names, faces = load_faces(args.faces, args.size)
     if args.limit:
         picked = np.linspace(0, len(names) - 1, min(args.limit, len(names))).astype(int)
         names, faces = [names[i] for i in picked], faces[picked]

@@ -38,6 +38,7 @@ from videoclr.training.detection import (
     read_frames,
     read_picture,
 )
+from videoclr.training.program import in_one_line
 from videoclr.types import Detection
 
 FLOORS = {"recall": 97.0, "frames_found": 95.0, "points_median": 5.0, "milliseconds": 40.0}
@@ -222,6 +223,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@in_one_line
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program."""
     args = arguments(argv)

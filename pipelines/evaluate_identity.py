@@ -30,6 +30,7 @@ from videoclr.evaluation.observer import Judge
 from videoclr.models.recognizer import FFHQ_POINTS
 from videoclr.parts.face_recognizer import FaceRecognizer
 from videoclr.training.data import as_tensor, load_faces, read_identities
+from videoclr.training.program import in_one_line
 
 QUANTILES = (95, 99)
 
@@ -67,6 +68,7 @@ def equal_error(same: NDArray[np.float32], different: NDArray[np.float32]) -> tu
     return float((missed[best] + taken[best]) / 2), float(levels[best])
 
 
+@in_one_line
 def main(argv: Sequence[str] | None = None) -> None:
     """Embed, compare, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])

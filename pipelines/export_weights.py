@@ -17,12 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import yaml
 from torch import Tensor
 
-from videoclr.models.weights import FOLDER, read_safetensors, sha256, write_safetensors
+from videoclr.models.weights import FOLDER, read_checkpoint, read_safetensors, sha256, write_safetensors
 from videoclr.parts.clr import FILES, OPTIONAL, RUNS, ClrNetworks
+from videoclr.training.program import document, in_one_line
 
 
 def collect(runs: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -31,7 +30,7 @@ def collect(runs: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for run in dict.fromkeys(run for run, _, part in RUNS if part.split(".")[0] in FILES[name]):
         path = runs / run / "checkpoint.pt"
         if path.exists():
-            whole = torch.load(path, weights_only=True, map_location="cpu")
+            whole = read_checkpoint(path)
             progress[run] = {"steps": whole["step"], "minutes": round(whole["spent"] / 60, 1)}
     if not progress:
         sys.exit(f"{runs}: no checkpoint for {name}; train it first, or leave it out with --only")
@@ -111,7 +110,7 @@ def by_group(groups: dict[str, Any], rows: list[str]) -> list[str]:
 
 def checked_notes(path: Path, names: Sequence[str]) -> dict[str, Any]:
     """The texts of the cards; ends the program where one is missing that the cards of `names` are made of."""
-    notes = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    notes = document(path) or {}
     lacking = [key for key in ("licence", *(("hardware", "data", "failures") if names else ())) if key not in notes]
     lacking += [f"{name}.{key}" for name in names for key in ("what", "losses") if key not in (notes.get(name) or {})]
     if lacking:
@@ -124,6 +123,7 @@ def write_manifest(path: Path, entries: dict[str, Any]) -> None:
     path.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n", encoding="utf-8")
 
 
+@in_one_line
 def main() -> None:
     """Export what is asked for and rewrite the manifest."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -145,11 +145,11 @@ def main() -> None:
     if unknown:
         sys.exit(f"{', '.join(unknown)}: unknown; there are {', '.join(FILES)}")
     notes = checked_notes(args.notes, wanted)
-    figures = json.loads(args.figures.read_text()) if args.figures else {}
-    groups = json.loads(args.groups.read_text()) if args.groups else {}
+    figures = document(args.figures) if args.figures else {}
+    groups = document(args.groups) if args.groups else {}
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "MANIFEST.json"
-    entries: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    entries: dict[str, Any] = document(path) if path.exists() else {}
     for added in args.add:
         tensors, metadata = read_safetensors(added)  # a bad file is refused before it replaces a good one
         if added.resolve() != (args.out / added.name).resolve():

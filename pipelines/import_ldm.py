@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videoclr.errors import VideoclrError, WeightsError
+from videoclr.errors import WeightsError
 from videoclr.models.full import KINDS, save_full
 from videoclr.models.weights import fit, read_state
+from videoclr.training.program import in_one_line
 
 State = dict[str, Tensor]
 BLOCK = {"nin_shortcut": "conv_shortcut"}
@@ -218,6 +218,7 @@ def converted(path: Path, state: State, conditions: int) -> dict[str, tuple[dict
     return made
 
 
+@in_one_line
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert one checkpoint."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -225,14 +226,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder")
     parser.add_argument("--conditions", type=int, default=2, help="latents that the denoiser sees beside the noisy one")
     args = parser.parse_args(argv)
-    try:
-        made = converted(args.checkpoint, read_state(args.checkpoint), args.conditions)
-        args.out.mkdir(parents=True, exist_ok=True)
-        for kind, (shape, state) in made.items():
-            entry = save_full(args.out / f"{kind}.safetensors", kind, shape, state)
-            print(f"{args.out / kind}.safetensors: {entry['parameters']:,} parameters, {entry['bytes']:,} bytes, {shape}")
-    except VideoclrError as error:
-        sys.exit(str(error))
+    made = converted(args.checkpoint, read_state(args.checkpoint), args.conditions)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for kind, (shape, state) in made.items():
+        entry = save_full(args.out / f"{kind}.safetensors", kind, shape, state)
+        print(f"{args.out / kind}.safetensors: {entry['parameters']:,} parameters, {entry['bytes']:,} bytes, {shape}")
 
 
 if __name__ == "__main__":

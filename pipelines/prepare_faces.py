@@ -39,11 +39,12 @@ import torch
 from numpy.typing import NDArray
 
 from videoclr import geometry
-from videoclr.errors import MediaError, WeightsError
+from videoclr.errors import MediaError
 from videoclr.parts.face_recognizer import FaceRecognizer
 from videoclr.parts.retina_detector import RetinaDetector
 from videoclr.pixels import eight_bit
 from videoclr.training.data import SUFFIXES, as_tensor
+from videoclr.training.program import in_one_line
 from videoclr.types import Detection
 
 PICTURES = (*SUFFIXES, ".bmp", ".tif", ".tiff")
@@ -332,6 +333,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+@in_one_line
 def main(argv: Sequence[str] | None = None) -> None:
     """Look at everything, write what is kept, and say what was not."""
     args = arguments(argv)
@@ -354,8 +356,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not shards.rows:
             sys.exit(f"{', '.join(map(str, args.sources))}: no face was kept; see the counts, and loosen the filter that took most")
         shards.finish()
-    except WeightsError as error:
-        sys.exit(str(error))
     finally:
         shards.discard()
     people = len({row["identity"] for row in shards.rows})

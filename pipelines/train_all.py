@@ -35,8 +35,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 import yaml
 
+from videoclr.models.weights import read_checkpoint
 from videoclr.parts.clr import FILES, RUNS
 from videoclr.training.data import load_faces, pack_faces
+from videoclr.training.program import document, in_one_line
 
 HERE = Path(__file__).resolve().parent.parent
 LARGEST = 16 * 2**20
@@ -106,7 +108,7 @@ class Ledger:
         """The ledger of `path`, or a new one; it may not belong to other data."""
         if not path.exists():
             return cls(path, data)
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = document(path)
         if known["data"] != data:
             sys.exit(f"{path}: belongs to --data {known['data']}; give that, or another --out")
         return cls(path, **known)
@@ -128,7 +130,7 @@ def standing(checkpoint: Path) -> dict[str, Any]:
     """Where a run stands: `step`, `minutes`, `means` (smoothed scalars)."""
     if not checkpoint.exists():
         return {"step": 0, "minutes": 0.0, "means": {}}
-    state = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
+    state = read_checkpoint(checkpoint, mmap=True)
     return {"step": state["step"], "minutes": state["spent"] / 60, "means": state.get("means", {})}
 
 
@@ -142,7 +144,7 @@ class Training:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.began = args, time.monotonic()
-        self.config = yaml.safe_load(args.config.read_text(encoding="utf-8"))
+        self.config = document(args.config)
         self.settings = args.settings or args.config.parent / self.config["settings"]
         self.ledger = Ledger.of(args.out / "progress.json", str(args.data))
         had = sum(self.had(stage)[0] for stage in STAGES)
@@ -279,7 +281,7 @@ class Training:
 
     def notes(self) -> Path:
         """The texts of the cards, with what this training ran on in place of what the shipped weights did."""
-        notes = yaml.safe_load(self.args.notes.read_text(encoding="utf-8"))
+        notes = document(self.args.notes)
         cuda = torch.cuda.is_available()
         notes["hardware"] = (
             f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}" if cuda else f"{os.cpu_count()} cores of a CPU"
@@ -334,6 +336,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+@in_one_line
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, export, and print the table."""
     args = arguments(argv)
@@ -344,8 +347,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         training.pack()
         training.go()
         training.export()
-    except FileNotFoundError as error:
-        sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
     finally:

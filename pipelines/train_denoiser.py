@@ -38,7 +38,7 @@ from videoclr.models.vqgan import VQGAN, PatchDiscriminator
 from videoclr.parts.clr import degradation
 from videoclr.training.batched import face_batches
 from videoclr.training.data import load_faces
-from videoclr.training.loop import Loop, load_ema, part_of
+from videoclr.training.loop import Loop, averaged
 from videoclr.training.losses import (
     FeatureDiscriminator,
     Perceptual,
@@ -47,7 +47,7 @@ from videoclr.training.losses import (
     adversarial_losses,
     fidelity_loss,
 )
-from videoclr.training.program import add_budget, begin, loop_of
+from videoclr.training.program import add_budget, begin, in_one_line, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
 log = logging.getLogger("videoclr.training")
@@ -55,8 +55,7 @@ log = logging.getLogger("videoclr.training")
 
 def frozen(module: nn.Module, checkpoint: str, name: str, device: torch.device) -> Any:
     """The averaged weights of one module of a checkpoint, in evaluation mode."""
-    module.load_state_dict(part_of(load_ema(checkpoint), name))
-    return module.requires_grad_(False).eval().to(device)
+    return averaged(module, checkpoint, name).requires_grad_(False).eval().to(device)
 
 
 def train_denoiser(args: argparse.Namespace, settings: dict[str, Any]) -> None:
@@ -226,6 +225,7 @@ def train_start(args: argparse.Namespace, settings: dict[str, Any]) -> None:
         loop.update(loss, {"squared error": loss, "variance": wanted.var(unbiased=False), "latent error": rms(z_r - z).mean()})
 
 
+@in_one_line
 def main() -> None:
     """Read the arguments and train one stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -14,7 +14,6 @@ from what the detector takes for faces and is none, collected once in OUT/mistak
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import os
@@ -51,7 +50,7 @@ from videoclr.training.detection import (
 )
 from videoclr.training.landmarks import LookMaker, mistakes_in, refiner_loss
 from videoclr.training.loop import Loop, launched, part_of
-from videoclr.training.program import add_budget, begin, loop_of
+from videoclr.training.program import add_budget, begin, document, in_one_line, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
 log = logging.getLogger("videoclr.training")
@@ -63,7 +62,7 @@ def portraits(args: argparse.Namespace, settings: dict[str, Any]) -> list[Labell
     """The pictures of `--faces` with labels from `--labels` or the teacher, no larger than the canvas."""
     paths, canvas = pictures_in(args.faces), settings["canvas"]
     if args.labels:
-        known = json.loads(args.labels.read_text(encoding="utf-8"))
+        known = document(args.labels)
         return [as_written(path, known[path.name]).shrunk(canvas) for path in paths if path.name in known]
     teacher = Teacher(args.teacher, settings["looks"])
     return kept(args.out / "labels_portraits.npz", (teacher.label(read_picture(p)).shrunk(canvas) for p in paths))
@@ -214,6 +213,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+@in_one_line
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments and train."""
     args = arguments(argv)

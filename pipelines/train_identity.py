@@ -34,9 +34,9 @@ from videoclr.motion import laid_over
 from videoclr.pixels import to_array
 from videoclr.training.batched import face_batches
 from videoclr.training.data import load_faces, read_identities
-from videoclr.training.loop import load_ema, part_of
+from videoclr.training.loop import averaged
 from videoclr.training.losses import Perceptual, TeacherRecognizer, arcface, fidelity_loss, recovery_loss, unlike
-from videoclr.training.program import add_budget, begin, loop_of
+from videoclr.training.program import add_budget, begin, in_one_line, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
 log = logging.getLogger("videoclr.training")
@@ -109,7 +109,7 @@ def train_reference(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     modules = nn.ModuleDict({"reference": ReferenceFusion()})
     loop = loop_of(args, modules, settings)
     irn = IdentityRecovery()
-    irn.load_state_dict(part_of(load_ema(args.irn), "irn"))
+    averaged(irn, args.irn, "irn")
     irn.requires_grad_(False).eval().to(loop.device)
     perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
     identity = identity_of(args).to(loop.device) if args.recognizer or args.teacher else None
@@ -159,8 +159,7 @@ def train_mask(args: argparse.Namespace, settings: dict[str, Any]) -> None:
         (denoiser, args.denoiser, "denoiser"),
         (irn, args.irn, "irn"),
     ):
-        module.load_state_dict(part_of(load_ema(path), name))
-        module.requires_grad_(False).eval().to(loop.device)
+        averaged(module, path, name).requires_grad_(False).eval().to(loop.device)
     recognizer = frozen_recognizer(args.recognizer).to(loop.device)
     perceptual = Perceptual(args.perceptual).to(loop.device) if args.perceptual else None
     teacher = TeacherRecognizer(args.teacher).to(loop.device) if args.teacher else None
@@ -228,11 +227,10 @@ def identity_of(args: argparse.Namespace) -> nn.Module:
 
 def frozen_recognizer(checkpoint: str) -> Recognizer:
     """The averaged recogniser of a checkpoint, in evaluation mode."""
-    recognizer = Recognizer()
-    recognizer.load_state_dict(part_of(load_ema(checkpoint), "recognizer"))
-    return recognizer.requires_grad_(False).eval()
+    return averaged(Recognizer(), checkpoint, "recognizer").requires_grad_(False).eval()
 
 
+@in_one_line
 def main() -> None:
     """Read the arguments and train one stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

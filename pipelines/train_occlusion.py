@@ -30,7 +30,7 @@ from videoclr.models.weights import write_safetensors
 from videoclr.training.data import batches, load_faces
 from videoclr.training.loop import Loop, part_of
 from videoclr.training.occlusion import UNKNOWN, OccludedFaces, face_label, overlap, shown_loss
-from videoclr.training.program import add_budget, begin, loop_of
+from videoclr.training.program import add_budget, begin, in_one_line, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
 log = logging.getLogger("videoclr.training")
@@ -111,6 +111,7 @@ def amid(side: int) -> torch.Tensor:
     return torch.from_numpy(inside.astype(np.float32))[None, None]
 
 
+@in_one_line
 def main() -> None:
     """Read the arguments and train."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])

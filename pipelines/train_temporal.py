@@ -38,7 +38,7 @@ from videoclr.training.batched import face_batches
 from videoclr.training.data import batches, load_faces
 from videoclr.training.losses import Perceptual, TeacherRecognizer, fidelity_loss, recovery_loss, unsteadiness
 from videoclr.training.pairs import MotionPairs, aligned
-from videoclr.training.program import add_budget, begin, loop_of
+from videoclr.training.program import add_budget, begin, in_one_line, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
@@ -138,6 +138,7 @@ def fused(
     return net.decoder(z, features, 1.0), z, goal
 
 
+@in_one_line
 def main() -> None:
     """Read the arguments and train one stage."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])

@@ -26,7 +26,7 @@ from videoclr.training.batched import face_batches
 from videoclr.training.data import load_faces
 from videoclr.training.loop import Loop
 from videoclr.training.losses import Perceptual, adaptive_weight, gradient_l1, hinge_discriminator
-from videoclr.training.program import add_budget, begin, loop_of
+from videoclr.training.program import add_budget, begin, in_one_line, loop_of
 
 HERE = Path(__file__).resolve().parent.parent
 CLEAN: dict[str, Any] = {"levels": {}}
@@ -112,6 +112,7 @@ def start_codebook(modules: nn.ModuleDict, faces: NDArray[np.uint8], settings: d
     )
 
 
+@in_one_line
 def main() -> None:
     """Read the arguments and train."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from videoclr.models.weights import load_embedded, manifest
 from videoclr.parts.clr import FILES, RUNS
+from videoclr.training.program import in_one_line
 
 WHOLE_FILES = ("detector", "landmarks", "occlusion")
 """Embedded files that are one network of one run of the same name, their entries without a prefix."""
@@ -39,6 +40,7 @@ def runs_of(name: str) -> dict[str, dict[str, Tensor]]:
     return found
 
 
+@in_one_line
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the checkpoints."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])

@@ -234,7 +234,7 @@ def test_an_error_of_the_source_arrives_at_the_caller() -> None:
 
 
 def test_a_failing_restorer_stops_with_frame_and_track_or_is_kept_and_reported() -> None:
-    with pytest.raises(RestorationError, match="frame 5, track 0: RuntimeError: out of light"):
+    with pytest.raises(RestorationError, match="frame 5, track 0: the restorer raised RuntimeError: out of light"):
         list(pipeline(Lighter(fail_at=5), runtime={"batch": 1}).restore_frames(clip()))
     ledger = RunLog()
     out = list(pipeline(Lighter(fail_at=5), runtime={"on_error": "keep"}).restore_frames(clip(), ledger))

@@ -156,3 +156,19 @@ def test_a_missing_picture_and_a_video_are_refused(tmp_path):
     writer.release()
     with pytest.raises(MediaError, match=r"film\.avi: is no picture"):
         known({"film": [film]})
+
+
+def test_a_part_that_fails_on_a_picture_names_the_picture(tmp_path):
+    class Blind(Discs):
+        def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+            raise RuntimeError("no light")
+
+    class Stranger(Colors):
+        def embed(self, crops: Tensor) -> Tensor:
+            raise RuntimeError("who?")
+
+    path = picture(tmp_path / "anna.png", (60, 60))
+    with pytest.raises(MediaError, match=r"anna\.png: frame 0: the detector raised RuntimeError: no light"):
+        photographed({"anna": [path]}, Blind(), Colors(), size=64, threshold=0.8)
+    with pytest.raises(MediaError, match=r"anna\.png: frame 0: the recognizer raised RuntimeError: who\?"):
+        photographed({"anna": [path]}, Discs(), Stranger(), size=64, threshold=0.8)

@@ -8,7 +8,7 @@
     │   ├── DecodeError        ... at a time inside it
     │   └── EncodeError        ... at a time inside it
     ├── WeightsError           missing, wrong hash, keys that do not fit
-    ├── RestorationError       a face that could not be restored; raised `from` the part's own exception
+    ├── RestorationError       a part failed on a frame or a face; raised `from` the part's own exception
     │   └── NotFiniteError     ... because NaN or infinite values came out
     ├── DeviceError            the device has too little memory, or failed
     ├── ResumeError            a ledger that belongs to another source or setting
@@ -92,7 +92,7 @@ class WeightsError(VideoclrError):
 
 
 class RestorationError(VideoclrError):
-    """A part failed on a face. `frame` is the frame's index, `track` the face's track (None where not known)."""
+    """A part failed. `frame` is the frame's index, `track` the face's track (None where not known, or where it is about none)."""
 
     def __init__(self, frame: int, track: int | None, message: str) -> None:
         where = f"frame {frame}" if track is None else f"frame {frame}, track {track}"

@@ -112,7 +112,7 @@ def restore_video(
         ConfigError: a bad setting, or a report that would replace the input or the output.
         MediaError: `source` cannot be read or `target` cannot be written; nothing is left at `target`.
         WeightsError: the networks cannot be loaded.
-        RestorationError: a part failed on a face, with `runtime.on_error` at `stop`.
+        RestorationError: a part failed; one that restores, with `runtime.on_error` at `stop`.
         ResumeError: with `resume`, where what is there belongs to another source, setting or other weights.
     """
     if config is not None and pipeline is not None:

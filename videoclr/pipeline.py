@@ -135,7 +135,7 @@ class Pipeline:
                 come out then. With `aligned` there is nothing to keep.
 
         Raises:
-            RestorationError: a part failed on a face and `runtime.on_error` is `stop`.
+            RestorationError: a part failed; one that restores only where `runtime.on_error` is `stop`.
             MediaError: the disk has no room for pictures that wait.
         """
         ledger = RunLog() if ledger is None else ledger
@@ -163,6 +163,7 @@ class Pipeline:
             ledger: filled in; every face counts as passed.
 
         Raises:
+            RestorationError: a part failed.
             MediaError: the disk has no room for pictures that wait.
         """
         ledger = RunLog() if ledger is None else ledger

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from videoclr import geometry
-from videoclr.errors import ConfigError, MediaError
+from videoclr.errors import ConfigError, MediaError, RestorationError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,10 +127,11 @@ def photographed(
         threshold: score from which a detection is a face.
 
     Raises:
-        MediaError: a picture that cannot be read, or shows no face, or several.
+        MediaError: a picture that cannot be read, shows no face, or several, or on which a part fails.
     """
     import torch
 
+    from videoclr.blame import blamed
     from videoclr.stages.identify import pooled, quality
 
     embedder: Recognizer = getattr(recognizer, "of_clean", recognizer)
@@ -138,8 +139,12 @@ def photographed(
     for name, paths in pictures.items():
         views = []
         for path in paths:
-            crop = _face(path, detector, size, threshold)
-            vector = embedder.embed(crop.image[None])[0].detach().float().cpu()
+            try:
+                crop = _face(path, detector, size, threshold)
+                with blamed("recognizer", crop.frame.index):
+                    vector = embedder.embed(crop.image[None])[0].detach().float().cpu()
+            except RestorationError as error:
+                raise MediaError(path, str(error)) from error
             if not torch.isfinite(vector).all():
                 raise MediaError(path, "the recognizer gives no finite embedding of this face; use another picture")
             views.append((quality(crop), vector, crop.image))

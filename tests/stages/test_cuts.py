@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from videoclr.errors import RestorationError
 from videoclr.stages.cuts import cuts
 from videoclr.types import Frame
 
@@ -60,3 +61,15 @@ def test_every_frame_knows_where_its_shot_starts() -> None:
     assert [frame.shot_start for frame in cuts(frames(6), At({2, 5}, 1))] == [0, 0, 2, 2, 2, 5]
     resumed = [frame.in_shot(7, -3) for frame in frames(2)]
     assert [frame.shot_start for frame in cuts(resumed, At(set()))] == [-3, -3]
+
+
+def test_a_detector_that_fails_stops_at_the_frame_that_it_was_shown() -> None:
+    class Broken(At):
+        def is_cut(self, frame: Frame) -> bool:
+            if frame.index == 3:
+                raise RuntimeError("scissors")
+            return super().is_cut(frame)
+
+    for delay in (0, 2, 9):
+        with pytest.raises(RestorationError, match="frame 3: the cut detector raised RuntimeError: scissors"):
+            list(cuts(frames(4), Broken(set(), delay)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from videoclr.errors import DeviceError
+from videoclr.errors import DeviceError, RestorationError
 from videoclr.stages.detect import detect
 from videoclr.types import Detection, Frame
 
@@ -71,7 +71,7 @@ def test_a_detector_that_forgets_a_picture_is_an_error() -> None:
         def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
             return super().detect(images)[1:]
 
-    with pytest.raises(ValueError, match="Forgetful answered 1 lists for 2 pictures"):
+    with pytest.raises(RestorationError, match="frame 0: the detector answered 1 lists for 2 pictures"):
         list(detect(frames([0, 0]), Forgetful(), batch=2))
 
 
@@ -100,3 +100,22 @@ def test_out_of_memory_halves_the_batch_and_no_frame_is_lost() -> None:
 def test_out_of_memory_with_one_frame_says_what_to_do() -> None:
     with pytest.raises(DeviceError, match=r"lower runtime\.detect_batch"):
         list(detect(frames([0] * 3), Cramped(0), 2))
+
+
+def test_a_detector_that_fails_stops_at_its_frame() -> None:
+    class Blind(Marks):
+        def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+            found = super().detect(images)
+            return found if found[0][0].box[0] < 4 else [[None]]  # type: ignore[list-item]
+
+    with pytest.raises(RestorationError, match="frame 4: the detector raised AttributeError: 'NoneType' object has no"):
+        list(detect(frames([0] * 8), Blind()))
+    with pytest.raises(RestorationError, match=r"frame 4: the detector answered 1 lists for 2 pictures"):
+        list(detect(frames([0] * 8), Blind(), batch=2))
+
+    class Broken(Marks):
+        def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+            raise RuntimeError("no light")
+
+    with pytest.raises(RestorationError, match=r"frame 0: the detector raised RuntimeError \(in a batch of 3\): no light"):
+        list(detect(frames([0] * 8), Broken(), batch=3))

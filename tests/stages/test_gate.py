@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from videoclr.errors import RestorationError
 from videoclr.pipeline import FaceNote
 from videoclr.stages.gate import Verdict, gate
 from videoclr.types import Detection, FaceCrop, Faces, Frame, RestoredFace, TrackedFace
@@ -122,7 +123,7 @@ def test_a_judge_that_forgets_a_face_is_caught() -> None:
         def judge(self, faces: Faces[RestoredFace], memory: dict[int, Any]) -> list[Verdict]:
             return []
 
-    with pytest.raises(ValueError, match="Silent gave 0 verdicts on 1 faces"):
+    with pytest.raises(RestorationError, match="frame 0: the judge gave 0 verdicts on 1 faces"):
         list(gate(clip(1), Silent()))
 
 
@@ -135,3 +136,14 @@ def test_without_maps_the_mask_stays() -> None:
     for before, after in zip(source, gate(source, Plain()), strict=True):
         assert after.faces[0].trust is None and after.faces[0].mask is before.faces[0].mask
         assert after.faces[0].confidence == pytest.approx(0.45)
+
+
+def test_a_judge_that_fails_stops_at_its_frame() -> None:
+    class Harsh(Says):
+        def judge(self, faces: Faces[RestoredFace], memory: dict[int, Any]) -> list[Verdict]:
+            if faces.frame.index == 3:
+                raise RuntimeError("contempt")
+            return super().judge(faces, memory)
+
+    with pytest.raises(RestorationError, match="frame 3: the judge raised RuntimeError: contempt"):
+        list(gate(clip(5), Harsh({})))

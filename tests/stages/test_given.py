@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from videoclr.errors import MediaError
+from videoclr.errors import MediaError, RestorationError
 from videoclr.stages.given import given
 from videoclr.tracks import TracksFile
 from videoclr.types import Faces, Frame, TrackedFace
@@ -157,3 +157,12 @@ def test_faces_beyond_the_film_are_told(book):
     list(given(frames(3), file, whole=False, warnings=told))
     list(given(frames(9), file, warnings=told))
     assert len(told) == 1
+
+
+def test_a_detector_that_finds_no_points_in_a_box_stops_at_its_frame(book):
+    def find(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+        raise RuntimeError("no eyes")
+
+    file = book(line(1, {"track": 3, "box": [5, 5, 25, 25]}))
+    with pytest.raises(RestorationError, match="frame 1, track 3: the detector raised RuntimeError: no eyes"):
+        list(given(frames(3), file, find_points=find))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from videoclr import appearance, geometry
+from videoclr.errors import RestorationError
 from videoclr.stages.identify import People, PeopleMemory, chosen, identify, pooled, quality
 from videoclr.types import Detection, FaceCrop, Faces, Frame, TrackedFace
 
@@ -268,3 +269,21 @@ def test_quality_prefers_open_eyes() -> None:
     seen = [replace(crop(0), image=torch.from_numpy(image.transpose(2, 0, 1).copy())) for image in (open_, shut)]
     assert appearance.edges(open_[..., 0]) < 1.5 * appearance.edges(shut[..., 0])
     assert quality(seen[0]) > 1.2 * quality(seen[1])
+
+
+def test_a_recognizer_that_fails_stops_at_its_frame() -> None:
+    class Stranger(Reads):
+        def embed(self, crops: Tensor) -> Tensor:
+            if (crops[:, 0, 0, 0] == 1).any():
+                raise RuntimeError("who?")
+            return super().embed(crops)
+
+    class Short(Reads):
+        def embed(self, crops: Tensor) -> Tensor:
+            return super().embed(crops)[1:]
+
+    film = clip([crop(0, track=4), crop(1, track=5, mark=1.0)])
+    with pytest.raises(RestorationError, match=r"frame 1, track 5: the recognizer raised RuntimeError: who\?"):
+        list(identify(film, Stranger(), window=0))
+    with pytest.raises(RestorationError, match="frame 0, track 4: the recognizer raised ValueError"):
+        list(identify(film, Short(), window=0))

@@ -127,7 +127,7 @@ def test_frames_without_faces_do_not_wait() -> None:
 
 
 def test_stop_names_frame_and_track_and_keeps_the_cause() -> None:
-    with pytest.raises(RestorationError, match=r"frame 2, track 1: ArithmeticError: no such face") as raised:
+    with pytest.raises(RestorationError, match=r"frame 2, track 1: the restorer raised ArithmeticError: no such face") as raised:
         run(clip([2] * 4), Counts(fail={(2, 1)}), batch=1)
     assert isinstance(raised.value.__cause__, ArithmeticError)
     assert (raised.value.frame, raised.value.track) == (2, 1)
@@ -369,7 +369,9 @@ def test_keep_leaves_out_the_bad_face_of_a_span_only_and_the_track_begins_anew(k
 
 
 def test_stop_names_where_the_span_that_failed_began() -> None:
-    with pytest.raises(RestorationError, match=r"frame 5, track 0: ArithmeticError \(in a batch of 4\): no such face"):
+    with pytest.raises(
+        RestorationError, match=r"frame 5, track 0: the restorer raised ArithmeticError \(in a batch of 4\): no such face"
+    ):
         run(clip([1] * 9), Looks(fail={(8, 0)}))
 
 
@@ -433,3 +435,18 @@ def test_what_a_restorer_saw_travels_with_the_face() -> None:
     first, second = (one.faces[0] for one in restore(clip([1, 1]), SeesMore(), Feather()))
     assert first.seen is not None and float(first.seen.max()) == 0.25 and second.seen is None
     assert all(one.faces[0].seen is None for one in restore(clip([1]), Unchanged(16), Feather()))
+
+
+def test_each_part_is_blamed_for_what_is_its_own() -> None:
+    class Torn(Feather):
+        def mask(self, crops: Sequence[FaceCrop], images: Tensor) -> Tensor:
+            raise RuntimeError("torn")
+
+    class Stranger:
+        def embed(self, crops: Tensor) -> Tensor:
+            raise RuntimeError("who?")
+
+    with pytest.raises(RestorationError, match="frame 0, track 0: the masker raised RuntimeError: torn"):
+        list(restore(clip([1]), Unchanged(16), Torn()))
+    with pytest.raises(RestorationError, match=r"frame 0, track 0: the recognizer raised RuntimeError: who\?"):
+        list(restore(clip([1]), Unchanged(16), Feather(), Stranger()))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from videoclr.errors import RestorationError
 from videoclr.stages.track import track
 from videoclr.types import Detection, Faces, Frame, TrackedFace
 
@@ -134,3 +135,18 @@ def test_the_delay_is_max_gap(max_gap: int) -> None:
     for index in range(8):
         next(tracked)
         assert taken == index + 1 + max_gap
+
+
+def test_a_tracker_that_fails_stops_at_its_frame() -> None:
+    class Lost(Lanes):
+        def update(self, found: Faces[Detection]) -> list[TrackedFace]:
+            return None if found.frame.index == 1 else super().update(found)  # type: ignore[return-value]
+
+    class Stubborn(Lanes):
+        def reset(self) -> None:
+            raise RuntimeError("never")
+
+    with pytest.raises(RestorationError, match="frame 1: the tracker raised TypeError: 'NoneType' object is not iterable"):
+        list(track(clip([10], [12], [14]), Lost))
+    with pytest.raises(RestorationError, match="frame 2: the tracker raised RuntimeError: never"):
+        list(track(clip([10], [12], [14], shots=[0, 0, 1]), Stubborn))

@@ -18,6 +18,8 @@ distances `facefeat` and `sqd`. `score(judges, clean, other)`, which scores sets
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -128,7 +130,7 @@ class Observer:
 
 
 class Judge:
-    """The networks of a user's file; see the module.
+    """The networks of a user's file; see the module. Each method raises `VideoclrError` where one of theirs fails.
 
     Raises:
         ConfigError: no such file, or it offers no `Judges`.
@@ -136,12 +138,10 @@ class Judge:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.name = Path(path).name
+        self.path, self.name = path, Path(path).name
         self._module = load_judge(path)
-        try:
+        with judging(path, "Judges() failed"):
             self._judges: Any = self._module.Judges()
-        except Exception as error:  # somebody else's code: whatever it raises, the user must learn whose fault it is
-            raise VideoclrError(f"{path}: Judges() failed: {type(error).__name__}: {error}") from error
         has = {name for name in ("landmarks68", "face_input", "embed", "squeeze") if hasattr(self._judges, name)}
         self.landmarks = "landmarks68" in has
         self.recognises = {"face_input", "embed"} <= has
@@ -152,25 +152,42 @@ class Judge:
 
     def see_landmarks(self, image: Picture) -> NDArray[np.float64]:
         """`(N, 2)` px of the crop."""
-        points: NDArray[np.float64] = np.asarray(self._judges.landmarks68(image), np.float64) * image.shape[0]
-        return points
+        with judging(self.path, "landmarks68 failed"):
+            points: NDArray[np.float64] = np.asarray(self._judges.landmarks68(image), np.float64) * image.shape[0]
+            return points
 
     def see(self, image: Picture, points: NDArray[np.float64]) -> tuple[NDArray[np.float64] | None, dict[str, Any]]:
         """The embedding, and what the distances compare."""
         embedding, features = None, {}
         with torch.inference_mode():
             if self.recognises:
-                face = self._judges.face_input(image, points.astype(np.float32))
-                vectors, features["facefeat"] = self._judges.embed([face])
-                embedding = np.asarray(vectors[0], np.float64)
+                with judging(self.path, "face_input failed"):
+                    face = self._judges.face_input(image, points.astype(np.float32))
+                with judging(self.path, "embed failed"):
+                    vectors, features["facefeat"] = self._judges.embed([face])
+                    embedding = np.asarray(vectors[0], np.float64)
             if "sqd" in self.distances:
-                features["sqd"] = self._judges.squeeze(to_tensor(image)[None])
+                with judging(self.path, "squeeze failed"):
+                    features["sqd"] = self._judges.squeeze(to_tensor(image)[None])
         return embedding, features
 
     def distance(self, first: Any, second: Any) -> float:
         """Between two sets of maps of one kind."""
-        with torch.inference_mode():
+        with torch.inference_mode(), judging(self.path, "feature_distance failed"):
             return float(self._module.feature_distance(first, second))
+
+
+@contextmanager
+def judging(path: str | Path, what: str) -> Iterator[None]:
+    """A call of a judge, somebody else's code: whatever it raises, the user must learn whose fault it is.
+
+    Raises:
+        VideoclrError: the call failed, which is told as `what` failed in the file `path`.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise VideoclrError(f"{path}: {what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def load_judge(path: str | Path) -> ModuleType:
@@ -184,10 +201,8 @@ def load_judge(path: str | Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ConfigError(f"--judge {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
-    try:
+    with judging(path, "cannot be imported"):
         spec.loader.exec_module(module)
-    except Exception as error:  # as in Judge
-        raise VideoclrError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
     if not hasattr(module, "Judges"):
         raise ConfigError(f"--judge {path}: has no class Judges")
     return module

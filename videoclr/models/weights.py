@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from videoclr.errors import WeightsError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 FOLDER = Path(__file__).resolve().parent.parent / "weights"
@@ -101,6 +102,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     """
     import torch
 
+    if not Path(path).is_file():
+        raise WeightsError(path, "no such file")
     if Path(path).suffix == ".safetensors":
         return read_safetensors(path)[0]
     try:
@@ -116,6 +119,25 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if odd:
         raise WeightsError(path, f"holds something else than dense tensors of plain numbers: {odd[0]}")
     return {str(k).removeprefix("module."): v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", mmap: bool = False) -> dict[str, Any]:
+    """What a training program keeps in `checkpoint.pt`: `modules`, `ema`, `step`, `spent` and more; `mmap` reads tensors when used.
+
+    Raises:
+        WeightsError: there is none, or it is damaged or of something else.
+    """
+    import torch
+
+    if not Path(path).is_file():
+        raise WeightsError(path, "no such checkpoint; train it first, or use pipelines/unpack_weights.py")
+    try:
+        state = torch.load(path, weights_only=True, map_location=device, mmap=mmap)
+    except Exception as error:  # as in `read_state`
+        raise WeightsError(path, "not a readable checkpoint; remove it and train it again, or use another") from error
+    if not isinstance(state, dict) or not {"ema", "step", "spent"} <= state.keys():
+        raise WeightsError(path, "not a checkpoint of a training program")
+    return state
 
 
 def fit(module: nn.Module, state: dict[str, Tensor], path: object) -> None:

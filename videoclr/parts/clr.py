@@ -62,7 +62,7 @@ from videoclr.models.identity import IdentityRecovery, LatentMask, ReferenceFusi
 from videoclr.models.recognizer import Recognizer
 from videoclr.models.start import StartLevel
 from videoclr.models.vqgan import Codebook, Decoder, Encoder
-from videoclr.models.weights import fit, load_part, manifest
+from videoclr.models.weights import fit, load_part, manifest, read_checkpoint
 from videoclr.motion import ALIKE, BEHIND, Gathered, Motions, Pair, Values, carried, carried_noise, compared, laid_over, means_along
 from videoclr.packing import keepable
 from videoclr.pixels import quantized, to_array
@@ -151,7 +151,7 @@ class ClrNetworks(nn.Module):
         for run, inside, name in RUNS:
             path = Path(folder) / run / "checkpoint.pt"
             if path.exists():
-                averaged = torch.load(path, weights_only=True, map_location="cpu")["ema"]
+                averaged = read_checkpoint(path)["ema"]
                 own = {k.removeprefix(inside + "."): v for k, v in averaged.items() if k.startswith(inside + ".")}
                 fit(networks.get_submodule(name), own, path)
             elif name == "condition":

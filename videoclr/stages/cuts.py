@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from videoclr.blame import blamed
 from videoclr.types import Frame
 
 
@@ -29,11 +30,18 @@ def cuts(frames: Iterable[Frame], detector: CutDetector) -> Iterator[Frame]:
 
     The first frame keeps the number it comes with (0 for a reader's), so a run that goes on where another stopped can
     go on counting, and so it keeps its `shot_start`. The delay is the detector's.
+
+    Raises:
+        RestorationError: the detector failed at the frame that it was shown.
     """
     delay = int(getattr(detector, "delay", 0))
     waiting: deque[Frame] = deque()
     shot: int | None = None
     start = 0
+
+    def asked(frame: Frame) -> bool:
+        with blamed("cut detector", frame.index):
+            return detector.is_cut(frame)
 
     def numbered(cut: bool) -> Frame:
         nonlocal shot, start
@@ -48,12 +56,12 @@ def cuts(frames: Iterable[Frame], detector: CutDetector) -> Iterator[Frame]:
     for frame in frames:
         waiting.append(frame)
         seen += 1
-        cut = detector.is_cut(frame)
+        cut = asked(frame)
         if seen > delay:
             yield numbered(cut)
     if waiting:
         last = waiting[-1]
         for _ in range(delay - seen):  # fewer frames than the delay: these answers are about no frame
-            detector.is_cut(last)
+            asked(last)
         while waiting:
-            yield numbered(detector.is_cut(last))
+            yield numbered(asked(last))

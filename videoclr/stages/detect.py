@@ -9,7 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from videoclr.blame import blamed
 from videoclr.bookmark import NOWHERE, Inside
+from videoclr.errors import RestorationError
 from videoclr.shortage import Batch
 from videoclr.types import Detection, Faces, Frame
 
@@ -52,6 +54,7 @@ def detect(
         inside: keeps what waits.
 
     Raises:
+        RestorationError: the detector failed, or did not answer for each picture.
         DeviceError: the device's memory does not suffice for one frame, or the device failed.
     """
     calls = Batch(batch, "runtime.detect_batch", warnings)
@@ -97,19 +100,18 @@ def _places(waiting: Sequence[_Waiting]) -> list[tuple[Frame, bool]]:
 
 
 def _detected(waiting: list[_Waiting], detector: Detector, min_size: float, calls: Batch) -> list[Faces[Detection]]:
-    images = [image for _, image in waiting if image is not None]
+    shown = [(frame, image) for frame, image in waiting if image is not None]
 
-    def found_in(group: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
-        results = detector.detect(group)
-        if len(results) != len(group):
-            raise ValueError(f"{type(detector).__name__} answered {len(results)} lists for {len(group)} pictures")
-        return results
+    def found_in(group: Sequence[tuple[Frame, NDArray[np.uint8]]]) -> list[list[Detection]]:
+        first = group[0][0].index
+        with blamed("detector", first, held=len(group)):
+            results = detector.detect([image for _, image in group])
+            if len(results) != len(group):
+                raise RestorationError(first, None, f"the detector answered {len(results)} lists for {len(group)} pictures")
+            return [[one for one in found if _usable(one, min_size)] for found in results]
 
-    answers = iter(list(calls.calls(found_in, images)))
-    return [
-        Faces(frame, looked=False) if image is None else Faces(frame, tuple(one for one in next(answers) if _usable(one, min_size)))
-        for frame, image in waiting
-    ]
+    answers = iter(list(calls.calls(found_in, shown)))
+    return [Faces(frame, looked=False) if image is None else Faces(frame, tuple(next(answers))) for frame, image in waiting]
 
 
 def _usable(found: Detection, min_size: float) -> bool:

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from videoclr.blame import blamed
 from videoclr.bookmark import NOWHERE, Inside
+from videoclr.errors import RestorationError
 from videoclr.flow import Around, around
 from videoclr.packing import keepable
 from videoclr.types import Faces, RestoredFace
@@ -59,6 +61,9 @@ def gate(
         judge: compares.
         smoothing: frames; 0 for none. The delay is twice as many, emptied at a cut.
         inside: keeps what waits, and what the judge remembers.
+
+    Raises:
+        RestorationError: the judge failed, or did not answer for each face.
     """
     judged = _judged(restored, judge, inside)
     for place in around(judged, 2 * smoothing, 2 * smoothing, lambda one: one.faces.frame.shot, inside, "gate"):
@@ -92,9 +97,13 @@ def _judged(restored: Iterable[Faces[RestoredFace]], judge: Judge, inside: Insid
             memory.clear()
             last = {}
             shot = faces.frame.shot
-        verdicts = judge.judge(faces, memory) if faces.faces else []
-        if len(verdicts) != len(faces.faces):
-            raise ValueError(f"{type(judge).__name__} gave {len(verdicts)} verdicts on {len(faces.faces)} faces")
+        verdicts: list[Verdict] = []
+        if faces.faces:
+            with blamed("judge", faces.frame.index):
+                verdicts = judge.judge(faces, memory)
+                if len(verdicts) != len(faces.faces):
+                    message = f"the judge gave {len(verdicts)} verdicts on {len(faces.faces)} faces"
+                    raise RestorationError(faces.frame.index, None, message)
         last.update({face.crop.face.track: faces.frame.index for face in faces.faces})
         last = {track: index for track, index in last.items() if faces.frame.index - index <= _GONE}
         for track in memory.keys() - last.keys():

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from videoclr.blame import blamed
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import MediaError
 from videoclr.packing import keepable
@@ -48,6 +49,7 @@ def given(
         inside: keeps which tracks belong to earlier shots.
 
     Raises:
+        RestorationError: `find_points` failed.
         MediaError: the file is damaged, belongs to a film of another shape, or has a track that goes on beyond a cut.
     """
     held = inside.begin("track", lambda: state)
@@ -155,6 +157,7 @@ def _seen(face: TrackedFace, frame: Frame, file: TracksFile, line: Placed, find_
     if np.isnan(points).any():
         if find_points is None:
             raise file.wrong(line.number, f"track {face.track} has no points, and the detector in use does not find them in a box")
-        points = find_points(frame.glance, box)
+        with blamed("detector", frame.index, face.track):
+            points = find_points(frame.glance, box)
         frame.forget_whole()
     return replace(face, detection=Detection(box, points, found.score))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from videoclr import appearance, geometry
+from videoclr.blame import blamed
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.flow import around
 from videoclr.packing import keepable
@@ -365,6 +366,9 @@ def identify(
         people: whom to recognise; None leaves every track to itself.
         begins: told the first frame of each shot, when `people` knows those before it and nobody of the shot.
         inside: keeps what waits, the tracks' views, and `people`.
+
+    Raises:
+        RestorationError: the recognizer failed.
     """
     tracks: dict[int, _Track]
     shot: int | None
@@ -434,9 +438,11 @@ def _refine(track: _Track, number: int, frames: tuple[Faces[FaceCrop], ...], rec
         entering.append((value, crop))
     if not entering:
         return False
-    embedded = recognizer.embed(torch.stack([crop.image for _, crop in entering])).detach().float().cpu()
+    with blamed("recognizer", entering[0][1].frame.index, number, len(entering)):
+        embedded = recognizer.embed(torch.stack([crop.image for _, crop in entering])).detach().float().cpu()
+        vectors = list(zip(entering, embedded, strict=True))
     found = []
-    for (value, crop), vector in zip(entering, embedded, strict=True):
+    for (value, crop), vector in vectors:
         if torch.isfinite(vector).all():
             found.append((value, vector))
             if track.best is None or value > track.best[0]:

@@ -15,11 +15,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from videoclr.blame import blamed
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import NotFiniteError, RestorationError
 from videoclr.flow import grouped
 from videoclr.packing import keepable
-from videoclr.shortage import Batch, is_of_the_device
+from videoclr.shortage import Batch
 from videoclr.types import FaceCrop, Faces, RestoredFace
 
 log = logging.getLogger("videoclr.stages.restore")
@@ -376,7 +377,8 @@ class _Calls:
     def _told(self, restorer: SpanRestorer, crops: Sequence[FaceCrop], faces: list[RestoredFace]) -> list[RestoredFace | None]:
         if not isinstance(restorer, TellingRestorer):
             return list(faces)
-        return [replace(face, full=full) for face, full in zip(faces, restorer.full(crops, self.memory), strict=True)]
+        with blamed("restorer", crops[0].frame.index, crops[0].face.track, len(crops)):
+            return [replace(face, full=full) for face, full in zip(faces, restorer.full(crops, self.memory), strict=True)]
 
     def forget(self) -> None:
         """Drop the memory of every track: a cut."""
@@ -419,22 +421,15 @@ class _Calls:
     def _finished(self, crops: Sequence[FaceCrop], restored: Callable[[], Tensor]) -> list[RestoredFace]:
         """All of `crops`, or `RestorationError` naming the face where it is known, else the first of them."""
         first = crops[0]
-        try:
+        with blamed("restorer", first.frame.index, first.face.track, len(crops)):
             # No inference_mode here: guidance needs gradients, so each part decides for itself, inside its own call.
             images = _checked(restored(), crops, (3, *first.image.shape[1:]), "restorer").clamp(-1, 1)
             return [face for rows in grouped(range(len(crops)), self.batch.size) for face in self._shown(crops, images, rows)]
-        except RestorationError:
-            raise
-        except Exception as error:
-            if is_of_the_device(error):
-                raise
-            others = f" (in a batch of {len(crops)})" if len(crops) > 1 else ""
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise RestorationError(first.frame.index, first.face.track, f"{type(error).__name__}{others}: {reason}") from error
 
     def _shown(self, all_crops: Sequence[FaceCrop], all_images: Tensor, rows: Sequence[int]) -> list[RestoredFace]:
         crops, images = [all_crops[row] for row in rows], all_images[rows]
-        masks = _checked(self.masker.mask(crops, images), crops, (1, *images.shape[2:]), "masker").clamp(0, 1)
+        with blamed("masker", crops[0].frame.index, crops[0].face.track, len(crops)):
+            masks = _checked(self.masker.mask(crops, images), crops, (1, *images.shape[2:]), "masker").clamp(0, 1)
         similar = self._similarities(crops, images)
         nothing: list[Tensor | None] = [None] * len(crops)
         doubts = self.restorer.invented(crops, self.memory) if isinstance(self.restorer, DoubtingRestorer) else nothing
@@ -449,11 +444,13 @@ class _Calls:
         found: list[float | None] = [None] * len(crops)
         if self.recognizer is None or not known:
             return found
-        vectors = self.recognizer.embed(images[known]).detach().float().cpu()
-        for place, vector in zip(known, vectors, strict=True):
-            identity = crops[place].identity
-            if identity is not None and bool(torch.isfinite(vector).all()):
-                found[place] = float(torch.dot(vector, identity.detach().float().cpu()))
+        first = crops[known[0]]
+        with blamed("recognizer", first.frame.index, first.face.track, len(known)):
+            vectors = self.recognizer.embed(images[known]).detach().float().cpu()
+            for place, vector in zip(known, vectors, strict=True):
+                identity = crops[place].identity
+                if identity is not None and bool(torch.isfinite(vector).all()):
+                    found[place] = float(torch.dot(vector, identity.detach().float().cpu()))
         return found
 
 

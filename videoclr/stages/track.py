@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from videoclr.blame import blamed
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.packing import Keeping, keepable, memory_of
 from videoclr.types import Detection, Faces, Frame, TrackedFace
@@ -74,6 +75,9 @@ def track(
         first: number of the first track.
         begins: told the first frame of each shot and the number of its first track.
         inside: keeps what waits, and what a tracker that is `Keeping` remembers.
+
+    Raises:
+        RestorationError: the tracker failed.
     """
     tracker = make_tracker()
     current: int | None
@@ -88,12 +92,14 @@ def track(
     for faces in found:
         if current is not None and faces.frame.shot != current:
             yield from shot.finish()
-            tracker.reset()
+            with blamed("tracker", faces.frame.index):
+                tracker.reset()
             shot = _Shot(max_gap, numbers)
         if faces.frame.shot != current:
             begins(faces.frame, numbers.next)
         current = faces.frame.shot
-        shot.add(faces, tracker.update(faces))
+        with blamed("tracker", faces.frame.index):
+            shot.add(faces, tracker.update(faces))
         if len(shot.waiting) > max_gap:
             yield shot.leave()
     yield from shot.finish()

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from videoclr.errors import MediaError
 from videoclr.training.degrade import degrade
 from videoclr.training.mosaic import Donors, draw_parts, mosaic, regions
 from videoclr.training.motion import move, pose
@@ -101,12 +102,20 @@ def _at_size(picture: NDArray[Any], size: int) -> NDArray[np.uint8]:
 
 
 def read_identities(manifest: str | None, names: list[str]) -> Tensor:
-    """`(N,)` int64: each picture's identity by a TSV manifest (columns `file`, `identity`); alone where not listed."""
+    """`(N,)` int64: each picture's identity by a TSV manifest (columns `file`, `identity`); alone where not listed.
+
+    Raises:
+        MediaError: the manifest has no such columns, or a line that lacks them.
+        OSError: it cannot be read.
+    """
     known: dict[str, str] = {}
     if manifest:
-        header, *rows = Path(manifest).read_text(encoding="utf-8").splitlines()
-        file, identity = header.split("\t").index("file"), header.split("\t").index("identity")
-        known = {Path(row.split("\t")[file]).name: row.split("\t")[identity] for row in rows}
+        try:
+            header, *rows = Path(manifest).read_text(encoding="utf-8").splitlines()
+            file, identity = header.split("\t").index("file"), header.split("\t").index("identity")
+            known = {Path(row.split("\t")[file]).name: row.split("\t")[identity] for row in rows}
+        except (ValueError, IndexError) as error:
+            raise MediaError(manifest, "expected lines with tabs between, and columns file and identity in the first") from error
     order: dict[str, int] = {}
     return torch.tensor([order.setdefault(known.get(name, name), len(order)) for name in names])
 

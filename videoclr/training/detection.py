@@ -144,7 +144,7 @@ class Teacher:
 
     def __init__(self, path: Path, looks: Sequence[int] = (112, 128, 144), sure: float = 0.8) -> None:
         if not Path(path).is_file():
-            raise FileNotFoundError(path)
+            raise FileNotFoundError(f"{path}: no such file")
         self.network = cv2.FaceDetectorYN.create(str(path), "", (320, 320), 0.3, 0.3, 200)
         self.looks = tuple(looks)
         self.sure = sure

@@ -24,15 +24,18 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from videoclr.models.weights import fit, read_checkpoint
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+Module = TypeVar("Module", bound=nn.Module)
 Tensors = tuple[Tensor, ...] | list[Tensor]
 log = logging.getLogger("videoclr.training")
 
@@ -198,7 +201,7 @@ class Loop:
         path = self.out / "checkpoint.pt"
         if not path.exists():
             return
-        state = torch.load(path, weights_only=True, map_location=self.device)
+        state = read_checkpoint(path, self.device)
         self.step, self.spent = state["step"], state["spent"]
         whole = "optimizer" in state  # unpacked weights are not: what does not ship starts anew
         for module, found in ((self.modules, state["modules"]), (self.ema.module, state["ema"])):
@@ -296,11 +299,20 @@ def load_ema(path: str | Path) -> dict[str, Tensor]:
     """The averaged weights of a checkpoint that `Loop` wrote.
 
     Raises:
-        FileNotFoundError: no such checkpoint.
+        WeightsError: as `read_checkpoint`.
     """
-    state = torch.load(path, weights_only=True, map_location="cpu")
-    ema: dict[str, Tensor] = state["ema"]
+    ema: dict[str, Tensor] = read_checkpoint(path)["ema"]
     return ema
+
+
+def averaged(module: Module, path: str | Path, name: str) -> Module:
+    """`module` with the averaged weights of the module `name` of a checkpoint.
+
+    Raises:
+        WeightsError: as `read_checkpoint`, or the checkpoint is of another network.
+    """
+    fit(module, part_of(load_ema(path), name), path)
+    return module
 
 
 def part_of(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:

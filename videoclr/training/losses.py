@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videoclr.models.recognizer import face_input
+from videoclr.models.weights import fit, read_state
 
 
 def unlike(maps: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
@@ -62,8 +63,7 @@ class Perceptual(nn.Module):
         ):
             setattr(self, f"fire{number}", _Fire(inside, squeeze, expand))
             inside = 2 * expand
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        self.load_state_dict({k: v.float() for k, v in state.items() if k.startswith(("conv1.", "fire"))})
+        fit(self, {k: v for k, v in read_state(path).items() if k.startswith(("conv1.", "fire"))}, path)
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
         self.requires_grad_(False).eval()
@@ -139,7 +139,7 @@ class TeacherRecognizer(nn.Module):
         self.gdconv: Any = nn.ModuleDict({"depthwise": nn.Conv2d(512, 512, 7, groups=512, bias=False), "bn": nn.BatchNorm2d(512)})
         self.conv3 = nn.Conv2d(512, 128, 1)
         self.bn = nn.BatchNorm1d(128)
-        self.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+        fit(self, read_state(path), path)
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()

@@ -1,18 +1,57 @@
-"""What every training program's command line has: its budget, its settings, and the loop that both make."""
+"""What every training program's command line has: its budget, its settings, the loop that both make, and how it fails."""
 
 from __future__ import annotations
 
 import argparse
+import functools
+import json
 import logging
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import cv2
 import torch
 import yaml
 from torch import nn
 
+from videoclr.errors import ConfigError, VideoclrError
 from videoclr.training.loop import Loop
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def in_one_line(main: Callable[P, R]) -> Callable[P, R]:
+    """A program whose `main` ends with exit code 1 and one line where a file is missing, or is not what it is taken for."""
+
+    @functools.wraps(main)
+    def told(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return main(*args, **kwargs)
+        except OSError as error:
+            sys.exit(f"{error.filename}: {error.strerror}" if error.filename else " ".join(str(error).split()))
+        except VideoclrError as error:
+            sys.exit(" ".join(str(error).split()))
+
+    return told
+
+
+def document(path: Path) -> Any:
+    """What a file of YAML, or a `.json` one, holds.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, yaml.YAMLError) as error:
+        kind = "JSON" if path.suffix == ".json" else "YAML"
+        raise ConfigError(f"{path}: not a {kind} file ({' '.join(str(error).split())})") from error
 
 
 def add_budget(parser: argparse.ArgumentParser, config: Path | None, minutes: float = 60) -> None:
@@ -26,13 +65,19 @@ def add_budget(parser: argparse.ArgumentParser, config: Path | None, minutes: fl
 
 
 def begin(args: argparse.Namespace, stage: str | None = None) -> dict[str, Any]:
-    """Set up the log, the threads and torch's seed; returns the settings of `args.config`, of `stage` where it has several."""
+    """Set up the log, the threads and torch's seed; returns the settings of `args.config`, of `stage` where it has several.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not one of this program's.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.threads:
         torch.set_num_threads(args.threads)
         cv2.setNumThreads(args.threads)
-    found = yaml.safe_load(args.config.read_text(encoding="utf-8"))
-    settings: dict[str, Any] = found if stage is None else found[stage]
+    found = document(args.config)
+    settings: Any = found.get(stage) if stage is not None and isinstance(found, dict) else found
+    if not isinstance(settings, dict) or not {"seed", "loop"} <= settings.keys():
+        raise ConfigError(f"{args.config}: holds no settings{f' of the stage {stage}' if stage else ''}; see configs/train")
     torch.manual_seed(settings["seed"])
     return settings
 
