@@ -18,6 +18,7 @@ from videoclr.parts import clr
 from videoclr.parts.clr import ClrNetworks, ClrRestorer, _Span
 from videoclr.stages.restore import ReducedRestorer, restore
 from videoclr.types import Detection, FaceCrop, Faces, Frame, TrackedFace
+from videoclr.weave import unwoven
 
 SIZE = 64
 PICTURE = np.zeros((4, 4, 3), np.uint8)
@@ -613,6 +614,20 @@ def test_bfloat16_is_near_float32_and_knows_its_exact_self(networks, anchors):
     assert exact.exact is None
     assert torch.equal(reduced.exact.restore(crops[:1], {}), exact.restore(crops[:1], {}))
     assert isinstance(reduced, ReducedRestorer)
+
+
+@pytest.mark.parametrize("anchors", [1, 4])
+def test_the_weave_is_taken_out_of_what_was_restored(networks, anchors):
+    plain, smooth = (made(networks, unweave=one, anchors=anchors) for one in (False, True))
+    crops, memory = [crop(n, frame=n) for n in range(4)], {}
+    if anchors == 1:
+        before, after = (part.restore(crops, {}) for part in (plain, smooth))
+        shown = torch.stack([one.image for one in crops])
+    else:
+        before, after = (part.restore_span(crops, [], True, kept, 2) for part, kept in ((plain, {}), (smooth, memory)))
+        shown = torch.stack(smooth.seen(crops, memory))
+    assert not torch.equal(before, after)
+    assert torch.allclose(after, unwoven(before, shown), atol=1e-5)
 
 
 def test_an_unknown_precision_is_refused(networks):

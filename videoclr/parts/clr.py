@@ -67,6 +67,7 @@ from videoclr.motion import ALIKE, BEHIND, Gathered, Motions, Pair, Values, carr
 from videoclr.packing import keepable
 from videoclr.pixels import quantized, to_array
 from videoclr.types import FaceCrop
+from videoclr.weave import unwoven
 
 _SEEN = 3
 """Following frames that are at least known where the input is averaged."""
@@ -226,6 +227,7 @@ class ClrRestorer:
         passes: 2 for the second pass; what it took back is each face's hallucination map (`invented`).
         precision: `float32`, or `bfloat16` or `float16` for what autocast computes in it.
         refine: of the frames between two anchors, every so many-th is denoised again (one step) after it was carried; 0: none.
+        unweave: take the faint pattern of the networks' grid out of what is restored (`videoclr.weave`).
         networks: others than the embedded ones.
 
     Raises:
@@ -248,6 +250,7 @@ class ClrRestorer:
         passes: int = 1,
         refine: int = 0,
         precision: str = "float32",
+        unweave: bool = False,
         networks: ClrNetworks | None = None,
     ) -> None:
         if start != "auto" and (isinstance(start, str) or not 0 <= (start or 0) <= 1):
@@ -262,7 +265,7 @@ class ClrRestorer:
             raise ValueError(f"anchors {anchors} >= 1, refine {refine} >= 0 and passes {passes} of 1 or 2 are expected")
         if precision not in _PRECISIONS:
             raise ValueError(f"precision {precision!r} in {tuple(_PRECISIONS)} is expected")
-        self.precision = precision
+        self.precision, self.unweave = precision, unweave
         self.anchors, self.refine, self.reach = anchors, refine, _SEEN + _SETTLED
         self.steps, self.fidelity, self.seed = steps, fidelity, seed
         self.device, self.size, self.solver = torch.device(device), size, solver
@@ -327,6 +330,7 @@ class ClrRestorer:
         with torch.inference_mode(False), torch.no_grad(), self._autocast():
             span = _Span(self, crops, after, past, batch, entry["first"])
             restored = span.restored()
+            restored = unwoven(restored, span.seen.float().cpu()) if self.unweave else restored
         entry["past"], entry["full"] = span.past(), {crop.frame.index for crop in span.anchors(crops)}
         _remember(crops, memory, maps=span.maps, seen=span.seen.float().cpu())
         return restored
@@ -383,7 +387,8 @@ class ClrRestorer:
             if self.passes == 2:
                 maps = self.doubted(y, self.decoded(z, features, self.texture(degraded), recovered, z_r))
                 z = self.mended(z, maps, starts, noise, z_y, z_r)
-            return self.decoded(z, features, self.texture(degraded), recovered, z_r), maps
+            restored = self.decoded(z, features, self.texture(degraded), recovered, z_r)
+            return unwoven(restored, y.float().cpu()) if self.unweave else restored, maps
 
     def shown(
         self, others: Sequence[tuple[Tensor | None, Tensor | None]], sizes: Sequence[float], contrasts: Sequence[float]
