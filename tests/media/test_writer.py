@@ -417,6 +417,14 @@ def test_an_exception_leaves_nothing_behind_and_the_old_file_alone(clip, tmp_pat
     assert target.read_bytes() == b"old"
 
 
+def test_an_input_by_the_name_of_the_growing_file_is_not_written_over(clip, tmp_path):
+    source = clip("s.mp4").rename(tmp_path / "o.mp4.part")
+    before = source.read_bytes()
+    with Reader(source) as reader, pytest.raises(MediaError, match=r"o\.mp4: grows as o\.mp4\.part, which is the input"):
+        Writer(tmp_path / "o.mp4", like=reader)
+    assert source.read_bytes() == before
+
+
 def test_existing_targets_and_the_input_itself_are_protected(clip, tmp_path):
     source = clip("s.mp4")
     link = tmp_path / "link.mp4"
