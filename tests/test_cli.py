@@ -415,7 +415,7 @@ def test_figures_and_log_never_go_into_a_file_of_the_run(jobs, tmp_path, capsys,
         cli.main([str(film), str(tmp_path / "out.mp4"), "--report-frames", str(tmp_path / "f"), option, str(tmp_path / "f")]) == 2
     )
     assert not jobs.asked and film.read_bytes() == b"film" and len(list(tmp_path.iterdir())) == 2
-    assert capsys.readouterr().err.count("is a file of this run; choose another name") == 5
+    assert capsys.readouterr().err.count("is a file of this run already") == 5
 
 
 def test_doctor_exits_by_what_it_finds(capsys, monkeypatch):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from videoclr import cli, faces
 from videoclr.config import Config
-from videoclr.errors import ConfigError, MediaError
+from videoclr.errors import ConfigError, MediaError, RestorationError
 from videoclr.faces import find_faces, table
 from videoclr.media.reader import Reader
 from videoclr.pipeline import Pipeline
@@ -84,15 +84,17 @@ def test_what_is_there_is_not_touched(film, tmp_path):
         with pytest.raises(MediaError, match="is not an empty folder"):
             find_faces(film, folder)
     with pytest.raises(MediaError, match="exists already"):
-        find_faces(film, json_file=tmp_path / "f00.png")
-    with pytest.raises(ConfigError, match=r"--json: .* is the input"):
+        find_faces(film, json_file=tmp_path / "full" / "mine.txt")
+    with pytest.raises(ConfigError, match=r"--json: .* is a file of this run"):
+        find_faces(film, json_file=tmp_path / "f00.png", overwrite=True)
+    with pytest.raises(ConfigError, match=r"--json: .* is a file of this run"):
         find_faces(tmp_path / "f00.png", json_file=tmp_path / "f00.png", overwrite=True)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
 
 
 def test_a_run_that_fails_leaves_nothing(film, tmp_path, monkeypatch):
     monkeypatch.setattr(Discs, "one", staticmethod(lambda image: 1 / 0))
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(RestorationError, match="the detector raised ZeroDivisionError"):
         find_faces(film, tmp_path / "found", json_file=tmp_path / "found.json")
     with pytest.raises(MediaError, match="no such file"):
         find_faces(tmp_path / "absent.mp4", tmp_path / "found", json_file=tmp_path / "found.json")

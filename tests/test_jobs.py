@@ -445,8 +445,34 @@ def test_lines_are_absent_or_complete(log, tmp_path):
 
 def test_two_reports_need_two_names(log, film, tmp_path):
     same = tmp_path / "same.json"
-    with pytest.raises(ConfigError, match=r"same\.json is the input or the output"):
+    with pytest.raises(ConfigError, match=r"--report-frames: .*same\.json is a file of this run already"):
         restore_video(film, tmp_path / "out.mp4", report=same, report_frames=same)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "report"),
+    [
+        ("in.mkv", "f%02d.png", "f03.png"),
+        ("g%02d.png", "out.mkv", "g01.png"),
+        ("g%02d.png", "out.mkv", "link"),
+        ("in.mkv", "out.mkv", "out.mkv.part"),
+        ("r.part", "out.mkv", "r"),
+    ],
+)
+def test_a_report_takes_the_place_of_no_file_of_the_run(log, tmp_path, monkeypatch, source, target, report):
+    monkeypatch.chdir(tmp_path)
+    for name in ("in.mkv", "g01.png", "r.part"):
+        Path(name).write_text("mine")
+    Path("link").symlink_to("g01.png")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(ConfigError, match=f"--report: {report} is a file of this run already"):
+        restore_video(source, target, report=report, overwrite=True)
+    with pytest.raises(ConfigError, match=f"--report-frames: {report} is a file of this run already"):
+        restore_video(source, target, report_frames=report, overwrite=True)
+    with pytest.raises(ConfigError, match=r"--report-frames: x\.part is a file of this run already \(x\)"):
+        restore_video("in.mkv", "out.mkv", report="x", report_frames="x.part")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert all(Path(name).read_text() == "mine" for name in ("in.mkv", "g01.png", "r.part"))
 
 
 def test_given_tracks_belong_to_one_film(tmp_path):
@@ -455,8 +481,8 @@ def test_given_tracks_belong_to_one_film(tmp_path):
         restore_batch([tmp_path / "a.mkv", tmp_path / "b.mkv"], tmp_path / "out", config)
     with pytest.raises(ConfigError, match="aligned pictures have no tracks"):
         restore_video(tmp_path / "a.mkv", tmp_path / "b.mkv", config, aligned=True)
-    with pytest.raises(ConfigError, match=r"--report: .* is the input or the output"):
+    with pytest.raises(ConfigError, match=r"--report: .* is a file of this run already"):
         restore_video(tmp_path / "a.mkv", tmp_path / "b.mkv", config, report=tmp_path / "tracks.jsonl")
     (tmp_path / "a.mkv").write_text("1")
-    with pytest.raises(ConfigError, match=r"--report: .* is the input or the output"):
+    with pytest.raises(ConfigError, match=r"--report: .* is a file of this run already"):
         restore_batch([tmp_path / "a.mkv"], tmp_path / "out", config, report=tmp_path / "tracks.jsonl", overwrite=True)

@@ -101,7 +101,7 @@ def test_what_cannot_be_planned_is_told(film, tmp_path):
     with pytest.raises(ConfigError, match=r"\$.runtime.scratch: .* is no folder"):
         plan.plan(path, tmp_path / "out.mp4", Config().override(f"runtime.scratch={tmp_path / 'nowhere'}"))
     (tmp_path / "tracks.jsonl").write_text("mine")
-    with pytest.raises(ConfigError, match=r"--json: .* is the input or the output"):
+    with pytest.raises(ConfigError, match=r"--json: .* is a file of this run already"):
         mine = tmp_path / "tracks.jsonl"
         plan.plan(path, tmp_path / "out.mp4", Config().override(f"track.file={mine}"), json_file=mine, overwrite=True)
     with pytest.raises(MediaError, match="no such file"):

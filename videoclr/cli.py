@@ -1039,12 +1039,12 @@ def _watched(
         used: files of the run.
         of: the source, where there is one alone.
     """
-    from videoclr.report import Report, same_file
+    from videoclr.report import Report, refuse_used
 
     others = [of, *used, options.report]
     for option, path in (("--metrics", options.metrics), ("--log-json", options.log_json)):
-        if path is not None and any(same_file(path, one) for one in others if one is not None):
-            raise ConfigError(f"{option}: {path} is a file of this run; choose another name")
+        if path is not None:
+            refuse_used(path, others, option)
         others.append(path)
     callbacks: list[ProgressCallback] = []
     ends: list[Callable[[Report | VideoclrError, str], None]] = []

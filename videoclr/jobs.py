@@ -127,7 +127,7 @@ def restore_video(
     replace_reports = overwrite or (resume and folder_of(target).exists())
     with (
         report_file(report, used, replace_reports) as place,
-        report_file(report_frames, (*used, report), replace_reports) as lines,
+        report_file(report_frames, (*used, report), replace_reports, "--report-frames") as lines,
     ):
         log = RunLog(each_face=None if lines is None else lines.add)
         job = _Job(source, target, config, overwrite, progress, aligned, pipeline, log)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from videoclr.errors import ConfigError, MediaError
+from videoclr.media.source import is_of
 from videoclr.shelf import Listed, json_pieces
 
 _ODD_BYTES = "backslashreplace"
@@ -166,15 +167,14 @@ def report_file(
     target = Path(path)
     if str(path) == "-":
         raise ConfigError(f"{option}: expected a file, not a pipe")
-    if any(other is not None and same_file(target, other) for other in used):
-        raise ConfigError(f"{option}: {path} is the input or the output; choose another name")
+    refuse_used(path, used, option)
     if target.is_dir():
         raise MediaError(path, "is a folder; the report needs a file name")
     if target.exists() and not target.is_file():
         raise MediaError(path, "is a pipe or a device; the report needs a file")
     if target.exists() and not overwrite:
         raise MediaError(path, "exists already; choose another name for the report or say --overwrite")
-    part = target.with_name(target.name + ".part")
+    part = Path(_part(target))
     try:
         part.touch()
     except OSError as error:
@@ -186,6 +186,29 @@ def report_file(
         with suppress(OSError):  # what could not be written is said already
             file.close()
         part.unlink(missing_ok=True)
+
+
+def refuse_used(path: str | Path, used: Iterable[object], option: str) -> None:
+    """Keep a run from writing over its own files.
+
+    Args:
+        path: the file that `option` names.
+        used: other files of the run, patterns of pictures among them; None among them is none.
+        option: for the error.
+
+    Raises:
+        ConfigError: `path`, or what grows beside it before it has its name, is one of them.
+    """
+    for other in used:
+        if other is not None and (
+            is_of(path, str(other)) or any(same_file(a, b) for a in (path, _part(path)) for b in (other, _part(other)))
+        ):
+            raise ConfigError(f"{option}: {path} is a file of this run already ({other}); choose another name")
+
+
+def _part(path: object) -> str:
+    """What a file is called while it grows."""
+    return f"{path}.part"
 
 
 def same_file(one: object, other: object) -> bool:

@@ -70,7 +70,7 @@ def test_a_file_that_exists_is_kept_unless_told_otherwise(clips) -> None:
     assert (clips / "f.csv").read_text() == "mine"
     evaluate(clips / "clean", clips / "restored", size=64, csv_file=clips / "f.csv", overwrite=True)
     assert (clips / "f.csv").read_text().startswith("frame,time")
-    with pytest.raises(ConfigError, match=r"--json: .*clean.* is the input"):
+    with pytest.raises(ConfigError, match=r"--json: .*clean.* is a file of this run"):
         evaluate(clips / "clean", clips / "restored", json_file=clips / "clean")
     with pytest.raises(ConfigError, match="is the file of --json"):
         evaluate(clips / "clean", clips / "restored", json_file=clips / "x", csv_file=clips / "x")

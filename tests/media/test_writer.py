@@ -321,6 +321,51 @@ def test_times_that_do_not_grow_are_refused(tmp_path, pattern):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["o.mp4", "o.png"])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"deliver": "foo"}, r"\$\.media\.deliver: expected video, overlay, matte, side-by-side, wipe, got 'foo'"),
+        ({"drop": ("audio", "foo")}, r"\$\.media\.drop: unknown 'foo'; known here: audio, subtitles"),
+        ({"drop": (3,)}, r"\$\.media\.drop: unknown 3"),
+        ({"drop": "audio"}, r"\$\.media\.drop: expected a list, got 'audio'"),
+    ],
+)
+def test_what_nobody_knows_is_refused_when_the_writer_is_made(tmp_path, name, wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        Writer(tmp_path / name, **wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["o.mp4", "o.png", "f%d.png"])
+def test_a_writer_writes_inside_its_block_alone_and_once(tmp_path, pattern, name):
+    frame = Frame.from_image(pattern(0), 0)
+    writer = Writer(tmp_path / name)
+    for early in (lambda: writer.write(frame), writer.finish):
+        with pytest.raises(MediaError, match="nothing can be written: the writer begins with its `with` block"):
+            early()
+    with writer:
+        writer.write(frame)
+        writer.finish()
+        kept = [path.read_bytes() for path in tmp_path.iterdir()]
+    for late in (lambda: writer.write(frame), writer.finish):
+        with pytest.raises(MediaError, match="nothing can be written: the writer is over; make another one"):
+            late()
+    with pytest.raises(MediaError, match="was used already; make another one"):
+        writer.__enter__()
+    writer.abort()
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == kept and len(kept) == 1
+
+
+def test_a_writer_that_was_aborted_leaves_nothing_and_takes_nothing(tmp_path, pattern):
+    with Writer(tmp_path / "o.mp4") as writer:
+        writer.write(Frame.from_image(pattern(0), 0))
+        writer.abort()
+        with pytest.raises(MediaError, match="the writer is over"):
+            writer.write(Frame.from_image(pattern(1), 1))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_pipe_carries_picture_and_sound_through(clip, tmp_path, packets_of):
     source = clip("s.nut", audio=1, container="nut", ticks=range(50))
     code = (
@@ -370,6 +415,14 @@ def test_an_exception_leaves_nothing_behind_and_the_old_file_alone(clip, tmp_pat
             raise Boom
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.mp4", "s.mp4"]
     assert target.read_bytes() == b"old"
+
+
+def test_an_input_by_the_name_of_the_growing_file_is_not_written_over(clip, tmp_path):
+    source = clip("s.mp4").rename(tmp_path / "o.mp4.part")
+    before = source.read_bytes()
+    with Reader(source) as reader, pytest.raises(MediaError, match=r"o\.mp4: grows as o\.mp4\.part, which is the input"):
+        Writer(tmp_path / "o.mp4", like=reader)
+    assert source.read_bytes() == before
 
 
 def test_existing_targets_and_the_input_itself_are_protected(clip, tmp_path):

@@ -132,7 +132,7 @@ def test_nothing_bad_is_kept_and_the_good_weights_stay(tmp_path, cache, site, ca
         store.add(source, "mine", digest or digest_of(data))
     assert says in str(caught.value) and source in str(caught.value) and "\n" not in str(caught.value)
     assert store.added() == {"mine": before} and before.state == "ok"
-    assert [name for name in names(cache) if not name.endswith(".lock")] == [before.path.name, "mine.weights.json"]
+    assert names(cache) == [before.path.name, "mine.weights.json"]
     assert not (tmp_path / "trap").exists()
 
 
@@ -279,7 +279,7 @@ def broken_off(site, cache, after: int = 20) -> str:
     expected = f"{url}: cannot be fetched (broke off after {after} of {len(GOOD)} bytes); {after} bytes are kept"
     assert str(caught.value).startswith(expected) and "\n" not in str(caught.value)
     assert (cache / f"{digest_of(GOOD)}.part").read_bytes() == GOOD[:after]
-    assert store.added() == {}
+    assert names(cache) == [f"{digest_of(GOOD)}.part"] and store.added() == {}
     site.breaks_after = None
     site.asked.clear()
     return url
@@ -302,6 +302,29 @@ def test_it_goes_on_piece_by_piece_and_from_another_address(site, cache):
     store.add(f"{site.address}/mirror", "mine", digest_of(GOOD))
     assert [wanted for _, wanted in site.asked] == ["bytes=20-", "bytes=35-"]
     assert store.find("mine").read_bytes() == GOOD
+
+
+def test_what_had_come_of_a_file_goes_when_it_is_added_from_elsewhere(site, cache, tmp_path):
+    broken_off(site, cache)
+    kept = store.add(str(a_file(tmp_path)), "mine", digest_of(GOOD))
+    assert names(cache) == [kept.path.name, "mine.weights.json"]
+
+
+def test_what_another_process_fetches_right_now_is_left_to_it(site, cache, tmp_path):
+    site.files["/net"] = GOOD
+
+    def meanwhile(*_):
+        store.add(str(a_file(tmp_path)), "other", digest_of(GOOD))
+
+    kept = store.add(f"{site.address}/net", "mine", digest_of(GOOD), progress=meanwhile)
+    assert sorted(store.added()) == ["mine", "other"] and kept.state == "ok"
+
+
+def test_a_transfer_that_brings_nothing_leaves_nothing(site, cache):
+    site.files["/net"], site.breaks_after = GOOD, 0
+    with pytest.raises(WeightsError, match="cannot be fetched"):
+        store.add(f"{site.address}/net", "mine", digest_of(GOOD))
+    assert names(cache) == []
 
 
 def test_a_server_without_ranges_is_asked_for_all_of_it(site, cache):
@@ -372,10 +395,11 @@ def test_two_who_want_the_same_file_fetch_it_once(site, cache, caplog):
         ("http://[/net", r"cannot be fetched"),
     ],
 )
-def test_an_address_that_does_not_answer_is_one_line(site, url, says):
+def test_an_address_that_does_not_answer_is_one_line_and_leaves_nothing(site, cache, url, says):
     with pytest.raises(WeightsError, match=says) as caught:
         store.add(url.format(site=site.address), "mine", digest_of(GOOD))
     assert "\n" not in str(caught.value)
+    assert not cache.exists() or names(cache) == []
 
 
 def test_offline_means_that_no_address_is_asked(site, tmp_path):

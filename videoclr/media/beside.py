@@ -58,6 +58,19 @@ def kind_of(stream: Stream) -> str:
     return names.get(stream.type, "other")
 
 
+def check_drop(drop: Collection[str]) -> None:
+    """See `dropped`, as far as it is known without a source.
+
+    Raises:
+        ConfigError: no such kind, or one text in place of several.
+    """
+    if isinstance(drop, str):
+        raise ConfigError(f"$.media.drop: expected a list, got {drop!r}")
+    for word in drop:
+        if not (isinstance(word, str) and (word.isdecimal() or word in KINDS)):
+            raise ConfigError(f"$.media.drop: unknown {word!r}; known here: {', '.join(KINDS)}, or a stream's number")
+
+
 def dropped(drop: Collection[str], streams: Collection[Stream], main: int) -> set[int]:
     """Indices of the streams that `drop` names.
 
@@ -69,6 +82,7 @@ def dropped(drop: Collection[str], streams: Collection[Stream], main: int) -> se
     Raises:
         ConfigError: no such kind, no such stream, or the one that is restored.
     """
+    check_drop(drop)
     found: set[int] = set()
     for word in drop:
         if word.isdecimal():
@@ -77,10 +91,8 @@ def dropped(drop: Collection[str], streams: Collection[Stream], main: int) -> se
             if int(word) == main:
                 raise ConfigError(f"$.media.drop: stream {word} is the video that is restored")
             found.add(int(word))
-        elif word in KINDS:
-            found |= {stream.index for stream in streams if kind_of(stream) == word and stream.index != main}
         else:
-            raise ConfigError(f"$.media.drop: unknown {word!r}; known here: {', '.join(KINDS)}, or a stream's number")
+            found |= {stream.index for stream in streams if kind_of(stream) == word and stream.index != main}
     return found
 
 

@@ -86,6 +86,17 @@ def matching(pattern: str) -> list[int]:
     return [value for value in values if Path(numbered(pattern, value)).is_file()]
 
 
+def is_of(path: str | Path, pattern: str) -> bool:
+    """Whether `path` leads to a place of the sequence `pattern`, whether or not a picture is there yet."""
+    file = Path(path).resolve()
+    found = _PATTERN.search(Path(pattern).name)
+    if found is None or not is_pattern(pattern) or file.parent != Path(pattern).parent.resolve():
+        return False
+    name = Path(pattern).name
+    number = re.fullmatch(re.escape(name[: found.start()]) + r"(\d+)" + re.escape(name[found.end() :]), file.name)
+    return number is not None and Path(numbered(pattern, int(number[1]))).name == file.name
+
+
 def sequence_of(pattern: str, start_number: int | None = None) -> Run:
     """The run that `pattern` names, from `start_number` on (None: from its lowest number).
 

@@ -10,10 +10,11 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self, get_args
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media import dpx, exr
+from videoclr.media.beside import check_drop
 from videoclr.media.copylike import encoding_of
 from videoclr.media.crop import WHOLE, cropped, exactly
 from videoclr.media.deliver import Deliverable, Kind
@@ -76,7 +77,7 @@ class Writer:
     removes it. What could not be kept exactly stands in `warnings`.
 
     Raises:
-        ConfigError: unknown codec, container or pixel format, or a setting that the encoder refuses.
+        ConfigError: unknown codec, container, pixel format, deliverable or kind to drop, or a setting that the encoder refuses.
         MediaError: the target exists, is the input, is being written by another run, or cannot be written; a stream that
             the container cannot hold.
         EncodeError: a frame that does not fit.
@@ -107,7 +108,12 @@ class Writer:
         smart_copy: bool = False,
         smart_copy_mb: int = 128,
     ) -> None:
+        if deliver not in get_args(Kind):
+            raise ConfigError(f"$.media.deliver: expected {', '.join(get_args(Kind))}, got {deliver!r}")
+        check_drop(drop)
         self.path, self.like = str(path), like
+        self._state: Literal["before", "inside", "over"] = "before"
+        """The `with` block."""
         self._part = PIPE if self.path == PIPE else f"{self.path}.part"
         self._sink: Film | Stills
         crop = WHOLE if like is None else like.crop
@@ -186,6 +192,9 @@ class Writer:
 
     def __enter__(self) -> Self:
         """Set everything up that can fail, before the first frame costs time."""
+        if self._state != "before":
+            raise MediaError(self.path, "the writer was used already; make another one")
+        self._state = "inside"
         try:
             if self._part != PIPE:
                 self._lock = Lock(self._part, self.path)
@@ -208,6 +217,8 @@ class Writer:
         if error is not None:
             self.abort()
             return
+        if self._state == "over":
+            return
         try:
             self.finish()
         except BaseException:
@@ -219,8 +230,9 @@ class Writer:
 
         Raises:
             EncodeError: wrong size or time, or the encoder fails.
-            MediaError: the disk is full, the pipe closed.
+            MediaError: the disk is full, the pipe closed, or this is no place inside the `with` block.
         """
+        self._check_inside()
         self.frames_written += 1
         if isinstance(self._sink, Stills):
             picture, patches = self._shown(frame)
@@ -240,6 +252,7 @@ class Writer:
         Raises:
             MediaError: the target holds no video, or `path` cannot be written.
         """
+        self._check_inside()
         if not isinstance(self._sink, Film) or self.like is None or self._part == PIPE:
             raise MediaError(self.path, "a run that can be resumed needs a video file as its output")
         self._sink.begin_segment(path)
@@ -260,7 +273,13 @@ class Writer:
         self._sink.join(segments, reorder)
 
     def finish(self) -> None:
-        """Complete the file and give it its name. The `with` block calls this."""
+        """Complete the file and give it its name. The `with` block calls this, unless you did.
+
+        Raises:
+            EncodeError: no frame was written, or the encoder fails.
+            MediaError: the disk is full, the pipe closed, or this is no place inside the `with` block.
+        """
+        self._check_inside()
         if isinstance(self._sink, Film):
             if self._held is not None:
                 self._open_for_own(self._held, None)
@@ -283,12 +302,19 @@ class Writer:
             self._sink.finish()
             self._remove_part()  # of a pattern: no picture has that name
             self._unlock()
+        self._state = "over"
 
     def abort(self) -> None:
         """Leave nothing behind. The `with` block calls this when an exception passes."""
+        self._state = "over"
         self._sink.abort()
         self._remove_part()
         self._unlock()
+
+    def _check_inside(self) -> None:
+        if self._state != "inside":
+            said = "is over; make another one" if self._state == "over" else "begins with its `with` block"
+            raise MediaError(self.path, f"nothing can be written: the writer {said}")
 
     def _check_lock(self) -> None:
         if self._lock is not None and not self._lock.is_there:

@@ -234,7 +234,9 @@ def add(
         return _added_from_address(name, source, digest, licence, "check the address and the network", progress)
     with _written():
         file = _file(Path(source), digest)
-        return _keep(file, name, digest, licence, str(file.absolute()))
+        kept = _keep(file, name, digest, licence, str(file.absolute()))
+        _forget_part(digest)
+        return kept
 
 
 def fetch(name: str, url: str, digest: str, licence: str, advice: str) -> Path:
@@ -428,10 +430,22 @@ def _alone(digest: str) -> Iterator[None]:
     try:
         yield
     finally:
+        # While it is held: who waits sees that its name is gone, and takes a new one.
+        with suppress(OSError):
+            path.unlink()
         lock.release()
-    # Only after success: whoever still waits for this very file finds the weights there and fetches nothing.
-    with suppress(OSError):
-        path.unlink()
+
+
+def _forget_part(digest: str) -> None:
+    """What has come of a file that is there now from elsewhere; of one that another process fetches, it stays."""
+    from filelock import FileLock, Timeout
+
+    part, lock = cache_folder() / f"{digest}.part", cache_folder() / f"{digest}.lock"
+    if part.exists():
+        with suppress(Timeout), FileLock(lock, timeout=0):
+            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                lock.unlink()
 
 
 def _download(url: str, digest: str, part: Path, advice: str, progress: DownloadProgress | None) -> None:
@@ -453,6 +467,8 @@ def _download(url: str, digest: str, part: Path, advice: str, progress: Download
         found = sha256(part)
     except (OSError, http.client.HTTPException, ValueError) as error:
         kept = part.stat().st_size if part.exists() else 0
+        if not kept:
+            part.unlink(missing_ok=True)
         goes_on = f"{kept:,} bytes are kept and the next try goes on from there; " if kept else ""
         raise WeightsError(_shown(url), f"cannot be fetched ({_reason(error)}); {goes_on}{advice}") from error
     if found != digest:
