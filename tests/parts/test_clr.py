@@ -429,7 +429,7 @@ def referring(networks, monkeypatch):
 
 
 def test_frames_that_show_little_are_recovered_beside_the_best_one_before_them(referring, monkeypatch):
-    part, crops, calls = made(referring, anchors=4), fading(10, 5), []
+    part, crops, calls = made(referring, anchors=4, guidance=0.0), fading(10, 5), []
     laid = clr.laid_over
     monkeypatch.setattr(clr, "laid_over", lambda own, view: calls.append((own, view)) or laid(own, view))
 
