@@ -348,3 +348,14 @@ def test_when_and_with_what_a_picture_was_taken_stays_in_it_or_is_told(tmp_path,
         assert exif.get(0x0112, 1) == 1, "it is turned already"
         if ending == ".jpg":
             assert 0x0111 not in exif
+
+
+def test_exif_that_fits_no_jpeg_is_told(tmp_path, pattern, monkeypatch):
+    plain = save(tmp_path / "p.jpg", pattern(0)).read_bytes()
+    (tmp_path / "t.jpg").write_bytes(with_exif(plain, camera("<", 1)))
+    monkeypatch.setattr("videoclr.media.stills.LONGEST", 20)
+    with Reader(tmp_path / "t.jpg") as reader, Writer(tmp_path / "o.jpg", like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert [text for text in writer.warnings if "longer than a JPEG's segment" in text]
+    assert b"Exif" not in (tmp_path / "o.jpg").read_bytes()

@@ -24,7 +24,7 @@ _PIXELS = frozenset(
 """Tags of a TIFF that are true of its own pixels alone, orientation among them (TIFF 6.0, section 8 and 15 to 22)."""
 _USUAL = frozenset((0x11A, 0x11B, 0x128, 0x131))
 """Resolution and software: a picture with no more than these has no EXIF that anybody would miss."""
-_LONGEST = 65535 - 2 - 6
+LONGEST = 65535 - 2 - 6
 """Bytes in one segment of a JPEG, less its length and its name."""
 
 
@@ -50,7 +50,5 @@ def exif_of(frame: VideoFrame) -> bytes:
 
 
 def with_exif(jpeg: bytes, exif: bytes) -> bytes:
-    """`jpeg` with `exif` in its first segment, where readers look for it; as it is where that is longer than a segment may be."""
-    if len(exif) > _LONGEST:
-        return jpeg
+    """`jpeg` with `exif` in its first segment, where readers look for it; at most `LONGEST` bytes."""
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 8) + b"Exif\0\0" + exif + jpeg[2:]

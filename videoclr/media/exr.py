@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-MAGIC = b"v/1\x01"
+_MAGIC = b"v/1\x01"
 _BEGIN = 8
 _OTHER_KINDS = 0x1A00
 """Flags of tiled, deep and several parts."""
@@ -24,18 +24,26 @@ _OWN = frozenset(
 )  # fmt: skip
 """Attributes that are true of one file's pixels alone."""
 _USUAL = frozenset(("framesPerSecond", "gamma", "writer"))
+"""Attributes that encoders write by themselves."""
 _COLOURS = frozenset("RGBAY")
+_CHANNEL = 17
+"""Bytes of a channel from the end of its name on."""
 
 
 def head_of(data: bytes) -> bytes:
     """The header of an EXR file, magic number and all; empty where it is none that is known here."""
-    if data[:4] != MAGIC or len(data) < _BEGIN or struct.unpack("<I", data[4:_BEGIN])[0] & _OTHER_KINDS:
+    if data[:4] != _MAGIC or len(data) < _BEGIN or struct.unpack("<I", data[4:_BEGIN])[0] & _OTHER_KINDS:
         return b""
     try:
         end = max((end for _, _, end in _attributes(data)), default=_BEGIN)
     except (ValueError, struct.error):
         return b""
     return data[: end + 1] if data[end : end + 1] == b"\0" else b""
+
+
+def is_exr(head: bytes) -> bool:
+    """Whether that is the header of an EXR file."""
+    return head[:4] == _MAGIC
 
 
 def said(head: bytes) -> list[str]:
@@ -47,11 +55,12 @@ def layers(head: bytes) -> list[str]:
     """Channels that are no part of the picture's colour, such as `Z` or `diffuse.R`."""
     found = []
     for name, start, end in _attributes(head):
-        at = _value(head, start) if name == "channels" else end
-        while name == "channels" and at < end and head[at]:
-            stop = head.index(b"\0", at)
-            found.append(head[at:stop].decode("latin-1"))
-            at = stop + 17
+        if name == "channels":
+            at = _value(head, start)
+            while at < end and head[at]:
+                stop = head.index(b"\0", at)
+                found.append(head[at:stop].decode("latin-1"))
+                at = stop + _CHANNEL
     return [name for name in found if name not in _COLOURS]
 
 

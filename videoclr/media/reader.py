@@ -357,7 +357,7 @@ class Reader:
         self._orientation: Orientation = orientation_of(told)
         self._proxy = proxy_of(told, self.linear, self._heads.get(told.pts, b""))
         self._first = self.picture(told)
-        if self._first.head[:4] == exr.MAGIC and (beside := exr.layers(self._first.head)):
+        if exr.is_exr(self._first.head) and (beside := exr.layers(self._first.head)):
             self._warn(f"the layers {', '.join(beside)} are left out: only the colour of EXR pictures is read")
         if dolby_vision_profile(told) == 5:
             what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"

@@ -19,7 +19,7 @@ from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media import dpx, exr
 from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, Colour, kind_of
 from videoclr.media.encoders import formats_of, what_is_lost
-from videoclr.media.exif import exif_of, with_exif
+from videoclr.media.exif import LONGEST, exif_of, with_exif
 from videoclr.media.faults import AV_ERRORS, explained, reason
 from videoclr.media.layout import layout_of
 from videoclr.media.linear import linear, transfer_of
@@ -111,7 +111,7 @@ class Stills:
         target = Path(numbered(self.path, self._next) if self.pattern else self.path)
         self._next += 1
         data = self._encoded(*self._prepared(picture, composite()))
-        if data[:4] == exr.MAGIC == picture.head[:4]:
+        if self.encoder == "exr" and exr.is_exr(picture.head):
             data = exr.with_head(data, picture.head)
         elif self.encoder == "dpx" and dpx.is_dpx(picture.head):
             data = dpx.with_head(data, picture.head)
@@ -213,5 +213,8 @@ class Stills:
             raise EncodeError(self.path, f"{self.encoder} failed: {reason(error)}") from error
         data = b"".join(bytes(packet) for packet in packets)
         if self.encoder == "mjpeg" and (exif := exif_of(frame)):
-            data = with_exif(data, exif)
+            if len(exif) > LONGEST:
+                self._warn("the picture's EXIF data are left out: they are longer than a JPEG's segment")
+            else:
+                data = with_exif(data, exif)
         return data

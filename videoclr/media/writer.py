@@ -375,7 +375,7 @@ class Writer:
         picture, patches = self._picture(frame), frame.patches
         if dpx.says_more(picture.head) and not self._takes(".dpx"):
             self._warn("what the DPX headers say of film, time and slate is left out; .dpx pictures keep it")
-        if picture.head[:4] == exr.MAGIC and not self._takes(".exr") and (names := exr.said(picture.head)):
+        if exr.is_exr(picture.head) and not self._takes(".exr") and (names := exr.said(picture.head)):
             self._warn(f"what the EXR files say besides ({', '.join(names)}) is left out; .exr pictures keep it")
         if picture.is_light and not self._takes(".exr"):
             picture = displayed(picture)
