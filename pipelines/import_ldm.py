@@ -46,7 +46,9 @@ TIMED_BLOCK = {
 """Of a U-Net's residual block."""
 ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
 HEAD = 32
-"""Channels of an attention head in the published U-Nets; no tensor tells."""
+"""Channels of an attention head in the published U-Nets for faces; no tensor tells."""
+ODD = (KeyError, RuntimeError, ValueError, IndexError, TypeError)
+"""What tensors of another architecture or shape make of the conversion."""
 
 
 def part(state: Mapping[str, Tensor], prefix: str) -> State:
@@ -55,9 +57,32 @@ def part(state: Mapping[str, Tensor], prefix: str) -> State:
 
 
 def count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """How many numbers `pattern` (with one group) meets: 1 + the largest."""
-    found = [int(m[1]) for k in state if (m := re.match(pattern, k))]
-    return max(found) + 1 if found else 0
+    """How many numbers `pattern` (with one group) meets; from 0, without a gap.
+
+    Raises:
+        ValueError: there is a gap.
+    """
+    found = {int(m[1]) for k in state if (m := re.match(pattern, k))}
+    if found and max(found) >= len(found):
+        raise ValueError(f"number {max(found)} of {len(found)}")
+    return len(found)
+
+
+class Taken:
+    """The entries of a state, and which of them were asked for."""
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        self.state, self._named = state, set[str]()
+
+    def __call__(self, prefix: str) -> State:
+        self._named.add(prefix)
+        return part(self.state, prefix)
+
+    def rest(self, *kinds: str) -> None:
+        """Raise a RuntimeError for entries (of these beginnings) that nobody asked for."""
+        left = [k for k in self.state if k.startswith(kinds or "") and not k.startswith(tuple(self._named))]
+        if left:
+            raise RuntimeError(f"no place for {left[0]}{f' and {len(left) - 1} more entries' if len(left) > 1 else ''}")
 
 
 def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> State:
@@ -75,18 +100,20 @@ def flat_attention(state: State) -> State:
     return {k: v.flatten(1) if v.ndim == 4 else v for k, v in renamed(state, ATTENTION).items()}
 
 
-def headed_attention(state: State) -> State:
-    """Attention of the U-Net: the rows of `qkv` are, head by head, query, key and value."""
+def headed_attention(state: State, head: int) -> State:
+    """Attention of the U-Net: the rows of `qkv` are, head by head, query, key and value; `head` channels a head."""
     split: State = {}
     for kind in ("weight", "bias"):
         rows = state[f"qkv.{kind}"]
-        heads = rows.shape[0] // (3 * HEAD)
-        rows = rows.reshape(heads, 3, HEAD, -1)
+        heads, rest = divmod(rows.shape[0], 3 * head)
+        if rest:
+            raise ValueError(f"attention of {rows.shape[0] // 3} channels is not of heads of {head}; see --head")
+        rows = rows.reshape(heads, 3, head, -1)
         for number, name in enumerate("qkv"):
-            own = rows[:, number].reshape(heads * HEAD, -1)
+            own = rows[:, number].reshape(heads * head, -1)
             split[f"{name}.{kind}"] = own if kind == "weight" else own.flatten()
-    rest = {k: v.flatten(1) if v.ndim > 1 else v for k, v in state.items() if not k.startswith("qkv")}
-    return renamed({**rest, **split}, ATTENTION)
+    others = {k: v.flatten(1) if v.ndim > 1 else v for k, v in state.items() if not k.startswith("qkv")}
+    return renamed({**others, **split}, ATTENTION)
 
 
 def middle_of(taken: Callable[[str], State], prefix: str) -> State:
@@ -105,14 +132,9 @@ def convert_first_stage(state: State) -> tuple[dict[str, Any], State]:
         state: `encoder.*`, `decoder.*`, `quantize.*`, ...; losses and discriminators beside them are left out.
 
     Raises:
-        KeyError, RuntimeError: an entry is missing, or the encoder or the decoder has one that ours has no place for.
+        One of `ODD`: an entry is missing, has another shape, or the encoder or the decoder has one that ours has no place for.
     """
-    named: list[str] = []
-
-    def taken(prefix: str) -> State:
-        named.append(prefix)
-        return part(state, prefix)
-
+    taken = Taken(state)
     levels, blocks = count(state, r"encoder\.down\.(\d+)\."), count(state, r"encoder\.down\.0\.block\.(\d+)\.")
     if not levels:
         raise KeyError("encoder.down.0")
@@ -130,18 +152,22 @@ def convert_first_stage(state: State) -> tuple[dict[str, Any], State]:
             out |= placed(renamed(taken(f"decoder.up.{level}.block.{block}."), BLOCK), f"{up}.resnets.{block}")
         out |= placed(taken(f"encoder.down.{level}.downsample."), f"{down}.downsamplers.0")
         out |= placed(taken(f"decoder.up.{level}.upsample."), f"{up}.upsamplers.0")
-    if rest := [k for k in state if k.startswith(("encoder.", "decoder.")) and not k.startswith(tuple(named))]:
-        raise RuntimeError(f"no place for {rest[0]}{f' and {len(rest) - 1} more entries' if len(rest) > 1 else ''}")
+    taken.rest("encoder.", "decoder.")
     return {"widths": widths, "blocks": blocks, "latent": latent, "codes": codes}, out
 
 
-def convert_refiner(state: State, conditions: int) -> tuple[dict[str, Any], State]:
+def convert_refiner(state: State, conditions: int, head: int = HEAD) -> tuple[dict[str, Any], State]:
     """Shape and state of `videoclr.models.full.refiner`.
 
     Args:
         state: `time_embed.*`, `input_blocks.*`, `middle_block.*`, `output_blocks.*`, `out.*`.
         conditions: latents that ours sees besides the noisy one.
+        head: channels of an attention head.
+
+    Raises:
+        One of `ODD`: as `convert_first_stage`.
     """
+    taken = Taken(state)
     steps = count(state, r"input_blocks\.(\d+)\.")
     ends = [n for n in range(steps) if f"input_blocks.{n}.0.op.weight" in state]
     per = (ends[0] if ends else steps) - 1  # residual blocks of a level; each level but the last ends by going down
@@ -149,7 +175,7 @@ def convert_refiner(state: State, conditions: int) -> tuple[dict[str, Any], Stat
     first = [1 + level * (per + 1) for level in range(levels)]
     widths = [state[f"input_blocks.{n}.0.out_layers.3.weight"].shape[0] for n in first]
     attends = [f"input_blocks.{n}.1.qkv.weight" in state for n in first]
-    conv = state["input_blocks.0.0.weight"]
+    conv = taken("input_blocks.0.0.")["weight"]
     latent = conv.shape[1]
     blind = conv.new_zeros(conv.shape[0], conditions * latent, *conv.shape[2:])
     out: State = {"conv_in.weight": torch.cat([conv, blind], dim=1), "conv_in.bias": state["input_blocks.0.0.bias"]}
@@ -159,27 +185,28 @@ def convert_refiner(state: State, conditions: int) -> tuple[dict[str, Any], Stat
         ("out.0", "conv_norm_out"),
         ("out.2", "conv_out"),
     ):
-        out |= placed(part(state, f"{name}."), ours)
+        out |= placed(taken(f"{name}."), ours)
     for number, ours in ((0, "mid_block.resnets.0"), (2, "mid_block.resnets.1")):
-        out |= placed(renamed(part(state, f"middle_block.{number}."), TIMED_BLOCK), ours)
-    out |= placed(headed_attention(part(state, "middle_block.1.")), "mid_block.attentions.0")
+        out |= placed(renamed(taken(f"middle_block.{number}."), TIMED_BLOCK), ours)
+    out |= placed(headed_attention(taken("middle_block.1."), head), "mid_block.attentions.0")
     for level in range(levels):
         for block in range(per):
-            out |= piece(state, f"input_blocks.{first[level] + block}", f"down_blocks.{level}", block)
-        out |= placed(part(state, f"input_blocks.{first[level] + per}.0.op."), f"down_blocks.{level}.downsamplers.0.conv")
+            out |= piece(taken, head, f"input_blocks.{first[level] + block}", f"down_blocks.{level}", block)
+        out |= placed(taken(f"input_blocks.{first[level] + per}.0.op."), f"down_blocks.{level}.downsamplers.0.conv")
         for block in range(per + 1):
-            out |= piece(state, f"output_blocks.{level * (per + 1) + block}", f"up_blocks.{level}", block)
-    shape = {"widths": widths, "attends": attends, "blocks": per, "latent": latent, "conditions": conditions, "head": HEAD}
+            out |= piece(taken, head, f"output_blocks.{level * (per + 1) + block}", f"up_blocks.{level}", block)
+    shape = {"widths": widths, "attends": attends, "blocks": per, "latent": latent, "conditions": conditions, "head": head}
+    taken.rest()
     return shape, out
 
 
-def piece(state: State, theirs: str, ours: str, block: int) -> State:
+def piece(taken: Taken, head: int, theirs: str, ours: str, block: int) -> State:
     """A residual block with the attention and the way up that may follow it."""
-    out = placed(renamed(part(state, f"{theirs}.0."), TIMED_BLOCK), f"{ours}.resnets.{block}")
+    out = placed(renamed(taken(f"{theirs}.0."), TIMED_BLOCK), f"{ours}.resnets.{block}")
     for number in (1, 2):
-        if attention := part(state, f"{theirs}.{number}."):
+        if attention := taken(f"{theirs}.{number}."):
             if "qkv.weight" in attention:
-                out |= placed(headed_attention(attention), f"{ours}.attentions.{block}")
+                out |= placed(headed_attention(attention, head), f"{ours}.attentions.{block}")
             else:
                 out |= placed(attention, f"{ours}.upsamplers.0")
     return out
@@ -190,11 +217,11 @@ def averaged(state: State) -> State:
     return {k: state.get(f"model_ema.{k.removeprefix('model.').replace('.', '')}", v) for k, v in state.items()}
 
 
-def converted(path: Path, state: State, conditions: int) -> dict[str, tuple[dict[str, Any], State]]:
+def converted(path: Path, state: State, conditions: int, head: int = HEAD) -> dict[str, tuple[dict[str, Any], State]]:
     """What a checkpoint holds: kind -> shape and state, both proved to fit.
 
     Raises:
-        WeightsError: neither a first stage nor a U-Net, or one of another architecture.
+        WeightsError: neither a first stage nor a U-Net, or one of another architecture, or with a value that half precision lacks.
     """
     first = part(state, "first_stage_model.") or ({} if part(state, "model.diffusion_model.") else state)
     unet = part(averaged(state), "model.diffusion_model.")
@@ -202,17 +229,19 @@ def converted(path: Path, state: State, conditions: int) -> dict[str, tuple[dict
     if "quantize.embedding.weight" in first:
         found["first_stage"] = lambda: convert_first_stage(first)
     if unet:
-        found["refiner"] = lambda: convert_refiner(unet, conditions)
+        found["refiner"] = lambda: convert_refiner(unet, conditions, head)
     if not found:
         raise WeightsError(path, "holds neither a VQ first stage (quantize.*) nor a U-Net (model.diffusion_model.*)")
     made = {}
     for kind, convert in found.items():
         try:
             shape, own = convert()
-        except (KeyError, RuntimeError) as error:
+            with torch.device("meta"):
+                network = KINDS[kind](**{name: tuple(v) if isinstance(v, list) else v for name, v in shape.items()})
+        except ODD as error:
             raise WeightsError(path, f"no {kind} of the published architecture ({' '.join(str(error).split())})") from error
-        with torch.device("meta"):
-            network = KINDS[kind](**{name: tuple(v) if isinstance(v, list) else v for name, v in shape.items()})
+        if broken := [k for k, v in own.items() if not v.is_meta and not v.half().isfinite().all()]:
+            raise WeightsError(path, f"{kind}: {broken[0]} holds values that are not finite in half precision")
         fit(network, {k: v.to("meta") for k, v in own.items()}, path)
         made[kind] = (shape, own)
     return made
@@ -225,8 +254,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("checkpoint", type=Path, help="state dict: .safetensors, or .ckpt and .pt of plain tensors")
     parser.add_argument("--out", type=Path, required=True, help="folder")
     parser.add_argument("--conditions", type=int, default=2, help="latents that the denoiser sees beside the noisy one")
+    parser.add_argument("--head", type=int, default=HEAD, help=f"channels of an attention head of the U-Net ({HEAD})")
     args = parser.parse_args(argv)
-    made = converted(args.checkpoint, read_state(args.checkpoint), args.conditions)
+    if args.conditions < 0 or args.head < 1:
+        parser.error("--conditions must not be less than 0, and --head at least 1")
+    made = converted(args.checkpoint, read_state(args.checkpoint), args.conditions, args.head)
     args.out.mkdir(parents=True, exist_ok=True)
     for kind, (shape, state) in made.items():
         entry = save_full(args.out / f"{kind}.safetensors", kind, shape, state)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -35,6 +36,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 import yaml
 
+from videoclr.errors import ConfigError
 from videoclr.models.weights import read_checkpoint
 from videoclr.parts.clr import FILES, RUNS
 from videoclr.training.data import load_faces, pack_faces
@@ -109,6 +111,8 @@ class Ledger:
         if not path.exists():
             return cls(path, data)
         known = document(path)
+        if not isinstance(known, dict) or known.keys() != {"data", "minutes", "stages"}:
+            raise ConfigError(f"{path}: not the ledger of a training; remove it, and every stage gets its share again")
         if known["data"] != data:
             sys.exit(f"{path}: belongs to --data {known['data']}; give that, or another --out")
         return cls(path, **known)
@@ -331,8 +335,10 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=0, help="that train together; 0: one for each GPU")
     parser.add_argument("--threads", type=int, default=0, help="of each process on a CPU; 0: torch decides")
     args = parser.parse_args(argv)
-    if args.minutes <= 0 or not args.config.is_file():
-        parser.error("--minutes must be more than 0, and --config a file")
+    if not 0 < args.minutes < math.inf or not args.config.is_file():
+        parser.error("--minutes must be more than 0 and finite, and --config a file")
+    if (args.stop_after is not None and not args.stop_after > 0) or args.processes < 0 or args.threads < 0 or args.size < 1:
+        parser.error("--stop-after and --size must be more than 0, --processes and --threads not less than 0")
     return args
 
 

@@ -313,6 +313,42 @@ def test_an_entry_of_the_encoder_or_the_decoder_without_a_place_is_refused(progr
         program.converted(Path("model.ckpt"), state, conditions=2)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("label_emb.weight", torch.zeros(10, 128), r"no place for label_emb\.weight"),
+        ("input_blocks.9999999.0.x", torch.zeros(1), "number 9999999 of 5"),
+        ("input_blocks.1.0.out_layers.3.weight", torch.zeros(()), "no refiner of the published architecture"),
+        ("middle_block.1.qkv.weight", torch.zeros(3 * 48, 48, 1), r"48 channels is not of heads of 32; see --head"),
+        ("out.2.bias", torch.full((3,), 1e6), r"conv_out\.bias holds values that are not finite in half precision"),
+        ("out.2.bias", torch.full((3,), math.nan), "not finite"),
+    ],
+)
+def test_an_odd_entry_of_the_denoiser_is_refused(program, name, value, reason):
+    state = random_state(unet_shapes(**SMALL_UNET)) | {name: value}
+    state = {f"model.diffusion_model.{k}": v for k, v in state.items()}
+    with pytest.raises(WeightsError, match=reason) as refused:
+        program.converted(Path("model.ckpt"), state, conditions=2)
+    assert "\n" not in str(refused.value)
+
+
+def test_widths_that_the_group_norms_do_not_take_are_refused(program):
+    state = {f"model.diffusion_model.{k}": v for k, v in random_state(unet_shapes(**SMALL_UNET | {"widths": (48, 96)})).items()}
+    with pytest.raises(WeightsError, match=r"no refiner .* must be divisible by"):
+        program.converted(Path("model.ckpt"), state, conditions=2)
+
+
+def test_heads_of_another_size_are_taken_as_told(program, tmp_path):
+    state = random_state(unet_shapes(**SMALL_UNET))
+    torch.save({f"model.diffusion_model.{k}": v for k, v in state.items()}, tmp_path / "model.ckpt")
+    program.main([str(tmp_path / "model.ckpt"), "--out", str(tmp_path), "--head", "16"])
+    network = load_full(tmp_path / "refiner.safetensors")
+    attention = network.mid_block.attentions[0]
+    wanted = state["middle_block.1.qkv.weight"].half().float().view(-1, 3, 16, attention.to_q.in_features)
+    assert attention.heads == wanted.shape[0]
+    assert torch.equal(attention.to_k.weight, wanted[:, 1].flatten(0, 1))
+
+
 def test_what_is_no_such_model_is_refused_in_one_line(program, tmp_path):
     for state, reason in (
         ({"weight": torch.zeros(1)}, "holds neither"),

@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 
+from videoclr.errors import ConfigError
 from videoclr.models import weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,6 +147,22 @@ def test_a_folder_of_other_data_is_refused(train_all, tmp_path):
     train_all.Ledger.of(tmp_path / "progress.json", "faces").write()
     with pytest.raises(SystemExit, match="belongs to --data faces"):
         train_all.main(["--data", "others", "--out", str(tmp_path), "--minutes", "1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [('{"data": "fa', "not a JSON file"), ("[]", "not the ledger"), ("{}", "not the ledger")]
+)
+def test_a_damaged_ledger_is_named(train_all, tmp_path, text, reason):
+    (tmp_path / "progress.json").write_text(text)
+    with pytest.raises(ConfigError, match=rf"progress\.json: {reason}"):
+        train_all.Ledger.of(tmp_path / "progress.json", "faces")
+
+
+@pytest.mark.parametrize("option", ["--minutes=nan", "--minutes=inf", "--minutes=0", "--stop-after=nan", "--processes=-1"])
+def test_a_budget_that_is_none_is_refused(train_all, tmp_path, option, capsys):
+    with pytest.raises(SystemExit):
+        train_all.arguments(["--minutes", "1", "--data", "faces", "--out", str(tmp_path), option])
+    assert "must be more than 0" in capsys.readouterr().err
 
 
 def test_without_faces_there_is_one_line_and_no_training(train_all, tmp_path):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
+import signal
 import sys
 from functools import cache
 from pathlib import Path
@@ -138,6 +140,37 @@ def test_every_stage_ends_at_its_last_step_and_every_network_of_it_learned(chain
     for part in LEARNING[name]:
         for state in (last, averaged):
             assert any(not torch.equal(state[k], start[k]) for k in start if k.startswith(part + ".")), part
+
+
+def differing(first, second, where=""):
+    """Paths at which two checkpoints differ."""
+    if isinstance(first, dict):
+        missing = [f"{where}/{k}" for k in first.keys() ^ second.keys()]
+        return missing + [x for k in first.keys() & second.keys() for x in differing(first[k], second[k], f"{where}/{k}")]
+    if isinstance(first, list):
+        return [x for i, pair in enumerate(zip(first, second, strict=True)) for x in differing(*pair, f"{where}/{i}")]
+    return [] if (torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second) else [where]
+
+
+@pytest.mark.parametrize("name", ["vqgan", "fusion"])
+def test_a_training_that_was_stopped_goes_on_to_the_same_checkpoint(chain, name, tmp_path, monkeypatch):
+    update, last = Loop.update, 0 if name == "vqgan" else 1  # in its step 1 the codebook begins
+
+    def stop(loop, *given):
+        update(loop, *given)
+        if loop.step == last:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    files = {"perceptual": chain.perceptual}
+    stage = ["vqgan"] if name == "vqgan" else ["denoiser", "fusion"]
+    files |= {n: n for n in ("vqgan", "irn", "denoiser", "recognizer")} if name == "fusion" else {}
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Loop, "update", stop)
+        chain.train(*stage, out=tmp_path, **files)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == last + 1
+    again, whole = chain.train(*stage, out=tmp_path, **files), torch.load(chain.checkpoint(name), weights_only=True)
+    assert not [place for place in differing(again, whole) if place != "/spent"]
+    assert name == "vqgan" or whole["modules"]["state.weight"] > 0  # what is no network was kept too
 
 
 def test_the_codebook_begins_at_the_latents_in_both_copies(chain):
@@ -316,21 +349,6 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path):
         assert all(torch.equal(whole[part][k], halves[part][k]) for k in whole[part])
     shutil.rmtree(tmp_path / "whole")
     shutil.rmtree(tmp_path / "halves")
-
-
-def test_a_fusion_that_was_stopped_ends_as_one_that_was_not(chain, tmp_path):
-    settings = yaml.safe_load((TINY / "denoiser.yaml").read_text())
-    settings["fusion"]["loop"]["floor"] = 1.0
-    (tmp_path / "denoiser.yaml").write_text(yaml.safe_dump(settings))
-    arguments = ["fusion", "--faces", chain.faces, "--config", tmp_path / "denoiser.yaml", "--minutes", 5]
-    arguments += [a for name in ("vqgan", "irn", "denoiser") for a in (f"--{name}", chain.checkpoint(name))]
-    for folder, steps in (("whole", 4), ("halves", 2), ("halves", 4)):
-        run("train_denoiser", *arguments, "--out", tmp_path / folder, "--steps", steps)
-    whole, halves = (torch.load(tmp_path / d / "checkpoint.pt", weights_only=True) for d in ("whole", "halves"))
-    for part in ("modules", "ema"):
-        assert all(torch.equal(whole[part][k], halves[part][k]) for k in whole[part])
-    assert whole["modules"]["state.weight"] > 0
-    shutil.rmtree(tmp_path)
 
 
 def test_a_student_from_unpacked_weights_meets_its_discriminator_as_late_as_a_new_one(chain, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import runpy
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from videoclr.errors import ConfigError, MediaError, WeightsError
 from videoclr.models.weights import read_checkpoint
 from videoclr.training.data import read_identities
 from videoclr.training.loop import averaged
-from videoclr.training.program import document, in_one_line
+from videoclr.training.program import begin, document, in_one_line
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "configs/train/tiny"
@@ -62,6 +63,23 @@ def test_a_document_that_cannot_be_read_is_named(tmp_path, name, text, message):
     with pytest.raises(ConfigError, match=message) as raised:
         document(tmp_path / name)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {"minutes": 0.0},
+        {"minutes": -1.0},
+        {"minutes": float("nan")},
+        {"used": float("nan")},
+        {"steps": -1},
+        {"minutes": float("inf")},
+    ],
+)
+def test_a_budget_that_is_none_is_refused(budget):
+    args = {"config": TINY / "vqgan.yaml", "minutes": 5.0, "used": 0.0, "steps": 0, "threads": 0} | budget
+    with pytest.raises(ConfigError, match="--minutes"):
+        begin(argparse.Namespace(**args))
 
 
 def test_a_checkpoint_that_is_none_is_named(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from videoclr.errors import ConfigError, WeightsError
 from videoclr.models.recognizer import face_input
 from videoclr.training.data import PAIRED, FacePairs, Others, as_tensor, batches, load_faces, pack_faces
 from videoclr.training.degrade import LEVELS, degrade, degraded_name_seed
@@ -182,10 +183,12 @@ def test_losses_on_cases_with_known_answers():
 
 def toy(out, steps):
     torch.manual_seed(0)
+    torch.manual_seed(0)
     modules = nn.ModuleDict({"net": nn.Linear(4, 4)})
     loop = Loop(out, modules, minutes=10, steps=steps, learning_rate=0.01, bf16=False, floor=1.0)
+    nn.Linear(4, 4)  # a network of a loss, which begins with random weights
     for step in loop.steps():
-        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step)) + torch.rand(8, 4)
         loop.update((modules["net"](x) - 2 * x).pow(2).mean(), {})
     return modules["net"].state_dict()
 
@@ -226,7 +229,7 @@ def test_a_checkpoint_older_than_an_entry_of_state_is_gone_on_with_and_no_other(
     later = loop("state")
     assert (later.step, later.first, later.modules["state"].weight.item()) == (2, 0, 1)
     assert torch.equal(later.modules["net"].weight, found["modules"]["net.weight"])
-    with pytest.raises(RuntimeError, match="Missing key"):
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt: does not fit ModuleDict: lacks other\.weight"):
         loop("other")
 
 
@@ -234,7 +237,9 @@ def test_what_earlier_calls_used_counts_and_a_stop_is_remembered(tmp_path):
     def loop(**settings):
         return Loop(tmp_path, nn.ModuleDict({"net": nn.Linear(2, 2)}), minutes=10, bf16=False, **settings)
 
-    assert not list(loop(used=10).steps())
+    with pytest.raises(ConfigError, match="no step fitted into 10 minutes, and nothing is written; give more --minutes"):
+        list(loop(used=10).steps())
+    assert not list(tmp_path.iterdir())
     late = loop(used=7.5)
     steps = late.steps()
     assert next(steps) == 0 and late.done == pytest.approx(0.75, abs=0.01)
@@ -245,6 +250,32 @@ def test_what_earlier_calls_used_counts_and_a_stop_is_remembered(tmp_path):
     assert caught.value.code == 128 + signal.SIGTERM
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 1
     assert "loss" in torch.load(tmp_path / "checkpoint.pt", weights_only=True)["means"]
+    assert not list(loop(used=10).steps())  # what was trained before is there
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch, error):
+    toy(tmp_path, 2)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def full(state, file):
+        file.write(b"half")
+        raise error
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt: cannot be written \((No space left on device|unexpected pos)"):
+        toy(tmp_path, 4)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert not (tmp_path / "checkpoint.pt.part").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loading_draws_no_random_numbers_from_torch(workers, faces):
+    before = torch.get_rng_state()
+    loaded = batches(FacePairs(faces, 0, {"mild": 1.0}), 2, 0, workers)
+    next(loaded)
+    loaded.close()
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_without_tensorboard_training_goes_on_and_says_so(tmp_path, monkeypatch, caplog):

@@ -298,7 +298,8 @@ def loader(data: Dataset[Any], workers: int, **settings: Any) -> DataLoader[Any]
     """
     atexit.unregister(_end_workers)
     atexit.register(_end_workers)  # before multiprocessing's own farewell, which waits for who was only asked by SIGTERM
-    return DataLoader(data, num_workers=workers, worker_init_fn=_deaf, **settings)
+    # A generator of its own: torch's would be drawn from, and by how much depends on how often a training was interrupted.
+    return DataLoader(data, num_workers=workers, worker_init_fn=_deaf, generator=torch.Generator(), **settings)
 
 
 def _deaf(_: int) -> None:

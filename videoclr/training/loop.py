@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from videoclr.errors import ConfigError, WeightsError
 from videoclr.models.weights import fit, read_checkpoint
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Loop:
         self._began = self._saved = time.monotonic()
         self._means: dict[str, Tensor] = {}
         self._board: Any = None
+        self._random: dict[str, Tensor] = {}
         self._resume()
         self.same(self.modules)
         self.same(self.ema.module)
@@ -114,10 +116,22 @@ class Loop:
     def steps(self) -> Iterator[int]:
         """Step numbers until the budget is used; saves every few minutes and at the end.
 
+        Random numbers go on where the checkpoint left them: whatever drew some between the loop and its first step (networks of
+        a loss that begin with random weights) changes nothing.
+
         `done` is the share of the budget that is used, in [0, 1], as process 0 saw it when the step began. SIGTERM (of a
         scheduler, or of `timeout`) ends the step in hand, saves, and exits.
+
+        Raises:
+            ConfigError: the budget was used up before a single step: networks that learned nothing are not written.
+            WeightsError: as `save`.
         """
         told: list[int] = []
+        if self._random:
+            torch.set_rng_state(self._random["random"].cpu())
+            if self.device.type == "cuda" and "random on the device" in self._random:
+                torch.cuda.set_rng_state(self._random["random on the device"].cpu(), self.device)
+            self._random = {}
 
         def remember(number: int, _: FrameType | None) -> None:
             told.append(number)
@@ -131,7 +145,12 @@ class Loop:
                     self.save()
         finally:
             signal.signal(signal.SIGTERM, before)
-        self.save()
+        if self.step:
+            self.save()
+        elif not told:
+            raise ConfigError(
+                f"{self.out}: no step fitted into {self.minutes:g} minutes, and nothing is written; give more --minutes"
+            )
         self.accelerator.wait_for_everyone()
         if told:
             log.info("stopped at step %d; the same command goes on", self.step)
@@ -176,7 +195,11 @@ class Loop:
             self._writer().add_image(name, (grid / 2 + 0.5).clamp(0, 1), self.step)
 
     def save(self) -> None:
-        """Write `checkpoint.pt`, by rename."""
+        """Write `checkpoint.pt`, by rename.
+
+        Raises:
+            WeightsError: it cannot be written; the one before stays.
+        """
         self._saved = time.monotonic()
         if not self.main:
             return
@@ -193,9 +216,19 @@ class Loop:
         }
         if self.device.type == "cuda":
             state["random on the device"] = torch.cuda.get_rng_state(self.device)
-        part = self.out / "checkpoint.pt.part"
-        torch.save(state, part)
-        part.replace(self.out / "checkpoint.pt")
+        path, part = self.out / "checkpoint.pt", self.out / "checkpoint.pt.part"
+        try:
+            with open(part, "wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except (OSError, RuntimeError) as error:  # torch makes the second of the first
+            part.unlink(missing_ok=True)
+            why = next((e.strerror for e in (error, error.__context__) if isinstance(e, OSError)), None) or str(error)
+            raise WeightsError(
+                path, f"cannot be written ({why}); make room, and the same command goes on from the one before"
+            ) from error
 
     def _resume(self) -> None:
         path = self.out / "checkpoint.pt"
@@ -207,14 +240,12 @@ class Loop:
         for module, found in ((self.modules, state["modules"]), (self.ema.module, state["ema"])):
             # A checkpoint may be older than an entry of `state`, where programs keep what is no network.
             begun = {k: v for k, v in module.state_dict().items() if not whole or k.startswith("state.")}
-            module.load_state_dict({**begun, **found})
+            fit(module, {**begun, **found}, path)
         if whole:
             self.ema.n_averaged.copy_(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
-            torch.set_rng_state(state["random"].cpu())
+            self._random = {name: state[name] for name in ("random", "random on the device") if name in state}
             self._means = {name: torch.tensor(value, device=self.device) for name, value in state.get("means", {}).items()}
-            if self.device.type == "cuda" and "random on the device" in state:
-                torch.cuda.set_rng_state(state["random on the device"].cpu(), self.device)
         self.first = state.get("first", 0) if whole else self.step
         log.info("goes on from step %d%s", self.step, "" if whole else " of unpacked weights")
 

@@ -6,6 +6,7 @@ import argparse
 import functools
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -68,8 +69,12 @@ def begin(args: argparse.Namespace, stage: str | None = None) -> dict[str, Any]:
     """Set up the log, the threads and torch's seed; returns the settings of `args.config`, of `stage` where it has several.
 
     Raises:
-        ConfigError: the file cannot be read, or is not one of this program's.
+        ConfigError: the file cannot be read, or is not one of this program's, or the budget is none.
     """
+    if not (args.minutes > 0 and args.used >= 0 and args.steps >= 0 and args.threads >= 0):
+        raise ConfigError("--minutes must be more than 0, and --used, --steps and --threads not less than 0")
+    if args.minutes == math.inf and not args.steps:
+        raise ConfigError("--minutes inf needs --steps, or the training never ends")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.threads:
         torch.set_num_threads(args.threads)
