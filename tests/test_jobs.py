@@ -140,10 +140,10 @@ def test_everything_closes_from_the_middle_outwards(log, film, tmp_path):
 
 
 def test_the_reader_gets_the_cut_and_the_writer_the_rest_of_media(log, film, tmp_path):
-    config = Config().override('media.start="1:00"', "media.codec=ffv1", "media.drop=[subtitles]")
+    config = Config().override('media.start="1:00"', "media.codec=ffv1", "media.drop=[subtitles]", "media.primaries=aces")
     restore_video(film, tmp_path / "out.mkv", config)
     (asked,) = Writing.asked
-    read = {"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace", "video_stream", "segment"}
+    read = {"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace", "video_stream", "segment", "primaries"}
     assert set(asked) == set(config.media.model_dump()) - read
     assert (asked["codec"], asked["drop"]) == ("ffv1", ["subtitles"])
     assert "videoclr" in asked["provenance"]

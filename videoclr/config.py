@@ -85,6 +85,9 @@ class Media(_Section):
     linear: bool = True
     """EXR pictures, and others of floats, hold linear light (see `videoclr/media/linear.py`), and DPX pictures the densities of
     film where they say so; false: code values, 0 to 1 for black to white."""
+    primaries: Literal["bt709", "bt2020", "p3", "dci-p3", "acescg", "aces"] | None = None
+    """What red, green and blue are in EXR pictures, and others of floats; None: what the file says (`chromaticities`), or else
+    BT.709. The networks are shown BT.709; the file keeps its own."""
     deliver: Literal["video", "overlay", "matte", "side-by-side", "wipe"] = "video"
     """The restored video, or: the faces alone with straight alpha, that alpha, source | restored, or both with a moving line
     between them (see `videoclr/media/deliver.py`)."""

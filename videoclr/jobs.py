@@ -494,7 +494,7 @@ def _drain(frames: Iterator[Frame], writer: Writer, watch: _Watch) -> None:
 
 def _writing(config: Config) -> dict[str, Any]:
     """The writer's arguments: all of the section `media` but what the reader and `--resume` use."""
-    read = {"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace", "video_stream", "segment"}
+    read = {"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace", "video_stream", "segment", "primaries"}
     media = config.media.model_dump(exclude={*read, "provenance"})
     return {**media, "provenance": provenance(config) if config.media.provenance else None}
 
@@ -531,6 +531,7 @@ def _reading(config: Config) -> dict[str, Any]:
         "deinterlace": media.deinterlace,
         "video": media.video_stream,
         "linear": media.linear,
+        "primaries": media.primaries,
     }
     return {"frames": media.frames, "rate": rate, "opening": opening, **chosen}
 

@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 
 from videoclr.media.dpx import HEAD, head_of, is_log, says_more
 from videoclr.media.layout import layout_of
-from videoclr.media.proxy import Proxy, film_light, film_signal
+from videoclr.media.proxy import BT709, Proxy, film_light, film_signal
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
 from videoclr.types import Patch
@@ -96,7 +96,7 @@ def test_an_eight_bit_picture_takes_a_head_of_the_other_order(tmp_path):
 def test_densities_are_seen_as_light_and_video_as_it_is(tmp_path):
     with Reader(scan(tmp_path / "log.dpx")) as reader:
         picture = reader.first_picture
-        assert picture.proxy == Proxy("cineon", wide=False)
+        assert picture.proxy == Proxy("cineon", primaries=BT709)
         light = film_light(picture.signals() / 65535)
         seen = picture.rgb() / 65535
         dark = light < 0.4

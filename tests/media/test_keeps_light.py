@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
+from videoclr.errors import ConfigError
 from videoclr.media.exr import head_of, layers, said
 from videoclr.media.layout import layout_of
 from videoclr.media.picture import Picture, float_frame
-from videoclr.media.proxy import Proxy
+from videoclr.media.proxy import BT709, PRIMARIES, Proxy
 from videoclr.media.reader import Reader
 from videoclr.media.spool import Spool
 from videoclr.media.writer import Writer
@@ -207,7 +208,8 @@ def test_a_picture_that_somebody_changed_becomes_light_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "proxy", [Proxy("linear", floats=True), Proxy("code", 203, floats=True), Proxy("linear", wide=True, floats=True)]
+    "proxy",
+    [Proxy("linear", floats=True), Proxy("code", 203, BT709, True), Proxy("linear", primaries=PRIMARIES["aces"], floats=True)],
 )
 def test_what_is_shown_comes_back_as_light(proxy):
     shown = np.random.default_rng(3).integers(2000, 60000, (500, 3)).astype(np.uint16)
@@ -253,6 +255,66 @@ def test_what_an_exr_says_besides_stays_in_each_picture(tmp_path, depth):
         assert np.array_equal(load(tmp_path / f"o{number}.exr")[0][:20], light[:20])
     warnings = run(tmp_path / "s%d.exr", tmp_path / "o%d.png")
     assert [text for text in warnings if "what the EXR files say besides (timeCode, owner, frameName" in text]
+
+
+SKIN = np.float32([0.52, 0.30, 0.21])
+"""Linear light, BT.709."""
+FROM_ACESCG = np.array([[1.70505, -0.62179, -0.08326], [-0.13026, 1.14080, -0.01055], [-0.02400, -0.12897, 1.15297]])
+"""Of the Academy's transforms: ACEScg to linear BT.709 with a white of D65, adapted by Bradford's."""
+
+
+def chromaticities(places) -> bytes:
+    return attribute("chromaticities", "chromaticities", struct.pack("<8f", *np.ravel(places)))
+
+
+def shown(path, **options) -> np.ndarray:
+    with Reader(path, **options) as reader:
+        return reader.first_picture.rgb()[30, 30] / 65535
+
+
+@pytest.mark.parametrize("tagged", [True, False], ids=["tagged", "told"])
+def test_light_of_other_primaries_is_shown_as_bt709_and_stays_what_it_is(tmp_path, tagged):
+    wide = np.linalg.inv(FROM_ACESCG) @ SKIN
+    plain = save(tmp_path / "plain.exr", np.tile(SKIN, (64, 96, 1)), WHOLE)
+    source = save(tmp_path / "s.exr", np.tile(wide.astype(np.float32), (64, 96, 1)), WHOLE)
+    assert np.abs(shown(plain) - shown(source)).max() > 0.02, "taken for BT.709 it is paler"
+    options = {} if tagged else {"primaries": "acescg"}
+    if tagged:
+        source.write_bytes(dressed(source.read_bytes(), chromaticities(PRIMARIES["acescg"])))
+    assert np.abs(shown(plain) - shown(source, **options)).max() < 1e-3
+
+    run(source, tmp_path / "f.exr", restored, options)
+    run(plain, tmp_path / "p.exr", restored)
+    before, after, here = load(source)[0], load(tmp_path / "f.exr")[0], load(tmp_path / "p.exr")[0]
+    assert np.array_equal(after[:20], before[:20])
+    assert FROM_ACESCG @ after[36, 60] == pytest.approx(here[36, 60], abs=1e-3), "the same change of the same light"
+    assert (chromaticities(PRIMARIES["acescg"]) in (tmp_path / "f.exr").read_bytes()) == tagged
+    run(source, tmp_path / "o.png", reading=options)
+    assert np.abs(shown(tmp_path / "o.png") - shown(plain)).max() < 1e-3
+
+
+def test_a_name_is_stronger_than_what_the_file_says(tmp_path):
+    source = save(tmp_path / "s.exr", np.tile(SKIN, (64, 96, 1)), WHOLE)
+    before = shown(source)
+    source.write_bytes(dressed(source.read_bytes(), chromaticities(PRIMARIES["acescg"])))
+    assert np.array_equal(shown(source, primaries="bt709"), before)
+
+
+@pytest.mark.parametrize("places", [np.zeros((4, 2)), np.full((4, 2), np.nan), (*BT709[:3], (0.9, 0.05))])
+def test_chromaticities_that_are_none_are_told(tmp_path, places):
+    source = save(tmp_path / "s.exr", np.tile(SKIN, (64, 96, 1)), WHOLE)
+    before = shown(source)
+    source.write_bytes(dressed(source.read_bytes(), chromaticities(places)))
+    with Reader(source) as reader:
+        assert [text for text in reader.warnings if "its chromaticities are no primaries" in text]
+        assert np.array_equal(reader.first_picture.rgb()[30, 30] / 65535, before)
+
+
+def test_primaries_for_what_holds_no_floats_are_told(clip):
+    with Reader(clip("s.mkv", ticks=range(1)), primaries="aces") as reader:
+        assert [text for text in reader.warnings if "media.primaries is left out" in text]
+    with pytest.raises(ConfigError, match=r"\$\.media\.primaries: expected bt709, .*, got 'rec709'"):
+        Reader("s.mkv", primaries="rec709")
 
 
 def test_layers_that_are_not_read_are_told(tmp_path):

@@ -5,9 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videoclr.media.proxy import REFERENCE_WHITE, Proxy, hlg_scene, hlg_signal, pq_light, pq_signal
+from videoclr.media.proxy import (
+    BT709,
+    PRIMARIES,
+    REFERENCE_WHITE,
+    Proxy,
+    _matrix,
+    are_primaries,
+    hlg_scene,
+    hlg_signal,
+    pq_light,
+    pq_signal,
+)
 
-PROXIES = [Proxy("pq"), Proxy("pq", 4000), Proxy("pq", 100, wide=False), Proxy("hlg"), Proxy("hlg", wide=False)]
+PROXIES = [Proxy("pq"), Proxy("pq", 4000), Proxy("pq", 100, BT709), Proxy("hlg"), Proxy("hlg", primaries=BT709)]
+PROXIES += [Proxy("pq", primaries=PRIMARIES["dci-p3"])]
 
 
 def picture(seed: int = 0) -> np.ndarray:
@@ -34,6 +46,24 @@ def test_curves_come_back_and_grow(there, back):
     light = there(signal)
     assert np.all(np.diff(light) > 0)
     assert np.abs(back(light) - signal).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "wanted"),
+    [
+        # BT.2087 eq. 2 (rounded there); the Academy's ACES2065-1 to BT.709 with Bradford's adaptation to D65.
+        ("bt709", "bt2020", [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]),
+        ("aces", "bt709", [[2.5217, -1.1341, -0.3876], [-0.2765, 1.3727, -0.0962], [-0.0154, -0.1530, 1.1683]]),
+    ],
+)
+def test_primaries_become_others_as_the_standards_say(source, target, wanted):
+    assert _matrix(PRIMARIES[source], PRIMARIES[target]) == pytest.approx(np.array(wanted), abs=2e-4)
+
+
+@pytest.mark.parametrize("name", PRIMARIES)
+def test_white_of_all_primaries_is_white(name):
+    assert are_primaries(PRIMARIES[name])
+    assert _matrix(PRIMARIES[name], BT709).sum(1) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("proxy", PROXIES)

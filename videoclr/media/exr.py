@@ -10,6 +10,8 @@ import struct
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from videoclr.media.proxy import Primaries
+
 _MAGIC = b"v/1\x01"
 _BEGIN = 8
 _OTHER_KINDS = 0x1A00
@@ -26,6 +28,7 @@ _OWN = frozenset(
 _USUAL = frozenset(("framesPerSecond", "gamma", "writer"))
 """Attributes that encoders write by themselves."""
 _COLOURS = frozenset("RGBAY")
+_CHROMATICITIES = struct.Struct("<8f")
 _CHANNEL = 17
 """Bytes of a channel from the end of its name on."""
 
@@ -62,6 +65,16 @@ def layers(head: bytes) -> list[str]:
                 found.append(head[at:stop].decode("latin-1"))
                 at = stop + _CHANNEL
     return [name for name in found if name not in _COLOURS]
+
+
+def primaries(head: bytes) -> Primaries | None:
+    """CIE x, y of red, green, blue and white, where a header says them (`chromaticities`); else BT.709's are meant."""
+    for name, start, end in _attributes(head):
+        if name == "chromaticities" and end - _value(head, start) == _CHROMATICITIES.size:
+            values = _CHROMATICITIES.unpack(head[end - _CHROMATICITIES.size : end])
+            red, green, blue, white = zip(values[::2], values[1::2], strict=True)
+            return red, green, blue, white
+    return None
 
 
 def with_head(data: bytes, head: bytes) -> bytes:

@@ -17,12 +17,13 @@ from types import MappingProxyType
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
+from videoclr.media import exr
 from videoclr.media.colour import HLG, PQ, UNSPECIFIED, WIDE
 from videoclr.media.dpx import is_log
 from videoclr.media.hdr10plus import keeps_hdr10_plus
 from videoclr.media.layout import layout_of
 from videoclr.media.orientation import payload
-from videoclr.media.proxy import REFERENCE_WHITE, USUAL_PEAK, Proxy
+from videoclr.media.proxy import BT709, BT2020, PRIMARIES, REFERENCE_WHITE, USUAL_PEAK, Proxy, are_primaries
 
 _RATIONALS = 10
 _DISPLAY = struct.Struct("=20iii")
@@ -32,12 +33,14 @@ _BRIGHTEST, _FAINTEST = 10_000.0, 203.0
 _RPU_HEADER = struct.Struct("@BxHBBBBBBBBBBBBB")
 """AVDOVIRpuDataHeader up to disable_residual_flag."""
 _FULL_HD = 1920 * 1080
+_TAGGED = MappingProxyType({WIDE: BT2020, 11: PRIMARIES["dci-p3"], 12: PRIMARIES["p3"]})
+"""AVColorPrimaries -> places, of those that differ from BT.709's by more than eyes see."""
 
 Static = tuple[list[Fraction] | None, tuple[int, int] | None]
 """Mastering display (x, y of red, green, blue, white; least, greatest cd/m2) and content light (MaxCLL, MaxFALL)."""
 
 
-def proxy_of(frame: VideoFrame, linear: bool = True, head: bytes = b"") -> Proxy | None:
+def proxy_of(frame: VideoFrame, linear: bool = True, head: bytes = b"", primaries: str | None = None) -> Proxy | None:
     """How a network is shown a PQ or HLG picture, a film scan, or one of floats; None for any other.
 
     The peak is that of the content (MaxCLL), or else that of the display it was graded on, or else 1000 cd/m2.
@@ -45,23 +48,26 @@ def proxy_of(frame: VideoFrame, linear: bool = True, head: bytes = b"") -> Proxy
     Args:
         frame: one picture of all.
         linear: float pictures are linear light, whatever they are tagged; False: they, and film scans, are code values.
-        head: its headers, of a DPX picture (`videoclr.media.dpx`).
+        head: its headers, of a DPX or an EXR picture (`videoclr.media.dpx`, `videoclr.media.exr`).
+        primaries: of float pictures, a name of `PRIMARIES`; None: what they say, or else BT.709's.
     """
     layout = layout_of(frame.format.name)
     if layout is not None and layout.floating:
-        wide = frame.color_primaries == WIDE
-        return Proxy("linear", USUAL_PEAK, wide, True) if linear else Proxy("code", REFERENCE_WHITE, wide, True)
+        own = exr.primaries(head) if exr.is_exr(head) else None
+        found = _TAGGED.get(frame.color_primaries, BT709) if own is None or not are_primaries(own) else own
+        found = found if primaries is None else PRIMARIES[primaries]
+        return Proxy("linear", USUAL_PEAK, found, True) if linear else Proxy("code", REFERENCE_WHITE, found, True)
     if linear and is_log(head):
-        return Proxy("cineon", wide=False)
+        return Proxy("cineon", primaries=BT709)
     if frame.color_trc not in (PQ, HLG):
         return None
-    wide = frame.color_primaries in (WIDE, UNSPECIFIED)
+    tagged = BT2020 if frame.color_primaries == UNSPECIFIED else _TAGGED.get(frame.color_primaries, BT709)
     if frame.color_trc == HLG:
-        return Proxy("hlg", wide=wide)
+        return Proxy("hlg", primaries=tagged)
     display, light = static_metadata(frame)
     said = [float(light[0])] if light else []
     said += [float(display[-1])] if display else []
-    return Proxy("pq", next((min(max(one, _FAINTEST), _BRIGHTEST) for one in said if one > 0), USUAL_PEAK), wide)
+    return Proxy("pq", next((min(max(one, _FAINTEST), _BRIGHTEST) for one in said if one > 0), USUAL_PEAK), tagged)
 
 
 def static_metadata(frame: VideoFrame) -> Static:

@@ -6,11 +6,11 @@ difference to the proxy is used, in the light of the original:
 
 1. *Light.* Code values become display light in units of reference white, 203 cd/m2 (ITU-R BT.2408-7, table 1). PQ: the
    EOTF of SMPTE ST 2084 (ITU-R BT.2100-2, table 4). HLG: inverse OETF and OOTF for a display of 1000 cd/m2 with a
-   system gamma of 1.2 (BT.2100-2, table 5). BT.2020 primaries become BT.709's by a matrix (from the primaries of
-   BT.2020-2 and BT.709-6), unclipped. Pictures of linear light (EXR) are light already, 1 for white; float pictures that hold
-   code values are undone by the inverse of the BT.709-6 OETF, as `videoclr.media.linear` does. Film densities (Cineon, DPX) become
-   light by Kodak's "Conversion of 10-bit log film data to 8-bit linear or video data" (1995): 0.002 of density a code, a film
-   gamma of 0.6, black at 95 and white at 685 of 1023.
+   system gamma of 1.2 (BT.2100-2, table 5). Other primaries become BT.709's by a matrix (SMPTE RP 177, with Bradford's
+   adaptation where the white is another), unclipped. Pictures of linear light (EXR) are light already, 1 for white; float
+   pictures that hold code values are undone by the inverse of the BT.709-6 OETF, as `videoclr.media.linear` does. Film
+   densities (Cineon, DPX) become light by Kodak's "Conversion of 10-bit log film data to 8-bit linear or video data" (1995):
+   0.002 of density a code, a film gamma of 0.6, black at 95 and white at 685 of 1023.
 2. *Proxy.* Up to `KNEE` light stays as it is, so that skin does; above, it is rolled off so that `peak` becomes white:
    Reinhard's curve with a white point (Reinhard et al., "Photographic tone reproduction for digital images", SIGGRAPH
    2002, eq. 4), joined with its slope at the knee as in the EETF of ITU-R BT.2390. Then the inverse of BT.1886, gamma 2.4; of
@@ -26,14 +26,19 @@ Everything is monotone, and each of the steps has its inverse.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Place = tuple[float, float]
+Primaries = tuple[Place, Place, Place, Place]
+"""CIE x, y of red, green, blue and white."""
 Curve = Literal["pq", "hlg", "cineon", "linear", "code"]
 
 REFERENCE_WHITE = 203.0
@@ -60,9 +65,27 @@ _TABLE = 1 << 17
 """Steps of the proxy's table over the square root of light: where the curve is steepest, a step is less than 1/50 of an
 8-bit code value."""
 _LUMA_2020 = np.array([0.2627, 0.6780, 0.0593], np.float32)
-_XY_2020 = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
-_XY_709 = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
-_XY_WHITE = (0.3127, 0.3290)
+_D65 = (0.3127, 0.3290)
+_ACES_WHITE = (0.32168, 0.33767)
+_P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
+BT709: Primaries = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060), _D65)
+"""ITU-R BT.709-6."""
+BT2020: Primaries = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046), _D65)
+"""ITU-R BT.2020-2."""
+PRIMARIES: Mapping[str, Primaries] = MappingProxyType(
+    {
+        "bt709": BT709,
+        "bt2020": BT2020,
+        "p3": (*_P3, _D65),
+        "dci-p3": (*_P3, (0.314, 0.351)),
+        "acescg": ((0.713, 0.293), (0.165, 0.830), (0.128, 0.044), _ACES_WHITE),
+        "aces": ((0.7347, 0.2653), (0.0, 1.0), (0.0001, -0.0770), _ACES_WHITE),
+    }
+)
+"""Display P3 and DCI-P3 (SMPTE EG 432-1, RP 431-2); ACEScg and ACES2065-1 (Academy S-2014-004, SMPTE ST 2065-1)."""
+_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+_LEAST_AREA = 1e-3
+"""Of the triangle that primaries span, in x and y (BT.709: 0.11)."""
 
 
 def pq_light(signal: NDArray[Any]) -> NDArray[Any]:
@@ -122,8 +145,8 @@ class Proxy:
     """Transfer function of the stream; `cineon` is the density of film, `code` BT.709 of floats."""
     peak: float = USUAL_PEAK
     """cd/m2 that become the proxy's white; what is brighter is white too, in the proxy alone."""
-    wide: bool = True
-    """True for BT.2020 primaries, False for BT.709's."""
+    primaries: Primaries = BT2020
+    """What its red, green, blue and white are."""
     floats: bool = False
     """The signal is float32 of any size and sign; else uint16, 0..65535 for its 0..1."""
 
@@ -172,11 +195,11 @@ class Proxy:
         if self.curve == "hlg":
             luminance = light @ _LUMA_2020
             light = light * (luminance ** np.float32(_SYSTEM_GAMMA - 1) * np.float32(USUAL_PEAK / REFERENCE_WHITE))[..., None]
-        return light @ _matrix(_XY_2020, _XY_709).T if self.wide else light
+        return light if self.primaries == BT709 else light @ _matrix(self.primaries, BT709).T
 
     def _signal(self, light: Floats) -> Floats:
         """The inverse of `light`, unrounded; in 0..1, but for floats."""
-        light = light @ _matrix(_XY_709, _XY_2020).T if self.wide else light
+        light = light if self.primaries == BT709 else light @ _matrix(BT709, self.primaries).T
         if self.curve == "linear":
             return np.asarray(light, np.float32)
         if self.curve == "code":
@@ -249,13 +272,35 @@ def _display_light() -> Floats:
     return ((np.arange(_TOP + 1) / _TOP) ** GAMMA).astype(np.float32)
 
 
+def are_primaries(places: Primaries) -> bool:
+    """Whether colours can be told by them: finite, no two alike, and white inside the triangle."""
+    values = np.array(places, np.float64)
+    if not np.isfinite(values).all() or np.abs(values).max() > 10 or np.abs(values[:, 1]).min() < 1e-6:
+        return False
+    red, green, blue, white = (complex(*value) for value in values)
+    whole, *parts = (
+        ((b - a).conjugate() * (c - a)).imag / 2
+        for a, b, c in ((red, green, blue), (white, green, blue), (red, white, blue), (red, green, white))
+    )
+    return abs(whole) >= _LEAST_AREA and min(part / whole for part in parts) > 0
+
+
 @cache
-def _matrix(source: tuple[tuple[float, float], ...], target: tuple[tuple[float, float], ...]) -> Floats:
-    """`(3, 3)` from light of one set of primaries (CIE x, y of red, green, blue) to another's, both with a white of D65."""
-    return (np.linalg.inv(_to_xyz(target)) @ _to_xyz(source)).astype(np.float32)
+def _matrix(source: Primaries, target: Primaries) -> Floats:
+    """`(3, 3)` from light of one set of primaries to another's; white becomes white."""
+    adapted = np.eye(3)
+    if source[3] != target[3]:
+        gains = (_BRADFORD @ _xyz(target[3])) / (_BRADFORD @ _xyz(source[3]))
+        adapted = np.linalg.inv(_BRADFORD) @ (gains[:, None] * _BRADFORD)
+    return np.asarray(np.linalg.inv(_to_xyz(target)) @ adapted @ _to_xyz(source), np.float32)
 
 
-def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> NDArray[np.float64]:
-    columns = np.array([(x / y, 1.0, (1 - x - y) / y) for x, y in primaries]).T
-    x, y = _XY_WHITE
-    return np.asarray(columns * np.linalg.solve(columns, np.array([x / y, 1.0, (1 - x - y) / y])))
+def _to_xyz(primaries: Primaries) -> NDArray[np.float64]:
+    columns = np.array([_xyz(place) for place in primaries[:3]]).T
+    return np.asarray(columns * np.linalg.solve(columns, _xyz(primaries[3])))
+
+
+def _xyz(place: Place) -> NDArray[np.float64]:
+    """X, Y = 1, Z of a place."""
+    x, y = place
+    return np.array([x / y, 1.0, (1 - x - y) / y])

@@ -38,6 +38,7 @@ from videoclr.media.moments import moment
 from videoclr.media.opening import Opening
 from videoclr.media.orientation import Orientation, orientation_of
 from videoclr.media.picture import Picture
+from videoclr.media.proxy import PRIMARIES, are_primaries
 from videoclr.media.scan import MODES, Mode, deinterlaced, first_field
 from videoclr.media.selection import Edge, Selection, Undecodable, located, selection, timecode_of, undecoded_times
 from videoclr.media.source import (
@@ -99,6 +100,8 @@ class Reader:
         deinterlace: `auto` makes flagged interlaced pictures whole, `bwdif` all, `off` none; see `videoclr.media.scan`.
         video: which of several video streams to decode, counted from 0.
         linear: pictures of floats (EXR) hold linear light; False: code values.
+        primaries: what red, green and blue are in pictures of floats (a name of `PRIMARIES` in `videoclr.media.proxy`); None: what
+            the file says, or else those of BT.709.
 
     The file is opened and its first picture decoded here, so that what is wrong with it shows at once.
     Use it in a `with` block, or call `close`.
@@ -123,13 +126,16 @@ class Reader:
         deinterlace: Mode = "auto",
         video: int = 0,
         linear: bool = True,
+        primaries: str | None = None,
     ) -> None:
         self.path, self.scale, self.hwaccel, self.video = str(path), scale, hwaccel, video
+        if primaries is not None and primaries not in PRIMARIES:
+            raise ConfigError(f"$.media.primaries: expected {', '.join(PRIMARIES)}, got {primaries!r}")
         if deinterlace not in MODES:
             raise ConfigError(f"$.media.deinterlace: expected {', '.join(MODES)}, got {deinterlace!r}")
         self.deinterlace: Mode = deinterlace
         self.rate = None if rate is None else Fraction(rate)
-        self.opening, self.linear = opening, linear
+        self.opening, self.linear, self.primaries = opening, linear, primaries
         self.warnings: list[str] = []
         self._back = self._jumped = False
         self._scaled: set[tuple[int, int]] = set()
@@ -355,10 +361,16 @@ class Reader:
         self._first_time = first.time
         told = self._as_told(first.frame)
         self._orientation: Orientation = orientation_of(told)
-        self._proxy = proxy_of(told, self.linear, self._heads.get(told.pts, b""))
+        self._proxy = proxy_of(told, self.linear, self._heads.get(told.pts, b""), self.primaries)
         self._first = self.picture(told)
         if exr.is_exr(self._first.head) and (beside := exr.layers(self._first.head)):
             self._warn(f"the layers {', '.join(beside)} are left out: only the colour of EXR pictures is read")
+        if self.primaries is not None and not self._first.is_light:
+            self._warn("media.primaries is left out: it says what colours are in pictures of floats")
+        if exr.is_exr(self._first.head) and self.primaries is None:
+            said = exr.primaries(self._first.head)
+            if said is not None and not are_primaries(said):
+                self._warn("its chromaticities are no primaries; taken as BT.709 (media.primaries says others)")
         if dolby_vision_profile(told) == 5:
             what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"
             raise MediaError(self.path, f"{what}; convert it to HDR10 or profile 8 first")
