@@ -223,6 +223,42 @@ def test_closing_early_stops_the_threads_and_closes_the_source() -> None:
     assert not [one for one in threading.enumerate() if one.name.startswith("videoclr-") and one.is_alive()]
 
 
+class Failing:
+    """A cut detector, or a detector, that breaks."""
+
+    delay = 0
+
+    def is_cut(self, _: Frame) -> bool:
+        raise RuntimeError("out of order")
+
+    def detect(self, _: Any) -> Any:
+        raise RuntimeError("out of order")
+
+
+@pytest.mark.parametrize("parts", [{}, {"make_cut_detector": Failing}, {"detector": Failing()}])
+def test_the_source_is_closed_though_somebody_holds_it(parts: dict[str, Any]) -> None:
+    closed = []
+
+    def source() -> Iterator[Frame]:
+        try:
+            for index in range(300):
+                yield frame(index, 1, (50, 60))
+        finally:
+            closed.append(threading.current_thread().name)
+
+    made = dataclasses.replace(pipeline(), **parts)
+    for run in (made.restore_frames, made.find_faces):
+        held, out, error = source(), None, None
+        try:
+            next(out := run(held))
+        except RestorationError as raised:
+            error = raised  # with its traceback, and all that lies in there
+        else:
+            out.close()  # type: ignore[attr-defined]
+        assert closed == ["videoclr-decode"] and held.gi_frame is None and (error is not None) == bool(parts)
+        closed.clear()
+
+
 def test_an_error_of_the_source_arrives_at_the_caller() -> None:
     def broken() -> Iterator[Frame]:
         yield from clip()[:30]
