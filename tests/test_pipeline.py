@@ -325,9 +325,15 @@ def test_a_changing_picture_size_is_no_problem() -> None:
     [
         ("runtime.device=cuda:99", r"\$\.runtime\.device: cuda:99 is not here"),
         ("runtime.device=toaster", r"\$\.runtime\.device: unknown device 'toaster'"),
+        *((f"runtime.device={name}", rf"\$\.runtime\.device: {name} is no device .* cuda:n") for name in ("meta", "mps", "xla")),
         ("cuts.use=scissors", r"\$\.cuts\.use: unknown part 'scissors'; known here: content"),
         ("cuts.options={sharpness: 2}", r"\$\.cuts\.options: content: .*sharpness"),
         ("blend.options={softness: 7}", r"\$\.blend\.options: feather: softness must be"),
+        ("blend.options={center: [.nan, 0.5]}", r"\$\.blend\.options: feather: the ellipse"),
+        ("blend.options={center: [0.5], radii: [0.4]}", r"\$\.blend\.options: feather: center and radii are two numbers"),
+        ("cuts.options={ratio: .nan}", r"\$\.cuts\.options: content: thresholds and ratios must be positive"),
+        ("track.options={max_gap: .nan}", r"\$\.track\.options: overlap: .*max_gap >= 0"),
+        ("track.options={min_overlap: .nan}", r"\$\.track\.options: overlap: min_overlap must be in"),
     ],
 )
 def test_bad_settings_are_said_when_the_pipeline_is_made(setting: str, message: str) -> None:

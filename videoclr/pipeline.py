@@ -677,6 +677,8 @@ def _device(config: Config) -> str:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"$.runtime.device: unknown device {name!r}; known here: auto, cpu, cuda, cuda:n") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"$.runtime.device: {name} is no device that this package runs on; known here: auto, cpu, cuda, cuda:n")
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         found = torch.cuda.device_count()
         raise ConfigError(f"$.runtime.device: {name} is not here, torch sees {found} CUDA device(s); try cpu or auto")
