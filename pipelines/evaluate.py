@@ -106,6 +106,16 @@ def sheet(columns: list[list[Picture]], path: Path) -> None:
     cv2.imwrite(str(path), grid[:, :, ::-1])
 
 
+def scored(judge: ModuleType, judges: Any, clean: list[Picture], other: list[Picture]) -> dict[str, float]:
+    """The judge's figures.
+
+    Raises:
+        VideoclrError: the judge fails.
+    """
+    with judging(str(judge.__file__), "score failed"):
+        return dict(judge.score(judges, clean, other))
+
+
 @in_one_line
 def main() -> None:
     """Degrade, restore, score, write."""
@@ -146,7 +156,7 @@ def main() -> None:
     referred: dict[str, dict[str, dict[str, float]]] = {}
     if "vqgan" in wanted:
         back = [as_picture(reconstruct(networks, as_tensor(face)[None])[0]) for face in faces]
-        table["clean"] = {"vqgan": judge.score(judges, list(faces), back)}
+        table["clean"] = {"vqgan": scored(judge, judges, list(faces), back)}
         print("clean", "vqgan", table["clean"]["vqgan"], flush=True)
     for level in LEVELS:
         inputs = [
@@ -158,13 +168,13 @@ def main() -> None:
             kept[row] = [as_picture(restore(as_tensor(picture)[None])[0]) for picture in inputs]
             seconds = (time.perf_counter() - began) / len(inputs)
             table[level][row] = {
-                **judge.score(judges, list(faces), kept[row]),
+                **scored(judge, judges, list(faces), kept[row]),
                 "sharpness": sharpness(faces, kept[row]),
                 "seconds": round(seconds, 3),
             }
             print(level, row, table[level][row], flush=True)
             for group, members in groups.items():
-                own = judge.score(judges, [faces[i] for i in members], [kept[row][i] for i in members])
+                own = scored(judge, judges, [faces[i] for i in members], [kept[row][i] for i in members])
                 by_group.setdefault(f"{level}, {group}", {})[row] = {"n": len(members), **own}
         if pairs:
             referred[level] = with_reference(networks, inputs, list(faces), pairs, (judge, judges), args)
@@ -276,8 +286,8 @@ def with_reference(
             as_picture(restorer.restore_stills(as_tensor(inputs[place])[None], [one], [picture])[0])
             for (place, _), one, picture in zip(pairs, theirs, pictures, strict=True)
         ]
-        rows[name] = judge.score(judges, [clean[place] for place, _ in pairs], made)
-    return {"input": judge.score(judges, *([some[place] for place, _ in pairs] for some in (clean, inputs))), **rows}
+        rows[name] = scored(judge, judges, [clean[place] for place, _ in pairs], made)
+    return {"input": scored(judge, judges, *([some[place] for place, _ in pairs] for some in (clean, inputs))), **rows}
 
 
 class Everywhere(nn.Module):
@@ -392,14 +402,14 @@ def identity_of(networks: ClrNetworks, crop: torch.Tensor) -> torch.Tensor:
 def proof_row(one: Guided, plain: list[Picture], clean: list[Picture], judging: tuple[ModuleType, Any]) -> dict[str, float]:
     """One row of the mask's table; see `PROOF`."""
     judge, judges = judging
-    moved: Mapping[str, float] = judge.score(judges, plain, one.pictures)
+    moved: Mapping[str, float] = scored(judge, judges, plain, one.pictures)
     return {
         "strength": round(one.strength, 5),
         "gain": round(one.gain, 6),
         "pixels_changed": round(one.pixels_changed, 5),
         "mean_change": round(one.mean_change, 4),
         **{f"moved_{name}": moved[name] for name in ("sqd", "facefeat") if name in moved},
-        **judge.score(judges, clean, one.pictures),
+        **scored(judge, judges, clean, one.pictures),
     }
 
 

@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from videoclr.blame import blamed
-from videoclr.errors import DeviceError, RestorationError
+from videoclr.errors import (
+    ClusterError,
+    ConfigError,
+    DeviceError,
+    EncodeError,
+    RestorationError,
+    ResumeError,
+    VideoclrError,
+    WeightsError,
+)
 
 
 def said(error: BaseException, *where: object) -> str:
@@ -21,8 +30,44 @@ def test_it_is_said_in_one_line_where_which_part_raised_what() -> None:
     assert said(StopIteration("the end"), 0) == "frame 0: the tracker raised StopIteration: the end"
 
 
-@pytest.mark.parametrize("error", [DeviceError("gone"), torch.OutOfMemoryError("CUDA out of memory"), KeyboardInterrupt()])
-def test_what_is_not_the_parts_fault_passes_as_it_is(error: BaseException) -> None:
+class Mine(VideoclrError):
+    """Of somebody's own part."""
+
+
+def test_errors_of_ones_own_kind_are_the_parts_like_any_other() -> None:
+    assert said(Mine("no face"), 7, 2) == "frame 7, track 2: the tracker raised Mine: no face"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DeviceError("gone"),
+        ConfigError("$.track: no"),
+        WeightsError("a.safetensors", "is missing"),
+        EncodeError("out.mp4", "disk full"),
+        ResumeError("out.mp4", "of another source"),
+        ClusterError("lost"),
+        RestorationError(3, None, "no"),
+        KeyboardInterrupt(),
+    ],
+)
+def test_what_is_about_the_whole_run_passes_as_it_is(error: BaseException) -> None:
     with pytest.raises(type(error)) as raised, blamed("tracker", 7):
         raise error
     assert raised.value is error
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA out of memory"), MemoryError()])
+def test_too_little_memory_is_told_unless_less_can_be_tried(error: Exception) -> None:
+    with pytest.raises(DeviceError, match=r"^frame 7: the judge ran out of memory; .*--device cpu") as raised, blamed("judge", 7):
+        raise error
+    assert raised.value.__cause__ is error
+    with pytest.raises(type(error)) as passed, blamed("judge", 7, again=True):
+        raise error
+    assert passed.value is error
+
+
+def test_a_device_that_failed_is_told_with_who_met_it() -> None:
+    message = r"^frame 7: the judge met a device that failed \(CUDA error: launch failure\); start again"
+    with pytest.raises(DeviceError, match=message), blamed("judge", 7):
+        raise RuntimeError("CUDA error: launch failure\nmore")

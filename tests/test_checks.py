@@ -43,3 +43,18 @@ def test_figures_of_every_track_that_was_restored() -> None:
 def test_what_is_no_condition_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--fail-on: "):
         Condition.of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("faces<=1", "expected < or > without =; faces<2 says the same"),
+        ("warnings>=1", "expected < or > without =; warnings>0 says the same"),
+        ("confidence<=0.5", "expected < or > without ="),
+        ("faces<=many", "expected < or > without ="),
+    ],
+)
+def test_an_equals_sign_is_told_with_what_says_the_same(text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Condition.of(text)
+    assert str(caught.value) == f"--fail-on: {text!r}: {says}"

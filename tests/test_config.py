@@ -8,6 +8,11 @@ from pydantic import ValidationError
 from videoclr.config import Config
 from videoclr.errors import ConfigError
 
+BOUNDED = (
+    *("runtime.threads", "runtime.batch", "runtime.detect_batch", "runtime.buffer_mb", "align.smoothing", "gate.smoothing"),
+    *("track.max_gap", "detect.every", "detect.long_side", "identify.window", "identify.views", "identify.remember"),
+    *("restore.anchors", "media.frames", "media.smart_copy_mb", "media.input.start_number", "media.crf"),
+)
 PRESETS = sorted((Path(__file__).parents[1] / "configs" / "restore").glob("*.yaml"))
 
 
@@ -24,6 +29,14 @@ def test_later_overrides_win():
 
 def test_options_of_a_part_can_be_set_by_name():
     assert Config().override("restore.options.schedule=cosine").restore.options == {"schedule": "cosine"}
+
+
+def test_numbers_among_the_options_of_an_encoder_are_the_texts_that_ffmpeg_takes():
+    options = Config().override("media.options={crf: 3, qcomp: 0.5, open-gop: false, aq: true, tune: grain}").media.options
+    assert options == {"crf": "3", "qcomp": "0.5", "open-gop": "0", "aq": "1", "tune": "grain"}
+    assert Config().override("media.options.crf=3").media.options == {"crf": "3"}
+    with pytest.raises(ConfigError, match=r"\$\.media\.options\.crf"):
+        Config().override("media.options={crf: [3]}")
 
 
 def test_a_quoted_time_stays_a_text():
@@ -54,6 +67,9 @@ def test_words_and_timecodes_are_texts_and_keys_stand_there_once(tmp_path):
         ("media.segment=inf", "$.media.segment:"),
         ("media.segment=.inf", "$.media.segment:"),
         ("media.gop=99999999999", "$.media.gop:"),
+        *((f"{path}={'9' * 30}", f"$.{path}:") for path in BOUNDED),
+        ("media.crf=.nan", "$.media.crf:"),
+        ("media.wipe_seconds=.inf", "$.media.wipe_seconds:"),
         ("restore.step=3", "$.restore.step: unknown setting"),
         ("colour.gain=3", "$.colour: unknown setting"),
         ("restore.steps.more=3", "$.restore.steps.more: unknown setting"),

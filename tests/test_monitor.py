@@ -176,3 +176,10 @@ def test_names_cannot_break_out_of_their_label():
 )
 def test_the_slow_stage_is_the_longest_of_the_busiest_thread(spent, expected):
     assert slowest(spent) == expected
+
+
+def test_large_figures_keep_all_their_digits():
+    text = exposition([at(12_345_678, seconds=1234567.125, seconds_per_stage={"decode": 3.0})], None)
+    values = {line.split("{")[0]: line.split()[-1] for line in text.splitlines() if not line.startswith("#")}
+    assert values["videoclr_frames_written_total"] == "12345678" and values["videoclr_seconds_total"] == "1234567.125"
+    assert values["videoclr_stage_seconds_total"] == "3" and values["videoclr_frames_expected"] == "100"

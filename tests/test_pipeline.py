@@ -223,6 +223,42 @@ def test_closing_early_stops_the_threads_and_closes_the_source() -> None:
     assert not [one for one in threading.enumerate() if one.name.startswith("videoclr-") and one.is_alive()]
 
 
+class Failing:
+    """A cut detector, or a detector, that breaks."""
+
+    delay = 0
+
+    def is_cut(self, _: Frame) -> bool:
+        raise RuntimeError("out of order")
+
+    def detect(self, _: Any) -> Any:
+        raise RuntimeError("out of order")
+
+
+@pytest.mark.parametrize("parts", [{}, {"make_cut_detector": Failing}, {"detector": Failing()}])
+def test_the_source_is_closed_though_somebody_holds_it(parts: dict[str, Any]) -> None:
+    closed = []
+
+    def source() -> Iterator[Frame]:
+        try:
+            for index in range(300):
+                yield frame(index, 1, (50, 60))
+        finally:
+            closed.append(threading.current_thread().name)
+
+    made = dataclasses.replace(pipeline(), **parts)
+    for run in (made.restore_frames, made.find_faces):
+        held, out, error = source(), None, None
+        try:
+            next(out := run(held))
+        except RestorationError as raised:
+            error = raised  # with its traceback, and all that lies in there
+        else:
+            out.close()  # type: ignore[attr-defined]
+        assert closed == ["videoclr-decode"] and held.gi_frame is None and (error is not None) == bool(parts)
+        closed.clear()
+
+
 def test_an_error_of_the_source_arrives_at_the_caller() -> None:
     def broken() -> Iterator[Frame]:
         yield from clip()[:30]
@@ -289,9 +325,15 @@ def test_a_changing_picture_size_is_no_problem() -> None:
     [
         ("runtime.device=cuda:99", r"\$\.runtime\.device: cuda:99 is not here"),
         ("runtime.device=toaster", r"\$\.runtime\.device: unknown device 'toaster'"),
+        *((f"runtime.device={name}", rf"\$\.runtime\.device: {name} is no device .* cuda:n") for name in ("meta", "mps", "xla")),
         ("cuts.use=scissors", r"\$\.cuts\.use: unknown part 'scissors'; known here: content"),
         ("cuts.options={sharpness: 2}", r"\$\.cuts\.options: content: .*sharpness"),
         ("blend.options={softness: 7}", r"\$\.blend\.options: feather: softness must be"),
+        ("blend.options={center: [.nan, 0.5]}", r"\$\.blend\.options: feather: the ellipse"),
+        ("blend.options={center: [0.5], radii: [0.4]}", r"\$\.blend\.options: feather: center and radii are two numbers"),
+        ("cuts.options={ratio: .nan}", r"\$\.cuts\.options: content: thresholds and ratios must be positive"),
+        ("track.options={max_gap: .nan}", r"\$\.track\.options: overlap: .*max_gap >= 0"),
+        ("track.options={min_overlap: .nan}", r"\$\.track\.options: overlap: min_overlap must be in"),
     ],
 )
 def test_bad_settings_are_said_when_the_pipeline_is_made(setting: str, message: str) -> None:

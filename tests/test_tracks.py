@@ -57,6 +57,13 @@ def test_faces_come_back_to_the_bit(tmp_path):
         (['{"frame": 0, "faces": [{"track": 0, "box": [0, 0, 1e39, 1e39]}]}'], "line 2: faces.0.box.2: input should be less"),
         (['{"frame": 0, "faces": [{"track": 1180591620717411303424, "box": [1, 1, 9, 9]}]}'], "line 2: faces.0.track"),
         (['{"frame": 0, "faces": [{"track": 0, "box": [9, 1, 1, 9]}]}'], "line 2: faces.0.box: .*left, top, right, bottom"),
+        (
+            ['{"frame": 0, "faces": [{"track": 3, "box": [-50, 1, -9, 9]}]}'],
+            "line 2: the box of track 3 lies outside of the picture",
+        ),
+        (['{"frame": 0, "faces": [{"track": 0, "box": [160, 1, 170, 9]}]}'], "line 2: the box of track 0 .* of 160x90"),
+        (['{"frame": 0, "faces": [{"track": 0, "box": [1, 89.4, 9, 99]}]}'], "line 2: the box of track 0 .* less than a pixel"),
+        (['{"frame": 0, "faces": [{"track": 0, "box": [10, 10, 10.1, 10.1]}]}'], "line 2: the box of track 0 .* less than a pixel"),
         (['{"frame": 0, "faces": [{"track": 0, "box": [1, 1, NaN, 9]}]}'], "line 2: faces.0.box"),
         (['{"frame": 0, "faces": [{"track": 0.5, "box": [1, 1, 9, 9]}]}'], "line 2: faces.0.track"),
         (['{"frame": 0, "faces": [{"track": 0, "box": [1, 1, 9, 9], "points": [[1, 1]]}]}'], "line 2: faces.0.points"),

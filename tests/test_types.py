@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, fields, is_dataclass
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -54,7 +55,16 @@ def test_the_caller_keeps_a_writable_picture():
     picture[0, 0] = 1
 
 
-@pytest.mark.parametrize("picture", [np.zeros((6, 8), np.uint8), np.zeros((6, 8, 4), np.uint8), np.zeros((6, 8, 3))])
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.zeros((6, 8), np.uint8),
+        np.zeros((6, 8, 4), np.uint8),
+        np.zeros((6, 8, 3)),
+        np.zeros((0, 8, 3), np.uint8),
+        np.zeros((6, 0, 3), np.uint16),
+    ],
+)
 def test_a_frame_refuses_what_is_no_rgb_picture(picture):
     with pytest.raises(ValueError, match="expected"):
         Frame.from_image(picture)
@@ -201,6 +211,11 @@ def test_a_frame_tells_the_bytes_that_it_holds_at_the_moment():
 def test_times_of_ones_own_frames_become_exact_or_are_refused():
     image = np.zeros((4, 4, 3), np.uint8)
     assert Frame.from_image(image, 1, 0.5).time == Fraction(1, 2) and isinstance(Frame.from_image(image, 1, 2).time, Fraction)
-    for time in (float("nan"), float("inf")):
+    for time in (np.float32(0.5), np.float64(0.5), Decimal("0.5"), Fraction(1, 2)):
+        assert Frame.from_image(image, 1, time).time == Fraction(1, 2)
+    numpys = Frame.from_image(image, np.int64(1), np.int64(2))
+    assert numpys.time == 2 and type(numpys.time.numerator) is type(numpys.index) is int
+    assert type(Frame.from_image(image, np.int64(1)).time.numerator) is int
+    for time in (float("nan"), float("inf"), np.float32("nan")):
         with pytest.raises(ValueError):
             Frame.from_image(image, 0, time)

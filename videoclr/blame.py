@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from videoclr.errors import RestorationError, VideoclrError
-from videoclr.shortage import is_of_the_device
+from videoclr.errors import (
+    ClusterError,
+    ConfigError,
+    DeviceError,
+    MediaError,
+    RestorationError,
+    ResumeError,
+    WeightsError,
+)
+from videoclr.shortage import is_of_the_device, of_the_device
+
+_OF_THE_RUN = (ClusterError, ConfigError, DeviceError, MediaError, ResumeError, WeightsError)
+"""What the next face would meet as well."""
 
 
 @contextmanager
-def blamed(part: str, frame: int, track: int | None = None, held: int = 1) -> Iterator[None]:
+def blamed(part: str, frame: int, track: int | None = None, held: int = 1, again: bool = False) -> Iterator[None]:
     """A call of a part, with the checks of what it gives.
 
     Args:
@@ -18,18 +29,22 @@ def blamed(part: str, frame: int, track: int | None = None, held: int = 1) -> It
         frame: index of the frame that the call is about, the first of them where it is about several.
         track: of the face that it is about, where it is about one.
         held: frames or faces in the call.
+        again: whoever calls tries again with less where the device has too little memory (`videoclr.shortage.Batch`).
 
     Raises:
-        RestorationError: from whatever the part raised, but for this package's own exceptions and what is the device's fault
-            (see `videoclr.shortage`): those pass as they are.
+        RestorationError: from whatever the part raised, but for the exceptions of this package that are about the whole run:
+            those pass as they are.
+        DeviceError: what the part raised is the device's fault (see `videoclr.shortage`); with `again` that passes as it is.
     """
     try:
         yield
-    except VideoclrError:
+    except (RestorationError, *_OF_THE_RUN):
         raise
     except Exception as error:
         if is_of_the_device(error):
-            raise
+            if again:
+                raise
+            raise of_the_device(error, f"frame {frame}: the {part}") from error
         others = f" (in a batch of {held})" if held > 1 else ""
         reason = " ".join(str(error).split())
         message = f"the {part} raised {type(error).__name__}{others}" + (f": {reason}" if reason else "")

@@ -47,6 +47,8 @@ class Condition:
         known = (*_OF_ALL, *_OF_A_TRACK)
         if found is None or found[1] not in known:
             raise ConfigError(f"--fail-on: {text!r}: expected one of {', '.join(known)}, then < or >, then a number")
+        if found[3].startswith("="):
+            raise ConfigError(f"--fail-on: {text!r}: expected < or > without ={_instead(found[1], found[2], found[3][1:])}")
         try:
             limit = float(found[3])
         except ValueError:
@@ -75,6 +77,13 @@ def objections(report: Report, conditions: Sequence[Condition]) -> Iterator[str]
             value = track[_OF_A_TRACK[condition.name]]
             if track["frames"] and condition.holds(value):
                 yield f"track {track['track']}, {_places(track)}: {condition.name} {value:.3g}, and --fail-on says {condition}"
+
+
+def _instead(name: str, sign: str, number: str) -> str:
+    """What says the same without an equals sign, of figures that are counted."""
+    if name not in _OF_ALL or not re.fullmatch(r"\d{1,9}", number):
+        return ""
+    return f"; {name}{sign}{int(number) + (1 if sign == '<' else -1)} says the same"
 
 
 def _places(track: dict[str, Any]) -> str:

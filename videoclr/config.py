@@ -12,12 +12,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from videoclr import plainyaml
 from videoclr.errors import ConfigError
 
 OnError = Literal["stop", "keep"]
+
+
+def _as_text(value: Any) -> Any:
+    """A number as FFmpeg reads it: YAML takes `crf: 3` for one, and FFmpeg's options are texts."""
+    return str(int(value) if isinstance(value, bool) else value) if isinstance(value, int | float) else value
 
 
 class _Section(BaseModel):
@@ -35,7 +40,7 @@ class Input(_Section):
     """FFmpeg's pixel format of raw pictures."""
     rate: str | None = Field(None, coerce_numbers_to_str=True, pattern=r"^\d{1,9}(\.\d{1,9}|/[1-9]\d{0,8})?$")
     """Pictures a second of raw video and loose pictures, as `25` or `30000/1001`; None for 25."""
-    start_number: int | None = Field(None, ge=0)
+    start_number: int | None = Field(None, ge=0, le=2**31 - 1)
     """First picture of a numbered sequence; None for the lowest that is there."""
     playlists: bool = False
     """Playlists (HLS and the like) may open the files that they name."""
@@ -65,7 +70,7 @@ class Media(_Section):
     """`h264`, `hevc`, `av1`, `vp9`, `prores`, `dnxhr`, `ffv1`, `mjpeg`, `rawvideo`, a hardware encoder by FFmpeg's name
     (`h264_nvenc`), or `copy-like`: the source's codec, profile, level, key frames and bit rate (see
     `videoclr/media/copylike.py`). None for h264, or for `rawvideo` where the container holds nothing else."""
-    crf: float | None = None
+    crf: float | None = Field(None, ge=-10_000, le=10_000)
     """Constant quality in the codec's own scale; None for the codec's default here."""
     preset: str | None = None
     """The encoder's speed preset; None for the codec's default here."""
@@ -80,7 +85,7 @@ class Media(_Section):
     """Bits a second on average, such as `8M` or `800k`, instead of a constant quality."""
     gop: int | None = Field(None, ge=1, le=2**31 - 1)
     """Frames from one key frame to the next, at most; None for the encoder's default."""
-    options: dict[str, str] = Field(default_factory=dict)
+    options: dict[str, Annotated[str, BeforeValidator(_as_text)]] = Field(default_factory=dict)
     """FFmpeg's options of the encoder, by name: `{aq-mode: "3"}`."""
     linear: bool = True
     """EXR pictures, and others of floats, hold linear light (see `videoclr/media/linear.py`), and DPX pictures the densities of
@@ -91,7 +96,7 @@ class Media(_Section):
     deliver: Literal["video", "overlay", "matte", "side-by-side", "wipe"] = "video"
     """The restored video, or: the faces alone with straight alpha, that alpha, source | restored, or both with a moving line
     between them (see `videoclr/media/deliver.py`)."""
-    wipe_seconds: float = Field(4.0, ge=0)
+    wipe_seconds: float = Field(4.0, ge=0, allow_inf_nan=False)
     """Seconds in which the line of a `wipe` goes to and fro; 0 leaves it in the middle."""
     hwaccel: str | None = None
     """Decode on a device: `cuda`, `qsv`, `vaapi` or `videotoolbox`; None decodes on the processor."""
@@ -100,7 +105,7 @@ class Media(_Section):
     `hh:mm:ss;ff`), counted from the file's own where it has one; None for the beginning."""
     end: str | None = Field(None, coerce_numbers_to_str=True)
     """Where to stop before, as `start`; None for the end."""
-    frames: int | None = Field(None, ge=1)
+    frames: int | None = Field(None, ge=1, le=2**53)
     """Pictures to keep, instead of `end`."""
     video_stream: int = Field(0, ge=0)
     """Which of several video streams is restored, counted from 0 without cover pictures; the others are copied."""
@@ -112,7 +117,7 @@ class Media(_Section):
     smart_copy: bool = False
     """Copy the groups of pictures in which nothing changed, bit for bit; the others are encoded with the source's codec (see
     `videoclr/media/splice.py`)."""
-    smart_copy_mb: int = Field(128, ge=1)
+    smart_copy_mb: int = Field(128, ge=1, le=2**24)
     """MiB of packets in a group that is copied, at most: they are kept until it is known whether a picture of it changed."""
     segment: float = Field(20.0, gt=0, allow_inf_nan=False)
     """Seconds of film, at most, that `--resume` may lose: it writes segments of this length, which end at cuts where they can."""
@@ -142,9 +147,9 @@ class Detect(_Section):
     """Score from which a detection starts a track."""
     low_threshold: float = Field(0.25, gt=0, lt=1)
     """Score from which a detection may continue a track (ByteTrack's second stage)."""
-    every: int = Field(1, ge=1)
+    every: int = Field(1, ge=1, le=1000)
     """Detect in every n-th frame and carry boxes between."""
-    long_side: int = Field(640, ge=64)
+    long_side: int = Field(640, ge=64, le=65_536)
     """Pixels of the longer side at which the detector looks."""
     min_size: float = Field(24.0, ge=0)
     """Faces smaller than this many frame pixels are left alone."""
@@ -155,7 +160,7 @@ class Track(_Section):
     """Which faces are one face over time."""
 
     use: str = "overlap"
-    max_gap: int = Field(5, ge=0)
+    max_gap: int = Field(5, ge=0, le=10_000)
     """Frames for which a lost track is kept and filled when it comes back."""
     file: str | None = None
     """Tracks that `videoclr faces --save-tracks` wrote, edited or not: nothing is detected and tracked then, and what stands there
@@ -166,7 +171,7 @@ class Track(_Section):
 class Align(_Section):
     """How crops are cut."""
 
-    smoothing: int = Field(4, ge=0)
+    smoothing: int = Field(4, ge=0, le=1000)
     """Half-width of the landmark smoothing window, frames; 0 for none."""
 
 
@@ -174,9 +179,9 @@ class Identify(_Section):
     """Who a track is."""
 
     use: str = "recognizer"
-    window: int = Field(8, ge=1)
+    window: int = Field(8, ge=1, le=10_000)
     """Look-ahead in frames from which a track's first identity is pooled."""
-    views: int = Field(5, ge=1)
+    views: int = Field(5, ge=1, le=1000)
     """Best views that are pooled."""
     references: list[str] = Field(default_factory=list)
     """Photographs of people to expect: `anna.jpg`, or `anna=one.jpg` several times for several pictures of one person."""
@@ -189,7 +194,7 @@ class Identify(_Section):
     """Cosine from which a track is the person of a reference."""
     same: float = Field(0.7, ge=-1, le=1)
     """Cosine from which a track is a person who was seen earlier in the film."""
-    remember: int = Field(64, ge=0)
+    remember: int = Field(64, ge=0, le=100_000)
     """People from the film that are kept in mind to be recognised; 0 for none."""
     look_back: bool = True
     """Let the restorer look at the best view of a person in earlier shots."""
@@ -207,7 +212,7 @@ class Restore(_Section):
     """0 favours perceptual quality, 1 favours what the input shows."""
     seed: int = Field(0, ge=0)
     """Seed of every noise field."""
-    anchors: int = Field(8, ge=1)
+    anchors: int = Field(8, ge=1, le=1000)
     """Every how many frames of a track one is denoised in full; those between start from their neighbours. 1: every frame for
     itself."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -221,7 +226,7 @@ class Gate(_Section):
 
     use: str = "agreement"
     """`none` trusts everything."""
-    smoothing: int = Field(2, ge=0)
+    smoothing: int = Field(2, ge=0, le=1000)
     """Frames over which confidence moves; twice as many are looked ahead."""
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -247,13 +252,13 @@ class Runtime(_Section):
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:n`."""
-    batch: int = Field(4, ge=1)
+    batch: int = Field(4, ge=1, le=1024)
     """Faces per call of the restorer."""
-    detect_batch: int = Field(4, ge=1)
+    detect_batch: int = Field(4, ge=1, le=1024)
     """Frames per call of the detector."""
-    threads: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0, le=1024)
     """torch's threads; 0 for its default."""
-    buffer_mb: int = Field(128, ge=16)
+    buffer_mb: int = Field(128, ge=16, le=2**24)
     """MiB of frames that may wait in memory. Half is for decoded pictures, wherever they wait; those beyond it wait in a
     temporary file. A quarter bounds what waits before the networks, and a quarter what waits before the encoder."""
     scratch: str | None = None

@@ -95,7 +95,7 @@ def _produce(items: Iterable[T], channel: _Channel[T], weigh: Callable[[T], int]
     except BaseException as raised:  # it is the consumer's to handle, whatever it is
         error = raised
     try:
-        _close(iterator)
+        close(iterator)
     except BaseException as raised:
         error = error or raised
     if error is not None and channel.closed:
@@ -162,10 +162,23 @@ def one_at_a_time() -> AbstractContextManager[object]:
     return threading.Lock()
 
 
-def _close(items: object) -> None:
-    close = getattr(items, "close", None)
-    if close is not None:
-        close()
+def close(items: object) -> None:
+    """Close a generator, or what else can be closed; a list is left alone."""
+    how = getattr(items, "close", None)
+    if how is not None:
+        how()
+
+
+def closing(items: Iterable[T], source: object) -> Iterator[T]:
+    """Pass `items` on; close them, and the generator `source` that they are made of, however they end.
+
+    A generator that an exception leaves stays open as long as somebody holds the traceback.
+    """
+    try:
+        yield from items
+    finally:
+        close(items)
+        close(source)
 
 
 def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -252,4 +265,4 @@ def timed(stage: str, items: Iterable[T], clock: MutableMapping[str, float]) -> 
                 _nested.seconds = outer + elapsed
             yield item
     finally:
-        _close(iterator)
+        close(iterator)

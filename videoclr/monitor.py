@@ -208,7 +208,7 @@ def exposition(jobs: Collection[Progress], well: bool | None) -> str:
     def figure(name: str, kind: str, about: str, values: Mapping[str, float]) -> None:
         if values:
             lines.append(f"# HELP videoclr_{name} {about}\n# TYPE videoclr_{name} {kind}\n")
-            lines.extend(f"videoclr_{name}{labels} {value:g}\n" for labels, value in values.items())
+            lines.extend(f"videoclr_{name}{labels} {_digits(value)}\n" for labels, value in values.items())
 
     of = [(_labels(source=job.source), job) for job in jobs]
     figure("frames_written_total", "counter", "Frames written.", {name: job.frames for name, job in of})
@@ -225,6 +225,11 @@ def exposition(jobs: Collection[Progress], well: bool | None) -> str:
         {"": 0 if well is None else 1 if well else -1},
     )
     return "".join(lines)
+
+
+def _digits(value: float) -> str:
+    """All of them: what counts on must not stand still."""
+    return repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _labels(**labels: str) -> str:

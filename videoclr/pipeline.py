@@ -24,7 +24,7 @@ from videoclr import plugins
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.config import Config
 from videoclr.errors import ConfigError
-from videoclr.flow import Prefetch, prefetch, timed
+from videoclr.flow import Prefetch, close, closing, prefetch, timed
 from videoclr.packing import keepable
 from videoclr.shelf import Shelf
 from videoclr.types import FaceCrop, Faces, Frame, RestoredFace, TrackedFace
@@ -186,7 +186,7 @@ class Pipeline:
         waiting, weights = _Waiting(Spool(2 * room, self.config.runtime.scratch)), _Weights(room)
         clock = ledger.seconds_per_stage
         decoded = timed("decode", ledger.counted(frames), clock)
-        shots = decoded if aligned else self._shots(decoded, clock, begin, waiting)
+        shots = decoded if aligned else closing(self._shots(decoded, clock, begin, waiting), decoded)
         return prefetch(shots, room, "decode", weights.decoded), waiting, weights
 
     def _shots(self, frames: Iterator[Frame], clock: dict[str, float], begin: Mark | None, waiting: _Waiting) -> Iterator[Frame]:
@@ -466,10 +466,14 @@ class RunLog:
             self.seconds_per_stage["encode"] = self.seconds_per_stage.get("encode", 0.0) + time.perf_counter() - began
 
     def counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Pass frames on and count them in."""
-        for frame in frames:
-            self.frames_in += 1
-            yield frame
+        """Pass frames on and count them in; close them at the end where they are a generator."""
+        iterator = iter(frames)
+        try:
+            for frame in iterator:
+                self.frames_in += 1
+                yield frame
+        finally:
+            close(iterator)
 
     def watched(self, restored: Iterable[Faces[RestoredFace]]) -> Iterator[Faces[RestoredFace]]:
         """Pass restored faces on and sum them up by track."""
@@ -673,6 +677,8 @@ def _device(config: Config) -> str:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"$.runtime.device: unknown device {name!r}; known here: auto, cpu, cuda, cuda:n") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"$.runtime.device: {name} is no device that this package runs on; known here: auto, cpu, cuda, cuda:n")
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         found = torch.cuda.device_count()
         raise ConfigError(f"$.runtime.device: {name} is not here, torch sees {found} CUDA device(s); try cpu or auto")

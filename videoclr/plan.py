@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import statistics
 import tempfile
@@ -24,7 +25,10 @@ from videoclr.errors import ConfigError, EmptyPartError, MediaError
 from videoclr.jobs import load_pipeline, open_reader, restore_video
 from videoclr.media.spool import check_scratch
 from videoclr.pipeline import Pipeline, slowest
+from videoclr.references import is_number, people_of
 from videoclr.report import report_file
+
+log = logging.getLogger("videoclr.plan")
 
 PIECES = 6
 SECONDS = 1.0
@@ -59,6 +63,8 @@ class Plan:
     duration: float
     """Of the whole job, seconds of film."""
     pieces: tuple[Piece, ...]
+    warnings: tuple[str, ...] = ()
+    """What the job has and the pieces had not."""
 
     @property
     def frames_tried(self) -> int:
@@ -143,6 +149,9 @@ def plan(
     if pieces < 1 or not 0 < seconds < math.inf:
         raise ConfigError(f"plan: expected at least one piece of more than 0 s, got {pieces} of {seconds} s")
     check_scratch(config.runtime.scratch)
+    config, warnings = _without_numbers(config)
+    for warning in warnings:
+        log.warning(warning)
     with report_file(json_file, (source, target, config.track.file), overwrite, option="--json") as place:
         with open_reader(source, config) as reader:
             count, rate, still = reader.info.frame_count, reader.info.frame_rate, reader.is_still
@@ -166,10 +175,27 @@ def plan(
                 refused = error
         if refused is not None and not tried:
             raise refused
-        made = Plan(str(source), count, float(count / rate), tuple(tried))
+        made = Plan(str(source), count, float(count / rate), tuple(tried), warnings)
         if place is not None:
             place.write(made.as_dict())
     return made
+
+
+def _without_numbers(config: Config) -> tuple[Config, tuple[str, ...]]:
+    """Without the numbers of tracks in `identify.only` and `leave`, which are others in every piece; and what to say of it."""
+    section = config.identify
+    if config.track.file is not None or not (section.only or section.leave):
+        return config, ()
+    names = people_of(section.references, section.only, section.leave).pictures
+    kept = {name: [one for one in getattr(section, name) if not is_number(one, names)] for name in ("only", "leave")}
+    left_out = [one for name in kept for one in getattr(section, name) if is_number(one, names)]
+    if not left_out:
+        return config, ()
+    told = (
+        f"plan: every piece numbers its tracks anew, so --only and --leave of tracks {', '.join(left_out)} are left out of it; "
+        "save the film's tracks (videoclr faces --save-tracks) and name them with --tracks"
+    )
+    return config.model_copy(update={"identify": section.model_copy(update=kept)}), (told,)
 
 
 def _piece(source: str | Path, target: str | Path, start: Fraction, length: Fraction, pipeline: Pipeline, aligned: bool) -> Piece:

@@ -6,7 +6,7 @@ left, may be named by a track's number as well: not everything that is taken for
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,16 +87,20 @@ def people_of(references: Sequence[str], only: Sequence[str], leave: Sequence[st
 def _chosen(pictures: dict[str, list[str]], entries: Sequence[str], setting: str) -> Chosen:
     names, tracks = set(), set()
     for entry in entries:
-        is_file = Path(entry).is_file()
-        if entry in pictures and not is_file:
+        if entry in pictures and not Path(entry).is_file():
             names.add(entry)
-        elif entry.isascii() and entry.isdecimal() and not is_file:
+        elif is_number(entry, pictures):
             tracks.add(int(entry))
         else:
             name, picture = _named(entry, setting)
             _add(pictures, name, picture)
             names.add(name)
     return Chosen(frozenset(names), frozenset(tracks))
+
+
+def is_number(entry: str, names: Container[str]) -> bool:
+    """Whether an entry is the number of a track: neither one of the `names` nor a file."""
+    return entry not in names and entry.isascii() and entry.isdecimal() and not Path(entry).is_file()
 
 
 def _named(entry: str, setting: str) -> tuple[str, str]:

@@ -47,10 +47,9 @@ class Batch:
             DeviceError: the device is lost, or one item alone does not fit; raised from `error`.
             BaseException: `error` itself, where it is neither.
         """
-        found = list(chain_of(error))
-        if any(is_lost(one) for one in found):
-            raise DeviceError(f"the device failed ({_line(found[-1])}); start again, with --resume where the run had it") from error
-        if not any(is_full(one) for one in found):
+        if any(is_lost(one) for one in chain_of(error)):
+            raise of_the_device(error) from error
+        if not any(is_full(one) for one in chain_of(error)):
             raise error
         if min(self.size, held) <= 1:
             raise DeviceError(
@@ -95,6 +94,20 @@ def chain_of(error: BaseException | None) -> Iterator[BaseException]:
 def is_of_the_device(error: BaseException) -> bool:
     """True where too little memory, or a device that failed, is behind `error`: nobody's input is to blame."""
     return any(is_full(one) or is_lost(one) for one in chain_of(error))
+
+
+def of_the_device(error: BaseException, who: str = "the device") -> DeviceError:
+    """What to say where the device is at fault and nothing smaller can be tried.
+
+    Args:
+        error: see `is_of_the_device`.
+        who: met it: `frame 7: the judge`.
+    """
+    found = list(chain_of(error))
+    if any(is_lost(one) for one in found):
+        failed = "the device failed" if who == "the device" else f"{who} met a device that failed"
+        return DeviceError(f"{failed} ({_line(found[-1])}); start again, with --resume where the run had it")
+    return DeviceError(f"{who} ran out of memory; end what else runs on the device, or choose another (--device cpu)")
 
 
 def is_full(error: BaseException) -> bool:

@@ -217,6 +217,10 @@ class TracksFile:
             if line.frame <= before:
                 raise self.wrong(number, f"frame {line.frame} after frame {before}; a frame has one line, and they are in order")
             before = line.frame
+            for face in line.faces:
+                if not _shown(face.box, self.head):
+                    where = f"lies outside of the picture of {self.head.width}x{self.head.height}, or shows less than a pixel of it"
+                    raise self.wrong(number, f"the box of track {face.track} {where}")
             tracks = [face.track for face in line.faces]
             for track in tracks:
                 if tracks.count(track) > 1:
@@ -236,6 +240,14 @@ class TracksFile:
             raise MediaError(self.path, f"the tracks cannot be read ({error.strerror})") from error
         except UnicodeDecodeError as error:
             raise MediaError(self.path, "is no text, so no file of tracks") from error
+
+
+def _shown(box: tuple[float, ...], head: Head) -> bool:
+    """Whether a pixel at least of each side of a box lies in the picture."""
+    left, top, right, bottom = box
+    across = min(right, head.width - 0.5) - max(left, -0.5)
+    down = min(bottom, head.height - 0.5) - max(top, -0.5)
+    return min(across, down) >= 1
 
 
 def _ordered(faces: tuple[_Face, ...]) -> tuple[TrackedFace, ...]:

@@ -10,6 +10,7 @@ Conventions, everywhere in the package:
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -135,17 +136,17 @@ class Frame:
         The array is kept, not copied, and read later in other threads: give every frame one of its own.
 
         Raises:
-            ValueError: wrong shape or dtype, or a time that is no number.
+            ValueError: wrong shape or dtype, no pixel, or a time that is no number.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or image.size == 0:
             raise ValueError(f"expected (H, W, 3) uint8 or uint16 RGB, got {image.shape} {image.dtype}")
         view = image.view()
         view.flags.writeable = False
         try:
-            exact = Fraction(index, 25) if time is None else Fraction(time)
+            exact = Fraction(int(index), 25) if time is None else _seconds(time)
         except OverflowError as error:
             raise ValueError(f"expected a time in seconds, got {time}") from error
-        return cls(index, exact, _rgb={"base": view})
+        return cls(int(index), exact, _rgb={"base": view})
 
     @property
     def source(self) -> NDArray[Any]:
@@ -244,6 +245,13 @@ class Frame:
         self._rgb.pop("glance", None)
         if isinstance(self.native, Windowed):
             self.forget_rgb()
+
+
+def _seconds(time: Fraction | float) -> Fraction:
+    """Exact, of Python's own integers: numpy's numbers are let in as well, and overflow."""
+    if isinstance(time, numbers.Rational):
+        return Fraction(int(time.numerator), int(time.denominator))
+    return Fraction(float(time)) if isinstance(time, numbers.Real) else Fraction(time)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

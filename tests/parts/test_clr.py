@@ -247,7 +247,22 @@ def test_stills_come_out_as_alone(networks):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"fidelity": -0.1}, {"fidelity": 1.1}, {"fidelity": float("nan")}, {"steps": 0}, {"size": 66}]
+    "settings",
+    [
+        {"fidelity": -0.1},
+        {"fidelity": 1.1},
+        {"fidelity": float("nan")},
+        {"start": float("nan")},
+        {"guidance": float("nan")},
+        {"guidance": float("inf")},
+        {"guidance": -1.0},
+        {"anchors": float("nan")},
+        {"refine": 0.5},
+        {"steps": 0},
+        {"steps": float("nan")},
+        {"size": 66},
+        {"size": 64.0},
+    ],
 )
 def test_a_setting_outside_its_range_is_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):

@@ -22,3 +22,6 @@ def test_it_gives_back_what_it_gets_and_remembers_nothing() -> None:
 def test_a_size_too_small_for_a_face_is_refused() -> None:
     with pytest.raises(ValueError, match="16"):
         Unchanged(8)
+    for size in (float("nan"), 64.0):
+        with pytest.raises(ValueError, match="whole pixels"):
+            Unchanged(size)  # type: ignore[arg-type]

@@ -91,6 +91,19 @@ def test_a_row_or_a_folder_that_is_not_there_is_named(evaluate, arguments, monke
     assert "runs: no such folder" in capsys.readouterr().err
 
 
+def test_a_judge_that_fails_is_named_in_one_line(evaluate, arguments, monkeypatch, tmp_path):
+    judge = tmp_path / "judge.py"
+    for text, says in (
+        ("def score(judges, clean, other):\n    raise ArithmeticError('no\\nfigure')\n", "ArithmeticError: no figure"),
+        ("def score(judges, clean, other):\n    return None\n", "TypeError: "),
+        ("", "AttributeError: "),
+    ):
+        judge.write_text("class Judges:\n    pass\n\n" + text)
+        with pytest.raises(SystemExit) as ended:
+            run(evaluate, monkeypatch, *arguments, "--rows", "input")
+        assert str(ended.value).startswith(f"{judge}: score failed: {says}") and "\n" not in str(ended.value)
+
+
 def test_each_row_asks_the_restorer_for_what_its_name_says(evaluate):
     networks = ClrNetworks().requires_grad_(False).eval()
     asked = []

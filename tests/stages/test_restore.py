@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from videoclr.errors import DeviceError, RestorationError
+from videoclr.errors import DeviceError, RestorationError, VideoclrError, WeightsError
 from videoclr.parts.feather import Feather
 from videoclr.parts.unchanged import Unchanged
 from videoclr.stages.restore import restore
@@ -187,6 +187,26 @@ class Cramped(Counts):
         if len(crops) > self.most:
             raise torch.OutOfMemoryError(self.words)
         return super().restore(crops, memory)
+
+
+def test_keep_takes_errors_of_ones_own_kind_and_not_those_of_the_whole_run() -> None:
+    class Mine(VideoclrError):
+        """Of somebody's own restorer."""
+
+    class Picky(Unchanged):
+        def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
+            if any(crop.frame.index == 3 for crop in crops):
+                raise error
+            return super().restore(crops, memory)
+
+    warnings: list[str] = []
+    error: VideoclrError = Mine("no face")
+    done = run(clip([1] * 5), Picky(16), batch=2, on_error="keep", warnings=warnings)
+    assert [len(one.faces) for one in done] == [1, 1, 1, 0, 1]
+    assert warnings == ["track 0: 1 face(s) left as they were, frames 3 to 3: frame 3, track 0: the restorer raised Mine: no face"]
+    error = WeightsError("mine.safetensors", "is missing")
+    with pytest.raises(WeightsError):
+        run(clip([1] * 5), Picky(16), batch=2, on_error="keep")
 
 
 @pytest.mark.parametrize("on_error", ["stop", "keep"])

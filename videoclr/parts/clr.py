@@ -39,9 +39,11 @@ Along a track (`restore_span`) a frame is not restored for itself:
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -253,9 +255,13 @@ class ClrRestorer:
         unweave: bool = False,
         networks: ClrNetworks | None = None,
     ) -> None:
+        whole = {"steps": steps, "size": size, "anchors": anchors, "passes": passes, "refine": refine}
+        for name, value in whole.items():
+            if not isinstance(value, Integral):
+                raise ValueError(f"{name} {value!r}: a whole number is expected")
         if start != "auto" and (isinstance(start, str) or not 0 <= (start or 0) <= 1):
             raise ValueError(f"start {start!r} in [0, 1], or auto, is expected")
-        if solver not in SOLVERS or (guidance or 0) < 0:
+        if solver not in SOLVERS or not 0 <= (guidance or 0) < math.inf:
             raise ValueError(f"solver {solver!r} in {SOLVERS} and guidance {guidance} >= 0 are expected")
         if steps < 1 or not 0 <= fidelity <= 1 or size % 8 or size < 64:
             raise ValueError(

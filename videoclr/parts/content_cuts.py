@@ -57,7 +57,7 @@ class ContentCuts:
         Raises:
             ValueError: a value that is not positive.
         """
-        if min(threshold, ratio, sudden_threshold, sudden_ratio) <= 0:
+        if not all(value > 0 for value in (threshold, ratio, sudden_threshold, sudden_ratio)):
             given = f"{threshold}, {ratio}, {sudden_threshold} and {sudden_ratio}"
             raise ValueError(f"thresholds and ratios must be positive, got {given}")
         self.limits = ((threshold, ratio), (sudden_threshold, sudden_ratio))

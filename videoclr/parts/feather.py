@@ -30,8 +30,10 @@ class Feather:
         Raises:
             ValueError: the ellipse touches the crop's border (a seam would show), or `softness` is not in (0, 1].
         """
+        if len(center) != 2 or len(radii) != 2:
+            raise ValueError(f"center and radii are two numbers each, got {list(center)} and {list(radii)}")
         for middle, radius in zip(center, radii, strict=True):
-            if radius <= 0 or middle - radius < 0.01 or middle + radius > 0.99:
+            if not (radius > 0 and middle - radius >= 0.01 and middle + radius <= 0.99):
                 raise ValueError(f"the ellipse {tuple(center)} +- {tuple(radii)} must lie inside 0.01 .. 0.99")
         if not 0 < softness <= 1:
             raise ValueError(f"softness must be in (0, 1], got {softness}")

@@ -86,12 +86,14 @@ class OverlapTracker:
             min_overlap: smallest intersection over union, of the grown boxes, of a match.
 
         Raises:
-            ValueError: thresholds out of order or out of 0..1, a negative gap.
+            ValueError: thresholds out of order, they or `min_overlap` out of 0..1, a negative gap.
         """
-        if not 0 <= low_threshold <= threshold <= 1 or max_gap < 0:
+        if not 0 <= low_threshold <= threshold <= 1 or not max_gap >= 0:
             raise ValueError(
                 f"expected 0 <= low_threshold <= threshold <= 1 and max_gap >= 0, got {low_threshold}, {threshold}, {max_gap}"
             )
+        if not 0 <= min_overlap <= 1:
+            raise ValueError(f"min_overlap must be in [0, 1], got {min_overlap}")
         self.threshold = threshold
         self.low_threshold = low_threshold
         self.max_gap = max_gap

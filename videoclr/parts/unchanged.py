@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -18,10 +19,10 @@ class Unchanged:
         """`size`: side of the crops, pixels.
 
         Raises:
-            ValueError: below 16.
+            ValueError: below 16, or no whole number.
         """
-        if size < 16:
-            raise ValueError(f"size must be at least 16 pixels, got {size}")
+        if not isinstance(size, Integral) or size < 16:
+            raise ValueError(f"size must be at least 16 whole pixels, got {size}")
         self.size = size
 
     def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:

@@ -104,7 +104,7 @@ def _detected(waiting: list[_Waiting], detector: Detector, min_size: float, call
 
     def found_in(group: Sequence[tuple[Frame, NDArray[np.uint8]]]) -> list[list[Detection]]:
         first = group[0][0].index
-        with blamed("detector", first, held=len(group)):
+        with blamed("detector", first, held=len(group), again=True):
             results = detector.detect([image for _, image in group])
             if len(results) != len(group):
                 raise RestorationError(first, None, f"the detector answered {len(results)} lists for {len(group)} pictures")

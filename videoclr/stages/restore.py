@@ -377,7 +377,7 @@ class _Calls:
     def _told(self, restorer: SpanRestorer, crops: Sequence[FaceCrop], faces: list[RestoredFace]) -> list[RestoredFace | None]:
         if not isinstance(restorer, TellingRestorer):
             return list(faces)
-        with blamed("restorer", crops[0].frame.index, crops[0].face.track, len(crops)):
+        with blamed("restorer", crops[0].frame.index, crops[0].face.track, len(crops), again=True):
             return [replace(face, full=full) for face, full in zip(faces, restorer.full(crops, self.memory), strict=True)]
 
     def forget(self) -> None:
@@ -421,14 +421,14 @@ class _Calls:
     def _finished(self, crops: Sequence[FaceCrop], restored: Callable[[], Tensor]) -> list[RestoredFace]:
         """All of `crops`, or `RestorationError` naming the face where it is known, else the first of them."""
         first = crops[0]
-        with blamed("restorer", first.frame.index, first.face.track, len(crops)):
+        with blamed("restorer", first.frame.index, first.face.track, len(crops), again=True):
             # No inference_mode here: guidance needs gradients, so each part decides for itself, inside its own call.
             images = _checked(restored(), crops, (3, *first.image.shape[1:]), "restorer").clamp(-1, 1)
             return [face for rows in grouped(range(len(crops)), self.batch.size) for face in self._shown(crops, images, rows)]
 
     def _shown(self, all_crops: Sequence[FaceCrop], all_images: Tensor, rows: Sequence[int]) -> list[RestoredFace]:
         crops, images = [all_crops[row] for row in rows], all_images[rows]
-        with blamed("masker", crops[0].frame.index, crops[0].face.track, len(crops)):
+        with blamed("masker", crops[0].frame.index, crops[0].face.track, len(crops), again=True):
             masks = _checked(self.masker.mask(crops, images), crops, (1, *images.shape[2:]), "masker").clamp(0, 1)
         similar = self._similarities(crops, images)
         nothing: list[Tensor | None] = [None] * len(crops)
@@ -445,7 +445,7 @@ class _Calls:
         if self.recognizer is None or not known:
             return found
         first = crops[known[0]]
-        with blamed("recognizer", first.frame.index, first.face.track, len(known)):
+        with blamed("recognizer", first.frame.index, first.face.track, len(known), again=True):
             vectors = self.recognizer.embed(images[known]).detach().float().cpu()
             for place, vector in zip(known, vectors, strict=True):
                 identity = crops[place].identity
