@@ -80,6 +80,11 @@ def test_a_number_is_a_track_unless_it_is_a_name_or_a_file(tmp_path, monkeypatch
     assert (asked.only, asked.leave) == (chosen("12", "7", tracks=[3]), chosen(tracks=[0, 40]))
 
 
+def test_a_name_of_tracks_needs_no_picture():
+    asked = people_of([], ["ben"], ["anna"], called={"anna", "ben"})
+    assert (asked.pictures, asked.only, asked.leave) == ({}, chosen("ben"), chosen("anna"))
+
+
 @pytest.mark.parametrize(("references", "only"), [(["anna="], []), (["=a.jpg"], []), ([""], []), ([], ["=a.jpg"])])
 def test_an_entry_without_name_or_picture_is_refused(references, only):
     with pytest.raises(ConfigError, match=r"\$\.identify\.(references|only): '.*': expected a picture, or name=picture"):

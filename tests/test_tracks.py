@@ -27,9 +27,12 @@ def test_faces_come_back_to_the_bit(tmp_path):
     frame = Frame.from_image(np.zeros((90, 160, 3), np.uint8), 17)
     faces = [
         TrackedFace(
-            n, Detection(np.sort(90 * rng.random(4)).astype(np.float32), rng.normal(40, 20, (5, 2)).astype(np.float32), score), seen
+            n,
+            Detection(np.sort(90 * rng.random(4)).astype(np.float32), rng.normal(40, 20, (5, 2)).astype(np.float32), score),
+            seen,
+            *asked,
         )
-        for n, score, seen in ((2, float(np.sqrt(0.9)), True), (5, float(rng.random()), False))
+        for n, score, seen, *asked in ((2, float(np.sqrt(0.9)), True), (5, float(rng.random()), False, 1 / 3, "anna"))
     ]
     image = torch.zeros(3, 8, 8)
     line = told(Faces(frame, tuple(FaceCrop(face, frame, image, np.eye(2, 3)) for face in faces), looked=False))
@@ -38,7 +41,8 @@ def test_faces_come_back_to_the_bit(tmp_path):
     (read,) = file.placed()
     assert (read.frame, read.time, read.looked) == (17, frame.time, False)
     for one, other in zip(read.faces, faces, strict=True):
-        assert (one.track, one.observed, one.detection.score) == (other.track, other.observed, other.detection.score)
+        assert (one.track, one.observed, one.strength, one.name) == (other.track, other.observed, other.strength, other.name)
+        assert one.detection.score == other.detection.score
         np.testing.assert_array_equal(one.detection.box, other.detection.box)
         np.testing.assert_array_equal(one.detection.landmarks, other.detection.landmarks)
         assert one.detection.landmarks.dtype == np.float32
@@ -102,6 +106,57 @@ def test_a_pipe_is_no_file_of_tracks_and_a_mark_of_its_encoding_is_no_text(tmp_p
         TracksFile(tmp_path / "pipe")
     (tmp_path / "bom.jsonl").write_text(HEAD + "\n", encoding="utf-8-sig")
     TracksFile(tmp_path / "bom.jsonl").check()
+
+
+def test_a_line_about_a_track_holds_for_all_its_faces(tmp_path):
+    at = lambda frame, *faces: json.dumps({"frame": frame, "faces": [{"box": [1, 1, 9, 9], **face} for face in faces]})  # noqa: E731
+    file = file_of(
+        tmp_path,
+        HEAD,
+        '{"track": 4, "name": "anna", "strength": [[2, 1], [6, 0.5]]}',
+        '{"track": 5, "strength": 0}',
+        "",
+        at(1, {"track": 4}, {"track": 5, "name": "ben"}, {"track": 6}),
+        at(3, {"track": 4, "strength": 0.5}),
+        at(5, {"track": 4, "strength": 1, "fill": True}),
+        at(9, {"track": 4}),
+    )
+    file.check()
+    asked = {line.frame: [(face.track, face.strength, face.name) for face in line.faces] for line in file.placed()}
+    assert asked[1] == [(4, 1, "anna"), (5, 0, "ben"), (6, 1, None)]
+    assert [asked[frame] for frame in (3, 4, 5, 9)] == [
+        [(4, pytest.approx(one), "anna")] for one in (0.875 * 0.5, 0.75 * 0.75, 0.625, 0.5)
+    ]
+    assert file.names == {"anna": 4}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (['{"track": 1, "name": "a"}'], "line 2: track 1 has no face in this file"),
+        (['{"track": 0}', '{"track": 0, "name": "a"}'], "line 3: track 0 has a line already, line 2"),
+        (['{"track": 0, "nam": "a"}'], "line 2: nam: extra inputs"),
+        (['{"track": 0, "name": ""}'], "line 2: name: "),
+        (['{"track": 0, "strength": 1.5}'], "line 2: strength"),
+        (['{"track": 0, "strength": []}'], "line 2: strength: .*pairs of a frame and a number in order"),
+        (['{"track": 0, "strength": [[5, 1], [5, 0]]}'], "line 2: strength: .*in order of the frames"),
+    ],
+)
+def test_a_slip_about_a_track_is_named_with_its_line(tmp_path, lines, message):
+    with pytest.raises(MediaError, match=message) as caught:
+        file_of(tmp_path, HEAD, *lines, f'{{"frame": 0, "faces": [{FACE}]}}').check()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_line_about_a_track_behind_a_frame_and_two_names_of_a_track_are_refused(tmp_path):
+    line = f'{{"frame": 0, "faces": [{FACE}]}}'
+    with pytest.raises(MediaError, match="line 3: lines about a whole track stand before the first frame"):
+        file_of(tmp_path, HEAD, line, '{"track": 0, "name": "a"}').check()
+    named = [
+        line.replace('"track"', f'"name": "{name}", "track"').replace('"frame": 0', f'"frame": {n}') for n, name in enumerate("ab")
+    ]
+    with pytest.raises(MediaError, match="line 3: track 0 was called a before"):
+        file_of(tmp_path, HEAD, *named).check()
 
 
 def test_little_of_a_long_file_is_held(tmp_path):

@@ -33,13 +33,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from videoclr.media.spool import Spool
-    from videoclr.references import Photographed
+    from videoclr.references import Asked, Photographed
     from videoclr.stages.cuts import CutDetector
     from videoclr.stages.detect import Detector
     from videoclr.stages.gate import Judge
     from videoclr.stages.identify import People, PeopleMemory, Recognizer
     from videoclr.stages.restore import Masker, Restorer
     from videoclr.stages.track import Tracker
+    from videoclr.tracks import TracksFile
 
 log = logging.getLogger("videoclr.pipeline")
 
@@ -86,10 +87,8 @@ class Pipeline:
         """Build what was not given."""
         if cast("Config | None", self.config) is None:
             object.__setattr__(self, "config", Config())
-        if self.config.track.file is not None:
-            from videoclr.tracks import TracksFile
-
-            TracksFile(self.config.track.file).check()
+        if (tracks := self._tracks()) is not None:
+            tracks.check()
         for name, make in _BUILDERS.items():
             if getattr(self, name) is _FROM_CONFIG:
                 object.__setattr__(self, name, make(self.config))
@@ -99,11 +98,21 @@ class Pipeline:
         if self.photographs is _FROM_CONFIG:
             object.__setattr__(self, "photographs", {name: one.picture for name, one in known.items()})
 
-    def _photographed(self) -> Mapping[str, Photographed]:
-        from videoclr.references import people_of, photographed
+    def _tracks(self) -> TracksFile | None:
+        from videoclr.tracks import TracksFile
 
-        section = self.config.identify
-        pictures = people_of(section.references, section.only, section.leave).pictures
+        return None if self.config.track.file is None else TracksFile(self.config.track.file)
+
+    def _asked(self) -> Asked:
+        from videoclr.references import people_of
+
+        section, tracks = self.config.identify, self._tracks()
+        return people_of(section.references, section.only, section.leave, () if tracks is None else tracks.names)
+
+    def _photographed(self) -> Mapping[str, Photographed]:
+        from videoclr.references import photographed
+
+        pictures = self._asked().pictures
         if not pictures:
             return {}
         if self.recognizer is None:
@@ -214,8 +223,8 @@ class Pipeline:
             people.recall(begin.people)
         marks = _Marks(ledger, people if self.recognizer is not None else None)
         first = 0 if begin is None else begin.tracks
-        if config.track.file is not None:
-            faces = self._given(config.track.file, shots, first, marks, ledger.warnings, inside)
+        if (tracks := self._tracks()) is not None:
+            faces = self._given(tracks, shots, first, marks, ledger.warnings, inside)
         else:
             look, batch = config.detect, config.runtime.detect_batch
             found = detect(shots, self.detector, batch, look.every, look.min_size, ledger.warnings, inside)
@@ -229,17 +238,21 @@ class Pipeline:
         return crops
 
     def _given(
-        self, file: str, shots: Iterator[Frame], first: int, marks: _Marks, warnings: list[str], inside: Inside
+        self, tracks: TracksFile, shots: Iterator[Frame], first: int, marks: _Marks, warnings: list[str], inside: Inside
     ) -> Iterator[Faces[TrackedFace]]:
         from videoclr.stages.given import given
-        from videoclr.tracks import TracksFile
 
         media = self.config.media
         whole = media.end is None and media.frames is None
         find_points = getattr(self.detector, "points_in", None)
-        tracks = TracksFile(file)
         if tracks.head.start_number != media.input.start_number:
-            raise ConfigError(f"$.media.input.start_number: {file} was made with {tracks.head.start_number}; use the same")
+            raise ConfigError(f"$.media.input.start_number: {tracks.path} was made with {tracks.head.start_number}; use the same")
+        if self.references:
+            warnings += [
+                f"{tracks.path}: track {track} is called {name}, and no photograph is: it gets nobody's"
+                for name, track in tracks.names.items()
+                if name not in self.references
+            ]
         return given(shots, tracks, media.start, whole, find_points, marks.tracked, first, warnings, inside)
 
     def _people(self, from_the_film: bool) -> People:
@@ -252,11 +265,9 @@ class Pipeline:
 
     def _wanted(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog, first: int) -> Iterator[Faces[FaceCrop]]:
         """Whom `identify.only` names, or everybody, but for those of `identify.leave`."""
-        from videoclr.references import people_of
         from videoclr.stages.identify import chosen
 
-        section = self.config.identify
-        asked = people_of(section.references, section.only, section.leave)
+        asked = self._asked()
         if not asked.only and not asked.leave:
             return crops
 
@@ -380,7 +391,7 @@ class TrackSummary:
     person: int | None = None
     """The same for all tracks of one person; None where nobody was to be recognised."""
     name: str | None = None
-    """Of the reference that the track was matched with."""
+    """Of the reference that the track was matched with, or as somebody called the track."""
     person_similarity: float | None = None
     """Cosine between the track's own views and the person, at the last look."""
     observed: int = 0
@@ -520,6 +531,8 @@ class FaceNote:
     score: float
     size: float
     observed: bool
+    strength: float = 1.0
+    """See `TrackedFace.strength`."""
     passed: bool = False
     """True for a face that `identify.only` or `identify.leave` keeps from restoration; the rest is of restored ones."""
     similarity: float | None = None
@@ -557,12 +570,13 @@ class FaceNote:
             shot=frame.shot,
             track=crop.face.track,
             person=None if person is None else person.number,
-            name=None if person is None else person.name,
+            name=crop.face.name or (None if person is None else person.name),
             person_similarity=None if person is None else person.similarity,
             box=tuple(float(value) for value in found.box),
             score=float(found.score),
             size=float(found.size),
             observed=crop.face.observed,
+            strength=crop.face.strength,
             passed=True,
         )
 
@@ -583,6 +597,7 @@ class FaceNote:
             "box": [round(value, 2) for value in self.box],
             "score": round(self.score, 4),
             "observed": self.observed,
+            "strength": round(self.strength, 4),
             "similarity": None if self.similarity is None else round(self.similarity, 4),
             "confidence": round(self.confidence, 4),
             "trusted_share": round(self.trusted_share, 4),

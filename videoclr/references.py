@@ -42,7 +42,7 @@ class Chosen:
     """Some of the people and tracks of a film."""
 
     names: frozenset[str] = frozenset()
-    """As the photographs are called."""
+    """As the photographs are called, or the tracks."""
     tracks: frozenset[int] = frozenset()
     """Numbers, as the report has them."""
 
@@ -52,7 +52,8 @@ class Chosen:
 
     def holds(self, crop: FaceCrop) -> bool:
         """Whether a face belongs to one of them."""
-        return crop.face.track in self.tracks or (crop.person is not None and crop.person.name in self.names)
+        name = crop.face.name or (None if crop.person is None else crop.person.name)
+        return crop.face.track in self.tracks or name in self.names
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +68,14 @@ class Asked:
     """Those to leave as they are."""
 
 
-def people_of(references: Sequence[str], only: Sequence[str], leave: Sequence[str] = ()) -> Asked:
+def people_of(references: Sequence[str], only: Sequence[str], leave: Sequence[str] = (), called: Container[str] = ()) -> Asked:
     """Whom to expect, whom to restore, and whom to leave.
 
     Args:
         references: `name=picture`, or a picture whose name without ending is the person's.
         only: names among those of `references`, more such pictures, or numbers of tracks.
         leave: in the same way.
+        called: names that tracks have already (`videoclr.tracks`), which `only` and `leave` may use.
 
     Raises:
         ConfigError: an entry without a picture or a name.
@@ -81,13 +83,13 @@ def people_of(references: Sequence[str], only: Sequence[str], leave: Sequence[st
     pictures: dict[str, list[str]] = {}
     for entry in references:
         _add(pictures, *_named(entry, "references"))
-    return Asked(pictures, _chosen(pictures, only, "only"), _chosen(pictures, leave, "leave"))
+    return Asked(pictures, _chosen(pictures, only, "only", called), _chosen(pictures, leave, "leave", called))
 
 
-def _chosen(pictures: dict[str, list[str]], entries: Sequence[str], setting: str) -> Chosen:
+def _chosen(pictures: dict[str, list[str]], entries: Sequence[str], setting: str, called: Container[str]) -> Chosen:
     names, tracks = set(), set()
     for entry in entries:
-        if entry in pictures and not Path(entry).is_file():
+        if (entry in pictures or entry in called) and not Path(entry).is_file():
             names.add(entry)
         elif is_number(entry, pictures):
             tracks.add(int(entry))

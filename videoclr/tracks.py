@@ -8,8 +8,16 @@ it. A head, then a line for every frame that shows a face, in order:
 
 What stands there is restored, and nothing else: a face that is deleted is left as it is, one that is added is restored. Of a face
 that a person adds, `track` and `box` suffice (`points` are looked for), and `"fill": true` draws a straight line from where its
-track was last to here. Coordinates are pixels of the picture as shown, the origin at the centre of the top-left pixel; of a film
-of another size and the same shape, such as a proxy, they are scaled.
+track was last to here. `"strength": 0.5` shows half of its restoration. Coordinates are pixels of the picture as shown, the origin
+at the centre of the top-left pixel; of a film of another size and the same shape, such as a proxy, they are scaled.
+
+Between the head and the first frame, a line may say something of a whole track:
+
+    {"track": 4, "name": "anna", "strength": [[240, 1], [264, 0.3]]}
+
+Tracks of one name are one person: the one of the photographs that are called so (`identify.references`), or else somebody whom the
+film alone shows. The strength is a number, or goes in straight lines from frame to frame, and stays before the first and after the
+last one; what a face says of its own is multiplied with it.
 """
 
 from __future__ import annotations
@@ -18,6 +26,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,6 +44,8 @@ Number = Annotated[int, Field(ge=0, le=2**53, strict=True)]
 Place = Annotated[float, Field(ge=-1e6, le=1e6)]
 """Pixels."""
 Pair = tuple[Place, Place]
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class _Strict(BaseModel):
@@ -63,6 +74,8 @@ class _Face(_Strict):
     score: float = Field(1.0, ge=0, le=1)
     observed: bool = True
     fill: bool = False
+    strength: Share = 1.0
+    name: Name | None = None
 
     @field_validator("box")
     @classmethod
@@ -73,7 +86,30 @@ class _Face(_Strict):
 
     def tracked(self) -> TrackedFace:
         points = _NO_POINTS if self.points is None else np.array(self.points, np.float32)
-        return TrackedFace(self.track, Detection(np.array(self.box, np.float32), points, self.score), self.observed)
+        found = Detection(np.array(self.box, np.float32), points, self.score)
+        return TrackedFace(self.track, found, self.observed, self.strength, self.name)
+
+
+class _Direction(_Strict):
+    """What a line says of a whole track."""
+
+    track: Number
+    name: Name | None = None
+    strength: Share | tuple[tuple[Number, Share], ...] = 1.0
+
+    @field_validator("strength")
+    @classmethod
+    def _in_order(cls, strength: float | tuple[tuple[int, float], ...]) -> float | tuple[tuple[int, float], ...]:
+        if isinstance(strength, tuple) and (not strength or any(a[0] >= b[0] for a, b in pairwise(strength))):
+            raise ValueError("expected a number, or pairs of a frame and a number in order of the frames")
+        return strength
+
+    def at(self, frame: int) -> float:
+        """The strength in a frame of the file."""
+        if isinstance(self.strength, float):
+            return self.strength
+        frames, values = zip(*self.strength, strict=True)
+        return float(np.interp(frame, frames, values))
 
 
 class _Line(_Strict):
@@ -115,7 +151,9 @@ def _told(face: TrackedFace) -> dict[str, Any]:
     found = face.detection
     places = {"box": _short(found.box), "points": [_short(point) for point in found.landmarks]}
     seen = {} if face.observed else {"observed": False}
-    return {"track": face.track, **places, "score": float(found.score), **seen}
+    asked = {} if face.strength == 1 else {"strength": face.strength}
+    called = {} if face.name is None else {"name": face.name}
+    return {"track": face.track, **places, "score": float(found.score), **seen, **asked, **called}
 
 
 def _short(values: Any) -> list[float]:
@@ -140,6 +178,12 @@ class TracksFile:
         except ValidationError as error:
             example = json.dumps({"videoclr": "tracks", "version": 1, "width": 1920, "height": 1080})
             raise MediaError(path, f"is no file of tracks: its first line must be like {example}") from error
+        self._directions = self._directed()
+
+    @property
+    def names(self) -> dict[str, int]:
+        """Whom lines about tracks name, each with such a track."""
+        return {one.name: one.track for _, one in self._directions.values() if one.name is not None}
 
     def check(self) -> None:
         """Read all of it once: who edits a file wants to know of a slip at once, and not after half of the film.
@@ -147,8 +191,12 @@ class TracksFile:
         Raises:
             MediaError: a line that is damaged or contradicts another one.
         """
-        for _ in self.placed():
-            pass
+        there: set[int] = set()
+        for line in self.placed():
+            there.update(face.track for face in line.faces)
+        for number, one in self._directions.values():
+            if one.track not in there:
+                raise self.wrong(number, f"track {one.track} has no face in this file")
 
     def wrong(self, number: int, what: str) -> MediaError:
         """An error at a line."""
@@ -174,9 +222,9 @@ class TracksFile:
             last |= {face.track: (line.frame, face.tracked()) for face in line.faces}
             last = {track: one for track, one in last.items() if line.frame - one[0] <= FILLED}
             for frame in sorted(frame for frame in waiting if frame <= line.frame - FILLED):
-                yield waiting.pop(frame)
+                yield self._as_asked(waiting.pop(frame))
         for frame in sorted(waiting):
-            yield waiting[frame]
+            yield self._as_asked(waiting[frame])
 
     def timed(self) -> Iterator[Placed]:
         """As `placed`, each with a time: those that tell none lie evenly between their neighbours that do, or as far apart.
@@ -203,17 +251,44 @@ class TracksFile:
             yield from (one for one in waiting if one.time is not None)
             self.left_out = sum(one.time is None for one in waiting)
 
+    def _as_asked(self, placed: Placed) -> Placed:
+        """With what lines about tracks say of its faces."""
+        faces = []
+        for face in placed.faces:
+            if face.track in self._directions:
+                _, one = self._directions[face.track]
+                face = replace(face, strength=face.strength * one.at(placed.frame), name=face.name or one.name)
+            faces.append(face)
+        return replace(placed, faces=tuple(faces))
+
+    def _directed(self) -> dict[int, tuple[int, _Direction]]:
+        """Track -> the number of the line about it, and the line."""
+        found: dict[int, tuple[int, _Direction]] = {}
+        texts = self._texts()
+        next(texts, None)  # the head
+        for number, text in texts:
+            if not _is_direction(text):
+                break
+            try:
+                one = _Direction.model_validate_json(text)
+            except ValidationError as error:
+                raise self.wrong(number, _first(error)) from error
+            if one.track in found:
+                raise self.wrong(number, f"track {one.track} has a line already, line {found[one.track][0]}")
+            found[one.track] = (number, one)
+        return found
+
     def _lines(self) -> Iterator[tuple[int, _Line]]:
         """Lines that are sound by themselves, in order, and with each track in one shot as far as they tell; with their numbers."""
         before = -1
         shots: dict[int, int] = {}
-        texts = self._texts()
-        next(texts, None)  # the head
-        for number, text in texts:
+        names: dict[int, str] = {}
+        for number, text in islice(self._texts(), 1 + len(self._directions), None):
             try:
                 line = _Line.model_validate_json(text)
             except ValidationError as error:
-                raise self.wrong(number, _first(error)) from error
+                misplaced = "lines about a whole track stand before the first frame" if _is_direction(text) else None
+                raise self.wrong(number, misplaced or _first(error)) from error
             if line.frame <= before:
                 raise self.wrong(number, f"frame {line.frame} after frame {before}; a frame has one line, and they are in order")
             before = line.frame
@@ -227,6 +302,9 @@ class TracksFile:
                     raise self.wrong(number, f"track {track} has two faces in one frame")
                 if line.shot is not None and shots.setdefault(track, line.shot) != line.shot:
                     raise self.wrong(number, f"track {track} began in another shot; give it another number from here")
+            for face in line.faces:
+                if face.name is not None and names.setdefault(face.track, face.name) != face.name:
+                    raise self.wrong(number, f"track {face.track} was called {names[face.track]} before")
             yield number, line
 
     def _texts(self) -> Iterator[tuple[int, str]]:
@@ -248,6 +326,15 @@ def _shown(box: tuple[float, ...], head: Head) -> bool:
     across = min(right, head.width - 0.5) - max(left, -0.5)
     down = min(bottom, head.height - 0.5) - max(top, -0.5)
     return min(across, down) >= 1
+
+
+def _is_direction(text: str) -> bool:
+    """Whether a line says something of a whole track, and not of a frame."""
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(said, dict) and "track" in said and not said.keys() & {"frame", "faces"}
 
 
 def _ordered(faces: tuple[_Face, ...]) -> tuple[TrackedFace, ...]:
@@ -273,7 +360,9 @@ def _fill(waiting: dict[int, Placed], known: tuple[int, TrackedFace], goal: tupl
             min(one.score, other.score),
         )
         there = waiting.get(frame, Placed(number, frame, None, Fraction(0), True, ()))
-        faces = sorted((*there.faces, TrackedFace(face.track, found, observed=False)), key=lambda face: face.track)
+        strength = before.strength + (face.strength - before.strength) * share
+        filled = TrackedFace(face.track, found, False, strength, before.name)
+        faces = sorted((*there.faces, filled), key=lambda face: face.track)
         waiting[frame] = replace(there, faces=tuple(faces))
 
 

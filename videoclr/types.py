@@ -282,6 +282,10 @@ class TrackedFace:
     """Box and landmarks in this frame."""
     observed: bool = True
     """False where the detector did not see the face and the place is interpolated."""
+    strength: float = 1.0
+    """Share of its restoration that is shown, in [0, 1], as somebody asked for this face."""
+    name: str | None = None
+    """Who it is, where somebody said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +295,7 @@ class Person:
     number: int
     """The same for all tracks of the person within a run; people known from photographs come first."""
     name: str | None
-    """As the user called the photographs; None for somebody known from the film alone."""
+    """As the user called the photographs, or the track; None for somebody whom nobody named."""
     similarity: float | None = None
     """Cosine between what the track shows and the person, at the moment; None while nobody else was compared."""
 

@@ -78,6 +78,11 @@ def test_strength_and_confidence_thin_the_patch() -> None:
     full = blended(frame, restored(frame)).patches[0].alpha
     half = blended(frame, restored(frame, confidence=0.5), strength=0.5).patches[0].alpha
     assert full.max() == pytest.approx(1) and half.max() == pytest.approx(0.25)
+    face = restored(frame)
+    for strength in (0.3, 0.0):
+        asked = replace(face, crop=replace(face.crop, face=replace(face.crop.face, strength=strength)))
+        shown = blended(frame, asked)
+        assert shown is frame if strength == 0 else shown.patches[0].alpha.max() == pytest.approx(0.3)
 
 
 def test_the_colour_of_the_input_comes_back_and_its_detail_does_not() -> None:

@@ -158,6 +158,47 @@ def test_a_track_is_the_nearest_reference_or_nobody_else() -> None:
         assert person is not None and person.similarity == pytest.approx(np.cos(0.05), abs=1e-3)
 
 
+def named(one: FaceCrop, name: str) -> FaceCrop:
+    return replace(one, face=replace(one.face, name=name))
+
+
+def test_a_track_that_somebody_named_is_that_person_whatever_it_shows() -> None:
+    frames = [Faces(one.frame, (named(one, "anna"), crop(one.frame.index, mark=0.0, track=1))) for one in (crop(0), crop(1))]
+    marked = [Faces(one.frame, (replace(one.faces[0], image=crop(0, mark=1.4).image), one.faces[1])) for one in frames]
+    anna = torch.tensor([1.0, 0.0])
+    photograph = torch.zeros(3, 8, 8)
+    for faces in identify(marked, Reads(), 1, 2, People({"anna": anna}, 0.9, 0.95, 8, {"anna": photograph})):
+        assert who(faces) == [(0, "anna"), (1, None)], "who looks like her is not her: she is somebody else in the frame"
+        assert faces.faces[0].photograph is photograph and faces.faces[1].photograph is None
+        assert angle(faces) == pytest.approx(0, abs=1e-5)
+        person = faces.faces[0].person
+        assert person is not None and person.similarity == pytest.approx(np.cos(1.4), abs=1e-3)
+
+
+def test_tracks_of_one_name_are_one_person_and_others_may_turn_out_to_be_that_person() -> None:
+    marks = [(0.0, "ben"), (1.5, "ben"), (0.75, None), (0.0, "carl")]
+    crops = [crop(2 * k + i, track=k, shot=k, mark=mark) for k, (mark, _) in enumerate(marks) for i in range(2)]
+    crops = [one if (name := marks[one.face.track][1]) is None else named(one, name) for one in crops]
+    everybody = People({}, match=0.9, same=0.95, remember=0, look_back=True)
+    known = list(identify(clip(crops), Reads(), 1, 5, everybody))
+    assert [who(one)[0] for one in known[::2]] == [(0, "ben"), (0, "ben"), None, (1, "carl")]
+    assert angle(known[3]) == pytest.approx(0.75, abs=0.05)
+    assert [one.faces[0].earlier is None for one in known[::2]] == [True, False, True, True]
+    known = list(identify(clip(crops), Reads(), 1, 5, people()))
+    assert [who(one)[0] for one in known[::2]] == [(0, "ben"), (0, "ben"), (0, "ben"), (1, "carl")]
+
+
+def test_names_go_over_with_the_memory() -> None:
+    first, later = ([named(crop(k + i, mark=0.7 * k, track=k, shot=k), "ben") for i in range(2)] for k in (0, 2))
+    told: list[PeopleMemory] = []
+    before = people()
+    (*_, there) = identify(clip([*first, *later]), Reads(), 0, 2, before, lambda _: told.append(before.memory()))
+    after = people()
+    after.recall(PeopleMemory.of_json(json.loads(json.dumps(told[-1].as_json()))))
+    (*_, here) = identify(clip(later), Reads(), 0, 2, after)
+    assert who(there) == who(here) == [(0, "ben")] and angle(there) == angle(here) != pytest.approx(1.4, abs=0.1)
+
+
 def test_the_better_match_takes_a_reference_over() -> None:
     alone = [crop(i, mark=0.4, track=0) for i in range(3)]
     frames = [

@@ -45,7 +45,7 @@ def blend(
 
     Args:
         restored: every frame.
-        strength: opacity in [0, 1], times each face's confidence.
+        strength: opacity in [0, 1], times each face's confidence, and its own strength where somebody asked for one.
         match_color: take the low frequencies of the colour from the input, and let a face without colour stay without.
         detail: share in [0, 1] of what the frame shows beyond the crop's resolution that is kept. A face larger than the
             crop was reduced for the model; without this, a sharp close-up would come back softer than it went in.
@@ -124,7 +124,7 @@ def _patch(
     frame, matrix = face.crop.frame, face.crop.matrix
     width, height = frame.size
     image, mask = to_array(face.image), to_array(face.mask)[..., 0]
-    opacity = strength * float(np.clip(face.confidence, 0, 1))
+    opacity = strength * face.crop.face.strength * float(np.clip(face.confidence, 0, 1))
     rectangle = geometry.footprint(matrix, mask.shape[0], width, height)
     if opacity <= 0 or rectangle[0] >= rectangle[2] or rectangle[1] >= rectangle[3]:
         return None

@@ -126,6 +126,8 @@ class _Track:
     similarity: float | None = None
     best: tuple[float, NDArray[np.uint8]] | None = None
     """Quality of its best view, and the crop as a JPEG file."""
+    called: str | None = None
+    """Who it is, where somebody said so."""
 
     @property
     def identity(self) -> Tensor | None:
@@ -147,6 +149,8 @@ class Met:
     """Quality and embedding `(D,)`, best first."""
     identity: Tensor | None
     room: int
+    name: str | None = None
+    """As somebody called the tracks; None where nobody did."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,6 +173,7 @@ class PeopleMemory:
                 "room": one.room,
                 "views": [[quality, vector.tolist()] for quality, vector in one.views],
                 "identity": None if one.identity is None else one.identity.tolist(),
+                "name": one.name,
             }
             for one in self.met
         ]
@@ -185,6 +190,7 @@ class PeopleMemory:
                 tuple((quality, torch.tensor(vector)) for quality, vector in one["views"]),
                 None if one["identity"] is None else torch.tensor(one["identity"]),
                 one["room"],
+                one["name"],
             )
             for one in values["met"]
         ]
@@ -219,21 +225,28 @@ class People:
             for number, (name, vector) in enumerate(references.items())
         ]
         self.met: list[_Known] = []
+        self.called: dict[str, _Known] = {}
+        """Those of the film whose tracks somebody named."""
         self.look_back = look_back
         self._views: dict[int, View] = {}
         self._next = len(self.photographed)
 
     def memory(self) -> PeopleMemory:
         """Whom the film made known so far, to be given to `recall` of another run's `People`. Ask between shots."""
-        met = [Met(one.number, one.tracks, one.last, tuple(one.pool.views), one.pool.identity, one.pool.room) for one in self.met]
+        met = [
+            Met(one.number, one.tracks, one.last, tuple(one.pool.views), one.pool.identity, one.pool.room, one.name)
+            for one in (*self.met, *self.called.values())
+        ]
         return PeopleMemory(self._next, tuple(met), tuple(self._views.items()))
 
     def recall(self, memory: PeopleMemory) -> None:
         """Know these people, as the run knew them that `memory` is of."""
         self._next = memory.next
-        self.met = [
-            _Known(one.number, None, _Pool(one.room, list(one.views), one.identity), one.tracks, one.last) for one in memory.met
+        known = [
+            _Known(one.number, one.name, _Pool(one.room, list(one.views), one.identity), one.tracks, one.last) for one in memory.met
         ]
+        self.met = [one for one in known if one.name is None]
+        self.called = {one.name: one for one in known if one.name is not None}
         self._views = dict(memory.views)
 
     def photograph(self, person: Person | None) -> Tensor | None:
@@ -242,10 +255,12 @@ class People:
 
     def earlier(self, track: _Track) -> Tensor | None:
         """The best view of the person in the tracks before this one, `(3, S, S)` in [-1, 1]; None where there is none, or where
-        it is not sure enough (`same`) that it is the same person."""
+        nobody said, and it is not sure enough (`same`), that it is the same person."""
         known, own = track.known, track.pool.identity
         view = None if known is None else self._views.get(known.number)
-        return view.image if view is not None and own is not None and float(own @ view.who) >= self.same else None
+        if view is None or (track.called is None and (own is None or float(own @ view.who) < self.same)):
+            return None
+        return view.image
 
     def over(self, tracks: Iterable[_Track]) -> None:
         """These tracks have ended: what they showed best is for those that come."""
@@ -258,33 +273,59 @@ class People:
             if held is None or track.best[0] > _BETTER * held.quality:
                 held = View(track.best[0], track.pool.identity, track.best[1])
             self._views[track.known.number] = held
-        there = {one.number for one in (*self.photographed, *self.met)}
+        there = {one.number for one in (*self.photographed, *self.met, *self.called.values())}
         last = [number for number in self._views if number in there][-_SHOWN:]
         self._views = {number: self._views[number] for number in last}
 
-    def keep(self) -> tuple[list[_Known], list[_Known], int, dict[int, View]]:
+    def keep(self) -> tuple[list[_Known], list[_Known], dict[str, _Known], int, dict[int, View]]:
         """Everybody, with what they share with the tracks of the shot; for `take_up` together with those tracks."""
-        return self.photographed, self.met, self._next, self._views
+        return self.photographed, self.met, self.called, self._next, self._views
 
-    def take_up(self, kept: tuple[list[_Known], list[_Known], int, dict[int, View]]) -> None:
+    def take_up(self, kept: tuple[list[_Known], list[_Known], dict[str, _Known], int, dict[int, View]]) -> None:
         """Know whom `keep` gave."""
-        self.photographed, self.met, self._next, self._views = kept
+        self.photographed, self.met, self.called, self._next, self._views = kept
 
     def meet(self, tracks: Sequence[_Track], now: int) -> None:
-        """Say who the tracks of one frame are: two faces of a frame are two people."""
-        tracks = [track for track in tracks if track.pool.identity is not None]
-        self._match(tracks)
+        """Say who the tracks of one frame are: two faces of a frame are two people, unless somebody called them alike."""
+        for track in tracks:
+            if track.called is not None:
+                self._join(track, track.called)
+        open_ = [track for track in tracks if track.called is None and track.pool.identity is not None]
+        busy = {id(track.known) for track in tracks if track.called is not None}
+        self._match(open_, busy)
         if self.remember:
-            self._recognise(tracks)
+            self._recognise(open_, busy)
         for track in tracks:
             if track.known is not None:
                 track.known.last = now
         self.met = sorted(self.met, key=lambda known: -known.last)[: self.remember]
 
-    def _match(self, tracks: Sequence[_Track]) -> None:
+    def _join(self, track: _Track, name: str) -> None:
+        """A track is the person whom somebody called it."""
+        own = track.pool.identity
+        known = next((one for one in self.photographed if one.name == name), None) or self.called.get(name)
+        if known is None:
+            known = self.called[name] = _Known(self._next, name, track.pool)
+            self._next += 1
+        if known is not track.known:
+            self._leave(track)
+            known.tracks += 1
+            if own is not None and known.pool.identity is not None and known.pool is not track.pool:
+                track.similarity = float(own @ known.pool.identity)
+            if known in self.photographed:
+                track.known = known
+                return
+            if known.pool is not track.pool:
+                known.pool.add(track.pool.views)
+            track.known, track.pool = known, known.pool
+        elif known in self.photographed and own is not None and known.pool.identity is not None:
+            track.similarity = float(own @ known.pool.identity)
+
+    def _match(self, tracks: Sequence[_Track], busy: set[int]) -> None:
         """Photographs: the nearest pair first. The answer may change while a track's views get better."""
         holders = {id(track): track.known for track in tracks}
-        wanted = _pairs(tracks, self.photographed, lambda track, known: self.match - _HOLD * (track.known is known))
+        free = [known for known in self.photographed if id(known) not in busy]
+        wanted = _pairs(tracks, free, lambda track, known: self.match - _HOLD * (track.known is known))
         given = _nearest_first(wanted)
         for track in tracks:
             known, similarity = given.get(id(track), (None, None))
@@ -294,11 +335,11 @@ class People:
             if known is not None or held in self.photographed:
                 track.known, track.similarity = known, similarity
 
-    def _recognise(self, tracks: Sequence[_Track]) -> None:
+    def _recognise(self, tracks: Sequence[_Track], taken: set[int]) -> None:
         """People from the film. A track that stood alone so far may still turn out to be somebody, when its views get better."""
         open_ = [one for one in tracks if one.known is None or (one.fresh and one.known.tracks == 1 and one.known in self.met)]
-        busy = {id(track.known) for track in tracks if track.known is not None}
-        free = [known for known in self.met if id(known) not in busy]
+        busy = taken | {id(track.known) for track in tracks if track.known is not None}
+        free = [known for known in (*self.met, *self.called.values()) if id(known) not in busy]
         for track in open_:
             known, similarity = _nearest_first(_pairs([track], free, lambda *_: self.same)).get(id(track), (None, None))
             if known is not None:
@@ -356,7 +397,8 @@ def identify(
     The identity is the mean of the embeddings of the track's `views` best views (see `pooled`) over all frames of the
     shot up to `window` frames ahead: it gets better as the shot goes on and never looks further into the future. Only
     views that enter the pool are embedded. It stays None where the recognizer gives nothing finite. A track that is
-    somebody of `people` gets that person's identity: the photographs', or that of all views of the film so far.
+    somebody of `people` gets that person's identity: the photographs', or that of all views of the film so far. One that
+    somebody named (`TrackedFace.name`) is that person, whatever it shows.
 
     Args:
         crops: with the shots numbered; every frame.
@@ -385,6 +427,7 @@ def identify(
             begins(frame)
         for crop in place.item.faces:
             track = tracks.setdefault(crop.face.track, _Track(_Pool(views)))
+            track.called = crop.face.name or track.called
             track.last = frame.index
             track.fresh = _refine(track, crop.face.track, (place.item, *place.future), recognizer)
         if people is not None:
