@@ -1,0 +1,166 @@
+"""The node, called as ComfyUI calls one: `nodes.py` and `execution.py` there ask for these names."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from videoclr import comfyui
+from videoclr.config import Config
+from videoclr.errors import ConfigError, MediaError
+from videoclr.pipeline import Pipeline
+from videoclr.types import Detection, Frame
+
+SHAPE = np.array([[-0.2, -0.15], [0.2, -0.15], [0, 0.05], [-0.15, 0.22], [0.15, 0.22]], np.float32)
+RED, GREEN = (0.9, 0.3, 0.2), (0.2, 0.9, 0.3)
+WITHOUT = "gate.use=none\nblend.match_color=false\n\n# a remark\nalign.smoothing=0"
+
+
+class Discs:
+    """Finds discs by their colour, the left one first."""
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        return [self.one(image) for image in images]
+
+    @staticmethod
+    def one(image: np.ndarray) -> list[Detection]:
+        count, _, stats, centres = cv2.connectedComponentsWithStats((image.max(-1) > 150).astype(np.uint8))
+        found = []
+        for (x, y, width, height, area), centre in zip(stats[1:count], centres[1:count], strict=True):
+            if area > 300:
+                box = np.array([x, y, x + width, y + height], np.float32)
+                found.append(Detection(box, SHAPE * 40 + centre.astype(np.float32), 0.95))
+        return sorted(found, key=lambda one: float(one.box[0]))
+
+
+class Colors:
+    """Embeds a face as its mean colour."""
+
+    def embed(self, crops):
+        return torch.nn.functional.normalize(crops[..., 24:40, 24:40].mean((2, 3)), dim=1)
+
+
+class Brighter:
+    size = 64
+
+    def restore(self, crops, memory):
+        return torch.stack([crop.image for crop in crops]) * 0.5 + 0.5
+
+
+@pytest.fixture(autouse=True)
+def pipelines(monkeypatch):
+    """The configurations that the node asked pipelines for."""
+    asked = []
+
+    def make(config):
+        asked.append(config)
+        return Pipeline(config, detector=Discs(), recognizer=Colors(), restorer=Brighter())
+
+    monkeypatch.setattr(comfyui, "Pipeline", make)
+    return asked
+
+
+def pictures(*places: tuple[tuple[int, int], tuple[float, float, float]], count: int = 4) -> torch.Tensor:
+    """`(N, 120, 240, 3)` with discs of 22 px that move to the right; noise of no 8 bits around them."""
+    images = 0.1 * np.random.default_rng(0).random((count, 120, 240, 3)).astype(np.float32)
+    for number, image in enumerate(images):
+        for (x, y), color in places:
+            cv2.circle(image, (x + number, y), 22, color, -1)
+    return torch.from_numpy(images)
+
+
+def called(**given):
+    """As ComfyUI calls it: inputs by name, the defaults where its user left them; the answer fits what is declared."""
+    (node,) = comfyui.NODE_CLASS_MAPPINGS.values()
+    assert comfyui.NODE_DISPLAY_NAME_MAPPINGS.keys() == comfyui.NODE_CLASS_MAPPINGS.keys()
+    inputs = {**node.INPUT_TYPES()["required"], **node.INPUT_TYPES()["optional"]}
+    values = {name: options["default"] for name, (kind, options) in inputs.items() if kind != "IMAGE" and "default" in options}
+    answer = getattr(node(), node.FUNCTION)(**{**values, **given})
+    assert isinstance(answer, tuple) and len(answer) == len(node.RETURN_TYPES) == len(node.RETURN_NAMES)
+    return answer
+
+
+def test_faces_are_restored_and_everything_else_keeps_its_bits():
+    images = pictures(((50, 60), RED))
+    kept = images.clone()
+    restored, mask = called(images=images, settings=WITHOUT)
+    assert torch.equal(images, kept), "the input belongs to other nodes too"
+    assert restored.shape == images.shape and restored.dtype == torch.float32
+    assert mask.shape == images.shape[:3] and mask.dtype == torch.float32
+    assert torch.equal(restored[mask == 0], images[mask == 0])
+    assert mask[:, 60, 52].min() == 1 and mask[:, :, 200:].max() == 0
+    assert (restored - images)[:, 60, 52].min() > 0.03
+    config = Config().override(*(line for line in WITHOUT.splitlines() if line and line[0] != "#"))
+    pipeline = Pipeline(config, detector=Discs(), recognizer=Colors(), restorer=Brighter())
+    codes = np.rint(images.numpy() * 65535).astype(np.uint16)
+    frames = pipeline.restore_frames(Frame.from_image(one, number) for number, one in enumerate(codes))
+    for number, frame in enumerate(frames):
+        assert np.abs(frame.image / 65535 - restored[number].numpy()).max() < 2e-5
+
+
+def test_the_dials_and_lines_of_settings_are_those_of_the_configuration(pipelines):
+    images = pictures()
+    called(images=images, fidelity=0.25, strength=0.5, settings="restore.steps=7\r\n")
+    (config,) = pipelines
+    assert (config.restore.fidelity, config.blend.strength, config.restore.steps) == (0.25, 0.5, 7)
+    with pytest.raises(ConfigError, match=r"\$\.restore\.stepps"):
+        called(images=images, settings="restore.stepps=7")
+
+
+def test_pictures_without_a_face_and_with_alpha_pass():
+    images = torch.cat([pictures(((50, 60), RED)), torch.rand(4, 120, 240, 1)], dim=-1)
+    restored, mask = called(images=images, settings=WITHOUT)
+    assert torch.equal(restored[..., 3], images[..., 3]) and mask.max() == 1
+    empty = pictures()
+    restored, mask = called(images=empty)
+    assert torch.equal(restored, empty) and not mask.any()
+
+
+def test_only_the_one_on_the_photographs_is_restored():
+    images = pictures(((50, 60), RED), ((170, 60), GREEN))
+    photographs = pictures(((100, 60), GREEN), count=2)
+    _, everybody = called(images=images, settings=WITHOUT)
+    _, mask = called(images=images, settings=WITHOUT, photographs=photographs, only=True)
+    assert everybody[:, 60, 52].min() == 1
+    assert mask[:, :, :110].max() == 0 and mask[:, 60, 172].min() == 1
+    with pytest.raises(ConfigError, match="photographs are needed"):
+        called(images=images, only=True)
+    with pytest.raises(MediaError, match="must show one face, found no face"):
+        called(images=images, photographs=pictures(count=1))
+
+
+def test_the_bar_moves_and_a_user_may_interrupt(monkeypatch):
+    moved, asked = [], []
+
+    class Interrupted(Exception):
+        pass
+
+    def look():
+        asked.append(len(moved))
+        if len(asked) == 3:
+            raise Interrupted
+
+    class Bar:
+        def __init__(self, total):
+            assert total == 4
+
+        def update(self, by):
+            moved.append(by)
+
+    for name, inside in (
+        ("comfy", {}),
+        ("comfy.utils", {"ProgressBar": Bar}),
+        ("comfy.model_management", {"throw_exception_if_processing_interrupted": look}),
+    ):
+        module = types.ModuleType(name)
+        module.__dict__.update(inside)
+        monkeypatch.setitem(sys.modules, name, module)
+    with pytest.raises(Interrupted):
+        called(images=pictures(((50, 60), RED)), settings=WITHOUT)
+    assert moved == [1, 1]

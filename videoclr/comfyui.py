@@ -1,0 +1,168 @@
+"""A node for ComfyUI: pictures of a video in, the same with restored faces out, and where they are.
+
+One line in a file of ComfyUI's folder `custom_nodes` makes it known (see the README). ComfyUI asks a class for its inputs
+(`INPUT_TYPES`), and calls its `FUNCTION` with them; pictures are `IMAGE`, `(N, H, W, 3)` float32 RGB in [0, 1], and a mask is
+`(N, H, W)`. Nothing of ComfyUI is needed to import this; its progress bar and its button to interrupt are used where they are.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from videoclr.config import Config
+from videoclr.errors import ConfigError
+from videoclr.pipeline import Pipeline
+from videoclr.types import Frame, Patch
+
+_TOP = 65535
+_PHOTOGRAPH = "photograph"
+
+
+class RestoreFaces:
+    """The node `Restore faces (videoclr)`."""
+
+    CATEGORY = "image/video"
+    RETURN_TYPES = ("IMAGE", "MASK")
+    RETURN_NAMES = ("images", "faces")
+    FUNCTION = "restore"
+    DESCRIPTION = (
+        "Restores the faces of a video, following each of them from picture to picture. Give it all pictures of a shot, or of "
+        "several, in order."
+    )
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, dict[str, Any]]:
+        """What the node takes, with the limits and defaults of `Config`."""
+        defaults = Config()
+        share = {"min": 0.0, "max": 1.0, "step": 0.05}
+        return {
+            "required": {
+                "images": ("IMAGE", {"tooltip": "pictures of a video, in order"}),
+                "fidelity": (
+                    "FLOAT",
+                    {**share, "default": defaults.restore.fidelity, "tooltip": "0 favours a clean look, 1 what the input shows"},
+                ),
+                "strength": (
+                    "FLOAT",
+                    {**share, "default": defaults.blend.strength, "tooltip": "how much of the restoration is shown"},
+                ),
+            },
+            "optional": {
+                "photographs": ("IMAGE", {"tooltip": "of somebody in the video, one face on each"}),
+                "only": ("BOOLEAN", {"default": False, "tooltip": "restore nobody but the one on the photographs"}),
+                "settings": (
+                    "STRING",
+                    {"default": "", "multiline": True, "tooltip": "a setting of videoclr a line: restore.steps=5"},
+                ),
+            },
+        }
+
+    def restore(
+        self,
+        images: Tensor,
+        fidelity: float,
+        strength: float,
+        photographs: Tensor | None = None,
+        only: bool = False,
+        settings: str = "",
+    ) -> tuple[Tensor, Tensor]:
+        """Restore the faces.
+
+        Args:
+            images: `(N, H, W, C)` float in [0, 1], RGB and what may be beside it, in order of time.
+            fidelity: in [0, 1].
+            strength: in [0, 1].
+            photographs: of one person, `(M, H, W, 3)`, of any size.
+            only: leave everybody else as they are.
+            settings: `PATH=VALUE` lines, as `--set` takes them.
+
+        Returns:
+            As `images`, the same bits where no face was restored, and `(N, H, W)` float32: how much of each pixel is restored.
+
+        Raises:
+            ConfigError: a setting is wrong, or `only` lacks a photograph.
+            MediaError: a photograph does not show one face.
+            RestorationError: a part failed.
+        """
+        if only and photographs is None:
+            raise ConfigError("only: photographs are needed that show who is to be restored")
+        told = [line.strip() for line in settings.splitlines() if line.strip() and not line.strip().startswith("#")]
+        config = Config().override(*told, f"restore.fidelity={fidelity}", f"blend.strength={strength}")
+        with tempfile.TemporaryDirectory(prefix="videoclr-") as folder:
+            pipeline = Pipeline(_with_photographs(config, photographs, only, Path(folder)))
+        restored, shown = images.clone(), torch.zeros(images.shape[:3])
+        step = _progress(len(images))
+        with closing(pipeline.restore_frames(_frames(images))) as frames:  # type: ignore[type-var]
+            for number, frame in enumerate(frames):
+                for patch in frame.patches:
+                    _lay(patch, restored[number], shown[number])
+                step()
+        return restored, shown
+
+
+def _with_photographs(config: Config, photographs: Tensor | None, only: bool, folder: Path) -> Config:
+    """The settings that know the person, whose pictures are put into `folder`."""
+    if photographs is None:
+        return config
+    entries = []
+    for number, picture in enumerate(photographs, 1):
+        path = folder / f"{_PHOTOGRAPH}{number}.png"
+        cv2.imwrite(str(path), np.ascontiguousarray(_codes(picture)[..., ::-1]))
+        entries.append(f"{_PHOTOGRAPH}={path}")
+    asked = [*config.identify.only, *([_PHOTOGRAPH] if only else [])]
+    known = {"references": [*config.identify.references, *entries], "only": asked}
+    return config.model_copy(update={"identify": config.identify.model_copy(update=known)})
+
+
+def _frames(images: Tensor) -> Iterator[Frame]:
+    for number, picture in enumerate(images):
+        yield Frame.from_image(_codes(picture), number)
+
+
+def _codes(picture: Tensor) -> NDArray[np.uint16]:
+    """`(H, W, 3)` uint16 of a picture in [0, 1]."""
+    values = picture[..., :3].detach().float().cpu().nan_to_num(0.0).clamp(0, 1).numpy()
+    codes: NDArray[np.uint16] = np.rint(values * _TOP).astype(np.uint16)
+    return codes
+
+
+def _lay(patch: Patch, picture: Tensor, shown: Tensor) -> None:
+    """Lay a patch over a picture `(H, W, C)` and its mask `(H, W)`, in place."""
+    height, width = patch.alpha.shape
+    place = (slice(patch.y, patch.y + height), slice(patch.x, patch.x + width))
+    alpha = torch.from_numpy(np.ascontiguousarray(patch.alpha))
+    colour = torch.from_numpy(patch.rgb.astype(np.float32) / np.float32(_TOP)).to(picture)
+    below, opacity = picture[(*place, slice(0, 3))], alpha[..., None].to(picture)
+    picture[(*place, slice(0, 3))] = torch.where(opacity > 0, below + opacity * (colour - below), below)
+    shown[place] = 1 - (1 - shown[place]) * (1 - alpha)
+
+
+def _progress(count: int) -> Callable[[], None]:
+    """What to call after every picture: moves ComfyUI's bar, and raises where its user interrupted."""
+    try:
+        from comfy.model_management import throw_exception_if_processing_interrupted
+        from comfy.utils import ProgressBar
+    except ImportError:
+        return lambda: None
+    bar = ProgressBar(count)
+
+    def step() -> None:
+        throw_exception_if_processing_interrupted()
+        bar.update(1)
+
+    return step
+
+
+__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
+NODE_CLASS_MAPPINGS = {"VideoclrRestoreFaces": RestoreFaces}
+NODE_DISPLAY_NAME_MAPPINGS = {"VideoclrRestoreFaces": "Restore faces (videoclr)"}
