@@ -359,6 +359,8 @@ class Reader:
         self._first = self.picture(told)
         if exr.is_exr(self._first.head) and (beside := exr.layers(self._first.head)):
             self._warn(f"the layers {', '.join(beside)} are left out: only the colour of EXR pictures is read")
+        if exr.is_exr(self._first.head) and exr.has_parts(self._first.head):
+            self._warn("holds several parts: only the first one is read")
         if dolby_vision_profile(told) == 5:
             what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"
             raise MediaError(self.path, f"{what}; convert it to HDR10 or profile 8 first")
