@@ -562,6 +562,9 @@ def plan_(
             ("slowest", f"{made.slowest or '-'}"),
             ("result", f"about {size}; with --resume twice of it until it is done"),
         ]
+        if not options.quiet:
+            for text in made.warnings:
+                _say(f"warning: {text}")
         sys.stdout.write("".join(f"{name:<8} {text}\n" for name, text in rows))
         return DONE
 
