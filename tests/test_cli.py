@@ -414,8 +414,13 @@ def test_figures_and_log_never_go_into_a_file_of_the_run(jobs, tmp_path, capsys,
     assert (
         cli.main([str(film), str(tmp_path / "out.mp4"), "--report-frames", str(tmp_path / "f"), option, str(tmp_path / "f")]) == 2
     )
-    assert not jobs.asked and film.read_bytes() == b"film" and len(list(tmp_path.iterdir())) == 2
-    assert capsys.readouterr().err.count("is a file of this run already") == 5
+    (tmp_path / "reel.ffconcat").write_text("ffconcat version 1.0\nfile in.mp4\n")
+    reel = str(tmp_path / "reel.ffconcat")
+    assert cli.main([reel, str(tmp_path / "out.mp4"), option, str(film)]) == 2
+    assert cli.main(["batch", reel, "--to", str(tmp_path / "x"), option, str(tmp_path / "link")]) == 2
+    assert cli.main([str(film), str(tmp_path / "out.mp4"), "--tracks", reel, option, reel]) == 2
+    assert not jobs.asked and film.read_bytes() == b"film" and len(list(tmp_path.iterdir())) == 3
+    assert capsys.readouterr().err.count("is a file of this run already") == 8
 
 
 def test_doctor_exits_by_what_it_finds(capsys, monkeypatch):

@@ -12,6 +12,7 @@ BOUNDED = (
     *("runtime.threads", "runtime.batch", "runtime.detect_batch", "runtime.buffer_mb", "align.smoothing", "gate.smoothing"),
     *("track.max_gap", "detect.every", "detect.long_side", "identify.window", "identify.views", "identify.remember"),
     *("restore.anchors", "media.frames", "media.smart_copy_mb", "media.input.start_number", "media.crf"),
+    *("media.limits.pixels", "media.limits.streams", "media.limits.frames"),
 )
 PRESETS = sorted((Path(__file__).parents[1] / "configs" / "restore").glob("*.yaml"))
 

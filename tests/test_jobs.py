@@ -457,6 +457,9 @@ def test_two_reports_need_two_names(log, film, tmp_path):
         ("g%02d.png", "out.mkv", "link"),
         ("in.mkv", "out.mkv", "out.mkv.part"),
         ("r.part", "out.mkv", "r"),
+        ("reel.ffconcat", "out.mkv", "in.mkv"),
+        ("reel.ffconcat", "out.mkv", "r"),
+        ("reel.ffconcat", "out.mkv", "link"),
     ],
 )
 def test_a_report_takes_the_place_of_no_file_of_the_run(log, tmp_path, monkeypatch, source, target, report):
@@ -464,6 +467,7 @@ def test_a_report_takes_the_place_of_no_file_of_the_run(log, tmp_path, monkeypat
     for name in ("in.mkv", "g01.png", "r.part"):
         Path(name).write_text("mine")
     Path("link").symlink_to("g01.png")
+    Path("reel.ffconcat").write_text("ffconcat version 1.0\nfile in.mkv\nfile r.part\nfile g01.png\n")
     before = sorted(path.name for path in tmp_path.iterdir())
     with pytest.raises(ConfigError, match=f"--report: {report} is a file of this run already"):
         restore_video(source, target, report=report, overwrite=True)

@@ -144,14 +144,18 @@ def test_covers_are_not_counted_for_every_piece(film, tmp_path):
     assert plan.plan(covered, tmp_path / "out.mkv", pieces=2, seconds=0.4).size[0] < 2 * bare.size[0] + 50_000
 
 
-def test_numbers_of_tracks_are_left_out_and_told_unless_a_file_has_the_tracks(film, tmp_path, caplog):
+def test_numbers_of_tracks_are_left_out_and_told_unless_a_file_has_the_tracks(film, tmp_path, capsys):
     path, loaded = film
     numbers = Config().override("identify.only=[1]", "identify.leave=[0, 2]")
     made = plan.plan(path, tmp_path / "out.mp4", numbers, pieces=3, seconds=0.4)
     assert [piece.faces for piece in made.pieces] == [0, 5, 10] and loaded[-1].identify.only == loaded[-1].identify.leave == []
     (told,) = made.warnings
     assert "--only and --leave of tracks 1, 0, 2 are left out of it" in told and "--tracks" in told
-    assert [record.message for record in caplog.records] == [told] and made.as_dict()["warnings"] == (told,)
+    assert made.as_dict()["warnings"] == (told,)
+    assert cli.main(["plan", str(path), str(tmp_path / "out.mp4"), "--pieces", "1", "--seconds", "0.4", "--leave", "7"]) == 0
+    assert (
+        "videoclr: warning: plan: every piece numbers its tracks anew, so --only and --leave of tracks 7" in capsys.readouterr().err
+    )
     face = {"track": 1, "box": [30, 10, 70, 50], "points": (SHAPE + 40).tolist()}
     head = {"videoclr": "tracks", "version": 1, "width": 96, "height": 64}
     mine = tmp_path / "tracks.jsonl"

@@ -316,7 +316,10 @@ def restore(
 
     def go() -> int:
         settings, conditions = options.settings(), _conditions(options)
-        with _speaking(options) as console, _watched(options, console, target, report_frames, of=source) as (shown, finished):
+        with (
+            _speaking(options) as console,
+            _watched(options, console, target, report_frames, settings.track.file, of=source) as (shown, finished),
+        ):
             from videoclr.jobs import restore_video
 
             done = restore_video(
@@ -357,7 +360,7 @@ def batch(
         settings, conditions, site = options.settings(), _conditions(options), _site(cluster, workers)
         from videoclr.jobs import restore_batch, targets_of
 
-        used: list[str | Path] = [*sources, *targets_of(sources, to, ending)]
+        used: list[str | Path | None] = [*sources, *targets_of(sources, to, ending), settings.track.file]
         with _speaking(options) as console, _watched(options, console, *used) as (shown, finished):
             told = _Told(options, conditions, finished)
             restore_batch(
@@ -559,6 +562,9 @@ def plan_(
             ("slowest", f"{made.slowest or '-'}"),
             ("result", f"about {size}; with --resume twice of it until it is done"),
         ]
+        if not options.quiet:
+            for text in made.warnings:
+                _say(f"warning: {text}")
         sys.stdout.write("".join(f"{name:<8} {text}\n" for name, text in rows))
         return DONE
 

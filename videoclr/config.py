@@ -51,15 +51,15 @@ class Input(_Section):
 class Limits(_Section):
     """The most that an input may claim before it is refused: a header costs nothing, what it promises costs memory."""
 
-    pixels: int = Field(1 << 27, ge=1)
+    pixels: int = Field(1 << 27, ge=1, le=2**31 - 1)
     """Width x height of a picture."""
     rate: float = Field(10_000.0, gt=0)
     """Frames per second."""
     seconds: float = Field(604_800.0, gt=0)
     """Duration; a week."""
-    streams: int = Field(256, ge=1)
+    streams: int = Field(256, ge=1, le=2**31 - 2)
     """Of all kinds."""
-    frames: int = Field(20_000_000, ge=1)
+    frames: int = Field(20_000_000, ge=1, le=2**53)
     """Pictures of one input."""
 
 

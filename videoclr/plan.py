@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import math
 import statistics
 import tempfile
@@ -27,8 +26,6 @@ from videoclr.media.spool import check_scratch
 from videoclr.pipeline import Pipeline, slowest
 from videoclr.references import is_number, people_of
 from videoclr.report import report_file
-
-log = logging.getLogger("videoclr.plan")
 
 PIECES = 6
 SECONDS = 1.0
@@ -150,8 +147,6 @@ def plan(
         raise ConfigError(f"plan: expected at least one piece of more than 0 s, got {pieces} of {seconds} s")
     check_scratch(config.runtime.scratch)
     config, warnings = _without_numbers(config)
-    for warning in warnings:
-        log.warning(warning)
     with report_file(json_file, (source, target, config.track.file), overwrite, option="--json") as place:
         with open_reader(source, config) as reader:
             count, rate, still = reader.info.frame_count, reader.info.frame_rate, reader.is_still

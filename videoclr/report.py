@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from videoclr.errors import ConfigError, MediaError
+from videoclr.media.filelist import is_list, names_in
 from videoclr.media.source import is_of
 from videoclr.shelf import Listed, json_pieces
 
@@ -193,17 +194,24 @@ def refuse_used(path: str | Path, used: Iterable[object], option: str) -> None:
 
     Args:
         path: the file that `option` names.
-        used: other files of the run, patterns of pictures among them; None among them is none.
+        used: other files of the run, patterns of pictures and lists of files among them; None among them is none.
         option: for the error.
 
     Raises:
         ConfigError: `path`, or what grows beside it before it has its name, is one of them.
     """
-    for other in used:
-        if other is not None and (
-            is_of(path, str(other)) or any(same_file(a, b) for a in (path, _part(path)) for b in (other, _part(other)))
-        ):
-            raise ConfigError(f"{option}: {path} is a file of this run already ({other}); choose another name")
+    for name in used:
+        for other in () if name is None else (name, *_listed(name)):
+            if is_of(path, str(other)) or any(same_file(a, b) for a in (path, _part(path)) for b in (other, _part(other))):
+                raise ConfigError(f"{option}: {path} is a file of this run already ({other}); choose another name")
+
+
+def _listed(name: object) -> list[Path]:
+    """The files of a list; none where it is none, or damaged, as its reader will say."""
+    try:
+        return names_in(str(name)) if is_list(str(name)) else []
+    except MediaError:
+        return []
 
 
 def _part(path: object) -> str:

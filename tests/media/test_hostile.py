@@ -181,6 +181,12 @@ def test_each_limit_refuses_what_is_above_it_and_lets_pass_what_is_not(tmp_path,
     assert restored(source, tmp_path / "out.mkv", *exactly) == 0
 
 
+def test_the_largest_limits_are_none(tmp_path, clip):
+    most = {"pixels": 2**31 - 1, "streams": 2**31 - 2, "frames": 2**53, "rate": ".inf", "seconds": ".inf"}
+    given = [part for name, value in most.items() for part in ("--set", f"media.limits.{name}={value}")]
+    assert restored(clip("a.mp4"), tmp_path / "out.mkv", *given) == 0
+
+
 def test_a_sequence_counts_against_the_limit_before_it_is_read(tmp_path, clip):
     for number in range(4):
         (tmp_path / f"f{number}.png").write_bytes(png(8, 8))

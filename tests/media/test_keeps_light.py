@@ -327,12 +327,74 @@ def test_layers_that_are_not_read_are_told(tmp_path):
     assert layers(head + b"\0") == ["Z", "id.A"]
 
 
+LONG = attribute("a name of more than thirty one letters", "string", b"long")
+PICTURE = np.arange(16 * 16 * 3, dtype=np.float32).reshape(16, 16, 3) / 512
+CHANNELS = attribute(
+    "channels", "chlist", b"".join(n + b"\0" + struct.pack("<iB3xii", 2, 0, 1, 1) for n in (b"B", b"G", b"R")) + b"\0"
+)
+WINDOW = struct.pack("<4i", 0, 0, 15, 15)
+HEADER = CHANNELS + b"".join(
+    attribute(name, kind, value)
+    for name, kind, value in (
+        ("compression", "compression", b"\0"),
+        ("dataWindow", "box2i", WINDOW),
+        ("displayWindow", "box2i", WINDOW),
+        ("lineOrder", "lineOrder", b"\0"),
+        ("pixelAspectRatio", "float", struct.pack("<f", 1)),
+        ("screenWindowCenter", "v2f", bytes(8)),
+        ("screenWindowWidth", "float", struct.pack("<f", 1)),
+    )
+)
+
+
+def rows_of(block: np.ndarray) -> bytes:
+    return b"".join(row[:, channel].tobytes() for row in block for channel in (2, 1, 0))
+
+
+def by_hand(version: int, headers: list[bytes], end: bytes, chunks: list[bytes]) -> bytes:
+    head = b"v/1\x01" + struct.pack("<I", version) + b"".join(header + b"\0" for header in headers) + end
+    places = np.cumsum([len(head) + 8 * len(chunks), *map(len, chunks[:-1])])
+    return head + struct.pack(f"<{len(chunks)}Q", *map(int, places)) + b"".join(chunks)
+
+
+def tiled(*attributes: bytes) -> bytes:
+    tiles = attribute("tiles", "tiledesc", struct.pack("<IIB", 8, 8, 0))
+    blocks = {(x, y): rows_of(PICTURE[8 * y : 8 * y + 8, 8 * x : 8 * x + 8]) for y in range(2) for x in range(2)}
+    chunks = [struct.pack("<5i", x, y, 0, 0, len(block)) + block for (x, y), block in blocks.items()]
+    return by_hand(2 | 0x200 | 0x400, [b"".join(attributes) + HEADER + tiles], b"", chunks)
+
+
+def of_two_parts(*attributes: bytes) -> bytes:
+    def header(name: bytes, *more: bytes) -> bytes:
+        own = attribute("name", "string", name) + attribute("type", "string", b"scanlineimage")
+        return b"".join(more) + HEADER + own + attribute("chunkCount", "int", struct.pack("<i", 16))
+
+    headers = [header(b"beauty", *attributes), header(b"matte")]
+    chunks = [
+        struct.pack("<3i", part, y, 16 * 12) + rows_of(PICTURE[y : y + 1] * (1 - part)) for part in range(2) for y in range(16)
+    ]
+    return by_hand(2 | 0x1000 | 0x400, headers, b"\0", chunks)
+
+
+@pytest.mark.parametrize(("made", "warned"), [(tiled, []), (of_two_parts, ["holds several parts: only the first one is read"])])
+def test_tiles_and_the_first_of_several_parts_keep_what_they_say(tmp_path, made, warned):
+    (tmp_path / "s.exr").write_bytes(made(TIMECODE, OWNER, LONG))
+    assert np.array_equal(load(tmp_path / "s.exr")[0], PICTURE), "the test's own file is whole"
+    assert run(tmp_path / "s.exr", tmp_path / "o.exr") == []
+    with Reader(tmp_path / "s.exr") as reader:
+        assert reader.warnings == warned
+    data = (tmp_path / "o.exr").read_bytes()
+    assert all(one in data for one in (TIMECODE, OWNER, LONG)) and b"tiledesc" not in data and b"scanlineimage" not in data
+    assert struct.unpack("<I", data[4:8])[0] == 2 | 0x400, "one part of scan lines, with long names"
+    assert np.array_equal(load(tmp_path / "o.exr")[0], PICTURE)
+
+
 @pytest.mark.parametrize(
     "data",
     [
         b"",
         b"v/1\x01",
-        b"v/1\x01" + struct.pack("<I", 0x1002) + bytes(99),
+        b"v/1\x01" + struct.pack("<I", 0x0802) + bytes(99),
         b"v/1\x01\x02\0\0\0name\0kind\0\xff\xff\xff\x7f",
         b"x" * 99,
     ],

@@ -186,6 +186,10 @@ def test_the_output_is_none_of_the_listed_files(clip, tmp_path, listed, capsys):
     assert restored(listed("a.mp4"), tmp_path / "a.mp4", "-y") == 1
     assert "is one of the files that the input lists" in capsys.readouterr().err
     assert (tmp_path / "a.mp4").read_bytes() == before
+    (tmp_path / "b.mp4.part").write_bytes(before)
+    assert restored(listed("b.mp4.part"), tmp_path / "b.mp4", "-y") == 1
+    assert "grows as b.mp4.part, which is the input" in capsys.readouterr().err
+    assert (tmp_path / "b.mp4.part").read_bytes() == before
 
 
 # -- batches ---------------------------------------------------------------------------------------------------------

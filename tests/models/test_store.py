@@ -6,12 +6,15 @@ import base64
 import hashlib
 import io
 import json
+import subprocess
+import sys
 import threading
 import urllib.request
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import save
 
 from videoclr.errors import ConfigError, WeightsError
@@ -167,6 +170,34 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, cache, monkeypatch, site):
     monkeypatch.setenv("VIDEOCLR_CACHE", str(cache))
     store.add(f"{site.address}/net", "mine", digest_of(OTHER))
     assert store.find("mine").read_bytes() == OTHER and len(site.asked) == 1  # what had come was not fetched again
+
+
+KILLED = """
+import os, shutil, sys
+from videoclr.models import store
+
+def cut_off(source, target):
+    target.write_bytes(b"half")
+    os._exit(9)
+
+shutil.copyfile = cut_off
+store.add(sys.argv[1], "mine.v1", sys.argv[2])
+"""
+
+
+def test_what_a_killed_process_left_is_cleared_away_and_what_another_one_writes_is_not(tmp_path, cache):
+    given = a_file(tmp_path)
+    busy = cache / "busy.1"
+    for clears in (lambda: store.add(str(given), "mine", digest_of(GOOD)), lambda: store.remove("mine")):
+        done = subprocess.run([sys.executable, "-c", KILLED, str(given), digest_of(GOOD)], check=False)
+        left = [name for name in names(cache) if name.startswith("mine.v1")]
+        assert done.returncode == 9 and [name.rpartition(".")[2] for name in left] == ["adding", "tensors"]
+        with FileLock(busy.with_suffix(".adding")):
+            busy.with_suffix(".tensors").write_bytes(b"of another process")
+            clears()
+            assert busy.with_suffix(".tensors").exists() and not any(name in left for name in names(cache))
+    store.add(str(given), "mine", digest_of(GOOD))
+    assert len(names(cache)) == 2 and not busy.with_suffix(".tensors").exists()
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../up", ".hidden", "a b", "x" * 65, "net.pth", "embedded", "detector"])

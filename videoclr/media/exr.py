@@ -1,7 +1,8 @@
 """What an OpenEXR file says besides its picture, timecode, lens, primaries ("OpenEXR File Layout", Academy Software Foundation).
 
 FFmpeg's encoder writes the attributes that a picture cannot be without, and its decoder hands over no others, so the source's are
-put into what the encoder made. Files of one part in scan lines; of others nothing is known here.
+put into what the encoder made. Of a file of several parts FFmpeg reads the first one, and its attributes are meant here; of deep
+pixels it reads nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from videoclr.media.proxy import Primaries
 
 _MAGIC = b"v/1\x01"
 _BEGIN = 8
-_OTHER_KINDS = 0x1A00
-"""Flags of tiled, deep and several parts."""
+_LONG_NAMES, _DEEP, _PARTS = 0x400, 0x800, 0x1000
+"""Flags of the version. Tiles are one as well, and their header is that of scan lines."""
 _LINES: Mapping[int, int] = MappingProxyType({0: 1, 1: 1, 2: 1, 3: 16, 4: 32, 5: 16, 6: 32, 7: 32, 8: 32, 9: 256})
 """Lines that a chunk holds, by compression."""
 _OWN = frozenset(
@@ -34,8 +35,8 @@ _CHANNEL = 17
 
 
 def head_of(data: bytes) -> bytes:
-    """The header of an EXR file, magic number and all; empty where it is none that is known here."""
-    if data[:4] != _MAGIC or len(data) < _BEGIN or struct.unpack("<I", data[4:_BEGIN])[0] & _OTHER_KINDS:
+    """The header of an EXR file, of its first part, magic number and all; empty where it is none that is known here."""
+    if data[:4] != _MAGIC or len(data) < _BEGIN or _flags(data) & _DEEP:
         return b""
     try:
         end = max((end for _, _, end in _attributes(data)), default=_BEGIN)
@@ -47,6 +48,11 @@ def head_of(data: bytes) -> bytes:
 def is_exr(head: bytes) -> bool:
     """Whether that is the header of an EXR file."""
     return head[:4] == _MAGIC
+
+
+def has_parts(head: bytes) -> bool:
+    """Whether a header is that of the first of several parts."""
+    return bool(_flags(head) & _PARTS)
 
 
 def said(head: bytes) -> list[str]:
@@ -92,7 +98,14 @@ def with_head(data: bytes, head: bytes) -> bytes:
     table = struct.unpack(f"<{count}Q", data[end + 1 : end + 1 + 8 * count])
     longer = _BEGIN + len(kept) - end
     moved = struct.pack(f"<{count}Q", *(place + longer for place in table))
-    return data[:_BEGIN] + kept + data[end : end + 1] + moved + data[end + 1 + 8 * count :]
+    version = struct.pack("<I", _flags(data) | _flags(head) & _LONG_NAMES)
+    return data[:4] + version + kept + data[end : end + 1] + moved + data[end + 1 + 8 * count :]
+
+
+def _flags(head: bytes) -> int:
+    """The version and its flags."""
+    (flags,) = struct.unpack("<I", head[4:_BEGIN])
+    return int(flags)
 
 
 def _attributes(data: bytes) -> Iterator[tuple[str, int, int]]:

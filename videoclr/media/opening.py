@@ -35,6 +35,8 @@ _NETWORK = frozenset({"rtsp", "rtp", "sdp", "sap"})
 _SIZED = frozenset({"rawvideo", "v210", "v210x", "bitpacked"})
 """Formats that say nothing of themselves."""
 RAW = "rawvideo"
+_MOST = 2**31 - 1
+"""Pixels that FFmpeg can be told; it takes no option beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Limits:
     @property
     def decoder_pixels(self) -> int:
         """What decoders are told: they pad pictures, so that the exact limit would refuse what just fits."""
-        return self.pixels + self.pixels // 4 + (1 << 16)
+        return min(self.pixels + self.pixels // 4 + (1 << 16), _MOST)
 
     def check(
         self, path: str, streams: int, size: tuple[int, int], rate: Fraction | None, seconds: Fraction | None, frames: int | None

@@ -371,6 +371,8 @@ class Reader:
             said = exr.primaries(self._first.head)
             if said is not None and not are_primaries(said):
                 self._warn("its chromaticities are no primaries; taken as BT.709 (media.primaries says others)")
+        if exr.is_exr(self._first.head) and exr.has_parts(self._first.head):
+            self._warn("holds several parts: only the first one is read")
         if dolby_vision_profile(told) == 5:
             what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"
             raise MediaError(self.path, f"{what}; convert it to HDR10 or profile 8 first")

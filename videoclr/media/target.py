@@ -175,11 +175,13 @@ def check_target(path: str, source: str | None, overwrite: bool) -> None:
         if source is not None and source != PIPE and target.exists() and Path(source).exists():
             if target.samefile(source):
                 raise MediaError(path, "is the input itself; write to another name")
-            if is_list(source) and any(target.samefile(part) for part in names_in(source)):
+            if is_list(source) and any(target.samefile(one) for one in names_in(source)):
                 raise MediaError(path, "is one of the files that the input lists; write to another name")
         part = Path(f"{path}.part")
-        if source is not None and source != PIPE and part.exists() and Path(source).exists() and part.samefile(source):
-            raise MediaError(path, f"grows as {part.name}, which is the input; write to another name")
+        if source is not None and source != PIPE and part.exists() and Path(source).exists():
+            inputs = [source, *(names_in(source) if is_list(source) else ())]
+            if any(part.samefile(one) for one in inputs):
+                raise MediaError(path, f"grows as {part.name}, which is the input; write to another name")
         if target.exists() and not target.is_file():
             raise MediaError(path, "is a pipe or a device, not a file; use - for standard output")
         if target.exists() and not overwrite:

@@ -6,6 +6,8 @@ In `cache_folder()`, for weights called NAME:
   as plain tensors (`read_state`) and written anew.
 * `NAME.weights.json`: what they are (`Added`). It is written last, by rename, and only it makes weights known: whatever
   goes wrong before leaves the weights that had the name as they were.
+* `NAME.<process>.tensors`, `.entry` and `.adding`: the two in the making, and the lock of who makes them. What a process
+  that was killed has left of them is cleared away by the next that adds or removes anything.
 * `<SHA-256>.part`: what has come of a download. It is named after what is expected, so that the next try goes on with
   it, from another address as well.
 
@@ -274,6 +276,7 @@ def remove(name: str) -> None:
         entry.unlink(missing_ok=True)  # first: without its entry a file is only litter
         for file in files:
             file.unlink(missing_ok=True)
+        _clear_away()
 
 
 def _entry_path(name: str) -> Path:
@@ -330,27 +333,55 @@ def _keep(file: Path, name: str, digest: str, licence: str, source: str) -> Adde
     """Keep the tensors of `file`, whose hash is checked already, under `name`; `source` is what messages call the file."""
     folder, mark = cache_folder(), f"{name}.{os.getpid()}"
     tensors, entry = folder / f"{mark}.tensors", folder / f"{mark}.entry"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if _is_safetensors(file):
-            shutil.copyfile(file, tensors)
-        else:
-            _write_tensors(tensors, read_state(file), {"source": source, "source_sha256": digest})
-        size = tensors.stat().st_size
-        kept = Added(name, sha256(tensors), size, _parameters(tensors), licence, source, digest)
-        entry.write_text(json.dumps(asdict(kept), indent=1) + "\n", encoding="utf-8")
-        tensors.replace(kept.path)
-        entry.replace(_entry_path(kept.name))
-    except WeightsError as error:
-        raise WeightsError(source, str(error).removeprefix(f"{error.path}: ")) from error
-    finally:
-        for rest in (tensors, entry):
-            with suppress(OSError):
-                rest.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    _clear_away()
+    with _adding(folder / f"{mark}.adding"):
+        try:
+            if _is_safetensors(file):
+                shutil.copyfile(file, tensors)
+            else:
+                _write_tensors(tensors, read_state(file), {"source": source, "source_sha256": digest})
+            size = tensors.stat().st_size
+            kept = Added(name, sha256(tensors), size, _parameters(tensors), licence, source, digest)
+            entry.write_text(json.dumps(asdict(kept), indent=1) + "\n", encoding="utf-8")
+            tensors.replace(kept.path)
+            entry.replace(_entry_path(kept.name))
+        except WeightsError as error:
+            raise WeightsError(source, str(error).removeprefix(f"{error.path}: ")) from error
+        finally:
+            for rest in (tensors, entry):
+                with suppress(OSError):
+                    rest.unlink()
     for old in _files_of(kept.name):
         if old != kept.path:
             old.unlink(missing_ok=True)
     return kept
+
+
+@contextmanager
+def _adding(lock: Path) -> Iterator[None]:
+    """What grows beside `lock` is somebody's; without a lock where there are none on this disk."""
+    from filelock import FileLock
+
+    held = FileLock(lock)
+    with suppress(OSError, NotImplementedError):
+        held.acquire()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink()
+        held.release()
+
+
+def _clear_away() -> None:
+    """What processes that were killed have left: their locks are nobody's any more."""
+    from filelock import FileLock, Timeout
+
+    for lock in cache_folder().glob("*.adding"):
+        with suppress(OSError, NotImplementedError, Timeout), FileLock(lock, timeout=0):
+            for path in (lock.with_suffix(".tensors"), lock.with_suffix(".entry"), lock):
+                path.unlink(missing_ok=True)
 
 
 def _is_safetensors(path: Path) -> bool:
