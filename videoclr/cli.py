@@ -481,7 +481,9 @@ def timeline_(
             )
         for text in done.missed:
             _say(f"error: {text}")
-        if not options.quiet and options.log_json != "-":
+        if done.kept:
+            _say(f"error: {done.timeline}: is left as it was, for parts failed whose earlier results it may show")
+        elif not options.quiet and options.log_json != "-":
             left = f", {done.faceless} without a face left as they are" if done.faceless else ""
             _say(f"{done.timeline}: {done.relinked} of {_many(done.clips, 'clip')} restored{left}")
         return FAILED if done.missed else told.code

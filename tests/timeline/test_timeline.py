@@ -250,6 +250,26 @@ def test_numbered_pictures_keep_their_numbers(tmp_path):
     assert shown(done.timeline) == [list(range(8, 13))]
 
 
+def test_restored_pictures_are_known_again_and_a_cut_that_shows_them_outlives_a_part_that_fails(tmp_path, capsys):
+    folder, none = scan(tmp_path / "sh010"), film(tmp_path / "B.mkv", face=False)
+    old = write(tmp_path / "cut.otio", timeline(pictures(folder, 8, 5), clip(none, 10, 5)))
+    asked = ["timeline", str(old), "--to", str(tmp_path / "out"), "--handles", "0", "--resume"]
+    asked += [text for setting in ("restore.use=unchanged", "gate.use=none") for text in ("--set", setting)]
+    assert cli.main(asked) == 0
+    (made,) = (tmp_path / "out").glob("sh010*")
+    first, before = (tmp_path / "out" / "cut.otio").read_text(), {path: path.stat() for path in made.iterdir()}
+    assert cli.main(asked) == 0
+    assert {path: path.stat() for path in made.iterdir()} == before
+    assert (tmp_path / "out" / "cut.otio").read_text() == first
+    (made / "f.1010.png").write_bytes(b"somebody else's")
+    capsys.readouterr()
+    assert cli.main(asked) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert any("f.1009.png exists already" in line for line in said)
+    assert said[-1].endswith("cut.otio: is left as it was, for parts failed whose earlier results it may show")
+    assert (tmp_path / "out" / "cut.otio").read_text() == first
+
+
 def test_clips_that_begin_to_count_the_same_pictures_at_other_numbers_show_what_they_showed(tmp_path):
     folder = scan(tmp_path / "media" / "sh010")
     old = write(tmp_path / "cut.otio", timeline(pictures(folder, 1, 3), pictures(folder, 1, 3, 1011), pictures(folder, 2, 3)))

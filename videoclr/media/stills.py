@@ -84,9 +84,14 @@ class Stills:
             raise ConfigError(f"$.media.pix_fmt: {encoder} does not take {pix_fmt!r}; it takes {', '.join(known)}")
         self.warnings: list[str] = []
         self.pattern = pattern
-        self._next = first
+        self._first = self._next = first
         self._parts: list[tuple[Path, Path]] = []
         self.check()
+
+    @property
+    def numbers(self) -> range:
+        """Of the pictures written so far."""
+        return range(self._first, self._next)
 
     def check(self) -> None:
         """Refuse a pattern of which there are pictures already.

@@ -186,6 +186,11 @@ class Writer:
         return self._sink.tally if isinstance(self._sink, Film) else Tally()
 
     @property
+    def pictures(self) -> range | None:
+        """Numbers of the pictures written so far; None where no numbered sequence is written."""
+        return self._sink.numbers if isinstance(self._sink, Stills) and self._sink.pattern else None
+
+    @property
     def warnings(self) -> list[str]:
         """What could not be kept as it was, one line each."""
         return self._sink.warnings

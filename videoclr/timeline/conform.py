@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError, VideoclrError
 from videoclr.jobs import Manner, ProgressCallback, Site, Task, here, make_folder, refuse_tracks, restore_tasks
-from videoclr.media.source import numbered
+from videoclr.media.source import matching, numbered
 from videoclr.report import Report, same_file
 from videoclr.timeline.cut import Cut, Named, Restored, Use, check_target, named, relink, used
 from videoclr.timeline.footage import Footage, Shelves, candidates, footage
@@ -77,6 +77,8 @@ class Conformed:
     """Clips that show what they showed, because no face is in it."""
     missed: list[str]
     """What is the matter with clips whose media was not found, or is not what they mean; one line each."""
+    kept: bool = False
+    """Whether an earlier cut of that name was left as it is: a part failed whose earlier result it may show."""
 
 
 def restore_timeline(
@@ -98,6 +100,8 @@ def restore_timeline(
     site: Site = here,
 ) -> Conformed:
     """Restore what a cut shows into `folder`, and write a cut there that shows it.
+
+    An earlier cut of that name stays as it is where a part fails whose earlier result is there: the new one would show less.
 
     Args:
         timeline: in any format that OpenTimelineIO has an adapter for.
@@ -139,8 +143,12 @@ def restore_timeline(
         for use in part.uses:
             relink(use, new, target.suffix.lower() == ".edl")
         relinked += len(part.uses)
-    cut.save(target)
-    return Conformed(target, parts, results, sum(len(part.uses) for part in parts) + len(missed), relinked, faceless, missed)
+    failed = [part for part, result in zip(parts, results, strict=True) if isinstance(result, VideoclrError)]
+    kept = target.exists() and any(part.target.exists() or matching(str(part.target)) for part in failed)
+    if not kept:
+        cut.save(target)
+    clips = sum(len(part.uses) for part in parts) + len(missed)
+    return Conformed(target, parts, results, clips, relinked, faceless, missed, kept)
 
 
 def parts_of_timeline(
