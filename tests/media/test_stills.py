@@ -175,6 +175,27 @@ def test_existing_pictures_are_protected(tmp_path, pattern):
             Writer(tmp_path / "out" / "f%d.png", like=reader)
 
 
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ((1, 2), None),
+        ((3,), "1 picture is there besides (f3.png) that this run did not write; remove what is of an earlier one"),
+        (
+            (1, 9, 4, 7),
+            "3 pictures are there besides (f4.png to f9.png) that this run did not write; remove what is of an earlier one",
+        ),
+    ],
+)
+def test_pictures_that_an_earlier_run_left_are_told_and_stay(tmp_path, pattern, there, said):
+    for number in there:
+        save(tmp_path / f"f{number}.png", pattern(0))
+    with Writer(tmp_path / "f%d.png", overwrite=True) as writer:
+        for number in (1, 2):
+            writer.write(Frame.from_image(pattern(number)))
+    assert writer.warnings == ([] if said is None else [said])
+    assert {path.name for path in tmp_path.iterdir()} == {f"f{number}.png" for number in {1, 2, *there}}
+
+
 def with_orientation(jpeg, value):
     """`jpeg` with an EXIF block that holds nothing but an orientation."""
     tiff = b"II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHIHH", 0x0112, 3, 1, value, 0) + struct.pack("<I", 0)

@@ -131,6 +131,11 @@ class Stills:
             while self._parts:
                 os.replace(*self._parts[0])
                 del self._parts[0]
+        others = [number for number in matching(self.path) if number not in self.numbers] if self.pattern else []
+        if others:
+            ends = " to ".join(Path(numbered(self.path, number)).name for number in sorted({others[0], others[-1]}))
+            are = "1 picture is" if len(others) == 1 else f"{len(others)} pictures are"
+            self._warn(f"{are} there besides ({ends}) that this run did not write; remove what is of an earlier one")
 
     def abort(self) -> None:
         """Remove what was put aside."""
