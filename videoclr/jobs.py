@@ -235,7 +235,8 @@ def _resumed(job: _Job) -> Generator[Report, None, None]:
 def _restore_rest(job: _Job, ledger: Ledger, reader: Reader, writer: Writer) -> None:
     pipeline = job.loaded()
     log = RunLog(seconds_per_stage=job.log.seconds_per_stage)
-    work = Restoration(ledger, writer, Fraction(str(job.config.media.segment)), log)
+    media = job.config.media
+    work = Restoration(ledger, writer, Fraction(str(media.segment)), log, keys=media.smart_copy)
     watch = _Watch(str(job.source), reader.info.frame_count, log, job.progress, before=work.next)
     if work.next:
         _log.info("%s: %d frames are done already", job.target, work.next)
