@@ -248,11 +248,11 @@ class Pipeline:
         if tracks.head.start_number != media.input.start_number:
             raise ConfigError(f"$.media.input.start_number: {tracks.path} was made with {tracks.head.start_number}; use the same")
         if self.references:
-            warnings += [
-                f"{tracks.path}: track {track} is called {name}, and no photograph is: it gets nobody's"
-                for name, track in tracks.names.items()
-                if name not in self.references
-            ]
+            for name, track in tracks.names.items():
+                if name not in self.references:
+                    text = f"track {track} is called {name}, and no photograph is: it gets nobody's"
+                    log.warning("%s: %s", tracks.path, text)
+                    warnings.append(f"{tracks.path}: {text}")
         return given(shots, tracks, media.start, whole, find_points, marks.tracked, first, warnings, inside)
 
     def _people(self, from_the_film: bool) -> People:
