@@ -310,6 +310,7 @@ def test_an_edl_is_read_at_the_rate_of_what_it_cuts_and_names_files_by_reel_or_c
     lines = done.timeline.read_text().splitlines()
     events = [" ".join(line.split()[4:6]) for line in lines if line[:3].isdigit()]
     assert events == [one, two]
+    assert [line for line in lines if line.startswith("FCM:")] == (["FCM: DROP FRAME"] if mode == "DROP FRAME" else [])
     named = [line.partition("FROM CLIP: ")[2] for line in lines if "FROM CLIP: " in line]
     assert [Path(name).name for name in named] == ["A001C002.000020-000029.mkv", "A001C002.000002-000006.mkv"]
 
