@@ -677,7 +677,7 @@ def _gap(config: Config) -> int:
     return max(config.track.max_gap, config.detect.every if config.detect.every > 1 else 0)
 
 
-def _device(config: Config) -> str:
+def device_of(config: Config) -> str:
     """`runtime.device` with `auto` resolved.
 
     Raises:
@@ -727,14 +727,14 @@ def _detector(config: Config) -> Any:
         "weights": section.weights,
         "low_threshold": section.low_threshold,
         "long_side": section.long_side,
-        "device": _device(config),
+        "device": device_of(config),
     }
     return plugins.build("detect", section.use, section.options, settings)
 
 
 def _recognizer(config: Config) -> Any:
     section = config.identify
-    return plugins.build("identify", section.use, section.options, {"device": _device(config)})
+    return plugins.build("identify", section.use, section.options, {"device": device_of(config)})
 
 
 def _restorer(config: Config) -> Any:
@@ -744,7 +744,7 @@ def _restorer(config: Config) -> Any:
         "fidelity": section.fidelity,
         "seed": section.seed,
         "anchors": section.anchors,
-        "device": _device(config),
+        "device": device_of(config),
     }
     return plugins.build("restore", section.use, section.options, settings)
 
@@ -753,12 +753,12 @@ def _judge(config: Config) -> Any:
     section = config.gate
     if section.use == "none":
         return None
-    return plugins.build("gate", section.use, section.options, {"device": _device(config)})
+    return plugins.build("gate", section.use, section.options, {"device": device_of(config)})
 
 
 def _masker(config: Config) -> Any:
     section = config.blend
-    return plugins.build("blend", section.use, section.options, {"device": _device(config)})
+    return plugins.build("blend", section.use, section.options, {"device": device_of(config)})
 
 
 _BUILDERS: Final[dict[str, Callable[[Config], Any]]] = {
