@@ -481,6 +481,8 @@ class RunLog:
         iterator = iter(frames)
         try:
             for frame in iterator:
+                if not isinstance(frame, Frame):
+                    raise TypeError(f"expected frames, got a {type(frame).__name__}; make each with Frame.from_image")
                 self.frames_in += 1
                 yield frame
         finally:
