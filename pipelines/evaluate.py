@@ -41,9 +41,11 @@ from scipy.optimize import brentq
 from torch import nn
 from torch.nn import functional as F
 
+from videoclr.config import Config
 from videoclr.evaluation.observer import judging, load_judge
 from videoclr.metrics.fidelity import sharpness as laplacian
 from videoclr.parts.clr import ClrNetworks, ClrRestorer
+from videoclr.pipeline import device_of
 from videoclr.training.data import as_tensor, load_faces, read_identities
 from videoclr.training.degrade import LEVELS, degrade, degraded_name_seed
 from videoclr.training.program import in_one_line
@@ -138,6 +140,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.checkpoints and not Path(args.checkpoints).is_dir():
         parser.error(f"--checkpoints {args.checkpoints}: no such folder")
+    if args.limit < 0 or args.steps < 1 or args.size < 32:
+        parser.error("--limit of 0 (all) or more, --steps of 1 or more and --size of 32 or more are expected")
+    device_of(Config().override(f"runtime.device={json.dumps(args.device)}"))
     judge = load_judge(args.judge)
     with judging(args.judge, "Judges() failed"):
         judges = judge.Judges()

@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import math
 import os
 import sys
 import time
@@ -44,7 +45,7 @@ from numpy.typing import NDArray
 
 from videoclr import Config, Pipeline, Reader, VideoclrError
 from videoclr.errors import ConfigError, MediaError
-from videoclr.evaluation.files import write_csv
+from videoclr.evaluation.files import LARGEST, SMALLEST, write_csv
 from videoclr.evaluation.meter import Meter
 from videoclr.evaluation.observer import Judge, Observer
 from videoclr.evaluation.table import METRICS, Figures, markdown, plain
@@ -519,6 +520,12 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     for folder in filter(None, (options.clips, options.stills)):
         if not folder.is_dir():
             parser.error(f"{folder}: no such folder")
+    if not 0 < options.seconds < math.inf or options.limit < 0 or min(options.count, options.frames) < 1:
+        parser.error("--seconds of more than 0, --limit of 0 (all) or more, and --count and --frames of 1 or more are expected")
+    if min(options.height, options.still_size) < 32 or not SMALLEST <= options.size <= LARGEST:
+        parser.error(f"--height and --still-size of 32 or more, and --size of {SMALLEST} to {LARGEST} are expected")
+    if options.borders is not None and options.borders < 2:
+        parser.error("--borders of 2 or more is expected")
     return options
 
 

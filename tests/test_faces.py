@@ -152,6 +152,20 @@ def test_saved_tracks_restore_the_same_film_and_edited_ones_another(film, tmp_pa
     assert changed[5] == source[5] and changed[2] != source[2]
 
 
+def test_tracks_of_numbered_pictures_say_with_which_they_begin(film, tmp_path):
+    with Reader(film) as reader:
+        for number, frame in enumerate(reader.frames(), 1001):
+            cv2.imwrite(str(tmp_path / f"f.{number}.png"), frame.image[..., ::-1])
+    saved = tmp_path / "tracks.jsonl"
+    named = ["faces", str(tmp_path / "f.%04d.png"), "--start-number", "1005", "--rate", "50", "--quiet"]
+    assert cli.main([*named, "--save-tracks", str(saved)]) == 0
+    head, first, *_ = map(json.loads, saved.read_text().splitlines())
+    assert head["start_number"] == 1005
+    assert cli.main([*named, "--tracks", str(saved)]) == 0
+    assert cli.main([*named[:2], "--quiet", "--tracks", str(saved)]) == 2
+    assert first["frame"] == 0
+
+
 def test_tracks_are_found_again_in_a_file(film, tmp_path, capsys):
     saved, again = tmp_path / "tracks.jsonl", tmp_path / "again.jsonl"
     assert cli.main(["faces", str(film), "--save-tracks", str(saved), "--quiet"]) == 0

@@ -48,6 +48,7 @@ class Writing:
 
     log: list[str]
     asked: list[dict]
+    pictures = None
 
     def __init__(self, path, like, overwrite=False, **options) -> None:
         self.target = Path(path)

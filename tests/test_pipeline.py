@@ -300,6 +300,11 @@ def test_a_still_keeps_its_face() -> None:
     assert len(out.patches) == 1
 
 
+def test_what_is_no_frame_is_told_with_the_way_to_make_one() -> None:
+    with pytest.raises(TypeError, match=r"expected frames, got a ndarray; make each with Frame\.from_image"):
+        list(pipeline().restore_frames(iter([np.zeros((8, 8, 3), np.uint8)])))
+
+
 def test_no_frames_give_no_frames() -> None:
     assert list(pipeline().restore_frames([])) == []
 

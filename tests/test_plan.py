@@ -144,6 +144,12 @@ def test_covers_are_not_counted_for_every_piece(film, tmp_path):
     assert plan.plan(covered, tmp_path / "out.mkv", pieces=2, seconds=0.4).size[0] < 2 * bare.size[0] + 50_000
 
 
+@pytest.mark.parametrize(("name", "says"), [("out.mp4", True), ("out.%04d.png", False)])
+def test_resuming_is_told_of_what_can_be_resumed_alone(film, tmp_path, capsys, name, says):
+    assert cli.main(["plan", str(film[0]), str(tmp_path / name), "--pieces", "1", "--seconds", "0.4"]) == 0
+    assert ("with --resume twice of it" in capsys.readouterr().out) == says
+
+
 def test_numbers_of_tracks_are_left_out_and_told_unless_a_file_has_the_tracks(film, tmp_path, capsys):
     path, loaded = film
     numbers = Config().override("identify.only=[1]", "identify.leave=[0, 2]")

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import av
 import pytest
+from PIL import Image
 
 from videoclr import jobs
 from videoclr.errors import ConfigError, MediaError, ResumeError
@@ -457,3 +458,28 @@ def test_a_batch_does_not_take_a_file_of_other_settings_for_its_own(film, parts,
     (error,) = restore_batch([film], out, parts().config, resume=True)
     assert isinstance(error, MediaError) and "exists already" in str(error)
     assert (out / "in.mp4").read_text() == "somebody else's"
+
+
+def test_a_batch_knows_the_pictures_that_it_has_finished(tmp_path, parts, monkeypatch):
+    monkeypatch.setattr(jobs, "load_pipeline", lambda config: parts())
+    for number in range(9, 13):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(tmp_path / f"f.{number:04d}.png")
+    source, out, done = tmp_path / "f.%04d.png", tmp_path / "out", []
+
+    def run(**more):
+        done.clear()
+        return restore_batch([source], out, parts().config, resume=True, progress=done.append, **more)[0]
+
+    (made,) = [run()]
+    assert made.frames_out == len(done) == 4
+    assert run() == made and not done
+    Image.new("RGB", (64, 64)).save(out / "f.0013.png")  # none of its own
+    assert run() == made and not done
+    (out / "f.0010.png").unlink()
+    error = run()
+    assert isinstance(error, MediaError) and "f.0009.png exists already" in str(error)
+    assert run(overwrite=True).frames_out == len(done) == 4
+    assert run().frames_out == 4 and not done
+    Image.new("RGB", (64, 64)).save(tmp_path / "f.0013.png")
+    error = run()
+    assert isinstance(error, ResumeError) and "the source is another file" in str(error)

@@ -147,6 +147,61 @@ def test_inputs_are_put_away_and_replace_nothing(inbox, restored):
     assert "stays where it is" in str(told["b.mp4"]) and "is no video" in str(told["c.mp4"])
 
 
+@pytest.mark.parametrize("put_away", [True, False])
+def test_an_input_that_goes_on_arriving_while_it_is_restored_is_restored_again(inbox, restored, monkeypatch, put_away):
+    film, done, out = inbox / "a.ts", inbox.parent / "done", inbox.parent / "out" / "a.ts"
+    film.write_text("first half")
+    restore = watch.restore_task
+
+    def growing(*asked):
+        report = restore(*asked)
+        if len(restored) == 1:
+            film.write_text("first half and second half")
+        return report
+
+    monkeypatch.setattr(watch, "restore_task", growing)
+    clock = Clock(t5=lambda: seen.append((out.exists(), film.exists())), t20=stop)
+    seen: list[tuple[bool, bool]] = []
+    ends = run(inbox, clock, settle=4, move_to=done if put_away else None)
+    assert seen == [(False, True)]
+    assert [type(end).__name__ for _, end in ends] == ["MediaError", "Report"]
+    assert str(ends[0][1]).startswith(f"{film}: changed while it was restored; {out} is removed")
+    assert out.read_text() == "first half and second half"
+    assert [path.name for path in done.glob("*")] == (["a.ts"] if put_away else [])
+
+
+def test_a_result_of_an_earlier_run_is_not_removed_where_its_input_changes(inbox, restored, monkeypatch):
+    film, out = inbox / "a.ts", inbox.parent / "out" / "a.ts"
+    film.write_text("film")
+    out.parent.mkdir()
+    out.write_text("restored")
+
+    def known(task, *_):
+        film.write_text("another film")
+        return a_report(source=str(task.source), target=str(task.target))
+
+    monkeypatch.setattr(watch, "restore_task", known)
+    ends = run(inbox, Clock(t6=stop), settle=4)
+    assert "is what was made of it before" in str(ends[0][1]) and out.read_text() == "restored"
+
+
+def test_a_file_that_goes_away_while_it_is_looked_at_is_none(inbox, monkeypatch):
+    (inbox / "a.mp4").write_text("a")
+    (inbox / "b.mp4").write_text("b")
+    is_file = Path.is_file
+
+    def gone(path):
+        there = is_file(path)
+        if path.name == "a.mp4":
+            path.unlink(missing_ok=True)
+        return there
+
+    monkeypatch.setattr(Path, "is_file", gone)
+    arrivals = Arrivals(inbox, 0, lambda: 0.0)
+    arrivals.look()
+    assert arrivals.next() == inbox / "b.mp4"
+
+
 def test_what_is_no_film_is_left_alone(inbox, restored):
     for name in (".hidden.mp4", "notes.txt", "a.mp4.part", "raw.yuv"):
         (inbox / name).write_text("x")

@@ -88,6 +88,8 @@ _Start = Annotated[
     str | None, typer.Option("--start", metavar="PLACE", help="Begin at 12.5, 01:02:03.5, frame 240f, or timecode 01:02:03:12.")
 ]
 _End = Annotated[str | None, typer.Option("--end", metavar="PLACE", help="Stop before this place.")]
+_Rate = Annotated[str | None, typer.Option("--rate", metavar="FPS", help="Rate of raw or loose input pictures: 25 or 30000/1001.")]
+_StartNumber = Annotated[int | None, typer.Option("--start-number", help="First picture of a numbered sequence.")]
 _Cluster = Annotated[
     str | None,
     typer.Option(
@@ -168,10 +170,8 @@ class _Options:
     ] = None
     video_size: Annotated[str | None, typer.Option("--video-size", metavar="WxH", help="Size of raw input pictures.")] = None
     input_pix_fmt: Annotated[str | None, typer.Option("--input-pix-fmt", help="Pixel format of raw input pictures.")] = None
-    rate: Annotated[
-        str | None, typer.Option("--rate", metavar="FPS", help="Rate of raw or loose input pictures: 25 or 30000/1001.")
-    ] = None
-    start_number: Annotated[int | None, typer.Option("--start-number", help="First picture of a numbered sequence.")] = None
+    rate: _Rate = None
+    start_number: _StartNumber = None
     container: Annotated[
         str | None, typer.Option("--container", help="Output format where the name does not say: nut, mkv, ts, y4m, ...")
     ] = None
@@ -481,7 +481,9 @@ def timeline_(
             )
         for text in done.missed:
             _say(f"error: {text}")
-        if not options.quiet and options.log_json != "-":
+        if done.kept:
+            _say(f"error: {done.timeline}: is left as it was, for parts failed whose earlier results it may show")
+        elif not options.quiet and options.log_json != "-":
             left = f", {done.faceless} without a face left as they are" if done.faceless else ""
             _say(f"{done.timeline}: {done.relinked} of {_many(done.clips, 'clip')} restored{left}")
         return FAILED if done.missed else told.code
@@ -553,14 +555,14 @@ def plan_(
                 progress=shown,
             )
         about, least, most = made.seconds
-        size = decimal(round(made.size[0]))
+        size, twice = decimal(round(made.size[0])), "with --resume twice of it until it is done"
         tried = f"{_many(made.frames_tried, 'frame')} of {_many(len(made.pieces), 'piece')}"
         rows = [
             ("film", f"{_clock(made.duration)}, about {made.frames:,} frames; tried {tried}"),
             ("faces", f"{made.faces_per_frame:.2f} in a frame"),
             ("time", f"about {_clock(about)}" + (f", {_clock(least)} to {_clock(most)}" if most > about else "")),
             ("slowest", f"{made.slowest or '-'}"),
-            ("result", f"about {size}; with --resume twice of it until it is done"),
+            ("result", f"about {size}" + (f"; {twice}" if _is_film(target, settings) else "")),
         ]
         if not options.quiet:
             for text in made.warnings:
@@ -569,6 +571,13 @@ def plan_(
         return DONE
 
     return _Run(go, options.verbose)
+
+
+def _is_film(target: str, settings: Config) -> bool:
+    """Whether the result is one that `--resume` takes: a file, and no pictures."""
+    from videoclr.media.target import STILLS
+
+    return target != "-" and (settings.media.container is not None or Path(target).suffix.lower() not in STILLS)
 
 
 @app.command("faces")
@@ -590,6 +599,8 @@ def faces_(
     reference: _References = None,
     start: _Start = None,
     end: _End = None,
+    rate: _Rate = None,
+    start_number: _StartNumber = None,
     device: _Device = None,
     overwrite: _Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the table.")] = False,
@@ -599,7 +610,8 @@ def faces_(
 
     def go() -> int:
         given = {"config": config, "set_": set_, "reference": reference, "tracks": tracks, "start": start, "end": end}
-        options = _Options(**given, device=device, quiet=quiet)  # type: ignore[arg-type]
+        pictures = {"rate": rate, "start_number": start_number}
+        options = _Options(**given, **pictures, device=device, quiet=quiet)  # type: ignore[arg-type]
         settings = options.settings()
         with _speaking(options) as console, _progress_shown(console, quiet) as shown:
             from videoclr.faces import find_faces, table

@@ -120,7 +120,8 @@ class Media(_Section):
     smart_copy_mb: int = Field(128, ge=1, le=2**24)
     """MiB of packets in a group that is copied, at most: they are kept until it is known whether a picture of it changed."""
     segment: float = Field(20.0, gt=0, allow_inf_nan=False)
-    """Seconds of film, at most, that `--resume` may lose: it writes segments of this length, which end at cuts where they can."""
+    """Seconds of film, at most, that `--resume` may lose: it writes segments of this length, which end at cuts where they can. With
+    `smart_copy` they end at key pictures of the source, and may be twice as long."""
     deinterlace: Literal["auto", "bwdif", "off"] = "auto"
     """What becomes of interlaced pictures: `auto` makes flagged ones whole (and writes them progressive), `bwdif` all; `off` keeps
     the fields, in the file as well."""

@@ -118,19 +118,24 @@ def restore_video(
     if config is not None and pipeline is not None:
         raise TypeError("a pipeline brings its own settings: give `config` or `pipeline`, not both")
     config = pipeline.config if pipeline is not None else config or Config()
-    if same_file(source, target):
-        raise MediaError(target, "is the input as well; choose another name for the output")
-    if config.track.file is not None and aligned:
+    job = _Job(source, target, config, overwrite, progress, aligned, pipeline, RunLog())
+    return _restored(job, resume, report, report_frames)
+
+
+def _restored(job: _Job, resume: bool, report: str | Path | None = None, report_frames: str | Path | None = None) -> Report:
+    """See `restore_video`."""
+    if same_file(job.source, job.target):
+        raise MediaError(job.target, "is the input as well; choose another name for the output")
+    if job.config.track.file is not None and job.aligned:
         raise ConfigError("$.track.file: aligned pictures have no tracks; leave out one of --tracks and --aligned")
-    used = (source, target, config.track.file)
+    used = (job.source, job.target, job.config.track.file)
     # A run that was killed between its report and its last breath wrote that report itself.
-    replace_reports = overwrite or (resume and folder_of(target).exists())
+    replace_reports = job.overwrite or (resume and folder_of(job.target).exists())
     with (
         report_file(report, used, replace_reports) as place,
         report_file(report_frames, (*used, report), replace_reports, "--report-frames") as lines,
     ):
-        log = RunLog(each_face=None if lines is None else lines.add)
-        job = _Job(source, target, config, overwrite, progress, aligned, pipeline, log)
+        job.log.each_face = None if lines is None else lines.add
         with closing(_resumed(job) if resume else _at_once(job)) as steps:
             done = next(steps)
             if lines is not None and not job.cleared:
@@ -155,6 +160,8 @@ class _Job:
     log: RunLog
     cleared: bool = False
     """An earlier run wrote everything, the lines of `report_frames` as well, and died while clearing up."""
+    pictures: range | None = None
+    """Numbers of the pictures that were written; None where the target is one file."""
 
     def fingerprint(self) -> dict[str, Any]:
         """What must be the same for another run to give the same bytes."""
@@ -162,18 +169,6 @@ class _Job:
         weights = _used(settings)
         return fingerprint(
             self.source, settings, aligned=self.aligned, weights=weights, videoclr=__version__, libraries=libraries()
-        )
-
-    def restored(self, resume: bool) -> Report:
-        """By `restore_video`, with the pipeline that is loaded."""
-        return restore_video(
-            self.source,
-            self.target,
-            overwrite=self.overwrite,
-            progress=self.progress,
-            aligned=self.aligned,
-            resume=resume,
-            pipeline=self.loaded(),
         )
 
     def reader(self) -> Reader:
@@ -199,6 +194,7 @@ def _at_once(job: _Job) -> Generator[Report, None, None]:
         started = time.perf_counter()
         frames = pipeline.restore_frames(reader.frames(), job.log, aligned=job.aligned)
         _drain(frames, writer, _Watch(str(job.source), reader.info.frame_count, job.log, job.progress))
+    job.pictures = writer.pictures
     # after the writer has finished the file: its trailer belongs to the job
     seconds = time.perf_counter() - started
     tally = writer.tally if job.config.media.smart_copy else None
@@ -239,7 +235,8 @@ def _resumed(job: _Job) -> Generator[Report, None, None]:
 def _restore_rest(job: _Job, ledger: Ledger, reader: Reader, writer: Writer) -> None:
     pipeline = job.loaded()
     log = RunLog(seconds_per_stage=job.log.seconds_per_stage)
-    work = Restoration(ledger, writer, Fraction(str(job.config.media.segment)), log)
+    media = job.config.media
+    work = Restoration(ledger, writer, Fraction(str(media.segment)), log, keys=media.smart_copy)
     watch = _Watch(str(job.source), reader.info.frame_count, log, job.progress, before=work.next)
     if work.next:
         _log.info("%s: %d frames are done already", job.target, work.next)
@@ -315,7 +312,7 @@ def restore_task(
     own = pipeline if pipeline is None or pipeline.config == task.config else replace(pipeline, config=task.config)
     job = _Job(task.source, task.target, task.config, manner.overwrite, progress, manner.aligned, own, RunLog())
     try:
-        done = _once(job, manner.faceless) if manner.resume else job.restored(resume=False)
+        done = _once(job, manner.faceless) if manner.resume else _restored(job, resume=False)
         if not manner.faceless and not done.faces_restored:
             _remove(task.target)
     except VideoclrError as error:
@@ -430,7 +427,7 @@ def make_folder(folder: str | Path) -> None:
 
 
 def _once(job: _Job, faceless: bool) -> Report:
-    """A file of a batch, unless an earlier run made it already. Pictures are made anew or not at all."""
+    """A file of a batch, unless an earlier run made it already. Of pictures, all are made anew or none."""
     target = Path(job.target)
     finished, own = Finished(target.parent), job.fingerprint()
     try:
@@ -443,9 +440,9 @@ def _once(job: _Job, faceless: bool) -> Report:
         _log.info("%s: is finished already", target)
         return Report(**known)
     film = job.config.media.container is not None or target.suffix.lower() not in STILLS
-    done = job.restored(resume=film)
-    if target.is_file():
-        finished.add(target, own, done.as_written())
+    done = _restored(job, resume=film)
+    if target.is_file() or job.pictures is not None:
+        finished.add(target, own, done.as_written(), job.pictures)
     return done
 
 

@@ -30,7 +30,7 @@ from videoclr.errors import ConfigError, MediaError, ResumeError
 from videoclr.media.faults import explained
 from videoclr.media.lock import Lock
 from videoclr.media.segments import Segment, settle
-from videoclr.media.source import PIPE, is_pattern, sequence_of
+from videoclr.media.source import PIPE, is_pattern, numbered, sequence_of
 from videoclr.media.splice import Tally
 from videoclr.packing import Unpacked, damaged, unpack
 from videoclr.shelf import json_pieces
@@ -339,7 +339,7 @@ class Finished:
         """What was reported when `target` was made; None where it is not there, or of unknown origin.
 
         Args:
-            target: a file of the folder.
+            target: a file of the folder, or a pattern.
             fingerprint: of the job that would make it now.
             faceless: whether a result without a restored face has to be there; otherwise what was reported of it is enough.
 
@@ -350,27 +350,27 @@ class Finished:
         if known is None:
             return None
         report: dict[str, Any] = known["report"]
+        said = known.get("pictures")
         try:
-            found = target.stat()
+            found = _state(target, None if said is None else range(said["first"], said["first"] + said["count"]))
         except OSError:
             if faceless or report["faces_restored"] or differences(known["fingerprint"], fingerprint):
                 return None
             return report
-        if (known["size"], known["changed"]) != (found.st_size, found.st_mtime_ns):
+        if any(known[name] != value for name, value in found.items()):
             return None
         if difference := differences(known["fingerprint"], fingerprint):
             raise ResumeError(target, f"was made by another run: {difference}; set it back, or replace it with --overwrite")
         return report
 
-    def add(self, target: Path, fingerprint: Mapping[str, Any], report: Mapping[str, Any]) -> None:
-        """Write down that `target` is finished.
+    def add(self, target: Path, fingerprint: Mapping[str, Any], report: Mapping[str, Any], pictures: range | None = None) -> None:
+        """Write down that `target` is finished; of a pattern, the pictures of these numbers.
 
         Raises:
             MediaError: the disk is full.
         """
         with explained(target, "cannot be noted as finished"):
-            found = target.stat()
-            line = {"name": target.name, "size": found.st_size, "changed": found.st_mtime_ns}
+            line = {"name": target.name, **_state(target, pictures)}
             _append(self._book, {**line, "fingerprint": fingerprint, "report": report})
 
     def _last(self, name: str) -> dict[str, Any] | None:
@@ -383,6 +383,22 @@ class Finished:
         except FileNotFoundError:
             return None
         return last
+
+
+def _state(target: Path, pictures: range | None) -> dict[str, Any]:
+    """What changes with a file, or with the pictures of these numbers.
+
+    Raises:
+        OSError: one is not there.
+    """
+    if pictures is None:
+        found = target.stat()
+        return {"size": found.st_size, "changed": found.st_mtime_ns}
+    digest = hashlib.sha256()
+    for number in pictures:
+        found = os.stat(numbered(str(target), number))
+        digest.update(f"{found.st_size} {found.st_mtime_ns} ".encode())
+    return {"pictures": {"first": pictures.start, "count": len(pictures), "sha256": digest.hexdigest()}}
 
 
 def _size(path: Path) -> int | None:

@@ -248,11 +248,11 @@ class Pipeline:
         if tracks.head.start_number != media.input.start_number:
             raise ConfigError(f"$.media.input.start_number: {tracks.path} was made with {tracks.head.start_number}; use the same")
         if self.references:
-            warnings += [
-                f"{tracks.path}: track {track} is called {name}, and no photograph is: it gets nobody's"
-                for name, track in tracks.names.items()
-                if name not in self.references
-            ]
+            for name, track in tracks.names.items():
+                if name not in self.references:
+                    text = f"track {track} is called {name}, and no photograph is: it gets nobody's"
+                    log.warning("%s: %s", tracks.path, text)
+                    warnings.append(f"{tracks.path}: {text}")
         return given(shots, tracks, media.start, whole, find_points, marks.tracked, first, warnings, inside)
 
     def _people(self, from_the_film: bool) -> People:
@@ -481,6 +481,8 @@ class RunLog:
         iterator = iter(frames)
         try:
             for frame in iterator:
+                if not isinstance(frame, Frame):
+                    raise TypeError(f"expected frames, got a {type(frame).__name__}; make each with Frame.from_image")
                 self.frames_in += 1
                 yield frame
         finally:
@@ -677,7 +679,7 @@ def _gap(config: Config) -> int:
     return max(config.track.max_gap, config.detect.every if config.detect.every > 1 else 0)
 
 
-def _device(config: Config) -> str:
+def device_of(config: Config) -> str:
     """`runtime.device` with `auto` resolved.
 
     Raises:
@@ -727,14 +729,14 @@ def _detector(config: Config) -> Any:
         "weights": section.weights,
         "low_threshold": section.low_threshold,
         "long_side": section.long_side,
-        "device": _device(config),
+        "device": device_of(config),
     }
     return plugins.build("detect", section.use, section.options, settings)
 
 
 def _recognizer(config: Config) -> Any:
     section = config.identify
-    return plugins.build("identify", section.use, section.options, {"device": _device(config)})
+    return plugins.build("identify", section.use, section.options, {"device": device_of(config)})
 
 
 def _restorer(config: Config) -> Any:
@@ -744,7 +746,7 @@ def _restorer(config: Config) -> Any:
         "fidelity": section.fidelity,
         "seed": section.seed,
         "anchors": section.anchors,
-        "device": _device(config),
+        "device": device_of(config),
     }
     return plugins.build("restore", section.use, section.options, settings)
 
@@ -753,12 +755,12 @@ def _judge(config: Config) -> Any:
     section = config.gate
     if section.use == "none":
         return None
-    return plugins.build("gate", section.use, section.options, {"device": _device(config)})
+    return plugins.build("gate", section.use, section.options, {"device": device_of(config)})
 
 
 def _masker(config: Config) -> Any:
     section = config.blend
-    return plugins.build("blend", section.use, section.options, {"device": _device(config)})
+    return plugins.build("blend", section.use, section.options, {"device": device_of(config)})
 
 
 _BUILDERS: Final[dict[str, Callable[[Config], Any]]] = {

@@ -2,8 +2,10 @@
 
 The film is written as segments (see `videoclr.media.segments`) that are noted in a ledger (`videoclr.ledger`) as they are
 finished, and joined at the end. Where segments end depends on the film alone: at the first cut after a quarter of
-`media.segment`, at the latest after all of it. So a run with `--resume` that was killed a hundred times and one that never was
-give the same bytes. A run without `--resume` encodes the film in one piece: a little smaller, and nothing of it outlives a kill.
+`media.segment`, at the latest after all of it; with `media.smart_copy` at a key picture of the source alone, for groups that a
+segment's end parts are encoded, unless none comes within twice `media.segment`. So a run with `--resume` that was killed a
+hundred times and one that never was give the same bytes. A run without `--resume` encodes the film in one piece: a little
+smaller, and nothing of it outlives a kill.
 
 How a run goes on depends on where the segment ended. State belongs to a shot, and only three things cross a cut: the
 number of the shot, that of the next track, and whom `identify` knows. Those are kept for the shot that the next frame belongs
@@ -33,6 +35,7 @@ from typing import Any, BinaryIO, TextIO
 from videoclr.bookmark import NOWHERE, Bookmarks
 from videoclr.ledger import Ledger
 from videoclr.media.faults import explained
+from videoclr.media.picture import Picture
 from videoclr.media.segments import check, settle
 from videoclr.media.writer import Writer
 from videoclr.packing import Packed
@@ -49,15 +52,17 @@ class Restoration:
         writer: in its block; `segment` by `segment` it takes what is to be done, and then joins all.
         length: seconds of a segment.
         log: of the run; its hooks are taken.
+        keys: segments begin with key pictures of the source.
     """
 
-    def __init__(self, ledger: Ledger, writer: Writer, length: Fraction, log: RunLog) -> None:
+    def __init__(self, ledger: Ledger, writer: Writer, length: Fraction, log: RunLog, *, keys: bool = False) -> None:
         self.ledger, self.writer, self.length, self.log = ledger, writer, length, log
         self.next = 0 if ledger.last is None else ledger.last.next
         """Index of the first frame that is to be written."""
         self.shots = 0 if ledger.last is None else ledger.last.shots
         self._shot = -1
-        self._borders = _Borders(length, self.next)
+        self._keys = keys
+        self._borders = _Borders(length, self.next, keys)
         self._faces: TextIO | None = None
         self._notes = _Notes()
         self._states: dict[int, tuple[BinaryIO, dict[str, Any]]] = {}
@@ -107,7 +112,7 @@ class Restoration:
             if mark.get("state") is not None:
                 saved = self.ledger.state(mark["state"])
                 self._state = begin.shot, mark["state"]
-        bookmarks = Bookmarks(_Leaving(self.length, self.next, self._notes), self._save, saved)
+        bookmarks = Bookmarks(_Leaving(self.length, self.next, self._keys, self._notes), self._save, saved)
         bookmarks.also("notes", self._notes.inside, self._notes.again)
         return bookmarks
 
@@ -185,10 +190,11 @@ class _Borders:
     Args:
         length: seconds of a segment.
         first: index of the first frame of the first segment; those before it count for nothing.
+        keys: segments begin with key pictures of the source, where one comes within twice the length.
     """
 
-    def __init__(self, length: Fraction, first: int) -> None:
-        self.length, self.first = length, first
+    def __init__(self, length: Fraction, first: int, keys: bool) -> None:
+        self.length, self.first, self.keys = length, first, keys
         self._started: Fraction | None = None
         self._shot = -1
 
@@ -197,6 +203,8 @@ class _Borders:
         if self._started is None:
             return False
         lasted = frame.time - self._started
+        if self.keys and lasted < 2 * self.length and not _is_key(frame):
+            return False
         return lasted >= self.length or (frame.shot != self._shot and lasted >= self.length / 4)
 
     def take(self, frame: Frame) -> None:
@@ -211,8 +219,8 @@ class _Borders:
 class _Leaving(_Borders):
     """The same, seen from the thread of the models, which is ahead of the one that writes."""
 
-    def __init__(self, length: Fraction, first: int, notes: _Notes) -> None:
-        super().__init__(length, first)
+    def __init__(self, length: Fraction, first: int, keys: bool, notes: _Notes) -> None:
+        super().__init__(length, first, keys)
         self._notes = notes
 
     def take(self, frame: Frame) -> None:
@@ -255,6 +263,11 @@ class _Notes:
             while queue and queue[0].frame <= frame:
                 found.append(queue.popleft())
         return found
+
+
+def _is_key(frame: Frame) -> bool:
+    """Whether a group of the source begins with this frame; of an open one, its key picture."""
+    return isinstance(frame.native, Picture) and bool(frame.native.frame.key_frame)
 
 
 def _part(place: Path) -> Path:

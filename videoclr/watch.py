@@ -1,7 +1,8 @@
 """A folder whose files are restored as they arrive.
 
 A file counts as arrived once its size and time of change have stood still for a while: copying programs and cameras tell
-no other way that works on every network drive, and neither do notices of the file system. Each is restored as in a batch with
+no other way that works on every network drive, and neither do notices of the file system. What changes later all the same, while
+it is restored, is restored again. Each is restored as in a batch with
 `resume`: what was finished is left alone and what was begun goes on, whatever stopped the watch. Several machines may
 watch one folder; a file that another one works on is left to it.
 """
@@ -78,9 +79,10 @@ class Arrivals:
     def _files(self) -> Iterator[tuple[Path, _Signature]]:
         try:
             for path in sorted(self.folder.iterdir()):
-                if not path.name.startswith(".") and path.is_file() and self._is_film(path):
-                    found = path.stat()
-                    yield path, (found.st_size, found.st_mtime_ns)
+                if path.name.startswith(".") or not path.is_file() or not self._is_film(path):
+                    continue
+                if (signature := _signature(path)) is not None:
+                    yield path, signature
         except OSError as error:
             raise MediaError(self.folder, f"cannot be watched any more ({error.strerror})") from error
 
@@ -97,6 +99,11 @@ class Arrivals:
         now = self.clock()
         still = [(one.since, path) for path, one in self._seen.items() if not one.over and now - one.since >= self.settle]
         return min(still, default=(0.0, None))[1]
+
+    def changed(self, path: Path) -> bool:
+        """Whether `path` is there and no more what was seen of it."""
+        now, known = _signature(path), self._seen.get(path)
+        return now is not None and known is not None and now != known.signature
 
     def over(self, path: Path) -> None:
         """`path` is finished or failed; it counts again when it changes."""
@@ -169,15 +176,39 @@ def watch(
             wait(min(EVERY, settle) if once and settle else EVERY)
             continue
         (target,) = targets_of([source], Path(to), ending)
+        before = _signature(target)
         result = restore_task(Task(source, target, config), Manner(resume=True), pipeline, progress)
         if isinstance(result, BusyError):
             arrivals.later(source)
             continue
+        if isinstance(result, Report) and arrivals.changed(source):
+            result = _outdated(source, target, before)
         arrivals.over(source)
         if move_to is not None and isinstance(result, Report):
             result = _moved(source, Path(move_to)) or result
         if ended is not None:
             ended(str(source), result)
+
+
+def _signature(path: Path) -> _Signature | None:
+    """Of a file; None where it is not there, or went away just now."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _outdated(source: Path, target: Path, before: _Signature | None) -> VideoclrError:
+    """Of an input that changed meanwhile: its result may be half a film, and is removed, unless it was there `before`."""
+    said = "changed while it was restored"
+    if _signature(target) == before:
+        return MediaError(source, f"{said}; {target} is what was made of it before")
+    try:
+        target.unlink(missing_ok=True)
+    except OSError as error:
+        return MediaError(source, f"{said}; {target} may lack a part of it, and cannot be removed ({error.strerror})")
+    return MediaError(source, f"{said}; {target} is removed, and made again once the input stands still (--settle)")
 
 
 def _moved(source: Path, folder: Path) -> VideoclrError | None:

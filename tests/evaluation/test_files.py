@@ -76,9 +76,9 @@ def test_a_file_that_exists_is_kept_unless_told_otherwise(clips) -> None:
         evaluate(clips / "clean", clips / "restored", json_file=clips / "x", csv_file=clips / "x")
 
 
-@pytest.mark.parametrize(("size", "borders"), [(16, None), (64, 1)])
+@pytest.mark.parametrize(("size", "borders"), [(16, None), (100_000, None), (64, 1)])
 def test_senseless_numbers_are_refused(clips, size, borders) -> None:
-    with pytest.raises(ConfigError, match="expected --size"):
+    with pytest.raises(ConfigError, match="--size: expected 32 to 4096" if borders is None else "--borders: expected 2 or more"):
         evaluate(clips / "clean", clips / "restored", size=size, borders=borders)
 
 

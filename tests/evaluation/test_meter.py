@@ -10,6 +10,7 @@ import pytest
 
 from videoclr.evaluation.meter import Meter
 from videoclr.evaluation.observer import Judge, Observer
+from videoclr.evaluation.table import text
 from videoclr.evaluation.views import CLEAN
 
 
@@ -38,6 +39,18 @@ def test_the_clean_clip_itself_is_perfect_in_everything(finder, detector, walkin
     assert set(figures.ratios("same")) == {"sharpness", "vidd", "jitter", "ewarp", "seam_ewarp", "seam_vidd"}
     assert figures.counts == {"frames": 10, "faces": 10, "tracks": 1, "shots": 1, "landmarks": 10}
     assert len(rows) == 20 and set(figures.missing) == {"lpips", "tlpips"}
+
+
+def test_a_face_that_equals_the_clean_one_is_counted_and_does_not_drown_the_others_psnr(
+    finder, detector, walking, as_frames
+) -> None:
+    dark = [np.clip(p * 0.9, 0, 255).astype(np.uint8) for p in walking]
+    some = [walking[3] if place == 3 else picture for place, picture in enumerate(dark)]
+    figures, rows = measured(finder, detector, as_frames(walking), {"some": as_frames(some)})
+    others = [row.values["psnr"] for row in rows if row.clip == "some" and row.frame != 3]
+    assert figures.clips["some"]["psnr"] == pytest.approx(np.mean(others)) and math.isfinite(figures.clips["some"]["frame_psnr"])
+    assert figures.as_dict()["equal_to_clean"] == {"some": dict.fromkeys(("psnr", "psnr_y", "frame_psnr", "frame_psnr_y"), 1)}
+    assert "some: 1 of 10 faces equal the clean ones and are left out of its PSNR" in text(figures)
 
 
 def test_flicker_costs_warp_error_and_a_steady_error_does_not(finder, detector, walking, as_frames) -> None:

@@ -70,6 +70,11 @@ def test_a_folder_is_a_clip_in_the_order_of_its_numbers(tmp_path) -> None:
         cv2.imwrite(str(tmp_path / f"f{number}.png"), np.full((16, 16, 3), number, np.uint8))
     (tmp_path / "notes.txt").write_text("no picture")
     assert [path.name for path in pictures_in(tmp_path)] == ["f1.png", "f2.png", "f10.png"]
+    (tmp_path / "more").mkdir()
+    for name in ("b1.png", "a10_2.png", "a2_9.png", "a10_10.png", "7.png"):
+        (tmp_path / "more" / name).touch()
+    names = [path.name for path in pictures_in(tmp_path / "more")]
+    assert names == ["7.png", "a2_9.png", "a10_2.png", "a10_10.png", "b1.png"]
     frames = list(frames_of(tmp_path))
     assert [(frame.index, int(frame.image[0, 0, 0])) for frame in frames] == [(0, 1), (1, 2), (2, 10)]
 

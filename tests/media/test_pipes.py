@@ -178,6 +178,17 @@ def test_a_pipe_without_a_film_is_one_line(videoclr, tmp_path, data):
     assert error.startswith("videoclr: error: -: ") and error.count("\n") == 1
 
 
+def test_an_index_behind_the_film_is_named_and_one_before_it_is_read(videoclr, piped, tmp_path, clip):
+    large = {"size": (640, 480), "options": {"crf": "0"}}  # more than FFmpeg holds of a pipe
+    coming = clip("in.mp4", **large)
+    assert coming.stat().st_size > 100_000
+    code, error = videoclr(tmp_path, "-", "-", *PLAIN, stdin=coming, stdout=tmp_path / "out")
+    assert code == 1 and "its index comes last, which needs a file: save it as one" in error
+    first = clip("first.mp4", muxing={"movflags": "faststart"}, **large)
+    (tmp_path / "out.nut").write_bytes(piped(first.read_bytes(), "--codec", "ffv1"))
+    assert len(planes(tmp_path / "out.nut")) == 10
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [

@@ -452,10 +452,20 @@ def test_resumed_runs_copy_the_same_groups_and_give_the_same_bytes(clip, tmp_pat
         restore_video(source, tmp_path / "b.mp4", pipeline=line(source, faces, *settings), resume=True, progress=stop)
     again = restore_video(source, tmp_path / "b.mp4", pipeline=line(source, faces, *settings), resume=True)
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
-    # Segments end after 25 and 50 frames, in the middle of groups: those are encoded on both sides.
+    # A segment ends with the group that 25 frames end in, so that none is parted.
     assert whole.smart_copy == again.smart_copy
-    assert whole.smart_copy["frames_copied"] == 30 and whole.smart_copy["frames_encoded"] == 30
-    check_joined(source, tmp_path / "a.mp4", {*range(10), *range(30, 40), *range(50, 60)})
+    assert whole.smart_copy["frames_copied"] == 40 and whole.smart_copy["frames_encoded"] == 20
+    check_joined(source, tmp_path / "a.mp4", {*range(10), *range(20, 40), *range(50, 60)})
+
+
+def test_a_segment_ends_within_a_group_that_is_longer_than_two(clip, tmp_path):
+    from videoclr.jobs import restore_video
+
+    source = clip("s.mp4", ticks=range(40), **H264)
+    done = restore_video(source, tmp_path / "o.mp4", pipeline=line(source, (), "media.segment=0.16"), resume=True)
+    # Four frames a segment, eight where no key picture comes: ends after 8, 10, 18, 20, ...
+    assert done.smart_copy["frames_copied"] == 0 and done.frames_out == 40
+    check_joined(source, tmp_path / "o.mp4", ())
 
 
 # -- what is refused ------------------------------------------------------------------------------------------------------

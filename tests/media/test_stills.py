@@ -15,6 +15,7 @@ from PIL import Image
 
 from videoclr.errors import MediaError
 from videoclr.media.exif import with_exif
+from videoclr.media.opening import Opening
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
 from videoclr.monitor import PrometheusFile
@@ -99,6 +100,39 @@ def test_a_sequence_keeps_its_numbers(tmp_path, pattern):
     assert np.array_equal(load(tmp_path / "out/f00099.png"), pattern(99))
 
 
+@pytest.mark.parametrize(
+    ("part", "numbers"),
+    [
+        ({"start": "2f"}, [9, 10, 11, 12]),
+        ({"start": 0.125}, [10, 11, 12]),
+        ({"start": "1f", "frames": 2}, [8, 9]),
+        ({"start": "00:00:00:04"}, [11, 12]),
+        ({"end": "2f"}, [7, 8]),
+        ({"start": "1f", "opening": Opening(start_number=9)}, [10, 11, 12]),
+    ],
+)
+def test_a_part_of_a_sequence_keeps_its_numbers(tmp_path, pattern, part, numbers):
+    for number in range(7, 13):
+        save(tmp_path / f"in{number:04d}.png", pattern(number))
+    with Reader(tmp_path / "in%04d.png", rate=24, **part) as reader, Writer(tmp_path / "out%04d.png", like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert sorted(path.name for path in tmp_path.glob("out*")) == [f"out{number:04d}.png" for number in numbers]
+    for number in numbers:
+        assert np.array_equal(load(tmp_path / f"out{number:04d}.png"), pattern(number))
+
+
+def test_a_sequence_whose_first_picture_is_damaged_keeps_the_numbers_of_the_others(tmp_path, pattern):
+    for number in range(7, 10):
+        save(tmp_path / f"in{number:04d}.png", pattern(number))
+    (tmp_path / "in0007.png").write_bytes(b"no picture" * 9)
+    with Reader(tmp_path / "in%04d.png") as reader, Writer(tmp_path / "out%04d.png", like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert np.array_equal(load(tmp_path / "out0009.png"), pattern(9))
+    assert not (tmp_path / "out0007.png").exists()
+
+
 def test_a_video_becomes_a_sequence_and_a_sequence_a_video(clip, tmp_path):
     source = clip("s.mp4")
     with Reader(source) as reader, Writer(tmp_path / "f%d.png", like=reader) as writer:
@@ -139,6 +173,27 @@ def test_existing_pictures_are_protected(tmp_path, pattern):
         save(tmp_path / "out" / "f3.png", pattern(0))
         with pytest.raises(MediaError, match=r"f3\.png exists already"):
             Writer(tmp_path / "out" / "f%d.png", like=reader)
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ((1, 2), None),
+        ((3,), "1 picture is there besides (f3.png) that this run did not write; remove what is of an earlier one"),
+        (
+            (1, 9, 4, 7),
+            "3 pictures are there besides (f4.png to f9.png) that this run did not write; remove what is of an earlier one",
+        ),
+    ],
+)
+def test_pictures_that_an_earlier_run_left_are_told_and_stay(tmp_path, pattern, there, said):
+    for number in there:
+        save(tmp_path / f"f{number}.png", pattern(0))
+    with Writer(tmp_path / "f%d.png", overwrite=True) as writer:
+        for number in (1, 2):
+            writer.write(Frame.from_image(pattern(number)))
+    assert writer.warnings == ([] if said is None else [said])
+    assert {path.name for path in tmp_path.iterdir()} == {f"f{number}.png" for number in {1, 2, *there}}
 
 
 def with_orientation(jpeg, value):

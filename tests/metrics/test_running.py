@@ -36,8 +36,15 @@ def test_nothing_is_nan_and_nan_is_nothing() -> None:
     assert (running.mean, running.deviation) == (2.0, 0.0)
 
 
-def test_an_infinite_psnr_makes_the_mean_infinite() -> None:
+@pytest.mark.parametrize("values", [(30.0, math.inf, 40.0, math.inf), (math.inf, math.inf, 30.0, 40.0)])
+def test_an_infinite_psnr_is_counted_beside_the_mean(values) -> None:
     running = Running()
-    for value in (30.0, math.inf, 40.0, math.inf):
+    for value in values:
         running.add(value)
-    assert running.mean == math.inf and math.isnan(running.deviation)
+    assert (running.mean, running.deviation, running.count, running.infinite) == (35.0, 5.0, 2, 2)
+
+
+def test_the_mean_of_infinite_values_alone_is_infinite() -> None:
+    running = Running()
+    running.add(math.inf, 3)
+    assert running.mean == math.inf and math.isnan(running.deviation) and (running.count, running.infinite) == (0, 3)

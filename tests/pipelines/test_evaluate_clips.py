@@ -197,6 +197,15 @@ def test_a_missing_folder_and_no_folder_are_usage_errors(program, tmp_path, caps
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize(
+    "bad", ["--borders=0", "--seconds=nan", "--seconds=0", "--size=4", "--size=100000", "--count=-1", "--limit=-1", "--height=0"]
+)
+def test_numbers_out_of_range_are_wrong_usage(program, tmp_path, capsys, bad):
+    with pytest.raises(SystemExit) as left:
+        program.parsed(["--clips", str(tmp_path), "--out", str(tmp_path / "out"), bad])
+    assert left.value.code == 2 and f"{bad.partition('=')[0]} " in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_clip_is_cut_to_its_seconds_and_made_smaller(program, tmp_path):
     pictures = [np.full((90, 160, 3), 10 * i, np.uint8) for i in range(12)]
     write_clip(tmp_path / "a.mp4", pictures, Fraction(10), Generation(quality=10))

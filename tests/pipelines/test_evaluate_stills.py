@@ -91,6 +91,18 @@ def test_a_row_or_a_folder_that_is_not_there_is_named(evaluate, arguments, monke
     assert "runs: no such folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("bad", [("--limit", "-1"), ("--steps", "0"), ("--size", "4")])
+def test_numbers_out_of_range_are_wrong_usage(evaluate, arguments, monkeypatch, capsys, bad):
+    with pytest.raises(SystemExit) as left:
+        run(evaluate, monkeypatch, *arguments, *bad)
+    assert left.value.code == 2 and f"{bad[0]} of" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_here_is_one_line(evaluate, arguments, monkeypatch):
+    with pytest.raises(SystemExit, match="cuda:99 is not here, torch sees"):
+        run(evaluate, monkeypatch, *arguments, "--device", "cuda:99")
+
+
 def test_a_judge_that_fails_is_named_in_one_line(evaluate, arguments, monkeypatch, tmp_path):
     judge = tmp_path / "judge.py"
     for text, says in (

@@ -173,6 +173,24 @@ def test_films_that_were_moved_are_named(done, tmp_path):
     assert sorted(one.name for one in tmp_path.iterdir()) == ["page.html", "r.json", "small.mkv"]
 
 
+def test_lines_of_another_film_are_refused(done, tmp_path):
+    lines = [json.loads(text) for text in (done / "whole.jsonl").read_text().splitlines()]
+    other = tmp_path / "other.jsonl"
+    for change in (
+        [],
+        lines[:-1],
+        [*lines, lines[-1]],
+        [{**one, "track": one["track"] + 1} for one in lines],
+        [{**one, "time": f"{one['frame'] + 5}/25"} for one in lines],
+    ):
+        other.write_text("".join(json.dumps(one) + "\n" for one in change))
+        with pytest.raises(MediaError, match=r"other\.jsonl: tells of other faces than .*whole\.json; name both files of one run"):
+            review(done / "whole.json", other, tmp_path / "page.html")
+    with pytest.raises(MediaError, match="tells of other faces"):
+        review(done / "part.json", done / "whole.jsonl", tmp_path / "page.html")
+    assert [one.name for one in tmp_path.iterdir()] == ["other.jsonl"]
+
+
 def test_what_is_no_report_is_one_line(done, tmp_path, capsys):
     report, lines = done / "whole.json", done / "whole.jsonl"
     bad = tmp_path / "bad.json"

@@ -150,10 +150,10 @@ def test_no_track_crosses_a_cut(book):
         list(given(frames(4, cuts=[2]), book(line(0, face(3)), line(2, face(3)))))
 
 
-def test_faces_beyond_the_film_are_told(book):
+def test_faces_beyond_the_film_are_told(book, caplog):
     file, told = book(line(1, face(0)), line(7, face(0)), line(8, face(0))), []
     list(given(frames(3), file, warnings=told))
-    assert told == [f"{file.path}: has faces beyond the last frame, from frame 7 on; they were left out"]
+    assert told == [f"{file.path}: has faces beyond the last frame, from frame 7 on; they were left out"] == caplog.messages
     list(given(frames(3), file, whole=False, warnings=told))
     list(given(frames(9), file, warnings=told))
     assert len(told) == 1

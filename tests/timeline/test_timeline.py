@@ -224,17 +224,66 @@ def test_a_cut_goes_on_where_it_stopped(tmp_path):
     assert set(seen) == {str(last)} and (again.relinked, again.faceless) == (2, 1) and shown(again.timeline) == shown(old)
 
 
-def test_numbered_pictures_keep_their_numbers(tmp_path):
-    folder = tmp_path / "media" / "sh010"
+PICTURES = Config().override("restore.use=unchanged", "gate.use=none")
+
+
+def scan(folder: Path, count: int = 20) -> Path:
+    """Pictures f.1001.png and on."""
     folder.mkdir(parents=True)
-    for index in range(20):
+    for index in range(count):
         av.VideoFrame.from_ndarray(picture(index), "rgb24").to_image().save(folder / f"f.{1001 + index:04d}.png")
-    reference = schema.ImageSequenceReference(folder.as_uri() + "/", "f.", ".png", 1001, 1, 25, 4, available_range=ranged(0, 20))
-    old = write(tmp_path / "cut.otio", timeline(schema.Clip("sh", media_reference=reference, source_range=ranged(8, 5))))
-    config = Config().override("restore.use=unchanged", "gate.use=none")
-    done = restore_timeline(old, tmp_path / "out", config, handles=2)
+    return folder
+
+
+def pictures(folder: Path, start: float, duration: float, first: int = 1001, rate: float = 25) -> schema.Clip:
+    """A clip of pictures whose media begins with number `first`."""
+    available = ranged(0, 1021 - first, rate)
+    reference = schema.ImageSequenceReference(folder.as_uri() + "/", "f.", ".png", first, 1, rate, 4, available_range=available)
+    return schema.Clip("sh", media_reference=reference, source_range=ranged(start, duration, rate))
+
+
+def test_numbered_pictures_keep_their_numbers(tmp_path):
+    folder = scan(tmp_path / "media" / "sh010")
+    old = write(tmp_path / "cut.otio", timeline(pictures(folder, 8, 5)))
+    done = restore_timeline(old, tmp_path / "out", PICTURES, handles=2)
     assert files(tmp_path / "out") == ["cut.otio", *(f"sh010.000006-000014/f.{number}.png" for number in range(1007, 1016))]
     assert shown(done.timeline) == [list(range(8, 13))]
+
+
+def test_restored_pictures_are_known_again_and_a_cut_that_shows_them_outlives_a_part_that_fails(tmp_path, capsys):
+    folder, none = scan(tmp_path / "sh010"), film(tmp_path / "B.mkv", face=False)
+    old = write(tmp_path / "cut.otio", timeline(pictures(folder, 8, 5), clip(none, 10, 5)))
+    asked = ["timeline", str(old), "--to", str(tmp_path / "out"), "--handles", "0", "--resume"]
+    asked += [text for setting in ("restore.use=unchanged", "gate.use=none") for text in ("--set", setting)]
+    assert cli.main(asked) == 0
+    (made,) = (tmp_path / "out").glob("sh010*")
+    first, before = (tmp_path / "out" / "cut.otio").read_text(), {path: path.stat() for path in made.iterdir()}
+    assert cli.main(asked) == 0
+    assert {path: path.stat() for path in made.iterdir()} == before
+    assert (tmp_path / "out" / "cut.otio").read_text() == first
+    (made / "f.1010.png").write_bytes(b"somebody else's")
+    capsys.readouterr()
+    assert cli.main(asked) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert any("f.1009.png exists already" in line for line in said)
+    assert said[-1].endswith("cut.otio: is left as it was, for parts failed whose earlier results it may show")
+    assert (tmp_path / "out" / "cut.otio").read_text() == first
+
+
+def test_clips_that_begin_to_count_the_same_pictures_at_other_numbers_show_what_they_showed(tmp_path):
+    folder = scan(tmp_path / "media" / "sh010")
+    old = write(tmp_path / "cut.otio", timeline(pictures(folder, 1, 3), pictures(folder, 1, 3, 1011), pictures(folder, 2, 3)))
+    done = restore_timeline(old, tmp_path / "out", PICTURES, handles=0)
+    assert [[use.footage.path for use in part.uses] for part in done.parts] == [[str(folder / "f.%04d.png")] * n for n in (2, 1)]
+    assert shown(done.timeline) == [[1, 2, 3], [11, 12, 13], [2, 3, 4]]
+
+
+def test_the_same_pictures_at_another_rate_are_opened_at_that_rate(tmp_path):
+    folder = scan(tmp_path / "media" / "sh010")
+    old = write(tmp_path / "cut.otio", timeline(pictures(folder, 0, 3), pictures(folder, 5, 3, rate=50)))
+    parts, missed = parts_of_timeline(old, tmp_path / "out", PICTURES, handles=0)
+    assert missed == [] and [part.source.rate for part in parts] == [25, 50]
+    assert [(part.first, part.last) for part in parts] == [(0, 3), (5, 8)]
 
 
 @pytest.mark.parametrize(
@@ -261,6 +310,7 @@ def test_an_edl_is_read_at_the_rate_of_what_it_cuts_and_names_files_by_reel_or_c
     lines = done.timeline.read_text().splitlines()
     events = [" ".join(line.split()[4:6]) for line in lines if line[:3].isdigit()]
     assert events == [one, two]
+    assert [line for line in lines if line.startswith("FCM:")] == (["FCM: DROP FRAME"] if mode == "DROP FRAME" else [])
     named = [line.partition("FROM CLIP: ")[2] for line in lines if "FROM CLIP: " in line]
     assert [Path(name).name for name in named] == ["A001C002.000020-000029.mkv", "A001C002.000002-000006.mkv"]
 

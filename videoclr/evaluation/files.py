@@ -20,6 +20,9 @@ from videoclr.evaluation.views import Finder, frames_of
 from videoclr.report import report_file, same_file
 from videoclr.types import Frame
 
+SMALLEST, LARGEST = 32, 4096
+"""Pixels: side of a crop that is measured."""
+
 
 def evaluate(
     clean: str | Path,
@@ -57,8 +60,10 @@ def evaluate(
         VideoclrError: the judge's file fails.
     """
     config = config or Config()
-    if size < 32 or (borders is not None and borders < 2):
-        raise ConfigError(f"expected --size of at least 32 and --borders of at least 2, got {size} and {borders}")
+    if not SMALLEST <= size <= LARGEST:
+        raise ConfigError(f"--size: expected {SMALLEST} to {LARGEST} pixels, got {size}")
+    if borders is not None and borders < 2:
+        raise ConfigError(f"--borders: expected 2 or more frames, got {borders}")
     others = {"input": degraded, "restored": restored}
     if json_file is not None and csv_file is not None and same_file(json_file, csv_file):
         raise ConfigError(f"--csv: {csv_file} is the file of --json as well")

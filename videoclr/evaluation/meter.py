@@ -73,9 +73,13 @@ class _Totals:
                 self.seams[name].add(row.values[name], row.border)
 
     def figures(self) -> Values:
-        found = {name: running.mean for name, running in self.means.items() if running.count}
+        found = {name: running.mean for name, running in self.means.items() if running.count or running.infinite}
         seams = {f"seam_{name}": seams.score for name, seams in self.seams.items()}
         return found | {name: score for name, score in seams.items() if not np.isnan(score)}
+
+    def equal(self) -> dict[str, int]:
+        """Pictures that equal the clean ones, by figure."""
+        return {name: running.infinite for name, running in self.means.items() if running.infinite}
 
 
 @dataclass(slots=True)
@@ -208,7 +212,9 @@ class Meter:
             missing |= dict.fromkeys(("seam_ewarp", "seam_vidd"), "no borders given (--borders N)")
             clips = {n: {k: v for k, v in values.items() if not k.startswith("seam_")} for n, values in clips.items()}
         order = [name for name in clips if name != CLEAN] + [name for name in clips if name == CLEAN]
-        return Figures({n: clips[n] for n in order}, missing, self.observer.sources, dict(self._counts), self._tracks_told())
+        equal = {name: self._totals[name].equal() for name in order if name != CLEAN}
+        clips = {name: clips[name] for name in order}
+        return Figures(clips, missing, self.observer.sources, dict(self._counts), self._tracks_told(), equal)
 
     def _spreads(self) -> dict[str, float]:
         """sigma-IDS: the deviation within a track, averaged over tracks by their length. Two people are no spread."""

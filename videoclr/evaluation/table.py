@@ -73,6 +73,8 @@ class Figures:
     """Frames, faces (counted in every frame), tracks, shots, and faces whose landmarks were seen in every version."""
     tracks: list[dict[str, Any]] = field(default_factory=list)
     """Track, first frame, frames, and its figures by version."""
+    equal: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Version -> PSNR's name -> pictures that equal the clean ones. They have none, and are left out of its mean."""
 
     def ratios(self, name: str) -> dict[str, float]:
         """Metric -> version `name` divided by the clean clip, of the metrics that are compared."""
@@ -87,13 +89,14 @@ class Figures:
             "not_measured": self.missing,
             "measured_by": self.sources,
             "counts": self.counts,
+            "equal_to_clean": self.equal,
             "tracks": [{**track, "clips": {n: plain(v) for n, v in track["clips"].items()}} for track in self.tracks],
         }
 
 
 def plain(values: Mapping[str, float]) -> dict[str, float | str]:
-    """Rounded to seven digits; the infinite PSNR of equal pictures becomes the text `inf`, which JSON can hold, and what is
-    not known (NaN: nothing was visible in both frames) is left out."""
+    """Rounded to seven digits; the infinite PSNR of pictures that are all equal becomes the text `inf`, which JSON can hold, and
+    what is not known (NaN: nothing was visible in both frames) is left out."""
     known = {name: value for name, value in values.items() if not math.isnan(value)}
     return {name: "inf" if math.isinf(value) else float(f"{value:.7g}") for name, value in known.items()}
 
@@ -143,7 +146,12 @@ def _cells(figures: Figures, metric: Metric, others: Sequence[str]) -> list[str]
 
 def _remarks(figures: Figures) -> list[str]:
     counts = figures.counts
+    equal = {name: found["psnr"] for name, found in figures.equal.items() if found.get("psnr")}
     return [
+        *(
+            f"{name}: {count} of {counts['faces']} faces equal the clean ones and are left out of its PSNR"
+            for name, count in equal.items()
+        ),
         f"frames {counts['frames']}, faces in them {counts['faces']}, tracks {counts['tracks']}, shots {counts['shots']}; "
         "mean over the faces of all frames, nothing temporal over a cut",
         f"landmarks: {figures.sources['landmarks']}; seen in every version in {counts['landmarks']} of {counts['faces']} faces",

@@ -168,4 +168,4 @@ def pictures_in(folder: Path) -> Sequence[Path]:
     found = [path for path in folder.iterdir() if path.suffix.lower() in _STILLS]
     if not found:
         raise MediaError(folder, f"holds no pictures ({', '.join(_STILLS)})")
-    return sorted(found, key=lambda path: [(int(n or 0), text) for text, n in re.findall(r"(\D*)(\d*)", path.name)])
+    return sorted(found, key=lambda path: [(text, int(n or 0)) for text, n in re.findall(r"(\D*)(\d*)", path.name)])

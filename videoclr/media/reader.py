@@ -355,6 +355,8 @@ class Reader:
         if first is None:
             if self.start is not None or self.end is not None:
                 raise EmptyPartError(self.path, f"has no picture between {_span(self.start, self.end)}")
+            if self.is_pipe and self.container.format.name.startswith("mov"):
+                raise DecodeError(self.path, "its index comes last, which needs a file: save it as one, or send NUT or Matroska")
             on_device = "" if self.hwaccel is None else f"; decoded on {self.hwaccel}, leave hwaccel out to decode it here"
             raise DecodeError(self.path, f"no picture in it can be decoded; the file is damaged or empty{on_device}")
         self._pictures = chain([first], pictures)

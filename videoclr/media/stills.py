@@ -84,9 +84,14 @@ class Stills:
             raise ConfigError(f"$.media.pix_fmt: {encoder} does not take {pix_fmt!r}; it takes {', '.join(known)}")
         self.warnings: list[str] = []
         self.pattern = pattern
-        self._next = first
+        self._first = self._next = first
         self._parts: list[tuple[Path, Path]] = []
         self.check()
+
+    @property
+    def numbers(self) -> range:
+        """Of the pictures written so far."""
+        return range(self._first, self._next)
 
     def check(self) -> None:
         """Refuse a pattern of which there are pictures already.
@@ -126,6 +131,11 @@ class Stills:
             while self._parts:
                 os.replace(*self._parts[0])
                 del self._parts[0]
+        others = [number for number in matching(self.path) if number not in self.numbers] if self.pattern else []
+        if others:
+            ends = " to ".join(Path(numbered(self.path, number)).name for number in sorted({others[0], others[-1]}))
+            are = "1 picture is" if len(others) == 1 else f"{len(others)} pictures are"
+            self._warn(f"{are} there besides ({ends}) that this run did not write; remove what is of an earlier one")
 
     def abort(self) -> None:
         """Remove what was put aside."""

@@ -129,7 +129,7 @@ class Writer:
             if smart_copy:
                 raise ConfigError(f"$.media.smart_copy: {suffix} pictures are no video; choose another ending or leave it out")
             self._check_stills(overwrite)
-            first = like.sequence.first if like and like.sequence else 1
+            first = 1 if like is None else _first_number(like)
             if deliver == "overlay" and suffix not in _TRANSPARENT:
                 raise ConfigError(f"$.media.deliver: {suffix} pictures hold no overlay; use {' or '.join(_TRANSPARENT)}")
             whole = suffix == ".exr" and like is not None and like.first_picture.is_light and like.info.bit_depth > _HALF
@@ -184,6 +184,11 @@ class Writer:
     def tally(self) -> Tally:
         """How much was copied, with `smart_copy`."""
         return self._sink.tally if isinstance(self._sink, Film) else Tally()
+
+    @property
+    def pictures(self) -> range | None:
+        """Numbers of the pictures written so far; None where no numbered sequence is written."""
+        return self._sink.numbers if isinstance(self._sink, Stills) and self._sink.pattern else None
 
     @property
     def warnings(self) -> list[str]:
@@ -427,6 +432,13 @@ class Writer:
     def _tick(base: Fraction) -> Fraction:
         """A tick that every muxer stores: the source's, unless it is finer than 32 bits can count a few minutes of."""
         return base if base.denominator <= (1 << 31) - 1 else Fraction(1, _TICKS)
+
+
+def _first_number(like: Reader) -> int:
+    """Of the first picture to write: a part of a numbered sequence keeps its numbers."""
+    if like.sequence is None:
+        return 1
+    return like.sequence.first + round((like.first_time - like.begin) * (like.info.frame_rate or _GUESSED_RATE))
 
 
 def _changes(patches: Sequence[Patch]) -> bool:

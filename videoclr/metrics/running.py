@@ -13,18 +13,21 @@ class Running:
     count: int = 0
     """Values so far; NaN is nobody's value and not counted."""
     mean: float = math.nan
-    """NaN before the first value."""
+    """NaN before the first value; infinite where all of them are."""
+    infinite: int = 0
+    """Values beside `count`: equal pictures have an infinite PSNR, and one of them would drown all others' mean."""
     _squares: float = 0.0
 
     def add(self, value: float, times: int = 1) -> None:
         """Take one more value; `times` gives it the weight of so many."""
         if math.isnan(value) or times < 1:
             return
+        if math.isinf(value):
+            self.infinite += times
+            self.mean = self.mean if self.count else value
+            return
         before = 0.0 if self.count == 0 else self.mean
         self.count += times
-        if math.isinf(value) or math.isinf(before):  # equal pictures have an infinite PSNR; so has then the mean
-            self.mean, self._squares = value if math.isinf(value) else before, math.nan
-            return
         step = value - before
         self.mean = before + step * times / self.count
         self._squares += step * (value - self.mean) * times
@@ -32,4 +35,4 @@ class Running:
     @property
     def deviation(self) -> float:
         """Standard deviation of the population; 0 for one value, NaN for none."""
-        return math.sqrt(max(self._squares, 0.0) / self.count) if self.count and not math.isnan(self._squares) else math.nan
+        return math.sqrt(max(self._squares, 0.0) / self.count) if self.count else math.nan

@@ -71,7 +71,7 @@ def review(
         raise ConfigError(f"review: {after} is no restored video but of the kind {config.media.deliver}")
     with report_file(target, (), overwrite, option="--to") as place:
         assert place is not None
-        found = _views(told, Path(lines))
+        found = _views(told, Path(lines), report)
         shown = found[:most]
         moments = [moment for view in shown for _, moment in view.moments()]
         pictures = pairs(before, after, config, moments, progress)
@@ -107,9 +107,16 @@ def _report(path: Path) -> Mapping[str, Any]:
     return told
 
 
-def _views(told: Mapping[str, Any], lines: Path) -> list[TrackView]:
+def _views(told: Mapping[str, Any], lines: Path, report: str | Path) -> list[TrackView]:
     spans = {int(one["track"]): (Fraction(one["first_time"]), Fraction(one["last_time"])) for one in told["tracks"]}
-    return views(lines, {track: (first + last) / 2 for track, (first, last) in spans.items()}, int(told["frames_out"]))
+    found = views(lines, {track: (first + last) / 2 for track, (first, last) in spans.items()}, int(told["frames_out"]))
+    counts = {int(one["track"]): int(one["frames"]) for one in told["tracks"] if one["frames"]}
+    fitting = counts == {view.track: view.faces for view in found}
+    if not fitting or any(
+        not first <= view.first.time <= view.last.time <= last for view in found for first, last in [spans[view.track]]
+    ):
+        raise MediaError(lines, f"tells of other faces than {report}; name both files of one run")
+    return found
 
 
 def _head(told: Mapping[str, Any], found: list[TrackView], source: str, target: str) -> Head:

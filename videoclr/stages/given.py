@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -15,6 +16,8 @@ from videoclr.errors import MediaError
 from videoclr.packing import keepable
 from videoclr.tracks import Placed, TracksFile
 from videoclr.types import Detection, Faces, Frame, TrackedFace
+
+log = logging.getLogger("videoclr.stages.given")
 
 FindPoints = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
 """`(H, W, 3)` RGB and a box `(4,)` in its pixels -> `(5, 2)` landmarks."""
@@ -79,11 +82,15 @@ def given(
     if warnings is None or frame is None:
         return
     if not numbered and not found and begun == 0:
-        warnings.append(f"{file.path}: no line has the time of a frame of this part, so none of its faces was restored")
+        text = "no line has the time of a frame of this part, so none of its faces was restored"
     elif file.left_out:
-        warnings.append(f"{file.path}: {file.left_out} lines tell no time, so no frame of this part is theirs; add their times")
+        text = f"{file.left_out} lines tell no time, so no frame of this part is theirs; add their times"
     elif whole and (beyond := lines.next) is not None:
-        warnings.append(f"{file.path}: has faces beyond the last frame, from frame {beyond.frame} on; they were left out")
+        text = f"has faces beyond the last frame, from frame {beyond.frame} on; they were left out"
+    else:
+        return
+    log.warning("%s: %s", file.path, text)
+    warnings.append(f"{file.path}: {text}")
 
 
 @keepable

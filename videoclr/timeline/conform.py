@@ -13,18 +13,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeAlias
 
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError, VideoclrError
 from videoclr.jobs import Manner, ProgressCallback, Site, Task, here, make_folder, refuse_tracks, restore_tasks
-from videoclr.media.source import numbered
+from videoclr.media.source import matching, numbered
 from videoclr.report import Report, same_file
 from videoclr.timeline.cut import Cut, Named, Restored, Use, check_target, named, relink, used
 from videoclr.timeline.footage import Footage, Shelves, candidates, footage
 
 HANDLES = 12
 """Frames restored before and behind what a clip shows."""
+
+_Key: TypeAlias = tuple[str, int | None, str | None]
+"""What tells footage from other footage."""
 
 
 @dataclass(slots=True)
@@ -74,6 +77,8 @@ class Conformed:
     """Clips that show what they showed, because no face is in it."""
     missed: list[str]
     """What is the matter with clips whose media was not found, or is not what they mean; one line each."""
+    kept: bool = False
+    """Whether an earlier cut of that name was left as it is: a part failed whose earlier result it may show."""
 
 
 def restore_timeline(
@@ -95,6 +100,8 @@ def restore_timeline(
     site: Site = here,
 ) -> Conformed:
     """Restore what a cut shows into `folder`, and write a cut there that shows it.
+
+    An earlier cut of that name stays as it is where a part fails whose earlier result is there: the new one would show less.
 
     Args:
         timeline: in any format that OpenTimelineIO has an adapter for.
@@ -136,8 +143,12 @@ def restore_timeline(
         for use in part.uses:
             relink(use, new, target.suffix.lower() == ".edl")
         relinked += len(part.uses)
-    cut.save(target)
-    return Conformed(target, parts, results, sum(len(part.uses) for part in parts) + len(missed), relinked, faceless, missed)
+    failed = [part for part, result in zip(parts, results, strict=True) if isinstance(result, VideoclrError)]
+    kept = target.exists() and any(part.target.exists() or matching(str(part.target)) for part in failed)
+    if not kept:
+        cut.save(target)
+    clips = sum(len(part.uses) for part in parts) + len(missed)
+    return Conformed(target, parts, results, clips, relinked, faceless, missed, kept)
 
 
 def parts_of_timeline(
@@ -189,7 +200,7 @@ class _Finder:
     def __init__(self, beside: Path, shelves: Shelves, config: Config) -> None:
         self.beside, self.shelves, self.config = beside, shelves, config
         self.missed: list[str] = []
-        self._opened: dict[str, tuple[Footage, Config]] = {}
+        self._opened: dict[_Key, tuple[Footage, Config]] = {}
 
     def found(self, cut: Cut) -> Iterator[tuple[Any, Footage, Config]]:
         """Each clip that shows a file, the file, and how it is opened; `missed` holds what is the matter with others."""
@@ -215,9 +226,10 @@ class _Finder:
             config = config.override(f"media.input.start_number={number}", f'media.input.rate="{rate}"')
         else:
             path = self._file(clip, name.names)
-        if path not in self._opened:
-            self._opened[path] = footage(path, config), config
-        return self._opened[path]
+        key = _key(path, config)
+        if key not in self._opened:
+            self._opened[key] = footage(path, config), config
+        return self._opened[key]
 
     def _file(self, clip: Any, names: Sequence[PurePath]) -> str:
         places = (place for name in names if name.suffix for place in candidates(name, self.beside))
@@ -242,11 +254,16 @@ def _uses(finder: _Finder, cut: Cut) -> Iterator[tuple[Use, Config]]:
             yield used(clip, file), config
 
 
+def _key(path: str, config: Config) -> _Key:
+    """Numbered pictures are other footage from another number on, and at another rate."""
+    return path, config.media.input.start_number, config.media.input.rate
+
+
 def _merged(uses: Iterable[tuple[Use, Config]], handles: int) -> list[Part]:
     """Parts in the order in which the cut shows the first of each file; those of a file that touch are one."""
-    files: dict[str, list[tuple[Use, Config]]] = {}
+    files: dict[_Key, list[tuple[Use, Config]]] = {}
     for use, config in uses:
-        files.setdefault(use.footage.path, []).append((use, config))
+        files.setdefault(_key(use.footage.path, config), []).append((use, config))
     parts: list[Part] = []
     for wanted in files.values():
         of_file: list[Part] = []

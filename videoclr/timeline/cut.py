@@ -95,6 +95,8 @@ class Cut:
         options = {"rate": self._rate()} if path.suffix.lower() == ".edl" else {}
         try:
             otio().adapters.write_to_file(self.root if options == {} else self.timeline, str(part), **options)
+            if options:
+                part.write_text(_with_mode(part.read_text(encoding="utf-8")), encoding="utf-8")
             part.replace(path)
         except Exception as error:  # adapters raise what they like
             raise MediaError(path, f"cannot be written as a timeline ({_one_line(error)})") from error
@@ -135,6 +137,13 @@ def _with_drop_marks(edl: str) -> str:
             drop = "NON" not in line.upper()
         lines.append(_LABEL.sub(r"\1;\2", line) if drop and line[:3].isdigit() else line)
     return "\n".join(lines) + "\n"
+
+
+def _with_mode(edl: str) -> str:
+    """An EDL whose labels drop frames says so in its head, as OTIO's does not."""
+    head, events, rest = edl.partition("\n\n")
+    drops = any(re.search(r"\d\d:\d\d:\d\d;\d\d", line) for line in rest.splitlines() if line[:3].isdigit())
+    return f"{head}\nFCM: DROP FRAME{events}{rest}" if drops else edl
 
 
 def _check(path: Path) -> None:
