@@ -26,7 +26,7 @@ ALIKE = 0.2
 (0.1 flickered more and blurred no less, 0.4 gained nothing): half of what a closing eyelid makes."""
 _NOISES, _TOLERANCES = 3.5, (0.03, ALIKE)
 """How many standard deviations of the noise that is for pictures that it did make, and its limits. On eight clips 2 to 3.5 did
-about as well as each other, and better by 0.1 dB than `ALIKE` for all."""
+about as well as each other, and better by 0.1 dB than `ALIKE` for all; the most of the noise of `_AROUND` needs the larger."""
 _STRUCTURE, _SLIGHT = (0.5, 0.85), 0.02
 """Local correlation of two pictures from which one begins to count for the other, and at which it does in full; and the structure,
 on the scale of [-1, 1], that is too slight to tell by. By the difference alone a mouth hardly darker than its skin may lie
@@ -36,8 +36,8 @@ better still, but where a film goes out of focus what was seen before no longer 
 _SOFT = (0.7, 0.05)
 """The tolerance is at most so many standard deviations of the grey values around a place, but at least the second, or what noise
 makes. Grey eyes between pale lids differ from shut ones by less than `ALIKE`: whole blinks of a film that was only soft came out
-as open eyes. With this, the fourth power of the difference and `_AROUND`, where eyes are shut in four such films: PSNR around them
-rose by 2 dB."""
+as open eyes. With this, the fourth power of the difference and `_AROUND`, where eyes are shut in four such films, PSNR around them
+rose from 26.4 to 27.9 dB; SqD and facefeat everywhere fell by 0.6 and 1.0 %, and they were as still."""
 _AROUND = 80
 """Sides of the crop, in cells of 4 px, in which one place that differs speaks for all."""
 _MEDIAN = 0.6745
