@@ -166,6 +166,16 @@ def test_tracks_of_numbered_pictures_say_with_which_they_begin(film, tmp_path):
     assert first["frame"] == 0
 
 
+def test_a_name_in_the_tracks_chooses_also_after_they_were_saved_again(film, tmp_path):
+    saved, again = tmp_path / "tracks.jsonl", tmp_path / "again.jsonl"
+    find_faces(film, tracks_file=saved)
+    head, *lines = saved.read_text().splitlines(keepends=True)
+    saved.write_text("".join([head, '{"track": 1, "name": "anna", "strength": 0.5}\n', *lines]))
+    assert cli.main(["faces", str(film), "--tracks", str(saved), "--save-tracks", str(again), "--quiet"]) == 0
+    chosen = [restored(film, f"track.file={file}", "identify.only=[anna]") for file in (saved, again)]
+    assert chosen[0] == chosen[1] == restored(film, f"track.file={saved}", "identify.leave=[0]")
+
+
 def test_tracks_are_found_again_in_a_file(film, tmp_path, capsys):
     saved, again = tmp_path / "tracks.jsonl", tmp_path / "again.jsonl"
     assert cli.main(["faces", str(film), "--save-tracks", str(saved), "--quiet"]) == 0

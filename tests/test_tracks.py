@@ -127,7 +127,7 @@ def test_a_line_about_a_track_holds_for_all_its_faces(tmp_path):
     assert [asked[frame] for frame in (3, 4, 5, 9)] == [
         [(4, pytest.approx(one), "anna")] for one in (0.875 * 0.5, 0.75 * 0.75, 0.625, 0.5)
     ]
-    assert file.names == {"anna": 4}
+    assert file.names == {"anna": 4, "ben": 5}
 
 
 @pytest.mark.parametrize(

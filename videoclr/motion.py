@@ -330,7 +330,7 @@ def _of_eyes(largest: Values, tolerance: float, contrast: Values, noise: float) 
     side = largest.shape[0]
     allowed = np.minimum(tolerance, np.maximum(_SOFT[0] * contrast, max(_SOFT[1], _MOST_NOISE * noise)))
     small = cv2.resize(largest, contrast.shape[:2], interpolation=cv2.INTER_AREA)
-    say = np.asarray(np.exp(-0.5 * (small / np.maximum(allowed, 1e-3)) ** 4), np.float32)
+    say = np.asarray(np.exp(-0.5 * (small / allowed) ** 4), np.float32)
     around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(1, side // _AROUND) + 1,) * 2)
     return np.asarray(cv2.GaussianBlur(cv2.erode(say, around), (0, 0), side / 256), np.float32)
 

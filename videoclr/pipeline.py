@@ -82,6 +82,8 @@ class Pipeline:
     photographs: Mapping[str, Tensor] = _FROM_CONFIG
     """Name -> `(3, S, S)` aligned face of such a person, in [-1, 1], for the restorer to look at; not everybody needs one.
     Nobody has one where `references` was given without it."""
+    _called: Mapping[str, int] = field(init=False, repr=False, default_factory=dict)
+    """Whom the file of tracks names, each with such a track."""
 
     def __post_init__(self) -> None:
         """Build what was not given."""
@@ -89,6 +91,7 @@ class Pipeline:
             object.__setattr__(self, "config", Config())
         if (tracks := self._tracks()) is not None:
             tracks.check()
+            object.__setattr__(self, "_called", tracks.names)
         for name, make in _BUILDERS.items():
             if getattr(self, name) is _FROM_CONFIG:
                 object.__setattr__(self, name, make(self.config))
@@ -106,8 +109,8 @@ class Pipeline:
     def _asked(self) -> Asked:
         from videoclr.references import people_of
 
-        section, tracks = self.config.identify, self._tracks()
-        return people_of(section.references, section.only, section.leave, () if tracks is None else tracks.names)
+        section = self.config.identify
+        return people_of(section.references, section.only, section.leave, self._called)
 
     def _photographed(self) -> Mapping[str, Photographed]:
         from videoclr.references import photographed
@@ -248,7 +251,7 @@ class Pipeline:
         if tracks.head.start_number != media.input.start_number:
             raise ConfigError(f"$.media.input.start_number: {tracks.path} was made with {tracks.head.start_number}; use the same")
         if self.references:
-            for name, track in tracks.names.items():
+            for name, track in self._called.items():
                 if name not in self.references:
                     text = f"track {track} is called {name}, and no photograph is: it gets nobody's"
                     log.warning("%s: %s", tracks.path, text)

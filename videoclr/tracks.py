@@ -179,11 +179,12 @@ class TracksFile:
             example = json.dumps({"videoclr": "tracks", "version": 1, "width": 1920, "height": 1080})
             raise MediaError(path, f"is no file of tracks: its first line must be like {example}") from error
         self._directions = self._directed()
+        self._named: dict[str, int] = {}
 
     @property
     def names(self) -> dict[str, int]:
-        """Whom lines about tracks name, each with such a track."""
-        return {one.name: one.track for _, one in self._directions.values() if one.name is not None}
+        """Who is named, each with such a track: by lines about tracks, and by faces once the file was checked."""
+        return self._named | {one.name: one.track for _, one in self._directions.values() if one.name is not None}
 
     def check(self) -> None:
         """Read all of it once: who edits a file wants to know of a slip at once, and not after half of the film.
@@ -194,6 +195,7 @@ class TracksFile:
         there: set[int] = set()
         for line in self.placed():
             there.update(face.track for face in line.faces)
+            self._named |= {face.name: face.track for face in line.faces if face.name is not None}
         for number, one in self._directions.values():
             if one.track not in there:
                 raise self.wrong(number, f"track {one.track} has no face in this file")

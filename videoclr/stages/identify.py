@@ -307,19 +307,17 @@ class People:
         if known is None:
             known = self.called[name] = _Known(self._next, name, track.pool)
             self._next += 1
-        if known is not track.known:
-            self._leave(track)
-            known.tracks += 1
-            if own is not None and known.pool.identity is not None and known.pool is not track.pool:
-                track.similarity = float(own @ known.pool.identity)
-            if known in self.photographed:
-                track.known = known
-                return
+        if own is not None and known.pool.identity is not None and known.pool is not track.pool:
+            track.similarity = float(own @ known.pool.identity)
+        if known is track.known:
+            return
+        self._leave(track)
+        known.tracks += 1
+        track.known = known
+        if known not in self.photographed:
             if known.pool is not track.pool:
                 known.pool.add(track.pool.views)
-            track.known, track.pool = known, known.pool
-        elif known in self.photographed and own is not None and known.pool.identity is not None:
-            track.similarity = float(own @ known.pool.identity)
+            track.pool = known.pool
 
     def _match(self, tracks: Sequence[_Track], busy: set[int]) -> None:
         """Photographs: the nearest pair first. The answer may change while a track's views get better."""
