@@ -16,8 +16,9 @@ frames of a clip, then over clips; ratios are those of the means. Writes into `-
 pixels, that frames come out the same when a film ends some frames behind them (so that it may be restored in chunks that overlap
 by as many), and that nothing crosses a hard cut. `--earlier RECIPE` asks what it is worth that somebody was seen in an earlier
 shot: the first half of each clip, degraded by that recipe, goes before the second half, a cut between them, and the second
-half alone is measured; rows for it are in configs/evaluate/earlier.yaml. The networks of `--judge` are described in
-`videoclr/evaluation/observer.py`.
+half alone is measured; rows for it are in configs/evaluate/earlier.yaml. `--later RECIPE` asks the same of a later shot, of
+which only a restoration that looks through the film first knows (configs/evaluate/later.yaml): there the first half is
+measured. The networks of `--judge` are described in `videoclr/evaluation/observer.py`.
 """
 
 from __future__ import annotations
@@ -181,8 +182,19 @@ def comes_back(clean: Clean, recipe: str, seed: int) -> tuple[Clean, list[Pictur
     """The second half of a clip, and what goes before it: the first half, degraded, and grey pictures, which are another shot."""
     half = len(clean.pictures) // 2
     first = degrade_clip(clean.pictures[:half], seed, recipe, clean.rate)
-    grey = [np.full_like(clean.pictures[0], 128)] * GREY
-    return Clean(clean.name, clean.pictures[half:], clean.rate), [*first, *grey]
+    return Clean(clean.name, clean.pictures[half:], clean.rate), [*first, *grey(clean)]
+
+
+def will_come_back(clean: Clean, recipe: str, seed: int) -> tuple[Clean, list[Picture]]:
+    """The first half of a clip, and what goes behind it: grey pictures, which are another shot, and the second half, degraded."""
+    half = len(clean.pictures) // 2
+    second = degrade_clip(clean.pictures[half:], seed, recipe, clean.rate)
+    return Clean(clean.name, clean.pictures[:half], clean.rate), [*grey(clean), *second]
+
+
+def grey(clean: Clean) -> list[Picture]:
+    """Between two shots."""
+    return [np.full_like(clean.pictures[0], 128)] * GREY
 
 
 def filmed(path: Path, seconds: float, height: int) -> Clean:
@@ -225,13 +237,13 @@ class Restorations:
         return self._pipelines[key]
 
     def of(
-        self, clean: Clean, worse: Sequence[Picture], before: Sequence[Picture] = ()
+        self, clean: Clean, worse: Sequence[Picture], before: Sequence[Picture] = (), behind: Sequence[Picture] = ()
     ) -> tuple[dict[str, list[Picture]], dict[str, float]]:
-        """Row -> its pictures, and row -> seconds per frame; what goes `before` them is restored as well, and left out."""
+        """Row -> its pictures, and row -> seconds per frame; what goes `before` and `behind` is restored as well, and left out."""
         made: dict[str, list[Picture]] = {}
         seconds: dict[str, float] = {}
         done: dict[str, str] = {}
-        count = len(before) + len(worse)
+        count = len(before) + len(worse) + len(behind)
         for name, row in self.rows.items():
             began = time.perf_counter()
             if row.of:
@@ -242,8 +254,8 @@ class Restorations:
                 twin = done.setdefault(key, name)
                 log = RunLog()
                 if twin == name:
-                    film = clean.frames([*before, *worse])
-                    made[name] = self.restored(self.configs[name], film, log)[len(before) :]
+                    film = clean.frames([*before, *worse, *behind])
+                    made[name] = self.restored(self.configs[name], film, log)[len(before) : len(before) + len(worse)]
                 else:
                     made[name] = made[twin]
                 self.faces[name] = self.faces[name] + log.faces_restored if twin == name else self.faces[twin]
@@ -255,7 +267,9 @@ class Restorations:
 
     def restored(self, config: Config, frames: Sequence[Frame], log: RunLog | None = None) -> list[Picture]:
         """The pictures of a restoration."""
-        return [eight_bit(frame.image) for frame in self.pipeline(config).restore_frames(iter(frames), log)]
+        pipeline = self.pipeline(config)
+        cast = pipeline.look(iter(frames)) if config.identify.look_first else None
+        return [eight_bit(frame.image) for frame in pipeline.restore_frames(iter(frames), log, cast=cast)]
 
 
 def blurred(pictures: Sequence[Picture], sigma: float, clean: Clean) -> list[Picture]:
@@ -423,9 +437,14 @@ def run(options: argparse.Namespace) -> None:
                 if clean.name in seconds:
                     raise MediaError(clean.name, "two clips have this name; rename one")
                 seed = degraded_name_seed(clean.name) + options.seed
-                clean, before = comes_back(clean, options.earlier, seed + 1) if options.earlier else (clean, [])
+                before: list[Picture] = []
+                behind: list[Picture] = []
+                if options.earlier:
+                    clean, before = comes_back(clean, options.earlier, seed + 1)
+                elif options.later:
+                    clean, behind = will_come_back(clean, options.later, seed + 1)
                 worse = list(degrade_clip(clean.pictures, seed, options.recipe, clean.rate))
-                made, seconds[clean.name] = work.of(clean, worse, before)
+                made, seconds[clean.name] = work.of(clean, worse, before, behind)
                 versions = {INPUT: worse, **made}
                 views: Iterator[FrameView] = finder.views(clean.frames(), {n: clean.frames(p) for n, p in versions.items()})
                 meter = Meter(observer, options.borders)
@@ -469,6 +488,7 @@ def write(
         "settings_of_all": options.settings,
         "recipe": options.recipe,
         "earlier": options.earlier,
+        "later": options.later,
         "seed": options.seed,
         "mean": {name: plain(values) for name, values in means.items()},
         "ratios_to_clean": {name: plain(values) for name, values in ratios.items()},
@@ -503,9 +523,11 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--judge", type=Path, help="Python file with the networks that score")
     parser.add_argument("--rows", type=Path, default=HERE / "configs/evaluate/clips.yaml", help="YAML of names and settings")
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="mild", help="degradation (default: mild)")
-    parser.add_argument(
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument(
         "--earlier", choices=sorted(RECIPES), metavar="RECIPE", help="the first half is an earlier shot, so degraded"
     )
+    other.add_argument("--later", choices=sorted(RECIPES), metavar="RECIPE", help="the second half is a later shot, so degraded")
     parser.add_argument("--seed", type=int, default=0, help="added to the seed of every name (default: 0)")
     parser.add_argument("--borders", type=int, help="seam score: a border every so many frames of a track")
     parser.add_argument("--size", type=int, default=256, help="side of the crops that are measured, px (default: 256)")

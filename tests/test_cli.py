@@ -190,7 +190,11 @@ def test_standard_output_stays_clean_while_the_log_and_progress_speak(jobs, caps
         logging.getLogger("videoclr.flow").info("not interesting")
         warnings.warn("deprecated inside a library", stacklevel=1)
         for frames in (1, 2):
-            progress(types.SimpleNamespace(source="-", frames=frames, total=10, faces=3, seconds=2.0, seconds_left=8.0, before=0))
+            progress(
+                types.SimpleNamespace(
+                    source="-", frames=frames, total=10, faces=3, seconds=2.0, seconds_left=8.0, before=0, looking=False
+                )
+            )
         return a_report(target="-")
 
     monkeypatch.setattr(cli, "PLAIN_PROGRESS_SECONDS", 0.0)
@@ -210,7 +214,11 @@ def test_standard_output_stays_clean_while_the_log_and_progress_speak(jobs, caps
 def test_plain_progress_waits_between_lines(jobs, capsys):
     def work(*_, progress, **__):
         for frames in range(1, 100):
-            progress(types.SimpleNamespace(source="-", frames=frames, total=None, faces=0, seconds=1, seconds_left=None, before=0))
+            progress(
+                types.SimpleNamespace(
+                    source="-", frames=frames, total=None, faces=0, seconds=1, seconds_left=None, before=0, looking=False
+                )
+            )
         return a_report()
 
     jobs.answer = work
@@ -223,7 +231,11 @@ def test_the_bar_of_a_terminal_leaves_nothing_behind_when_a_run_fails(jobs, caps
 
     def work(*_, progress, **__):
         for source in ("a.mp4", "b.mp4"):
-            progress(types.SimpleNamespace(source=source, frames=5, total=10, faces=0, seconds=1, seconds_left=1.0, before=0))
+            progress(
+                types.SimpleNamespace(
+                    source=source, frames=5, total=10, faces=0, seconds=1, seconds_left=1.0, before=0, looking=False
+                )
+            )
         raise MediaError("b.mp4", "gone")
 
     jobs.answer = work
@@ -236,7 +248,9 @@ def test_the_bar_of_a_terminal_leaves_nothing_behind_when_a_run_fails(jobs, caps
 
 def test_a_batch_at_several_places_shows_a_bar_for_each_file_until_it_is_over():
     def at(source: str, frames: int) -> types.SimpleNamespace:
-        return types.SimpleNamespace(source=source, frames=frames, total=10, faces=0, seconds=1, seconds_left=1.0, before=0)
+        return types.SimpleNamespace(
+            source=source, frames=frames, total=10, faces=0, seconds=1, seconds_left=1.0, before=0, looking=False
+        )
 
     class Bars:
         def __init__(self) -> None:
@@ -704,7 +718,7 @@ def test_a_failure_is_an_event_too(jobs, tmp_path):
 
 PROGRESS = {
     "source": "in.mp4", "frames": 10, "total": 50, "faces": 9, "seconds": 2.0, "seconds_left": 8.0,
-    "seconds_per_stage": {"restore": 1.5}, "slowest": "restore",
+    "seconds_per_stage": {"restore": 1.5}, "slowest": "restore", "looking": False,
 }  # fmt: skip
 
 

@@ -117,6 +117,23 @@ def test_the_command_prints_the_table(film, tmp_path, capsys):
     assert out == "" and err.count("\n") == 1
 
 
+def test_saved_people_are_known_in_another_film_and_learn_from_it(film, tmp_path):
+    saved, more = tmp_path / "people.json", tmp_path / "more.json"
+    find_faces(film, people_file=saved)
+    told = json.loads(saved.read_text())
+    assert len(told["people"]) == 2 and all(one["view"] is not None and one["name"] is None for one in told["people"])
+    (tmp_path / "named.json").write_text(json.dumps({**told, "people": [{**told["people"][1], "name": "green"}]}))
+    known = Config().override(f"identify.people={tmp_path / 'named.json'}")
+    found = find_faces(film, config=known, people_file=more)
+    assert sorted((track.person, track.name) for track in found.tracks) == [(0, "green"), (1, None)]
+    names = [one["name"] for one in json.loads(more.read_text())["people"]]
+    assert names == ["green", None]
+    with pytest.raises(ConfigError, match=r"--save-people: .* is a file of this run"):
+        find_faces(film, config=known, people_file=tmp_path / "named.json", overwrite=True)
+    assert cli.main(["faces", str(film), "--people", str(more), "--save-people", str(tmp_path / "third.json"), "-q"]) == 0
+    assert [one["name"] for one in json.loads((tmp_path / "third.json").read_text())["people"]] == names
+
+
 def restored(film, *settings):
     """All that the frames of the film come to."""
     config = Config().override("restore.use=unchanged", "gate.use=none", "blend.match_color=false", *settings)

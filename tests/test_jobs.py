@@ -85,7 +85,7 @@ class Passing:
         self.config = config or Config()
         self.made.append(self.config)
 
-    def restore_frames(self, frames, ledger, *, aligned=False):
+    def restore_frames(self, frames, ledger, *, aligned=False, cast=None):
         ledger.shots = 1
         ledger.warnings.append(f"aligned: {aligned}")
         try:
@@ -125,6 +125,16 @@ def test_a_job_writes_the_film_and_tells_what_it_did(log, film, tmp_path):
     assert report.seconds > 0 and report.seconds_per_stage["encode"] > 0
     assert json.loads(place.read_text()) == report.as_dict()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4", "report.json"]
+
+
+@pytest.mark.parametrize(
+    ("source", "aligned", "said"), [("-", False, "a pipe can be read only once"), (None, True, "aligned pictures have no tracks")]
+)
+def test_what_cannot_be_looked_through_first_is_told_before_anything_is_done(log, film, tmp_path, source, aligned, said):
+    config = Config().override("identify.look_first=true")
+    with pytest.raises(ConfigError, match=said):
+        restore_video(source or film, tmp_path / "out.mp4", config, aligned=aligned)
+    assert not log and [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
 def test_a_report_has_what_programs_rely_on(log, film, tmp_path):

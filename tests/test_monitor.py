@@ -83,6 +83,17 @@ def test_figures_are_replaced_while_the_job_runs_and_stay_with_its_end(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_frames_that_are_only_looked_at_are_no_frames_written(tmp_path):
+    place, log = tmp_path / "v.prom", tmp_path / "v.jsonl"
+    with PrometheusFile(place) as figures, JsonLog(log) as events:
+        figures.progress(at(30, looking=True))
+        events.progress(at(30, looking=True))
+    text = place.read_text()
+    assert 'videoclr_frames_written_total{source="in.mp4"} 0' in text and 'frames_looked_at_total{source="in.mp4"} 30' in text
+    (line,) = lines(log)
+    assert line["looking"] is True and line["seconds_left"] is None
+
+
 def test_jobs_that_run_side_by_side_are_told_as_often_as_each_other():
     clock = Clock()
     pace, told = Pace(clock), []

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,10 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from videoclr.cast import Cast
 from videoclr.config import Config
-from videoclr.errors import ConfigError, RestorationError
+from videoclr.errors import ConfigError, MediaError, RestorationError
 from videoclr.parts.unchanged import Unchanged
-from videoclr.pipeline import FaceNote, Pipeline, RunLog, TrackSummary
+from videoclr.pipeline import FaceNote, Pipeline, RunLog, TrackSummary, recognizer_of
 from videoclr.stages.gate import Verdict
 from videoclr.types import Detection, FaceCrop, Frame
 
@@ -449,6 +452,49 @@ def test_who_returns_is_restored_beside_what_the_film_showed_before(look_back: b
     list(pipeline(restorer, identify={"look_back": look_back}).restore_frames(film))
     crops = [crop for crops in restorer.calls for crop in crops]
     assert {crop.frame.shot for crop in crops if crop.earlier is not None} == ({2} if look_back else set())
+
+
+def test_a_film_that_is_looked_through_first_is_known_from_its_first_frame() -> None:
+    film = [*clip()[:22], *(frame(i, 4, (60, 60), BLUE) for i in range(22, 30))]
+    parts, seen = pipeline(restorer := Lighter()), []
+    cast = parts.look(iter(film), seen.append)
+    assert seen == list(range(1, 31)) and len(cast.members) == 2 and dict(cast.tracks) == {0: 0, 1: 1, 2: 0}
+    assert not restorer.calls
+    ledger = RunLog()
+    list(parts.restore_frames(iter(film), ledger, cast=cast))
+    assert [(track.track, track.person) for track in ledger.tracks] == [(0, 0), (1, 1), (2, 0)]
+    assert all(crop.earlier is not None for crops in restorer.calls for crop in crops)
+
+
+def test_people_of_a_file_are_known_and_may_be_asked_for_by_name(tmp_path: Path) -> None:
+    film = clip()
+    told = recognizer_of(Config())
+    cast = pipeline().look(iter(film))
+    blue = next(one for one in cast.members if float(one.identity[2]) > float(one.identity[1]))
+    path = tmp_path / "people.json"
+    path.write_text(json.dumps(Cast((dataclasses.replace(blue, name="anna"),)).as_json(told)))
+    ledger, restorer = RunLog(), Lighter()
+    list(pipeline(restorer, identify={"people": str(path), "only": ["anna"]}).restore_frames(iter(film), ledger))
+    assert [(track.person, track.name, track.passed) for track in ledger.tracks] == [(0, "anna", 0), (1, None, 10)]
+    assert all(crop.earlier is not None for crops in restorer.calls for crop in crops)
+    with pytest.raises(MediaError, match="ben: no such file"):
+        pipeline(identify={"people": str(path), "only": ["ben"]})
+    with pytest.raises(ConfigError, match=r"\$\.identify\.people: a recognizer is needed"):
+        Pipeline(Config.of({"identify": {"people": str(path)}}), detector=Discs(), recognizer=None, restorer=Lighter())
+    with pytest.raises(ConfigError, match=r"\$\.identify\.look_first: a recognizer is needed"):
+        Pipeline(Config(), detector=Discs(), recognizer=None, restorer=Lighter()).look(iter(film))
+
+
+def test_a_look_that_is_stopped_stops_its_threads() -> None:
+    before = threading.active_count()
+
+    def stop(number: int) -> None:
+        if number == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline().look(iter(clip()), stop)
+    assert threading.active_count() == before
 
 
 def test_aligned_pictures_share_nobody() -> None:

@@ -236,6 +236,40 @@ def test_a_run_that_was_stopped_before_anything_was_done_leaves_nothing(film, pa
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
+def test_what_was_seen_of_a_film_that_is_looked_through_first_is_kept(film, parts, tmp_path):
+    settings = (*driver.SHORT_SIGHTED, "identify.look_first=true")
+    whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    seen: list[Progress] = []
+    restore_video(film, whole, pipeline=parts(*settings), resume=True, progress=seen.append)
+    assert [now.frames for now in seen if now.looking] == list(range(1, 63)) and sum(not now.looking for now in seen) == 62
+    assert seen[0].seconds_left is None
+
+    def stopped(frames: int) -> list[Progress]:
+        told: list[Progress] = []
+
+        def shown(now: Progress) -> None:
+            told.append(now)
+            if not now.looking and now.frames >= frames:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt) as stop:
+            restore_video(film, target, pipeline=parts(*settings), resume=True, progress=shown)
+        assert "the same command goes on from there" in stop.value.__notes__[0]
+        return told
+
+    assert any(now.looking for now in stopped(3)) and not any(now.looking for now in stopped(30))
+    kept = tmp_path / "out.mp4.resume" / "people"
+    good = kept.read_bytes()
+    kept.write_bytes(good[:99] + b"7" + good[100:])
+    with pytest.raises(ResumeError, match="people: is missing or damaged"):
+        restore_video(film, target, pipeline=parts(*settings), resume=True)
+    kept.write_bytes(good)
+    told: list[Progress] = []
+    restore_video(film, target, pipeline=parts(*settings), resume=True, progress=told.append)
+    assert not any(now.looking for now in told)
+    assert target.read_bytes() == whole.read_bytes() and not kept.parent.exists()
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -84,6 +84,10 @@ _Tracks = Annotated[
         "--tracks", metavar="FILE", help="Take the faces from here, as `faces --save-tracks` wrote them and you edited them."
     ),
 ]
+_People = Annotated[
+    str | None,
+    typer.Option("--people", metavar="FILE", help="Know these people from the start, as `faces --save-people` wrote them."),
+]
 _Start = Annotated[
     str | None, typer.Option("--start", metavar="PLACE", help="Begin at 12.5, 01:02:03.5, frame 240f, or timecode 01:02:03:12.")
 ]
@@ -161,6 +165,10 @@ class _Options:
         typer.Option("--leave", metavar="WHO", help="Leave this one as it is, named in the same way; repeatable."),
     ] = None
     tracks: _Tracks = None
+    people: _People = None
+    look_first: Annotated[
+        bool, typer.Option("--look-first", help="Go through the film twice: first see whom it shows, and where best.")
+    ] = False
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the noise: same seed, same result.")] = None
     start: _Start = None
     end: _End = None
@@ -221,6 +229,8 @@ class _Options:
         ]
         if self.smart_copy:
             named.append("media.smart_copy=true")
+        if self.look_first:
+            named.append("identify.look_first=true")
         if self.no_provenance:
             named.append("media.provenance=false")
         return config.override(*(self.set_ or []), *named)
@@ -253,6 +263,7 @@ _SETTING_OF = {
     "only": "identify.only",
     "leave": "identify.leave",
     "tracks": "track.file",
+    "people": "identify.people",
     "seed": "restore.seed",
     "strength": "blend.strength",
     "grain": "blend.grain",
@@ -318,7 +329,10 @@ def restore(
         settings, conditions = options.settings(), _conditions(options)
         with (
             _speaking(options) as console,
-            _watched(options, console, target, report_frames, settings.track.file, of=source) as (shown, finished),
+            _watched(options, console, target, report_frames, settings.track.file, settings.identify.people, of=source) as (
+                shown,
+                finished,
+            ),
         ):
             from videoclr.jobs import restore_video
 
@@ -360,7 +374,7 @@ def batch(
         settings, conditions, site = options.settings(), _conditions(options), _site(cluster, workers)
         from videoclr.jobs import restore_batch, targets_of
 
-        used: list[str | Path | None] = [*sources, *targets_of(sources, to, ending), settings.track.file]
+        used: list[str | Path | None] = [*sources, *targets_of(sources, to, ending), settings.track.file, settings.identify.people]
         with _speaking(options) as console, _watched(options, console, *used) as (shown, finished):
             told = _Told(options, conditions, finished)
             restore_batch(
@@ -593,7 +607,12 @@ def faces_(
             "--save-tracks", metavar="FILE.jsonl", help="Write the place of every face, to be edited and given to --tracks."
         ),
     ] = None,
+    save_people: Annotated[
+        Path | None,
+        typer.Option("--save-people", metavar="FILE.json", help="Write whom the film shows, to be given to --people of any film."),
+    ] = None,
     tracks: _Tracks = None,
+    people: _People = None,
     config: _ConfigFile = None,
     set_: _Settings = None,
     reference: _References = None,
@@ -609,7 +628,15 @@ def faces_(
     """Show whom a film shows, and where, without restoring: tracks by number, for `--only` and `--leave`."""
 
     def go() -> int:
-        given = {"config": config, "set_": set_, "reference": reference, "tracks": tracks, "start": start, "end": end}
+        given = {
+            "config": config,
+            "set_": set_,
+            "reference": reference,
+            "tracks": tracks,
+            "people": people,
+            "start": start,
+            "end": end,
+        }
         pictures = {"rate": rate, "start_number": start_number}
         options = _Options(**given, **pictures, device=device, quiet=quiet)  # type: ignore[arg-type]
         settings = options.settings()
@@ -622,6 +649,7 @@ def faces_(
                 settings,
                 json_file=json_file,
                 tracks_file=save_tracks,
+                people_file=save_people,
                 overwrite=overwrite,
                 progress=None if shown is None else shown.progress,
             )
@@ -1207,6 +1235,8 @@ def _counting(console: Console, source: str) -> Callable[[int], None]:
 def _numbers(now: Progress) -> str:
     frames = f"{now.frames} frames" if now.total is None else f"{now.frames} of {now.total} frames"
     rate = f"{(now.frames - now.before) / now.seconds:.1f} fps" if now.seconds > 0 else "- fps"
+    if now.looking:
+        return f"looked at {frames}, {rate}"
     return f"{frames}, {rate}, {now.faces} faces"
 
 

@@ -199,6 +199,10 @@ class Identify(_Section):
     """People from the film that are kept in mind to be recognised; 0 for none."""
     look_back: bool = True
     """Let the restorer look at the best view of a person in earlier shots."""
+    people: Path | None = None
+    """Whom other films, or other parts of this one, made known: a file that `videoclr faces --save-people` wrote."""
+    look_first: bool = False
+    """Go through the film twice: first see whom it shows, and where best, then restore. Not of a pipe."""
     options: dict[str, Any] = Field(default_factory=dict)
 
 

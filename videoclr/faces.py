@@ -19,10 +19,11 @@ import cv2
 import numpy as np
 
 from videoclr import __version__
+from videoclr.cast import Cast
 from videoclr.config import Config
-from videoclr.errors import MediaError
+from videoclr.errors import ConfigError, MediaError
 from videoclr.jobs import Progress, ProgressCallback, open_reader
-from videoclr.pipeline import Pipeline, RunLog, TrackSummary
+from videoclr.pipeline import Pipeline, RunLog, TrackSummary, recognizer_of
 from videoclr.pixels import quantized, to_array
 from videoclr.report import plain, report_file
 from videoclr.shelf import Listed, Shelf
@@ -79,6 +80,7 @@ def find_faces(
     *,
     json_file: str | Path | None = None,
     tracks_file: str | Path | None = None,
+    people_file: str | Path | None = None,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Found:
@@ -90,21 +92,23 @@ def find_faces(
         config: settings; the defaults if None. What restores, judges and blends is not used.
         json_file: write what was found here.
         tracks_file: write every face's place here, for `track.file`; see `videoclr.tracks`.
-        overwrite: replace `json_file` and `tracks_file` where they exist.
+        people_file: write everybody here, for `identify.people`; see `videoclr.cast`. Those of `identify.people` are among them.
+        overwrite: replace `json_file`, `tracks_file` and `people_file` where they exist.
         progress: called after every frame.
 
     Raises:
         ConfigError: a bad setting, or a file that would replace the input.
-        MediaError: `source` cannot be read, or `folder`, `json_file` or `tracks_file` cannot be written.
+        MediaError: `source` cannot be read, or `folder` or a file cannot be written.
         WeightsError: the networks cannot be loaded.
     """
     config = (config or Config()).override(*_NOT_NEEDED)
     log = RunLog()
     best: dict[int, float] = {}
     with ExitStack() as stack:
-        used = (source, config.track.file)
+        used = (source, config.track.file, config.identify.people)
         place = stack.enter_context(report_file(json_file, used, overwrite, option="--json"))
         lines = stack.enter_context(report_file(tracks_file, (*used, json_file), overwrite, option="--save-tracks"))
+        people = stack.enter_context(report_file(people_file, (*used, json_file, tracks_file), overwrite, option="--save-people"))
         pictures = stack.enter_context(_new_folder(folder))
         reader = stack.enter_context(open_reader(source, config))
         pipeline = Pipeline(config)
@@ -112,8 +116,12 @@ def find_faces(
             info, media = reader.info, config.media
             head = {"width": info.width, "height": info.height, "start": media.start, "start_number": media.input.start_number}
             lines.add(Head(videoclr="tracks", version=1, **head).model_dump())
+        if people is not None and pipeline.recognizer is None:
+            raise ConfigError("--save-people: a recognizer is needed to know people again")
         began = time.perf_counter()
-        with closing(pipeline.find_faces(reader.frames(), log)) as found:  # type: ignore[type-var]
+        cast: list[Cast] = []
+        met = None if people is None else cast.append
+        with closing(pipeline.find_faces(reader.frames(), log, met=met)) as found:  # type: ignore[type-var]
             for number, faces in enumerate(found, 1):
                 if lines is not None and faces.faces:
                     lines.add(told(faces))
@@ -135,6 +143,8 @@ def find_faces(
         )
         if lines is not None:
             lines.finish()
+        if people is not None:
+            people.write(cast[0].as_json(recognizer_of(config)))
         if place is not None:
             place.write(_told(done, config, pictures is not None))
     return done

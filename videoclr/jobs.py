@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from videoclr import __version__
+from videoclr.cast import Cast
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError, ResumeError, VideoclrError, WeightsError
 from videoclr.ledger import Finished, Ledger, fingerprint, folder_of, libraries
@@ -30,7 +31,7 @@ from videoclr.media.splice import Tally
 from videoclr.media.target import STILLS
 from videoclr.media.writer import Writer
 from videoclr.models import store, weights
-from videoclr.pipeline import Pipeline, RunLog, slowest
+from videoclr.pipeline import Pipeline, RunLog, recognizer_of, slowest
 from videoclr.provenance import provenance
 from videoclr.report import Report, plain, report_file, same_file
 from videoclr.resume import Restoration, join, tell
@@ -59,6 +60,8 @@ class Progress:
 
     before: int = 0
     """Of `frames`, those that an earlier run had written (`--resume`)."""
+    looking: bool = False
+    """The film is gone through for the first of two times (`identify.look_first`); `frames` are those that were looked at."""
 
     @property
     def slowest(self) -> str | None:
@@ -67,9 +70,9 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds to go at the mean speed so far; None where the total is not known."""
+        """Seconds to go at the mean speed so far; None where the total is not known, or nothing is restored yet."""
         written = self.frames - self.before
-        if self.total is None or written <= 0:
+        if self.total is None or written <= 0 or self.looking:
             return None
         return max(0, self.total - self.frames) * self.seconds / written
 
@@ -126,9 +129,10 @@ def _restored(job: _Job, resume: bool, report: str | Path | None = None, report_
     """See `restore_video`."""
     if same_file(job.source, job.target):
         raise MediaError(job.target, "is the input as well; choose another name for the output")
+    job.check_look()
     if job.config.track.file is not None and job.aligned:
         raise ConfigError("$.track.file: aligned pictures have no tracks; leave out one of --tracks and --aligned")
-    used = (job.source, job.target, job.config.track.file)
+    used = (job.source, job.target, job.config.track.file, job.config.identify.people)
     # A run that was killed between its report and its last breath wrote that report itself.
     replace_reports = job.overwrite or (resume and folder_of(job.target).exists())
     with (
@@ -180,6 +184,38 @@ class _Job:
     def loaded(self) -> Pipeline:
         return self.pipeline or load_pipeline(self.config)
 
+    def check_look(self) -> None:
+        """Whether the film can be gone through twice, where that is asked for.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        if not self.config.identify.look_first:
+            return
+        if str(self.source) == "-":
+            raise ConfigError(
+                "$.identify.look_first: a pipe can be read only once; name a file, or people that are known (--people)"
+            )
+        if self.aligned:
+            raise ConfigError("$.identify.look_first: aligned pictures have no tracks; leave out one of --look-first and --aligned")
+
+    def look(self, pipeline: Pipeline) -> Cast | None:
+        """Whom the film shows, where it is to be looked through first."""
+        if not self.config.identify.look_first:
+            return None
+        began = time.perf_counter()
+        with self.reader() as reader:
+            total = reader.info.frame_count
+
+            def looked(frames: int) -> None:
+                if self.progress is not None:
+                    self.progress(Progress(str(self.source), frames, total, 0, time.perf_counter() - began, looking=True))
+
+            found = pipeline.look(reader.frames(), looked)
+        self.log.seconds_per_stage["look first"] = time.perf_counter() - began
+        _log.info("%s: %d people in %d tracks", self.source, len(found.members), len(found.tracks))
+        return found
+
     def report(self, info: VideoInfo, seconds: float, warnings: list[str], tally: Tally | None) -> Report:
         copied = None if tally is None else tally.told()
         if copied is not None and not copied["frames_copied"]:
@@ -192,7 +228,8 @@ def _at_once(job: _Job) -> Generator[Report, None, None]:
     with job.reader() as reader, job.writer(reader) as writer:
         pipeline = job.loaded()
         started = time.perf_counter()
-        frames = pipeline.restore_frames(reader.frames(), job.log, aligned=job.aligned)
+        cast = job.look(pipeline)
+        frames = pipeline.restore_frames(reader.frames(), job.log, aligned=job.aligned, cast=cast)
         _drain(frames, writer, _Watch(str(job.source), reader.info.frame_count, job.log, job.progress))
     job.pictures = writer.pictures
     # after the writer has finished the file: its trailer belongs to the job
@@ -236,13 +273,28 @@ def _restore_rest(job: _Job, ledger: Ledger, reader: Reader, writer: Writer) -> 
     pipeline = job.loaded()
     log = RunLog(seconds_per_stage=job.log.seconds_per_stage)
     media = job.config.media
+    cast = _kept_look(job, ledger, pipeline)
     work = Restoration(ledger, writer, Fraction(str(media.segment)), log, keys=media.smart_copy)
     watch = _Watch(str(job.source), reader.info.frame_count, log, job.progress, before=work.next)
     if work.next:
         _log.info("%s: %d frames are done already", job.target, work.next)
     with closing(work):
-        count = work.run(reader.frames(), pipeline, job.aligned, watch.wrote)
+        count = work.run(reader.frames(), pipeline, job.aligned, watch.wrote, cast)
     ledger.end({"frames_in": log.frames_in, "frames_out": count, "warnings": [*reader.warnings, *writer.warnings]})
+
+
+def _kept_look(job: _Job, ledger: Ledger, pipeline: Pipeline) -> Cast | None:
+    """As of `_Job.look`; what an earlier run saw is not looked for again."""
+    told = recognizer_of(job.config)
+    if (kept := ledger.people()) is not None:
+        try:
+            return Cast.of_json(kept["cast"], told, {int(track): int(place) for track, place in kept["tracks"]})
+        except (LookupError, TypeError, ValueError) as error:
+            raise ledger.damage() from error
+    found = job.look(pipeline)
+    if found is not None:
+        ledger.keep_people({"cast": found.as_json(told), "tracks": [list(pair) for pair in found.tracks.items()]})
+    return found
 
 
 @contextmanager
@@ -254,6 +306,8 @@ def _kept(job: _Job) -> Iterator[Ledger]:
     except BaseException as error:
         if ledger.last is not None:
             error.add_note(f"{ledger.last.next} frames are kept: the same command goes on from there")
+        elif ledger.people() is not None:
+            error.add_note("whom the film shows is kept: the same command goes on from there")
         raise
     finally:
         ledger.release()
@@ -388,7 +442,7 @@ def restore_tasks(
 ) -> list[Report | VideoclrError]:
     """Do all tasks; one that fails does not stop the others. See `restore_batch`, which makes them of files."""
     results: dict[int, Report | VideoclrError] = {}
-    used = tuple(name for task in tasks for name in (task.source, task.target, task.config.track.file))
+    used = tuple(name for task in tasks for name in (task.source, task.target, task.config.track.file, task.config.identify.people))
     with report_file(report, used, manner.overwrite) as place:
         try:
             with closing(site(tasks, manner, progress)) as endings:

@@ -4,6 +4,7 @@
                     ledger.jsonl    a fingerprint of the job, then one line for every finished segment
                     000000.packets  the segment, 000000.faces its faces, line by line, 000000.mark how to go on after it,
                     000000.state    and where it ended within a shot, what the stages held there
+                    people          whom the film shows, where it was looked through first
 
 Every file is complete, on the disk and under its name before the ledger's line speaks of it, so whatever moment a run dies
 at, the ledger tells the truth; a line that was torn is taken back. Every line carries a CRC-32, and the sums of
@@ -206,6 +207,34 @@ class Ledger:
             if but is None or place != self._place(but, "state"):
                 place.unlink(missing_ok=True)
 
+    @property
+    def _people(self) -> Path:
+        return self.folder / "people"
+
+    def people(self) -> dict[str, Any] | None:
+        """Whom the film shows, as `keep_people` was told; None where it was not looked through.
+
+        Raises:
+            ResumeError: what was kept is damaged.
+        """
+        try:
+            found = _checked(self._people.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise damaged(self._people) from error
+        if found is None:
+            raise damaged(self._people)
+        return found
+
+    def keep_people(self, values: Mapping[str, Any]) -> None:
+        """Write down whom the film shows, in JSON's types.
+
+        Raises:
+            MediaError: the disk is full, the folder gone.
+        """
+        self._durable(self._people, values)
+
     def end(self, facts: Mapping[str, Any]) -> None:
         """Write down that every frame is done."""
         with explained(self.target, "cannot be written"):
@@ -247,7 +276,7 @@ class Ledger:
 
     def release(self) -> None:
         """Let another run go on here."""
-        if self.last is None and self.complete is None:
+        if self.last is None and self.complete is None and not self._people.exists():
             self._remove()  # nothing was done: nothing is left behind
         self._lock.release()
 

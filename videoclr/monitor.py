@@ -211,7 +211,9 @@ def exposition(jobs: Collection[Progress], well: bool | None) -> str:
             lines.extend(f"videoclr_{name}{labels} {_digits(value)}\n" for labels, value in values.items())
 
     of = [(_labels(source=job.source), job) for job in jobs]
-    figure("frames_written_total", "counter", "Frames written.", {name: job.frames for name, job in of})
+    figure("frames_written_total", "counter", "Frames written.", {name: 0 if job.looking else job.frames for name, job in of})
+    looked = {name: job.frames for name, job in of if job.looking}
+    figure("frames_looked_at_total", "counter", "Frames looked at before the first one is restored.", looked)
     expected = {name: job.total for name, job in of if job.total is not None}
     figure("frames_expected", "gauge", "Frames that the container promises.", expected)
     figure("faces_restored_total", "counter", "Faces restored, counted in every frame.", {name: job.faces for name, job in of})
@@ -244,6 +246,7 @@ def _numbers(now: Progress) -> dict[str, Any]:
         "source": now.source,
         "frames": now.frames,
         "total": now.total,
+        **({"looking": True} if now.looking else {}),
         "faces": now.faces,
         "seconds": round(now.seconds, 3),
         "seconds_left": None if now.seconds_left is None else round(now.seconds_left, 1),

@@ -12,6 +12,7 @@ its bytes, pictures wait in a file (`videoclr.media.spool`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from videoclr.types import FaceCrop, Faces, Frame, RestoredFace, TrackedFace
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from videoclr.cast import Cast
     from videoclr.media.spool import Spool
     from videoclr.references import Asked, Photographed
     from videoclr.stages.cuts import CutDetector
@@ -82,6 +84,8 @@ class Pipeline:
     photographs: Mapping[str, Tensor] = _FROM_CONFIG
     """Name -> `(3, S, S)` aligned face of such a person, in [-1, 1], for the restorer to look at; not everybody needs one.
     Nobody has one where `references` was given without it."""
+    cast: Cast = _FROM_CONFIG
+    """Who is known from the start (`identify.people`)."""
     _called: Mapping[str, int] = field(init=False, repr=False, default_factory=dict)
     """Whom the file of tracks names, each with such a track."""
 
@@ -95,6 +99,8 @@ class Pipeline:
         for name, make in _BUILDERS.items():
             if getattr(self, name) is _FROM_CONFIG:
                 object.__setattr__(self, name, make(self.config))
+        if self.cast is _FROM_CONFIG:
+            object.__setattr__(self, "cast", self._cast())
         known = self._photographed() if self.references is _FROM_CONFIG else {}
         if self.references is _FROM_CONFIG:
             object.__setattr__(self, "references", {name: one.identity for name, one in known.items()})
@@ -110,7 +116,17 @@ class Pipeline:
         from videoclr.references import people_of
 
         section = self.config.identify
-        return people_of(section.references, section.only, section.leave, self._called)
+        return people_of(section.references, section.only, section.leave, {*self._called, *self.cast.names})
+
+    def _cast(self) -> Cast:
+        from videoclr.cast import Cast, fitted
+
+        path = self.config.identify.people
+        if path is None:
+            return Cast()
+        if self.recognizer is None:
+            raise ConfigError("$.identify.people: a recognizer is needed to know people again")
+        return Cast(fitted(Cast.read(path, recognizer_of(self.config)).members, self.restorer.size))
 
     def _photographed(self) -> Mapping[str, Photographed]:
         from videoclr.references import photographed
@@ -130,6 +146,7 @@ class Pipeline:
         aligned: bool = False,
         begin: Mark | None = None,
         inside: Inside = NOWHERE,
+        cast: Cast | None = None,
     ) -> Iterator[Frame]:
         """Restore the faces of a video: one frame out for each frame in, in order, with the same index and time.
 
@@ -145,6 +162,7 @@ class Pipeline:
                 `begin`'s shot and after it come out as they would have there.
             inside: sets bookmarks within shots, and knows the one of `begin`'s shot to go on at: the frames before it do not
                 come out then. With `aligned` there is nothing to keep.
+            cast: who is known from the start, as `look` told it of the same frames; None for those of `Pipeline.cast`.
 
         Raises:
             RestorationError: a part failed; one that restores only where `runtime.on_error` is `stop`.
@@ -156,7 +174,8 @@ class Pipeline:
         inside.also("warnings", lambda: list(ledger.warnings), lambda said: ledger.warnings.__setitem__(slice(None), said))
         with ExitStack() as threads:
             shots, waiting, weights = self._decoding(frames, ledger, begin, aligned)
-            crops = self._pictures(shots, clock) if aligned else self._faces(shots, ledger, begin, inside)
+            people = self._people(not aligned, self.cast if cast is None else cast)
+            crops = self._pictures(shots, clock, people) if aligned else self._faces(shots, ledger, begin, inside, people)
             crops = self._wanted(crops, ledger, 0 if begin is None else begin.tracks)
             done = prefetch(self._restored(crops, ledger, aligned, inside), weights.room, "restore", weights.restored)
             # Left from the last to the first: closing `shots` first wakes the thread of the models, wherever it waits.
@@ -167,12 +186,15 @@ class Pipeline:
                 ledger.frames_out += 1
                 yield frame
 
-    def find_faces(self, frames: Iterable[Frame], ledger: RunLog | None = None) -> Iterator[Faces[FaceCrop]]:
+    def find_faces(
+        self, frames: Iterable[Frame], ledger: RunLog | None = None, *, met: Callable[[Cast], None] | None = None
+    ) -> Iterator[Faces[FaceCrop]]:
         """The faces of a video as `restore_frames` would find, follow and recognise them, frame by frame; none is restored.
 
         Args:
             frames: as for `restore_frames`.
             ledger: filled in; every face counts as passed.
+            met: told at the end whom the film shows, those of `Pipeline.cast` among them.
 
         Raises:
             RestorationError: a part failed.
@@ -180,13 +202,36 @@ class Pipeline:
         """
         ledger = RunLog() if ledger is None else ledger
         shots, waiting, _ = self._decoding(frames, ledger, None, aligned=False)
+        people = self._people(True, self.cast) if met is None else self._gathering()
         with shots:
-            for faces in self._faces(shots, ledger, None, NOWHERE):
+            for faces in self._faces(shots, ledger, None, NOWHERE, people):
                 waiting.over(faces.frame)
                 ledger.came(faces.frame)
                 for crop in faces.faces:
                     ledger.passed(crop)
                 yield faces
+        if met is not None:
+            met(people.gathered())
+
+    def look(self, frames: Iterable[Frame], looked: Callable[[int], None] = lambda _: None) -> Cast:
+        """See whom a video shows, and where best, before it is restored: the first of two passes.
+
+        Args:
+            frames: as for `restore_frames`, which is to be given the same frames and what this returns.
+            looked: told the number of frames, after each.
+
+        Raises:
+            ConfigError: there is no recognizer.
+            RestorationError: a part failed.
+            MediaError: the disk has no room for pictures that wait.
+        """
+        if self.recognizer is None:
+            raise ConfigError("$.identify.look_first: a recognizer is needed to know people again")
+        found: list[Cast] = []
+        with contextlib.closing(self.find_faces(frames, met=found.append)) as faces:  # type: ignore[type-var]
+            for number, _ in enumerate(faces, 1):
+                looked(number)
+        return found[0]
 
     def _decoding(
         self, frames: Iterable[Frame], ledger: RunLog, begin: Mark | None, aligned: bool
@@ -213,7 +258,9 @@ class Pipeline:
             shots = waiting.from_here(_since(begin, cuts(frames, detector)))
         return timed("cuts", shots, clock)
 
-    def _faces(self, shots: Iterator[Frame], ledger: RunLog, begin: Mark | None, inside: Inside) -> Iterator[Faces[FaceCrop]]:
+    def _faces(
+        self, shots: Iterator[Frame], ledger: RunLog, begin: Mark | None, inside: Inside, people: People
+    ) -> Iterator[Faces[FaceCrop]]:
         from videoclr.stages.align import align
         from videoclr.stages.detect import detect
         from videoclr.stages.identify import identify
@@ -221,7 +268,6 @@ class Pipeline:
 
         config, clock = self.config, ledger.seconds_per_stage
         shots = inside.entering(timed("waiting for decode", shots, clock))
-        people = self._people(True)
         if begin is not None and begin.people is not None:
             people.recall(begin.people)
         marks = _Marks(ledger, people if self.recognizer is not None else None)
@@ -258,13 +304,19 @@ class Pipeline:
                     warnings.append(f"{tracks.path}: {text}")
         return given(shots, tracks, media.start, whole, find_points, marks.tracked, first, warnings, inside)
 
-    def _people(self, from_the_film: bool) -> People:
+    def _people(self, from_the_film: bool, cast: Cast) -> People:
         from videoclr.stages.identify import People
 
         section = self.config.identify
         remember = section.remember if from_the_film else 0
         look_back = section.look_back and from_the_film
-        return People(self.references, section.match, section.same, remember, self.photographs, look_back)
+        return People(self.references, section.match, section.same, remember, self.photographs, look_back, cast)
+
+    def _gathering(self) -> People:
+        from videoclr.stages.identify import People
+
+        section = self.config.identify
+        return People.gathering(self.references, section.match, section.same, section.remember, self.cast, section.views)
 
     def _wanted(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog, first: int) -> Iterator[Faces[FaceCrop]]:
         """Whom `identify.only` names, or everybody, but for those of `identify.leave`."""
@@ -279,14 +331,14 @@ class Pipeline:
 
         return chosen(_counted(crops, asked.only.tracks | asked.leave.tracks, first, ledger.warnings), wanted, ledger.passed)
 
-    def _pictures(self, frames: Iterator[Frame], clock: dict[str, float]) -> Iterator[Faces[FaceCrop]]:
+    def _pictures(self, frames: Iterator[Frame], clock: dict[str, float], people: People) -> Iterator[Faces[FaceCrop]]:
         from videoclr.stages.align import whole
         from videoclr.stages.identify import identify
 
         crops = timed("align", whole(timed("waiting for decode", frames, clock), self.restorer.size), clock)
         if self.recognizer is not None:
             # Nothing says that two pictures belong together: one must not change the result of the other.
-            known = identify(crops, self.recognizer, window=0, views=1, people=self._people(False))
+            known = identify(crops, self.recognizer, window=0, views=1, people=people)
             crops = timed("identify", known, clock)
         return crops
 
@@ -703,6 +755,15 @@ def device_of(config: Config) -> str:
         found = torch.cuda.device_count()
         raise ConfigError(f"$.runtime.device: {name} is not here, torch sees {found} CUDA device(s); try cpu or auto")
     return name
+
+
+def recognizer_of(config: Config) -> dict[str, Any]:
+    """What tells the recognizer of `config` from others whose identities are other directions, in JSON's types."""
+    from videoclr.models import weights
+
+    section = config.identify
+    known = weights.manifest().get("recognizer", {}) if section.use == "recognizer" else {}
+    return {"use": section.use, "options": section.options, "weights": known.get("sha256")}
 
 
 def _cut_detector_maker(config: Config) -> Callable[[], CutDetector]:

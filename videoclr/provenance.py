@@ -14,7 +14,7 @@ from videoclr.config import Config
 
 _ALWAYS = ("restore.use", "restore.steps", "restore.fidelity", "restore.seed", "blend.strength")
 """Settings that are told even where nobody changed them."""
-_NEVER = ("runtime", "media", "identify.references", "identify.only", "identify.leave", "track.file")
+_NEVER = ("runtime", "media", "identify.references", "identify.only", "identify.leave", "identify.people", "track.file")
 """Settings that change no face, or that name people and files."""
 
 

@@ -75,7 +75,7 @@ def people_of(references: Sequence[str], only: Sequence[str], leave: Sequence[st
         references: `name=picture`, or a picture whose name without ending is the person's.
         only: names among those of `references`, more such pictures, or numbers of tracks.
         leave: in the same way.
-        called: names that tracks have already (`videoclr.tracks`), which `only` and `leave` may use.
+        called: names that tracks (`videoclr.tracks`) and people (`videoclr.cast`) have already, which `only` and `leave` may use.
 
     Raises:
         ConfigError: an entry without a picture or a name.

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from videoclr.bookmark import NOWHERE, Bookmarks
+from videoclr.cast import Cast
 from videoclr.ledger import Ledger
 from videoclr.media.faults import explained
 from videoclr.media.picture import Picture
@@ -73,7 +74,9 @@ class Restoration:
         if ledger.last is not None:
             log.warnings.extend(ledger.last.warnings)
 
-    def run(self, frames: Iterator[Frame], pipeline: Pipeline, aligned: bool, wrote: Callable[[int], None]) -> int:
+    def run(
+        self, frames: Iterator[Frame], pipeline: Pipeline, aligned: bool, wrote: Callable[[int], None], cast: Cast | None = None
+    ) -> int:
         """Restore what is to be done, and return how many frames the film has.
 
         Args:
@@ -81,6 +84,7 @@ class Restoration:
             pipeline: restores.
             aligned: see `Pipeline.restore_frames`.
             wrote: told the number of frames that are done, after each.
+            cast: see `Pipeline.restore_frames`.
         """
         mark = self.ledger.mark()
         try:
@@ -89,7 +93,7 @@ class Restoration:
             raise self.ledger.damage() from error
         inside = NOWHERE if aligned else self._bookmarks(mark, begin)
         count = self.next
-        restored = pipeline.restore_frames(frames, self.log, aligned=aligned, begin=begin, inside=inside)
+        restored = pipeline.restore_frames(frames, self.log, aligned=aligned, begin=begin, inside=inside, cast=cast)
         with closing(restored):  # type: ignore[type-var]
             for frame in restored:
                 notes = self._notes.take(frame.index)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from videoclr import appearance, geometry
+from videoclr.cast import Cast
 from videoclr.errors import RestorationError
 from videoclr.stages.identify import People, PeopleMemory, chosen, identify, pooled, quality
 from videoclr.types import Detection, FaceCrop, Faces, Frame, TrackedFace
@@ -116,10 +117,13 @@ def test_every_frame_comes_out_with_or_without_faces() -> None:
     assert [len(one.faces) for one in known] == [0, 0, 1, 0, 0]
 
 
-def people(references: dict[str, float] | None = None, remember: int = 8) -> People:
+def directions(references: dict[str, float] | None) -> dict[str, Tensor]:
     """Photographs as directions (see `Reads`)."""
-    vectors = {name: torch.tensor([np.cos(mark), np.sin(mark)]).float() for name, mark in (references or {}).items()}
-    return People(vectors, match=0.9, same=0.95, remember=remember)
+    return {name: torch.tensor([np.cos(mark), np.sin(mark)]).float() for name, mark in (references or {}).items()}
+
+
+def people(references: dict[str, float] | None = None, remember: int = 8) -> People:
+    return People(directions(references), match=0.9, same=0.95, remember=remember)
 
 
 def who(one: Faces[FaceCrop]) -> list[tuple[int, str | None] | None]:
@@ -274,10 +278,98 @@ def test_views_are_kept_of_the_people_who_were_seen_last() -> None:
     everybody = People({}, match=0.9, same=0.99, remember=64, look_back=True)
     crops = [crop(k, mark=mark, track=k, shot=k) for k, mark in enumerate([*marks[:15], *marks[:15]])]
     assert len(list(identify(clip(crops), Reads(), 0, 1, everybody))) == 30
-    assert [number for number, _ in everybody.memory().views] == [14, *range(14)]
+    assert [number for number, _ in everybody.memory().views] == list(range(15))
     few = People({}, match=0.9, same=0.99, remember=3, look_back=True)
     list(identify(clip(crops[:10]), Reads(), 0, 1, few))
     assert {number for number, _ in few.memory().views} <= {one.number for one in few.memory().met} | {6}
+
+
+def gathered(crops: Sequence[FaceCrop], cast: Cast | None = None, references: dict[str, float] | None = None) -> Cast:
+    """Whom a film shows."""
+    everybody = People.gathering(directions(references), 0.9, 0.95, 8, cast, 2)
+    list(identify(clip(crops), Reads(), 1, 2, everybody))
+    return everybody.gathered()
+
+
+def knowing(cast: Cast, remember: int = 8, references: dict[str, float] | None = None) -> People:
+    return People(directions(references), 0.9, 0.95, remember, cast=cast)
+
+
+COMES_BACK = [(0.0, 4), (1.2, 0), (0.05, 0), (0.1, 4)]
+"""Direction and blur of each shot."""
+
+
+def shots(marks: Sequence[tuple[float, float]], first: int = 0) -> list[FaceCrop]:
+    return [crop(2 * k + i, blur, first + k, first + k, mark) for k, (mark, blur) in enumerate(marks) for i in range(2)]
+
+
+def test_who_is_known_from_the_start_is_known_in_the_first_shot() -> None:
+    film = shots(COMES_BACK)
+    cast = gathered(film)
+    assert len(cast.members) == 2 and dict(cast.tracks) == {0: 0, 1: 1, 2: 0, 3: 0}
+    known = list(identify(clip(film), Reads(), 1, 2, knowing(cast)))
+    assert [who(one)[0] for one in known[::2]] == [(0, None), (1, None), (0, None), (0, None)]
+    assert len({angle(one) for one in (known[0], known[4], known[6])}) == 1, "one identity, of the best views of the whole film"
+    assert angle(known[0]) == pytest.approx(0.05, abs=0.03)
+    shown = [one.faces[0].earlier for one in known]
+    assert all(view is not None for view in shown)
+    for number, best in ((0, 4), (2, 2), (4, 4), (6, 4)):
+        view = shown[number]
+        assert view is not None and float((view - film[best].image.clamp(-1, 1))[:, 8:, 8:].abs().mean()) < 0.05
+
+
+def test_what_a_track_is_known_to_be_counts_though_it_looks_otherwise() -> None:
+    cast = Cast(gathered(shots([(0.0, 0)])).members, {0: 0, 2: 0})
+    film = shots([(1.5, 0), (1.4, 0), (0.7, 0)])
+    known = list(identify(clip(film), Reads(), 1, 2, knowing(cast)))
+    assert [who(one)[0] for one in known[::2]] == [(0, None), (1, None), (0, None)]
+    person = known[0].faces[0].person
+    assert person is not None and person.similarity == pytest.approx(np.cos(1.5), abs=1e-3)
+    assert known[0].faces[0].earlier is not None and known[2].faces[0].earlier is None
+
+
+def test_people_of_another_film_are_recognised_and_do_not_change() -> None:
+    cast = replace(gathered(shots(COMES_BACK)), tracks={})
+    film = shots([(0.15, 0), (0.7, 0), (1.25, 0), (0.0, 0)])
+    everybody = knowing(cast)
+    known = list(identify(clip(film), Reads(), 1, 2, everybody))
+    assert [who(one)[0] for one in known[::2]] == [(0, None), (2, None), (1, None), (0, None)]
+    assert angle(known[0]) == angle(known[6]) == pytest.approx(0.05, abs=0.03)
+    assert [one.faces[0].earlier is None for one in known[::2]] == [False, True, False, False]
+    assert [one.number for one in everybody.memory().met] == [2], "what goes over a cut is what the film made known"
+    known = list(identify(clip(film), Reads(), 1, 2, knowing(cast, remember=0)))
+    assert [who(one)[0] for one in known[::2]] == [(0, None), None, (1, None), (0, None)]
+
+
+def test_people_of_another_film_go_on_learning_where_they_are_gathered_again() -> None:
+    before = gathered(shots([(0.0, 4), (1.2, 0)]))
+    after = gathered(shots([(0.1, 0), (2.5, 0)]), before)
+    assert [round(float(torch.atan2(one.identity[1], one.identity[0])), 1) for one in after.members] == [0.1, 1.2, 2.5]
+    assert dict(after.tracks) == {0: 0, 1: 2}
+    old, new = before.members[0].view, after.members[0].view
+    assert old is not None and new is not None and new.quality > old.quality
+    assert before.members[1].view is not None and after.members[1].view is not None
+    assert torch.equal(before.members[1].view.image, after.members[1].view.image)
+
+
+def test_somebody_of_a_photograph_brings_the_best_view_of_the_film_along() -> None:
+    film = shots([(0.2, 4), (0.1, 0), (1.5, 0)])
+    cast = gathered(film, references={"anna": 0.0})
+    assert [one.name for one in cast.members] == ["anna", None] and dict(cast.tracks) == {0: 0, 1: 0, 2: 1}
+    known = list(identify(clip(film), Reads(), 1, 2, knowing(cast, references={"anna": 0.0})))
+    assert [who(one)[0] for one in known[::2]] == [(0, "anna"), (0, "anna"), (1, None)]
+    assert angle(known[0]) == pytest.approx(0, abs=1e-5), "who she is the photograph says"
+    assert known[0].faces[0].earlier is not None
+    alone = list(identify(clip(shots([(0.0, 0), (1.5, 0)])), Reads(), 1, 2, knowing(replace(cast, tracks={}))))
+    assert [who(one)[0] for one in alone[::2]] == [(0, "anna"), (1, None)], "without the photograph the file says it"
+
+
+def test_a_name_of_a_track_is_that_of_the_people_who_are_known() -> None:
+    (one,) = gathered(shots([(0.0, 0)])).members
+    cast = Cast((replace(one, name="ben"),))
+    film = [named(one, "ben") for one in shots([(1.5, 0)])]
+    (first, _) = identify(clip(film), Reads(), 1, 2, knowing(cast))
+    assert who(first) == [(0, "ben")] and angle(first) == pytest.approx(0, abs=1e-5)
 
 
 def test_only_those_who_are_wanted_go_on_and_the_others_are_told() -> None:

@@ -7,14 +7,12 @@ say from the start who is to be expected.
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, Protocol
+from itertools import count
+from typing import Any, Protocol, TypeAlias
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,17 +21,16 @@ from torch import Tensor
 from videoclr import appearance, geometry
 from videoclr.blame import blamed
 from videoclr.bookmark import NOWHERE, Inside
+from videoclr.cast import Cast, Member, View, jpeg
 from videoclr.flow import around
 from videoclr.packing import keepable
-from videoclr.pixels import quantized, to_array, to_tensor
+from videoclr.pixels import quantized, to_array
 from videoclr.types import FaceCrop, Faces, Frame, Person
 
 log = logging.getLogger("videoclr.stages.identify")
 
 _BETTER = 1.05  # a new view must beat a pooled one by this factor: equals would be embedded for nothing
 _GONE = 50  # frames without a face after which a track's pool is dropped
-_SHOWN = 16  # people of whom a view is kept, the last ones; of 256 x 256 pixels it takes some 20 kB
-_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _HOLD = 0.05  # cosine by which another must be nearer to a photograph than the track that has it: no changing to and fro
 
 
@@ -70,32 +67,6 @@ class _Pool:
 
 
 @keepable
-@dataclass(frozen=True, eq=False)
-class View:
-    """How somebody looks in the film."""
-
-    quality: float
-    who: Tensor
-    """`(D,)` unit vector: the identity of the track that it is of."""
-    picture: NDArray[np.uint8]
-    """The crop, as a JPEG file: a run that goes on must have the same pixels as one that was never stopped."""
-
-    @cached_property
-    def image(self) -> Tensor:
-        """`(3, S, S)` RGB float32 in [-1, 1]; one tensor for all crops that it goes with."""
-        return to_tensor(np.asarray(cv2.imdecode(self.picture, cv2.IMREAD_COLOR))[..., ::-1])
-
-    def as_json(self) -> list[object]:
-        """In JSON's types, exactly."""
-        return [self.quality, self.who.tolist(), base64.b64encode(self.picture.tobytes()).decode()]
-
-    @classmethod
-    def of_json(cls, values: Sequence[Any]) -> View:
-        """The view that gave `values`."""
-        return cls(values[0], torch.tensor(values[1]), np.frombuffer(base64.b64decode(values[2]), np.uint8))
-
-
-@keepable
 @dataclass(eq=False)
 class _Known:
     """Somebody whom `People` knows."""
@@ -108,12 +79,18 @@ class _Known:
     last: int = -1
     """Index of the frame where the person was last seen."""
 
+    @property
+    def fixed(self) -> bool:
+        """Whether what this film shows does not change who it is: known from photographs, or from the start."""
+        return self.pool.room == 0
+
 
 @keepable
 @dataclass(eq=False)
 class _Track:
     """What is known of a track."""
 
+    number: int
     pool: _Pool
     """Its views; shared with the other tracks of a person known from the film."""
     seen: int = -1
@@ -197,6 +174,9 @@ class PeopleMemory:
         return cls(values["next"], tuple(met), tuple((number, View.of_json(view)) for number, view in values["views"]))
 
 
+_Kept: TypeAlias = tuple[list[_Known], list[_Known], list[_Known], dict[str, _Known], int, dict[int, View]]
+
+
 class People:
     """Whom a run knows; one per run, passed on over the cuts. Holds at most `remember` people and those of `references`.
 
@@ -208,6 +188,9 @@ class People:
         remember: people from the film that are kept in mind, the longest unseen are forgotten first; 0 for none.
         photographs: name -> `(3, S, S)` aligned face in [-1, 1], of those of `references` who have one.
         look_back: keep the best view of the tracks that are over, for the later ones of the same person.
+        cast: who is known from the start, with the best view of each; nothing that the film shows changes who they are. One who
+            has the name of a photograph is the person of that.
+        shown: people of whom a view of this film is kept, those who were seen last; of 256 x 256 pixels it takes some 20 kB.
     """
 
     def __init__(
@@ -218,18 +201,79 @@ class People:
         remember: int,
         photographs: Mapping[str, Tensor] | None = None,
         look_back: bool = False,
+        cast: Cast | None = None,
+        shown: int = 16,
     ) -> None:
         self.match, self.same, self.remember, self.photographs = match, same, remember, photographs or {}
         self.photographed = [
             _Known(number, name, _Pool(0, [], torch.nn.functional.normalize(vector.detach().float().cpu(), dim=0)))
             for number, (name, vector) in enumerate(references.items())
         ]
+        self.shown = shown
+        cast = Cast() if cast is None else cast
+        numbers = _numbers(cast, self.photographed)
+        self.cast = [
+            _Known(number, member.name, _Pool(0, [], member.identity))
+            for number, member in zip(numbers, cast.members, strict=True)
+            if number >= len(self.photographed)
+        ]
+        """Those who are known from the start, without those of photographs."""
+        self._cast_views = {
+            number: member.view for number, member in zip(numbers, cast.members, strict=True) if member.view is not None
+        }
+        self._told = {track: numbers[place] for track, place in cast.tracks.items()}
+        """Number of a track -> of its person, for tracks of which that is known from the start."""
         self.met: list[_Known] = []
         self.called: dict[str, _Known] = {}
         """Those of the film whose tracks somebody named."""
         self.look_back = look_back
         self._views: dict[int, View] = {}
-        self._next = len(self.photographed)
+        self._next = len(self.photographed) + len(self.cast)
+        self._whose: dict[int, int] = {}
+        """Number of a track that is over -> of its person."""
+
+    @classmethod
+    def gathering(
+        cls,
+        references: Mapping[str, Tensor],
+        match: float,
+        same: float,
+        remember: int,
+        cast: Cast | None = None,
+        views: int = 5,
+    ) -> People:
+        """Of a run that is to give a cast: those who are in it already are people of the film, and learn from it.
+
+        Args:
+            references: see `People`; so are `match`, `same` and `remember`, which is besides those of `cast`.
+            cast: whom other films made known.
+            views: that are pooled of somebody.
+        """
+        cast = Cast() if cast is None else cast
+        remember += len(cast.members)
+        people = cls(references, match, same, remember, look_back=True, shown=remember + len(references))
+        numbers = _numbers(cast, people.photographed)
+        met, shown = [], []
+        for number, member in zip(numbers, cast.members, strict=True):
+            if number >= len(references):
+                pairs = member.views or ((1.0, member.identity),)
+                met.append(Met(number, 1, -1, pairs, member.identity, max(views, len(pairs)), member.name))
+            if member.view is not None:
+                shown.append((number, member.view))
+        people.recall(PeopleMemory(max([len(references) - 1, *numbers]) + 1, tuple(met), tuple(shown)))
+        return people
+
+    def gathered(self) -> Cast:
+        """Everybody whom a run of `gathering` knows at its end, in the order in which they became known."""
+        there = sorted((*self.photographed, *self.met, *self.called.values()), key=lambda known: known.number)
+        there = [one for one in there if one.pool.identity is not None and (one.pool.views or one.number in self._views)]
+        places = {one.number: place for place, one in enumerate(there)}
+        members = tuple(
+            Member(one.name, one.pool.identity, tuple(one.pool.views), self._views.get(one.number))
+            for one in there
+            if one.pool.identity is not None
+        )
+        return Cast(members, {track: places[number] for track, number in self._whose.items() if number in places})
 
     def memory(self) -> PeopleMemory:
         """Whom the film made known so far, to be given to `recall` of another run's `People`. Ask between shots."""
@@ -257,10 +301,16 @@ class People:
         """The best view of the person in the tracks before this one, `(3, S, S)` in [-1, 1]; None where there is none, or where
         nobody said, and it is not sure enough (`same`), that it is the same person."""
         known, own = track.known, track.pool.identity
-        view = None if known is None else self._views.get(known.number)
-        if view is None or (track.called is None and (own is None or float(own @ view.who) < self.same)):
+        view = None if known is None else self._best_of(known.number)
+        told = track.called is not None or track.number in self._told
+        if view is None or (not told and (own is None or float(own @ view.who) < self.same)):
             return None
         return view.image
+
+    def _best_of(self, number: int) -> View | None:
+        """The best view of somebody, of this film up to now or from the start."""
+        found, start = self._views.get(number), self._cast_views.get(number)
+        return start if found is None or (start is not None and start.quality * _BETTER >= found.quality) else found
 
     def over(self, tracks: Iterable[_Track]) -> None:
         """These tracks have ended: what they showed best is for those that come."""
@@ -269,41 +319,58 @@ class People:
         for track in tracks:
             if track.known is None or track.best is None or track.pool.identity is None:
                 continue
+            self._whose[track.number] = track.known.number
+            best = self._best_of(track.known.number)
             held = self._views.pop(track.known.number, None)
-            if held is None or track.best[0] > _BETTER * held.quality:
+            if best is None or track.best[0] > _BETTER * best.quality:
                 held = View(track.best[0], track.pool.identity, track.best[1])
-            self._views[track.known.number] = held
-        there = {one.number for one in (*self.photographed, *self.met, *self.called.values())}
-        last = [number for number in self._views if number in there][-_SHOWN:]
+            if held is not None:
+                self._views[track.known.number] = held
+        there = {one.number for one in (*self.photographed, *self.cast, *self.met, *self.called.values())}
+        last = [number for number in self._views if number in there][-self.shown :]
         self._views = {number: self._views[number] for number in last}
 
-    def keep(self) -> tuple[list[_Known], list[_Known], dict[str, _Known], int, dict[int, View]]:
+    def keep(self) -> _Kept:
         """Everybody, with what they share with the tracks of the shot; for `take_up` together with those tracks."""
-        return self.photographed, self.met, self.called, self._next, self._views
+        return self.photographed, self.cast, self.met, self.called, self._next, self._views
 
-    def take_up(self, kept: tuple[list[_Known], list[_Known], dict[str, _Known], int, dict[int, View]]) -> None:
+    def take_up(self, kept: _Kept) -> None:
         """Know whom `keep` gave."""
-        self.photographed, self.met, self.called, self._next, self._views = kept
+        self.photographed, self.cast, self.met, self.called, self._next, self._views = kept
 
     def meet(self, tracks: Sequence[_Track], now: int) -> None:
-        """Say who the tracks of one frame are: two faces of a frame are two people, unless somebody called them alike."""
-        for track in tracks:
+        """Say who the tracks of one frame are: two faces of a frame are two people, unless somebody said that they are one."""
+        told = [track for track in tracks if track.called is not None or self._tell(track)]
+        for track in told:
             if track.called is not None:
                 self._join(track, track.called)
-        open_ = [track for track in tracks if track.called is None and track.pool.identity is not None]
-        busy = {id(track.known) for track in tracks if track.called is not None}
+        open_ = [track for track in tracks if track not in told and track.pool.identity is not None]
+        busy = {id(track.known) for track in told}
         self._match(open_, busy)
-        if self.remember:
+        if self.remember or self.cast:
             self._recognise(open_, busy)
         for track in tracks:
             if track.known is not None:
                 track.known.last = now
         self.met = sorted(self.met, key=lambda known: -known.last)[: self.remember]
 
+    def _tell(self, track: _Track) -> bool:
+        """A track is the person whom it is known from the start to be, if that is known."""
+        number = self._told.get(track.number)
+        if number is None:
+            return False
+        known = next(one for one in (*self.photographed, *self.cast) if one.number == number)
+        if known is not track.known:
+            known.tracks += 1
+            track.known = known
+        own, identity = track.pool.identity, known.pool.identity
+        track.similarity = None if own is None or identity is None else float(own @ identity)
+        return True
+
     def _join(self, track: _Track, name: str) -> None:
         """A track is the person whom somebody called it."""
         own = track.pool.identity
-        known = next((one for one in self.photographed if one.name == name), None) or self.called.get(name)
+        known = next((one for one in (*self.photographed, *self.cast) if one.name == name), None) or self.called.get(name)
         if known is None:
             known = self.called[name] = _Known(self._next, name, track.pool)
             self._next += 1
@@ -314,7 +381,7 @@ class People:
         self._leave(track)
         known.tracks += 1
         track.known = known
-        if known not in self.photographed:
+        if not known.fixed:
             if known.pool is not track.pool:
                 known.pool.add(track.pool.views)
             track.pool = known.pool
@@ -334,20 +401,23 @@ class People:
                 track.known, track.similarity = known, similarity
 
     def _recognise(self, tracks: Sequence[_Track], taken: set[int]) -> None:
-        """People from the film. A track that stood alone so far may still turn out to be somebody, when its views get better."""
+        """People from the film, or known from the start. A track that stood alone so far may still turn out to be somebody, when
+        its views get better."""
         open_ = [one for one in tracks if one.known is None or (one.fresh and one.known.tracks == 1 and one.known in self.met)]
         busy = taken | {id(track.known) for track in tracks if track.known is not None}
-        free = [known for known in (*self.met, *self.called.values()) if id(known) not in busy]
+        free = [known for known in (*self.cast, *self.met, *self.called.values()) if id(known) not in busy]
         for track in open_:
             known, similarity = _nearest_first(_pairs([track], free, lambda *_: self.same)).get(id(track), (None, None))
             if known is not None:
                 free.remove(known)
                 self._leave(track)
-                if known.pool is not track.pool:
-                    known.pool.add(track.pool.views)
                 known.tracks += 1
-                track.known, track.pool, track.similarity = known, known.pool, similarity
-            elif track.known is None:
+                track.known, track.similarity = known, similarity
+                if not known.fixed:
+                    if known.pool is not track.pool:
+                        known.pool.add(track.pool.views)
+                    track.pool = known.pool
+            elif track.known is None and self.remember:
                 track.known, track.similarity = _Known(self._next, None, track.pool, tracks=1), None
                 self.met.append(track.known)
                 self._next += 1
@@ -424,7 +494,7 @@ def identify(
             tracks, shot = {}, frame.shot
             begins(frame)
         for crop in place.item.faces:
-            track = tracks.setdefault(crop.face.track, _Track(_Pool(views)))
+            track = tracks.setdefault(crop.face.track, _Track(crop.face.track, _Pool(views)))
             track.called = crop.face.name or track.called
             track.last = frame.index
             track.fresh = _refine(track, crop.face.track, (place.item, *place.future), recognizer)
@@ -436,12 +506,20 @@ def identify(
             people.over(ended)
         known = tuple(_known(crop, tracks[crop.face.track], people) for crop in place.item.faces)
         yield Faces(frame, known, looked=place.item.looked)
+    if people is not None:
+        people.over(tracks.values())
+
+
+def _numbers(cast: Cast, photographed: Sequence[_Known]) -> list[int]:
+    """Of the members of a cast, in order: the photograph's of the same name, or one after all of those."""
+    of_photographs = {known.name: known.number for known in photographed}
+    free = count(len(photographed))
+    return [of_photographs[one.name] if one.name in of_photographs else next(free) for one in cast.members]
 
 
 def _jpeg(image: Tensor) -> NDArray[np.uint8]:
     """`(3, S, S)` RGB in [-1, 1] -> the file."""
-    _, file = cv2.imencode(".jpg", quantized(to_array(image), np.uint8)[..., ::-1], _JPEG)
-    return np.asarray(file, np.uint8).reshape(-1)
+    return jpeg(np.ascontiguousarray(quantized(to_array(image), np.uint8)[..., ::-1]))
 
 
 def _known(crop: FaceCrop, track: _Track, people: People | None) -> FaceCrop:
