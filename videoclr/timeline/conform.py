@@ -20,8 +20,9 @@ from videoclr.errors import ConfigError, MediaError, VideoclrError
 from videoclr.jobs import Manner, ProgressCallback, Site, Task, here, make_folder, refuse_tracks, restore_tasks
 from videoclr.media.source import matching, numbered
 from videoclr.report import Report, same_file
-from videoclr.timeline.cut import Cut, Named, Restored, Use, check_target, named, relink, used
+from videoclr.timeline.cut import Named, Restored, Use
 from videoclr.timeline.footage import Footage, Shelves, candidates, footage
+from videoclr.timeline.formats import AnyCut, check_target, open_cut
 
 HANDLES = 12
 """Frames restored before and behind what a clip shows."""
@@ -104,7 +105,7 @@ def restore_timeline(
     An earlier cut of that name stays as it is where a part fails whose earlier result is there: the new one would show less.
 
     Args:
-        timeline: in any format that OpenTimelineIO has an adapter for.
+        timeline: FCPXML, or any format that OpenTimelineIO has an adapter for.
         folder: made if it does not exist.
         config: settings of all files; the defaults if None.
         handles: frames restored before and behind what a clip shows.
@@ -121,7 +122,7 @@ def restore_timeline(
     """
     target = Path(save_as) if save_as is not None else Path(folder, Path(timeline).name)
     if save_as is not None:
-        check_target(target)
+        check_target(target, Path(timeline))
     cut, parts, missed = _planned(timeline, folder, target, config or Config(), handles, media, sequence, ending)
     if target.exists() and not (overwrite or resume):
         raise MediaError(target, "exists already; remove it or allow overwriting (--overwrite)")
@@ -141,7 +142,7 @@ def restore_timeline(
             continue
         new = Restored(footage(str(part.target), part.restored_as()), part.first, result.frames_out)
         for use in part.uses:
-            relink(use, new, target.suffix.lower() == ".edl")
+            cut.relink(use, new, target)
         relinked += len(part.uses)
     failed = [part for part, result in zip(parts, results, strict=True) if isinstance(result, VideoclrError)]
     kept = target.exists() and any(part.target.exists() or matching(str(part.target)) for part in failed)
@@ -174,15 +175,15 @@ def _planned(
     media: Sequence[str | Path],
     sequence: str | None,
     ending: str | None,
-) -> tuple[Cut, list[Part], list[str]]:
+) -> tuple[AnyCut, list[Part], list[str]]:
     _check(config, handles)
     if target is not None and same_file(timeline, target):
         raise ConfigError(f"timeline: {target} is the cut that is read; choose another folder, or another name with --save-as")
-    finder = _Finder(Path(timeline).parent, Shelves(media), config)
-    cut = Cut(timeline, sequence)
+    cut = open_cut(timeline, sequence, target)
+    finder = _Finder(cut.beside, Shelves(media), config)
     if not cut.rate_is_known:  # an EDL's labels are frames of what they are cut from
         rates = [footage.rate for _, footage, _ in finder.found(cut)]
-        cut = Cut(timeline, sequence, float(max(set(rates), key=rates.count))) if rates else cut
+        cut = open_cut(timeline, sequence, target, float(max(set(rates), key=rates.count))) if rates else cut
     parts = _merged(_uses(finder, cut), handles)
     _name(parts, Path(folder), ending)
     return cut, parts, finder.missed
@@ -202,12 +203,12 @@ class _Finder:
         self.missed: list[str] = []
         self._opened: dict[_Key, tuple[Footage, Config]] = {}
 
-    def found(self, cut: Cut) -> Iterator[tuple[Any, Footage, Config]]:
+    def found(self, cut: AnyCut) -> Iterator[tuple[Any, Footage, Config]]:
         """Each clip that shows a file, the file, and how it is opened; `missed` holds what is the matter with others."""
         self.missed = []
         for clip in cut.clips():
             with self.telling():
-                name = named(clip)
+                name = cut.named(clip)
                 if name is not None:
                     yield clip, *self._open(clip, name)
 
@@ -248,10 +249,10 @@ class _Finder:
         return str(first.with_name(pattern.name))
 
 
-def _uses(finder: _Finder, cut: Cut) -> Iterator[tuple[Use, Config]]:
+def _uses(finder: _Finder, cut: AnyCut) -> Iterator[tuple[Use, Config]]:
     for clip, file, config in finder.found(cut):
         with finder.telling():
-            yield used(clip, file), config
+            yield cut.used(clip, file), config
 
 
 def _key(path: str, config: Config) -> _Key:
