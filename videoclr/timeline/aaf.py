@@ -12,9 +12,10 @@ Read and written by pyaaf2 (https://pyaaf.readthedocs.io), which comes with Open
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib import import_module
@@ -114,7 +115,7 @@ class AafCut:
     @contextmanager
     def _opened(self, path: Path, mode: str) -> Iterator[Any]:
         try:
-            with self._module.open(str(path), mode) as file:
+            with redirect_stdout(io.StringIO()), self._module.open(str(path), mode) as file:  # it prints what fails
                 yield file
         except (ConfigError, MediaError):
             raise
@@ -177,7 +178,8 @@ class AafCut:
             leaf.clip.mob = masters[key]
             leaf.clip.start = shown.place[1] + shown.shift - new.first
             for operation in leaf.rendered:
-                if operation.get("Rendering") is not None:
+                if (rendered := operation.getvalue("Rendering")) is not None:
+                    rendered.detach(delete=True)
                     del operation["Rendering"]
 
 
@@ -361,12 +363,12 @@ def _slot(mob: Any, number: int) -> Any:
 def _locators(mob: Any) -> list[str]:
     descriptor = mob.descriptor
     found = [] if descriptor is None else list(descriptor.getvalue("Locator") or [])
-    return [url for one in found if one.get("URLString") is not None and (url := one["URLString"].value)]
+    return [url for one in found if (url := one.getvalue("URLString"))]
 
 
 def _is_inside(mob: Any) -> bool:
-    essence = mob.root.content.get("EssenceData")
-    return essence is not None and essence.get(mob.mob_id, None) is not None
+    content = mob.root.content
+    return "EssenceData" in content and content.essencedata.get(mob.mob_id, None) is not None
 
 
 def _is_picture(segment: Any) -> bool:

@@ -53,6 +53,8 @@ class Part:
         """What restores it."""
         numbers = self.config.media.input.start_number
         changes = []
+        if self.source.still:  # what films are encoded with is nothing for a picture
+            return Task(self.source.path, self.target, self.config.override("media.codec=null", "media.profile=null"))
         if numbers is not None:  # the results are numbered as the pictures are
             changes = [f"media.input.start_number={numbers + self.first}"]
             changes += [] if self.last is None else [f"media.frames={self.last - self.first}"]
@@ -287,7 +289,7 @@ def _name(parts: Sequence[Part], folder: Path, ending: str | None) -> None:
     taken: set[Path] = set()
     for part in parts:
         source = Path(part.source.path)
-        suffix = source.suffix if ending is None else ending if ending.startswith(".") else f".{ending}"
+        suffix = source.suffix if ending is None or part.source.still else ending if ending.startswith(".") else f".{ending}"
         pictures = part.config.media.input.start_number is not None
         stem = source.parent.name if pictures else source.stem
         whole = not part.first and part.last is None
