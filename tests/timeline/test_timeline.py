@@ -385,7 +385,6 @@ def test_two_sources_of_one_name_get_names_of_their_own(tmp_path):
         ("cut.xml", "<xmeml", "cannot be read as a timeline"),
         ("cut.doc", "", "is no timeline that can be read here; expected .*.edl, .fcpxml, .fcpxmld, .otio"),
         ("cut.fcpxml", "", "cannot be read as a timeline"),
-        ("cut.aaf", "", "cannot be read as a timeline"),
         ("cut.edl", "TITLE: empty\n", "shows no footage"),
         ("cut.edl", "001  AX V C 01:00:00:75 01:00:01:00 00:00:00:00 00:00:00:10\n", "cannot be read as a timeline"),
         ("gone.otio", None, "no such file"),

@@ -67,6 +67,10 @@ class _Leaf:
     """Operations above it and transitions beside it, of which pictures may have been rendered."""
 
 
+_Seen: TypeAlias = dict[tuple[str, int], list[_Leaf]]
+"""What nested compositions show, by mob and slot."""
+
+
 @dataclass(slots=True)
 class _Media:
     """What a master mob shows."""
@@ -190,7 +194,7 @@ def _composition(file: Any, path: Path, name: str | None) -> Any:
 
 def _leaves(composition: Any, module: Any) -> Iterator[_Leaf]:
     """Every clip of the picture tracks, in an order that does not change; those of nested compositions once."""
-    seen: set[tuple[str, int]] = set()
+    seen: _Seen = {}
     for slot in composition.slots:
         if hasattr(slot, "edit_rate") and _is_picture(slot.segment):
             yield from _below(slot.segment, _exact(slot.edit_rate), module, seen, _Above())
@@ -209,7 +213,7 @@ class _Above:
         return _Above(self.warped, self.shown, (*self.rendered, *operations), self.depth + 1)
 
 
-def _below(segment: Any, rate: Fraction, module: Any, seen: set[tuple[str, int]], above: _Above) -> Iterator[_Leaf]:
+def _below(segment: Any, rate: Fraction, module: Any, seen: _Seen, above: _Above) -> Iterator[_Leaf]:
     parts = module.components
     if above.depth > _DEEPEST:
         raise ValueError("nested too deeply")
@@ -239,15 +243,19 @@ def _below(segment: Any, rate: Fraction, module: Any, seen: set[tuple[str, int]]
         yield _Leaf(segment, rate, False, None, [])  # refused with its name
 
 
-def _clip(clip: Any, rate: Fraction, module: Any, seen: set[tuple[str, int]], above: _Above) -> Iterator[_Leaf]:
+def _clip(clip: Any, rate: Fraction, module: Any, seen: _Seen, above: _Above) -> Iterator[_Leaf]:
     mob = clip.mob
     if isinstance(mob, module.mobs.CompositionMob):  # a sequence in a sequence, or a subclip
         key = str(mob.mob_id), int(clip.slot_id)
+        for leaf in seen.get(key, []):
+            leaf.rendered += above.rendered
         if key not in seen:
-            seen.add(key)
+            seen[key] = []
             slot = mob.slot_at(clip.slot_id)
-            inside = _Above(above.warped, None, above.rendered, above.depth + 1)
-            yield from _below(slot.segment, _exact(slot.edit_rate), module, seen, inside)
+            inside = _Above(False, None, above.rendered, above.depth + 1)  # no speed shows more than the sequence holds
+            for leaf in _below(slot.segment, _exact(slot.edit_rate), module, seen, inside):
+                seen[key].append(leaf)
+                yield leaf
     elif mob is not None or (clip.mob_id is not None and clip.mob_id.int):
         yield _Leaf(clip, rate, above.warped, above.shown, list(above.rendered))
 

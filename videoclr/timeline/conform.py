@@ -107,7 +107,7 @@ def restore_timeline(
     An earlier cut of that name stays as it is where a part fails whose earlier result is there: the new one would show less.
 
     Args:
-        timeline: FCPXML, or any format that OpenTimelineIO has an adapter for.
+        timeline: AAF, FCPXML, or any format that OpenTimelineIO has an adapter for.
         folder: made if it does not exist.
         config: settings of all files; the defaults if None.
         handles: frames restored before and behind what a clip shows.
@@ -135,7 +135,7 @@ def restore_timeline(
         make_folder(place)
     manner = Manner(overwrite, resume=resume, faceless=consolidate)
     results = restore_tasks([part.task() for part in parts], manner, report=report, progress=progress, ended=ended, site=site)
-    relinked = faceless = 0
+    clips, relinked, faceless = sum(len(part.uses) for part in parts) + len(missed), 0, 0
     for part, result in zip(parts, results, strict=True):
         if isinstance(result, VideoclrError):
             continue
@@ -143,14 +143,17 @@ def restore_timeline(
             faceless += len(part.uses)
             continue
         new = Restored(footage(str(part.target), part.restored_as()), part.first, result.frames_out)
-        for use in part.uses:
-            cut.relink(use, new, target)
-        relinked += len(part.uses)
+        try:
+            for use in part.uses:
+                cut.relink(use, new, target)
+        except MediaError as error:
+            missed.append(str(error))
+        else:
+            relinked += len(part.uses)
     failed = [part for part, result in zip(parts, results, strict=True) if isinstance(result, VideoclrError)]
     kept = target.exists() and any(part.target.exists() or matching(str(part.target)) for part in failed)
     if not kept:
         cut.save(target)
-    clips = sum(len(part.uses) for part in parts) + len(missed)
     return Conformed(target, parts, results, clips, relinked, faceless, missed, kept)
 
 

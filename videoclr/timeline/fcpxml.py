@@ -186,8 +186,14 @@ class FcpxmlCut:
         return footage.label is not None and (shown.label or 0) == footage.label + shown.shift
 
     def relink(self, use: Use, new: Restored, target: Path) -> None:
-        """Let the clip of `use` name an asset for `new`."""
+        """Let the clip of `use` name an asset for `new`.
+
+        Raises:
+            MediaError: `new` has lost the timecode by which programs find its frames.
+        """
         clip: _Element = use.clip.place
+        if new.first and new.footage.label is None:
+            raise MediaError(new.footage.path, "holds no timecode, by which its frames are found; choose another --ending")
         old = clip.attributes["ref"]
         key = old, new.footage.path
         if key not in self._new:
