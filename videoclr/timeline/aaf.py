@@ -12,10 +12,9 @@ Read and written by pyaaf2 (https://pyaaf.readthedocs.io), which comes with Open
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib import import_module
@@ -24,7 +23,7 @@ from typing import Any, TypeAlias
 
 from videoclr.errors import ConfigError, MediaError
 from videoclr.timeline import native
-from videoclr.timeline.cut import NEAR, Named, Restored, Use, one_line
+from videoclr.timeline.cut import NEAR, Named, Restored, Use, one_line, quiet
 from videoclr.timeline.footage import Footage
 from videoclr.timeline.native import Shown
 
@@ -119,7 +118,7 @@ class AafCut:
     @contextmanager
     def _opened(self, path: Path, mode: str) -> Iterator[Any]:
         try:
-            with redirect_stdout(io.StringIO()), self._module.open(str(path), mode) as file:  # it prints what fails
+            with quiet(), self._module.open(str(path), mode) as file:
                 yield file
         except (ConfigError, MediaError):
             raise

@@ -15,7 +15,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
@@ -128,11 +128,23 @@ class Cut:
         return float(rates.most_common(1)[0][0]) if rates else 24.0
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Packages that print what they miss, or log it at the root where nobody listens, do not: errors are told once."""
+    root, silent = logging.getLogger(), logging.NullHandler()
+    root.addHandler(silent)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.removeHandler(silent)
+
+
 def _read(path: Path) -> Any:
     module = otio()
     _check(path)
     try:
-        with redirect_stdout(io.StringIO()):  # adapters print what they miss
+        with quiet():
             return module.adapters.read_from_file(str(path))
     except Exception as error:  # adapters raise what they like, and parsers below them too
         raise MediaError(path, f"cannot be read as a timeline ({one_line(error)})") from error
