@@ -434,7 +434,7 @@ def watch_(
 @_with_options
 def timeline_(
     timeline: Annotated[
-        str, typer.Argument(metavar="TIMELINE", help="A cut: .otio, .edl, or .xml of Final Cut Pro 7, Premiere or Resolve.")
+        str, typer.Argument(metavar="TIMELINE", help="A cut: .otio, .edl, .aaf, .fcpxml, or .xml of Final Cut Pro 7.")
     ],
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where the restored parts and the new cut go.")],
     options: _Options,

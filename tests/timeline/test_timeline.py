@@ -8,44 +8,19 @@ import av
 import numpy as np
 import pytest
 
-from videoclr import cli, jobs
+from videoclr import cli
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError, VideoclrError
 from videoclr.media.reader import Reader
-from videoclr.parts.unchanged import Unchanged
-from videoclr.pipeline import Pipeline
 from videoclr.timeline import cut as cuts
 from videoclr.timeline import parts_of_timeline, restore_timeline
-from videoclr.types import Detection
 
 otio = pytest.importorskip("opentimelineio", reason="needs the extra timeline")
 schema, Time, Range = otio.schema, otio.opentime.RationalTime, otio.opentime.TimeRange
 
 COUNT = 60
-SHAPE = np.array([[-8, -6], [8, -6], [0, 2], [-6, 9], [6, 9]], np.float32)
 NTSC = Fraction(30000, 1001)
 LOSSLESS = Config().override("media.codec=ffv1", "restore.use=unchanged", "gate.use=none", "track.max_gap=0", "align.smoothing=0")
-
-
-class Here:
-    """A face wherever the picture's red is high."""
-
-    def detect(self, images):
-        box = np.array([30, 10, 70, 50], np.float32)
-        return [[Detection(box, SHAPE + 40, 0.9)] if image[..., 0].mean() > 100 else [] for image in images]
-
-
-@pytest.fixture(autouse=True)
-def pipeline(monkeypatch):
-    """Restores nothing, but finds faces; how many were loaded."""
-    loaded = []
-
-    def load(config):
-        loaded.append(config)
-        return Pipeline(config, detector=Here(), recognizer=None, restorer=Unchanged(64))
-
-    monkeypatch.setattr(jobs, "load_pipeline", load)
-    return loaded
 
 
 def film(path: Path, rate=Fraction(25), timecode: str | None = None, face: bool = True, count: int = COUNT) -> Path:
@@ -408,8 +383,8 @@ def test_two_sources_of_one_name_get_names_of_their_own(tmp_path):
         ("cut.otio", "{", "cannot be read as a timeline"),
         ("cut.otio", json.dumps({"OTIO_SCHEMA": "Clip.1"}), "holds no timeline but a Clip"),
         ("cut.xml", "<xmeml", "cannot be read as a timeline"),
-        ("cut.doc", "", "is no timeline that can be read here; expected .*.edl, .otio"),
-        ("cut.fcpxml", "", "is no timeline that can be read here"),
+        ("cut.doc", "", "is no timeline that can be read here; expected .*.edl, .fcpxml, .fcpxmld, .otio"),
+        ("cut.fcpxml", "", "cannot be read as a timeline"),
         ("cut.edl", "TITLE: empty\n", "shows no footage"),
         ("cut.edl", "001  AX V C 01:00:00:75 01:00:01:00 00:00:00:00 00:00:00:10\n", "cannot be read as a timeline"),
         ("gone.otio", None, "no such file"),

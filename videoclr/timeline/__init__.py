@@ -1,6 +1,10 @@
 """Cuts of editing programs: what they show is restored, and a cut that shows that is written.
 
 cut.py      OpenTimelineIO: clips, the frames of files that they need, what they name once those are restored
+aaf.py      AAF, changed where it names media
+fcpxml.py   FCPXML, likewise
+native.py   what these two have in common
+formats.py  which of them reads a file, and as what it can be written
 footage.py  finds the files on this machine, and what has to be known of them
 conform.py  parts of files with handles, restored as a batch; the new cut
 """

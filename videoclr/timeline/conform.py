@@ -20,8 +20,9 @@ from videoclr.errors import ConfigError, MediaError, VideoclrError
 from videoclr.jobs import Manner, ProgressCallback, Site, Task, here, make_folder, refuse_tracks, restore_tasks
 from videoclr.media.source import matching, numbered
 from videoclr.report import Report, same_file
-from videoclr.timeline.cut import Cut, Named, Restored, Use, check_target, named, relink, used
+from videoclr.timeline.cut import Named, Restored, Use
 from videoclr.timeline.footage import Footage, Shelves, candidates, footage
+from videoclr.timeline.formats import AnyCut, check_target, open_cut
 
 HANDLES = 12
 """Frames restored before and behind what a clip shows."""
@@ -52,6 +53,8 @@ class Part:
         """What restores it."""
         numbers = self.config.media.input.start_number
         changes = []
+        if self.source.still:  # what films are encoded with is nothing for a picture
+            return Task(self.source.path, self.target, self.config.override("media.codec=null", "media.profile=null"))
         if numbers is not None:  # the results are numbered as the pictures are
             changes = [f"media.input.start_number={numbers + self.first}"]
             changes += [] if self.last is None else [f"media.frames={self.last - self.first}"]
@@ -104,7 +107,7 @@ def restore_timeline(
     An earlier cut of that name stays as it is where a part fails whose earlier result is there: the new one would show less.
 
     Args:
-        timeline: in any format that OpenTimelineIO has an adapter for.
+        timeline: AAF, FCPXML, or any format that OpenTimelineIO has an adapter for.
         folder: made if it does not exist.
         config: settings of all files; the defaults if None.
         handles: frames restored before and behind what a clip shows.
@@ -121,7 +124,7 @@ def restore_timeline(
     """
     target = Path(save_as) if save_as is not None else Path(folder, Path(timeline).name)
     if save_as is not None:
-        check_target(target)
+        check_target(target, Path(timeline))
     cut, parts, missed = _planned(timeline, folder, target, config or Config(), handles, media, sequence, ending)
     if target.exists() and not (overwrite or resume):
         raise MediaError(target, "exists already; remove it or allow overwriting (--overwrite)")
@@ -132,7 +135,7 @@ def restore_timeline(
         make_folder(place)
     manner = Manner(overwrite, resume=resume, faceless=consolidate)
     results = restore_tasks([part.task() for part in parts], manner, report=report, progress=progress, ended=ended, site=site)
-    relinked = faceless = 0
+    clips, relinked, faceless = sum(len(part.uses) for part in parts) + len(missed), 0, 0
     for part, result in zip(parts, results, strict=True):
         if isinstance(result, VideoclrError):
             continue
@@ -140,14 +143,17 @@ def restore_timeline(
             faceless += len(part.uses)
             continue
         new = Restored(footage(str(part.target), part.restored_as()), part.first, result.frames_out)
-        for use in part.uses:
-            relink(use, new, target.suffix.lower() == ".edl")
-        relinked += len(part.uses)
+        try:
+            for use in part.uses:
+                cut.relink(use, new, target)
+        except MediaError as error:
+            missed.append(str(error))
+        else:
+            relinked += len(part.uses)
     failed = [part for part, result in zip(parts, results, strict=True) if isinstance(result, VideoclrError)]
     kept = target.exists() and any(part.target.exists() or matching(str(part.target)) for part in failed)
     if not kept:
         cut.save(target)
-    clips = sum(len(part.uses) for part in parts) + len(missed)
     return Conformed(target, parts, results, clips, relinked, faceless, missed, kept)
 
 
@@ -174,15 +180,15 @@ def _planned(
     media: Sequence[str | Path],
     sequence: str | None,
     ending: str | None,
-) -> tuple[Cut, list[Part], list[str]]:
+) -> tuple[AnyCut, list[Part], list[str]]:
     _check(config, handles)
     if target is not None and same_file(timeline, target):
         raise ConfigError(f"timeline: {target} is the cut that is read; choose another folder, or another name with --save-as")
-    finder = _Finder(Path(timeline).parent, Shelves(media), config)
-    cut = Cut(timeline, sequence)
+    cut = open_cut(timeline, sequence, target)
+    finder = _Finder(cut.beside, Shelves(media), config)
     if not cut.rate_is_known:  # an EDL's labels are frames of what they are cut from
         rates = [footage.rate for _, footage, _ in finder.found(cut)]
-        cut = Cut(timeline, sequence, float(max(set(rates), key=rates.count))) if rates else cut
+        cut = open_cut(timeline, sequence, target, float(max(set(rates), key=rates.count))) if rates else cut
     parts = _merged(_uses(finder, cut), handles)
     _name(parts, Path(folder), ending)
     return cut, parts, finder.missed
@@ -202,12 +208,12 @@ class _Finder:
         self.missed: list[str] = []
         self._opened: dict[_Key, tuple[Footage, Config]] = {}
 
-    def found(self, cut: Cut) -> Iterator[tuple[Any, Footage, Config]]:
+    def found(self, cut: AnyCut) -> Iterator[tuple[Any, Footage, Config]]:
         """Each clip that shows a file, the file, and how it is opened; `missed` holds what is the matter with others."""
         self.missed = []
         for clip in cut.clips():
             with self.telling():
-                name = named(clip)
+                name = cut.named(clip)
                 if name is not None:
                     yield clip, *self._open(clip, name)
 
@@ -248,10 +254,10 @@ class _Finder:
         return str(first.with_name(pattern.name))
 
 
-def _uses(finder: _Finder, cut: Cut) -> Iterator[tuple[Use, Config]]:
+def _uses(finder: _Finder, cut: AnyCut) -> Iterator[tuple[Use, Config]]:
     for clip, file, config in finder.found(cut):
         with finder.telling():
-            yield used(clip, file), config
+            yield cut.used(clip, file), config
 
 
 def _key(path: str, config: Config) -> _Key:
@@ -286,7 +292,7 @@ def _name(parts: Sequence[Part], folder: Path, ending: str | None) -> None:
     taken: set[Path] = set()
     for part in parts:
         source = Path(part.source.path)
-        suffix = source.suffix if ending is None else ending if ending.startswith(".") else f".{ending}"
+        suffix = source.suffix if ending is None or part.source.still else ending if ending.startswith(".") else f".{ending}"
         pictures = part.config.media.input.start_number is not None
         stem = source.parent.name if pictures else source.stem
         whole = not part.first and part.last is None

@@ -10,10 +10,12 @@ Cut Pro 7 XML (which Premiere and Resolve write) and others by adapters that are
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
@@ -26,9 +28,10 @@ from videoclr.timeline.footage import Footage, place_of
 _log = logging.getLogger("videoclr.timeline")
 
 _REFUSED = {"otioz", "otiod", "fcpxml"}
-"""Two that hold their media and would hold all of it anew, and one whose adapter (1.0.0) rounds times down, by a frame now and
-then, and takes 29.97 for 29."""
-_NEAR = 0.002
+"""Two that hold their media and would hold all of it anew, and one whose adapter rounds times down (see `fcpxml.py`)."""
+_NOT_MADE = {"aaf"}
+"""What other formats do not become: the adapter asks for facts that only an AAF holds (see `aaf.py`)."""
+NEAR = 0.002
 """How far (relatively) two rates may differ that count the same frames: 24 and 23.976 are one to many programs."""
 _LABEL = re.compile(r"(\d\d:\d\d:\d\d):(\d\d)")
 _ANY_RATE = 60000 / 1001
@@ -78,6 +81,23 @@ class Cut:
         self.rate_is_known = not self.is_edl or rate is not None
         self.timeline = _timeline(self.root, self.path, sequence)
 
+    @property
+    def beside(self) -> Path:
+        """The folder from which relative names of media go."""
+        return self.path.parent
+
+    def named(self, clip: Any) -> Named | None:
+        """See `named`."""
+        return named(clip)
+
+    def used(self, clip: Any, footage: Footage) -> Use:
+        """See `used`."""
+        return used(clip, footage)
+
+    def relink(self, use: Use, new: Restored, target: Path) -> None:
+        """Let the clip of `use` show `new` in the cut that will be `target`."""
+        relink(use, new, target.suffix.lower() == ".edl")
+
     def clips(self) -> Iterator[Any]:
         """Every enabled clip of the video tracks, nested ones too."""
         for track in self.timeline.video_tracks():
@@ -99,7 +119,7 @@ class Cut:
                 part.write_text(_with_mode(part.read_text(encoding="utf-8")), encoding="utf-8")
             part.replace(path)
         except Exception as error:  # adapters raise what they like
-            raise MediaError(path, f"cannot be written as a timeline ({_one_line(error)})") from error
+            raise MediaError(path, f"cannot be written as a timeline ({one_line(error)})") from error
         finally:
             part.unlink(missing_ok=True)
 
@@ -108,13 +128,26 @@ class Cut:
         return float(rates.most_common(1)[0][0]) if rates else 24.0
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Packages that print what they miss, or log it at the root where nobody listens, do not: errors are told once."""
+    root, silent = logging.getLogger(), logging.NullHandler()
+    root.addHandler(silent)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.removeHandler(silent)
+
+
 def _read(path: Path) -> Any:
     module = otio()
     _check(path)
     try:
-        return module.adapters.read_from_file(str(path))
+        with quiet():
+            return module.adapters.read_from_file(str(path))
     except Exception as error:  # adapters raise what they like, and parsers below them too
-        raise MediaError(path, f"cannot be read as a timeline ({_one_line(error)})") from error
+        raise MediaError(path, f"cannot be read as a timeline ({one_line(error)})") from error
 
 
 def _read_edl(path: Path, rate: float) -> Any:
@@ -126,7 +159,7 @@ def _read_edl(path: Path, rate: float) -> Any:
         exact = rate if ";" in text or rate == _ANY_RATE else round(rate)
         return module.adapters.read_from_string(text, "cmx_3600", rate=exact, ignore_timecode_mismatch=True)
     except Exception as error:
-        raise MediaError(path, f"cannot be read as a timeline ({_one_line(error)})") from error
+        raise MediaError(path, f"cannot be read as a timeline ({one_line(error)})") from error
 
 
 def _with_drop_marks(edl: str) -> str:
@@ -150,7 +183,9 @@ def _check(path: Path) -> None:
     if not path.is_file():
         raise MediaError(path, "no such file")
     if path.suffix.lower() not in (known := _endings(read=True)):
-        raise MediaError(path, f"is no timeline that can be read here; expected {', '.join(known)}")
+        raise MediaError(
+            path, f"is no timeline that can be read here; expected {', '.join(sorted([*known, '.fcpxml', '.fcpxmld']))}"
+        )
 
 
 def _endings(**way: bool) -> list[str]:
@@ -163,7 +198,7 @@ def check_target(path: Path) -> None:
     Raises:
         ConfigError: its ending is of no format.
     """
-    if path.suffix.lower() not in (known := _endings(write=True)):
+    if path.suffix.lower() not in (known := [one for one in _endings(write=True) if one[1:] not in _NOT_MADE]):
         raise ConfigError(f"--save-as: {path} is no timeline that can be written here; expected {', '.join(known)}")
 
 
@@ -195,7 +230,7 @@ def _above(clip: Any) -> Iterator[Any]:
         parent = parent.parent()
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
@@ -217,11 +252,19 @@ def named(clip: Any) -> Named | None:
         name = f"{reference.name_prefix}{digits}{reference.name_suffix}"
         place = place_of(reference.target_url_base) / name
         return Named(sequence=(place, reference.start_frame, Fraction(reference.rate).limit_denominator(1001)))
-    names = [place_of(reference.target_url)] if isinstance(reference, schema.ExternalReference) and reference.target_url else []
+    names = [place_of(url) for url in _addresses(clip, schema)]
     if not names:
         reel = clip.metadata.get("cmx_3600", {}).get("reel")
         names = [PurePath(name) for name in (clip.name, reference.name if reference else None, reel) if name]
     return Named(names=tuple(names)) if names else None
+
+
+def _addresses(clip: Any, schema: Any) -> list[str]:
+    """Of the media that is shown, else of the others that a clip knows: of an AAF the file, and what it was made from."""
+    shown = clip.media_reference
+    others = [] if isinstance(shown, schema.ExternalReference) and shown.target_url else clip.media_references().values()
+    known = [one for one in (shown, *others) if isinstance(one, schema.ExternalReference)]
+    return [one.target_url for one in known if one.target_url]
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,14 +353,14 @@ def _needed(clip: Any) -> Any:
 
 def _frames(count: float, footage: Footage, rate: float) -> float:
     """`count` frames of the file in frames of a clock of `rate`."""
-    return count if abs(rate / footage.rate - 1) < _NEAR else count * rate / float(footage.rate)
+    return count if abs(rate / footage.rate - 1) < NEAR else count * rate / float(footage.rate)
 
 
 def _number(time: Any, footage: Footage) -> int:
     """The file's frame at `time` after its first."""
     rate = float(time.rate)
     count = float(time.value)
-    return round(count if abs(rate / footage.rate - 1) < _NEAR else count / rate * float(footage.rate))
+    return round(count if abs(rate / footage.rate - 1) < NEAR else count / rate * float(footage.rate))
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ class Footage:
     """Of its first frame."""
     still: bool
     """One picture."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height; pixels, as shown."""
 
     @property
     def label(self) -> int | None:
@@ -53,10 +55,10 @@ def footage(path: str, config: Config) -> Footage:
     with open_reader(path, config) as reader:
         info = reader.info
         if reader.is_still:
-            return Footage(path, Fraction(25), 1, None, True)
+            return Footage(path, Fraction(25), 1, None, True, (info.width, info.height))
         if not info.frame_rate:
             raise MediaError(path, "does not tell its frame rate, so a cut cannot be laid on it")
-        return Footage(path, info.frame_rate, info.frame_count, reader.timecode, False)
+        return Footage(path, info.frame_rate, info.frame_count, reader.timecode, False, (info.width, info.height))
 
 
 class Shelves:

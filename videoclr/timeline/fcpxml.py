@@ -1,0 +1,381 @@
+"""FCPXML, the cut of Final Cut Pro and DaVinci Resolve: its text stays as it is but for the media that clips name.
+
+A clip shows times of an `asset` on the asset's own clock, on which the file's first frame has the time `start`: its timecode, as a
+fraction of seconds. A restored part becomes an asset of its own with the times that it has on that clock, and the clips name that
+one; so no time of a clip changes, nor of what hangs on it. Where that clock is not the file's timecode (mostly for want of one), or
+a clip changes its speed, the file is restored from its first frame on, or whole: what is shown is never guessed.
+
+Apple describes the format (https://developer.apple.com/documentation/professional-video-applications/fcpxml-reference).
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeAlias
+from xml.parsers import expat
+from xml.sax.saxutils import escape
+
+from videoclr.errors import MediaError
+from videoclr.timeline import native
+from videoclr.timeline.cut import Named, Restored, Use
+from videoclr.timeline.footage import Footage
+from videoclr.timeline.native import Shown
+
+BUNDLE = ".fcpxmld"
+ENDINGS = (".fcpxml", BUNDLE)
+
+_TIME = re.compile(r"(-?\d{1,30}(?:\.\d{1,30})?)(?:/(\d{1,30}))?s")
+_TAG = re.compile(rb"<[^\s/>]+(?:\s+[^\s=]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/?>")
+_OLDEST = 8
+"""Version 1.8 is what programs write that are in use; older ones have other elements."""
+_DEEPEST = 200
+_SHOWING = ("asset-clip", "video")
+"""What shows an asset itself."""
+_Seconds: TypeAlias = tuple[Fraction, Fraction]
+_NONE: _Seconds = (Fraction(0), Fraction(0))
+
+
+@dataclass(slots=True)
+class _Element:
+    """An element, and where it stands in the text: bytes."""
+
+    tag: str
+    attributes: dict[str, str]
+    begin: int
+    inside: int = 0
+    """Behind its start tag."""
+    end: int = 0
+    children: list[_Element] = field(default_factory=list)
+
+    def get(self, name: str) -> str | None:
+        return self.attributes.get(name)
+
+    def all(self, tag: str) -> Iterator[_Element]:
+        """Every such element below, in the order of the text."""
+        for child in self.children:
+            if child.tag == tag:
+                yield child
+            yield from child.all(tag)
+
+    def kids(self, *tags: str) -> list[_Element]:
+        return [child for child in self.children if child.tag in tags]
+
+
+class FcpxmlCut:
+    """A file or bundle (`.fcpxmld`) of FCPXML 1.8 or newer.
+
+    Args:
+        path: the file, or the folder that is the bundle.
+        sequence: which project, where there are several; its name.
+
+    Raises:
+        ConfigError: there are several projects and none of that name.
+        MediaError: it cannot be read, or holds no project.
+    """
+
+    rate_is_known = True
+
+    def __init__(self, path: str | Path, sequence: str | None = None) -> None:
+        self.path = Path(path)
+        bundle = self.path.is_dir()
+        self.beside = self.path if bundle else self.path.parent
+        self._file = self.path / "Info.fcpxml" if bundle else self.path
+        if not self._file.is_file():
+            raise MediaError(self.path, "holds no Info.fcpxml" if bundle else "no such file")
+        self._text = self._file.read_bytes()
+        root = _parsed(self._text, self.path)
+        _check_version(root, self.path)
+        self._by_id = {found: one for kind in root.kids("resources") for one in kind.children if (found := one.get("id"))}
+        self._ids = {value for one in _every(root) for name, value in one.attributes.items() if name == "id"}
+        projects = [(one.get("name") or "", one) for one in root.all("project")]
+        self._project = native.chosen(projects, self.path, sequence)
+        self._new: dict[tuple[str, str], tuple[str, str]] = {}
+        """Of the old asset's number and the new file: the new asset's number, and its text."""
+        self._changed: dict[int, tuple[_Element, str]] = {}
+        """Clips that name another asset, by where they stand, and its number."""
+
+    def clips(self) -> Iterator[Shown]:
+        """Every enabled clip of the project that shows an asset, those of compound clips once."""
+        return self._below(self._project, set())
+
+    def _below(self, parent: _Element, seen: set[str], off: bool = False, more: _Seconds = _NONE) -> Iterator[Shown]:
+        """What is below `parent`.
+
+        Args:
+            seen: compound clips that were there already.
+            off: whether what `parent` contains is disabled.
+            more: what transitions beside `parent` show of it.
+        """
+        children = parent.children if parent.tag != "audition" else parent.children[:1]  # the rest are other takes
+        for index, one in enumerate(children):
+            name, disabled = one.get("name") or "", one.get("enabled") == "0" or (off and one.get("lane") is None)
+            try:
+                beside = _beside(children, index)
+                if one.tag in _SHOWING and not disabled and (asset := self._asset_of(one)) is not None:
+                    yield self._shown(one, parent, asset, beside, more)
+            except ValueError as error:
+                beside = _NONE
+                yield Shown(name, refusal=f"clip {name!r}: {error}")
+            if one.tag == "mc-clip" and not disabled:
+                yield Shown(name, refusal=f"clip {name!r} is a multicam clip, which is not read; flatten it first")
+            if one.tag == "ref-clip" and not disabled:
+                yield from self._compound(one, seen)
+            if one.tag != "metadata":
+                yield from self._below(one, seen, disabled and one.tag in ("clip", "sync-clip", "audition", "spine"), beside)
+
+    def _compound(self, clip: _Element, seen: set[str]) -> Iterator[Shown]:
+        reference = clip.get("ref") or ""
+        media = self._by_id.get(reference)
+        if reference not in seen and media is not None and clip.get("srcEnable") != "audio":
+            seen.add(reference)
+            yield from self._below(media, seen)
+
+    def _asset_of(self, clip: _Element) -> _Element | None:
+        """What has the pictures that `clip` shows; None where it shows none of a file."""
+        asset = self._by_id.get(clip.get("ref") or "")
+        if asset is None or asset.tag != "asset" or clip.get("srcEnable") == "audio":
+            return None
+        sound = asset.get("hasVideo") == "0" or (asset.get("hasVideo") is None and asset.get("hasAudio") == "1")
+        return None if sound else asset
+
+    def _shown(self, one: _Element, parent: _Element, asset: _Element, beside: _Seconds, more: _Seconds) -> Shown:
+        step = self._step(asset)
+        origin, length = _time(asset, "start") or Fraction(0), _time(asset, "duration")
+        shown = Shown(one.get("name") or asset.get("name") or "", _names(asset), place=one)
+        if step is None:
+            return shown  # a still, or of changing rate: whole
+        shown.rate = 1 / step
+        shown.length = round(length / step) if length else None
+        shown.label = round(origin / step) if origin else None
+        contained = parent.tag == "clip" and one.get("lane") is None
+        start, duration = _time(one, "start"), _time(one, "duration") or length
+        if _retimed(one) or (contained and _retimed(parent)) or not duration:
+            return shown
+        start = origin if start is None else start
+        low, high = start - beside[0], start + duration + beside[1]
+        begin, lasts, offset = _time(parent, "start"), _time(parent, "duration"), _time(one, "offset") or Fraction(0)
+        if contained and begin is not None and lasts is not None:  # of what it contains a clip shows no more than this
+            begin += start - offset
+            inside = max(low, begin - more[0]), min(high, begin + lasts + more[1])
+            low, high = inside if inside[0] < inside[1] else (low, high)
+        shown.first, shown.last = (low - origin) / step, (high - origin) / step
+        return shown
+
+    def _step(self, asset: _Element) -> Fraction | None:
+        """Seconds a frame; None where the asset does not say."""
+        form = self._by_id.get(asset.get("format") or "")
+        step = None if form is None else _time(form, "frameDuration")
+        return step if step is not None and step > 0 else None
+
+    def named(self, shown: Shown) -> Named | None:
+        """See `native.named`."""
+        return native.named(shown, self.path)
+
+    def used(self, shown: Shown, footage: Footage) -> Use:
+        """See `native.used`; from the first frame on where the asset's clock is not the file's timecode."""
+        use = native.used(shown, footage)
+        return use if self._labelled(shown, footage) else replace(use, first=0)
+
+    @staticmethod
+    def _labelled(shown: Shown, footage: Footage) -> bool:
+        return footage.label is not None and (shown.label or 0) == footage.label + shown.shift
+
+    def relink(self, use: Use, new: Restored, target: Path) -> None:
+        """Let the clip of `use` name an asset for `new`.
+
+        Raises:
+            MediaError: `new` has lost the timecode by which programs find its frames.
+        """
+        clip: _Element = use.clip.place
+        if new.first and new.footage.label is None:
+            raise MediaError(new.footage.path, "holds no timecode, by which its frames are found; choose another --ending")
+        old = clip.attributes["ref"]
+        key = old, new.footage.path
+        if key not in self._new:
+            number = _free(self._ids)
+            self._new[key] = number, self._asset(self._by_id[old], number, use, new)
+        self._changed[clip.begin] = clip, self._new[key][0]
+
+    def _asset(self, old: _Element, number: str, use: Use, new: Restored) -> str:
+        """The text of the asset that `new` becomes: the old one's, but for what names the file and its times."""
+        place = Path(new.footage.path).absolute()
+        attributes = {name: value for name, value in old.attributes.items() if name not in ("uid", "src")}
+        attributes |= {"id": number, "name": place.stem}
+        step = self._step(old)
+        if step is not None and not new.footage.still:
+            begin = (_time(old, "start") or Fraction(0)) + (new.first - use.clip.shift) * step
+            attributes |= {"start": _told(begin, step), "duration": _told(new.frames * step, step)}
+        inside = [self._text[one.begin : one.end].decode() for one in old.children if one.tag not in ("media-rep", "bookmark")]
+        if old.kids("media-rep") or "src" not in old.attributes:
+            inside.insert(0, f'<media-rep kind="original-media" src="{_quoted(place.as_uri())}"/>')
+        else:
+            attributes["src"] = place.as_uri()
+        text = "".join(f' {name}="{_quoted(value)}"' for name, value in attributes.items())
+        return f"<asset{text}>{''.join(inside)}</asset>" if inside else f"<asset{text}/>"
+
+    def save(self, path: Path) -> None:
+        """Write the cut as it is now.
+
+        Raises:
+            MediaError: the disk refuses.
+        """
+        part = path.with_name(f".{path.stem}.part{path.suffix}")
+        try:
+            if not self.path.is_dir():
+                part.write_bytes(self._patched())
+            else:
+                shutil.rmtree(part, ignore_errors=True)
+                shutil.copytree(self.path, part)
+                (part / self._file.name).write_bytes(self._patched())
+                if path.is_dir():
+                    shutil.rmtree(path)
+            part.replace(path)
+        except OSError as error:
+            raise MediaError(path, f"cannot be written as a timeline ({error})") from error
+        finally:
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            part.unlink(missing_ok=True)
+
+    def _patched(self) -> bytes:
+        """The text with the new assets, each behind its old one, and the clips that name them."""
+        changes: list[tuple[int, int, bytes]] = []
+        for (old, _), (_, text) in self._new.items():
+            asset = self._by_id[old]
+            before = self._text[: asset.begin]
+            indent = before[len(before.rstrip(b" \t")) :]
+            changes.append((asset.end, asset.end, b"\n" + indent + text.encode()))
+        for clip, number in self._changed.values():
+            changes += _named_anew(self._text, clip, number, self._by_id[clip.attributes["ref"]])
+        parts, done = list[bytes](), 0
+        for begin, end, put in sorted(changes, key=lambda change: change[0]):
+            parts += [self._text[done:begin], put]
+            done = end
+        return b"".join([*parts, self._text[done:]])
+
+
+def _named_anew(text: bytes, clip: _Element, number: str, old: _Element) -> list[tuple[int, int, bytes]]:
+    """What changes in the start tag of `clip`; where it leaves its start to the asset, which begins elsewhere now, it says it."""
+    head = text[clip.begin : clip.inside]
+    found = re.search(rb"\sref\s*=\s*(?P<mark>[\"'])(?P<ref>[^\"']*)(?P=mark)", head)
+    if found is None:
+        raise ValueError("a clip without a reference")
+    begin, end = (clip.begin + place for place in found.span("ref"))
+    changes = [(begin, end, number.encode())]
+    if "start" not in clip.attributes and (origin := old.get("start")):
+        behind = clip.begin + found.end()
+        changes.append((behind, behind, f' start="{_quoted(origin)}"'.encode()))
+    return changes
+
+
+def _names(asset: _Element) -> tuple[str, ...]:
+    kept = [one for one in asset.kids("media-rep") if one.get("kind") in (None, "original-media")]
+    names = [one.get("src") for one in kept] + [asset.get("src"), asset.get("name")]
+    return tuple(name for name in names if name)
+
+
+def _retimed(clip: _Element) -> bool:
+    conformed = any(one.get("scaleEnabled") != "0" for one in clip.kids("conform-rate"))
+    return conformed or bool(clip.kids("timeMap"))
+
+
+def _beside(children: list[_Element], index: int) -> _Seconds:
+    """What transitions before and behind a clip may show of it besides."""
+    before, after = children[:index][-1:], children[index + 1 : index + 2]
+    first, last = ((_time(side[0], "duration") if side and side[0].tag == "transition" else None) for side in (before, after))
+    return first or Fraction(0), last or Fraction(0)
+
+
+def _time(element: _Element, name: str) -> Fraction | None:
+    """Seconds; None where the element does not say.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    text = element.get(name)
+    if text is None:
+        return None
+    found = _TIME.fullmatch(text.strip())
+    if found is None or (found[2] is not None and not int(found[2])):
+        raise ValueError(f"{name}={text[:40]!r} is no time")
+    return Fraction(found[1]) / int(found[2] or 1)
+
+
+def _told(time: Fraction, step: Fraction) -> str:
+    """A time as programs write it: over the denominator of a frame's, where that is exact."""
+    scale = step.denominator if not (time * step.denominator).denominator - 1 else time.denominator
+    value = time * scale
+    return f"{time.numerator}s" if time.denominator == 1 else f"{value.numerator}/{scale}s"
+
+
+def _quoted(text: str) -> str:
+    return escape(text, {'"': "&quot;", "\n": "&#10;", "\t": "&#9;"})
+
+
+def _free(taken: set[str]) -> str:
+    """The next number of a resource, which is taken then."""
+    numbers = [int(name[1:]) for name in taken if re.fullmatch(r"r\d{1,9}", name)]
+    taken.add(number := f"r{max(numbers, default=0) + 1}")
+    return number
+
+
+def _every(element: _Element) -> Iterator[_Element]:
+    yield element
+    for child in element.children:
+        yield from _every(child)
+
+
+def _check_version(root: _Element, path: Path) -> None:
+    if root.tag != "fcpxml":
+        raise MediaError(path, f"is no FCPXML but <{root.tag[:40]}>")
+    found = re.fullmatch(r"1\.(\d{1,3})", root.get("version") or "")
+    if found is None or int(found[1]) < _OLDEST:
+        raise MediaError(path, f"is FCPXML of version {root.get('version')}; export it as 1.{_OLDEST} or newer")
+
+
+def _parsed(text: bytes, path: Path) -> _Element:
+    """The tree of `text`.
+
+    Raises:
+        MediaError: it is no XML, is not UTF-8, declares things of its own, or is nested too deeply.
+    """
+    reader, root = expat.ParserCreate(), _Element("", {}, 0)
+    above = [root]
+
+    def declared(name: str, *, internal: Any) -> None:
+        if internal:
+            raise MediaError(path, "declares entities or elements of its own, which are not read")
+
+    def begun(tag: str, attributes: dict[str, str]) -> None:
+        if len(above) > _DEEPEST:
+            raise MediaError(path, "is nested too deeply")
+        place = reader.CurrentByteIndex
+        found = _TAG.match(text, place)
+        one = _Element(tag, attributes, place, place if found is None else found.end())
+        above[-1].children.append(one)
+        above.append(one)
+
+    def ended(tag: str) -> None:
+        one = above.pop()
+        closed = text.startswith(b"</", reader.CurrentByteIndex)
+        one.end = text.index(b">", reader.CurrentByteIndex) + 1 if closed else one.inside
+
+    reader.StartDoctypeDeclHandler = lambda name, system, public, internal: declared(name, internal=internal)
+    reader.StartElementHandler, reader.EndElementHandler = begun, ended
+    reader.XmlDeclHandler = lambda version, encoding, standalone: _check_encoding(encoding, path)
+    try:
+        text.decode("utf-8")
+        reader.Parse(text, True)
+    except (expat.ExpatError, UnicodeDecodeError, ValueError) as error:
+        raise MediaError(path, f"cannot be read as a timeline ({error})") from error
+    return root.children[0]
+
+
+def _check_encoding(encoding: str | None, path: Path) -> None:
+    if encoding is not None and encoding.lower() not in ("utf-8", "utf8"):
+        raise MediaError(path, f"is written in {encoding[:40]}; save it as UTF-8")
