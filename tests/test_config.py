@@ -137,3 +137,15 @@ def test_a_bad_file_is_refused_in_one_line(tmp_path, content, says):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
         Config.load(tmp_path / "nowhere.yaml")
+
+
+def test_files_that_settings_name_are_known(tmp_path):
+    photograph, tracks = tmp_path / "anna.jpg", tmp_path / "t.jsonl"
+    for path in (photograph, tracks):
+        path.touch()
+    absent = tmp_path / "ben.jpg"
+    config = Config.of(
+        {"identify": {"references": [f"anna={photograph}", f"ben={absent}"], "only": ["3"]}, "track": {"file": str(tracks)}}
+    )
+    assert set(config.files()) == {str(photograph), str(tracks), str(absent)}
+    assert Config().files() == []

@@ -205,3 +205,19 @@ def test_tracks_are_found_again_in_a_file(film, tmp_path, capsys):
     assert cli.main(["faces", str(film), "--tracks", str(saved)]) == 1
     assert capsys.readouterr().err == f"videoclr: error: {saved}: line 2: faces.1.track: field required\n"
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_files_in_the_new_folder_of_pictures_are_refused_for_what_they_are(film, tmp_path):
+    for option in ("json_file", "tracks_file", "people_file"):
+        with pytest.raises(ConfigError, match="which is made new for the pictures"):
+            find_faces(film, tmp_path / "look", **{option: tmp_path / "look" / "x.json"})
+    assert not (tmp_path / "look").exists()
+
+
+def test_photographs_are_files_of_the_run(film, tmp_path):
+    photograph = tmp_path / "anna.png"
+    photograph.write_bytes(b"picture")
+    config = Config().override(f"identify.references=[{photograph}]")
+    with pytest.raises(ConfigError, match=r"--json: .*anna.png is a file of this run"):
+        find_faces(film, config=config, json_file=photograph, overwrite=True)
+    assert photograph.read_bytes() == b"picture"

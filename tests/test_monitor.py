@@ -67,6 +67,31 @@ def test_a_log_or_figures_that_cannot_be_written_are_refused_before_any_work(tmp
         pass
 
 
+def test_what_is_no_log_and_no_file_of_figures_is_not_written_over(tmp_path):
+    for name, content in (("a.jpg", b"\xff\xd8\xff"), ("c.yaml", b"restore: {}")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(MediaError, match="exists already and is not a log of JSON lines"):
+            JsonLog(tmp_path / name)
+        with (
+            pytest.raises(MediaError, match="exists already and is not a file of videoclr's figures"),
+            PrometheusFile(tmp_path / name),
+        ):
+            pass
+        assert (tmp_path / name).read_bytes() == content
+    (tmp_path / "empty").touch()
+    with PrometheusFile(tmp_path / "empty") as figures, JsonLog(tmp_path / "new"):
+        figures.progress(at(1))
+    with PrometheusFile(tmp_path / "empty"), JsonLog(tmp_path / "new"):
+        pass
+
+
+def test_a_job_that_somebody_stops_has_not_failed(tmp_path):
+    with pytest.raises(KeyboardInterrupt), JsonLog(tmp_path / "log", source="in.mp4"):
+        raise KeyboardInterrupt
+    (line,) = lines(tmp_path / "log")
+    assert (line["event"], line["source"]) == ("stopped", "in.mp4")
+
+
 def test_figures_are_replaced_while_the_job_runs_and_stay_with_its_end(tmp_path):
     path, clock = tmp_path / "a.prom", Clock()
     with PrometheusFile(path, clock) as figures:

@@ -157,6 +157,8 @@ def test_a_line_about_a_track_behind_a_frame_and_two_names_of_a_track_are_refuse
     ]
     with pytest.raises(MediaError, match="line 3: track 0 was called a before"):
         file_of(tmp_path, HEAD, *named).check()
+    with pytest.raises(MediaError, match="line 4: track 0 was called a before"):
+        file_of(tmp_path, HEAD, '{"track": 0, "name": "a"}', *named).check()
 
 
 def test_little_of_a_long_file_is_held(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from videoclr import cli, watch
 from videoclr.config import Config
-from videoclr.errors import BusyError, ConfigError, MediaError
+from videoclr.errors import BusyError, ConfigError, MediaError, ResumeError
 from videoclr.media.lock import Lock
 from videoclr.watch import Arrivals
 
@@ -48,6 +48,10 @@ def restored(monkeypatch):
         text = Path(task.source).read_text()
         if text == "bad":
             return MediaError(task.source, "is no video")
+        if text == "other":
+            return ResumeError(task.target, "was made by another run: the source is another file; set it back, or --overwrite")
+        if text == "kept":
+            return ResumeError(f"{task.target}.resume", "belongs to another run; remove this folder")
         if text == "busy":
             Path(task.source).write_text("fine now")
             return BusyError(task.target, "another run is writing it")
@@ -245,3 +249,18 @@ def test_a_target_that_is_locked_is_busy(tmp_path):
     with pytest.raises(BusyError):
         Lock(tmp_path / "a.part", "a.mp4")
     lock.release()
+
+
+def test_a_result_of_another_film_is_told_with_what_helps_here(restored, tmp_path):
+    ended = []
+    (tmp_path / "in").mkdir()
+    for name, text in (("a.mp4", "other"), ("b.mp4", "kept")):
+        (tmp_path / "in" / name).write_text(text)
+    clock = Clock()
+    watch.watch(
+        tmp_path / "in", tmp_path / "out", once=True, settle=1, wait=clock.wait, clock=clock, ended=lambda *one: ended.append(one)
+    )
+    (first, why), (second, other) = ended
+    assert first.endswith("a.mp4") and second.endswith("b.mp4")
+    assert str(why).endswith("a.mp4 was made by another run: the source is another file; rename this one, or move the result away")
+    assert "--overwrite" not in str(why) and "remove this folder" in str(other)

@@ -329,10 +329,7 @@ def restore(
         settings, conditions = options.settings(), _conditions(options)
         with (
             _speaking(options) as console,
-            _watched(options, console, target, report_frames, settings.track.file, settings.identify.people, of=source) as (
-                shown,
-                finished,
-            ),
+            _watched(options, console, target, report_frames, *settings.files(), of=source) as (shown, finished),
         ):
             from videoclr.jobs import restore_video
 
@@ -374,7 +371,7 @@ def batch(
         settings, conditions, site = options.settings(), _conditions(options), _site(cluster, workers)
         from videoclr.jobs import restore_batch, targets_of
 
-        used: list[str | Path | None] = [*sources, *targets_of(sources, to, ending), settings.track.file, settings.identify.people]
+        used: list[str | Path | None] = [*sources, *targets_of(sources, to, ending), *settings.files()]
         with _speaking(options) as console, _watched(options, console, *used) as (shown, finished):
             told = _Told(options, conditions, finished)
             restore_batch(
@@ -422,7 +419,7 @@ def watch_(
                 raise ConfigError(f"{option}: goes with `restore` and `batch`, not with `watch`")
         from videoclr.watch import watch
 
-        with _speaking(options) as console, _watched(options, console, to) as (shown, finished):
+        with _speaking(options) as console, _watched(options, console, to, *settings.files()) as (shown, finished):
             told = _Told(options, conditions, finished)
             watch(folder, to, settings, ending=ending, move_to=move_to, settle=settle, once=once, progress=shown, ended=told)
         return told.code
@@ -477,7 +474,7 @@ def timeline_(
             for text in missed:
                 _say(f"error: {text}")
             return FAILED if missed else DONE
-        with _speaking(options) as console, _watched(options, console, timeline) as (shown, finished):
+        with _speaking(options) as console, _watched(options, console, timeline, *settings.files()) as (shown, finished):
             told = _Told(options, conditions, finished)
             done = restore_timeline(
                 timeline,
@@ -1087,7 +1084,7 @@ def _watched(
     """
     from videoclr.report import Report, refuse_used
 
-    others = [of, *used, options.report]
+    others = [of, *used, options.config, options.report]
     for option, path in (("--metrics", options.metrics), ("--log-json", options.log_json)):
         if path is not None:
             refuse_used(path, others, option)

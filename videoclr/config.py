@@ -9,6 +9,8 @@ Everything in `runtime` leaves the pixels alone; everything else may change them
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -317,6 +319,13 @@ class Config(_Section):
                 raise ConfigError(f"{path}: unknown setting; {_choices(first['loc'])}") from error
             raise ConfigError(f"{path}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}") from error
 
+    def files(self) -> list[str]:
+        """Files that the settings name: those that are there, and in any case photographs, tracks and people."""
+        who = self.identify
+        asked = [entry.partition("=")[2] or entry for entry in who.references]
+        asked += [str(path) for path in (self.track.file, who.people) if path is not None]
+        return list(dict.fromkeys([*named_files(self.model_dump(mode="json")), *asked]))
+
     def override(self, *settings: str) -> Config:
         """A copy with dotted settings changed: `override("restore.steps=12")`. Values are YAML scalars or lists.
 
@@ -340,6 +349,23 @@ class Config(_Section):
                 raise ConfigError(f"$.{path}: unknown setting")
             place[name] = value
         return type(self).of(values)
+
+
+def named_files(settings: Mapping[str, Any]) -> list[str]:
+    """The files among the texts of `settings`, `name=file` as well: those that are there, in order of their names."""
+    texts = _texts(settings)
+    return sorted({name for text in texts for name in (text, text.partition("=")[2]) if name and os.path.isfile(name)})
+
+
+def _texts(values: Any) -> Iterator[str]:
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, Mapping):
+        for value in values.values():
+            yield from _texts(value)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _texts(value)
 
 
 def _choices(location: tuple[int | str, ...]) -> str:

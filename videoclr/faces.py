@@ -105,7 +105,10 @@ def find_faces(
     log = RunLog()
     best: dict[int, float] = {}
     with ExitStack() as stack:
-        used = (source, config.track.file, config.identify.people)
+        used = (source, *config.files())
+        for option, file in (("--json", json_file), ("--save-tracks", tracks_file), ("--save-people", people_file)):
+            if folder is not None and file is not None and Path(folder).resolve() in Path(file).resolve().parents:
+                raise ConfigError(f"{option}: {file} lies in {folder}, which is made new for the pictures; put it beside that")
         place = stack.enter_context(report_file(json_file, used, overwrite, option="--json"))
         lines = stack.enter_context(report_file(tracks_file, (*used, json_file), overwrite, option="--save-tracks"))
         people = stack.enter_context(report_file(people_file, (*used, json_file, tracks_file), overwrite, option="--save-people"))

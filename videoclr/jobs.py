@@ -132,7 +132,7 @@ def _restored(job: _Job, resume: bool, report: str | Path | None = None, report_
     job.check_look()
     if job.config.track.file is not None and job.aligned:
         raise ConfigError("$.track.file: aligned pictures have no tracks; leave out one of --tracks and --aligned")
-    used = (job.source, job.target, job.config.track.file, job.config.identify.people)
+    used = (job.source, job.target, *job.config.files())
     # A run that was killed between its report and its last breath wrote that report itself.
     replace_reports = job.overwrite or (resume and folder_of(job.target).exists())
     with (
@@ -442,7 +442,7 @@ def restore_tasks(
 ) -> list[Report | VideoclrError]:
     """Do all tasks; one that fails does not stop the others. See `restore_batch`, which makes them of files."""
     results: dict[int, Report | VideoclrError] = {}
-    used = tuple(name for task in tasks for name in (task.source, task.target, task.config.track.file, task.config.identify.people))
+    used = tuple(name for task in tasks for name in (task.source, task.target, *task.config.files()))
     with report_file(report, used, manner.overwrite) as place:
         try:
             with closing(site(tasks, manner, progress)) as endings:

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 
 import cv2
 
+from videoclr.config import named_files
 from videoclr.errors import ConfigError, MediaError, ResumeError
 from videoclr.media.faults import explained
 from videoclr.media.lock import Lock
@@ -451,8 +452,7 @@ def fingerprint(source: str | Path, settings: Mapping[str, Any], **more: Any) ->
     """
     if str(source) == PIPE or "://" in str(source):
         raise ConfigError(f"--resume: {source} cannot be read a second time; save it as a file first")
-    named = sorted({name for text in _texts(settings) for name in (text, text.partition("=")[2]) if name and os.path.isfile(name)})
-    files = {name: content_of(name) for name in named}
+    files = {name: content_of(name) for name in named_files(settings)}
     found = {"source": content_of(source), "settings": settings, "files": files, **more}
     kept: dict[str, Any] = json.loads(json.dumps(found))
     return kept
@@ -483,17 +483,6 @@ def content_of(path: str | Path) -> str:
                 file.seek((size - _SAMPLE) * place // (_SAMPLES - 1))
                 digest.update(file.read(_SAMPLE))
     return f"{size} bytes, {digest.hexdigest()}"
-
-
-def _texts(values: Any) -> Iterator[str]:
-    if isinstance(values, str):
-        yield values
-    elif isinstance(values, Mapping):
-        for value in values.values():
-            yield from _texts(value)
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from _texts(value)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ a time, and write every few seconds at most.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -62,7 +63,7 @@ class JsonLog(logging.Handler):
     """A file of JSON lines, one per event, flushed at once; a `logging.Handler` and a progress callback at the same time.
 
     Every line has `time` (ISO 8601, UTC) and `event`: `progress`, `log` (with `level` and `text`), `finished` (with what the
-    report sums up) or `failed` (with `error`).
+    report sums up), `failed` (with `error`) or `stopped`.
 
     Args:
         path: appended to, so that a job that is resumed goes on in its log; `-` for standard error.
@@ -76,6 +77,8 @@ class JsonLog(logging.Handler):
     def __init__(self, path: str | Path, clock: Callable[[], float] = time.monotonic, source: str | None = None) -> None:
         super().__init__()
         self.path, self._pace, self._source = str(path), Pace(clock), source
+        if self.path != "-":
+            _refuse_others(Path(path), b"{", "a log of JSON lines")
         try:
             self._file: TextIO = (  # a name that is no UTF-8 is a name
                 os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
@@ -91,7 +94,11 @@ class JsonLog(logging.Handler):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is not None:
             source: dict[str, str] = {} if self._source is None else {"source": self._source}
-            self.event("failed", **source, error=" ".join(str(error).split()) or type(error).__name__, kind=type(error).__name__)
+            if isinstance(error, KeyboardInterrupt):
+                self.event("stopped", **source)
+            else:
+                said = " ".join(str(error).split()) or type(error).__name__
+                self.event("failed", **source, error=said, kind=type(error).__name__)
         self.close()
 
     def close(self) -> None:
@@ -129,6 +136,21 @@ class JsonLog(logging.Handler):
         self.event("finished", **{name: getattr(report, name) for name in kept}, seconds_per_stage=report.seconds_per_stage)
 
 
+def _refuse_others(path: Path, beginning: bytes, kind: str) -> None:
+    """Keep a name that slipped from costing somebody a film or a photograph.
+
+    Raises:
+        MediaError: `path` holds something else than what is to be written there.
+    """
+    try:
+        with path.open("rb") if path.is_file() else io.BytesIO() as file:
+            found = file.read(len(beginning))
+    except OSError:  # told where it is opened to be written
+        return
+    if found and found != beginning:
+        raise MediaError(path, f"exists already and is not {kind}; choose another name")
+
+
 class PrometheusFile:
     """Figures in Prometheus' text format, for the textfile collector of its node exporter.
 
@@ -154,6 +176,7 @@ class PrometheusFile:
         """
         if self.path.exists() and not self.path.is_file():
             raise MediaError(self.path, "is no file; the figures need one")
+        _refuse_others(self.path, b"# HELP videoclr_", "a file of videoclr's figures")
         try:
             self._write(None)
         except OSError as error:

@@ -295,7 +295,9 @@ class Pipeline:
         whole = media.end is None and media.frames is None
         find_points = getattr(self.detector, "points_in", None)
         if tracks.head.start_number != media.input.start_number:
-            raise ConfigError(f"$.media.input.start_number: {tracks.path} was made with {tracks.head.start_number}; use the same")
+            made = tracks.head.start_number
+            said = "without a first number; leave it out" if made is None else f"with {made}; use the same"
+            raise ConfigError(f"$.media.input.start_number: {tracks.path} was made {said}")
         if self.references:
             for name, track in self._called.items():
                 if name not in self.references:

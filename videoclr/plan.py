@@ -147,7 +147,7 @@ def plan(
         raise ConfigError(f"plan: expected at least one piece of more than 0 s, got {pieces} of {seconds} s")
     check_scratch(config.runtime.scratch)
     config, warnings = _without_numbers(config)
-    with report_file(json_file, (source, target, config.track.file), overwrite, option="--json") as place:
+    with report_file(json_file, (source, target, *config.files()), overwrite, option="--json") as place:
         with open_reader(source, config) as reader:
             count, rate, still = reader.info.frame_count, reader.info.frame_rate, reader.is_still
             first = Fraction(0) if reader.start is None else reader.start - reader.begin

@@ -284,7 +284,7 @@ class TracksFile:
         """Lines that are sound by themselves, in order, and with each track in one shot as far as they tell; with their numbers."""
         before = -1
         shots: dict[int, int] = {}
-        names: dict[int, str] = {}
+        names = {track: one.name for track, (_, one) in self._directions.items() if one.name is not None}
         for number, text in islice(self._texts(), 1 + len(self._directions), None):
             try:
                 line = _Line.model_validate_json(text)

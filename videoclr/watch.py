@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videoclr.config import Config
-from videoclr.errors import BusyError, ConfigError, MediaError, VideoclrError
+from videoclr.errors import BusyError, ConfigError, MediaError, ResumeError, VideoclrError
 from videoclr.jobs import Manner, ProgressCallback, Task, load_pipeline, make_folder, refuse_tracks, restore_task, targets_of
 from videoclr.media.target import CONTAINERS, STILLS
 from videoclr.report import Report
@@ -181,6 +181,8 @@ def watch(
         if isinstance(result, BusyError):
             arrivals.later(source)
             continue
+        if isinstance(result, ResumeError) and result.path == str(target):
+            result = _of_another(source, target, result)
         if isinstance(result, Report) and arrivals.changed(source):
             result = _outdated(source, target, before)
         arrivals.over(source)
@@ -197,6 +199,14 @@ def _signature(path: Path) -> _Signature | None:
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns
+
+
+def _of_another(source: Path, target: Path, error: ResumeError) -> VideoclrError:
+    """What is said of a result that is there already and not of `source`."""
+    reason = str(error).removeprefix(f"{target}: ").partition("; ")[0]
+    told = MediaError(source, f"its result {target} {reason}; rename this one, or move the result away")
+    told.__cause__ = error
+    return told
 
 
 def _outdated(source: Path, target: Path, before: _Signature | None) -> VideoclrError:
