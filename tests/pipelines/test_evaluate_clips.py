@@ -99,16 +99,23 @@ def test_every_row_is_measured_on_the_same_degraded_clips(program, faces, tmp_pa
     assert "| blur |" in (out / "table.md").read_text() and "| blur |" in capsys.readouterr().out
 
 
-def test_an_earlier_shot_goes_before_and_is_not_measured(program, faces, tmp_path, monkeypatch):
-    seen = []
-    restored = program.Restorations.restored
+@pytest.mark.parametrize("other", ["earlier", "later"])
+def test_another_shot_goes_before_or_behind_and_is_not_measured(program, faces, tmp_path, monkeypatch, other):
+    seen, looked = [], []
+    restored, look = program.Restorations.restored, program.Pipeline.look
 
     def spy(self, config, frames, log=None):
-        seen.append(len(frames))
+        seen.append([bool((frame.image == 128).all()) for frame in frames])
         return restored(self, config, frames, log)
 
+    def spy_look(self, frames):
+        cast = look(self, frames)
+        looked.append(cast)
+        return cast
+
     monkeypatch.setattr(program.Restorations, "restored", spy)
-    rows = rows_file(tmp_path, {"kept": ["restore.use=unchanged"]})
+    monkeypatch.setattr(program.Pipeline, "look", spy_look)
+    rows = rows_file(tmp_path, {"kept": ["restore.use=unchanged", f"identify.look_first={str(other == 'later').lower()}"]})
     arguments = [
         "--stills",
         str(faces),
@@ -123,10 +130,12 @@ def test_an_earlier_shot_goes_before_and_is_not_measured(program, faces, tmp_pat
         "--rows",
         str(rows),
     ]
-    assert program.main([*arguments, "--recipe", "codec", "--earlier", "mild", "--out", str(tmp_path / "out")]) == 0
+    assert program.main([*arguments, "--recipe", "codec", f"--{other}", "mild", "--out", str(tmp_path / "out")]) == 0
     told = json.loads((tmp_path / "out/table.json").read_text())
     lines = list(csv.DictReader((tmp_path / "out/frames.csv").open()))
-    assert seen == [12 + program.GREY] and len(lines) == 6 * 3 and told["earlier"] == "mild"
+    assert seen == [[False] * 6 + [True] * program.GREY + [False] * 6] and len(lines) == 6 * 3
+    assert (told["earlier"], told["later"]) == (("mild", None) if other == "earlier" else (None, "mild"))
+    assert len(looked) == (other == "later")
     assert told["mean"]["kept"]["psnr"] == pytest.approx(told["mean"]["input"]["psnr"], abs=0.5)
 
 
@@ -170,6 +179,7 @@ def test_the_rows_that_ship_are_valid(program):
     rows = program.recipes(ROOT / "configs/evaluate/clips.yaml")
     assert {"per frame", "ours", "temporal blur"} <= set(rows)
     assert list(program.recipes(ROOT / "configs/evaluate/earlier.yaml")) == ["ours", "without the earlier shot"]
+    assert list(program.recipes(ROOT / "configs/evaluate/later.yaml")) == ["ours", "look first"]
 
 
 @pytest.mark.parametrize(
