@@ -104,6 +104,22 @@ def test_faces_are_restored_and_everything_else_keeps_its_bits():
         assert np.abs(frame.image / 65535 - restored[number].numpy()).max() < 2e-5
 
 
+def test_the_pictures_are_looked_through_first_where_that_is_set(monkeypatch):
+    looked, look = [], Pipeline.look
+
+    def spy(self, frames):
+        looked.append(look(self, frames))
+        return looked[-1]
+
+    monkeypatch.setattr(Pipeline, "look", spy)
+    images = pictures(((50, 60), RED))
+    plain = called(images=images, settings=WITHOUT)
+    assert not looked
+    first = called(images=images, settings=f"{WITHOUT}\nidentify.look_first=true")
+    assert len(looked) == 1 and len(looked[0].members) == 1
+    assert torch.equal(plain[0], first[0]), "this restorer looks at nobody else"
+
+
 def test_the_dials_and_lines_of_settings_are_those_of_the_configuration(pipelines):
     images = pictures()
     called(images=images, fidelity=0.25, strength=0.5, settings="restore.steps=7\r\n")

@@ -466,6 +466,15 @@ def test_a_film_that_is_looked_through_first_is_known_from_its_first_frame() -> 
     assert all(crop.earlier is not None for crops in restorer.calls for crop in crops)
 
 
+def test_frames_that_nobody_looked_through_first_are_told() -> None:
+    ledger, parts = RunLog(), pipeline(identify={"look_first": True})
+    list(parts.restore_frames(iter(clip()[:3]), ledger))
+    assert len(ledger.warnings) == 1 and "nobody looked" in ledger.warnings[0]
+    ledger = RunLog()
+    list(parts.restore_frames(iter(clip()[:3]), ledger, cast=parts.look(iter(clip()[:3]))))
+    assert not ledger.warnings
+
+
 def test_people_of_a_file_are_known_and_may_be_asked_for_by_name(tmp_path: Path) -> None:
     film = clip()
     told = recognizer_of(Config())

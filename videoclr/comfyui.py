@@ -102,7 +102,8 @@ class RestoreFaces:
             pipeline = Pipeline(_with_photographs(config, photographs, only, Path(folder)))
         restored, shown = images.clone(), torch.zeros(images.shape[:3])
         step = _progress(len(images))
-        with closing(pipeline.restore_frames(_frames(images))) as frames:  # type: ignore[type-var]
+        cast = pipeline.look(_frames(images)) if pipeline.config.identify.look_first else None
+        with closing(pipeline.restore_frames(_frames(images), cast=cast)) as frames:  # type: ignore[type-var]
             for number, frame in enumerate(frames):
                 for patch in frame.patches:
                     _lay(patch, restored[number], shown[number])

@@ -162,7 +162,8 @@ class Pipeline:
                 `begin`'s shot and after it come out as they would have there.
             inside: sets bookmarks within shots, and knows the one of `begin`'s shot to go on at: the frames before it do not
                 come out then. With `aligned` there is nothing to keep.
-            cast: who is known from the start, as `look` told it of the same frames; None for those of `Pipeline.cast`.
+            cast: who is known from the start, as `look` told it of the same frames; None for those of `Pipeline.cast`, with a
+                warning where `identify.look_first` asks for more: frames come once.
 
         Raises:
             RestorationError: a part failed; one that restores only where `runtime.on_error` is `stop`.
@@ -171,6 +172,10 @@ class Pipeline:
         ledger = RunLog() if ledger is None else ledger
         clock = ledger.seconds_per_stage
         inside = NOWHERE if aligned else inside
+        if cast is None and self.config.identify.look_first:
+            told = "identify.look_first: nobody looked; give `restore_frames` what `Pipeline.look` told of the same frames"
+            log.warning(told)
+            ledger.warnings.append(told)
         inside.also("warnings", lambda: list(ledger.warnings), lambda said: ledger.warnings.__setitem__(slice(None), said))
         with ExitStack() as threads:
             shots, waiting, weights = self._decoding(frames, ledger, begin, aligned)
