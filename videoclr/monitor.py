@@ -6,7 +6,6 @@ a time, and write every few seconds at most.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -142,8 +141,10 @@ def _refuse_others(path: Path, beginning: bytes, kind: str) -> None:
     Raises:
         MediaError: `path` holds something else than what is to be written there.
     """
+    if not path.is_file():
+        return
     try:
-        with path.open("rb") if path.is_file() else io.BytesIO() as file:
+        with path.open("rb") as file:
             found = file.read(len(beginning))
     except OSError:  # told where it is opened to be written
         return

@@ -10,7 +10,8 @@ import pytest
 from videoclr import cli
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError
-from videoclr.timeline import aaf, parts_of_timeline, restore_timeline
+from videoclr.timeline import cut as cuts
+from videoclr.timeline import parts_of_timeline, restore_timeline
 
 otio = pytest.importorskip("opentimelineio", reason="needs the extra timeline")
 aaf2 = pytest.importorskip("aaf2", reason="needs the extra timeline")
@@ -346,6 +347,6 @@ def test_bad_files_and_targets_are_one_line(tmp_path, monkeypatch, capsys):
         restore_timeline(tmp_path / "two.aaf", tmp_path / "out", LOSSLESS)
     with pytest.raises(ConfigError, match=r"an AAF is written of an AAF alone; expected \.otio"):
         restore_timeline(tmp_path / "cut.otio", tmp_path / "out", LOSSLESS, save_as=tmp_path / "out" / "cut.aaf")
-    monkeypatch.setattr(aaf, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
-    with pytest.raises(ConfigError, match=r"pip install 'videoclr\[timeline\]'"):
+    monkeypatch.setattr(cuts, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
+    with pytest.raises(ConfigError, match=r"AAF needs pyaaf2; pip install 'videoclr\[timeline\]'"):
         restore_timeline(tmp_path / "two.aaf", tmp_path / "out", LOSSLESS)

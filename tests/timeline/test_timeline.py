@@ -23,22 +23,6 @@ NTSC = Fraction(30000, 1001)
 LOSSLESS = Config().override("media.codec=ffv1", "restore.use=unchanged", "gate.use=none", "track.max_gap=0", "align.smoothing=0")
 
 
-def film(path: Path, rate=Fraction(25), timecode: str | None = None, face: bool = True, count: int = COUNT) -> Path:
-    """Frame number n has the blue value 4 n."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as out:
-        if timecode is not None:
-            out.metadata["timecode"] = timecode
-        stream = out.add_stream("ffv1", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "bgr0"
-        for index in range(count):
-            frame = av.VideoFrame.from_ndarray(picture(index, face), "rgb24")
-            frame.pts, frame.time_base = index, 1 / rate
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    return path
-
-
 def picture(index: int, face: bool = True) -> np.ndarray:
     return np.full((64, 96, 3), (200 if face else 20, 0, 4 * index), np.uint8)
 
@@ -124,7 +108,7 @@ CASES = {
 
 @pytest.mark.parametrize("handles", [0, 4])
 @pytest.mark.parametrize("case", CASES)
-def test_the_new_cut_shows_the_same_frames_of_restored_files(case, handles, tmp_path):
+def test_the_new_cut_shows_the_same_frames_of_restored_files(film, case, handles, tmp_path):
     timecode, rate, items = CASES[case]
     source = film(tmp_path / "media" / "A001.mkv", rate, timecode)
     old = write(tmp_path / "cut.otio", timeline(*items(source)))
@@ -135,7 +119,7 @@ def test_the_new_cut_shows_the_same_frames_of_restored_files(case, handles, tmp_
         assert one.media_reference.target_url.startswith((tmp_path / "out").as_uri())
 
 
-def test_only_what_is_shown_is_restored_with_handles_and_parts_that_touch_are_one(tmp_path):
+def test_only_what_is_shown_is_restored_with_handles_and_parts_that_touch_are_one(film, tmp_path):
     source = film(tmp_path / "A001.mkv")
     old = write(tmp_path / "cut.otio", timeline(clip(source, 30, 5), clip(source, 10, 5), clip(source, 52, 6)))
     done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=4)
@@ -146,7 +130,7 @@ def test_only_what_is_shown_is_restored_with_handles_and_parts_that_touch_are_on
     assert [(part.first, part.last, len(part.uses)) for part in wide.parts] == [(1, None, 3)]
 
 
-def test_what_dissolves_and_changed_speed_show_is_restored_too(tmp_path):
+def test_what_dissolves_and_changed_speed_show_is_restored_too(film, tmp_path):
     source = film(tmp_path / "A001.mkv")
     fast, back, frozen = clip(source, 20, 5), clip(source, 20, 5), clip(source, 20, 5)
     fast.effects.append(schema.LinearTimeWarp(time_scalar=2.0))
@@ -167,7 +151,7 @@ def test_what_dissolves_and_changed_speed_show_is_restored_too(tmp_path):
         assert not missed and (one.first, one.last) == part
 
 
-def test_clips_without_a_face_go_on_showing_the_original(tmp_path):
+def test_clips_without_a_face_go_on_showing_the_original(film, tmp_path):
     faces, none = film(tmp_path / "A.mkv"), film(tmp_path / "B.mkv", face=False)
     old = write(tmp_path / "cut.otio", timeline(clip(faces, 10, 5), clip(none, 10, 5)))
     done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0)
@@ -181,7 +165,7 @@ def test_clips_without_a_face_go_on_showing_the_original(tmp_path):
     assert shown(whole.timeline) == shown(old)
 
 
-def test_a_cut_goes_on_where_it_stopped(tmp_path):
+def test_a_cut_goes_on_where_it_stopped(film, tmp_path):
     faces, none, last = (film(tmp_path / f"{name}.mkv", face=name != "B") for name in "ABC")
     old = write(tmp_path / "cut.otio", timeline(clip(faces, 10, 5), clip(none, 10, 5), clip(last, 10, 5)))
     seen = []
@@ -225,7 +209,7 @@ def test_numbered_pictures_keep_their_numbers(tmp_path):
     assert shown(done.timeline) == [list(range(8, 13))]
 
 
-def test_restored_pictures_are_known_again_and_a_cut_that_shows_them_outlives_a_part_that_fails(tmp_path, capsys):
+def test_restored_pictures_are_known_again_and_a_cut_that_shows_them_outlives_a_part_that_fails(film, tmp_path, capsys):
     folder, none = scan(tmp_path / "sh010"), film(tmp_path / "B.mkv", face=False)
     old = write(tmp_path / "cut.otio", timeline(pictures(folder, 8, 5), clip(none, 10, 5)))
     asked = ["timeline", str(old), "--to", str(tmp_path / "out"), "--handles", "0", "--resume"]
@@ -272,7 +256,7 @@ def test_the_same_pictures_at_another_rate_are_opened_at_that_rate(tmp_path):
     ],
 )
 @pytest.mark.parametrize("colons", [False, True])
-def test_an_edl_is_read_at_the_rate_of_what_it_cuts_and_names_files_by_reel_or_clip(rate, first, labels, colons, tmp_path):
+def test_an_edl_is_read_at_the_rate_of_what_it_cuts_and_names_files_by_reel_or_clip(film, rate, first, labels, colons, tmp_path):
     film(tmp_path / "far" / "below" / "A001C002.mkv", rate, first)
     old, (mode, one, two) = tmp_path / "cut.edl", labels
     text = (
@@ -291,7 +275,7 @@ def test_an_edl_is_read_at_the_rate_of_what_it_cuts_and_names_files_by_reel_or_c
     assert [Path(name).name for name in named] == ["A001C002.000020-000029.mkv", "A001C002.000002-000006.mkv"]
 
 
-def test_the_xml_of_final_cut_7_is_frame_exact_at_29_97(tmp_path):
+def test_the_xml_of_final_cut_7_is_frame_exact_at_29_97(film, tmp_path):
     source = film(tmp_path / "A001.mkv", NTSC, "01:00:00:00")
     items = [clip(source, 108_020, 10, available=ranged(108_000, COUNT, 30000 / 1001), rate=30000 / 1001)]
     old = write(tmp_path / "cut.xml", timeline(*items))
@@ -299,7 +283,7 @@ def test_the_xml_of_final_cut_7_is_frame_exact_at_29_97(tmp_path):
     assert done.timeline.name == "new.xml" and shown(done.timeline) == shown(old) == [list(range(20, 30))]
 
 
-def test_media_that_lies_elsewhere_is_found_by_name(tmp_path):
+def test_media_that_lies_elsewhere_is_found_by_name(film, tmp_path):
     right = film(tmp_path / "disk" / "day2" / "A001.mkv")
     film(tmp_path / "disk" / "day1" / "A001.mkv", face=False)
     for url in ("file:///Volumes/Media/day2/A001.mkv", "file://localhost/C%3A/Media/day2/a001.MKV", "D:\\Media\\day2\\A001.mkv"):
@@ -315,7 +299,7 @@ def test_media_that_lies_elsewhere_is_found_by_name(tmp_path):
         restore_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path / "nowhere"])
 
 
-def test_a_clip_without_its_media_does_not_stop_the_others_and_is_told(tmp_path, capsys):
+def test_a_clip_without_its_media_does_not_stop_the_others_and_is_told(film, tmp_path, capsys):
     source = film(tmp_path / "A.mkv")
     other = film(tmp_path / "short.mkv", count=5)
     generated = schema.Clip(
@@ -342,7 +326,7 @@ def test_a_clip_without_its_media_does_not_stop_the_others_and_is_told(tmp_path,
 LOSSLESS_SET = ["media.codec=ffv1", "restore.use=unchanged", "gate.use=none", "track.max_gap=0", "align.smoothing=0"]
 
 
-def test_a_dry_run_lists_and_writes_nothing(tmp_path, capsys, pipeline):
+def test_a_dry_run_lists_and_writes_nothing(film, tmp_path, capsys, pipeline):
     source = film(tmp_path / "A.mkv")
     old = write(tmp_path / "cut.otio", timeline(clip(source, 20, 5), clip("gone.mkv", 0, 5)))
     assert cli.main(["timeline", str(old), "--to", str(tmp_path / "out"), "--handles", "2", "--dry-run"]) == 1
@@ -351,7 +335,7 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path, capsys, pipeline):
     assert "gone.mkv" in err and not (tmp_path / "out").exists() and not pipeline
 
 
-def test_sound_disabled_clips_and_what_the_cut_says_besides_stay(tmp_path):
+def test_sound_disabled_clips_and_what_the_cut_says_besides_stay(film, tmp_path):
     source = film(tmp_path / "A.mkv")
     made = timeline(clip(source, 10, 5))
     off = clip(source, 40, 5)
@@ -370,7 +354,7 @@ def test_sound_disabled_clips_and_what_the_cut_says_besides_stay(tmp_path):
     assert new.tracks[0][1].media_reference.target_url == source.as_uri() and len(done.parts) == 1
 
 
-def test_two_sources_of_one_name_get_names_of_their_own(tmp_path):
+def test_two_sources_of_one_name_get_names_of_their_own(film, tmp_path):
     one, two = film(tmp_path / "day1" / "A.mkv"), film(tmp_path / "day2" / "A.mkv")
     old = write(tmp_path / "cut.otio", timeline(clip(one, 10, 5), clip(two, 10, 5)))
     done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0)
@@ -399,7 +383,7 @@ def test_a_bad_cut_is_one_line(name, text, message, tmp_path, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / "out").exists()
 
 
-def test_settings_that_fit_no_cut_are_refused_before_any_work(tmp_path, pipeline):
+def test_settings_that_fit_no_cut_are_refused_before_any_work(film, tmp_path, pipeline):
     source = film(tmp_path / "A.mkv")
     old = write(tmp_path / "cut.otio", timeline(clip(source, 10, 5)))
     for setting, message in (("media.start=3", "leave out --start"), ("media.frames=3", "leave out --start")):
@@ -419,7 +403,7 @@ def test_settings_that_fit_no_cut_are_refused_before_any_work(tmp_path, pipeline
     assert files(tmp_path / "out") == ["cut.otio"] and not pipeline
 
 
-def test_one_of_several_timelines_is_chosen_by_name(tmp_path):
+def test_one_of_several_timelines_is_chosen_by_name(film, tmp_path):
     source = film(tmp_path / "A.mkv")
     both = schema.SerializableCollection(
         children=[timeline(clip(source, 10, 5), name="one"), timeline(clip(source, 30, 5), name="two")]

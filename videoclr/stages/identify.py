@@ -229,8 +229,8 @@ class People:
         self.look_back = look_back
         self._views: dict[int, View] = {}
         self._next = len(self.photographed) + len(self.cast)
-        self._whose: dict[int, int] = {}
-        """Number of a track that is over -> of its person."""
+        self._whose: dict[int, int] | None = None
+        """Number of a track that is over -> of its person; only where a cast is gathered, for it grows with the film."""
 
     @classmethod
     def gathering(
@@ -252,6 +252,7 @@ class People:
         cast = Cast() if cast is None else cast
         remember += len(cast.members)
         people = cls(references, match, same, remember, look_back=True, shown=remember + len(references))
+        people._whose = {}
         numbers = _numbers(cast, people.photographed)
         met, shown = [], []
         for number, member in zip(numbers, cast.members, strict=True):
@@ -273,7 +274,8 @@ class People:
             for one in there
             if one.pool.identity is not None
         )
-        return Cast(members, {track: places[number] for track, number in self._whose.items() if number in places})
+        whose = self._whose or {}
+        return Cast(members, {track: places[number] for track, number in whose.items() if number in places})
 
     def memory(self) -> PeopleMemory:
         """Whom the film made known so far, to be given to `recall` of another run's `People`. Ask between shots."""
@@ -319,7 +321,8 @@ class People:
         for track in tracks:
             if track.known is None or track.best is None or track.pool.identity is None:
                 continue
-            self._whose[track.number] = track.known.number
+            if self._whose is not None:
+                self._whose[track.number] = track.known.number
             best = self._best_of(track.known.number)
             held = self._views.pop(track.known.number, None)
             if best is None or track.best[0] > _BETTER * best.quality:
@@ -361,8 +364,7 @@ class People:
             return False
         known = next(one for one in (*self.photographed, *self.cast) if one.number == number)
         if known is not track.known:
-            known.tracks += 1
-            track.known = known
+            self._become(track, known)
         own, identity = track.pool.identity, known.pool.identity
         track.similarity = None if own is None or identity is None else float(own @ identity)
         return True
@@ -376,15 +378,8 @@ class People:
             self._next += 1
         if own is not None and known.pool.identity is not None and known.pool is not track.pool:
             track.similarity = float(own @ known.pool.identity)
-        if known is track.known:
-            return
-        self._leave(track)
-        known.tracks += 1
-        track.known = known
-        if not known.fixed:
-            if known.pool is not track.pool:
-                known.pool.add(track.pool.views)
-            track.pool = known.pool
+        if known is not track.known:
+            self._become(track, known)
 
     def _match(self, tracks: Sequence[_Track], busy: set[int]) -> None:
         """Photographs: the nearest pair first. The answer may change while a track's views get better."""
@@ -410,17 +405,22 @@ class People:
             known, similarity = _nearest_first(_pairs([track], free, lambda *_: self.same)).get(id(track), (None, None))
             if known is not None:
                 free.remove(known)
-                self._leave(track)
-                known.tracks += 1
-                track.known, track.similarity = known, similarity
-                if not known.fixed:
-                    if known.pool is not track.pool:
-                        known.pool.add(track.pool.views)
-                    track.pool = known.pool
+                self._become(track, known)
+                track.similarity = similarity
             elif track.known is None and self.remember:
                 track.known, track.similarity = _Known(self._next, None, track.pool, tracks=1), None
                 self.met.append(track.known)
                 self._next += 1
+
+    def _become(self, track: _Track, known: _Known) -> None:
+        """A track is somebody else than before; its views are theirs, unless nothing changes who they are."""
+        self._leave(track)
+        known.tracks += 1
+        track.known = known
+        if not known.fixed:
+            if known.pool is not track.pool:
+                known.pool.add(track.pool.views)
+            track.pool = known.pool
 
     def _leave(self, track: _Track) -> None:
         """Forget a person of the film who was nobody but this track."""

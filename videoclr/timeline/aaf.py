@@ -17,13 +17,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from videoclr.errors import ConfigError, MediaError
 from videoclr.timeline import native
-from videoclr.timeline.cut import NEAR, Named, Restored, Use, one_line, quiet
+from videoclr.timeline.cut import NEAR, Named, Restored, Use, needed, one_line, quiet
 from videoclr.timeline.footage import Footage
 from videoclr.timeline.native import Shown
 
@@ -42,10 +41,7 @@ def aaf2() -> Any:
     Raises:
         ConfigError: it is not installed.
     """
-    try:
-        return import_module("aaf2")
-    except ImportError as error:
-        raise ConfigError("timeline: AAF needs pyaaf2; pip install 'videoclr[timeline]'") from error
+    return needed("aaf2", "AAF needs pyaaf2")
 
 
 class _Refused(Exception):

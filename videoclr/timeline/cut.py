@@ -46,10 +46,19 @@ def otio() -> Any:
     Raises:
         ConfigError: it is not installed.
     """
+    return needed("opentimelineio", "needs OpenTimelineIO")
+
+
+def needed(module: str, said: str) -> Any:
+    """A module of the extra `timeline`.
+
+    Raises:
+        ConfigError: it is not installed; `said` says what is missing.
+    """
     try:
-        return import_module("opentimelineio")
+        return import_module(module)
     except ImportError as error:
-        raise ConfigError("timeline: needs OpenTimelineIO; pip install 'videoclr[timeline]'") from error
+        raise ConfigError(f"timeline: {said}; pip install 'videoclr[timeline]'") from error
 
 
 @dataclass(frozen=True, slots=True)
