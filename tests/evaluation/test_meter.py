@@ -38,7 +38,7 @@ def test_the_clean_clip_itself_is_perfect_in_everything(finder, detector, walkin
     assert figures.ratios("same") == pytest.approx(dict.fromkeys(figures.ratios("same"), 1))
     assert set(figures.ratios("same")) == {"sharpness", "vidd", "jitter", "ewarp", "seam_ewarp", "seam_vidd"}
     assert figures.counts == {"frames": 10, "faces": 10, "tracks": 1, "shots": 1, "landmarks": 10}
-    assert len(rows) == 20 and set(figures.missing) == {"lpips", "tlpips"}
+    assert len(rows) == 20 and set(figures.missing) == {"lpips", "tlpips", "mouth_gain"}
 
 
 def test_a_face_that_equals_the_clean_one_is_counted_and_does_not_drown_the_others_psnr(
@@ -68,6 +68,30 @@ def test_a_blur_is_told_by_its_sharpness(finder, detector, walking, as_frames) -
     soft = [cv2.GaussianBlur(picture, (0, 0), 2) for picture in walking]
     figures, _ = measured(finder, detector, as_frames(walking), {"soft": as_frames(soft)})
     assert figures.ratios("soft")["sharpness"] < 0.2
+
+
+SPEAKS = """
+class Judges:
+    def landmarks68(self, picture):
+        points = __import__("numpy").full((68, 2), 0.5)
+        points[[65, 66, 67], 1] += picture.mean() / 1000
+        return points
+"""
+
+
+def test_a_mouth_that_moves_half_as_far_has_half_the_gain(finder, detector, walking, as_frames, tmp_path) -> None:
+    (judge := tmp_path / "speaks.py").write_text(SPEAKS)
+    opened = np.array([1, 0.9, 0.96, 0.92, 1, 0.9, 0.98, 0.94, 0.91, 0.99])
+
+    def saying(gains):
+        return as_frames([np.clip(p * g, 0, 255).astype(np.uint8) for p, g in zip(walking, gains, strict=True)])
+
+    others = {"half": saying(0.95 + (opened - 0.95) / 2), "frozen": saying(np.full(10, 0.95)), "same": saying(opened)}
+    figures, _ = measured(finder, detector, saying(opened), others, judge)
+    gains = {name: figures.clips[name]["mouth_gain"] for name in others}
+    assert gains == pytest.approx({"half": 0.5, "frozen": 0, "same": 1}, abs=0.03) and "mouth_gain" not in figures.clips[CLEAN]
+    still, _ = measured(finder, detector, as_frames([walking[0]] * 10), {"other": saying(opened)}, judge)
+    assert "mouth_gain" not in still.clips["other"] and "no clean mouth moves" in still.missing["mouth_gain"]
 
 
 def test_landmarks_that_tremble_are_told_from_those_that_are_off(finder, detector, walking, as_frames) -> None:

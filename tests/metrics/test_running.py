@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from videoclr.metrics.running import Running
+from videoclr.metrics.running import Following, Running
 
 
 def test_mean_and_deviation_are_those_of_the_list() -> None:
@@ -48,3 +48,15 @@ def test_the_mean_of_infinite_values_alone_is_infinite() -> None:
     running = Running()
     running.add(math.inf, 3)
     assert running.mean == math.inf and math.isnan(running.deviation) and (running.count, running.infinite) == (0, 3)
+
+
+def test_what_follows_another_figure_does_so_about_means_of_its_own() -> None:
+    rng = np.random.default_rng(5)
+    clean, noise = rng.normal(10, 2, 400), rng.normal(0, 0.5, 400)
+    pairs = Following()
+    for value, followed in zip(3 + 0.4 * clean + noise, clean, strict=True):
+        pairs.add(value, followed)
+    pairs.add(math.nan, 5.0)
+    pairs.add(5.0, math.nan)
+    assert pairs.count == 400 and pairs.squares == pytest.approx(400 * clean.var())
+    assert pairs.together / pairs.squares == pytest.approx(np.polyfit(clean, 3 + 0.4 * clean + noise, 1)[0])

@@ -6,14 +6,17 @@ import cv2
 import numpy as np
 import pytest
 
+from videoclr.metrics.running import Following
 from videoclr.metrics.temporal import (
     Motion,
     Seams,
     change_error,
+    gain,
     jitter,
     landmark_distance,
     landmark_motion_error,
     motions,
+    mouth_opening,
     ratio,
     seam_score,
     warp_errors,
@@ -142,3 +145,18 @@ def test_too_few_frames_and_wrong_shapes_are_refused() -> None:
         landmark_distance(np.zeros((2, 5, 2)), np.zeros((3, 5, 2)))
     with pytest.raises(ValueError, match="expected landmarks"):
         jitter(np.zeros((5, 2)))
+
+
+def test_a_mouth_is_as_open_as_its_inner_lips_are_apart() -> None:
+    points = np.random.default_rng(2).normal(0, 50, (68, 2))
+    points[[67, 66, 65]] = points[[61, 62, 63]] + np.array([[0, 3], [0, 6], [0, 9]])
+    assert mouth_opening(points) == pytest.approx(6)
+
+
+def test_the_gain_is_that_of_all_tracks_together_by_how_much_they_move() -> None:
+    lively, still = Following(), Following()
+    for step in range(8):
+        lively.add(5 * (step % 2), 10 * (step % 2))
+        still.add(100, 50 + 0.1 * (step % 2))
+    assert gain([lively, still]) == pytest.approx(0.5, abs=1e-3)
+    assert np.isnan(gain([])) and np.isnan(gain([Following()]))

@@ -430,6 +430,23 @@ def test_what_good_frames_showed_of_a_face_outlasts_worse_ones(networks, monkeyp
     assert kept < 0.5 * woven()
 
 
+def test_what_one_frame_of_a_good_film_shows_is_kept_and_what_is_guessed_of_a_bad_one_evened_out(networks, monkeypatch):
+    monkeypatch.setitem(networks._modules, "irn", Weaving())
+    part = made(networks, start=0.0, guidance=0.0, fidelity=1.0, anchors=8)
+    part.fusion = 0.0
+    crops = [one.faces[0] for one in clip(9)]
+    image = crops[4].image.clone()
+    image[:, 30:46, 2:14] += 0.15  # on a cheek
+    crops[4] = FaceCrop(crops[4].face, crops[4].frame, image, crops[4].matrix)
+
+    def shown(size):
+        monkeypatch.setattr(clr, "changed", lambda y, _: torch.full((len(y), 1, 1, 1), size))
+        out = part.restore_span(crops, [], True, {}, 4)
+        return float((out[4] - out[3])[:, 36:40, 6:10].mean())
+
+    assert shown(0.02) > 0.13 and shown(0.08) < 0.09
+
+
 @pytest.fixture
 def referring(networks, monkeypatch):
     """The networks with a fusion of references that says something, and a recovery that has the more to do, the less there is."""

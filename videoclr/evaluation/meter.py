@@ -15,21 +15,25 @@ from videoclr.evaluation.table import Figures
 from videoclr.evaluation.views import CLEAN, FaceView, FrameView
 from videoclr.metrics.fidelity import fidelity, sharpness
 from videoclr.metrics.identity import degrees, ids, vidd
-from videoclr.metrics.running import Running
+from videoclr.metrics.running import Following, Running
 from videoclr.metrics.temporal import (
     Motion,
     Seams,
     change_error,
+    gain,
     jitter,
     landmark_distance,
     landmark_motion_error,
     motions,
+    mouth_opening,
     warp_errors,
 )
 
 Values = dict[str, float]
 _WINDOW = 11
 """Pixels: SSIM's window; a smaller region has no SSIM."""
+_ALL = 68
+"""Landmarks that tell the lips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class _Track:
     first: int
     shot: int
     totals: defaultdict[str, _Totals] = field(default_factory=lambda: defaultdict(_Totals))
+    mouths: defaultdict[str, Following] = field(default_factory=lambda: defaultdict(Following))
     frames: int = 0
 
 
@@ -126,6 +131,7 @@ class Meter:
             for name, values in self._measured(face, now).items():
                 # Frames are counted once, however many faces they hold.
                 rows.append(self._row(view, face, name, values | (whole.get(name, {}) if place == 0 else {})))
+            self._follow(face.track, now)
         self._seen = seen
         return rows
 
@@ -183,6 +189,14 @@ class Meter:
             values["jitter"] = jitter(three)
         return values
 
+    def _follow(self, track: int, now: _Seen) -> None:
+        """Add to how each version's mouth follows the clean one's."""
+        seen = {name: one.landmarks for name, one in now.looks.items()}
+        opened = {name: mouth_opening(points) for name, points in seen.items() if points is not None and len(points) == _ALL}
+        if CLEAN in opened:
+            for name in opened.keys() - {CLEAN}:
+                self._tracks[track].mouths[name].add(opened[name], opened[CLEAN])
+
     def _changes(self, name: str, now: _Seen) -> Values:
         """The perceptual distances from the frame before."""
         if now.before is None:
@@ -207,7 +221,10 @@ class Meter:
         clips = {name: totals.figures() for name, totals in self._totals.items()}
         for name, spread in self._spreads().items():
             clips[name]["sigma_ids"] = spread
-        missing = dict(self.observer.missing)
+        gains = {name: gain(track.mouths[name] for track in self._tracks.values()) for name in clips.keys() - {CLEAN}}
+        for name, value in gains.items():
+            clips[name] |= {} if np.isnan(value) else {"mouth_gain": value}
+        missing = {"mouth_gain": "no clean mouth moves, or its landmarks are not 68"} | self.observer.missing
         if self.borders is None:
             missing |= dict.fromkeys(("seam_ewarp", "seam_vidd"), "no borders given (--borders N)")
             clips = {n: {k: v for k, v in values.items() if not k.startswith("seam_")} for n, values in clips.items()}

@@ -80,6 +80,9 @@ class Observer:
             why = name if judge is None else f"{judge.name} has no face_input and embed"
             guiding = f"{why}; the embedded recogniser guides the restoration and must not score it"
             self.missing |= dict.fromkeys(("ids", "deg", "sigma_ids", "vidd", "seam_vidd"), guiding)
+        if judge is None or not judge.landmarks:
+            why = name if judge is None else f"{judge.name} has no landmarks68"
+            self.missing["mouth_gain"] = f"{why}; five points do not tell how far a mouth is open"
         for distance in ("facefeat", "sqd"):
             if judge is None or distance not in judge.distances:
                 why = name if judge is None else f"{judge.name} has no features for it"

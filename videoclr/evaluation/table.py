@@ -47,6 +47,7 @@ METRICS = (
     Metric("jitter", "Jitter [px/frame²]", 3, compared=True),
     Metric("ewarp", "E*warp [1e-3]", compared=True),
     Metric("tlme", "TLME [px/frame]", 3),
+    Metric("mouth_gain", "mouth, gain [1: follows]", 3, per_face=False),
     Metric("tlpips", "tLPIPS (AlexNet)"),
     Metric("tsqd", "tSqD"),
     Metric("tfacefeat", "tfacefeat"),

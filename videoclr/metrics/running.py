@@ -36,3 +36,28 @@ class Running:
     def deviation(self) -> float:
         """Standard deviation of the population; 0 for one value, NaN for none."""
         return math.sqrt(max(self._squares, 0.0) / self.count) if self.count else math.nan
+
+
+@dataclass(slots=True)
+class Following:
+    """How one figure follows another that comes with it: what a regression of it on the other adds up (Welford's, for two)."""
+
+    count: int = 0
+    """Pairs so far; one with a NaN is not counted."""
+    together: float = 0.0
+    """Sum over the pairs of the product of both deviations from their means."""
+    squares: float = 0.0
+    """Sum of the squared deviations of what is followed."""
+    _mean: float = 0.0
+    _followed: float = 0.0
+
+    def add(self, value: float, followed: float) -> None:
+        """Take one more pair."""
+        if math.isnan(value) or math.isnan(followed):
+            return
+        self.count += 1
+        step = followed - self._followed
+        self._followed += step / self.count
+        self.together += step * (value - self._mean) * (self.count - 1) / self.count
+        self._mean += (value - self._mean) / self.count
+        self.squares += step * (followed - self._followed)

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videoclr.geometry import carry, consistency, flow
-from videoclr.metrics.running import Running
+from videoclr.metrics.running import Following, Running
 
 Picture = NDArray[Any]
 _TRUSTED = float(np.exp(-1))
 """`consistency` at the limit of Sundaram, Brox and Keutzer's check."""
+_LIPS = [61, 62, 63], [67, 66, 65]
+"""Of the 68 landmarks of iBUG (Sagonas et al. 2013): the inner edges of the upper and of the lower lip."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +99,26 @@ def landmark_motion_error(restored: NDArray[Any], clean: NDArray[Any]) -> float:
     if len(first) < 2:
         raise ValueError("landmark motion needs at least two frames")
     return float(np.linalg.norm(np.diff(first - second, axis=0), axis=-1).mean())
+
+
+def mouth_opening(landmarks: NDArray[Any]) -> float:
+    """How far the lips are apart: mean of three distances between their inner edges, in the unit of the landmarks.
+
+    Args:
+        landmarks: `(68, 2)`, in the order of iBUG.
+    """
+    points = np.asarray(landmarks, np.float64)
+    return float(np.linalg.norm(points[_LIPS[0]] - points[_LIPS[1]], axis=-1).mean())
+
+
+def gain(tracks: Iterable[Following]) -> float:
+    """How much of what the clean faces do the restored ones do: a regression's slope over all tracks, each about its own means.
+
+    1 is perfect, lips that hardly move come out below, noise alone at 0. NaN where the clean ones do nothing.
+    """
+    found = list(tracks)
+    squares = sum(one.squares for one in found)
+    return sum(one.together for one in found) / squares if squares > 0 else float("nan")
 
 
 def jitter(landmarks: NDArray[Any]) -> float:
