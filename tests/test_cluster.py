@@ -560,6 +560,15 @@ def test_results_are_those_of_a_run_without_a_cluster(stage):
 
 
 @pytest.mark.cluster
+def test_films_whose_names_are_no_text_are_restored(stage):
+    name = os.fsdecode(b"b\xff.mp4")
+    (stage.folder / "a.mp4").rename(stage.folder / name)
+    stage.free()
+    code, _, err = ended(stage.batch(name))
+    assert code == 0 and list(stage.results()) == [name], err
+
+
+@pytest.mark.cluster
 @pytest.mark.parametrize("resume", [False, True])
 def test_the_task_of_a_worker_that_is_killed_is_done_by_another(stage, resume):
     expected = stage.reference("a.mp4", "b.mp4", "c.mp4", resume=resume)

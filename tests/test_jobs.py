@@ -328,6 +328,40 @@ def test_a_batch_that_is_stopped_reports_what_is_done(log, tmp_path, monkeypatch
         restore_batch(sources, tmp_path / "done", report=place)
     written = json.loads(place.read_text())
     assert len(written["files"]) == 1 and [one["source"] for one in written["failed"]] == [str(sources[0])]
+    assert written["unfinished"] == [str(sources[2])]
+
+
+def test_a_batch_that_goes_on_replaces_its_own_report_and_no_other_file(log, tmp_path):
+    sources, place, other = films(tmp_path / "one", a="2", b="2"), tmp_path / "r.json", tmp_path / "notes.json"
+    restore_batch(sources[:1], tmp_path / "done", report=place)
+    other.write_text('{"mine": 1}')
+    restore_batch(sources, tmp_path / "done", report=place, resume=True)
+    written = json.loads(place.read_text())
+    assert len(written["files"]) + len(written["failed"]) == 2 and written["unfinished"] == []
+    for taken, resume in ((other, True), (place, False)):
+        with pytest.raises(MediaError, match="exists already"):
+            restore_batch(sources, tmp_path / "done", report=taken, resume=resume, overwrite=False)
+    assert other.read_text() == '{"mine": 1}'
+
+
+def test_no_result_replaces_what_another_one_is_made_of(log, tmp_path):
+    one, two = films(tmp_path / "d", a="2", f0001="2"), films(tmp_path / "e", a="2", f0001="2", f0002="2")
+    (tmp_path / "d" / "b.mov").symlink_to(two[0])
+    (tmp_path / "e" / "l.ffconcat").write_text("ffconcat version 1.0\nfile 'a.mov'\n")
+    photograph = Config().override(f"identify.references=[{two[0]}]")
+    for sources, config in (
+        ([one[0], tmp_path / "d" / "b.mov"], Config()),
+        ([one[0], tmp_path / "e" / "l.ffconcat"], Config()),
+        ([one[1], tmp_path / "e" / "f%04d.mov"], Config()),
+        ([one[0]], photograph),
+    ):
+        with pytest.raises(ConfigError, match=r"would replace .* which is read as well"):
+            restore_batch(sources, tmp_path / "e", config, overwrite=True)
+    with pytest.raises(ConfigError, match="would replace"):
+        restore_video(one[0], two[0], photograph, overwrite=True)
+    with pytest.raises(ConfigError, match="would replace"):
+        restore_video(one[0], tmp_path / "e" / "f%04d.mov", Config().override(f"identify.references=[{two[1]}]"), overwrite=True)
+    assert {path.name: path.read_text() for path in two} == {path.name: "2" for path in two}
 
 
 def test_threads_are_set_only_when_asked(log, monkeypatch):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from pathlib import Path
 
@@ -151,6 +152,41 @@ def test_inputs_are_put_away_and_replace_nothing(inbox, restored):
     assert "stays where it is" in str(told["b.mp4"]) and "is no video" in str(told["c.mp4"])
 
 
+def test_an_input_is_put_away_whole_or_not_at_all(inbox, restored, monkeypatch):
+    done, film = inbox.parent / "done", inbox / "a.mp4"
+    film.write_text("a whole film")
+
+    def elsewhere(*_):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    def full(source, part):
+        Path(part).write_text("a whole")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", elsewhere)
+    with monkeypatch.context() as patch:
+        patch.setattr(watch.shutil, "copy2", full)
+        ((_, end),) = run(inbox, Clock(), settle=0, once=True, move_to=done)
+        assert "cannot be moved" in str(end) and "No space" in str(end) and film.exists() and list(done.iterdir()) == []
+    with monkeypatch.context() as patch:
+        unlink = Path.unlink
+        patch.setattr(Path, "unlink", lambda path, **named: elsewhere() if path == film else unlink(path, **named))
+        ((_, end),) = run(inbox, Clock(), settle=0, once=True, move_to=done)
+        assert "cannot be moved" in str(end) and film.exists() and list(done.iterdir()) == []
+    ((_, end),) = run(inbox, Clock(), settle=0, once=True, move_to=done)
+    assert type(end).__name__ == "Report" and [path.name for path in done.iterdir()] == ["a.mp4"] and not film.exists()
+    assert (done / "a.mp4").read_text() == "a whole film"
+
+
+def test_a_link_that_is_put_away_leads_to_its_film_from_there(inbox, restored):
+    film = inbox.parent / "film.mp4"
+    film.write_text("a film")
+    (inbox / "a.mp4").symlink_to("../film.mp4")
+    run(inbox, Clock(), settle=0, once=True, move_to=inbox.parent / "far" / "done")
+    assert (inbox.parent / "far" / "done" / "a.mp4").read_text() == "a film" and film.exists()
+    assert list(inbox.iterdir()) == []
+
+
 @pytest.mark.parametrize("put_away", [True, False])
 def test_an_input_that_goes_on_arriving_while_it_is_restored_is_restored_again(inbox, restored, monkeypatch, put_away):
     film, done, out = inbox / "a.ts", inbox.parent / "done", inbox.parent / "out" / "a.ts"
@@ -229,8 +265,9 @@ def test_folders_that_would_feed_themselves_are_refused(inbox, restored):
     ):
         with pytest.raises(ConfigError, match="different folders"):
             watch.watch(inbox, config=Config(), once=True, **more)
-    with pytest.raises(ConfigError, match="--settle"):
-        watch.watch(inbox, inbox.parent / "out", settle=-1)
+    for settle in (-1, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="--settle"):
+            watch.watch(inbox, inbox.parent / "out", settle=settle)
 
 
 def test_the_command_ends_as_its_files_did(inbox, restored, capsys):

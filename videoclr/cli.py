@@ -369,9 +369,10 @@ def batch(
 
     def go() -> int:
         settings, conditions, site = options.settings(), _conditions(options), _site(cluster, workers)
-        from videoclr.jobs import restore_batch, targets_of
+        from videoclr.jobs import make_folder, restore_batch, targets_of
 
         used: list[str | Path | None] = [*sources, *targets_of(sources, to, ending), *settings.files()]
+        make_folder(to)  # for the log and the figures as well
         with _speaking(options) as console, _watched(options, console, *used) as (shown, finished):
             told = _Told(options, conditions, finished)
             restore_batch(
@@ -417,8 +418,10 @@ def watch_(
         for option, given in (("--report", options.report), ("--overwrite", options.overwrite), ("--aligned", options.aligned)):
             if given:
                 raise ConfigError(f"{option}: goes with `restore` and `batch`, not with `watch`")
+        from videoclr.jobs import make_folder
         from videoclr.watch import watch
 
+        make_folder(to)  # for the log and the figures as well
         with _speaking(options) as console, _watched(options, console, to, *settings.files()) as (shown, finished):
             told = _Told(options, conditions, finished)
             watch(folder, to, settings, ending=ending, move_to=move_to, settle=settle, once=once, progress=shown, ended=told)

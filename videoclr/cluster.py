@@ -538,7 +538,9 @@ def connected(address: str) -> Iterator[Any]:
             _knock(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
         stack.callback(_disconnect, ray)
         try:
-            with _environment(**environment), _signals_kept(ray, wait=address == LOCAL):
+            # Ray keeps the command line, as UTF-8, which the names of files need not be.
+            nameless = _replaced(ray, "utils", "get_entrypoint_name", "videoclr")
+            with _environment(**environment), _signals_kept(ray, wait=address == LOCAL), nameless:
                 ray.init(address, **options)
         except Exception as error:
             raise ClusterError(f"--cluster {address}: {_refusal(error)}") from error
@@ -617,14 +619,14 @@ def _environment(**variables: str) -> Iterator[None]:
 
 
 @contextmanager
-def _replaced(ray: Any, module: str, name: str) -> Iterator[None]:
+def _replaced(ray: Any, module: str, name: str, gives: object = None) -> Iterator[None]:
     """A function inside of Ray does nothing; where a release of Ray has none of that name, nothing is changed."""
     place: Any = getattr(getattr(ray, "_private", None), module, None)
     before = getattr(place, name, None)
     if before is None:
         yield
         return
-    setattr(place, name, lambda *_, **__: None)
+    setattr(place, name, lambda *_, **__: gives)
     try:
         yield
     finally:

@@ -33,7 +33,7 @@ from videoclr.media.writer import Writer
 from videoclr.models import store, weights
 from videoclr.pipeline import Pipeline, RunLog, recognizer_of, slowest
 from videoclr.provenance import provenance
-from videoclr.report import Report, plain, report_file, same_file
+from videoclr.report import Report, is_of_several, plain, report_file, same_file, spare_inputs
 from videoclr.resume import Restoration, join, tell
 from videoclr.shelf import Listed
 from videoclr.types import Frame, VideoInfo
@@ -132,6 +132,7 @@ def _restored(job: _Job, resume: bool, report: str | Path | None = None, report_
     job.check_look()
     if job.config.track.file is not None and job.aligned:
         raise ConfigError("$.track.file: aligned pictures have no tracks; leave out one of --tracks and --aligned")
+    spare_inputs([(job.source, job.target, job.config.files())])
     used = (job.source, job.target, *job.config.files())
     # A run that was killed between its report and its last breath wrote that report itself.
     replace_reports = job.overwrite or (resume and folder_of(job.target).exists())
@@ -406,7 +407,8 @@ def restore_batch(
         folder: made if it does not exist.
         config: settings of all files; the defaults if None.
         ending: file ending of the results, such as `.mp4`; None keeps each input's own.
-        report: one JSON file for all: `{"files": [...], "failed": [{"source", "error"}, ...]}`.
+        report: one JSON file for all: `{"files": [...], "failed": [{"source", "error"}, ...],
+            "unfinished": [sources that somebody stopped before their end]}`. With `resume` it replaces one that is there.
         overwrite: see `restore_video`.
         progress: see `restore_video`.
         aligned: see `restore_video`.
@@ -442,8 +444,11 @@ def restore_tasks(
 ) -> list[Report | VideoclrError]:
     """Do all tasks; one that fails does not stop the others. See `restore_batch`, which makes them of files."""
     results: dict[int, Report | VideoclrError] = {}
+    spare_inputs((task.source, task.target, task.config.files()) for task in tasks)
     used = tuple(name for task in tasks for name in (task.source, task.target, *task.config.files()))
-    with report_file(report, used, manner.overwrite) as place:
+    # The same command after a stop, or once more, finds the report that it wrote itself.
+    own = manner.resume and report is not None and is_of_several(report)
+    with report_file(report, used, manner.overwrite or own) as place:
         try:
             with closing(site(tasks, manner, progress)) as endings:
                 for number, result in endings:
@@ -454,7 +459,8 @@ def restore_tasks(
                         ended(str(tasks[number].source), result)
         finally:  # what is done by then is told, also where somebody stops the rest
             if place is not None:
-                place.write(_all([(tasks[number].source, results[number]) for number in sorted(results)]))
+                left = [str(task.source) for number, task in enumerate(tasks) if number not in results]
+                place.write(_all([(tasks[number].source, results[number]) for number in sorted(results)], left))
     return [results[number] for number in range(len(tasks))]
 
 
@@ -654,8 +660,9 @@ def targets_of(sources: Sequence[str | Path], folder: Path, ending: str | None) 
     return list(targets)
 
 
-def _all(ended: Sequence[tuple[str | Path, Report | VideoclrError]]) -> dict[str, Any]:
+def _all(ended: Sequence[tuple[str | Path, Report | VideoclrError]], unfinished: Sequence[str]) -> dict[str, Any]:
     return {
         "files": Listed([result for _, result in ended if isinstance(result, Report)], Report.as_dict),
         "failed": [{"source": str(source), "error": str(result)} for source, result in ended if isinstance(result, VideoclrError)],
+        "unfinished": list(unfinished),
     }

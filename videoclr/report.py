@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
@@ -13,7 +14,7 @@ from typing import Any, TextIO
 
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media.filelist import is_list, names_in
-from videoclr.media.source import is_of
+from videoclr.media.source import is_of, is_pattern
 from videoclr.shelf import Listed, json_pieces
 
 _ODD_BYTES = "backslashreplace"
@@ -187,6 +188,53 @@ def report_file(
         with suppress(OSError):  # what could not be written is said already
             file.close()
         part.unlink(missing_ok=True)
+
+
+_OF_SEVERAL = re.compile(rb'\s*{\s*"files"\s*:')
+"""How the report of several films begins."""
+
+
+def is_of_several(path: str | Path) -> bool:
+    """Whether a file is a report of several films."""
+    try:
+        with Path(path).open("rb") as file:
+            return _OF_SEVERAL.match(file.read(64)) is not None
+    except OSError:
+        return False
+
+
+def spare_inputs(tasks: Iterable[tuple[str | Path, str | Path, Sequence[str]]]) -> None:
+    """Keep results from replacing what is read: what makes one is gone with the first of them, whatever `overwrite` says.
+
+    Args:
+        tasks: the source, the target, and the files that the settings name, of each.
+
+    Raises:
+        ConfigError: a target is the source of another one, or a file of the settings; or a place of a pattern of pictures, or a
+            file of a list, of those.
+    """
+    jobs = list(tasks)
+    known: dict[object, str] = {}
+    for name in dict.fromkeys(str(one) for source, _, others in jobs for one in (source, *others)):
+        for path in (name, *map(str, _listed(name))):
+            known.setdefault(_file_of(path), path)
+    known.pop(None, None)
+    patterns = [name for name in dict.fromkeys(str(source) for source, _, _ in jobs) if is_pattern(name)]
+    for source, target, _ in jobs:
+        found = [known.get(_file_of(target)), *(one for one in patterns if is_of(target, one))]
+        found += [path for path in known.values() if is_of(path, str(target))] if is_pattern(str(target)) else []
+        other = next((one for one in found if one is not None and one != str(source)), None)
+        if other is not None:
+            raise ConfigError(f"{target} would replace {other}, which is read as well; choose another name or folder")
+
+
+def _file_of(path: object) -> object:
+    """What is the same for all names of a file; None where there is none."""
+    try:
+        found = Path(str(path)).stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def refuse_used(path: str | Path, used: Iterable[object], option: str) -> None:

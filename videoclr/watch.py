@@ -9,7 +9,10 @@ watch one folder; a file that another one works on is left to it.
 
 from __future__ import annotations
 
+import errno
 import logging
+import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -156,7 +159,7 @@ def watch(
         WeightsError: the networks cannot be loaded.
     """
     config = config or Config()
-    if settle < 0:
+    if not 0 <= settle < math.inf:
         raise ConfigError(f"--settle: expected 0 or more seconds, got {settle:g}")
     places = [Path(place).resolve() for place in (folder, to, *([] if move_to is None else [move_to]))]
     if len(set(places)) < len(places):
@@ -227,7 +230,36 @@ def _moved(source: Path, folder: Path) -> VideoclrError | None:
     if place.exists():
         return MediaError(source, f"is restored, and stays where it is: {place} exists already")
     try:
-        shutil.move(source, place)
+        _move(source, place)
     except OSError as error:
         return MediaError(source, f"is restored, and cannot be moved to {folder} ({error.strerror})")
     return None
+
+
+def _move(source: Path, place: Path) -> None:
+    """Move a file or a link; `place` is whole, or not there and `source` is.
+
+    Raises:
+        OSError: it cannot be done.
+    """
+    if source.is_symlink():  # a relative one would lead nowhere from there
+        place.symlink_to(source.resolve())
+    else:
+        try:
+            source.rename(place)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        else:
+            return
+        part = place.with_name(f"{place.name}.part")
+        try:
+            shutil.copy2(source, part)
+            os.replace(part, place)
+        finally:
+            part.unlink(missing_ok=True)
+    try:
+        source.unlink()
+    except OSError:
+        place.unlink()
+        raise

@@ -329,6 +329,15 @@ def test_one_picture_has_one_name_whatever_percent_signs_are_in_it(tmp_path, pat
     assert (tmp_path / "o0001.png").is_file()  # a width is no chance: a number is asked for
 
 
+def test_percent_signs_of_a_folder_are_part_of_its_name(tmp_path, pattern):
+    folder = tmp_path / "50% grey%02d"
+    folder.mkdir()
+    for number in range(2):
+        save(folder / f"f{number:04d}.png", pattern(number, 33, 21))
+    with Reader(folder / "f%04d.png") as reader:
+        assert [np.array_equal(frame.image, pattern(n, 33, 21)) for n, frame in enumerate(reader.frames())] == [True, True]
+
+
 def test_pictures_that_cannot_all_be_named_leave_no_half_files(tmp_path, pattern):
     with pytest.raises(MediaError, match="cannot be finished"), Writer(tmp_path / "f%d.png") as writer:
         for number in range(3):

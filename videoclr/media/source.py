@@ -141,7 +141,8 @@ def open_input(
         name = "pipe:0"
     elif is_pattern(path):
         run = sequence_of(path, opening.start_number)
-        name, form = f"file:{path}", "image2"
+        folder, dash, file = path.rpartition("/")
+        name, form = f"file:{folder.replace('%', '%%')}{dash}{file}", "image2"  # printf reads the folder as well
         options = {"start_number": str(run.first), "framerate": str(rate or PICTURE_RATE), "pattern_type": "sequence"}
     elif not _URL.match(path) and is_list(path):
         _check_file(path)
