@@ -209,6 +209,17 @@ def test_numbered_pictures_keep_their_numbers(tmp_path):
     assert shown(done.timeline) == [list(range(8, 13))]
 
 
+def test_pictures_beside_films_keep_their_ending_and_their_codec(film, tmp_path):
+    folder, source = scan(tmp_path / "media" / "sh010"), film(tmp_path / "A.mkv")
+    old = write(tmp_path / "cut.otio", timeline(clip(source, 10, 5), pictures(folder, 8, 3)))
+    for number, ending in enumerate([".mov", "mov"]):
+        out = tmp_path / f"out{number}"
+        done = restore_timeline(old, out, PICTURES.override("media.codec=prores"), handles=0, ending=ending)
+        made = [f"sh010.000008-000010/f.{frame}.png" for frame in (1009, 1010, 1011)]
+        assert files(out) == ["A.000010-000014.mov", "cut.otio", *made] and done.relinked == 2
+        assert shown(done.timeline)[1] == [8, 9, 10]
+
+
 def test_restored_pictures_are_known_again_and_a_cut_that_shows_them_outlives_a_part_that_fails(film, tmp_path, capsys):
     folder, none = scan(tmp_path / "sh010"), film(tmp_path / "B.mkv", face=False)
     old = write(tmp_path / "cut.otio", timeline(pictures(folder, 8, 5), clip(none, 10, 5)))

@@ -288,12 +288,14 @@ def _merged(uses: Iterable[tuple[Use, Config]], handles: int) -> list[Part]:
 
 
 def _name(parts: Sequence[Part], folder: Path, ending: str | None) -> None:
-    """Names that tell the source and, of a part of it, its frames; numbered pictures get a folder."""
+    """Names that tell the source and, of a part of it, its frames; numbered pictures get a folder. Pictures keep their ending."""
     taken: set[Path] = set()
     for part in parts:
         source = Path(part.source.path)
-        suffix = source.suffix if ending is None or part.source.still else ending if ending.startswith(".") else f".{ending}"
         pictures = part.config.media.input.start_number is not None
+        suffix = source.suffix
+        if ending is not None and not (pictures or part.source.still):
+            suffix = f".{ending.removeprefix('.')}"
         stem = source.parent.name if pictures else source.stem
         whole = not part.first and part.last is None
         stem += "" if whole else f".{part.first:06d}-{'end' if part.last is None else f'{part.last - 1:06d}'}"
