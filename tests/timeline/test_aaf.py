@@ -247,6 +247,19 @@ def test_changed_speed_is_restored_as_far_as_it_is_understood(tmp_path, film, sh
         assert (kept.start, kept.slot.segment.length) == (20, COUNT)
 
 
+def test_relative_addresses_go_on_naming_the_same_files_from_another_folder(tmp_path, film):
+    film(tmp_path / "media" / "A.mkv")
+    none = film(tmp_path / "media" / "a b" / "B.mkv", face=False)
+    avid = Avid(tmp_path / "cuts" / "cut.aaf")
+    names = "../media/A.mkv", "../media/a%20b/B.mkv", "file:///gone/C.mkv"
+    avid.composition("cut", [clip(avid.master(Path(name).stem, name), 5, 5) for name in names])
+    done = restore_timeline(avid.close(), tmp_path / "out", LOSSLESS, handles=0)
+    with aaf2.open(str(done.timeline)) as file:
+        pieces = list(next(iter(file.content.toplevel())).slots[0].segment.components)
+        found = [piece.slot.segment.mob.descriptor["Locator"].value[0]["URLString"].value for piece in pieces]
+    assert found == [(tmp_path / "out" / "A.000005-000009.mkv").as_uri(), none.as_uri(), "file:///gone/C.mkv"]
+
+
 def test_rendered_effects_are_dropped_where_they_show_the_old_media(tmp_path, film):
     face, none = film(tmp_path / "A.mkv"), film(tmp_path / "B.mkv", face=False)
     avid = Avid(tmp_path / "cut.aaf")

@@ -241,6 +241,24 @@ def test_a_clip_without_a_face_and_a_still_in_a_bundle(tmp_path, film, capsys):
     assert root.find(".//video").get("start") == "3600s" and not list((tmp_path / "out").glob(".*"))
 
 
+def test_relative_addresses_go_on_naming_the_same_files_from_another_folder(tmp_path, film):
+    rate, media = Fraction(25), tmp_path / "media"
+    film(media / "A.mkv")
+    film(media / "a & b" / "B.mkv", face=False)
+    film(tmp_path / "cuts" / "cut.fcpxmld" / "own.mkv", face=False)
+    spine = "".join(shows(f"a{number}", rate, 5 * number, 5, 5) for number in range(3))
+    for name, up in (("cut.fcpxml", "../media"), ("cut.fcpxmld", "../../media")):
+        old = tmp_path / "cuts" / name
+        names = f"{up}/A.mkv", f"{up}/a%20&amp;%20b/B.mkv", "own.mkv"
+        assets = "".join(asset(f"a{number}", name, rate, old=number == 2) for number, name in enumerate(names))
+        write(old / "Info.fcpxml" if old.is_dir() else old, document(assets, spine, rate))
+        done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0, resume=True)
+        new = (done.timeline / "Info.fcpxml" if old.is_dir() else done.timeline).read_text()
+        own = "own.mkv" if old.is_dir() else (tmp_path / "cuts" / "own.mkv").as_uri()
+        none = (media / "a & b" / "B.mkv").as_uri().replace("&", "&amp;")
+        assert done.relinked == 1 and up not in new and f'src="{own}"' in new and f'src="{none}"' in new
+
+
 BOMB = '<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">'
 
 

@@ -365,6 +365,46 @@ def test_sound_disabled_clips_and_what_the_cut_says_besides_stay(film, tmp_path)
     assert new.tracks[0][1].media_reference.target_url == source.as_uri() and len(done.parts) == 1
 
 
+def urls(clips) -> list[str]:
+    """What all media of `clips` is called."""
+    known = [one for each in clips for one in each.media_references().values()]
+    return [one.target_url if isinstance(one, schema.ExternalReference) else one.target_url_base for one in known]
+
+
+def test_relative_addresses_go_on_naming_the_same_files_from_another_folder(film, tmp_path, monkeypatch):
+    film(tmp_path / "media" / "A.mkv")
+    film(tmp_path / "media" / "50% grey" / "B.mkv", face=False)
+    made = timeline(clip("../media/A.mkv", 10, 5), clip("../media/50% grey/B.mkv", 10, 5), clip("gone.mkv", 10, 5))
+    made.tracks[0].append(clip("file:///gone/C.mkv", 10, 5))
+    proxy = {"high": made.tracks[0][0].media_reference, "low": schema.ExternalReference("../media/50%25%20grey/B.mkv")}
+    made.tracks[0][0].set_media_references(proxy, "high")
+    made.tracks[0][2].media_reference = schema.ImageSequenceReference("", "f.", ".png", 1, 1, 25)
+    made.tracks.append(schema.Track("A1", kind="Audio", children=[clip("../media/A.mkv", 0, 5)]))
+    old, media, out = write(tmp_path / "cuts" / "cut.otio", made), tmp_path / "media", tmp_path / "out"
+    monkeypatch.chdir(tmp_path)
+    done = restore_timeline("cuts/cut.otio", "out", LOSSLESS, handles=0)
+    assert (done.clips, done.relinked, done.faceless) == (4, 1, 1)
+    new = urls(otio.adapters.read_from_file("out/cut.otio").find_clips())
+    none, sound = (media / "50% grey" / "B.mkv").as_uri(), (media / "A.mkv").as_uri()
+    kept = [none, none, f"{old.parent.as_uri()}/", "file:///gone/C.mkv", sound]
+    assert sorted(new) == sorted([(out / "A.000010-000014.mkv").as_uri(), *kept])
+    restore_timeline("cuts/cut.otio", "out", LOSSLESS, handles=0, resume=True, save_as="cuts/new.otio")
+    beside = urls(otio.adapters.read_from_file("cuts/new.otio").find_clips())
+    assert sorted(beside)[:4] == ["", "../media/50% grey/B.mkv", "../media/50%25%20grey/B.mkv", "../media/A.mkv"]
+
+
+def test_relative_addresses_of_an_edl_become_paths(film, tmp_path):
+    film(tmp_path / "media" / "A.mkv")
+    film(tmp_path / "media" / "a b" / "B.mkv", face=False)
+    event = "{0:03d}  {1}  V  C  00:00:00:10 00:00:00:15 00:00:00:{2} 00:00:00:{3}\n* FROM CLIP: ../media/{4}\n"
+    (tmp_path / "cuts").mkdir()
+    old = tmp_path / "cuts" / "cut.edl"
+    old.write_text("TITLE: cut\n\n" + event.format(1, "A", "00", "05", "A.mkv") + event.format(2, "B", "05", "10", "a b/B.mkv"))
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0)
+    named = [line.partition("FROM CLIP: ")[2] for line in done.timeline.read_text().splitlines() if "FROM CLIP: " in line]
+    assert named == [str(tmp_path / "out" / "A.000010-000014.mkv"), str(tmp_path / "media" / "a b" / "B.mkv")]
+
+
 def test_two_sources_of_one_name_get_names_of_their_own(film, tmp_path):
     one, two = film(tmp_path / "day1" / "A.mkv"), film(tmp_path / "day2" / "A.mkv")
     old = write(tmp_path / "cut.otio", timeline(clip(one, 10, 5), clip(two, 10, 5)))

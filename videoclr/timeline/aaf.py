@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 from videoclr.errors import ConfigError, MediaError
 from videoclr.timeline import native
 from videoclr.timeline.cut import NEAR, Named, Restored, Use, needed, one_line, quiet
-from videoclr.timeline.footage import Footage
+from videoclr.timeline.footage import Footage, anchored, moves
 from videoclr.timeline.native import Shown
 
 _WARPS = ("motion control", "timewarp", "time warp", "freeze frame", "motion adapter", "speed")
@@ -147,7 +147,7 @@ class AafCut:
         self._changed[use.clip.place[0]] = new
 
     def save(self, path: Path) -> None:
-        """Write the cut as it is now.
+        """Write the cut as it is now. Relative addresses go on naming the same files.
 
         Raises:
             MediaError: the file is not what it was, or the disk refuses.
@@ -157,6 +157,8 @@ class AafCut:
             shutil.copyfile(self.path, part)
             with self._opened(part, "rw") as file:
                 self._patch(file)
+                if moves(self.beside, path):
+                    self._anchor(file)
             part.replace(path)
         except OSError as error:
             raise MediaError(path, f"cannot be written as a timeline ({error})") from error
@@ -180,6 +182,13 @@ class AafCut:
                 if (rendered := operation.getvalue("Rendering")) is not None:
                     rendered.detach(delete=True)
                     del operation["Rendering"]
+
+    def _anchor(self, file: Any) -> None:
+        """Let every address be absolute."""
+        for mob in file.content.sourcemobs():
+            for locator in _locators(mob):
+                if place := anchored(locator["URLString"].value, self.beside):
+                    locator["URLString"].value = place.as_uri()
 
 
 def _composition(file: Any, path: Path, name: str | None) -> Any:
@@ -303,7 +312,7 @@ def _media(leaf: _Leaf, module: Any) -> _Media:
             raise _Refused("has another edit rate than the sequence, which is not read")
     if _is_inside(file):
         raise _Refused("has its media inside the AAF; export it with linked media")
-    media = _Media(clip.mob, slot, file, file_slot, int(shows.start), _locators(file))
+    media = _Media(clip.mob, slot, file, file_slot, int(shows.start), _urls(file))
     _follow(media, parts, mobs)
     media.names += [name for name in (clip.mob.name, file.name) if name]
     return media
@@ -318,7 +327,7 @@ def _follow(media: _Media, parts: Any, mobs: Any) -> None:
     media.tape, media.tape_slot, media.begin = cut.mob, int(cut.slot_id), int(cut.start)
     mob, begin = cut.mob, media.begin
     for _ in range(_DEEPEST):
-        media.names += _locators(mob)
+        media.names += _urls(mob)
         try:
             slot = mob.slot_at(cut.slot_id)
         except IndexError:
@@ -363,10 +372,15 @@ def _slot(mob: Any, number: int) -> Any:
         raise _Refused(f"shows track {number} of {mob.name!r}, which has none") from error
 
 
-def _locators(mob: Any) -> list[str]:
+def _locators(mob: Any) -> list[Any]:
+    """What tells the addresses of a file."""
     descriptor = mob.descriptor
     found = [] if descriptor is None else list(descriptor.getvalue("Locator") or [])
-    return [url for one in found if (url := one.getvalue("URLString"))]
+    return [one for one in found if one.getvalue("URLString")]
+
+
+def _urls(mob: Any) -> list[str]:
+    return [one["URLString"].value for one in _locators(mob)]
 
 
 def _is_inside(mob: Any) -> bool:

@@ -23,7 +23,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from videoclr.errors import ConfigError, MediaError
-from videoclr.timeline.footage import Footage, place_of
+from videoclr.timeline.footage import Footage, anchored, moves, place_of
 
 _log = logging.getLogger("videoclr.timeline")
 
@@ -115,11 +115,13 @@ class Cut:
                     yield clip
 
     def save(self, path: Path) -> None:
-        """Write the cut as it is now, in the format of `path`'s ending.
+        """Write the cut as it is now, in the format of `path`'s ending. Relative addresses go on naming the same files.
 
         Raises:
             MediaError: the adapter refuses, or the disk does.
         """
+        if moves(self.beside, path):
+            self._anchor(path.suffix.lower() == ".edl")
         part = path.with_name(f".{path.stem}.part{path.suffix}")
         options = {"rate": self._rate()} if path.suffix.lower() == ".edl" else {}
         try:
@@ -131,6 +133,18 @@ class Cut:
             raise MediaError(path, f"cannot be written as a timeline ({one_line(error)})") from error
         finally:
             part.unlink(missing_ok=True)
+
+    def _anchor(self, edl: bool) -> None:
+        """Let every address be absolute, also of what is not shown."""
+        schema = otio().schema
+        for reference in (one for clip in self.root.find_clips() for one in clip.media_references().values()):
+            if isinstance(reference, schema.ExternalReference) and reference.target_url:
+                if place := anchored(reference.target_url, self.beside):
+                    reference.target_url = _address(place, edl)
+            elif isinstance(reference, schema.ImageSequenceReference) and (
+                place := anchored(reference.target_url_base, self.beside)
+            ):
+                reference.target_url_base = f"{_address(place, edl)}/"
 
     def _rate(self) -> float:
         rates = Counter(clip.source_range.duration.rate for clip in self.timeline.find_clips() if clip.source_range)
@@ -389,7 +403,7 @@ def relink(use: Use, new: Restored, edl: bool) -> None:
     pictures = isinstance(clip.media_reference, otio().schema.ImageSequenceReference)
     begin = use.origin.value + shift if pictures else _begin(use, new.footage)
     path = Path(new.footage.path).absolute()
-    clip.media_reference = _renumbered(clip.media_reference, path, new.first) if pictures else _reference(clip, path, edl)
+    clip.media_reference = _renumbered(clip.media_reference, path, new.first, edl) if pictures else _reference(clip, path, edl)
     clip.media_reference.metadata["videoclr"] = {"source": use.footage.path, "first_frame": new.first}
     if still:
         return
@@ -400,8 +414,12 @@ def relink(use: Use, new: Restored, edl: bool) -> None:
         clip.source_range = _range(moved, clip.source_range.duration)
 
 
+def _address(path: Path, edl: bool) -> str:
+    return str(path) if edl else path.as_uri()
+
+
 def _reference(clip: Any, path: Path, edl: bool) -> Any:
-    new, old = otio().schema.ExternalReference(target_url=str(path) if edl else path.as_uri()), clip.media_reference
+    new, old = otio().schema.ExternalReference(target_url=_address(path, edl)), clip.media_reference
     if old is not None:
         new.name = old.name
         for key, value in old.metadata.items():
@@ -409,9 +427,9 @@ def _reference(clip: Any, path: Path, edl: bool) -> Any:
     return new
 
 
-def _renumbered(old: Any, path: Path, first: int) -> Any:
+def _renumbered(old: Any, path: Path, first: int, edl: bool) -> Any:
     new = old.deepcopy()
-    new.target_url_base = f"{path.parent.as_uri()}/"
+    new.target_url_base = f"{_address(path.parent, edl)}/"
     new.name_suffix = path.suffix
     new.start_frame = old.start_frame + first
     return new

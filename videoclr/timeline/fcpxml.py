@@ -10,6 +10,7 @@ Apple describes the format (https://developer.apple.com/documentation/profession
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -17,13 +18,14 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import unquote
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 from videoclr.errors import MediaError
 from videoclr.timeline import native
 from videoclr.timeline.cut import Named, Restored, Use
-from videoclr.timeline.footage import Footage
+from videoclr.timeline.footage import Footage, anchored, moves
 from videoclr.timeline.native import Shown
 
 BUNDLE = ".fcpxmld"
@@ -31,6 +33,9 @@ ENDINGS = (".fcpxml", BUNDLE)
 
 _TIME = re.compile(r"(-?\d{1,30}(?:\.\d{1,30})?)(?:/(\d{1,30}))?s")
 _TAG = re.compile(rb"<[^\s/>]+(?:\s+[^\s=]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/?>")
+_ATTRIBUTE = re.compile(rb"\s([^\s=]+)\s*=\s*(\"[^\"]*\"|'[^']*')")
+_ADDRESSES = {"asset": "src", "media-rep": "src", "locator": "url"}
+"""Elements that name files, and by which attribute."""
 _OLDEST = 8
 """Version 1.8 is what programs write that are in use; older ones have other elements."""
 _DEEPEST = 200
@@ -38,6 +43,8 @@ _SHOWING = ("asset-clip", "video")
 """What shows an asset itself."""
 _Seconds: TypeAlias = tuple[Fraction, Fraction]
 _NONE: _Seconds = (Fraction(0), Fraction(0))
+_Change: TypeAlias = tuple[int, int, bytes]
+"""From which byte of the text to which, and what stands there then."""
 
 
 @dataclass(slots=True)
@@ -88,7 +95,7 @@ class FcpxmlCut:
         if not self._file.is_file():
             raise MediaError(self.path, "holds no Info.fcpxml" if bundle else "no such file")
         self._text = self._file.read_bytes()
-        root = _parsed(self._text, self.path)
+        self._root = root = _parsed(self._text, self.path)
         _check_version(root, self.path)
         self._by_id = {found: one for kind in root.kids("resources") for one in kind.children if (found := one.get("id"))}
         self._ids = {value for one in _every(root) for name, value in one.attributes.items() if name == "id"}
@@ -219,19 +226,20 @@ class FcpxmlCut:
         return f"<asset{text}>{''.join(inside)}</asset>" if inside else f"<asset{text}/>"
 
     def save(self, path: Path) -> None:
-        """Write the cut as it is now.
+        """Write the cut as it is now. Relative addresses go on naming the same files, which those into a bundle do anyway.
 
         Raises:
             MediaError: the disk refuses.
         """
+        text = self._patched(moves(self.beside, path / self._file.name if self.path.is_dir() else path))
         part = path.with_name(f".{path.stem}.part{path.suffix}")
         try:
             if not self.path.is_dir():
-                part.write_bytes(self._patched())
+                part.write_bytes(text)
             else:
                 shutil.rmtree(part, ignore_errors=True)
                 shutil.copytree(self.path, part)
-                (part / self._file.name).write_bytes(self._patched())
+                (part / self._file.name).write_bytes(text)
                 if path.is_dir():
                     shutil.rmtree(path)
             part.replace(path)
@@ -242,9 +250,10 @@ class FcpxmlCut:
                 shutil.rmtree(part, ignore_errors=True)
             part.unlink(missing_ok=True)
 
-    def _patched(self) -> bytes:
-        """The text with the new assets, each behind its old one, and the clips that name them."""
-        changes: list[tuple[int, int, bytes]] = []
+    def _patched(self, moves: bool) -> bytes:
+        """The text with the new assets, each behind its old one, and the clips that name them; where it `moves`, with absolute
+        addresses."""
+        changes: list[_Change] = []
         for (old, _), (_, text) in self._new.items():
             asset = self._by_id[old]
             before = self._text[: asset.begin]
@@ -252,25 +261,38 @@ class FcpxmlCut:
             changes.append((asset.end, asset.end, b"\n" + indent + text.encode()))
         for clip, number in self._changed.values():
             changes += _named_anew(self._text, clip, number, self._by_id[clip.attributes["ref"]])
+        if moves:
+            changes += self._anchored()
         parts, done = list[bytes](), 0
         for begin, end, put in sorted(changes, key=lambda change: change[0]):
             parts += [self._text[done:begin], put]
             done = end
         return b"".join([*parts, self._text[done:]])
 
+    def _anchored(self) -> Iterator[_Change]:
+        """Relative addresses, absolute. Those stay that name what is in a bundle, which is copied."""
+        for one in _every(self._root):
+            name = _ADDRESSES.get(one.tag, "")
+            url = one.get(name)
+            stays = not url or (self.path.is_dir() and not os.path.normpath(unquote(url)).startswith(".."))
+            if url and not stays and (place := anchored(url, self.beside)):
+                yield *_value(self._text, one, name), _quoted(place.as_uri()).encode()
 
-def _named_anew(text: bytes, clip: _Element, number: str, old: _Element) -> list[tuple[int, int, bytes]]:
+
+def _named_anew(text: bytes, clip: _Element, number: str, old: _Element) -> list[_Change]:
     """What changes in the start tag of `clip`; where it leaves its start to the asset, which begins elsewhere now, it says it."""
-    head = text[clip.begin : clip.inside]
-    found = re.search(rb"\sref\s*=\s*(?P<mark>[\"'])(?P<ref>[^\"']*)(?P=mark)", head)
-    if found is None:
-        raise ValueError("a clip without a reference")
-    begin, end = (clip.begin + place for place in found.span("ref"))
+    begin, end = _value(text, clip, "ref")
     changes = [(begin, end, number.encode())]
     if "start" not in clip.attributes and (origin := old.get("start")):
-        behind = clip.begin + found.end()
-        changes.append((behind, behind, f' start="{_quoted(origin)}"'.encode()))
+        changes.append((end + 1, end + 1, f' start="{_quoted(origin)}"'.encode()))
     return changes
+
+
+def _value(text: bytes, element: _Element, name: str) -> tuple[int, int]:
+    """Where the value of an attribute that `element` has stands, without its marks."""
+    found = next(one for one in _ATTRIBUTE.finditer(text, element.begin, element.inside) if one[1] == name.encode())
+    begin, end = found.span(2)
+    return begin + 1, end - 1
 
 
 def _names(asset: _Element) -> tuple[str, ...]:

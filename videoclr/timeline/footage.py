@@ -8,6 +8,7 @@ regard to case; of several, the one whose folders are called most like those tha
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from videoclr.config import Config
 from videoclr.errors import MediaError
 from videoclr.jobs import open_reader
 from videoclr.media.timecode import Timecode
+
+_ABSOLUTE = re.compile(r"[a-z][a-z\d+.-]*:|[/\\]", re.IGNORECASE)
+"""How addresses begin that mean the same from any folder: with a scheme, a drive, a root, a host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +143,17 @@ def candidates(place: PurePath, beside: Path) -> Iterator[Path]:
     else:
         yield beside / place
         yield Path(place)
+
+
+def anchored(url: str, beside: Path) -> Path | None:
+    """What a relative address in a cut in the folder `beside` names, whether it is there or not; None for any other address."""
+    if _ABSOLUTE.match(url):
+        return None
+    plain = PurePath(unquote(url))
+    there = next((place for name in (PurePath(url), plain) for place in candidates(name, beside) if os.path.exists(place)), None)
+    return Path(os.path.abspath(beside / plain)) if there is None else there.parent.resolve() / there.name
+
+
+def moves(cut: Path, target: Path) -> bool:
+    """Whether relative addresses of a cut that becomes `target` would be counted from another folder than `cut`, its own."""
+    return cut.resolve() != target.parent.resolve()
