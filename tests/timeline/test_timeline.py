@@ -294,6 +294,51 @@ def test_the_xml_of_final_cut_7_is_frame_exact_at_29_97(film, tmp_path):
     assert done.timeline.name == "new.xml" and shown(done.timeline) == shown(old) == [list(range(20, 30))]
 
 
+def test_what_says_not_how_long_it_is_is_measured_for_xml(film, tmp_path):
+    source, none = film(tmp_path / "A.mkv"), film(tmp_path / "B.mkv", timecode="10:00:00:00", face=False)
+    bars = schema.Clip("bars", schema.GeneratorReference(generator_kind="SMPTEBars"), ranged(0, 5))
+    whole = schema.Clip("whole", schema.ExternalReference(none.as_uri()))
+    made = timeline(clip(source, 20, 10), clip(none, 900_020, 10), bars, clip("/gone/C.mkv", 30, 5), whole)
+    old, new = write(tmp_path / "cut.otio", made), tmp_path / "out" / "cut.xml"
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0, save_as=new)
+    assert (done.relinked, done.faceless, len(done.missed)) == (1, 2, 1)
+    found = [(one.media_reference, one.source_range) for one in otio.adapters.read_from_file(str(new)).find_clips()]
+    assert [(media.available_range, shows) for media, shows in found] == [
+        (ranged(0, 10), ranged(0, 10)),
+        (ranged(900_000, COUNT), ranged(900_020, 10)),
+        (ranged(0, 5), ranged(0, 5)),
+        (ranged(0, 35), ranged(30, 5)),
+        (ranged(900_000, COUNT), ranged(900_000, COUNT)),
+    ]
+    addresses = [media.target_url for media, _ in found if isinstance(media, schema.ExternalReference)]
+    assert addresses == [done.parts[0].target.as_uri(), none.as_uri(), "/gone/C.mkv", none.as_uri()]
+
+
+def test_an_edl_with_black_becomes_xml(film, tmp_path):
+    film(tmp_path / "A.mkv")
+    event = "{0:03d}  {1}  V  C  00:00:00:10 00:00:00:15 00:00:00:{2} 00:00:00:{3}\n"
+    old, new = tmp_path / "cut.edl", tmp_path / "out" / "cut.xml"
+    old.write_text("TITLE: cut\n\n" + event.format(1, "A", "00", "05") + event.format(2, "BL", "05", "10"))
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0, save_as=new, media=[tmp_path])
+    first, black = otio.adapters.read_from_file(str(new)).find_clips()
+    assert done.relinked == 1 and first.media_reference.target_url == done.parts[0].target.as_uri()
+    assert (black.media_reference.generator_kind, black.duration()) == ("black", Time(5, 25))
+
+
+def test_a_cut_that_its_new_format_cannot_hold_is_refused_before_any_work(film, tmp_path, pipeline, capsys):
+    source = film(tmp_path / "A.mkv")
+    made = timeline(clip(source, 10, 5))
+    made.tracks.append(schema.Track("V2", kind="Video", children=[clip(source, 10, 5)]))
+    made.tracks[0].append(pictures(scan(tmp_path / "sh010"), 8, 3))
+    old = write(tmp_path / "cut.otio", made)
+    for ending, reason in (("edl", "Only a single video track is supported, got: 2"), ("xml", ".*")):
+        new, other = (tmp_path / "out" / f"cut.{one}" for one in (ending, "otio"))
+        message = rf"cut.{ending}: cannot be written as a timeline \({reason}\); write it as --save-as {other}$"
+        with pytest.raises(MediaError, match=message):
+            restore_timeline(old, tmp_path / "out", LOSSLESS, save_as=new)
+    assert not pipeline and not (tmp_path / "out").exists()
+
+
 def test_media_that_lies_elsewhere_is_found_by_name(film, tmp_path):
     right = film(tmp_path / "disk" / "day2" / "A001.mkv")
     film(tmp_path / "disk" / "day1" / "A001.mkv", face=False)

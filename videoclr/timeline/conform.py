@@ -20,7 +20,7 @@ from videoclr.errors import ConfigError, MediaError, VideoclrError
 from videoclr.jobs import Manner, ProgressCallback, Site, Task, here, make_folder, refuse_tracks, restore_tasks
 from videoclr.media.source import matching, numbered
 from videoclr.report import Report, same_file
-from videoclr.timeline.cut import Named, Restored, Use
+from videoclr.timeline.cut import Cut, Named, Restored, Use
 from videoclr.timeline.footage import Footage, Shelves, candidates, footage
 from videoclr.timeline.formats import AnyCut, check_target, open_cut
 
@@ -191,6 +191,8 @@ def _planned(
         cut = open_cut(timeline, sequence, target, float(max(set(rates), key=rates.count))) if rates else cut
     parts = _merged(_uses(finder, cut), handles)
     _name(parts, Path(folder), ending)
+    if target is not None and isinstance(cut, Cut) and parts:
+        cut.rehearse(target)
     return cut, parts, finder.missed
 
 

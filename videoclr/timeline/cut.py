@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from videoclr.errors import ConfigError, MediaError
@@ -33,6 +34,8 @@ _NOT_MADE = {"aaf"}
 """What other formats do not become: the adapter asks for facts that only an AAF holds (see `aaf.py`)."""
 NEAR = 0.002
 """How far (relatively) two rates may differ that count the same frames: 24 and 23.976 are one to many programs."""
+_WHOLE = ".otio"
+"""In which whatever is read can be written."""
 _LABEL = re.compile(r"(\d\d:\d\d:\d\d):(\d\d)")
 _ANY_RATE = 60000 / 1001
 """A rate at which every label of an EDL exists that drops no frames."""
@@ -89,6 +92,7 @@ class Cut:
         self.root = _read_edl(self.path, rate or _ANY_RATE) if self.is_edl else _read(self.path)
         self.rate_is_known = not self.is_edl or rate is not None
         self.timeline = _timeline(self.root, self.path, sequence)
+        self._uses: list[Use] = []
 
     @property
     def beside(self) -> Path:
@@ -101,7 +105,9 @@ class Cut:
 
     def used(self, clip: Any, footage: Footage) -> Use:
         """See `used`."""
-        return used(clip, footage)
+        use = used(clip, footage)
+        self._uses.append(use)
+        return use
 
     def relink(self, use: Use, new: Restored, target: Path) -> None:
         """Let the clip of `use` show `new` in the cut that will be `target`."""
@@ -123,16 +129,55 @@ class Cut:
         if moves(self.beside, path):
             self._anchor(path.suffix.lower() == ".edl")
         part = path.with_name(f".{path.stem}.part{path.suffix}")
-        options = {"rate": self._rate()} if path.suffix.lower() == ".edl" else {}
         try:
-            otio().adapters.write_to_file(self.root if options == {} else self.timeline, str(part), **options)
-            if options:
-                part.write_text(_with_mode(part.read_text(encoding="utf-8")), encoding="utf-8")
+            self._write(part)
             part.replace(path)
         except Exception as error:  # adapters raise what they like
             raise MediaError(path, f"cannot be written as a timeline ({one_line(error)})") from error
         finally:
             part.unlink(missing_ok=True)
+
+    def rehearse(self, path: Path) -> None:
+        """Find out, before there is anything to write, whether the cut can be written in the format of `path`'s ending.
+
+        Raises:
+            MediaError: its adapter refuses.
+        """
+        if path.suffix.lower() == _WHOLE:
+            return
+        with TemporaryDirectory() as folder:
+            try:
+                self._write(Path(folder, f"cut{path.suffix}"))
+            except Exception as error:
+                way = f"write it as --save-as {path.with_suffix(_WHOLE)}"
+                raise MediaError(path, f"cannot be written as a timeline ({one_line(error)}); {way}") from error
+
+    def _write(self, path: Path) -> None:
+        """Write a copy, for adapters change what they are given; they raise what they like."""
+        if path.suffix.lower() != _WHOLE:
+            self._complete()
+        if path.suffix.lower() != ".edl":
+            otio().adapters.write_to_file(self.root.deepcopy(), str(path))
+            return
+        otio().adapters.write_to_file(self.timeline.deepcopy(), str(path), rate=self._rate())
+        path.write_text(_with_mode(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+    def _complete(self) -> None:
+        """Tell of clips and their media how long they are, without which many adapters write nothing: what is known of the file,
+        else what is shown of it."""
+        for use in self._uses:
+            if use.footage.count is not None and not use.footage.still:
+                length = _rational(_frames(use.footage.count, use.footage, use.rate), use.rate)
+                _measure(use.clip.media_reference, use.origin, use.origin + length)
+        for clip in self.root.find_clips():
+            shown, reference = clip.source_range, clip.media_reference
+            if shown is not None:
+                begin = min(shown.start_time, _rational(0, shown.start_time.rate))
+                _measure(reference, begin, shown.end_time_exclusive())
+            elif reference is not None:
+                clip.source_range = reference.available_range
+            if isinstance(reference, otio().schema.GeneratorReference) and "fcp_xml" not in reference.metadata:
+                reference.metadata["fcp_xml"] = {"media": {"video": None}}  # the adapter for XML fails without
 
     def _anchor(self, edl: bool) -> None:
         """Let every address be absolute, also of what is not shown."""
@@ -433,6 +478,12 @@ def _renumbered(old: Any, path: Path, first: int, edl: bool) -> Any:
     new.name_suffix = path.suffix
     new.start_frame = old.start_frame + first
     return new
+
+
+def _measure(reference: Any, begin: Any, end: Any) -> None:
+    """Let media last from `begin` to `end` that does not say how long it is."""
+    if reference is not None and reference.available_range is None:
+        reference.available_range = otio().opentime.range_from_start_end_time(begin, end)
 
 
 def _range(start: Any, duration: Any) -> Any:
