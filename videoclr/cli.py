@@ -470,29 +470,25 @@ def timeline_(
             raise ConfigError("--aligned: a cut shows whole pictures")
         from videoclr.timeline import parts_of_timeline, restore_timeline, table_of
 
-        given: dict[str, Any] = {"handles": handles, "media": media or [], "sequence": sequence, "ending": ending}
+        given: dict[str, Any] = {
+            "handles": handles,
+            "media": media or [],
+            "sequence": sequence,
+            "ending": ending,
+            "save_as": save_as,
+        }
+        given |= {"report": options.report, "overwrite": options.overwrite, "resume": options.resume}
         if dry_run:
-            parts, missed = parts_of_timeline(timeline, to, settings, **given)
+            _refuse_used(options, timeline, *settings.files())
+            with _speaking(options):
+                parts, missed = parts_of_timeline(timeline, to, settings, **given)
             sys.stdout.write(_columns(list(table_of(parts))))
             for text in missed:
                 _say(f"error: {text}")
             return FAILED if missed else DONE
         with _speaking(options) as console, _watched(options, console, timeline, *settings.files()) as (shown, finished):
             told = _Told(options, conditions, finished)
-            done = restore_timeline(
-                timeline,
-                to,
-                settings,
-                **given,
-                save_as=save_as,
-                consolidate=consolidate,
-                report=options.report,
-                overwrite=options.overwrite,
-                resume=options.resume,
-                progress=shown,
-                ended=told,
-                **site,
-            )
+            done = restore_timeline(timeline, to, settings, **given, consolidate=consolidate, progress=shown, ended=told, **site)
         for text in done.missed:
             _say(f"error: {text}")
         if done.kept:
@@ -1073,6 +1069,17 @@ def _speaking(options: _Options) -> Iterator[Console]:
         library.level, library.propagate = before
 
 
+def _refuse_used(options: _Options, *used: str | Path | None) -> None:
+    """Keep the logs that `options` name from writing over files of the run."""
+    from videoclr.report import refuse_used
+
+    others = [*used, options.config, options.report]
+    for option, path in (("--metrics", options.metrics), ("--log-json", options.log_json)):
+        if path is not None:
+            refuse_used(path, others, option)
+        others.append(path)
+
+
 @contextmanager
 def _watched(
     options: _Options, console: Console, *used: str | Path | None, of: str | None = None
@@ -1085,13 +1092,9 @@ def _watched(
         used: files of the run.
         of: the source, where there is one alone.
     """
-    from videoclr.report import Report, refuse_used
+    from videoclr.report import Report
 
-    others = [of, *used, options.config, options.report]
-    for option, path in (("--metrics", options.metrics), ("--log-json", options.log_json)):
-        if path is not None:
-            refuse_used(path, others, option)
-        others.append(path)
+    _refuse_used(options, of, *used)
     callbacks: list[ProgressCallback] = []
     ends: list[Callable[[Report | VideoclrError, str], None]] = []
     with ExitStack() as stack:

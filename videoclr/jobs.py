@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -33,7 +34,7 @@ from videoclr.media.writer import Writer
 from videoclr.models import store, weights
 from videoclr.pipeline import Pipeline, RunLog, recognizer_of, slowest
 from videoclr.provenance import provenance
-from videoclr.report import Report, is_of_several, plain, report_file, same_file, spare_inputs
+from videoclr.report import Report, check_report, is_of_several, plain, report_file, same_file, spare_inputs
 from videoclr.resume import Restoration, join, tell
 from videoclr.shelf import Listed
 from videoclr.types import Frame, VideoInfo
@@ -444,11 +445,8 @@ def restore_tasks(
 ) -> list[Report | VideoclrError]:
     """Do all tasks; one that fails does not stop the others. See `restore_batch`, which makes them of files."""
     results: dict[int, Report | VideoclrError] = {}
-    spare_inputs((task.source, task.target, task.config.files()) for task in tasks)
-    used = tuple(name for task in tasks for name in (task.source, task.target, *task.config.files()))
-    # The same command after a stop, or once more, finds the report that it wrote itself.
-    own = manner.resume and report is not None and is_of_several(report)
-    with report_file(report, used, manner.overwrite or own) as place:
+    check_tasks(tasks, manner, report)
+    with report_file(report, (), overwrite=True) as place:
         try:
             with closing(site(tasks, manner, progress)) as endings:
                 for number, result in endings:
@@ -462,6 +460,20 @@ def restore_tasks(
                 left = [str(task.source) for number, task in enumerate(tasks) if number not in results]
                 place.write(_all([(tasks[number].source, results[number]) for number in sorted(results)], left))
     return [results[number] for number in range(len(tasks))]
+
+
+def check_tasks(tasks: Sequence[Task], manner: Manner, report: str | Path | None) -> None:
+    """Refuse what `restore_tasks` refuses before it does any of them.
+
+    Raises:
+        ConfigError: a result, or the report, would replace what is read; or the report is a pipe.
+        MediaError: the report exists and may not be replaced, or is no file.
+    """
+    spare_inputs((task.source, task.target, task.config.files()) for task in tasks)
+    used = tuple(name for task in tasks for name in (task.source, task.target, *task.config.files()))
+    # The same command after a stop, or once more, finds the report that it wrote itself.
+    own = manner.resume and report is not None and is_of_several(report)
+    check_report(report, used, manner.overwrite or own)
 
 
 def refuse_tracks(config: Config) -> None:
@@ -484,6 +496,19 @@ def make_folder(folder: str | Path) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MediaError(folder, f"cannot be made a folder ({error.strerror})") from error
+
+
+def check_folder(folder: str | Path) -> None:
+    """Refuse what `make_folder` would, and make nothing.
+
+    Raises:
+        MediaError: it cannot be made, or nothing can be written there.
+    """
+    place = Path(folder).absolute()
+    there = next(one for one in (place, *place.parents) if os.path.exists(one))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        reason = f"{there} may not be written to" if there.is_dir() else f"{there} is a file"
+        raise MediaError(folder, f"cannot be made a folder ({reason})")
 
 
 def _once(job: _Job, faceless: bool) -> Report:

@@ -163,19 +163,11 @@ def report_file(
         ConfigError: `path` is a pipe or one of the `used` files.
         MediaError: `path` exists and may not be replaced, is a folder, or cannot be written.
     """
+    check_report(path, used, overwrite, option)
     if path is None:
         yield None
         return
     target = Path(path)
-    if str(path) == "-":
-        raise ConfigError(f"{option}: expected a file, not a pipe")
-    refuse_used(path, used, option)
-    if target.is_dir():
-        raise MediaError(path, "is a folder; the report needs a file name")
-    if target.exists() and not target.is_file():
-        raise MediaError(path, "is a pipe or a device; the report needs a file")
-    if target.exists() and not overwrite:
-        raise MediaError(path, "exists already; choose another name for the report or say --overwrite")
     part = Path(_part(target))
     try:
         part.touch()
@@ -188,6 +180,22 @@ def report_file(
         with suppress(OSError):  # what could not be written is said already
             file.close()
         part.unlink(missing_ok=True)
+
+
+def check_report(path: str | Path | None, used: tuple[object, ...], overwrite: bool, option: str = "--report") -> None:
+    """Refuse what `report_file` refuses, but that the file cannot be written, which is tried there."""
+    if path is None:
+        return
+    target = Path(path)
+    if str(path) == "-":
+        raise ConfigError(f"{option}: expected a file, not a pipe")
+    refuse_used(path, used, option)
+    if target.is_dir():
+        raise MediaError(path, "is a folder; the report needs a file name")
+    if target.exists() and not target.is_file():
+        raise MediaError(path, "is a pipe or a device; the report needs a file")
+    if target.exists() and not overwrite:
+        raise MediaError(path, "exists already; choose another name for the report or say --overwrite")
 
 
 _OF_SEVERAL = re.compile(rb'\s*{\s*"files"\s*:')

@@ -391,6 +391,45 @@ def test_a_dry_run_lists_and_writes_nothing(film, tmp_path, capsys, pipeline):
     assert "gone.mkv" in err and not (tmp_path / "out").exists() and not pipeline
 
 
+def test_a_dry_run_refuses_what_the_run_would_refuse(film, tmp_path, capsys, pipeline):
+    source, (out, cut) = film(tmp_path / "A.mkv"), (str(tmp_path / one) for one in ("out", "cut.otio"))
+    made, more = timeline(clip(source, 20, 5)), pictures(scan(tmp_path / "sh010"), 8, 3)
+    both = write(tmp_path / "both.otio", timeline(clip(source, 20, 5), more))
+    write(tmp_path / "cut.otio", made)
+    empty = write(tmp_path / "empty.otio", timeline())
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "cut.otio").write_text("mine")
+    film(tmp_path / "media" / "A.mkv")
+    whole = write(tmp_path / "whole.otio", timeline(clip(source, 0, COUNT), clip(tmp_path / "media" / "A.mkv", 0, COUNT)))
+    for asked, code, message in [
+        ([cut, "--to", out, "--save-as", "cut.doc"], 2, "--save-as: cut.doc is no timeline that can be written"),
+        ([cut, "--to", str(tmp_path)], 2, "is the cut that is read"),
+        ([str(empty), "--to", out], 1, "shows no footage"),
+        ([str(both), "--to", out, "--save-as", f"{out}/cut.xml"], 1, f"write it as --save-as {out}/cut.otio"),
+        ([cut, "--to", str(tmp_path / "done")], 1, "exists already"),
+        ([cut, "--to", str(tmp_path / "file")], 1, "file: cannot be made a folder"),
+        ([str(whole), "--to", str(tmp_path / "media")], 2, "A.mkv would replace "),
+        ([cut, "--to", out, "--report", str(tmp_path / "file")], 1, "choose another name for the report"),
+        ([cut, "--to", out, "--report", str(source)], 2, "--report: "),
+        ([cut, "--to", out, "--report", cut, "--overwrite"], 2, "--report: "),
+        ([cut, "--to", out, "--log-json", cut], 2, "--log-json: "),
+    ]:
+        for dry in (["--dry-run"], []):
+            assert cli.main(["timeline", *asked, *dry]) == code
+            said = capsys.readouterr()
+            assert message in said.err and len(said.err.splitlines()) == 1 and not said.out
+    assert not pipeline and not Path(out).exists()
+
+
+def test_a_dry_run_warns_as_the_run_does(film, tmp_path, capsys):
+    cut = str(write(tmp_path / "cut.otio", timeline(clip(film(tmp_path / "A.mkv"), 50, 60, name="long\nclip"))))
+    for more, count in ([], 1), (["--quiet"], 0):
+        assert cli.main(["timeline", cut, "--to", str(tmp_path / "out"), "--dry-run", *more]) == 0
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == count and all("videoclr: warning: " in line and "ends before clip" in line for line in said)
+
+
 def test_sound_disabled_clips_and_what_the_cut_says_besides_stay(film, tmp_path):
     source = film(tmp_path / "A.mkv")
     made = timeline(clip(source, 10, 5))

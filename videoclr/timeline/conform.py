@@ -17,9 +17,20 @@ from typing import Any, TypeAlias
 
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError, VideoclrError
-from videoclr.jobs import Manner, ProgressCallback, Site, Task, here, make_folder, refuse_tracks, restore_tasks
+from videoclr.jobs import (
+    Manner,
+    ProgressCallback,
+    Site,
+    Task,
+    check_folder,
+    check_tasks,
+    here,
+    make_folder,
+    refuse_tracks,
+    restore_tasks,
+)
 from videoclr.media.source import matching, numbered
-from videoclr.report import Report, same_file
+from videoclr.report import Report, check_report, same_file
 from videoclr.timeline.cut import Cut, Named, Restored, Use
 from videoclr.timeline.footage import Footage, Shelves, candidates, footage
 from videoclr.timeline.formats import AnyCut, check_target, open_cut
@@ -122,18 +133,13 @@ def restore_timeline(
         MediaError: the cut, the folder or a report cannot be read or written; or no clip's media was found.
         WeightsError: the networks cannot be loaded.
     """
-    target = Path(save_as) if save_as is not None else Path(folder, Path(timeline).name)
-    if save_as is not None:
-        check_target(target, Path(timeline))
+    manner, target = Manner(overwrite, resume=resume, faceless=consolidate), _target(timeline, folder, save_as)
     cut, parts, missed = _planned(timeline, folder, target, config or Config(), handles, media, sequence, ending)
-    if target.exists() and not (overwrite or resume):
-        raise MediaError(target, "exists already; remove it or allow overwriting (--overwrite)")
+    _check_results(cut, folder, target, parts, manner, report)
     if not parts:
-        more = f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""
-        raise MediaError(timeline, missed[0] + more if missed else "shows no footage")
-    for place in (folder, target.parent, *(part.target.parent for part in parts)):
+        raise MediaError(timeline, missed[0] + (f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""))
+    for place in _folders(folder, target, parts):
         make_folder(place)
-    manner = Manner(overwrite, resume=resume, faceless=consolidate)
     results = restore_tasks([part.task() for part in parts], manner, report=report, progress=progress, ended=ended, site=site)
     clips, relinked, faceless = sum(len(part.uses) for part in parts) + len(missed), 0, 0
     for part, result in zip(parts, results, strict=True):
@@ -165,16 +171,42 @@ def parts_of_timeline(
     handles: int = HANDLES,
     media: Sequence[str | Path] = (),
     sequence: str | None = None,
+    save_as: str | Path | None = None,
     ending: str | None = None,
+    report: str | Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
 ) -> tuple[list[Part], list[str]]:
-    """What `restore_timeline` would restore, and what it would miss."""
-    return _planned(timeline, folder, None, config or Config(), handles, media, sequence, ending)[1:]
+    """What `restore_timeline` would restore, and what it would miss; refuses what that refuses before it restores anything."""
+    target = _target(timeline, folder, save_as)
+    cut, parts, missed = _planned(timeline, folder, target, config or Config(), handles, media, sequence, ending)
+    _check_results(cut, folder, target, parts, Manner(overwrite, resume=resume), report)
+    return parts, missed
+
+
+def _target(timeline: str | Path, folder: str | Path, save_as: str | Path | None) -> Path:
+    """The new cut.
+
+    Raises:
+        ConfigError: it is the old one, or in a format that does not become.
+    """
+    target = Path(folder, Path(timeline).name) if save_as is None else Path(save_as)
+    if save_as is not None:
+        check_target(target, Path(timeline))
+    if same_file(timeline, target):
+        raise ConfigError(f"timeline: {target} is the cut that is read; choose another folder, or another name with --save-as")
+    return target
+
+
+def _folders(folder: str | Path, target: Path, parts: Sequence[Part]) -> set[Path]:
+    """Where results go."""
+    return {Path(folder), target.parent, *(part.target.parent for part in parts)}
 
 
 def _planned(
     timeline: str | Path,
     folder: str | Path,
-    target: Path | None,
+    target: Path,
     config: Config,
     handles: int,
     media: Sequence[str | Path],
@@ -182,8 +214,6 @@ def _planned(
     ending: str | None,
 ) -> tuple[AnyCut, list[Part], list[str]]:
     _check(config, handles)
-    if target is not None and same_file(timeline, target):
-        raise ConfigError(f"timeline: {target} is the cut that is read; choose another folder, or another name with --save-as")
     cut = open_cut(timeline, sequence, target)
     finder = _Finder(cut.beside, Shelves(media), config)
     if not cut.rate_is_known:  # an EDL's labels are frames of what they are cut from
@@ -191,9 +221,23 @@ def _planned(
         cut = open_cut(timeline, sequence, target, float(max(set(rates), key=rates.count))) if rates else cut
     parts = _merged(_uses(finder, cut), handles)
     _name(parts, Path(folder), ending)
-    if target is not None and isinstance(cut, Cut) and parts:
-        cut.rehearse(target)
+    if not parts and not finder.missed:
+        raise MediaError(timeline, "shows no footage")
     return cut, parts, finder.missed
+
+
+def _check_results(
+    cut: AnyCut, folder: str | Path, target: Path, parts: Sequence[Part], manner: Manner, report: str | Path | None
+) -> None:
+    """Refuse what cannot be written, or would replace what must stay."""
+    if target.exists() and not (manner.overwrite or manner.resume):
+        raise MediaError(target, "exists already; remove it or allow overwriting (--overwrite)")
+    for place in _folders(folder, target, parts):
+        check_folder(place)
+    check_tasks([part.task() for part in parts], manner, report)
+    check_report(report, (cut.path, target), overwrite=True)  # whether it may be replaced is known by now
+    if parts and isinstance(cut, Cut):
+        cut.rehearse(target)
 
 
 class _Finder:
