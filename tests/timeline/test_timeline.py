@@ -379,6 +379,24 @@ def test_a_clip_without_its_media_does_not_stop_the_others_and_is_told(film, tmp
     assert urls[1:] == ["/gone/B.mkv", other.as_uri(), "https://x.org/c.mov", None]
 
 
+def test_times_that_are_no_numbers_are_told_of_their_clips_alone(film, tmp_path):
+    source, folder, none = film(tmp_path / "A.mkv"), scan(tmp_path / "sh010"), float("nan")
+    ranges = ranged(none, 3), ranged(0, none), ranged(0, float("inf")), ranged(0, 3, 0), ranged(0, 3, none)
+    bad = [schema.Clip(f"bad{n}", schema.ExternalReference(source.as_uri()), one) for n, one in enumerate(ranges)]
+    for speed in (none, float("inf")):
+        bad.append(clip(source, 10, 5, name=f"bad{len(bad)}"))
+        bad[-1].effects.append(schema.LinearTimeWarp(time_scalar=speed))
+    for change in ({"rate": 0}, {"rate": -5}, {"rate": none}, {"rate": 1e12}, {"start_frame": -3}, {"frame_zero_padding": 4000}):
+        bad.append(pictures(folder, 8, 3))
+        bad[-1].name = f"bad{len(bad) - 1}"
+        for name, value in change.items():
+            setattr(bad[-1].media_reference, name, value)
+    old = write(tmp_path / "cut.otio", timeline(*bad, clip(source, 20, 5), pictures(folder, 8, 3)))
+    parts, missed = parts_of_timeline(old, tmp_path / "out", LOSSLESS, handles=0)
+    assert [(part.first, part.last) for part in parts] == [(20, 25), (8, 11)] and len(missed) == len(bad)
+    assert all(f"clip 'bad{n}'" in line and len(line) < 300 for n, line in enumerate(missed))
+
+
 LOSSLESS_SET = ["media.codec=ffv1", "restore.use=unchanged", "gate.use=none", "track.max_gap=0", "align.smoothing=0"]
 
 

@@ -306,7 +306,7 @@ def named(clip: Any) -> Named | None:
     """What the media of `clip` is called; None for what is no file (colour bars, titles).
 
     Raises:
-        MediaError: an address on the network; numbered pictures with steps between them.
+        MediaError: an address on the network; numbered pictures with steps between them, or at no rate.
     """
     schema, reference = otio().schema, clip.media_reference
     if isinstance(reference, schema.GeneratorReference):
@@ -316,6 +316,11 @@ def named(clip: Any) -> Named | None:
             raise MediaError(
                 reference.target_url_base, "leaves numbers out between its pictures, which cannot be restored in a row"
             )
+        if not (0.001 <= reference.rate <= 1e5 and 0 <= reference.start_frame < 2**31 and reference.frame_zero_padding < 100):
+            counted = (
+                f"{reference.rate:g} a second from number {reference.start_frame} on, of {reference.frame_zero_padding} digits"
+            )
+            raise MediaError(reference.target_url_base, f"cannot hold the pictures of clip {clip.name!r}, which are {counted}")
         digits = f"%0{reference.frame_zero_padding}d" if reference.frame_zero_padding else "%d"
         name = f"{reference.name_prefix}{digits}{reference.name_suffix}"
         place = place_of(reference.target_url_base) / name
@@ -358,12 +363,15 @@ def used(clip: Any, footage: Footage) -> Use:
     """Which frames of `footage` the clip shows, those that dissolves and changed speed need besides included.
 
     Raises:
-        MediaError: the file has no such frames: it is another one.
+        MediaError: the file has no such frames: it is another one; or nobody can tell which are meant.
     """
-    origin, shown = _origin(clip, footage), None if footage.still else _needed(clip)
-    if shown is None:
+    try:
+        origin, shown = _origin(clip, footage), None if footage.still else _needed(clip)
+        first, last = (0, None) if shown is None else _numbers(shown, origin, footage)
+    except (ArithmeticError, ValueError) as error:
+        raise MediaError(footage.path, f"clip {clip.name!r} shows it at times, or at a speed, that are no numbers") from error
+    if last is None:
         return Use(clip, footage, origin, 0, None)
-    first, last = _numbers(shown, origin, footage)
     if footage.count is not None and last >= footage.count:
         if last > footage.count + footage.rate:
             _log.warning("%s: ends before clip %r, which shows %d frames more", footage.path, clip.name, last - footage.count)
