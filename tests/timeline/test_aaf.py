@@ -260,6 +260,16 @@ def test_relative_addresses_go_on_naming_the_same_files_from_another_folder(tmp_
     assert found == [(tmp_path / "out" / "A.000005-000009.mkv").as_uri(), none.as_uri(), "file:///gone/C.mkv"]
 
 
+def test_a_clip_of_no_length_is_passed_over(tmp_path, film):
+    avid = Avid(tmp_path / "cut.aaf")
+    master = avid.master("A", film(tmp_path / "A.mkv").as_uri())
+    pieces = [clip(master, 0, 5), clip(master, 20, 5)]
+    pieces[0].length = 0
+    avid.composition("cut", pieces)
+    parts, missed = parts_of_timeline(avid.close(), tmp_path / "out", LOSSLESS, handles=0)
+    assert [(part.first, part.last, len(part.uses)) for part in parts] == [(20, 25, 1)] and not missed
+
+
 def test_rendered_effects_are_dropped_where_they_show_the_old_media(tmp_path, film):
     face, none = film(tmp_path / "A.mkv"), film(tmp_path / "B.mkv", face=False)
     avid = Avid(tmp_path / "cut.aaf")

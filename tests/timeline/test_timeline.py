@@ -397,6 +397,19 @@ def test_times_that_are_no_numbers_are_told_of_their_clips_alone(film, tmp_path)
     assert all(f"clip 'bad{n}'" in line and len(line) < 300 for n, line in enumerate(missed))
 
 
+def test_a_clip_of_no_length_is_passed_over_but_for_what_a_dissolve_shows_of_it(film, tmp_path):
+    source = film(tmp_path / "A.mkv")
+    dissolve = schema.Transition(in_offset=Time(2, 25), out_offset=Time(3, 25))
+    items = clip(source, 0, 0), clip(source, 40, 0), clip(source, 20, 5)
+    old = write(tmp_path / "cut.otio", timeline(*items))
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0)
+    assert [(part.first, part.last, len(part.uses)) for part in done.parts] == [(20, 25, 1)] and not done.missed
+    assert urls(otio.adapters.read_from_file(str(done.timeline)).find_clips())[:2] == [source.as_uri()] * 2
+    old = write(tmp_path / "cut.otio", timeline(clip(source, 30, 5), dissolve, clip(source, 0, 0)))
+    parts, missed = parts_of_timeline(old, tmp_path / "new", LOSSLESS, handles=0)
+    assert [(part.first, part.last) for part in parts] == [(0, 1), (30, 38)] and not missed
+
+
 LOSSLESS_SET = ["media.codec=ffv1", "restore.use=unchanged", "gate.use=none", "track.max_gap=0", "align.smoothing=0"]
 
 

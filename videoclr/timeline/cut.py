@@ -303,13 +303,13 @@ def one_line(error: Exception) -> str:
 
 
 def named(clip: Any) -> Named | None:
-    """What the media of `clip` is called; None for what is no file (colour bars, titles).
+    """What the media of `clip` is called; None for what is no file (colour bars, titles), or where nothing of it is shown.
 
     Raises:
         MediaError: an address on the network; numbered pictures with steps between them, or at no rate.
     """
-    schema, reference = otio().schema, clip.media_reference
-    if isinstance(reference, schema.GeneratorReference):
+    schema, reference, shown = otio().schema, clip.media_reference, _visible(clip)
+    if isinstance(reference, schema.GeneratorReference) or (shown is not None and not shown.duration.value):
         return None
     if isinstance(reference, schema.ImageSequenceReference):
         if reference.frame_step != 1:
@@ -376,7 +376,7 @@ def used(clip: Any, footage: Footage) -> Use:
         if last > footage.count + footage.rate:
             _log.warning("%s: ends before clip %r, which shows %d frames more", footage.path, clip.name, last - footage.count)
         return Use(clip, footage, origin, max(0, first), None)
-    return Use(clip, footage, origin, max(0, first), max(last, first + 1))
+    return Use(clip, footage, origin, max(0, first), max(last, first + 1, 1))
 
 
 def _origin(clip: Any, footage: Footage) -> Any:
@@ -392,7 +392,7 @@ def _origin(clip: Any, footage: Footage) -> Any:
         return origins[0]
     for origin in origins:
         first, last = _numbers(shown, origin, footage)
-        if last > 0 and (footage.count is None or first < footage.count):
+        if max(last, first + 1) > 0 and (footage.count is None or first < footage.count):
             return origin
     asked = f"{shown.start_time.to_seconds():.3f} s to {shown.end_time_exclusive().to_seconds():.3f} s"
     has = f"{footage.count} frames" + (f" from {footage.timecode} on" if footage.timecode else "")
@@ -409,14 +409,9 @@ def _rational(value: float, rate: float) -> Any:
 
 def _needed(clip: Any) -> Any:
     """The range of its media that `clip` needs, or None for all."""
-    opentime, schema = otio().opentime, otio().schema
-    if clip.source_range is None:
-        return None
-    shown = clip.source_range
-    if isinstance(clip.parent(), schema.Track):
-        shown = clip.visible_range()  # with what dissolves on both sides show of it
+    opentime, schema, shown = otio().opentime, otio().schema, _visible(clip)
     changes = [effect for effect in clip.effects if isinstance(effect, schema.TimeEffect)]
-    if not changes:
+    if shown is None or not changes:
         return shown
     if not all(isinstance(effect, schema.LinearTimeWarp) for effect in changes):
         return None  # a curve of speeds: any part of the file may be shown
@@ -425,6 +420,12 @@ def _needed(clip: Any) -> Any:
     backwards = any(effect.time_scalar < 0 for effect in changes)
     more = opentime.RationalTime(shown.duration.value * max(speed - 1.0, 1.0 if backwards else 0.0), shown.duration.rate)
     return opentime.TimeRange(shown.start_time - more, shown.duration + more + more)
+
+
+def _visible(clip: Any) -> Any:
+    """The range that `clip` shows, with what dissolves on both sides show of it; None for all."""
+    shown = clip.source_range
+    return shown if shown is None or not isinstance(clip.parent(), otio().schema.Track) else clip.visible_range()
 
 
 def _frames(count: float, footage: Footage, rate: float) -> float:

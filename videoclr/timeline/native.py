@@ -48,14 +48,14 @@ class Shown:
 
 
 def named(shown: Shown, cut: Path) -> Named | None:
-    """What the media of `shown` is called.
+    """What the media of `shown` is called; None where nothing of it is shown.
 
     Raises:
         MediaError: the clip cannot be restored; an address on the network.
     """
     if shown.refusal:
         raise MediaError(cut, shown.refusal)
-    return Named(names=tuple(map(_place, shown.names))) if shown.names else None
+    return Named(names=tuple(map(_place, shown.names))) if shown.names and shown.first != shown.last else None
 
 
 def _place(address: str) -> PurePath:
