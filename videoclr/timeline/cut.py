@@ -34,6 +34,8 @@ _NOT_MADE = {"aaf"}
 """What other formats do not become: the adapter asks for facts that only an AAF holds (see `aaf.py`)."""
 NEAR = 0.002
 """How far (relatively) two rates may differ that count the same frames: 24 and 23.976 are one to many programs."""
+_EDL = ".edl"
+"""Names files by plain paths, and tells no rate."""
 _WHOLE = ".otio"
 """In which whatever is read can be written."""
 _LABEL = re.compile(r"(\d\d:\d\d:\d\d):(\d\d)")
@@ -88,7 +90,7 @@ class Cut:
     """
 
     def __init__(self, path: str | Path, sequence: str | None = None, rate: float | None = None) -> None:
-        self.path, self.is_edl = Path(path), Path(path).suffix.lower() == ".edl"
+        self.path, self.is_edl = Path(path), Path(path).suffix.lower() == _EDL
         self.root = _read_edl(self.path, rate or _ANY_RATE) if self.is_edl else _read(self.path)
         self.rate_is_known = not self.is_edl or rate is not None
         self.timeline = _timeline(self.root, self.path, sequence)
@@ -100,18 +102,58 @@ class Cut:
         return self.path.parent
 
     def named(self, clip: Any) -> Named | None:
-        """See `named`."""
-        return named(clip)
+        """What the media of `clip` is called; None for what is no file (colour bars, titles), or where nothing of it is shown.
+
+        Raises:
+            MediaError: an address on the network; numbered pictures with steps between them, or at no rate.
+        """
+        schema, reference, shown = otio().schema, clip.media_reference, _visible(clip)
+        if isinstance(reference, schema.GeneratorReference) or (shown is not None and not shown.duration.value):
+            return None
+        if isinstance(reference, schema.ImageSequenceReference):
+            return Named(sequence=_pictures(clip.name, reference))
+        names = [place_of(url) for url in _addresses(clip, schema)]
+        if not names:
+            reel = clip.metadata.get("cmx_3600", {}).get("reel")
+            names = [PurePath(name) for name in (clip.name, reference.name if reference else None, reel) if name]
+        return Named(names=tuple(names)) if names else None
 
     def used(self, clip: Any, footage: Footage) -> Use:
-        """See `used`."""
-        use = used(clip, footage)
-        self._uses.append(use)
+        """Which frames of `footage` the clip shows, those that dissolves and changed speed need besides included.
+
+        Raises:
+            MediaError: the file has no such frames: it is another one; or nobody can tell which are meant.
+        """
+        try:
+            origin, shown = _origin(clip, footage), None if footage.still else _needed(clip)
+            first, last = (0, None) if shown is None else _numbers(shown, origin, footage)
+        except (ArithmeticError, ValueError) as error:
+            raise MediaError(footage.path, f"clip {clip.name!r} shows it at times, or at a speed, that are no numbers") from error
+        if last is not None:
+            last = max(last, first + 1, 1)
+        if last is not None and footage.count is not None and last >= footage.count:
+            if last > footage.count + footage.rate:
+                _log.warning("%s: ends before clip %r, which shows %d frames more", footage.path, clip.name, last - footage.count)
+            last = None
+        self._uses.append(use := Use(clip, footage, origin, max(0, first), last))
         return use
 
     def relink(self, use: Use, new: Restored, target: Path) -> None:
         """Let the clip of `use` show `new` in the cut that will be `target`."""
-        relink(use, new, target.suffix.lower() == ".edl")
+        clip, still, edl = use.clip, new.footage.still, target.suffix.lower() == _EDL
+        shift = _frames(new.first, use.footage, use.rate)
+        pictures = isinstance(clip.media_reference, otio().schema.ImageSequenceReference)
+        begin = use.origin.value + shift if pictures else _begin(use, new.footage)
+        path = Path(new.footage.path).absolute()
+        clip.media_reference = _renumbered(clip.media_reference, path, new.first, edl) if pictures else _reference(clip, path, edl)
+        clip.media_reference.metadata["videoclr"] = {"source": use.footage.path, "first_frame": new.first}
+        if still:
+            return
+        length = _rational(_frames(new.frames, use.footage, use.rate), use.rate)
+        clip.media_reference.available_range = _range(_rational(begin, use.rate), length)
+        if clip.source_range is not None:
+            moved = clip.source_range.start_time + _rational(begin - shift - use.origin.value, use.rate)
+            clip.source_range = _range(moved, clip.source_range.duration)
 
     def clips(self) -> Iterator[Any]:
         """Every enabled clip of the video tracks, nested ones too."""
@@ -127,7 +169,7 @@ class Cut:
             MediaError: the adapter refuses, or the disk does.
         """
         if moves(self.beside, path):
-            self._anchor(path.suffix.lower() == ".edl")
+            self._anchor(path.suffix.lower() == _EDL)
         part = path.with_name(f".{path.stem}.part{path.suffix}")
         try:
             self._write(part)
@@ -156,7 +198,7 @@ class Cut:
         """Write a copy, for adapters change what they are given; they raise what they like."""
         if path.suffix.lower() != _WHOLE:
             self._complete()
-        if path.suffix.lower() != ".edl":
+        if path.suffix.lower() != _EDL:
             otio().adapters.write_to_file(self.root.deepcopy(), str(path))
             return
         otio().adapters.write_to_file(self.timeline.deepcopy(), str(path), rate=self._rate())
@@ -302,34 +344,16 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def named(clip: Any) -> Named | None:
-    """What the media of `clip` is called; None for what is no file (colour bars, titles), or where nothing of it is shown.
-
-    Raises:
-        MediaError: an address on the network; numbered pictures with steps between them, or at no rate.
-    """
-    schema, reference, shown = otio().schema, clip.media_reference, _visible(clip)
-    if isinstance(reference, schema.GeneratorReference) or (shown is not None and not shown.duration.value):
-        return None
-    if isinstance(reference, schema.ImageSequenceReference):
-        if reference.frame_step != 1:
-            raise MediaError(
-                reference.target_url_base, "leaves numbers out between its pictures, which cannot be restored in a row"
-            )
-        if not (0.001 <= reference.rate <= 1e5 and 0 <= reference.start_frame < 2**31 and reference.frame_zero_padding < 100):
-            counted = (
-                f"{reference.rate:g} a second from number {reference.start_frame} on, of {reference.frame_zero_padding} digits"
-            )
-            raise MediaError(reference.target_url_base, f"cannot hold the pictures of clip {clip.name!r}, which are {counted}")
-        digits = f"%0{reference.frame_zero_padding}d" if reference.frame_zero_padding else "%d"
-        name = f"{reference.name_prefix}{digits}{reference.name_suffix}"
-        place = place_of(reference.target_url_base) / name
-        return Named(sequence=(place, reference.start_frame, Fraction(reference.rate).limit_denominator(1001)))
-    names = [place_of(url) for url in _addresses(clip, schema)]
-    if not names:
-        reel = clip.metadata.get("cmx_3600", {}).get("reel")
-        names = [PurePath(name) for name in (clip.name, reference.name if reference else None, reel) if name]
-    return Named(names=tuple(names)) if names else None
+def _pictures(name: str, reference: Any) -> tuple[PurePath, int, Fraction]:
+    """What `Named.sequence` holds, of the clip `name`."""
+    base, rate, start, digits = reference.target_url_base, reference.rate, reference.start_frame, reference.frame_zero_padding
+    if reference.frame_step != 1:
+        raise MediaError(base, "leaves numbers out between its pictures, which cannot be restored in a row")
+    if not (0.001 <= rate <= 1e5 and 0 <= start < 2**31 and digits < 100):
+        told = f"{rate:g} a second from number {start} on, of {digits} digits"
+        raise MediaError(base, f"cannot hold the pictures of clip {name!r}, which are {told}")
+    pattern = f"{reference.name_prefix}{f'%0{digits}d' if digits else '%d'}{reference.name_suffix}"
+    return place_of(base) / pattern, start, Fraction(rate).limit_denominator(1001)
 
 
 def _addresses(clip: Any, schema: Any) -> list[str]:
@@ -357,26 +381,6 @@ class Use:
     def rate(self) -> float:
         """Of the clip's clock."""
         return float(self.origin.rate)
-
-
-def used(clip: Any, footage: Footage) -> Use:
-    """Which frames of `footage` the clip shows, those that dissolves and changed speed need besides included.
-
-    Raises:
-        MediaError: the file has no such frames: it is another one; or nobody can tell which are meant.
-    """
-    try:
-        origin, shown = _origin(clip, footage), None if footage.still else _needed(clip)
-        first, last = (0, None) if shown is None else _numbers(shown, origin, footage)
-    except (ArithmeticError, ValueError) as error:
-        raise MediaError(footage.path, f"clip {clip.name!r} shows it at times, or at a speed, that are no numbers") from error
-    if last is None:
-        return Use(clip, footage, origin, 0, None)
-    if footage.count is not None and last >= footage.count:
-        if last > footage.count + footage.rate:
-            _log.warning("%s: ends before clip %r, which shows %d frames more", footage.path, clip.name, last - footage.count)
-        return Use(clip, footage, origin, max(0, first), None)
-    return Use(clip, footage, origin, max(0, first), max(last, first + 1, 1))
 
 
 def _origin(clip: Any, footage: Footage) -> Any:
@@ -448,24 +452,6 @@ class Restored:
     first: int
     """Number of the frame of the old media with which it begins."""
     frames: int
-
-
-def relink(use: Use, new: Restored, edl: bool) -> None:
-    """Let the clip of `use` show `new`; with `edl`, as an EDL names files: by plain paths."""
-    clip, still = use.clip, new.footage.still
-    shift = _frames(new.first, use.footage, use.rate)
-    pictures = isinstance(clip.media_reference, otio().schema.ImageSequenceReference)
-    begin = use.origin.value + shift if pictures else _begin(use, new.footage)
-    path = Path(new.footage.path).absolute()
-    clip.media_reference = _renumbered(clip.media_reference, path, new.first, edl) if pictures else _reference(clip, path, edl)
-    clip.media_reference.metadata["videoclr"] = {"source": use.footage.path, "first_frame": new.first}
-    if still:
-        return
-    length = _rational(_frames(new.frames, use.footage, use.rate), use.rate)
-    clip.media_reference.available_range = _range(_rational(begin, use.rate), length)
-    if clip.source_range is not None:
-        moved = clip.source_range.start_time + _rational(begin - shift - use.origin.value, use.rate)
-        clip.source_range = _range(moved, clip.source_range.duration)
 
 
 def _address(path: Path, edl: bool) -> str:
