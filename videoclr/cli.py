@@ -470,14 +470,8 @@ def timeline_(
             raise ConfigError("--aligned: a cut shows whole pictures")
         from videoclr.timeline import parts_of_timeline, restore_timeline, table_of
 
-        given: dict[str, Any] = {
-            "handles": handles,
-            "media": media or [],
-            "sequence": sequence,
-            "ending": ending,
-            "save_as": save_as,
-        }
-        given |= {"report": options.report, "overwrite": options.overwrite, "resume": options.resume}
+        given: dict[str, Any] = {"handles": handles, "media": media or [], "sequence": sequence, "ending": ending}
+        given |= {"save_as": save_as, "report": options.report, "overwrite": options.overwrite, "resume": options.resume}
         if dry_run:
             _refuse_used(options, timeline, *settings.files())
             with _speaking(options):

@@ -180,7 +180,7 @@ class Cut:
             part.unlink(missing_ok=True)
 
     def rehearse(self, path: Path) -> None:
-        """Find out, before there is anything to write, whether the cut can be written in the format of `path`'s ending.
+        """Find out, before anything is restored, whether the cut can be written in the format of `path`'s ending.
 
         Raises:
             MediaError: its adapter refuses.
@@ -225,13 +225,13 @@ class Cut:
         """Let every address be absolute, also of what is not shown."""
         schema = otio().schema
         for reference in (one for clip in self.root.find_clips() for one in clip.media_references().values()):
-            if isinstance(reference, schema.ExternalReference) and reference.target_url:
-                if place := anchored(reference.target_url, self.beside):
-                    reference.target_url = _address(place, edl)
-            elif isinstance(reference, schema.ImageSequenceReference) and (
-                place := anchored(reference.target_url_base, self.beside)
-            ):
+            pictures = isinstance(reference, schema.ImageSequenceReference)
+            url = reference.target_url_base if pictures else getattr(reference, "target_url", None) or None
+            place = None if url is None else anchored(url, self.beside)
+            if place is not None and pictures:
                 reference.target_url_base = f"{_address(place, edl)}/"
+            elif place is not None:
+                reference.target_url = _address(place, edl)
 
     def _rate(self) -> float:
         rates = Counter(clip.source_range.duration.rate for clip in self.timeline.find_clips() if clip.source_range)

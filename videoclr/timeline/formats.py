@@ -16,13 +16,13 @@ AnyCut: TypeAlias = Cut | AafCut | FcpxmlCut
 AAF = ".aaf"
 
 
-def open_cut(path: str | Path, sequence: str | None, target: Path | None, rate: float | None = None) -> AnyCut:
+def open_cut(path: str | Path, sequence: str | None, target: Path, rate: float | None = None) -> AnyCut:
     """The cut that `path` holds, opened so that it can become `target`.
 
     Args:
         path: a file or bundle.
         sequence: which timeline, where it holds several; its name.
-        target: the new cut; None for one in the same format.
+        target: the new cut.
         rate: see `Cut`.
 
     Raises:
@@ -31,7 +31,7 @@ def open_cut(path: str | Path, sequence: str | None, target: Path | None, rate: 
     ending = Path(path).suffix.lower()
     if ending in ENDINGS:
         return FcpxmlCut(path, sequence)
-    if ending == AAF and (target is None or target.suffix.lower() == AAF):
+    if ending == AAF == target.suffix.lower():
         return AafCut(path, sequence)
     return Cut(path, sequence, rate)
 
