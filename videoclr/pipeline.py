@@ -116,7 +116,8 @@ class Pipeline:
         from videoclr.references import people_of
 
         section = self.config.identify
-        return people_of(section.references, section.only, section.leave, {*self._called, *self.cast.names})
+        given = () if self.references is _FROM_CONFIG else self.references
+        return people_of(section.references, section.only, section.leave, {*self._called, *self.cast.names, *given})
 
     def _cast(self) -> Cast:
         from videoclr.cast import Cast, fitted

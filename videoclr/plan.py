@@ -12,7 +12,7 @@ import math
 import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -146,7 +146,6 @@ def plan(
     if pieces < 1 or not 0 < seconds < math.inf:
         raise ConfigError(f"plan: expected at least one piece of more than 0 s, got {pieces} of {seconds} s")
     check_scratch(config.runtime.scratch)
-    config, warnings = _without_numbers(config)
     with report_file(json_file, (source, target, *config.files()), overwrite, option="--json") as place:
         with open_reader(source, config) as reader:
             count, rate, still = reader.info.frame_count, reader.info.frame_rate, reader.is_still
@@ -159,6 +158,8 @@ def plan(
         pieces = min(pieces, max(1, count // length))
         tried, refused = [], None
         pipeline = load_pipeline(config)
+        config, warnings = _without_numbers(pipeline.config, pipeline.cast.names)
+        pipeline = dataclasses.replace(pipeline, config=config)
         for number in range(pieces):
             if progress is not None:
                 progress(number, pieces)
@@ -176,12 +177,17 @@ def plan(
     return made
 
 
-def _without_numbers(config: Config) -> tuple[Config, tuple[str, ...]]:
-    """Without the numbers of tracks in `identify.only` and `leave`, which are others in every piece; and what to say of it."""
+def _without_numbers(config: Config, known: Collection[str]) -> tuple[Config, tuple[str, ...]]:
+    """Without the numbers of tracks in `identify.only` and `leave`, which are others in every piece; and what to say of it.
+
+    Args:
+        config: of the job.
+        known: names of people from a file.
+    """
     section = config.identify
     if config.track.file is not None or not (section.only or section.leave):
         return config, ()
-    names = people_of(section.references, section.only, section.leave).pictures
+    names = {*people_of(section.references, section.only, section.leave, known).pictures, *known}
     kept = {name: [one for one in getattr(section, name) if not is_number(one, names)] for name in ("only", "leave")}
     left_out = [one for name in kept for one in getattr(section, name) if is_number(one, names)]
     if not left_out:
