@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from videoclr.cast import Cast
+from videoclr.cast import Cast, Member
 from videoclr.config import Config
 from videoclr.errors import ConfigError, RestorationError
 from videoclr.parts.unchanged import Unchanged
@@ -490,6 +490,9 @@ def test_people_of_a_file_are_known_and_may_be_asked_for_by_name(tmp_path: Path)
         ConfigError, match=r"\$\.identify\.only: nobody is called 'ben': known are anna; a photograph would be a file"
     ):
         pipeline(identify={"people": str(path), "only": ["ben"]})
+    path.write_text(json.dumps(Cast((Member("anna", torch.tensor([0.0, 1.0])),)).as_json(told)))
+    with pytest.raises(ConfigError, match=r"people\.json: its identities have 2 numbers and the recognizer's 3; make it anew"):
+        pipeline(identify={"people": str(path)})
     with pytest.raises(ConfigError, match=r"\$\.identify\.people: a recognizer is needed"):
         Pipeline(Config.of({"identify": {"people": str(path)}}), detector=Discs(), recognizer=None, restorer=Lighter())
     with pytest.raises(ConfigError, match=r"\$\.identify\.look_first: a recognizer is needed"):
