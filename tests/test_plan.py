@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction
 
 import av
@@ -106,8 +107,20 @@ def test_what_cannot_be_planned_is_told(film, tmp_path):
         plan.plan(path, tmp_path / "out.mp4", Config().override(f"track.file={mine}"), json_file=mine, overwrite=True)
     with pytest.raises(MediaError, match="no such file"):
         plan.plan(tmp_path / "absent.mkv", tmp_path / "out.mp4")
-    with pytest.raises(MediaError, match=r"\.xyz"):
-        plan.plan(path, tmp_path / "out.xyz")
+    for target, said in (
+        (tmp_path / "out.xyz", "the ending '.xyz' is unknown"),
+        (path, "is the input itself"),
+        (tmp_path / "none" / "out.mp4", "does not exist; make it first"),
+        (tmp_path / "out.png", "holds one picture, and the source has more"),
+    ):
+        with pytest.raises(MediaError, match=rf"^{re.escape(str(target))}: .*{said}"):
+            plan.plan(path, target, overwrite=True)
+    (tmp_path / "there.mp4").write_bytes(b"mine")
+    with pytest.raises(MediaError, match=r"there\.mp4: exists already"):
+        plan.plan(path, tmp_path / "there.mp4")
+    with pytest.raises(MediaError, match=rf"^{re.escape(str(tmp_path))}/out\.webm: ") as caught:  # only a piece shows it
+        plan.plan(path, tmp_path / "out.webm", Config().override("media.codec=h264"))
+    assert "videoclr-plan" not in str(caught.value) and caught.value.path == str(tmp_path / "out.webm")
     with av.open(str(tmp_path / "still.png"), "w") as out:
         stream = out.add_stream("png")
         stream.width, stream.height, stream.pix_fmt = 96, 64, "rgb24"
