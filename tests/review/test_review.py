@@ -186,12 +186,12 @@ def test_a_film_that_is_not_where_the_report_says_may_be_named(done, tmp_path, c
     assert not hasattr(caught.value, "__notes__")
 
 
-def film(path: Path, count: int, rate: int) -> Path:
+def film(path: Path, count: int, rate: int, picture: np.ndarray | None = None) -> Path:
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = 128, 64, "yuv420p"
         for index in range(count):
-            frame = av.VideoFrame(128, 64, "yuv420p")
+            frame = av.VideoFrame(128, 64, "yuv420p") if picture is None else av.VideoFrame.from_ndarray(picture, "rgb24")
             frame.pts, frame.time_base = index, Fraction(1, rate)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
@@ -208,6 +208,16 @@ def test_films_of_other_frames_than_the_report_tells_are_refused(done, tmp_path)
     with pytest.raises(MediaError, match=r"b\.mp4: has 45 frames and the report tells of 40; is it the file"):
         review(*of_run, tmp_path / "page.html", restored=long)
     review(*of_run, tmp_path / "page.html", source=same, restored=slow)  # what was made may tell other times
+
+
+def test_two_films_that_differ_in_what_they_show_alone_are_refused(done, tmp_path):
+    across = np.broadcast_to(np.linspace(0, 255, 128).astype(np.uint8)[:, None], (64, 128, 3))
+    noisy = (across * 0.8 + np.random.default_rng(0).integers(0, 50, across.shape)).astype(np.uint8)
+    one, same, other = (film(tmp_path / f"{n}.mp4", 40, 25, of) for n, of in enumerate((across, noisy, across[:, ::-1])))
+    of_run = done / "whole.json", done / "whole.jsonl", tmp_path / "page.html"
+    review(*of_run, source=one, restored=same)
+    with pytest.raises(MediaError, match=r"2\.mp4: shows other pictures than .*0\.mp4; are they the films of this report"):
+        review(*of_run, source=one, restored=other, overwrite=True)
 
 
 def test_numbered_pictures_with_a_number_and_a_rate_are_read_and_their_film_as_it_is(done, tmp_path):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from fractions import Fraction
+from statistics import median
 
 import cv2
 import numpy as np
@@ -25,6 +26,12 @@ _AROUND = 1.5
 """Side of what is shown, in sides of the face's box."""
 _OFF = Fraction(1, 100)
 """Seconds by which frames may lie otherwise than told: other containers round."""
+_COARSE = 32
+"""Pixels of a side at which two pictures are compared as wholes: restored faces change little there, and noise nothing."""
+_ALIKE = 0.9
+"""Correlation of before and after, at least, of half of the moments."""
+_CONTRAST = 8.0
+"""Standard deviation of grey from which pictures are compared."""
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 88]
 
 Pair = tuple[bytes, bytes]
@@ -50,15 +57,18 @@ def pairs(
         progress: told how many frames are done, and of how many.
 
     Raises:
-        MediaError: a film cannot be read, is not of as many frames or has them at other times, or the two differ.
+        MediaError: a film cannot be read, is not of as many frames or has them at other times, or the two are not of one film.
     """
     wanted: dict[int, list[Moment]] = {}
     for moment in moments:
         wanted.setdefault(moment.frame, []).append(moment)
     found: dict[Moment, Pair] = {}
+    alike: list[float] = []
     last = max(wanted, default=-1)
     later: Fraction | None = None  # than in the report: another container, or a pipe, may begin elsewhere
     for number, (before, after) in enumerate(_together(source, target, config, counts)):
+        if number in wanted:
+            alike += _alike(before, after)
         for moment in wanted.get(number, ()):
             later = before.time - moment.time if later is None else later
             if abs(before.time - moment.time - later) > _OFF:
@@ -67,10 +77,29 @@ def pairs(
         if progress is not None:
             progress(number + 1, last + 1)
         if number >= last:
-            return found
-    if wanted:
-        raise MediaError(target, f"ends before frame {last}, which the report tells of; is it the file of this report?")
+            break
+    else:
+        if wanted:
+            raise MediaError(target, f"ends before frame {last}, which the report tells of; is it the file of this report?")
+    if alike and median(alike) < _ALIKE:
+        raise MediaError(target, f"shows other pictures than {source}; are they the films of this report?")
     return found
+
+
+def _alike(before: Frame, after: Frame) -> list[float]:
+    """The correlation of two pictures as wholes; none where there is little to see."""
+    width, height = before.size
+    one, other = (
+        cv2.resize(
+            cv2.cvtColor(_eight_bits(frame.source_window((0, 0, width, height))), cv2.COLOR_RGB2GRAY),
+            (_COARSE, _COARSE),
+            interpolation=cv2.INTER_AREA,
+        )
+        for frame in (before, after)
+    )
+    if min(one.std(), other.std()) < _CONTRAST:
+        return []
+    return [float(np.corrcoef(one.ravel(), other.ravel())[0, 1])]
 
 
 def _together(source: str, target: str, config: Config, counts: tuple[int | None, int | None]) -> Iterator[tuple[Frame, Frame]]:
