@@ -76,12 +76,14 @@ LARGE = base64.b64encode(jpeg(np.zeros((16, 32, 3), np.uint8)).tobytes()).decode
         ({"version": 2}, "version: input should be 1"),
         ({"more": 1}, "more: extra inputs"),
         ({"recognizer": {**WHO, "weights": "abd"}}, "is of another recognizer"),
-        ({"people": [person(identity=[1.0, 1.0, 0.0])]}, "people.0.identity: value error, expected a direction"),
+        ({"people": [person(identity=[1.0, 1.0, 0.0])]}, "people.0.identity: expected a direction"),
+        ({"people": [3]}, "people.0: expected an object in braces"),
+        ({"people": {}}, "people: expected a list"),
         ({"people": [person(identity=[1.0])]}, "people.0.identity"),
         ({"people": [person(identity=[float("nan"), 0.0, 1.0])]}, "people.0.identity.0"),
         ({"people": [person(), person(identity=[1.0, 0.0])]}, "vectors of one length"),
         ({"people": [person(views=[[0.5, [1.0, 0.0]]])]}, "vectors of one length"),
-        ({"people": [person(name="ben"), person(name="ben")]}, "two people are called ben"),
+        ({"people": [person(name="ben"), person(name="ben")]}, "people.json: two people are called ben"),
         ({"people": [person(name="")]}, "people.0.name"),
         ({"people": [person(view=[0.5, [1.0, 0.0, 0.0], "!"])]}, "a square JPEG file in base64"),
         ({"people": [person(view=[0.5, [1.0, 0.0, 0.0], LARGE])]}, "a square JPEG file in base64"),
@@ -98,7 +100,19 @@ def test_what_is_no_file_of_people_is_refused_in_one_line(changes: dict[str, Any
 def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="cannot be read"):
         Cast.read(tmp_path / "absent.json", WHO)
-    for content in (b"{", b"\xff\xd8", b"[1]", b"[" * 100_000):
+    for content, said in (
+        (b"{", "is no JSON"),
+        (b"\xff\xd8", "is no file of people"),
+        (b"[1]", "expected an object in braces"),
+        (b"[" * 100_000, "is no file of people"),
+    ):
         (tmp_path / "x.json").write_bytes(content)
-        with pytest.raises(ConfigError, match=r"x\.json: "):
+        with pytest.raises(ConfigError, match=rf"x\.json: {said}") as caught:
             Cast.read(tmp_path / "x.json", WHO)
+        assert not any(word in str(caught.value) for word in ("_Content", "value error", "recursion"))
+
+
+def test_a_file_that_an_editor_marked_as_text_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert Cast.read(path, WHO).names == {"anna"}

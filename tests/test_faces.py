@@ -83,6 +83,9 @@ def test_what_is_there_is_not_touched(film, tmp_path):
     for folder in (tmp_path / "full", tmp_path / "f00.png"):
         with pytest.raises(MediaError, match="is not an empty folder"):
             find_faces(film, folder)
+    for below in ("x", "x/y"):
+        with pytest.raises(MediaError, match=r"mine\.txt.*: cannot be made a folder"):
+            find_faces(film, tmp_path / "full" / "mine.txt" / below)
     with pytest.raises(MediaError, match="exists already"):
         find_faces(film, json_file=tmp_path / "full" / "mine.txt")
     with pytest.raises(ConfigError, match=r"--json: .* is a file of this run"):

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from videoclr import jobs
+from videoclr.cast import Cast, Member
 from videoclr.config import Config
 from videoclr.errors import ConfigError, DecodeError, MediaError, VideoclrError
 from videoclr.jobs import Progress, restore_batch, restore_video
+from videoclr.pipeline import recognizer_of
 from videoclr.report import Report, plain, report_file, same_file
 from videoclr.types import Detection, Frame, VideoInfo
 
@@ -522,6 +525,23 @@ def test_a_report_takes_the_place_of_no_file_of_the_run(log, tmp_path, monkeypat
         restore_video("in.mkv", "out.mkv", report="x", report_frames="x.part")
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert all(Path(name).read_text() == "mine" for name in ("in.mkv", "g01.png", "r.part"))
+
+
+def test_numbers_of_tracks_belong_to_one_film(log, tmp_path):
+    sources = films(tmp_path / "rushes", a="2", b="3")
+    people = tmp_path / "people.json"
+    people.write_text(json.dumps(Cast((Member("7", torch.tensor([0.0, 1.0])),)).as_json(recognizer_of(Config()))))
+    for settings, said in (
+        (("identify.only=[0]",), r"\$\.identify\.only: tracks of one film \(0\) are not those of another; restore it by itself"),
+        (("identify.leave=[12, 3, anna]", "identify.references=[anna.jpg]"), r"\$\.identify\.leave: tracks of one film \(3, 12\)"),
+        (("identify.leave=[anna]",), r"\$\.identify\.leave: nobody is called 'anna'"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            restore_batch(sources, tmp_path / "done", Config().override(*settings))
+    assert not (tmp_path / "done").exists()
+    restore_batch(sources[:1], tmp_path / "one", Config().override("identify.only=[0]"))
+    named = Config().override("identify.only=[7, anna]", "identify.references=[anna.jpg]", f"identify.people={people}")
+    assert all(isinstance(one, Report) for one in restore_batch(sources, tmp_path / "done", named))
 
 
 def test_given_tracks_belong_to_one_film(tmp_path):

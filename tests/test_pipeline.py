@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from videoclr.cast import Cast
+from videoclr.cast import Cast, Member
 from videoclr.config import Config
-from videoclr.errors import ConfigError, MediaError, RestorationError
+from videoclr.errors import ConfigError, RestorationError
 from videoclr.parts.unchanged import Unchanged
 from videoclr.pipeline import FaceNote, Pipeline, RunLog, TrackSummary, recognizer_of
 from videoclr.stages.gate import Verdict
@@ -486,8 +486,13 @@ def test_people_of_a_file_are_known_and_may_be_asked_for_by_name(tmp_path: Path)
     list(pipeline(restorer, identify={"people": str(path), "only": ["anna"]}).restore_frames(iter(film), ledger))
     assert [(track.person, track.name, track.passed) for track in ledger.tracks] == [(0, "anna", 0), (1, None, 10)]
     assert all(crop.earlier is not None for crops in restorer.calls for crop in crops)
-    with pytest.raises(MediaError, match="ben: no such file"):
+    with pytest.raises(
+        ConfigError, match=r"\$\.identify\.only: nobody is called 'ben': known are anna; a photograph would be a file"
+    ):
         pipeline(identify={"people": str(path), "only": ["ben"]})
+    path.write_text(json.dumps(Cast((Member("anna", torch.tensor([0.0, 1.0])),)).as_json(told)))
+    with pytest.raises(ConfigError, match=r"people\.json: its identities have 2 numbers and the recognizer's 3; make it anew"):
+        pipeline(identify={"people": str(path)})
     with pytest.raises(ConfigError, match=r"\$\.identify\.people: a recognizer is needed"):
         Pipeline(Config.of({"identify": {"people": str(path)}}), detector=Discs(), recognizer=None, restorer=Lighter())
     with pytest.raises(ConfigError, match=r"\$\.identify\.look_first: a recognizer is needed"):

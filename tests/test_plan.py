@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction
 
 import av
@@ -106,8 +107,20 @@ def test_what_cannot_be_planned_is_told(film, tmp_path):
         plan.plan(path, tmp_path / "out.mp4", Config().override(f"track.file={mine}"), json_file=mine, overwrite=True)
     with pytest.raises(MediaError, match="no such file"):
         plan.plan(tmp_path / "absent.mkv", tmp_path / "out.mp4")
-    with pytest.raises(MediaError, match=r"\.xyz"):
-        plan.plan(path, tmp_path / "out.xyz")
+    for target, said in (
+        (tmp_path / "out.xyz", "the ending '.xyz' is unknown"),
+        (path, "is the input itself"),
+        (tmp_path / "none" / "out.mp4", "does not exist; make it first"),
+        (tmp_path / "out.png", "holds one picture, and the source has more"),
+    ):
+        with pytest.raises(MediaError, match=rf"^{re.escape(str(target))}: .*{said}"):
+            plan.plan(path, target, overwrite=True)
+    (tmp_path / "there.mp4").write_bytes(b"mine")
+    with pytest.raises(MediaError, match=r"there\.mp4: exists already"):
+        plan.plan(path, tmp_path / "there.mp4")
+    with pytest.raises(MediaError, match=rf"^{re.escape(str(tmp_path))}/out\.webm: ") as caught:  # only a piece shows it
+        plan.plan(path, tmp_path / "out.webm", Config().override("media.codec=h264"))
+    assert "videoclr-plan" not in str(caught.value) and caught.value.path == str(tmp_path / "out.webm")
     with av.open(str(tmp_path / "still.png"), "w") as out:
         stream = out.add_stream("png")
         stream.width, stream.height, stream.pix_fmt = 96, 64, "rgb24"
@@ -151,10 +164,10 @@ def test_resuming_is_told_of_what_can_be_resumed_alone(film, tmp_path, capsys, n
 
 
 def test_numbers_of_tracks_are_left_out_and_told_unless_a_file_has_the_tracks(film, tmp_path, capsys):
-    path, loaded = film
+    path, _ = film
     numbers = Config().override("identify.only=[1]", "identify.leave=[0, 2]")
     made = plan.plan(path, tmp_path / "out.mp4", numbers, pieces=3, seconds=0.4)
-    assert [piece.faces for piece in made.pieces] == [0, 5, 10] and loaded[-1].identify.only == loaded[-1].identify.leave == []
+    assert [piece.faces for piece in made.pieces] == [0, 5, 10]
     (told,) = made.warnings
     assert "--only and --leave of tracks 1, 0, 2 are left out of it" in told and "--tracks" in told
     assert made.as_dict()["warnings"] == (told,)
@@ -167,4 +180,6 @@ def test_numbers_of_tracks_are_left_out_and_told_unless_a_file_has_the_tracks(fi
     mine = tmp_path / "tracks.jsonl"
     mine.write_text("".join(json.dumps(line) + "\n" for line in (head, {"frame": 50, "time": "2", "faces": [face]})))
     made = plan.plan(path, tmp_path / "out.mp4", numbers.override(f"track.file={mine}"), pieces=3, seconds=0.4)
-    assert made.warnings == () and loaded[-1].identify.leave == ["0", "2"]
+    assert made.warnings == () and [piece.faces for piece in made.pieces] == [0, 0, 1]
+    named = Config().override("identify.only=[1, anna]")  # two people of a file of people
+    assert plan._without_numbers(named, {"1", "anna"}) == (named, ())

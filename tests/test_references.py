@@ -85,6 +85,21 @@ def test_a_name_of_tracks_needs_no_picture():
     assert (asked.pictures, asked.only, asked.leave) == ({}, chosen("ben"), chosen("anna"))
 
 
+def test_who_is_known_is_told_where_nobody_is_called_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"\$\.identify\.only: nobody is called 'ann': known are anna, ben; a photograph would be a"
+    ):
+        people_of(["ben.jpg"], ["ann"], called={"anna"})
+    with pytest.raises(
+        ConfigError, match=r"\$\.identify\.leave: nobody is called 'x/ann': nobody has a name here \(--reference, --peo"
+    ):
+        people_of([], [], ["x/ann"])
+    assert people_of([], ["ann.JPG"]).pictures == {"ann": ["ann.JPG"]}  # as whoever opens it will say
+    Path("ann").write_bytes(b"a picture")
+    assert people_of([], ["ann"]).pictures == {"ann": ["ann"]}
+
+
 @pytest.mark.parametrize(("references", "only"), [(["anna="], []), (["=a.jpg"], []), ([""], []), ([], ["=a.jpg"])])
 def test_an_entry_without_name_or_picture_is_refused(references, only):
     with pytest.raises(ConfigError, match=r"\$\.identify\.(references|only): '.*': expected a picture, or name=picture"):

@@ -52,6 +52,7 @@ def test_faces_come_back_to_the_bit(tmp_path):
     ("lines", "message"),
     [
         (["{"], "line 2: is no JSON object on a line of its own"),
+        (["[" * 100_000], "line 2: is no JSON object on a line of its own"),
         (['{"frame": 0}'], "line 2: faces: field required"),
         (['{"frame": -1, "faces": [' + FACE + "]}"], "line 2: frame: input should be greater than or equal to 0"),
         (['{"frame": 0, "tine": "0", "faces": [' + FACE + "]}"], "line 2: tine: extra inputs are not permitted"),

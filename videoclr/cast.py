@@ -30,6 +30,7 @@ from torch import Tensor
 from videoclr.errors import ConfigError, MediaError
 from videoclr.packing import keepable
 from videoclr.pixels import to_tensor
+from videoclr.validation import first_fault
 
 _LARGEST = 512 << 20
 """Bytes of a file, at most: some 10,000 people."""
@@ -100,6 +101,11 @@ class Cast:
         """Of those who have one."""
         return frozenset(member.name for member in self.members if member.name is not None)
 
+    @property
+    def dimensions(self) -> int | None:
+        """`D` of the identities; None where nobody is known."""
+        return self.members[0].identity.shape[0] if self.members else None
+
     def as_json(self, recognizer: Mapping[str, Any]) -> dict[str, Any]:
         """The file's content but for `tracks`.
 
@@ -144,7 +150,7 @@ class Cast:
         try:
             if Path(path).stat().st_size > _LARGEST:
                 raise ConfigError(f"{path}: is no file of people: it is larger than {_LARGEST >> 20} MiB")
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).read_text(encoding="utf-8-sig")
         except OSError as error:
             raise MediaError(path, f"cannot be read ({error.strerror})") from error
         except UnicodeDecodeError as error:
@@ -152,12 +158,12 @@ class Cast:
         try:
             return cls.of_json(json.loads(text), recognizer)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ConfigError(f"{path}: {place + ': ' if place else ''}{first['msg'][0].lower()}{first['msg'][1:]}") from error
+            raise ConfigError(f"{path}: {first_fault(error)}") from error
         except json.JSONDecodeError as error:
             raise ConfigError(f"{path}: is no JSON ({error}); `videoclr faces --save-people` writes such files") from error
-        except (ValueError, RecursionError) as error:
+        except RecursionError as error:
+            raise ConfigError(f"{path}: is no file of people; `videoclr faces --save-people` writes one") from error
+        except ValueError as error:
             raise ConfigError(f"{path}: {error}") from error
 
 

@@ -22,7 +22,7 @@ from videoclr import __version__
 from videoclr.cast import Cast
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError
-from videoclr.jobs import Progress, ProgressCallback, open_reader
+from videoclr.jobs import Progress, ProgressCallback, make_folder, open_reader
 from videoclr.pipeline import Pipeline, RunLog, TrackSummary, recognizer_of
 from videoclr.pixels import quantized, to_array
 from videoclr.report import plain, report_file
@@ -163,8 +163,8 @@ def _new_folder(folder: str | Path | None) -> Iterator[Path | None]:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise MediaError(folder, "exists already and is not an empty folder; choose another name for the pictures")
     part = target.with_name(target.name + ".part")
+    make_folder(target.parent)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         part.mkdir()
     except FileExistsError as error:
         raise MediaError(part, "is there already, of a run that was killed or of one that goes on; remove it") from error

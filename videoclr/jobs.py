@@ -34,6 +34,7 @@ from videoclr.media.writer import Writer
 from videoclr.models import store, weights
 from videoclr.pipeline import Pipeline, RunLog, recognizer_of, slowest
 from videoclr.provenance import provenance
+from videoclr.references import people_of
 from videoclr.report import Report, check_report, is_of_several, plain, report_file, same_file, spare_inputs
 from videoclr.resume import Restoration, join, tell
 from videoclr.shelf import Listed
@@ -480,10 +481,19 @@ def refuse_tracks(config: Config) -> None:
     """Of settings for many films.
 
     Raises:
-        ConfigError: they name the tracks of one.
+        ConfigError: they name the tracks of one, or somebody who is nobody.
+        MediaError: the file of people cannot be read.
     """
     if config.track.file is not None:
         raise ConfigError("$.track.file: the tracks of one film are not those of another; restore it by itself")
+    who = config.identify
+    called = Cast() if who.people is None else Cast.read(who.people, recognizer_of(config))
+    asked = people_of(who.references, who.only, who.leave, called.names)
+    for setting, chosen in (("only", asked.only), ("leave", asked.leave)):
+        if chosen.tracks:
+            numbers = ", ".join(map(str, sorted(chosen.tracks)))
+            advice = "restore it by itself, or name people"
+            raise ConfigError(f"$.identify.{setting}: tracks of one film ({numbers}) are not those of another; {advice}")
 
 
 def make_folder(folder: str | Path) -> None:

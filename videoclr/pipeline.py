@@ -116,7 +116,8 @@ class Pipeline:
         from videoclr.references import people_of
 
         section = self.config.identify
-        return people_of(section.references, section.only, section.leave, {*self._called, *self.cast.names})
+        given = () if self.references is _FROM_CONFIG else self.references
+        return people_of(section.references, section.only, section.leave, {*self._called, *self.cast.names, *given})
 
     def _cast(self) -> Cast:
         from videoclr.cast import Cast, fitted
@@ -126,7 +127,17 @@ class Pipeline:
             return Cast()
         if self.recognizer is None:
             raise ConfigError("$.identify.people: a recognizer is needed to know people again")
-        return Cast(fitted(Cast.read(path, recognizer_of(self.config)).members, self.restorer.size))
+        cast = Cast.read(path, recognizer_of(self.config))
+        if cast and cast.dimensions != (own := self._dimensions()):
+            raise ConfigError(f"{path}: its identities have {cast.dimensions} numbers and the recognizer's {own}; make it anew")
+        return Cast(fitted(cast.members, self.restorer.size))
+
+    def _dimensions(self) -> int:
+        """Length of the recognizer's vectors, as one of a grey picture has it."""
+        import torch
+
+        assert self.recognizer is not None
+        return self.recognizer.embed(torch.zeros(1, 3, self.restorer.size, self.restorer.size)).shape[1]
 
     def _photographed(self) -> Mapping[str, Photographed]:
         from videoclr.references import photographed

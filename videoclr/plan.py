@@ -12,7 +12,7 @@ import math
 import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,9 +20,10 @@ from typing import Any
 
 from videoclr import __version__
 from videoclr.config import Config
-from videoclr.errors import ConfigError, EmptyPartError, MediaError
+from videoclr.errors import ConfigError, EmptyPartError, MediaError, VideoclrError
 from videoclr.jobs import load_pipeline, open_reader, restore_video
 from videoclr.media.spool import check_scratch
+from videoclr.media.writer import Writer
 from videoclr.pipeline import Pipeline, slowest
 from videoclr.references import is_number, people_of
 from videoclr.report import report_file
@@ -131,12 +132,13 @@ def plan(
         seconds: of film in each.
         aligned: as of `restore_video`.
         json_file: write the plan here.
-        overwrite: replace `json_file` where it exists.
+        overwrite: the job may replace `target`, and the plan `json_file`, where they exist.
         progress: told how many pieces are done, and of how many.
 
     Raises:
         ConfigError: a pipe, which can be read only once; or a bad setting.
-        MediaError: `source` cannot be read, is a still, or does not tell how long it is; or what `restore_video` would say.
+        MediaError: `source` cannot be read, is a still, or does not tell how long it is; or what `restore_video` would say, of
+            `target` as well.
         WeightsError: the networks cannot be loaded.
         RestorationError: as of `restore_video`.
     """
@@ -146,19 +148,22 @@ def plan(
     if pieces < 1 or not 0 < seconds < math.inf:
         raise ConfigError(f"plan: expected at least one piece of more than 0 s, got {pieces} of {seconds} s")
     check_scratch(config.runtime.scratch)
-    config, warnings = _without_numbers(config)
     with report_file(json_file, (source, target, *config.files()), overwrite, option="--json") as place:
         with open_reader(source, config) as reader:
             count, rate, still = reader.info.frame_count, reader.info.frame_rate, reader.is_still
             first = Fraction(0) if reader.start is None else reader.start - reader.begin
-        if still:
-            raise MediaError(source, "is one picture; there is nothing to plan")
-        if not count or not rate:
-            raise MediaError(source, "does not tell how long it is; restore a part of it (--end) to see what it takes")
+            if still:
+                raise MediaError(source, "is one picture; there is nothing to plan")
+            if not count or not rate:
+                raise MediaError(source, "does not tell how long it is; restore a part of it (--end) to see what it takes")
+            media = config.media
+            Writer(target, reader, codec=media.codec, deliver=media.deliver, container=media.container, overwrite=overwrite)
         length = min(count, max(_LEAST, round(seconds * rate)))
         pieces = min(pieces, max(1, count // length))
         tried, refused = [], None
         pipeline = load_pipeline(config)
+        config, warnings = _without_numbers(pipeline.config, pipeline.cast.names)
+        pipeline = dataclasses.replace(pipeline, config=config)
         for number in range(pieces):
             if progress is not None:
                 progress(number, pieces)
@@ -176,12 +181,17 @@ def plan(
     return made
 
 
-def _without_numbers(config: Config) -> tuple[Config, tuple[str, ...]]:
-    """Without the numbers of tracks in `identify.only` and `leave`, which are others in every piece; and what to say of it."""
+def _without_numbers(config: Config, known: Collection[str]) -> tuple[Config, tuple[str, ...]]:
+    """Without the numbers of tracks in `identify.only` and `leave`, which are others in every piece; and what to say of it.
+
+    Args:
+        config: of the job.
+        known: names of people from a file.
+    """
     section = config.identify
     if config.track.file is not None or not (section.only or section.leave):
         return config, ()
-    names = people_of(section.references, section.only, section.leave).pictures
+    names = {*people_of(section.references, section.only, section.leave, known).pictures, *known}
     kept = {name: [one for one in getattr(section, name) if not is_number(one, names)] for name in ("only", "leave")}
     left_out = [one for name in kept for one in getattr(section, name) if is_number(one, names)]
     if not left_out:
@@ -203,6 +213,13 @@ def _piece(source: str | Path, target: str | Path, start: Fraction, length: Frac
     config = asked.override(*part, f"media.drop={json.dumps(once)}")
     with tempfile.TemporaryDirectory(prefix="videoclr-plan-", dir=config.runtime.scratch) as folder:
         name = f"piece.{config.media.container or 'nut'}" if str(target) == "-" else Path(target).name
-        done = restore_video(source, Path(folder, name), pipeline=dataclasses.replace(pipeline, config=config), aligned=aligned)
+        place = Path(folder, name)
+        try:
+            done = restore_video(source, place, pipeline=dataclasses.replace(pipeline, config=config), aligned=aligned)
+        except VideoclrError as error:  # whoever asked knows of no other file than this one
+            error.args = (str(error).replace(str(place), str(target)),)
+            if isinstance(error, MediaError):
+                error.path = error.path.replace(str(place), str(target))
+            raise
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
     return Piece(float(start), done.frames_out, done.faces_restored, done.seconds, done.seconds_per_stage, size)

@@ -6,7 +6,7 @@ left, may be named by a track's number as well: not everything that is taken for
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,7 +68,7 @@ class Asked:
     """Those to leave as they are."""
 
 
-def people_of(references: Sequence[str], only: Sequence[str], leave: Sequence[str] = (), called: Container[str] = ()) -> Asked:
+def people_of(references: Sequence[str], only: Sequence[str], leave: Sequence[str] = (), called: Collection[str] = ()) -> Asked:
     """Whom to expect, whom to restore, and whom to leave.
 
     Args:
@@ -78,7 +78,7 @@ def people_of(references: Sequence[str], only: Sequence[str], leave: Sequence[st
         called: names that tracks (`videoclr.tracks`) and people (`videoclr.cast`) have already, which `only` and `leave` may use.
 
     Raises:
-        ConfigError: an entry without a picture or a name.
+        ConfigError: an entry without a picture or a name, or the name of nobody.
     """
     pictures: dict[str, list[str]] = {}
     for entry in references:
@@ -86,7 +86,7 @@ def people_of(references: Sequence[str], only: Sequence[str], leave: Sequence[st
     return Asked(pictures, _chosen(pictures, only, "only", called), _chosen(pictures, leave, "leave", called))
 
 
-def _chosen(pictures: dict[str, list[str]], entries: Sequence[str], setting: str, called: Container[str]) -> Chosen:
+def _chosen(pictures: dict[str, list[str]], entries: Sequence[str], setting: str, called: Collection[str]) -> Chosen:
     names, tracks = set(), set()
     for entry in entries:
         if (entry in pictures or entry in called) and not Path(entry).is_file():
@@ -95,9 +95,20 @@ def _chosen(pictures: dict[str, list[str]], entries: Sequence[str], setting: str
             tracks.add(int(entry))
         else:
             name, picture = _named(entry, setting)
+            if picture == entry and not _is_picture(entry):
+                known = ", ".join(sorted({*pictures, *called}))
+                said = f"known are {known}" if known else "nobody has a name here (--reference, --people and --tracks give some)"
+                raise ConfigError(f"$.identify.{setting}: nobody is called {entry!r}: {said}; a photograph would be a file")
             _add(pictures, name, picture)
             names.add(name)
     return Chosen(frozenset(names), frozenset(tracks))
+
+
+def _is_picture(entry: str) -> bool:
+    """Whether an entry is meant as a file: it is there, or is called as one."""
+    from videoclr.media.target import STILLS
+
+    return Path(entry).exists() or Path(entry).suffix.lower() in STILLS
 
 
 def is_number(entry: str, names: Container[str]) -> bool:

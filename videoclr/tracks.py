@@ -35,6 +35,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from videoclr.errors import MediaError
 from videoclr.types import Detection, FaceCrop, Faces, TrackedFace
+from videoclr.validation import first_fault
 
 FILLED = 250
 """Frames that `fill` may span: so much of the file is read ahead."""
@@ -334,7 +335,7 @@ def _is_direction(text: str) -> bool:
     """Whether a line says something of a whole track, and not of a frame."""
     try:
         said = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(said, dict) and "track" in said and not said.keys() & {"frame", "faces"}
 
@@ -370,8 +371,6 @@ def _fill(waiting: dict[int, Placed], known: tuple[int, TrackedFace], goal: tupl
 
 def _first(error: ValidationError) -> str:
     """The first of what is wrong, in a few words."""
-    found = error.errors(include_url=False)[0]
-    if found["type"] == "json_invalid":
+    if error.errors(include_url=False)[0]["type"] == "json_invalid":
         return "is no JSON object on a line of its own (`jq -c` keeps them so)"
-    place = ".".join(str(part) for part in found["loc"])
-    return f"{place}: {found['msg'][0].lower()}{found['msg'][1:]}"
+    return first_fault(error)

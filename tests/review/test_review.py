@@ -20,8 +20,8 @@ from videoclr.parts.unchanged import Unchanged
 from videoclr.pipeline import Pipeline
 from videoclr.review import Moment, TrackView, review
 from videoclr.review.moments import views
-from videoclr.review.pictures import SIDE, place
-from videoclr.types import Detection
+from videoclr.review.pictures import SIDE, _picture, place
+from videoclr.types import Detection, Frame
 
 SHAPE = np.array([[-8, -6], [8, -6], [0, 2], [-6, 9], [6, 9]], np.float32)
 COUNT = 40
@@ -58,11 +58,11 @@ def done(tmp_path_factory) -> Path:
     return folder
 
 
-def restored(folder: Path, name: str, *settings: str) -> None:
+def restored(folder: Path, name: str, *settings: str, source: str = "in.mkv") -> None:
     config = Config().override("media.codec=ffv1", "restore.use=unchanged", "gate.use=none", "align.smoothing=0", *settings)
     pipeline = Pipeline(config, detector=Here(), recognizer=None, restorer=Unchanged(64))
     files = {"report": folder / f"{name}.json", "report_frames": folder / f"{name}.jsonl"}
-    restore_video(folder / "in.mkv", folder / f"{name}.mkv", pipeline=pipeline, **files)
+    restore_video(folder / source, folder / f"{name}.mkv", pipeline=pipeline, **files)
 
 
 def pictures(page: Path) -> list[np.ndarray]:
@@ -173,6 +173,87 @@ def test_films_that_were_moved_are_named(done, tmp_path):
     assert sorted(one.name for one in tmp_path.iterdir()) == ["page.html", "r.json", "small.mkv"]
 
 
+def test_a_film_that_is_not_where_the_report_says_may_be_named(done, tmp_path, capsys):
+    told = json.loads((done / "whole.json").read_text())
+    for gone, option in (("source", "--input"), ("target", "--output")):
+        (tmp_path / "r.json").write_text(json.dumps({**told, gone: "/gone/film.mkv"}))
+        assert cli.main(["review", str(tmp_path / "r.json"), str(done / "whole.jsonl"), "--to", str(tmp_path / "page.html")]) == 1
+        said = capsys.readouterr().err
+        assert "/gone/film.mkv: no such file" in said and f"where it was moved, say so with {option}" in said
+        assert said.count("--") == said.count("\n") == 1
+    with pytest.raises(MediaError) as caught:
+        review(done / "whole.json", done / "whole.jsonl", tmp_path / "page.html", source="/gone/other.mkv")
+    assert not hasattr(caught.value, "__notes__")
+
+
+def film(path: Path, count: int, rate: int, picture: np.ndarray | None = None) -> Path:
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 128, 64, "yuv420p"
+        for index in range(count):
+            frame = av.VideoFrame(128, 64, "yuv420p") if picture is None else av.VideoFrame.from_ndarray(picture, "rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, rate)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def test_films_of_other_frames_than_the_report_tells_are_refused(done, tmp_path):
+    slow, long, same = (film(tmp_path / name, *of) for name, *of in (("a.mp4", 40, 20), ("b.mp4", 45, 25), ("c.mp4", 41, 25)))
+    of_run = done / "whole.json", done / "whole.jsonl"
+    with pytest.raises(MediaError, match=r"a\.mp4: shows frame \d+ at another time than the report tells; is it the input"):
+        review(*of_run, tmp_path / "page.html", source=slow)
+    with pytest.raises(MediaError, match=r"b\.mp4: has 45 frames and the report tells of 40; is it the input"):
+        review(*of_run, tmp_path / "page.html", source=long)
+    with pytest.raises(MediaError, match=r"b\.mp4: has 45 frames and the report tells of 40; is it the file"):
+        review(*of_run, tmp_path / "page.html", restored=long)
+    review(*of_run, tmp_path / "page.html", source=same, restored=slow)  # what was made may tell other times
+
+
+def test_two_films_that_differ_in_what_they_show_alone_are_refused(done, tmp_path):
+    across = np.broadcast_to(np.linspace(0, 255, 128).astype(np.uint8)[:, None], (64, 128, 3))
+    noisy = (across * 0.8 + np.random.default_rng(0).integers(0, 50, across.shape)).astype(np.uint8)
+    one, same, other = (film(tmp_path / f"{n}.mp4", 40, 25, of) for n, of in enumerate((across, noisy, across[:, ::-1])))
+    of_run = done / "whole.json", done / "whole.jsonl", tmp_path / "page.html"
+    review(*of_run, source=one, restored=same)
+    with pytest.raises(MediaError, match=r"2\.mp4: shows other pictures than .*0\.mp4; are they the films of this report"):
+        review(*of_run, source=one, restored=other, overwrite=True)
+
+
+def test_numbered_pictures_with_a_number_and_a_rate_are_read_and_their_film_as_it_is(done, tmp_path):
+    for index in range(3, 9):
+        picture = np.full((64, 128, 3), 20 * index, np.uint8)
+        picture[:4, :4] = 0
+        assert cv2.imwrite(str(tmp_path / f"f{index:04d}.png"), picture)
+    restored(tmp_path, "made", "media.input.start_number=4", "media.input.rate=24", source="f%04d.png")
+    made = review(tmp_path / "made.json", tmp_path / "made.jsonl", tmp_path / "page.html")
+    assert made.tracks == 1
+    for text, before, after in zip(captions(tmp_path / "page.html"), *[iter(pictures(tmp_path / "page.html"))] * 2, strict=True):
+        number = int(re.search(r"\(frame (\d+)\)", text)[1])
+        assert all(abs(int(np.median(one)) - 20 * (4 + number)) <= 3 for one in (before, after))
+
+
+def test_reports_that_an_editor_marked_as_text_are_read(done, tmp_path):
+    for name in ("whole.json", "whole.jsonl"):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (done / name).read_bytes())
+    assert review(tmp_path / "whole.json", tmp_path / "whole.jsonl", tmp_path / "page.html").tracks == 2
+
+
+def test_of_a_box_that_lies_beyond_the_picture_the_visible_part_is_shown():
+    image = np.full((64, 128, 3), 200, np.uint8)
+    for box, share in (
+        ((-1e6, -1e6, 1e6, 1e6), 1 / SIDE**2),
+        ((-1e12, -1e12, 1e12, 1e12), 1 / SIDE**2),
+        ((0.0, 0.0, 128.0, 128.0), 1 / 1.5**2 / 2),
+        ((48.0, 16.0, 68.0, 36.0), 1.0),
+        ((200.0, 0.0, 220.0, 20.0), 0.0),
+    ):
+        shown = _picture(Frame.from_image(image), Moment(0, Fraction(0), box, 1.0, None, ()))
+        picture = cv2.imdecode(np.frombuffer(shown, np.uint8), cv2.IMREAD_COLOR)
+        assert picture.shape == (SIDE, SIDE, 3) and abs((picture > 100).mean() - share) < 0.02
+        assert (picture.max() > 20) == (share > 0)
+
+
 def test_lines_of_another_film_are_refused(done, tmp_path):
     lines = [json.loads(text) for text in (done / "whole.jsonl").read_text().splitlines()]
     other = tmp_path / "other.jsonl"
@@ -182,6 +263,12 @@ def test_lines_of_another_film_are_refused(done, tmp_path):
         [*lines, lines[-1]],
         [{**one, "track": one["track"] + 1} for one in lines],
         [{**one, "time": f"{one['frame'] + 5}/25"} for one in lines],
+        [{**one, "frame": one["frame"] + 1} for one in lines],  # beyond the last one
+        [{**one, "shot": 1} for one in lines],
+        [{**one, "similarity": 0.9} for one in lines],
+        [{**one, "confidence": 0.999} for one in lines],
+        [{**one, "reasons": {"mouth": 1.0}} for one in lines],
+        [{**one, "box": [value * 1.02 for value in one["box"]]} for one in lines],
     ):
         other.write_text("".join(json.dumps(one) + "\n" for one in change))
         with pytest.raises(MediaError, match=r"other\.jsonl: tells of other faces than .*whole\.json; name both files of one run"):
@@ -198,8 +285,46 @@ def test_what_is_no_report_is_one_line(done, tmp_path, capsys):
         bad.write_text(text)
         with pytest.raises(MediaError, match=message):
             review(bad, lines, tmp_path / "page.html")
+    told = json.loads(report.read_text())
+    media = told["settings"]["media"]
+    for change in (
+        {"settings": {"media": {"of": "another"}}},
+        {"settings": {**told["settings"], "section_to_come": {}}},
+        {"settings": {**told["settings"], "media": {**media, "crf": "high"}}},
+        {"settings": 3},
+        {"frames_out": "x"},
+        {"frames_out": None},
+        {"tracks": [{"track": 0}]},
+        {"tracks": 5},
+        {"tracks": [{**told["tracks"][0], "first_time": "1/0"}]},
+        {"warnings": None},
+        {"source": 5},
+        {"source_info": None},
+    ):
+        bad.write_text(json.dumps({**told, **change}))
+        with pytest.raises(MediaError, match=r"bad\.json: is damaged, or of another release of videoclr \([^ ]") as caught:
+            review(bad, lines, tmp_path / "page.html")
+        assert "pydantic" not in str(caught.value) and "\n" not in str(caught.value)
+    for name in told.keys() & {"frames_out", "source_info", "shots", "warnings"}:
+        bad.write_text(json.dumps({key: value for key, value in told.items() if key != name}))
+        with pytest.raises(MediaError, match=f"another release of videoclr .{name}: field required"):
+            review(bad, lines, tmp_path / "page.html")
+    first, *rest = lines.read_text().splitlines(keepends=True)
+    for change in (
+        {"name": 5},
+        {"reasons": [5, None]},
+        {"frame": -5},
+        {"confidence": float("nan")},
+        {"box": [0, 0, float("inf"), 1]},
+        {"box": [0, 0, 1]},
+        {"time": "1/0"},
+    ):
+        bad.write_text(json.dumps({**json.loads(first), **change}) + "\n" + "".join(rest))
+        with pytest.raises(MediaError, match="line 1 tells of no face"):
+            review(report, bad, tmp_path / "page.html")
     for text, message in (
         ("{", "line 1 is no JSON"),
+        ("[" * 100_000, "line 1 is no JSON"),
         ('{"frame": 1}', "line 1 tells of no face"),
         (lines.read_text() + "[]\n", "line 61 tells"),
     ):

@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError
 
 from videoclr.errors import MediaError
+from videoclr.validation import first_fault
 
 PIECES = 600
 """Of a film, at most, whose lowest trust is shown."""
 _APART = Fraction(1, 4)
 """Seconds: of two moments that are nearer, one is shown."""
+
+
+Text = InstanceOf[str]
+"""Names and tags that are no UTF-8 hold lone surrogates, which pydantic's own texts may not."""
+Count = Annotated[int, Field(ge=0)]
+
+
+class Told(BaseModel):
+    """Something of a report. What it tells besides is not looked at."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class Line(Told):
+    """A line of `--report-frames`; see `videoclr.pipeline.FaceNote`."""
+
+    frame: Count
+    time: Fraction
+    shot: int
+    track: int
+    person: int | None
+    name: Text | None
+    box: tuple[float, float, float, float]
+    similarity: float | None
+    confidence: float
+    trusted_share: float
+    reasons: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +66,10 @@ class Moment:
     """What spoke against the restoration."""
 
     @classmethod
-    def of_line(cls, line: Mapping[str, Any]) -> Moment:
-        """Raises `LookupError`, `TypeError` or `ValueError` where the line is none of a face."""
-        left, top, right, bottom = (float(value) for value in line["box"])
-        similarity = line["similarity"]
-        return cls(
-            frame=int(line["frame"]),
-            time=Fraction(line["time"]),
-            box=(left, top, right, bottom),
-            trust=float(line["confidence"]) * float(line["trusted_share"]),
-            similarity=None if similarity is None else float(similarity),
-            reasons=tuple(line["reasons"]),
-        )
+    def of_line(cls, line: Line) -> Moment:
+        """The face that a line tells of."""
+        trust = line.confidence * line.trusted_share
+        return cls(line.frame, line.time, line.box, trust, line.similarity, tuple(line.reasons))
 
     @property
     def alike(self) -> float:
@@ -73,21 +96,28 @@ class TrackView:
     similarity: float = 0.0
     """Sum over those that were measured."""
     measured: int = 0
+    confidence: float = 0.0
+    """Sum over its faces."""
+    size: float = 0.0
+    """Sum over its faces, of the geometric means of the boxes' sides, pixels."""
     reasons: Counter[str] = field(default_factory=Counter)
     """What spoke against how many of its faces."""
     pieces: dict[int, float] = field(default_factory=dict)
     """Piece of the film -> lowest trust in it."""
 
     @classmethod
-    def begun_by(cls, line: Mapping[str, Any], moment: Moment) -> TrackView:
+    def begun_by(cls, line: Line, moment: Moment) -> TrackView:
         """Of the track that `line` is the first face of, before that is counted."""
-        return cls(int(line["track"]), int(line["shot"]), moment, moment, moment, moment, moment)
+        return cls(line.track, line.shot, moment, moment, moment, moment, moment)
 
-    def add(self, line: Mapping[str, Any], moment: Moment, middle: Fraction, piece: int) -> None:
+    def add(self, line: Line, moment: Moment, middle: Fraction, piece: int) -> None:
         """Count a face that lies in `piece` of the film, in a track whose middle is at the time `middle`."""
-        self.person, self.name = line["person"], line["name"]
+        left, top, right, bottom = moment.box
+        self.person, self.name = line.person, line.name
         self.faces += 1
         self.trust += moment.trust
+        self.confidence += line.confidence
+        self.size += math.sqrt(max(right - left, 0.0) * max(bottom - top, 0.0))
         if moment.similarity is not None:
             self.similarity += moment.similarity
             self.measured += 1
@@ -141,28 +171,30 @@ def views(lines: Path, middles: Mapping[int, Fraction], frames: int) -> list[Tra
         MediaError: it cannot be read, or is something else; with the line.
     """
     found: dict[int, TrackView] = {}
-    for number, line in enumerate(_lines(lines), 1):
+    for number, values in enumerate(_lines(lines), 1):
         try:
-            track, moment = int(line["track"]), Moment.of_line(line)
-            view = found.setdefault(track, TrackView.begun_by(line, moment))
-            view.add(line, moment, middles.get(track, moment.time), moment.frame * pieces_of(frames) // max(1, frames))
-        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
-            raise MediaError(lines, f"line {number} tells of no face; expected what --report-frames wrote") from error
+            line = Line.model_validate(values)
+        except ValidationError as error:
+            what = f"line {number} tells of no face ({first_fault(error)}); expected what --report-frames wrote"
+            raise MediaError(lines, what) from error
+        moment = Moment.of_line(line)
+        view = found.setdefault(line.track, TrackView.begun_by(line, moment))
+        view.add(line, moment, middles.get(line.track, moment.time), moment.frame * pieces_of(frames) // max(1, frames))
     return sorted(found.values())
 
 
-def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
+def _lines(path: Path) -> Iterator[Any]:
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            yield from _parsed(file, path)
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            for number, text in enumerate(file, 1):
+                yield parsed(text, path, f"line {number} is no JSON; expected what --report-frames wrote")
     except OSError as error:
         raise MediaError(path, f"cannot be read ({error.strerror})") from error
 
 
-def _parsed(file: Iterable[str], path: Path) -> Iterator[Mapping[str, Any]]:
-    for number, text in enumerate(file, 1):
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise MediaError(path, f"line {number} is no JSON; expected what --report-frames wrote") from error
-        yield line
+def parsed(text: str, path: Path, otherwise: str) -> Any:
+    """The values of `text`, which is JSON in the file `path`; `MediaError` says `otherwise`."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MediaError(path, otherwise) from error
