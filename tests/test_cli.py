@@ -64,6 +64,7 @@ def jobs(monkeypatch) -> Jobs:
     module = types.ModuleType("videoclr.jobs")
     module.restore_video = module.restore_batch = fake
     module.targets_of = lambda sources, folder, ending: [folder / Path(source).name for source in sources]
+    module.make_folder = lambda folder: None
     monkeypatch.setitem(sys.modules, "videoclr.jobs", module)
     return fake
 
@@ -733,3 +734,11 @@ def test_closed_standard_streams_change_nothing(tmp_path, closed, code):
 def test_an_error_without_standard_error_has_its_exit_code():
     program = f'"{sys.executable}" -m videoclr none.mp4 out.mp4 --set restore.use=unchanged --set gate.use=none >&- 2>&-'
     assert subprocess.run(["sh", "-c", program], check=False, capture_output=True).returncode == 1
+
+
+def test_a_batchs_log_and_figures_may_lie_among_its_results(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.mp4").write_text("no film")
+    arguments = ["batch", "in.mp4", "--to", "done", "--log-json", "done/log.jsonl", "--metrics", "done/m.prom"]
+    assert cli.main([*arguments, "--set", "restore.use=unchanged"]) == 1
+    assert "not a video" in capsys.readouterr().err and sorted(os.listdir("done")) == ["log.jsonl", "m.prom"]

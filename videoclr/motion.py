@@ -33,7 +33,7 @@ on the scale of [-1, 1], that is too slight to tell by. By the difference alone 
 anywhere: a head that turned fast in a film of 12 frames a second came out with its mouth aslant and a ghost beside it. Five films:
 LMD 3.16 to 3.10, SqD 0.997 to 0.996, IDS 0.534 to 0.533, E*warp 1.25 to 1.26 of the clean clips'. From 0.7 to 0.95 that head was
 better still, but where a film goes out of focus what was seen before no longer helped (IDS 0.527)."""
-_EXPRESSION, _RIM = ((0.2, 0.48, 0.06), (0.2, 0.74, 0.12)), 0.04
+_EXPRESSION, _RIM = ((0.2, 0.48, 0.06), (0.17, 0.74, 0.09)), 0.04
 """Where the eyes and the mouth of an aligned crop are, in its sides: half the width, middle and half the height of a box each, and
 the rim of both."""
 _SOFT = (0.7, 0.05)
