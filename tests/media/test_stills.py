@@ -315,6 +315,27 @@ def test_a_jpeg_that_is_cut_off_is_told_and_one_with_something_behind_it_is_not(
         assert any("cut off" in text for text in reader.warnings) == (name != "tail")
 
 
+@pytest.mark.parametrize(("codec", "pix_fmt", "form"), [("qoi", "rgb24", "image2"), ("gif", "rgb8", "gif")])
+def test_other_pictures_that_break_off_are_told(tmp_path, clip, codec, pix_fmt, form):
+    whole = clip(f"p.{codec}", codec=codec, pix_fmt=pix_fmt, ticks=range(1), container=form).read_bytes()
+    made = {"cut": whole[: len(whole) * 2 // 3], "whole": whole, "tail": whole + b"something behind it"}
+    for name, data in made.items():
+        path = tmp_path / f"{name}.{codec}"
+        path.write_bytes(data)
+        with Reader(path) as reader:
+            next(reader.frames())
+        assert any("cut off" in text for text in reader.warnings) == (name == "cut")
+
+
+def test_a_gif_of_several_pictures_that_breaks_off_is_told(tmp_path, clip):
+    whole = clip("p.gif", codec="gif", pix_fmt="rgb8", base=Fraction(1, 100), ticks=range(0, 16, 4)).read_bytes()
+    for name, data in (("whole", whole), ("cut", whole[: len(whole) * 7 // 8])):
+        (tmp_path / f"{name}.gif").write_bytes(data)
+        with Reader(tmp_path / f"{name}.gif") as reader:
+            list(reader.frames())
+        assert any("cut off" in text for text in reader.warnings) == (name == "cut")
+
+
 def test_one_picture_has_one_name_whatever_percent_signs_are_in_it(tmp_path, pattern):
     source = save(tmp_path / "p.png", pattern(1, 33, 21))
     for number in range(2):

@@ -375,6 +375,8 @@ class Reader:
                 self._warn("its chromaticities are no primaries; taken as BT.709 (media.primaries says others)")
         if exr.is_exr(self._first.head) and exr.has_parts(self._first.head):
             self._warn("holds several parts: only the first one is read")
+        if exr.is_exr(self._first.head) and (count := exr.outside(self._first.head)):
+            self._warn(f"pixels outside the display window ({count}) are left out: an EXR's picture is what it shows")
         if dolby_vision_profile(told) == 5:
             what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"
             raise MediaError(self.path, f"{what}; convert it to HDR10 or profile 8 first")
@@ -580,7 +582,7 @@ class Reader:
             while len(self._heads) > _DECODING:
                 del self._heads[next(iter(self._heads))]
         try:
-            frames = self._decoder.decode(packet)
+            frames = self._decoder.decode(self._placed(packet))
         except AV_ERRORS as error:
             _log.debug("%s: damaged packet: %s", self.path, reason(error))
             self._damaged += 1
@@ -591,6 +593,17 @@ class Reader:
             self._gaps.damaged()
         self._intact.extend(not frame.is_corrupt and not self._is_made_whole(frame) for frame in frames)
         return frames
+
+    def _placed(self, packet: Packet[Any] | None) -> Packet[Any] | None:
+        """`packet`, that of an EXR picture with what it shows where the decoder looks for it."""
+        if packet is None or not exr.is_exr(head := self._heads.get(packet.pts, b"")):
+            return packet
+        data = bytes(packet)
+        if (placed := exr.at_origin(data, head)) is data:
+            return packet
+        made: Packet[Any] = Packet(placed)
+        made.pts, made.dts, made.time_base, made.duration = packet.pts, packet.dts, packet.time_base, packet.duration
+        return made
 
     def _packets(self) -> Iterator[Packet[Any]]:
         streams: list[Stream] = [self._stream]

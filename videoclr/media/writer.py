@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -32,6 +33,8 @@ from videoclr.media.splice import Tally
 from videoclr.media.stills import Stills
 from videoclr.media.target import PLAIN, STILLS, check_target, muxer_of
 from videoclr.types import Frame, Patch
+
+_log = logging.getLogger("videoclr.media.writer")
 
 _HALF = 16
 _TRANSPARENT = (".png", ".exr")
@@ -402,6 +405,7 @@ class Writer:
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)
+            _log.warning("%s: %s", self.path, text)
 
     def _shown_part(self, picture: Picture, patches: tuple[Patch, ...]) -> tuple[Picture, tuple[Patch, ...]]:
         assert self.like is not None
