@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from PIL import Image
+from PIL import Image, features
 
 from videoclr.errors import MediaError
 from videoclr.media.exif import with_exif
@@ -144,6 +144,34 @@ def test_a_video_becomes_a_sequence_and_a_sequence_a_video(clip, tmp_path):
             writer.write(frame)
     with Reader(tmp_path / "o.mp4") as reader:
         assert len(list(reader.frames())) == 10
+
+
+def test_what_pictures_have_no_place_for_is_told(clip, tmp_path):
+    def more(container, stream):
+        other = container.add_stream("ffv1", rate=25)
+        other.width, other.height, other.pix_fmt = 32, 32, "gray"
+
+    source = clip("s.mkv", audio=2, subtitles=True, setup=more)
+    told = (
+        "stream 1 (audio, aac), stream 2 (audio, aac), stream 3 (subtitle, subrip), stream 4 (video, ffv1) are left out:"
+        " pictures hold nothing besides; --video-stream chooses another video"
+    )
+    one = "stream 2 (audio, aac) is left out: pictures hold nothing besides"
+    for drop, said in (((), [told]), (("1", "subtitles", "video"), [one]), (("audio", "subtitles", "video"), [])):
+        with Reader(source) as reader, Writer(tmp_path / "f%d.png", like=reader, drop=drop, overwrite=True) as writer:
+            writer.write(next(reader.frames()))
+        assert writer.warnings == said
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow writes no AVIF")
+def test_an_avif_that_becomes_opaque_is_told(tmp_path, pattern):
+    opacity = np.tile(np.arange(96, dtype=np.uint8), (64, 1))
+    for name, image in (("opaque", pattern(0)), ("clear", np.dstack([pattern(0), opacity]))):
+        Image.fromarray(image).save(tmp_path / f"{name}.avif")
+        with Reader(tmp_path / f"{name}.avif") as reader, Writer(tmp_path / f"{name}.png", like=reader) as writer:
+            writer.write(next(reader.frames()))
+        said = ["the transparency of AVIF pictures is not read: they become opaque; convert them to PNG to keep it"]
+        assert writer.warnings == (said if name == "clear" else [])
 
 
 def test_gaps_and_empty_patterns_are_told(tmp_path, pattern):

@@ -149,8 +149,8 @@ def with_head(data: bytes, head: bytes) -> bytes:
 
 
 def _chunks(data: bytes, head: bytes) -> tuple[list[int], int, int]:
-    """Of the chunks of the whole picture of an EXR file's first part: where each begins, 0 where it is missing; the bytes from there
-    to its size; and where the table of them begins.
+    """Of the chunks of the whole picture in an EXR file's first part: where each begins, 0 where it is missing; the bytes from
+    there to its size; and where the table of them begins.
 
     Raises:
         LookupError: the header lacks something, or names an unknown compression.

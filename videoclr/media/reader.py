@@ -30,6 +30,7 @@ from videoclr.media.continuous import Astray, PictureAstray, TimesJump
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.crop import WHOLE
 from videoclr.media.faults import AV_ERRORS, explained, reason
+from videoclr.media.filters import top_down
 from videoclr.media.gaps import CERTAIN, Gaps, shows
 from videoclr.media.hardware import opened_on
 from videoclr.media.hdr import dolby_vision_profile, proxy_of
@@ -582,7 +583,7 @@ class Reader:
             while len(self._heads) > _DECODING:
                 del self._heads[next(iter(self._heads))]
         try:
-            frames = self._decoder.decode(self._placed(packet))
+            frames = [top_down(frame) for frame in self._decoder.decode(self._placed(packet))]
         except AV_ERRORS as error:
             _log.debug("%s: damaged packet: %s", self.path, reason(error))
             self._damaged += 1
@@ -628,6 +629,8 @@ class Reader:
         if self._gaps.count:
             self._warn(str(self._gaps))
         claimed = _claimed_duration(self.container, self._stream)
+        if claimed is not None and self.container.format.name == "avi":  # FFmpeg makes it fit the size of the file
+            claimed = max(claimed, self._stream.frames * Fraction(self._stream.time_base or 0))
         if last is None or claimed is None or self._still or self.sequence or self._jumped:
             return
         step = 1 / (rate_of(self._stream) or Fraction(25))
