@@ -13,10 +13,11 @@ import pytest
 from av.video.frame import VideoFrame
 from PIL import Image, features
 
-from videoclr.errors import MediaError
+from videoclr.errors import DecodeError, MediaError
 from videoclr.media.exif import with_exif
 from videoclr.media.opening import Opening
 from videoclr.media.reader import Reader
+from videoclr.media.tiff import is_jpeg, pages
 from videoclr.media.writer import Writer
 from videoclr.monitor import PrometheusFile
 from videoclr.report import report_file
@@ -362,6 +363,40 @@ def test_a_gif_of_several_pictures_that_breaks_off_is_told(tmp_path, clip):
         with Reader(tmp_path / f"{name}.gif") as reader:
             list(reader.frames())
         assert any("cut off" in text for text in reader.warnings) == (name == "cut")
+
+
+@pytest.mark.parametrize(("kind", "said"), [("group", ["a TIFF holds 3 pictures: only the first one is read"]), ("thumb", [])])
+def test_a_tiff_of_several_pictures_is_told_and_one_with_a_thumbnail_is_not(tmp_path, pattern, kind, said):
+    others = [Image.fromarray(pattern(number)) for number in (2, 3)]
+    if kind == "thumb":
+        others = [Image.fromarray(pattern(1)[::2, ::2])]
+        others[0].encoderinfo = {"tiffinfo": {254: 1}}
+    Image.fromarray(pattern(1)).save(tmp_path / "m.tif", save_all=True, append_images=others)
+    with Reader(tmp_path / "m.tif") as reader:
+        (frame,) = reader.frames()
+    assert reader.warnings == said
+    assert np.array_equal(frame.image, pattern(1))
+
+
+def test_a_tiff_that_ffmpeg_would_show_black_is_refused(tmp_path, pattern):
+    for number, compression in enumerate(("tiff_lzw", "jpeg"), 1):
+        Image.fromarray(pattern(number)).save(tmp_path / f"m{number}.tif", compression=compression)
+    with pytest.raises(DecodeError, match="a TIFF that is compressed as JPEG cannot be decoded here; convert it to PNG"):
+        Reader(tmp_path / "m2.tif")
+    with pytest.raises(DecodeError, match=r"at 0\.040 s: a TIFF that is compressed as JPEG"):
+        list(Reader(tmp_path / "m%d.tif").frames())
+
+
+@pytest.mark.parametrize("data", [b"", b"II*\0", b"II*\0\x08\0\0\0\xff\xff", b"II*\0\x08\0\0\0\0\0\x08\0\0\0", b"x" * 99])
+def test_directories_of_a_tiff_that_break_off_or_go_round_in_circles_end(data):
+    assert not is_jpeg(data) and pages(data) <= 1
+
+
+def test_a_whole_picture_that_ffmpeg_does_not_read_is_not_called_empty(tmp_path, pattern, caplog):
+    Image.fromarray(pattern(1)[..., 0].astype(np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(DecodeError, match=r"damaged, of a kind that FFmpeg does not read, .*; convert it to PNG$"):
+        Reader(tmp_path / "f.tif")
+    assert caplog.records == [], "one line is enough"
 
 
 def test_one_picture_has_one_name_whatever_percent_signs_are_in_it(tmp_path, pattern):
