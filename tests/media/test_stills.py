@@ -270,6 +270,17 @@ def test_pictures_with_alpha_keep_it(tmp_path):
     assert not pixels[2:6, 2:6, :3].any()
 
 
+def test_a_jpeg_of_printing_inks_loses_no_transparency(tmp_path, pattern):
+    inks = np.dstack([255 - pattern(1), pattern(1)[..., 0] // 4])
+    Image.fromarray(inks, "CMYK").save(tmp_path / "s.jpg", quality=95)
+    with Reader(tmp_path / "s.jpg") as reader, Writer(tmp_path / "o.jpg", like=reader) as writer:
+        (frame,) = reader.frames()
+        writer.write(frame)
+    assert writer.warnings == [] and reader.info.pixel_format == "gbrp"
+    shown = np.asarray(Image.open(tmp_path / "s.jpg").convert("RGB")).astype(int)
+    assert np.abs(shown - frame.image).mean() < 3
+
+
 def test_what_a_picture_loses_is_said_aloud(tmp_path, caplog):
     source = save(tmp_path / "deep.png", np.full((16, 16, 3), 30000, np.uint16))
     with Reader(source) as reader, Writer(tmp_path / "o.jpg", like=reader) as writer:

@@ -30,7 +30,7 @@ from videoclr.media.continuous import Astray, PictureAstray, TimesJump
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.crop import WHOLE
 from videoclr.media.faults import AV_ERRORS, explained, reason
-from videoclr.media.filters import top_down
+from videoclr.media.filters import through, top_down
 from videoclr.media.gaps import CERTAIN, Gaps, shows
 from videoclr.media.hardware import opened_on
 from videoclr.media.hdr import dolby_vision_profile, proxy_of
@@ -595,7 +595,7 @@ class Reader:
         if packet is not None and self._codec == "tiff":
             self._check_tiff(packet)
         try:
-            frames = [top_down(frame) for frame in self._decoder.decode(self._placed(packet))]
+            frames = [self._plain(frame) for frame in self._decoder.decode(self._placed(packet))]
         except AV_ERRORS as error:
             _log.debug("%s: damaged packet: %s", self.path, reason(error))
             self._damaged += 1
@@ -606,6 +606,12 @@ class Reader:
             self._gaps.damaged()
         self._intact.extend(not frame.is_corrupt and not self._is_made_whole(frame) for frame in frames)
         return frames
+
+    def _plain(self, frame: VideoFrame) -> VideoFrame:
+        """A decoded frame laid as everybody expects it."""
+        if self._codec == "mjpeg" and frame.format.name == "gbrap":  # what becomes of CMYK: a JPEG has no transparency
+            frame = through(frame, ("format", "gbrp"))
+        return top_down(frame)
 
     def _check_tiff(self, packet: Packet[Any]) -> None:
         """Refuse or tell what of a TIFF file the decoder leaves out."""
