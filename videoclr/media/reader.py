@@ -400,6 +400,8 @@ class Reader:
             if not self._stream.codec_context.width:
                 why = f"damaged, of a kind that FFmpeg does not read, or above media.limits.pixels={self.opening.limits.pixels}"
             why += "; convert it to PNG" if self._pictures_alone else "; convert it first"
+        elif self.is_pipe and self._is_picture(self.container.format.name):
+            why = "nothing in a pipe says where such a picture ends; give it as a file"
         on_device = "" if self.hwaccel is None else f"; decoded on {self.hwaccel}, leave hwaccel out to decode it here"
         return f"no picture in it can be decoded: {why}{on_device}"
 
