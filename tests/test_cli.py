@@ -212,6 +212,21 @@ def test_standard_output_stays_clean_while_the_log_and_progress_speak(jobs, caps
     assert "deprecated" not in err
 
 
+def test_one_of_something_is_one(jobs, monkeypatch, capsys):
+    def work(*_, progress, **__):
+        one = {"total": 1, "faces": 1, "seconds": 1.0, "seconds_left": 0.0, "before": 0, "looking": False}
+        progress(types.SimpleNamespace(source="-", frames=1, **one))
+        return a_report(target="-", frames_out=1, faces_restored=1, smart_copy={"frames_copied": 1, "groups_copied": 1})
+
+    monkeypatch.setattr(cli, "PLAIN_PROGRESS_SECONDS", 0.0)
+    jobs.answer = work
+    assert cli.main(["-", "-"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "videoclr: -: 1 of 1 frame, 1.0 fps, 1 face, 0:00:00 left",
+        "videoclr: -: 1 frame, 1 face restored in 1 track, 2 shots, 1 frame copied in 1 group, 0:01:01",
+    ]
+
+
 def test_plain_progress_waits_between_lines(jobs, capsys):
     def work(*_, progress, **__):
         for frames in range(1, 100):

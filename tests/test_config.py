@@ -12,6 +12,7 @@ BOUNDED = (
     *("runtime.threads", "runtime.batch", "runtime.detect_batch", "runtime.buffer_mb", "align.smoothing", "gate.smoothing"),
     *("track.max_gap", "detect.every", "detect.long_side", "identify.window", "identify.views", "identify.remember"),
     *("restore.anchors", "media.frames", "media.smart_copy_mb", "media.input.start_number", "media.crf"),
+    *("detect.min_size", "media.wipe_seconds", "media.segment"),
     *("media.limits.pixels", "media.limits.streams", "media.limits.frames"),
 )
 PRESETS = sorted((Path(__file__).parents[1] / "configs" / "restore").glob("*.yaml"))
@@ -71,6 +72,8 @@ def test_words_and_timecodes_are_texts_and_keys_stand_there_once(tmp_path):
         *((f"{path}={'9' * 30}", f"$.{path}:") for path in BOUNDED),
         ("media.crf=.nan", "$.media.crf:"),
         ("media.wipe_seconds=.inf", "$.media.wipe_seconds:"),
+        ("detect.min_size=.inf", "$.detect.min_size:"),
+        ("detect.min_size=.nan", "$.detect.min_size:"),
         ("restore.step=3", "$.restore.step: unknown setting"),
         ("colour.gain=3", "$.colour: unknown setting"),
         ("restore.steps.more=3", "$.restore.steps.more: unknown setting"),

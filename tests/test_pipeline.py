@@ -340,7 +340,8 @@ def test_a_changing_picture_size_is_no_problem() -> None:
         ("blend.options={center: [.nan, 0.5]}", r"\$\.blend\.options: feather: the ellipse"),
         ("blend.options={center: [0.5], radii: [0.4]}", r"\$\.blend\.options: feather: center and radii are two numbers"),
         ("cuts.options={ratio: .nan}", r"\$\.cuts\.options: content: thresholds and ratios must be positive"),
-        ("track.options={max_gap: .nan}", r"\$\.track\.options: overlap: .*max_gap >= 0"),
+        ("track.options={max_gap: .nan}", r"\$\.track\.options\.max_gap: expected a whole number, got nan"),
+        ("track.options={max_gap: -1}", r"\$\.track\.options: overlap: .*max_gap >= 0"),
         ("track.options={min_overlap: .nan}", r"\$\.track\.options: overlap: min_overlap must be in"),
     ],
 )

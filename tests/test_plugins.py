@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint, EntryPoints
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -18,6 +19,23 @@ class Part:
             raise ValueError("flavour must not be bad")
         self.steps = steps
         self.flavour = flavour
+
+
+class Annotated(Part):
+    def __init__(
+        self,
+        whole: int = 1,
+        share: float = 0.5,
+        flag: bool = False,
+        text: str = "",
+        either: float | Literal["auto"] | None = None,
+        several: Sequence[float] = (),
+        other: Part | None = None,
+        device: str = "cpu",
+    ) -> None:
+        if device == "elsewhere":
+            raise RuntimeError("Expected one of cpu, cuda, ... device type")
+        self.given = (whole, share, flag, text, either, several, other, device)
 
 
 class Greedy:
@@ -62,7 +80,7 @@ def test_what_cannot_be_imported_is_one_line(name: str) -> None:
 
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = {"part": Part, "greedy": Greedy}
+    parts = {"part": Part, "greedy": Greedy, "annotated": Annotated}
     monkeypatch.setattr(plugins, "resolve", lambda kind, name: parts[name])
 
 
@@ -82,3 +100,47 @@ def test_an_option_that_the_part_does_not_take_says_what_it_takes(local: None) -
 def test_a_value_that_the_part_refuses_is_a_config_error(local: None) -> None:
     with pytest.raises(ConfigError, match="must not be bad"):
         plugins.build("restore", "part", {"flavour": "bad"}, {})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("whole", "foo", "a whole number"),
+        ("whole", 1.5, "a whole number"),
+        ("whole", True, "a whole number"),
+        ("share", "foo", "a number"),
+        ("flag", "maybe", "true or false"),
+        ("flag", 1, "true or false"),
+        ("text", 3, "a text"),
+        ("either", "soon", "a number or 'auto' or null"),
+        ("several", 3, "a list, each a number"),
+        ("several", [1, "foo"], "a list, each a number"),
+    ],
+)
+def test_a_value_of_another_kind_than_the_part_takes_is_told_in_plain_words(
+    local: None, option: str, value: Any, expected: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        plugins.build("restore", "annotated", {option: value}, {})
+    assert str(raised.value) == f"$.restore.options.{option}: expected {expected}, got {value!r}"
+
+
+def test_values_of_the_kinds_that_the_part_takes_arrive_as_they_are(local: None) -> None:
+    part = Part()
+    given = {"whole": 2, "share": 1, "flag": True, "text": "x", "either": "auto", "several": [1, 2.5], "other": part}
+    assert plugins.build("restore", "annotated", given, {}).given == (2, 1, True, "x", "auto", [1, 2.5], part, "cpu")
+    assert plugins.build("restore", "annotated", {"either": None, "several": (1,)}, {}).given[4:6] == (None, (1,))
+
+
+def test_a_device_that_is_none_is_a_bad_option_and_other_failures_are_the_parts_own(local: None) -> None:
+    with pytest.raises(ConfigError, match=r"^\$\.restore\.options\.device: 'elsewhere' cannot be used here; expected cpu, cuda or"):
+        plugins.build("restore", "annotated", {"device": "elsewhere"}, {})
+    with pytest.raises(RuntimeError):
+        plugins.build("restore", "annotated", {}, {"device": "elsewhere"})
+
+
+def test_every_built_in_shows_what_it_takes() -> None:
+    for kind, parts in plugins.BUILT_IN.items():
+        for name in parts:
+            if name != "scenedetect":  # needs the extra, and hands on what it is given
+                assert not {type(None), str} & {type(one) for one in plugins._annotations(plugins.resolve(kind, name)).values()}

@@ -1224,17 +1224,19 @@ def _counting(console: Console, source: str) -> Callable[[int], None]:
         nonlocal said
         if time.monotonic() - said >= PLAIN_PROGRESS_SECONDS:
             said = time.monotonic()
-            console.print(f"videoclr: {_harmless(source)}: {frames} frames read", markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                f"videoclr: {_harmless(source)}: {_many(frames, 'frame')} read", markup=False, highlight=False, soft_wrap=True
+            )
 
     return shown
 
 
 def _numbers(now: Progress) -> str:
-    frames = f"{now.frames} frames" if now.total is None else f"{now.frames} of {now.total} frames"
+    frames = _many(now.frames, "frame") if now.total is None else f"{now.frames} of {_many(now.total, 'frame')}"
     rate = f"{(now.frames - now.before) / now.seconds:.1f} fps" if now.seconds > 0 else "- fps"
     if now.looking:
         return f"looked at {frames}, {rate}"
-    return f"{frames}, {rate}, {now.faces} faces"
+    return f"{frames}, {rate}, {_many(now.faces, 'face')}"
 
 
 def _time_left(now: Progress) -> str:
@@ -1281,9 +1283,12 @@ def _objected(done: Report, conditions: Sequence[Condition]) -> bool:
 
 def _summary(done: Report) -> str:
     copied = done.smart_copy
-    told = "" if copied is None else f", {copied['frames_copied']} frames copied in {copied['groups_copied']} groups"
+    told = ""
+    if copied is not None:
+        told = f", {_many(copied['frames_copied'], 'frame')} copied in {_many(copied['groups_copied'], 'group')}"
+    frames, faces = _many(done.frames_out, "frame"), _many(done.faces_restored, "face")
     return (
-        f"{done.target}: {done.frames_out} frames, {done.faces_restored} faces restored in {_many(len(done.tracks), 'track')}, "
+        f"{done.target}: {frames}, {faces} restored in {_many(len(done.tracks), 'track')}, "
         f"{_many(done.shots, 'shot')}{told}, {_clock(done.seconds)}"
     )
 

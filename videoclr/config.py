@@ -98,7 +98,7 @@ class Media(_Section):
     deliver: Literal["video", "overlay", "matte", "side-by-side", "wipe"] = "video"
     """The restored video, or: the faces alone with straight alpha, that alpha, source | restored, or both with a moving line
     between them (see `videoclr/media/deliver.py`)."""
-    wipe_seconds: float = Field(4.0, ge=0, allow_inf_nan=False)
+    wipe_seconds: float = Field(4.0, ge=0, le=86_400)
     """Seconds in which the line of a `wipe` goes to and fro; 0 leaves it in the middle."""
     hwaccel: str | None = None
     """Decode on a device: `cuda`, `qsv`, `vaapi` or `videotoolbox`; None decodes on the processor."""
@@ -121,7 +121,7 @@ class Media(_Section):
     `videoclr/media/splice.py`)."""
     smart_copy_mb: int = Field(128, ge=1, le=2**24)
     """MiB of packets in a group that is copied, at most: they are kept until it is known whether a picture of it changed."""
-    segment: float = Field(20.0, gt=0, allow_inf_nan=False)
+    segment: float = Field(20.0, gt=0, le=86_400)
     """Seconds of film, at most, that `--resume` may lose: it writes segments of this length, which end at cuts where they can. With
     `smart_copy` they end at key pictures of the source, and may be twice as long."""
     deinterlace: Literal["auto", "bwdif", "off"] = "auto"
@@ -154,7 +154,7 @@ class Detect(_Section):
     """Detect in every n-th frame and carry boxes between."""
     long_side: int = Field(640, ge=64, le=65_536)
     """Pixels of the longer side at which the detector looks."""
-    min_size: float = Field(24.0, ge=0)
+    min_size: float = Field(24.0, ge=0, le=1_000_000)
     """Faces smaller than this many frame pixels are left alone."""
     options: dict[str, Any] = Field(default_factory=dict)
 

@@ -16,10 +16,12 @@ other: it gets the same arguments and meets the same protocol (see the stage tha
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from videoclr.errors import ConfigError
 
@@ -40,6 +42,15 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "blend": {"feather": "videoclr.parts.feather:Feather", "parsing": "videoclr.parts.parsing_mask:ParsingMask"},
 }
 """Kind of part (the section of the config that names it) -> name -> `module:Class`."""
+_PLAIN: Mapping[type, tuple[type, str]] = {
+    bool: (bool, "true or false"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "a text"),
+    NoneType: (NoneType, "null"),
+}
+"""What an option may be annotated with -> the types of such values, and what they are called."""
+_LISTS = (Sequence, list)
 OPTIONAL = frozenset({"gate"})
 """Kinds that can be left out, with `none`; whoever builds the part looks for that word before it asks here."""
 
@@ -96,8 +107,8 @@ def build(kind: str, name: str, options: Mapping[str, Any], settings: Mapping[st
             those that its constructor names, and all of them where it takes `**kwargs`. `options` win.
 
     Raises:
-        ConfigError: unknown name, an option that the part does not know, or a value that it refuses (`ValueError` or
-            `TypeError`).
+        ConfigError: unknown name, an option that the part does not know, one that is no text, number or the like where its
+            constructor is annotated with that, or a value that it refuses (`ValueError` or `TypeError`).
     """
     part = resolve(kind, name)
     offered = {**_wanted(part, settings), **options}
@@ -107,10 +118,18 @@ def build(kind: str, name: str, options: Mapping[str, Any], settings: Mapping[st
         raise ConfigError(f"$.{kind}.options: {name}: {error}; it takes {inspect.signature(part)}") from error
     except ValueError:
         pass  # a class written in C shows no signature: its constructor will complain
+    for option, annotation in _annotations(part).items():
+        if option in options and not _fits(options[option], annotation):
+            raise ConfigError(f"$.{kind}.options.{option}: expected {_said(annotation)}, got {options[option]!r}")
     try:
         return part(**offered)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"$.{kind}.options: {name}: {' '.join(str(error).split())}") from error
+    except RuntimeError as error:
+        if "device" not in options:
+            raise
+        device = options["device"]
+        raise ConfigError(f"$.{kind}.options.device: {device!r} cannot be used here; expected cpu, cuda or cuda:n") from error
 
 
 def _wanted(part: type, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,3 +140,36 @@ def _wanted(part: type, settings: Mapping[str, Any]) -> dict[str, Any]:
     if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
         return dict(settings)
     return {name: value for name, value in settings.items() if name in parameters}
+
+
+def _annotations(part: type) -> dict[str, Any]:
+    """What the constructor is annotated with; nothing where that cannot be told."""
+    try:
+        return {name: one.annotation for name, one in inspect.signature(part, eval_str=True).parameters.items()}
+    except (ValueError, TypeError, NameError, AttributeError, SyntaxError):
+        return {}
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a plain value is what an annotation says; True where that is nothing plain."""
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inside)
+    if origin is Literal:
+        return value in inside
+    if origin in _LISTS:
+        listed = isinstance(value, Iterable) and not isinstance(value, str | Mapping)
+        return listed and all(_fits(one, inside[0]) for one in value)
+    kind = _PLAIN.get(annotation, (object, ""))[0] if isinstance(annotation, type) else object
+    return isinstance(value, kind) and not (isinstance(value, bool) and kind in (Integral, Real))
+
+
+def _said(annotation: Any) -> str:
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return " or ".join(_said(one) for one in inside)
+    if origin is Literal:
+        return " or ".join(map(repr, inside))
+    if origin in _LISTS:
+        return f"a list, each {_said(inside[0])}"
+    return _PLAIN[annotation][1] if annotation in _PLAIN else str(getattr(annotation, "__name__", annotation))

@@ -181,6 +181,7 @@ def test_a_bit_rate_and_options_of_the_encoder_reach_it(clip, job, tmp_path):
         ({"codec": "vp9", "level": "4"}, "media.level.*no such setting"),
         ({"crf": 20, "bitrate": "8M"}, "leave one of them out"),
         ({"bitrate": "fast"}, "is no bit rate; write 8M"),
+        ({"bitrate": "1e30"}, r"media\.bitrate: '1e30' is no bit rate; write 8M"),
         ({"profile": "main", "pix_fmt": "yuv422p"}, "does not take 'yuv422p' in the profile main"),
         ({"options": {"nonsense": "1"}}, "libx264 knows no option 'nonsense'"),
         ({"options": {"bf": "many"}}, "libx264 refuses.*bf=many"),

@@ -181,6 +181,17 @@ def test_each_limit_refuses_what_is_above_it_and_lets_pass_what_is_not(tmp_path,
     assert restored(source, tmp_path / "out.mkv", *exactly) == 0
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.nut"])
+def test_the_limit_that_a_decoder_keeps_by_itself_is_named(tmp_path, clip, capsys, name):
+    if name == "a.png":
+        (tmp_path / name).write_bytes(png(600, 400))
+    else:
+        clip(name, codec="ffv1", ticks=range(1), size=(600, 400))
+    assert restored(tmp_path / name, tmp_path / "out.mkv", "--set", "media.limits.pixels=9") == 1
+    error = capsys.readouterr().err
+    assert "above media.limits.pixels=9;" in error and error.count("\n") == 1
+
+
 def test_the_largest_limits_are_none(tmp_path, clip):
     most = {"pixels": 2**31 - 1, "streams": 2**31 - 2, "frames": 2**53, "rate": ".inf", "seconds": ".inf"}
     given = [part for name, value in most.items() for part in ("--set", f"media.limits.{name}={value}")]

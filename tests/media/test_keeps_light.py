@@ -93,6 +93,17 @@ def test_light_passes_to_the_bit_and_only_a_face_changes_it(tmp_path, depth, nam
     assert 0.7 < middle[1] / before[1] < 0.9, "ten percent of code values are about twenty of light"
 
 
+@pytest.mark.parametrize("depth", [HALF, WHOLE])
+def test_infinite_light_and_what_is_no_number_stay_under_a_face(tmp_path, depth):
+    light = scene()
+    light[30:33, 55:58] = [np.inf, -np.inf, np.nan]
+    source = save(tmp_path / "s.exr", light, depth)
+    run(source, tmp_path / "o.exr", restored)
+    before, after = load(source)[0], load(tmp_path / "o.exr")[0]
+    assert np.array_equal(after[30:33, 55:58], before[30:33, 55:58], equal_nan=True)
+    assert np.array_equal(np.isfinite(after), np.isfinite(before)) and not np.array_equal(after[36], before[36])
+
+
 @pytest.mark.parametrize("name", ["gbrpf32le", "gbrapf16le", "grayf32le", "gbrpf16le"])
 def test_a_patch_that_changes_nothing_changes_no_bit(name):
     picture = Picture(noise(name))
@@ -157,13 +168,14 @@ def test_code_values_in_floats_are_shown_as_they_are(tmp_path, clip):
 
 
 @pytest.mark.parametrize("ending", [".png", ".mov"])
-def test_files_that_hold_no_light_get_what_is_shown_of_it_and_say_so(tmp_path, ending):
+def test_files_that_hold_no_light_get_what_is_shown_of_it_and_say_so(tmp_path, ending, caplog):
     light = np.nan_to_num(scene(), posinf=1)
     alpha = np.tile(np.linspace(0, 1, SIZE[0], dtype=np.float32), (SIZE[1], 1))
     source = save(tmp_path / "s.exr", light, HALF, alpha)
     options = {} if ending == ".png" else {"codec": "prores", "profile": "4444"}
     warnings = run(source, tmp_path / f"o{ending}", restored, **options)
     assert [text for text in warnings if "floats are written as code values of BT.709" in text]
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == warnings, "each is told, and once"
     with Reader(source) as one, Reader(tmp_path / f"o{ending}") as other:
         shown, written = restored(Frame(0, Fraction(0), one.first_picture)).image, other.first_picture
         assert other.first_picture.proxy is None
@@ -387,6 +399,88 @@ def test_tiles_and_the_first_of_several_parts_keep_what_they_say(tmp_path, made,
     assert all(one in data for one in (TIMECODE, OWNER, LONG)) and b"tiledesc" not in data and b"scanlineimage" not in data
     assert struct.unpack("<I", data[4:8])[0] == 2 | 0x400, "one part of scan lines, with long names"
     assert np.array_equal(load(tmp_path / "o.exr")[0], PICTURE)
+
+
+def table_of(data: bytes, parts: int) -> tuple[int, int]:
+    """Where the chunks of an EXR's first part are listed, and how many they are."""
+    last = data.rindex(attribute("chunkCount", "int", struct.pack("<i", 16))) if parts > 1 else 0
+    begin = len(head_of(data)) if parts == 1 else last + len(attribute("chunkCount", "int", bytes(4))) + 2
+    return begin, (struct.unpack_from("<Q", data, begin)[0] - begin) // 8 // parts
+
+
+def plain(*attributes: bytes) -> bytes:
+    chunks = [struct.pack("<2i", y, 16 * 12) + rows_of(PICTURE[y : y + 1]) for y in range(16)]
+    return by_hand(2 | 0x400, [b"".join(attributes) + HEADER], b"", chunks)
+
+
+@pytest.mark.parametrize("made", [plain, tiled, of_two_parts])
+@pytest.mark.parametrize("damage", ["cut", "hole", "none", "unlisted"])
+def test_an_exr_of_which_chunks_are_missing_is_told(tmp_path, made, damage):
+    data = bytearray(made())
+    begin, count = table_of(bytes(data), 2 if made is of_two_parts else 1)
+    if damage == "cut":
+        del data[struct.unpack_from("<Q", data, begin + 8 * (count - 1))[0] + 30 :]
+    elif damage == "hole":
+        struct.pack_into("<Q", data, begin + 8 * (count // 2), 0)
+    elif damage == "unlisted":
+        data[begin : begin + 8 * count] = bytes(8 * count)
+    (tmp_path / "s.exr").write_bytes(data)
+    with Reader(tmp_path / "s.exr") as reader:
+        assert len(list(reader.frames())) == 1
+    told = [text for text in reader.warnings if "a picture is cut off" in text]
+    whole = np.array_equal(load(tmp_path / "s.exr")[0], PICTURE)
+    assert bool(told) == (not whole) == (damage in ("cut", "hole") or (damage == "unlisted" and made is not plain))
+
+
+def windowed(data: bytes, shown: tuple[int, ...], held: tuple[int, ...], part: int = 0) -> bytes:
+    """An EXR file one part of which is at another place."""
+    moved = bytearray(data)
+    for name, window in ((b"displayWindow\0box2i\0", shown), (b"dataWindow\0box2i\0", held)):
+        found = data.index(name, data.index(name) + 1) if part else data.index(name)
+        struct.pack_into("<4i", moved, found + len(name) + 4, *window)
+    parts = 2 if b"chunkCount" in data else 1
+    begin, count = table_of(data, parts)
+    for place in struct.unpack_from(f"<{count}Q", data, begin + 8 * part * count) if b"tiles" not in data else ():
+        line = place + 4 * (parts - 1)
+        struct.pack_into("<i", moved, line, struct.unpack_from("<i", data, line)[0] + held[1])
+    return bytes(moved)
+
+
+@pytest.mark.parametrize("corner", [(100, 50), (-7, -3)])
+def test_an_exr_stays_where_it_was_on_its_canvas(tmp_path, corner):
+    """FFmpeg's decoder looks for all of them at 0, 0."""
+    x, y = corner
+    window = (x, y, x + 15, y + 15)
+    (tmp_path / "s.exr").write_bytes(windowed(plain(OWNER), window, window))
+    assert run(tmp_path / "s.exr", tmp_path / "o.exr") == []
+    with Reader(tmp_path / "s.exr") as one, Reader(tmp_path / "o.exr") as other:
+        assert one.warnings == other.warnings == []
+        assert np.array_equal(one.first_picture.signals(), PICTURE)
+        assert np.array_equal(other.first_picture.signals(), PICTURE)
+    data = (tmp_path / "o.exr").read_bytes()
+    place = struct.pack("<5i", 16, *window)
+    assert b"displayWindow\0box2i\0" + place in data and b"dataWindow\0box2i\0" + place in data
+    run(tmp_path / "s.exr", tmp_path / "both.exr", deliver="side-by-side")
+    assert np.array_equal(load(tmp_path / "both.exr")[0], np.concatenate([PICTURE, PICTURE], 1)), "of another size: its own canvas"
+
+
+@pytest.mark.parametrize("made", [tiled, of_two_parts])
+def test_tiles_and_parts_are_found_on_their_canvas_too(tmp_path, made):
+    data = made()
+    for number in range(2 if made is of_two_parts else 1):
+        data = windowed(data, (40, 30, 55, 45), (40, 30, 55, 45), number)
+    (tmp_path / "s.exr").write_bytes(data)
+    with Reader(tmp_path / "s.exr") as reader:
+        assert np.array_equal(reader.first_picture.signals(), PICTURE)
+
+
+def test_what_an_exr_holds_beyond_what_it_shows_is_told(tmp_path):
+    (tmp_path / "s.exr").write_bytes(windowed(plain(), (0, 0, 11, 13), (-2, -1, 13, 14)))
+    with Reader(tmp_path / "s.exr") as reader:
+        assert reader.first_picture.size == (12, 14)
+        assert [text for text in reader.warnings if "pixels outside the display window (88) are left out" in text]
+    run(tmp_path / "s.exr", tmp_path / "o.exr")
+    assert np.array_equal(load(tmp_path / "o.exr")[0], PICTURE[1:15, 2:14])
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from videoclr.cli import main
 from videoclr.errors import ConfigError
 from videoclr.media.opening import Opening
 from videoclr.media.reader import Reader
+from videoclr.media.writer import Writer
+from videoclr.types import Frame
 
 VIDEOCLR = [sys.executable, "-m", "videoclr"]
 PLAIN = ["--set", "restore.use=unchanged"]
@@ -240,3 +242,10 @@ def test_sound_beside_raw_pictures_is_refused_and_not_lost(clip, tmp_path, capsy
     assert main([str(source), str(tmp_path / "o.y4m"), *PLAIN]) == 1
     assert "--drop audio" in capsys.readouterr().err
     assert main([str(source), str(tmp_path / "o.y4m"), *PLAIN, "--drop", "audio"]) == 0
+
+
+def test_a_picture_that_needs_a_file_says_so(videoclr, tmp_path, pattern):
+    with Writer(tmp_path / "s.tif") as writer:
+        writer.write(Frame.from_image(pattern(0)))
+    code, error = videoclr(tmp_path, "-", "o.png", "--set", "restore.use=unchanged", "-q", stdin=tmp_path / "s.tif")
+    assert code == 1 and "nothing in a pipe says where such a picture ends; give it as a file" in error

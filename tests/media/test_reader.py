@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from fractions import Fraction
@@ -11,6 +12,7 @@ import pytest
 from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.flow import prefetch
 from videoclr.media.reader import Reader
+from videoclr.media.writer import Writer
 
 VFR = (0, 40, 73, 120, 121, 500, 733, 1001)
 
@@ -87,15 +89,20 @@ def test_a_file_can_be_read_twice(clip):
         assert len(list(reader.frames())) == len(list(reader.frames())) == 10
 
 
-def test_a_truncated_file_gives_what_it_has_and_a_warning(clip, tmp_path):
-    whole = clip("w.mkv", ticks=range(100), options={"g": "10"})
+@pytest.mark.parametrize(
+    ("ending", "settings", "said"), [("mkv", {"options": {"g": "10"}}, "4.000 s"), ("avi", {"codec": "ffv1"}, "4.000 s")]
+)
+def test_a_truncated_file_gives_what_it_has_and_a_warning(clip, tmp_path, ending, settings, said):
+    whole = clip(f"w.{ending}", ticks=range(100), **settings)
     data = whole.read_bytes()
-    cut = tmp_path / "cut.mkv"
+    cut = tmp_path / f"cut.{ending}"
     cut.write_bytes(data[: len(data) * 6 // 10])
     with Reader(cut) as reader:
         count = len(list(reader.frames()))
     assert 20 < count < 90
-    assert any("truncated" in text for text in reader.warnings)
+    assert any("truncated" in text and f"of {said}" in text for text in reader.warnings)
+    with Reader(whole) as reader:
+        assert len(list(reader.frames())) == 100 and reader.warnings == []
 
 
 def payloads(path):
@@ -119,7 +126,7 @@ def test_a_damaged_packet_costs_no_frame_and_no_time_and_is_told(clip, tmp_path,
     with Reader(broken) as reader:
         got = [(frame.time, int(frame.native.frame.to_ndarray(format="gray").mean())) for frame in reader.frames()]
     assert [time for time, _ in got] == [Fraction(tick, 25) for tick in range(12)]
-    assert any("damaged" in text for text in reader.warnings)
+    assert "1 damaged picture or packet; pictures of them show errors, or the one before" in reader.warnings
     if damage == "garbage":
         assert got[5][1] == got[4][1]
         assert "1 frame could not be decoded and repeats the one before: at 0.200 s" in reader.warnings
@@ -246,6 +253,25 @@ def test_a_start_behind_a_recovery_point_gives_every_frame(clip):
     whole = times(path)
     for number in (11, 15, 22):
         assert times(path, start=whole[number]) == whole[number:]
+
+
+@pytest.mark.parametrize("ending", ["pfm", "phm", "avi"])
+def test_pictures_that_lie_upside_down_in_memory_are_turned(clip, tmp_path, pattern, ending):
+    if ending == "avi":
+        path, wanted = clip("p.avi", codec="rawvideo", pix_fmt="bgr24", ticks=range(1)), pattern(0)
+        path.write_bytes(path.read_bytes().replace(struct.pack("<iii", 40, 96, -64), struct.pack("<iii", 40, 96, 64)))
+        wanted = wanted[::-1]
+    else:
+        wanted = (pattern(0) / np.float32(255)).astype("<f4" if ending == "pfm" else "<f2")
+        path = tmp_path / f"p.{ending}"
+        path.write_bytes((b"PF" if ending == "pfm" else b"PH") + b"\n96 64\n-1.0\n" + wanted[::-1].tobytes())
+    with Reader(path) as reader, Writer(tmp_path / "o.png", like=reader) as writer:
+        (frame,) = reader.frames()
+        assert all(plane.line_size > 0 for plane in frame.native.frame.planes)
+        values = frame.native.signals()
+        writer.write(frame)
+    assert np.array_equal(values, wanted)
+    assert (tmp_path / "o.png").exists()
 
 
 def test_raw_dv_has_the_rate_of_its_pictures(made, tmp_path):

@@ -11,12 +11,13 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from PIL import Image
+from PIL import Image, features
 
-from videoclr.errors import MediaError
+from videoclr.errors import DecodeError, MediaError
 from videoclr.media.exif import with_exif
 from videoclr.media.opening import Opening
 from videoclr.media.reader import Reader
+from videoclr.media.tiff import is_jpeg, pages
 from videoclr.media.writer import Writer
 from videoclr.monitor import PrometheusFile
 from videoclr.report import report_file
@@ -146,6 +147,34 @@ def test_a_video_becomes_a_sequence_and_a_sequence_a_video(clip, tmp_path):
         assert len(list(reader.frames())) == 10
 
 
+def test_what_pictures_have_no_place_for_is_told(clip, tmp_path):
+    def more(container, stream):
+        other = container.add_stream("ffv1", rate=25)
+        other.width, other.height, other.pix_fmt = 32, 32, "gray"
+
+    source = clip("s.mkv", audio=2, subtitles=True, setup=more)
+    told = (
+        "stream 1 (audio, aac), stream 2 (audio, aac), stream 3 (subtitle, subrip), stream 4 (video, ffv1) are left out:"
+        " pictures hold nothing besides; --video-stream chooses another video"
+    )
+    one = "stream 2 (audio, aac) is left out: pictures hold nothing besides"
+    for drop, said in (((), [told]), (("1", "subtitles", "video"), [one]), (("audio", "subtitles", "video"), [])):
+        with Reader(source) as reader, Writer(tmp_path / "f%d.png", like=reader, drop=drop, overwrite=True) as writer:
+            writer.write(next(reader.frames()))
+        assert writer.warnings == said
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow writes no AVIF")
+def test_an_avif_that_becomes_opaque_is_told(tmp_path, pattern):
+    opacity = np.tile(np.arange(96, dtype=np.uint8), (64, 1))
+    for name, image in (("opaque", pattern(0)), ("clear", np.dstack([pattern(0), opacity]))):
+        Image.fromarray(image).save(tmp_path / f"{name}.avif")
+        with Reader(tmp_path / f"{name}.avif") as reader, Writer(tmp_path / f"{name}.png", like=reader) as writer:
+            writer.write(next(reader.frames()))
+        said = ["the transparency of AVIF pictures is not read: they become opaque; convert them to PNG to keep it"]
+        assert writer.warnings == (said if name == "clear" else [])
+
+
 def test_gaps_and_empty_patterns_are_told(tmp_path, pattern):
     with pytest.raises(MediaError, match="no file matches"):
         Reader(tmp_path / "f%02d.png")
@@ -241,6 +270,17 @@ def test_pictures_with_alpha_keep_it(tmp_path):
     assert not pixels[2:6, 2:6, :3].any()
 
 
+def test_a_jpeg_of_printing_inks_loses_no_transparency(tmp_path, pattern):
+    inks = np.dstack([255 - pattern(1), pattern(1)[..., 0] // 4])
+    Image.fromarray(inks, "CMYK").save(tmp_path / "s.jpg", quality=95)
+    with Reader(tmp_path / "s.jpg") as reader, Writer(tmp_path / "o.jpg", like=reader) as writer:
+        (frame,) = reader.frames()
+        writer.write(frame)
+    assert writer.warnings == [] and reader.info.pixel_format == "gbrp"
+    shown = np.asarray(Image.open(tmp_path / "s.jpg").convert("RGB")).astype(int)
+    assert np.abs(shown - frame.image).mean() < 3
+
+
 def test_what_a_picture_loses_is_said_aloud(tmp_path, caplog):
     source = save(tmp_path / "deep.png", np.full((16, 16, 3), 30000, np.uint16))
     with Reader(source) as reader, Writer(tmp_path / "o.jpg", like=reader) as writer:
@@ -313,6 +353,61 @@ def test_a_jpeg_that_is_cut_off_is_told_and_one_with_something_behind_it_is_not(
         with Reader(tmp_path / f"{name}.jpg") as reader:
             assert len(list(reader.frames())) == 1
         assert any("cut off" in text for text in reader.warnings) == (name != "tail")
+
+
+@pytest.mark.parametrize(("codec", "pix_fmt", "form"), [("qoi", "rgb24", "image2"), ("gif", "rgb8", "gif")])
+def test_other_pictures_that_break_off_are_told(tmp_path, clip, codec, pix_fmt, form):
+    whole = clip(f"p.{codec}", codec=codec, pix_fmt=pix_fmt, ticks=range(1), container=form).read_bytes()
+    made = {"cut": whole[: len(whole) * 2 // 3], "whole": whole, "tail": whole + b"something behind it"}
+    for name, data in made.items():
+        path = tmp_path / f"{name}.{codec}"
+        path.write_bytes(data)
+        with Reader(path) as reader:
+            next(reader.frames())
+        assert any("cut off" in text for text in reader.warnings) == (name == "cut")
+
+
+def test_a_gif_of_several_pictures_that_breaks_off_is_told(tmp_path, clip):
+    whole = clip("p.gif", codec="gif", pix_fmt="rgb8", base=Fraction(1, 100), ticks=range(0, 16, 4)).read_bytes()
+    for name, data in (("whole", whole), ("cut", whole[: len(whole) * 7 // 8])):
+        (tmp_path / f"{name}.gif").write_bytes(data)
+        with Reader(tmp_path / f"{name}.gif") as reader:
+            list(reader.frames())
+        assert any("cut off" in text for text in reader.warnings) == (name == "cut")
+
+
+@pytest.mark.parametrize(("kind", "said"), [("group", ["a TIFF holds 3 pictures: only the first one is read"]), ("thumb", [])])
+def test_a_tiff_of_several_pictures_is_told_and_one_with_a_thumbnail_is_not(tmp_path, pattern, kind, said):
+    others = [Image.fromarray(pattern(number)) for number in (2, 3)]
+    if kind == "thumb":
+        others = [Image.fromarray(pattern(1)[::2, ::2])]
+        others[0].encoderinfo = {"tiffinfo": {254: 1}}
+    Image.fromarray(pattern(1)).save(tmp_path / "m.tif", save_all=True, append_images=others)
+    with Reader(tmp_path / "m.tif") as reader:
+        (frame,) = reader.frames()
+    assert reader.warnings == said
+    assert np.array_equal(frame.image, pattern(1))
+
+
+def test_a_tiff_that_ffmpeg_would_show_black_is_refused(tmp_path, pattern):
+    for number, compression in enumerate(("tiff_lzw", "jpeg"), 1):
+        Image.fromarray(pattern(number)).save(tmp_path / f"m{number}.tif", compression=compression)
+    with pytest.raises(DecodeError, match="a TIFF that is compressed as JPEG cannot be decoded here; convert it to PNG"):
+        Reader(tmp_path / "m2.tif")
+    with pytest.raises(DecodeError, match=r"at 0\.040 s: a TIFF that is compressed as JPEG"):
+        list(Reader(tmp_path / "m%d.tif").frames())
+
+
+@pytest.mark.parametrize("data", [b"", b"II*\0", b"II*\0\x08\0\0\0\xff\xff", b"II*\0\x08\0\0\0\0\0\x08\0\0\0", b"x" * 99])
+def test_directories_of_a_tiff_that_break_off_or_go_round_in_circles_end(data):
+    assert not is_jpeg(data) and pages(data) <= 1
+
+
+def test_a_whole_picture_that_ffmpeg_does_not_read_is_not_called_empty(tmp_path, pattern, caplog):
+    Image.fromarray(pattern(1)[..., 0].astype(np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(DecodeError, match=r"damaged, of a kind that FFmpeg does not read, .*; convert it to PNG$"):
+        Reader(tmp_path / "f.tif")
+    assert caplog.records == [], "one line is enough"
 
 
 def test_one_picture_has_one_name_whatever_percent_signs_are_in_it(tmp_path, pattern):

@@ -262,6 +262,8 @@ def test_stills_come_out_as_alone(networks):
         {"steps": float("nan")},
         {"size": 66},
         {"size": 64.0},
+        {"size": 4096},
+        {"networks": 1},
     ],
 )
 def test_a_setting_outside_its_range_is_refused(settings):

@@ -19,9 +19,10 @@ def test_it_gives_back_what_it_gets_and_remembers_nothing() -> None:
     assert memory == {}
 
 
-def test_a_size_too_small_for_a_face_is_refused() -> None:
-    with pytest.raises(ValueError, match="16"):
-        Unchanged(8)
+def test_a_size_too_small_for_a_face_or_for_the_memory_is_refused() -> None:
+    for size in (8, 1025):
+        with pytest.raises(ValueError, match="16 to 1024"):
+            Unchanged(size)
     for size in (float("nan"), 64.0):
         with pytest.raises(ValueError, match="whole pixels"):
             Unchanged(size)  # type: ignore[arg-type]

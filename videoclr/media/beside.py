@@ -58,6 +58,12 @@ def kind_of(stream: Stream) -> str:
     return names.get(stream.type, "other")
 
 
+def is_opacity(stream: Stream) -> bool:
+    """Whether a stream is the transparency of AVIF pictures, which are a stream of their own."""
+    brand = stream.container.metadata.get("major_brand", "")
+    return brand.startswith("avi") and isinstance(stream, VideoStream) and (stream.codec_context.pix_fmt or "").startswith("gray")
+
+
 def check_drop(drop: Collection[str]) -> None:
     """See `dropped`, as far as it is known without a source.
 

@@ -55,6 +55,8 @@ _USUAL_CURVES = {"bt709", "smpte170m", "bt2020-10", "bt2020-12"}
 _EVEN_ONLY = {"libx264", "libx265", "libsvtav1"}
 _EIGHT = 8
 _LOOKAHEAD_SIDE = 64
+_FASTEST = 2**31 - 1
+"""Bits a second; what encoders hold in an integer of theirs."""
 DEFAULT_CODEC = "h264"
 RAW = "rawvideo"
 """No codec: the planes as they are."""
@@ -139,7 +141,7 @@ def bits_per_second(text: str) -> int:
         rate = round(float(text[:-1] if scale > 1 else text) * scale)
     except (ValueError, OverflowError):
         rate = 0
-    if rate <= 0:
+    if not 0 < rate <= _FASTEST:
         raise ConfigError(f"$.media.bitrate: {text!r} is no bit rate; write 8M, 800k or 8000000")
     return rate
 

@@ -8,7 +8,7 @@ pixels it reads nothing.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from videoclr.media.proxy import Primaries
@@ -30,6 +30,12 @@ _USUAL = frozenset(("framesPerSecond", "gamma", "writer"))
 """Attributes that encoders write by themselves."""
 _COLOURS = frozenset("RGBAY")
 _CHROMATICITIES = struct.Struct("<8f")
+_WINDOW = struct.Struct("<4i")
+_WINDOWS = ("dataWindow", "displayWindow")
+_LINE, _TILE = 4, 16
+"""Bytes from the beginning of a chunk to its size, of scan lines and of tiles, in a file of one part."""
+_BROKEN = (LookupError, ValueError, ArithmeticError, struct.error)
+"""What headers raise that say what cannot be."""
 _CHANNEL = 17
 """Bytes of a channel from the end of its name on."""
 
@@ -39,10 +45,11 @@ def head_of(data: bytes) -> bytes:
     if data[:4] != _MAGIC or len(data) < _BEGIN or _flags(data) & _DEEP:
         return b""
     try:
-        end = max((end for _, _, end in _attributes(data)), default=_BEGIN)
+        head, values = data[: _end(data)], _values(data)
     except (ValueError, struct.error):
         return b""
-    return data[: end + 1] if data[end : end + 1] == b"\0" else b""
+    known = all(len(values.get(name, b"")) == _WINDOW.size for name in _WINDOWS)
+    return head if known and head[-1:] == b"\0" else b""
 
 
 def is_exr(head: bytes) -> bool:
@@ -83,23 +90,117 @@ def primaries(head: bytes) -> Primaries | None:
     return None
 
 
+def outside(head: bytes) -> int:
+    """Pixels that a header announces outside of what it says is shown; FFmpeg leaves them out."""
+    values = _values(head)
+    data, shown = _window(values["dataWindow"]), _window(values["displayWindow"])
+    both = (*map(max, data[:2], shown[:2]), *map(min, data[2:], shown[2:]))
+    return _area(data) - _area(both)
+
+
+def is_incomplete(data: bytes) -> bool:
+    """Whether pixels of an EXR file, of its first part, are missing; False of what FFmpeg reads nothing of."""
+    try:
+        places, _, _ = _chunks(data, head_of(data))
+    except _BROKEN:
+        return False
+    return not all(places)
+
+
+def at_origin(data: bytes, head: bytes) -> bytes:
+    """The EXR file `data`, whose header is `head`, with what it shows at 0, 0, where FFmpeg looks for it whatever the file says."""
+    try:
+        left, top = _window(_values(head)["displayWindow"])[:2]
+        if not left and not top:
+            return data
+        places, lead, _ = _chunks(data, head)
+        new = bytearray(data)
+        for name, _, end in _attributes(head):
+            if name in _WINDOWS:
+                x0, y0, x1, y1 = _WINDOW.unpack_from(head, end - _WINDOW.size)
+                _WINDOW.pack_into(new, end - _WINDOW.size, x0 - left, y0 - top, x1 - left, y1 - top)
+        if lead < _TILE:  # a tile says which one it is, whatever the window
+            _move_lines(new, places, lead, -top)
+    except _BROKEN:
+        return data
+    return bytes(new)
+
+
 def with_head(data: bytes, head: bytes) -> bytes:
-    """The EXR file `data` with what `head` says besides.
+    """The EXR file `data`, of scan lines, with what `head` says besides, and at the same place if it is as large as what is shown.
 
     The table of chunks behind the header holds their places in the file, which move.
     """
-    own = {name: (start, end) for name, start, end in _attributes(data)}
+    own = {name: data[start:end] for name, start, end in _attributes(data)}
     other = {name: head[start:end] for name, start, end in _attributes(head) if name not in _OWN}
-    kept = b"".join(data[start:end] for name, (start, end) in own.items() if name not in other) + b"".join(other.values())
-    end = max(end for _, end in own.values())
-    top, bottom = struct.unpack("<4i", data[own["dataWindow"][1] - 16 : own["dataWindow"][1]])[1::2]
-    lines = _LINES[data[own["compression"][1] - 1]]
-    count = -(-(bottom - top + 1) // lines)
-    table = struct.unpack(f"<{count}Q", data[end + 1 : end + 1 + 8 * count])
-    longer = _BEGIN + len(kept) - end
-    moved = struct.pack(f"<{count}Q", *(place + longer for place in table))
+    places, lead, begin = _chunks(data, data)
+    new = bytearray(data)
+    x0, y0, x1, y1 = _window(_values(data)["displayWindow"])
+    left, top, right, bottom = _window(_values(head)["displayWindow"])
+    if (x1 - x0, y1 - y0) == (right - left, bottom - top):
+        for name in _WINDOWS:
+            own[name] = own[name][: -_WINDOW.size] + _WINDOW.pack(left, top, right, bottom)
+        _move_lines(new, places, lead, top - y0)
+    kept = b"".join(value for name, value in own.items() if name not in other) + b"".join(other.values())
+    longer = _BEGIN + len(kept) + 1 - begin
+    table = struct.pack(f"<{len(places)}Q", *(place + longer for place in places))
     version = struct.pack("<I", _flags(data) | _flags(head) & _LONG_NAMES)
-    return data[:4] + version + kept + data[end : end + 1] + moved + data[end + 1 + 8 * count :]
+    return data[:4] + version + kept + b"\0" + table + new[begin + len(table) :]
+
+
+def _chunks(data: bytes, head: bytes) -> tuple[list[int], int, int]:
+    """Of the chunks of the whole picture in an EXR file's first part: where each begins, 0 where it is missing; the bytes from
+    there to its size; and where the table of them begins.
+
+    Raises:
+        LookupError: the header lacks something, or names an unknown compression.
+        ValueError, ArithmeticError, struct.error: it breaks off, or says what cannot be.
+    """
+    values, begin = _values(head), _end(head)
+    left, top, right, bottom = _window(values["dataWindow"])
+    if "tiles" in values:
+        width, height = struct.unpack_from("<II", values["tiles"])
+        count, lead = -(-(right - left + 1) // width) * -(-(bottom - top + 1) // height), _TILE
+    else:
+        count, lead = -(-(bottom - top + 1) // _LINES[values["compression"][0]]), _LINE
+    if has_parts(head):  # the other headers, and which part a chunk is of
+        while data[begin : begin + 1] != b"\0":
+            begin = _end(data, begin)
+        begin, lead = begin + 1, lead + 4
+    places = list(struct.unpack_from(f"<{count}Q", data, begin))
+    if not places[0] and lead == _LINE:  # a table that was never written: FFmpeg takes the chunks as they come
+        places[0] = begin + 8 * count
+        for number in range(1, count):
+            places[number] = _chunk_end(data, places[number - 1], lead)
+    return [place if place > begin and _chunk_end(data, place, lead) <= len(data) else 0 for place in places], lead, begin
+
+
+def _move_lines(data: bytearray, places: Iterable[int], lead: int, by: int) -> None:
+    """Add `by` to the number of the first line of each chunk, which stands before its size."""
+    for place in filter(None, places):
+        struct.pack_into("<i", data, place + lead - 4, struct.unpack_from("<i", data, place + lead - 4)[0] + by)
+
+
+def _chunk_end(data: bytes, place: int, lead: int) -> int:
+    """Where the chunk at `place` ends; beyond the data where they do not say."""
+    size = data[place + lead : place + lead + 4]
+    return place + lead + 4 + int.from_bytes(size, "little")
+
+
+def _window(value: bytes) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom; the last two are of the last pixel."""
+    left, top, right, bottom = _WINDOW.unpack(value)
+    return left, top, right, bottom
+
+
+def _area(window: tuple[int, ...]) -> int:
+    left, top, right, bottom = window
+    return max(0, right - left + 1) * max(0, bottom - top + 1)
+
+
+def _values(head: bytes) -> dict[str, bytes]:
+    """The value of each attribute."""
+    return {name: head[_value(head, start) : end] for name, start, end in _attributes(head)}
 
 
 def _flags(head: bytes) -> int:
@@ -108,13 +209,17 @@ def _flags(head: bytes) -> int:
     return int(flags)
 
 
-def _attributes(data: bytes) -> Iterator[tuple[str, int, int]]:
-    """Name, beginning and end of each attribute in a header.
+def _end(data: bytes, at: int = _BEGIN) -> int:
+    """Where the header whose attributes begin at `at` is over, behind its last byte, a 0."""
+    return max((end for _, _, end in _attributes(data, at)), default=at) + 1
+
+
+def _attributes(data: bytes, at: int = _BEGIN) -> Iterator[tuple[str, int, int]]:
+    """Name, beginning and end of each attribute in the header whose attributes begin at `at`.
 
     Raises:
         ValueError: the header breaks off.
     """
-    at = _BEGIN
     while data[at : at + 1] not in (b"\0", b""):
         name = data.index(b"\0", at)
         start = _value(data, at)

@@ -21,6 +21,11 @@ def through(frame: VideoFrame, *steps: tuple[str, str | None]) -> VideoFrame:
     return done
 
 
+def top_down(frame: VideoFrame) -> VideoFrame:
+    """`frame` with its first line first in memory, which PyAV takes for granted and decoders of PFM and of raw AVI do not."""
+    return through(frame, ("copy", None)) if any(plane.line_size < 0 for plane in frame.planes) else frame
+
+
 class Line:
     """A chain of filters for pictures like the first."""
 

@@ -460,8 +460,9 @@ def _move(plane: NDArray[Any], layout: Layout, x: int, y: int, by: NDArray[np.fl
     window = plane[y : y + by.shape[0], x : x + by.shape[1]]
     if layout.floating:
         most = np.finfo(window.dtype).max
-        with np.errstate(invalid="ignore"):  # infinite light stays infinite
-            np.copyto(window, np.clip(window.astype(np.float32) + by, -most, most).astype(window.dtype), where=by != 0)
+        with np.errstate(invalid="ignore"):
+            moved = np.clip(window.astype(np.float32) + by, -most, most).astype(window.dtype)
+        np.copyto(window, moved, where=(by != 0) & np.isfinite(window))  # infinite light stays infinite
         return
     moved = np.clip(np.rint((window >> layout.shift).astype(np.float32) + by), 0, (1 << layout.depth) - 1)
     np.copyto(window, moved.astype(window.dtype) << layout.shift, where=by != 0)

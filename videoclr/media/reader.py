@@ -25,11 +25,12 @@ from av.video.stream import VideoStream
 from videoclr.errors import ConfigError, DecodeError, EmptyPartError, MediaError
 from videoclr.flow import one_at_a_time
 from videoclr.media import colour as colours
-from videoclr.media import dpx, exr, nal
+from videoclr.media import dpx, exr, nal, tiff
 from videoclr.media.continuous import Astray, PictureAstray, TimesJump
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.crop import WHOLE
 from videoclr.media.faults import AV_ERRORS, explained, reason
+from videoclr.media.filters import through, top_down
 from videoclr.media.gaps import CERTAIN, Gaps, shows
 from videoclr.media.hardware import opened_on
 from videoclr.media.hdr import dolby_vision_profile, proxy_of
@@ -357,8 +358,7 @@ class Reader:
                 raise EmptyPartError(self.path, f"has no picture between {_span(self.start, self.end)}")
             if self.is_pipe and self.container.format.name.startswith("mov"):
                 raise DecodeError(self.path, "its index comes last, which needs a file: save it as one, or send NUT or Matroska")
-            on_device = "" if self.hwaccel is None else f"; decoded on {self.hwaccel}, leave hwaccel out to decode it here"
-            raise DecodeError(self.path, f"no picture in it can be decoded; the file is damaged or empty{on_device}")
+            raise DecodeError(self.path, self._why_none())
         self._pictures = chain([first], pictures)
         self._first_time = first.time
         told = self._as_told(first.frame)
@@ -375,6 +375,8 @@ class Reader:
                 self._warn("its chromaticities are no primaries; taken as BT.709 (media.primaries says others)")
         if exr.is_exr(self._first.head) and exr.has_parts(self._first.head):
             self._warn("holds several parts: only the first one is read")
+        if exr.is_exr(self._first.head) and (count := exr.outside(self._first.head)):
+            self._warn(f"pixels outside the display window ({count}) are left out: an EXR's picture is what it shows")
         if dolby_vision_profile(told) == 5:
             what = "Dolby Vision of profile 5 has colours that only a Dolby decoder can read"
             raise MediaError(self.path, f"{what}; convert it to HDR10 or profile 8 first")
@@ -389,6 +391,19 @@ class Reader:
             self._warn(f"its colour matrix (AVColorSpace {first.frame.colorspace}) is unknown here; taken as BT.709/601")
         elif self._first.colour.kind == "yuv" and first.frame.colorspace == colours.UNSPECIFIED:
             _log.info("%s: no colour matrix is tagged; taken as %s", self.path, self.info.matrix)
+
+    def _why_none(self) -> str:
+        """Why no picture could be decoded, as far as FFmpeg tells."""
+        why = "the file is empty, or cut off"
+        if self._damaged:
+            why = "damaged, or of a kind that FFmpeg does not read"
+            if not self._stream.codec_context.width:
+                why = f"damaged, of a kind that FFmpeg does not read, or above media.limits.pixels={self.opening.limits.pixels}"
+            why += "; convert it to PNG" if self._pictures_alone else "; convert it first"
+        elif self.is_pipe and self._is_picture(self.container.format.name):
+            why = "nothing in a pipe says where such a picture ends; give it as a file"
+        on_device = "" if self.hwaccel is None else f"; decoded on {self.hwaccel}, leave hwaccel out to decode it here"
+        return f"no picture in it can be decoded: {why}{on_device}"
 
     def picture(self, frame: VideoFrame, *, stored: bool = False) -> Picture:
         """A decoded frame of this film as `frames` gives it; `stored`: see `Picture`."""
@@ -579,8 +594,10 @@ class Reader:
             self._heads[packet.pts] = head_of(bytes(memoryview(packet)[:_HEADER]))
             while len(self._heads) > _DECODING:
                 del self._heads[next(iter(self._heads))]
+        if packet is not None and self._codec == "tiff":
+            self._check_tiff(packet)
         try:
-            frames = self._decoder.decode(packet)
+            frames = [self._plain(frame) for frame in self._decoder.decode(self._placed(packet))]
         except AV_ERRORS as error:
             _log.debug("%s: damaged packet: %s", self.path, reason(error))
             self._damaged += 1
@@ -591,6 +608,32 @@ class Reader:
             self._gaps.damaged()
         self._intact.extend(not frame.is_corrupt and not self._is_made_whole(frame) for frame in frames)
         return frames
+
+    def _plain(self, frame: VideoFrame) -> VideoFrame:
+        """A decoded frame laid as everybody expects it."""
+        if self._codec == "mjpeg" and frame.format.name == "gbrap":  # what becomes of CMYK: a JPEG has no transparency
+            frame = through(frame, ("format", "gbrp"))
+        return top_down(frame)
+
+    def _check_tiff(self, packet: Packet[Any]) -> None:
+        """Refuse or tell what of a TIFF file the decoder leaves out."""
+        data = bytes(packet)
+        if tiff.is_jpeg(data):
+            time = None if self.is_still or packet.pts is None else packet.pts * Fraction(packet.time_base)
+            raise DecodeError(self.path, "a TIFF that is compressed as JPEG cannot be decoded here; convert it to PNG", time)
+        if (count := tiff.pages(data)) > 1:
+            self._warn(f"a TIFF holds {count} pictures: only the first one is read")
+
+    def _placed(self, packet: Packet[Any] | None) -> Packet[Any] | None:
+        """`packet`, that of an EXR picture with what it shows where the decoder looks for it."""
+        if packet is None or not exr.is_exr(head := self._heads.get(packet.pts, b"")):
+            return packet
+        data = bytes(packet)
+        if (placed := exr.at_origin(data, head)) is data:
+            return packet
+        made: Packet[Any] = Packet(placed)
+        made.pts, made.dts, made.time_base, made.duration = packet.pts, packet.dts, packet.time_base, packet.duration
+        return made
 
     def _packets(self) -> Iterator[Packet[Any]]:
         streams: list[Stream] = [self._stream]
@@ -610,12 +653,17 @@ class Reader:
 
     def _check_end(self, last: _Timed | None) -> None:
         """At the true end of the file: say what was damaged and what is missing; FFmpeg keeps quiet about both."""
+        if last is None:
+            return  # that is an error
         if self._damaged:
-            self._warn(f"{self._damaged} damaged pictures or packets; pictures of them show errors, or the one before")
+            what = "1 damaged picture or packet" if self._damaged == 1 else f"{self._damaged} damaged pictures or packets"
+            self._warn(f"{what}; pictures of them show errors, or the one before")
         if self._gaps.count:
             self._warn(str(self._gaps))
         claimed = _claimed_duration(self.container, self._stream)
-        if last is None or claimed is None or self._still or self.sequence or self._jumped:
+        if claimed is not None and self.container.format.name == "avi":  # FFmpeg makes it fit the size of the file
+            claimed = max(claimed, self._stream.frames * Fraction(self._stream.time_base or 0))
+        if claimed is None or self._still or self.sequence or self._jumped:
             return
         step = 1 / (rate_of(self._stream) or Fraction(25))
         reached, promised = last.time + step, self.begin + claimed

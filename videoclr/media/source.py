@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media.continuous import continuous
+from videoclr.media.cutoff import is_cut_off
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.filelist import check_alike, is_list, names_in, part_of, script
 from videoclr.media.opening import Opening, playlist_kind
@@ -36,8 +37,6 @@ TIMELESS = {"rawvideo", "image2", "image2pipe", "v210", "v210x", "bitpacked", "h
 """Inputs that can be told how many pictures a second they are."""
 ANYTHING = Opening()
 """Find out what it is; reach nothing else; the limits by default."""
-_JPEG_END = b"\xff\xd9"
-_JPEG_SCAN = 0xDA
 _IN_A_ROW = 50
 """Failed reads in a row after which the rest of a file is given up."""
 
@@ -285,18 +284,15 @@ def _read(
     for stream in container.streams:
         if stream not in streams:
             stream.discard = Discard.all
-    jpegs = any(
-        isinstance(one, VideoStream) and one.codec_context is not None and one.codec_context.name == "mjpeg" for one in streams
-    )
-    pictures = jpegs and (container.format.name.startswith("image2") or container.format.name.endswith("_pipe"))
+    pictures = _pictures_in(container)
     failures = 0
     while True:
         try:
             for packet in container.demux(*streams):
                 failures = 0
                 if packet.size:
-                    if pictures and is_cut_off(bytes(packet)):
-                        on_error(ValueError("a picture is cut off; its lower part is made up"))
+                    if pictures is not None and is_cut_off(pictures, packet):
+                        on_error(ValueError("a picture is cut off; what is missing of it is made up"))
                     yield packet
             return
         except AV_ERRORS as error:
@@ -306,14 +302,9 @@ def _read(
                 return
 
 
-def is_cut_off(picture: bytes) -> bool:
-    """True for a JPEG whose pixels do not end: FFmpeg makes up the rest without a word. Behind the end there may be anything."""
-    place = 2
-    while picture[:2] == b"\xff\xd8" and picture[place : place + 1] == b"\xff":  # from one segment to the next; they may hold JPEGs
-        if picture[place + 1 : place + 2] == b"\xff":  # a fill byte
-            place += 1
-        elif picture[place + 1 : place + 2] == bytes([_JPEG_SCAN]):
-            return _JPEG_END not in picture[place:]
-        else:
-            place += 2 + int.from_bytes(picture[place + 2 : place + 4], "big")
-    return False
+def _pictures_in(container: InputContainer) -> str | None:
+    """FFmpeg's name of the codec in a file of one picture, of several loose ones, or in a GIF; None for others."""
+    form, videos = container.format.name, container.streams.video
+    if not (form.startswith("image2") or form.endswith("_pipe") or form == "gif") or not videos:
+        return None
+    return None if videos[0].codec_context is None else videos[0].codec_context.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Literal, Self, get_args
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media import dpx, exr
-from videoclr.media.beside import check_drop
+from videoclr.media.beside import check_drop, dropped, is_opacity, kind_of
 from videoclr.media.copylike import encoding_of
 from videoclr.media.crop import WHOLE, cropped, exactly
 from videoclr.media.deliver import Deliverable, Kind
@@ -30,12 +31,16 @@ from videoclr.media.segments import Segment, sync_file
 from videoclr.media.source import PIPE, has_width, is_pattern, numbered
 from videoclr.media.splice import Tally
 from videoclr.media.stills import Stills
-from videoclr.media.target import PLAIN, STILLS, check_target, muxer_of
+from videoclr.media.target import PLAIN, STILLS, check_target, muxer_of, named
 from videoclr.types import Frame, Patch
+
+_log = logging.getLogger("videoclr.media.writer")
 
 _HALF = 16
 _TRANSPARENT = (".png", ".exr")
 """Endings of pictures for compositing."""
+_BESIDE = ("audio", "subtitles", "video")
+"""Kinds of streams that are missed where pictures are all that is written."""
 _TICKS = 90_000
 _FINEST = 10_000_000
 _GUESSED_RATE = Fraction(25)
@@ -172,7 +177,7 @@ class Writer:
         self._deliverable = None if deliver == "video" else made
         self._crop = crop
         self._first_time: Fraction | None = None
-        self._overwrite = overwrite
+        self._overwrite, self._drop = overwrite, drop
         self._lock: Lock | None = None
         self._sealed: Callable[[Path], None] | None = None
         self._held: Frame | None = None
@@ -213,6 +218,8 @@ class Writer:
                 first, _ = self._shown(Frame(0, begin, self.like.first_picture))
                 self._sink.open(first, begin, self._tick(self.like.info.time_base), self.like.info.frame_rate)
                 self._size = (first.frame.width, first.frame.height)
+            elif self.like is not None:
+                self._tell_of_others(self.like)
         except BaseException:
             self.abort()
             raise
@@ -352,6 +359,18 @@ class Writer:
         if pattern and not Path(self.path).parent.is_dir():
             raise MediaError(self.path, f"its folder {Path(self.path).parent} does not exist; make it first")
 
+    def _tell_of_others(self, like: Reader) -> None:
+        """Warn of what is in the source besides its pictures, which pictures have no place for."""
+        streams = list(like.container.streams)
+        out = dropped(self._drop, streams, like.stream_index) | {like.stream_index}
+        others = [one for one in streams if one.index not in out and kind_of(one) in _BESIDE]
+        if opacity := [one for one in others if is_opacity(one)]:
+            self._warn("the transparency of AVIF pictures is not read: they become opaque; convert them to PNG to keep it")
+        if left := [one for one in others if one not in opacity]:
+            are = "is" if len(left) == 1 else "are"
+            choice = "; --video-stream chooses another video" if any(one.type == "video" for one in left) else ""
+            self._warn(f"{', '.join(map(named, left))} {are} left out: pictures hold nothing besides{choice}")
+
     def _write_film(self, frame: Frame) -> None:
         assert isinstance(self._sink, Film)
         picture, patches = self._shown(frame)
@@ -402,6 +421,7 @@ class Writer:
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)
+            _log.warning("%s: %s", self.path, text)
 
     def _shown_part(self, picture: Picture, patches: tuple[Patch, ...]) -> tuple[Picture, tuple[Patch, ...]]:
         assert self.like is not None

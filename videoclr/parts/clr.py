@@ -223,7 +223,7 @@ class ClrRestorer:
         fidelity: 0 favours perceptual quality, 1 what the input shows.
         seed: of every noise field.
         device: torch's name.
-        size: side of the crops, px, at least 64 and divisible by 8.
+        size: side of the crops, px, 64 to 1024 and divisible by 8.
         solver: `ddim` or `dpm++`.
         start: noise share in [0, 1] at which diffusion starts; None: by `fidelity`, and what diffusion changes counts by how
             degraded the crop is: a nearly clean one has nothing to gain from it. `auto`: predicted for every face (along a track,
@@ -269,14 +269,16 @@ class ClrRestorer:
             raise ValueError(f"start {start!r} in [0, 1], or auto, is expected")
         if solver not in SOLVERS or not 0 <= (guidance or 0) < math.inf:
             raise ValueError(f"solver {solver!r} in {SOLVERS} and guidance {guidance} >= 0 are expected")
-        if steps < 1 or not 0 <= fidelity <= 1 or size % 8 or size < 64:
+        if steps < 1 or not 0 <= fidelity <= 1 or size % 8 or not 64 <= size <= 1024:
             raise ValueError(
-                f"steps {steps} >= 1, fidelity {fidelity} in [0, 1] and size {size}, 64 or more by eights, are expected"
+                f"steps {steps} >= 1, fidelity {fidelity} in [0, 1] and size {size}, 64 to 1024 by eights, are expected"
             )
         if anchors < 1 or refine < 0 or passes not in (1, 2):
             raise ValueError(f"anchors {anchors} >= 1, refine {refine} >= 0 and passes {passes} of 1 or 2 are expected")
         if precision not in _PRECISIONS:
             raise ValueError(f"precision {precision!r} in {tuple(_PRECISIONS)} is expected")
+        if networks is not None and not isinstance(networks, ClrNetworks):
+            raise ValueError(f"networks {networks!r}: ClrNetworks are expected, which no settings hold")
         self.precision, self.unweave = precision, unweave
         self.anchors, self.refine, self.reach = anchors, refine, _SEEN + _SETTLED
         self.steps, self.fidelity, self.seed = steps, fidelity, seed

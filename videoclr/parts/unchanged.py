@@ -19,10 +19,10 @@ class Unchanged:
         """`size`: side of the crops, pixels.
 
         Raises:
-            ValueError: below 16, or no whole number.
+            ValueError: below 16 or above 1024, or no whole number.
         """
-        if not isinstance(size, Integral) or size < 16:
-            raise ValueError(f"size must be at least 16 whole pixels, got {size}")
+        if not isinstance(size, Integral) or not 16 <= size <= 1024:
+            raise ValueError(f"size must be 16 to 1024 whole pixels, got {size}")
         self.size = size
 
     def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:

@@ -1,0 +1,65 @@
+"""Pictures that break off, or of which parts were never written: FFmpeg makes up the rest without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from av.packet import Packet
+from av.stream import Stream
+
+from videoclr.media import exr
+
+_JPEG_END = b"\xff\xd9"
+_JPEG_SCAN = 0xDA
+_QOI_END = bytes(7) + b"\1"
+_GIF_HEAD = 13
+"""Bytes of the header, with which the first picture of a GIF begins."""
+_GIF_IMAGE, _GIF_EXTENSION = 0x2C, 0x21
+
+
+def is_cut_off(codec: str, packet: Packet[Stream]) -> bool:
+    """True where pixels of a picture, of FFmpeg's `codec`, are missing that the decoder does not miss."""
+    check = _CHECKS.get(codec)
+    return check is not None and check(bytes(packet))
+
+
+def _jpeg(picture: bytes) -> bool:
+    """Whether its pixels do not end. Behind the end there may be anything."""
+    place = 2
+    while picture[:2] == b"\xff\xd8" and picture[place : place + 1] == b"\xff":  # from one segment to the next; they may hold JPEGs
+        if picture[place + 1 : place + 2] == b"\xff":  # a fill byte
+            place += 1
+        elif picture[place + 1 : place + 2] == bytes([_JPEG_SCAN]):
+            return _JPEG_END not in picture[place:]
+        else:
+            place += 2 + int.from_bytes(picture[place + 2 : place + 4], "big")
+    return False
+
+
+def _gif(picture: bytes) -> bool:
+    """Whether a block breaks off. Each picture of a GIF comes with what is before the next one."""
+    place = _GIF_HEAD + _colours(picture, _GIF_HEAD - 3) if picture[:3] == b"GIF" else 0
+    while place < len(picture) and picture[place] in (_GIF_IMAGE, _GIF_EXTENSION):
+        place += 2 if picture[place] == _GIF_EXTENSION else 11 + _colours(picture, place + 9)
+        while place < len(picture) and picture[place]:
+            place += 1 + picture[place]
+        place += 1
+    return place > len(picture)
+
+
+def _colours(picture: bytes, place: int) -> int:
+    """Bytes of the table of colours that the flags at `place` announce."""
+    flags = int.from_bytes(picture[place : place + 1], "big")
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+_CHECKS: Mapping[str, Callable[[bytes], bool]] = MappingProxyType(
+    {
+        "mjpeg": _jpeg,
+        "exr": exr.is_incomplete,
+        "gif": _gif,
+        "qoi": lambda picture: picture[:4] == b"qoif" and _QOI_END not in picture,
+    }
+)
+"""By the codec. A TIFF, a PNG and others that break off are decoding errors."""
