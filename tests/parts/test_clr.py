@@ -446,7 +446,7 @@ def test_what_one_frame_of_a_good_film_shows_is_kept_and_what_is_guessed_of_a_ba
         out = part.restore_span(crops, [], True, {}, 4)
         return float((out[4] - out[3])[:, 36:40, 6:10].mean())
 
-    assert shown(0.02) > 0.13 and shown(0.08) < 0.09
+    assert shown(0.01) > 0.13 and shown(0.08) < 0.09
 
 
 @pytest.fixture
