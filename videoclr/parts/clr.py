@@ -82,10 +82,10 @@ correlation with IDS is -0.96 and -0.92 on the two worst films), and what was se
 from 0.691 to 0.732 and from 0.488 to 0.531, and SqD fell. A power of 8 gained two thirds of that; with 16 mouths lagged."""
 _FLAWED = 0.06
 """Root mean square of `R(y) - y` from which on recovered pictures that differ by `motion.ALIKE` are averaged along their track;
-below, by as much less as they are better. Where a film is bad, the recovery differs from frame to frame, and the mean knows better;
-where it is good, the film does: two good ones came out with 37.7 dB, and with 36.7 where all were averaged alike. Less still (at
-0.03 a half of that) made it 38.3 dB, but no longer evened out what codecs make of slightly degraded faces (E*warp of four such clips
-1.45 of the clean ones' for 1.25)."""
+below, by as much less as they are better. Where a film is bad, the recovery differs from frame to frame, and the mean knows better.
+Where it is good, the film does: two good ones came out with 37.7 dB, and with 36.7 where all were averaged alike. Less still (at
+0.03 a half of that) made it 38.3 dB, but no longer evened out what codecs make of slightly degraded faces (E*warp of four such
+clips 1.45 of the clean ones' for 1.25)."""
 _WORSE = (1.05, 1.2)
 """How much the recovery changed, by how much it changed the best view of the track: from the first on that view is used beside the
 crop, at the second fully. From 0.95 to 1.05 nearly every frame was recovered twice: half as long again (instead of a fifth), for
