@@ -11,6 +11,7 @@ import pytest
 
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
+from videoclr.types import Patch
 
 RATES = [Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(60000, 1001), Fraction(120)]
 PHONE = (0, 2996, 6006, 9004, 15010, 15913, 18022, 21035, 24019, 30041, 31000, 34010)
@@ -75,6 +76,18 @@ def test_constant_rates_keep_every_tick(clip, carry, tmp_path, rate, ending):
     assert report.warnings == []
     with av.open(str(source)) as before, av.open(str(target)) as after:
         assert after.streams.video[0].average_rate == before.streams.video[0].average_rate == rate
+
+
+def test_the_last_picture_lasts_as_long_as_it_did_also_where_it_was_changed(tmp_path):
+    source = with_sound(tmp_path / "s.mp4", base=Fraction(1, 12800), ticks=range(0, 8 * 512, 512))
+    patch = Patch(4, 4, np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.float32))
+    with Reader(source) as reader, Writer(tmp_path / "o.mp4", like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame.with_patches([patch]))
+    with av.open(str(source)) as before, av.open(str(tmp_path / "o.mp4")) as after:
+        lasts = [one.streams.video[0].duration * one.streams.video[0].time_base for one in (before, after)]
+        assert lasts[0] == lasts[1] > Fraction(7, 25)
+        assert after.streams.video[0].average_rate == before.streams.video[0].average_rate
 
 
 @pytest.mark.parametrize(("source_ending", "ending"), [("mp4", "mp4"), ("mov", "mov"), ("mp4", "nut")])

@@ -508,6 +508,7 @@ class Reader:
         for frame in frames:
             stored = bool(self._intact) and self._intact.popleft() and frame.pts is not None
             base = Fraction(frame.time_base or self._stream.time_base or Fraction(1, 90000))
+            frame.time_base = base  # the last ones have none, out of a decoder that is emptied, and their duration needs it
             ticks = frame.pts if frame.pts is not None else frame.dts
             time = None if ticks is None else ticks * base
             if time is None or (last is not None and time <= last):
