@@ -138,6 +138,8 @@ class Beside:
         self._undated: dict[int, list[Packet[Any]]] = {}
         """First packets of a stream, whose decoding times follow from those behind them."""
         self._begun: set[int] = set()
+        self._last: dict[int, int] = {}
+        """Decoding time of each stream's last packet."""
         self._delays: dict[int, Fraction] = {}
         self._labels: dict[str, str] = {}
 
@@ -344,6 +346,10 @@ class Beside:
             self._warn(f"packets of {named(route.source)} before zero (encoder delay) are left out")
             return
         packet.pts, packet.dts = packet.pts + move, packet.dts + move
+        last = self._last.get(route.source.index)
+        if packet.is_discard and last is not None and packet.dts <= last:
+            return  # the encoder delay of a list's next file, over the sound of the one before: nobody hears it
+        self._last[route.source.index] = packet.dts
         try:
             if route.rewrapping is not None:
                 written = route.rewrapping.packet(packet)
