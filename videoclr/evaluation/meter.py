@@ -34,6 +34,8 @@ _WINDOW = 11
 """Pixels: SSIM's window; a smaller region has no SSIM."""
 _ALL = 68
 """Landmarks that tell the lips."""
+_TREMBLES = 1 / 256
+"""Standard deviation of a mouth's opening, in sides of the crop, that landmarks alone may make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +194,11 @@ class Meter:
     def _follow(self, track: int, now: _Seen) -> None:
         """Add to how each version's mouth follows the clean one's."""
         seen = {name: one.landmarks for name, one in now.looks.items()}
+        side = now.looks[CLEAN].image.shape[0]
         opened = {name: mouth_opening(points) for name, points in seen.items() if points is not None and len(points) == _ALL}
         if CLEAN in opened:
             for name in opened.keys() - {CLEAN}:
-                self._tracks[track].mouths[name].add(opened[name], opened[CLEAN])
+                self._tracks[track].mouths[name].add(opened[name] / side, opened[CLEAN] / side)
 
     def _changes(self, name: str, now: _Seen) -> Values:
         """The perceptual distances from the frame before."""
@@ -221,7 +224,7 @@ class Meter:
         clips = {name: totals.figures() for name, totals in self._totals.items()}
         for name, spread in self._spreads().items():
             clips[name]["sigma_ids"] = spread
-        gains = {name: gain(track.mouths[name] for track in self._tracks.values()) for name in clips.keys() - {CLEAN}}
+        gains = {name: gain((one.mouths[name] for one in self._tracks.values()), _TREMBLES) for name in clips.keys() - {CLEAN}}
         for name, value in gains.items():
             clips[name] |= {} if np.isnan(value) else {"mouth_gain": value}
         missing = {"mouth_gain": "no clean mouth moves, or its landmarks are not 68"} | self.observer.missing

@@ -111,14 +111,15 @@ def mouth_opening(landmarks: NDArray[Any]) -> float:
     return float(np.linalg.norm(points[_LIPS[0]] - points[_LIPS[1]], axis=-1).mean())
 
 
-def gain(tracks: Iterable[Following]) -> float:
+def gain(tracks: Iterable[Following], least: float = 0.0) -> float:
     """How much of what the clean faces do the restored ones do: a regression's slope over all tracks, each about its own means.
 
-    1 is perfect, lips that hardly move come out below, noise alone at 0. NaN where the clean ones do nothing.
+    1 is perfect, lips that hardly move come out below, noise alone at 0. NaN where the clean ones do nothing: where their standard
+    deviation is at most `least`.
     """
     found = list(tracks)
-    squares = sum(one.squares for one in found)
-    return sum(one.together for one in found) / squares if squares > 0 else float("nan")
+    squares, count = sum(one.squares for one in found), sum(one.count for one in found)
+    return sum(one.together for one in found) / squares if squares > least**2 * count else float("nan")
 
 
 def jitter(landmarks: NDArray[Any]) -> float:
