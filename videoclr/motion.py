@@ -41,8 +41,8 @@ _SOFT = (0.7, 0.05)
 second, or what noise makes. Grey eyes between pale lids differ from shut ones by less than `ALIKE`: blinks of films that were only
 soft came out as open eyes. With this, the fourth power of the difference and `_AROUND`, where eyes are shut in three such films,
 PSNR around them rose from 29.4 to 32.4 dB. Lips of people who speak moved half as far as they should (0.49, the mean of six films,
-two of them good and four degraded), and 0.71 as far with it; 0.76 where good films are averaged less (`parts.clr`). On 25 clips both
-together made of E*warp, 1.25 of the clean clips', 1.33, and of VIDD, 0.62, 0.86."""
+two of them good and four degraded), and 0.71 as far with it; 0.76 where good films are averaged less (`parts.clr`). On 25 clips
+both together made of E*warp, 1.25 of the clean clips', 1.33, and of VIDD, 0.62, 0.86."""
 _MOST_NOISE = 3.5
 """Standard deviations of the noise that the most of it in `_AROUND` may have."""
 _AROUND = 80
