@@ -186,12 +186,12 @@ def test_a_film_that_is_not_where_the_report_says_may_be_named(done, tmp_path, c
     assert not hasattr(caught.value, "__notes__")
 
 
-def film(path: Path, count: int, rate: int, picture: np.ndarray | None = None) -> Path:
+def film(path: Path, count: int, rate: int, picture: np.ndarray = np.full((64, 128, 3), 90, np.uint8)) -> Path:  # noqa: B008
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = 128, 64, "yuv420p"
         for index in range(count):
-            frame = av.VideoFrame(128, 64, "yuv420p") if picture is None else av.VideoFrame.from_ndarray(picture, "rgb24")
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
             frame.pts, frame.time_base = index, Fraction(1, rate)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
