@@ -64,7 +64,6 @@ def jobs(monkeypatch) -> Jobs:
     module = types.ModuleType("videoclr.jobs")
     module.restore_video = module.restore_batch = fake
     module.targets_of = lambda sources, folder, ending: [folder / Path(source).name for source in sources]
-    module.make_folder = lambda folder: None
     monkeypatch.setitem(sys.modules, "videoclr.jobs", module)
     return fake
 

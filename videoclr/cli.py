@@ -369,11 +369,10 @@ def batch(
 
     def go() -> int:
         settings, conditions, site = options.settings(), _conditions(options), _site(cluster, workers)
-        from videoclr.jobs import make_folder, restore_batch, targets_of
+        from videoclr.jobs import restore_batch, targets_of
 
         used: list[str | Path | None] = [*sources, *targets_of(sources, to, ending), *settings.files()]
-        make_folder(to)  # for the log and the figures as well
-        with _speaking(options) as console, _watched(options, console, *used) as (shown, finished):
+        with _speaking(options) as console, _watched(options, console, *used, folder=to) as (shown, finished):
             told = _Told(options, conditions, finished)
             restore_batch(
                 sources,
@@ -418,11 +417,9 @@ def watch_(
         for option, given in (("--report", options.report), ("--overwrite", options.overwrite), ("--aligned", options.aligned)):
             if given:
                 raise ConfigError(f"{option}: goes with `restore` and `batch`, not with `watch`")
-        from videoclr.jobs import make_folder
         from videoclr.watch import watch
 
-        make_folder(to)  # for the log and the figures as well
-        with _speaking(options) as console, _watched(options, console, to, *settings.files()) as (shown, finished):
+        with _speaking(options) as console, _watched(options, console, to, *settings.files(), folder=to) as (shown, finished):
             told = _Told(options, conditions, finished)
             watch(folder, to, settings, ending=ending, move_to=move_to, settle=settle, once=once, progress=shown, ended=told)
         return told.code
@@ -1076,7 +1073,7 @@ def _refuse_used(options: _Options, *used: str | Path | None) -> None:
 
 @contextmanager
 def _watched(
-    options: _Options, console: Console, *used: str | Path | None, of: str | None = None
+    options: _Options, console: Console, *used: str | Path | None, of: str | None = None, folder: Path | None = None
 ) -> Iterator[tuple[ProgressCallback | None, Callable[[Report | VideoclrError, str], None]]]:
     """A callback that tells everybody who wants to know how far a job is, and one for its end.
 
@@ -1085,10 +1082,15 @@ def _watched(
         console: for the progress.
         used: files of the run.
         of: the source, where there is one alone.
+        folder: of the results, in which the logs may lie.
     """
     from videoclr.report import Report
 
     _refuse_used(options, of, *used)
+    if folder is not None and (options.metrics is not None or options.log_json is not None):
+        from videoclr.jobs import make_folder
+
+        make_folder(folder)
     callbacks: list[ProgressCallback] = []
     ends: list[Callable[[Report | VideoclrError, str], None]] = []
     with ExitStack() as stack:

@@ -134,8 +134,9 @@ def _restored(job: _Job, resume: bool, report: str | Path | None = None, report_
     job.check_look()
     if job.config.track.file is not None and job.aligned:
         raise ConfigError("$.track.file: aligned pictures have no tracks; leave out one of --tracks and --aligned")
-    spare_inputs([(job.source, job.target, job.config.files())])
-    used = (job.source, job.target, *job.config.files())
+    files = job.config.files()
+    spare_inputs([(job.source, job.target, files)])
+    used = (job.source, job.target, *files)
     # A run that was killed between its report and its last breath wrote that report itself.
     replace_reports = job.overwrite or (resume and folder_of(job.target).exists())
     with (
@@ -182,7 +183,7 @@ class _Job:
         return open_reader(self.source, self.config)
 
     def writer(self, reader: Reader) -> Writer:
-        return Writer(self.target, like=reader, overwrite=self.overwrite, **_writing(self.config))
+        return open_writer(self.target, reader, self.config, self.overwrite)
 
     def loaded(self) -> Pipeline:
         return self.pipeline or load_pipeline(self.config)
@@ -410,7 +411,7 @@ def restore_batch(
         config: settings of all files; the defaults if None.
         ending: file ending of the results, such as `.mp4`; None keeps each input's own.
         report: one JSON file for all: `{"files": [...], "failed": [{"source", "error"}, ...],
-            "unfinished": [sources that somebody stopped before their end]}`. With `resume` it replaces one that is there.
+            "unfinished": [sources that somebody stopped before their end]}`. With `resume` it replaces one of its kind.
         overwrite: see `restore_video`.
         progress: see `restore_video`.
         aligned: see `restore_video`.
@@ -470,8 +471,9 @@ def check_tasks(tasks: Sequence[Task], manner: Manner, report: str | Path | None
         ConfigError: a result, or the report, would replace what is read; or the report is a pipe.
         MediaError: the report exists and may not be replaced, or is no file.
     """
-    spare_inputs((task.source, task.target, task.config.files()) for task in tasks)
-    used = tuple(name for task in tasks for name in (task.source, task.target, *task.config.files()))
+    jobs = [(task.source, task.target, task.config.files()) for task in tasks]
+    spare_inputs(jobs)
+    used = tuple(name for source, target, files in jobs for name in (source, target, *files))
     # The same command after a stop, or once more, finds the report that it wrote itself.
     own = manner.resume and report is not None and is_of_several(report)
     check_report(report, used, manner.overwrite or own)
@@ -487,6 +489,8 @@ def refuse_tracks(config: Config) -> None:
     if config.track.file is not None:
         raise ConfigError("$.track.file: the tracks of one film are not those of another; restore it by itself")
     who = config.identify
+    if not (who.only or who.leave):
+        return
     called = Cast() if who.people is None else Cast.read(who.people, recognizer_of(config))
     asked = people_of(who.references, who.only, who.leave, called.names)
     for setting, chosen in (("only", asked.only), ("leave", asked.leave)):
@@ -584,11 +588,17 @@ def _drain(frames: Iterator[Frame], writer: Writer, watch: _Watch) -> None:
             watch.wrote(number)
 
 
-def _writing(config: Config) -> dict[str, Any]:
-    """The writer's arguments: all of the section `media` but what the reader and `--resume` use."""
+def open_writer(target: str | Path, like: Reader, config: Config, overwrite: bool) -> Writer:
+    """The writer of `target` that `config` asks for: all of the section `media` but what the reader and `--resume` use.
+
+    Raises:
+        ConfigError: a bad setting.
+        MediaError: it cannot be written.
+    """
     read = {"start", "end", "frames", "input", "limits", "hwaccel", "deinterlace", "video_stream", "segment", "primaries"}
     media = config.media.model_dump(exclude={*read, "provenance"})
-    return {**media, "provenance": provenance(config) if config.media.provenance else None}
+    told = provenance(config) if config.media.provenance else None
+    return Writer(target, like=like, overwrite=overwrite, provenance=told, **media)
 
 
 def open_reader(source: str | Path, config: Config) -> Reader:

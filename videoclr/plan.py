@@ -21,9 +21,8 @@ from typing import Any
 from videoclr import __version__
 from videoclr.config import Config
 from videoclr.errors import ConfigError, EmptyPartError, MediaError, VideoclrError
-from videoclr.jobs import load_pipeline, open_reader, restore_video
+from videoclr.jobs import load_pipeline, open_reader, open_writer, restore_video
 from videoclr.media.spool import check_scratch
-from videoclr.media.writer import Writer
 from videoclr.pipeline import Pipeline, slowest
 from videoclr.references import is_number, people_of
 from videoclr.report import report_file
@@ -156,8 +155,7 @@ def plan(
                 raise MediaError(source, "is one picture; there is nothing to plan")
             if not count or not rate:
                 raise MediaError(source, "does not tell how long it is; restore a part of it (--end) to see what it takes")
-            media = config.media
-            Writer(target, reader, codec=media.codec, deliver=media.deliver, container=media.container, overwrite=overwrite)
+            open_writer(target, reader, config, overwrite)
         length = min(count, max(_LEAST, round(seconds * rate)))
         pieces = min(pieces, max(1, count // length))
         tried, refused = [], None

@@ -231,10 +231,9 @@ def spare_inputs(tasks: Iterable[tuple[str | Path, str | Path, Sequence[str]]]) 
     for source, target, _ in jobs:
         found = [known.get(_file_of(target)), *(one for one in patterns if is_of(target, one))]
         found += [path for path in known.values() if is_of(path, str(target))] if is_pattern(str(target)) else []
-        own = {str(source), *map(str, _listed(source))}  # of those its reader and writer know more to say
-        other = next((one for one in found if one is not None and one not in own), None)
-        if other is not None:
-            raise ConfigError(f"{target} would replace {other}, which is read as well; choose another name or folder")
+        for other in found:  # of a source's own files its reader and writer know more to say
+            if other is not None and other not in (str(source), *map(str, _listed(source))):
+                raise ConfigError(f"{target} would replace {other}, which is read as well; choose another name or folder")
 
 
 def _file_of(path: object) -> object:

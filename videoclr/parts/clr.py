@@ -756,7 +756,7 @@ class _Span:
         return {p: (_ENOUGH / max(size, _ENOUGH)) ** _FADES for p, size in self.changed.items()}
 
     def _tolerances(self) -> dict[int, float]:
-        """How much each recovered picture may differ from its neighbours and be averaged with them."""
+        """How much each recovered picture may differ from its neighbours and be averaged with them; more than 0, which divides."""
         return {p: ALIKE * min(max(size / _FLAWED, 0.01), 1.0) for p, size in self.changed.items()}
 
     def _open(self) -> list[int]:
