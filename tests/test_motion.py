@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from videoclr import motion
-from videoclr.motion import APART, Motions, alike, carried, carried_noise, compared, means_along, neighbours, relit
+from videoclr.motion import APART, Motions, alike, carried, carried_noise, compared, laid_over, means_along, neighbours, relit
 
 SIZE = 128
 
@@ -248,3 +248,15 @@ def test_what_is_hardly_darker_than_its_skin_must_have_the_same_form():
     aslant = alike(straight, face(0.5), motion.ALIKE)
     assert aslant[76:84, 44:52].mean() < 0.2 and aslant[76:84, 76:84].mean() < 0.2
     assert aslant[10:50].min() > 0.9, "bare skin tells nothing against it"
+
+
+@pytest.mark.parametrize(("top", "taken"), [(0.74, False), (0.3, True)])
+def test_a_mouth_that_looks_otherwise_in_a_view_is_not_taken_from_there(top: float, taken: bool) -> None:
+    """What is darker in the picture than in the view: at the mouth that remains, on a forehead the view has its way."""
+    view = np.asarray(0.2 * values(texture()), np.float32)
+    own = view.copy()
+    y, x = (round(top * SIZE), SIZE // 2)
+    own[y - 3 : y + 3, x - 8 : x + 8] -= 0.35
+    laid = laid_over(own, view)[y - 1 : y + 1, x - 4 : x + 4]
+    left = float((view[y - 1 : y + 1, x - 4 : x + 4] - laid).mean())
+    assert left < 0.2 if taken else left > 0.3

@@ -33,7 +33,7 @@ on the scale of [-1, 1], that is too slight to tell by. By the difference alone 
 anywhere: a head that turned fast in a film of 12 frames a second came out with its mouth aslant and a ghost beside it. Five films:
 LMD 3.16 to 3.10, SqD 0.997 to 0.996, IDS 0.534 to 0.533, E*warp 1.25 to 1.26 of the clean clips'. From 0.7 to 0.95 that head was
 better still, but where a film goes out of focus what was seen before no longer helped (IDS 0.527)."""
-_EXPRESSION, _RIM = ((0.2, 0.48, 0.06), (0.17, 0.74, 0.09)), 0.04
+_EYES, _MOUTH, _RIM = (0.2, 0.48, 0.06), (0.17, 0.74, 0.09), 0.04
 """Where the eyes and the mouth of an aligned crop are, in its sides: half the width, middle and half the height of a box each, and
 the rim of both."""
 _SOFT = (0.7, 0.05)
@@ -188,6 +188,10 @@ def _as_one(motion: NDArray[Any]) -> NDArray[Any]:
 
 _SAME = 0.25
 """Difference of two views, blurred by a fortieth of the crop, at which the other's say has fallen to 0.6."""
+_SAME_MOUTH = 0.1
+"""The same around a mouth, where the place that differs most speaks for all within a twentieth of the crop: beside a view in which
+somebody is silent, mouths opened half as far as they should. On the two worst of five films that are `mild`, 0.56 and 0.63 with
+this, PSNR there 25.30 and 25.40 dB, identity the same; 0.66 where no view tells of a mouth at all, which flickered more."""
 
 
 @keepable
@@ -286,12 +290,16 @@ def laid_over(own: Values, view: Values) -> Values:
     """`view` of the same face, its content where `own` has it and in the light of that; both `(S, S, 3)` float32 in [-1, 1].
 
     Far apart in time there is no motion to follow from neighbour to neighbour, so the two are compared at once: restored ones.
-    Where they differ in more than detail (a hand, an open mouth) `own` remains.
+    Where they differ in more than detail (a hand, an open mouth) `own` remains, and around a mouth the sooner.
     """
     motion = geometry.calm_flow(quantized(own, np.uint8), quantized(view, np.uint8))
     brought = relit(geometry.carry(view, motion, fine=True), own)
     apart = np.abs(cv2.GaussianBlur(own - brought, (0, 0), own.shape[0] / 40))
-    same = _least(np.exp(-0.5 * (apart / _SAME) ** 2))[..., None]
+    same, strict = (_least(np.exp(-0.5 * (apart / tolerance) ** 2)) for tolerance in (_SAME, _SAME_MOUTH))
+    side = own.shape[0]
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * (side // 20) + 1,) * 2)
+    strict = cv2.GaussianBlur(cv2.erode(strict, around), (0, 0), side / 64)
+    same = (same + _places(side, (_MOUTH,)) * (np.minimum(same, strict) - same))[..., None]
     return np.asarray((own + same * (brought - own)).clip(-1, 1), np.float32)
 
 
@@ -327,7 +335,7 @@ def alike(own: Values, brought: Values, tolerance: float | None = None) -> Value
     structure = np.clip((cv2.resize(together, (side, side)) - low) / (high - low), 0, 1)
     say = np.exp(-0.5 * (largest / allowed) ** 2) * structure
     strict = cv2.resize(_strictly(largest, allowed, contrast, noise), (side, side)) * structure
-    return np.asarray(say + _expression(side) * (np.minimum(say, strict) - say), np.float32)
+    return np.asarray(say + _places(side, (_EYES, _MOUTH)) * (np.minimum(say, strict) - say), np.float32)
 
 
 def _strictly(largest: Values, tolerance: float, contrast: Values, noise: float) -> Values:
@@ -341,11 +349,11 @@ def _strictly(largest: Values, tolerance: float, contrast: Values, noise: float)
 
 
 @cache
-def _expression(side: int) -> Values:
-    """`(side, side)` in [0, 1]: where the eyes and the mouth of an aligned crop are, with a soft rim."""
+def _places(side: int, boxes: tuple[tuple[float, float, float], ...]) -> Values:
+    """`(side, side)` in [0, 1]: where any of some `boxes` of an aligned crop is, such as `_EYES`, with a soft rim."""
     x, y = np.meshgrid(*[(np.arange(side) + 0.5) / side] * 2)
-    off = [np.maximum(np.abs(x - 0.5) - wide, np.abs(y - middle) - high) for wide, middle, high in _EXPRESSION]
-    return np.asarray(np.clip(1 - np.minimum(*off) / _RIM, 0, 1), np.float32)
+    off = [np.maximum(np.abs(x - 0.5) - wide, np.abs(y - middle) - high) for wide, middle, high in boxes]
+    return np.asarray(np.clip(1 - reduce(np.minimum, off) / _RIM, 0, 1), np.float32)
 
 
 def _structure(own: Values, brought: Values) -> tuple[Values, Values]:

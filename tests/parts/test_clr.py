@@ -783,12 +783,19 @@ def test_a_known_identity_counts_as_far_as_the_crop_has_lost_its_own(networks):
     assert torch.allclose(unknown, own, atol=1e-5)
 
 
-def test_guidance_is_in_earnest_only_where_an_identity_is_known_and_the_crop_has_lost_it(networks, monkeypatch):
-    restorer, someone = made(networks, guidance=0.1), torch.ones(128)
+def test_guidance_is_in_earnest_only_where_a_photograph_tells_who_it_is_and_the_crop_has_lost_it(networks, monkeypatch):
+    restorer, strengths = made(networks, guidance=0.1), ClrRestorer.strengths
     degraded = torch.tensor([1.0, 1.0, 0.5])[:, None, None, None]
-    unknown, known, slight = restorer.strengths([None, someone, someone], degraded).flatten().tolist()
-    assert unknown == slight == pytest.approx(0.1) and known > 5 * unknown
+    unsure, sure, slight = restorer.strengths([False, True, True], degraded).flatten().tolist()
+    assert unsure == slight == pytest.approx(0.1) and sure > 5 * unsure
+    asked = []
+    monkeypatch.setattr(ClrRestorer, "strengths", lambda self, sure, bad: asked.append(list(sure)) or strengths(self, sure, bad))
+    someone = networks.recognizer.embed(picture(22)[None])[0]
+    told = [crop(frame=0, identity=someone), replace(crop(frame=1, identity=someone), photograph=picture(9)), crop(frame=2)]
+    restorer.restore(told, {})
+    made(networks, guidance=0.1, anchors=2).restore_span(told[:2], [], True, {}, 4)
+    assert asked == [[False, True, False], [False, True]]
     monkeypatch.setattr(clr, "_LOST", 0.0)
-    crops = [crop(frame=0, identity=None), crop(frame=0, identity=networks.recognizer.embed(picture(22)[None])[0])]
+    crops = [crop(frame=0, identity=None), crop(frame=0, identity=someone)]
     aside, towards = (made(networks, guidance=0.1).restore([one], {})[0] for one in crops)
     assert differ(aside, towards)
