@@ -171,7 +171,7 @@ class Writer:
             encoder.settings(wanted)
             self._sink = Film(
                 self.path, self._part, muxer, encoder, wanted=wanted, like=like, drop=drop, provenance=provenance, shift=shift,
-                transparent=deliver == "overlay", crop=said, joint=joint, limit=smart_copy_mb << 20,
+                deliver=deliver, crop=said, joint=joint, limit=smart_copy_mb << 20,
             )  # fmt: skip
             made = Deliverable(deliver, wipe_seconds, shallow=encoder.playable)
         self._deliverable = None if deliver == "video" else made
