@@ -174,6 +174,11 @@ def test_an_avif_that_becomes_opaque_is_told(tmp_path, pattern):
             writer.write(next(reader.frames()))
         said = ["the transparency of AVIF pictures is not read: they become opaque; convert them to PNG to keep it"]
         assert writer.warnings == (said if name == "clear" else [])
+        with Reader(tmp_path / f"{name}.avif") as reader, Writer(tmp_path / f"{name}.mkv", like=reader) as writer:
+            writer.write(next(reader.frames()))
+        assert writer.warnings == (said if name == "clear" else [])
+        with av.open(str(tmp_path / f"{name}.mkv")) as made:
+            assert [stream.type for stream in made.streams] == ["video"], "transparency is no other film"
 
 
 def test_gaps_and_empty_patterns_are_told(tmp_path, pattern):

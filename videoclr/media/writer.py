@@ -15,7 +15,7 @@ from typing import Literal, Self, get_args
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media import dpx, exr
-from videoclr.media.beside import check_drop, dropped, is_opacity, kind_of
+from videoclr.media.beside import OPAQUE, check_drop, dropped, is_opacity, kind_of
 from videoclr.media.copylike import encoding_of
 from videoclr.media.crop import WHOLE, cropped, exactly
 from videoclr.media.deliver import Deliverable, Kind
@@ -365,7 +365,7 @@ class Writer:
         out = dropped(self._drop, streams, like.stream_index) | {like.stream_index}
         others = [one for one in streams if one.index not in out and kind_of(one) in _BESIDE]
         if opacity := [one for one in others if is_opacity(one)]:
-            self._warn("the transparency of AVIF pictures is not read: they become opaque; convert them to PNG to keep it")
+            self._warn(OPAQUE)
         if left := [one for one in others if one not in opacity]:
             are = "is" if len(left) == 1 else "are"
             choice = "; --video-stream chooses another video" if any(one.type == "video" for one in left) else ""
