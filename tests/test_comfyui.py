@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 import types
-from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,28 +17,15 @@ from videoclr import comfyui
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError
 from videoclr.pipeline import Pipeline
-from videoclr.types import Detection, Frame
+from videoclr.types import Frame
 
-SHAPE = np.array([[-0.2, -0.15], [0.2, -0.15], [0, 0.05], [-0.15, 0.22], [0.15, 0.22]], np.float32)
+_spec = importlib.util.spec_from_file_location("discs", Path(__file__).with_name("discs.py"))
+assert _spec is not None and _spec.loader is not None
+_discs = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_discs)
+Discs = _discs.Discs
 RED, GREEN = (0.9, 0.3, 0.2), (0.2, 0.9, 0.3)
 WITHOUT = "gate.use=none\nblend.match_color=false\n\n# a remark\nalign.smoothing=0"
-
-
-class Discs:
-    """Finds discs by their colour, the left one first."""
-
-    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
-        return [self.one(image) for image in images]
-
-    @staticmethod
-    def one(image: np.ndarray) -> list[Detection]:
-        count, _, stats, centres = cv2.connectedComponentsWithStats((image.max(-1) > 150).astype(np.uint8))
-        found = []
-        for (x, y, width, height, area), centre in zip(stats[1:count], centres[1:count], strict=True):
-            if area > 300:
-                box = np.array([x, y, x + width, y + height], np.float32)
-                found.append(Detection(box, SHAPE * 40 + centre.astype(np.float32), 0.95))
-        return sorted(found, key=lambda one: float(one.box[0]))
 
 
 class Colors:
