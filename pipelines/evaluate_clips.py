@@ -29,6 +29,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -414,6 +415,14 @@ def averaged(clips: Mapping[str, Figures]) -> tuple[dict[str, dict[str, float]],
     return means, ratios
 
 
+def equal_to_clean(clips: Mapping[str, Figures]) -> dict[str, int]:
+    """Row -> faces that equal the clean ones. Their PSNR is infinite and stands in no mean, which the table has to say."""
+    found: Counter[str] = Counter()
+    for figures in clips.values():
+        found.update({name: counts["psnr"] for name, counts in figures.equal.items() if counts.get("psnr")})
+    return dict(found)
+
+
 def run(options: argparse.Namespace) -> None:
     """Degrade, restore, measure, write.
 
@@ -482,6 +491,7 @@ def write(
 ) -> None:
     """`table.json` and `table.md`, and the table on standard output."""
     means, ratios = averaged(clips)
+    equal = equal_to_clean(clips)
     some = next(iter(clips.values()))
     told = {
         "rows": {name: {"settings": row.settings, "of": row.of, "sigma": row.sigma} for name, row in rows.items()},
@@ -492,6 +502,7 @@ def write(
         "seed": options.seed,
         "mean": {name: plain(values) for name, values in means.items()},
         "ratios_to_clean": {name: plain(values) for name, values in ratios.items()},
+        "equal_to_clean": equal,
         "seconds_per_frame": {n: round(float(np.mean([s[n] for s in seconds.values()])), 4) for n in rows},
         **restored,
         "without_a_face": [name for name in seconds if name not in clips],
@@ -502,6 +513,10 @@ def write(
     }
     (options.out / "table.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     text = f"{len(clips)} clips, `{options.recipe}`, seed {options.seed}\n\n{markdown(means, ratios)}"
+    if equal:
+        faces = sum(figures.counts["faces"] for figures in clips.values())
+        left_out = "faces equal the clean ones and are left out of its PSNR"
+        text += "\n" + "".join(f"- {name}: {count} of {faces} {left_out}\n" for name, count in equal.items())
     if checks:
         text += "\n" + "\n".join(f"- {name}: {', '.join(f'{k} {v}' for k, v in found.items())}" for name, found in checks.items())
         text += "\n"
