@@ -134,7 +134,7 @@ class Writer:
             if smart_copy:
                 raise ConfigError(f"$.media.smart_copy: {suffix} pictures are no video; choose another ending or leave it out")
             self._check_stills(overwrite)
-            first = 1 if like is None else _first_number(like)
+            first = 1 if like is None else first_number(like)
             if deliver == "overlay" and suffix not in _TRANSPARENT:
                 raise ConfigError(f"$.media.deliver: {suffix} pictures hold no overlay; use {' or '.join(_TRANSPARENT)}")
             whole = suffix == ".exr" and like is not None and like.first_picture.is_light and like.info.bit_depth > _HALF
@@ -454,7 +454,7 @@ class Writer:
         return base if base.denominator <= (1 << 31) - 1 else Fraction(1, _TICKS)
 
 
-def _first_number(like: Reader) -> int:
+def first_number(like: Reader) -> int:
     """Of the first picture to write: a part of a numbered sequence keeps its numbers."""
     if like.sequence is None:
         return 1
