@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 from pathlib import Path
 
 import cv2
@@ -195,6 +196,19 @@ def test_tracks_are_found_again_in_a_file(film, tmp_path, capsys):
     assert cli.main(["faces", str(film), "--tracks", str(saved)]) == 1
     assert capsys.readouterr().err == f"videoclr: error: {saved}: line 2: faces.1.track: field required\n"
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_verbose_says_more(film, capsys, monkeypatch):
+    look = faces.find_faces
+
+    def speaking(*given, **named):
+        logging.getLogger("videoclr.flow").info("interesting")
+        return look(*given, **named)
+
+    monkeypatch.setattr(faces, "find_faces", speaking)
+    for option, count in (("--verbose", 1), ("--quiet", 0)):
+        assert cli.main(["faces", str(film), option]) == 0
+        assert capsys.readouterr().err.count("videoclr: info: interesting") == count
 
 
 def test_files_in_the_new_folder_of_pictures_are_refused_for_what_they_are(film, tmp_path):

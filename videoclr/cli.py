@@ -625,7 +625,7 @@ def faces_(
             "end": end,
         }
         pictures = {"rate": rate, "start_number": start_number}
-        options = _Options(**given, **pictures, device=device, quiet=quiet)  # type: ignore[arg-type]
+        options = _Options(**given, **pictures, device=device, quiet=quiet, verbose=verbose)  # type: ignore[arg-type]
         settings = options.settings()
         with _speaking(options) as console, _progress_shown(console, quiet) as shown:
             from videoclr.faces import find_faces, table
