@@ -38,6 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videoclr import Config, Reader, VideoclrError, Writer, restore_video
+from videoclr.arguments import integer, rate_of, real
 from videoclr.jobs import load_pipeline
 from videoclr.media.encoders import x264_options
 from videoclr.media.picture import Picture
@@ -193,7 +194,7 @@ def measure_media(config: Config, seconds: float, size: tuple[int, int], rounds:
     """
     source = folder / "media.mp4"
     count = write_clip(
-        source, panning(size, round(seconds * RATE)), RATE, Generation(quality=20), Tone(), threads=os.cpu_count() or 1
+        source, panning(size, max(1, round(seconds * RATE))), RATE, Generation(quality=20), Tone(), threads=os.cpu_count() or 1
     )
     unchanged = config.override("restore.use=unchanged", f"media.crf={CRF}", f"media.preset={PRESET}", "media.codec=h264")
     pipeline = load_pipeline(unchanged)
@@ -390,7 +391,7 @@ def measure_deep_faces(options: argparse.Namespace, folder: Path) -> dict[str, A
     if not Path("/proc/self/status").exists():
         raise SystemExit("benchmark: --memory reads /proc/self/status, which only Linux has")
     source, target, size = folder / "deep.mov", folder / "restored.mov", (2 * options.size[0], 2 * options.size[1])
-    count = round(options.seconds * RATE)
+    count = max(1, round(options.seconds * RATE))
     wall = gradient(*size, 0)
     with Writer(source, codec="prores", overwrite=True) as writer:
         for index in range(count):
@@ -591,16 +592,20 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--speed", action="store_true", help="seconds per face, milliseconds per detection")
     parser.add_argument("--media", action="store_true", help="frames/s of the media path beside ffmpeg")
     parser.add_argument("--memory", type=minutes_of, metavar="MINUTES", help=f"peak memory over so many minutes, or {DEEP}")
-    parser.add_argument("--threads", type=int, default=1, help="of torch, for --speed (default: 1)")
-    parser.add_argument("--repeat", type=int, default=5, help="runs of which the median counts (default: 5)")
+    parser.add_argument("--threads", type=integer(1), default=1, help="of torch, for --speed (default: 1)")
+    parser.add_argument("--repeat", type=integer(1), default=5, help="runs of which the median counts (default: 5)")
     parser.add_argument(
-        "--seconds", type=float, default=10, help=f"length of the clip of --media and of --memory {DEEP} (default: 10)"
+        "--seconds", type=real(above=0), default=10, help=f"length of the clip of --media and of --memory {DEEP} (default: 10)"
     )
     parser.add_argument("--size", type=size_of, default=(1920, 1080), help="WxH of the clips (default: 1920x1080)")
-    parser.add_argument("--every", type=float, default=60, help="seconds of film between two lines of --memory")
-    parser.add_argument("--appear", type=float, metavar="SECONDS", help="a face and a cut in --memory's clip every so often")
-    parser.add_argument("--nth", type=int, metavar="FRAMES", help="a face in every so many frames of --memory's clip, and no cut")
-    parser.add_argument("--rate", type=Fraction, default=RATE, help="frames a second of --memory's clip (default: 25)")
+    parser.add_argument("--every", type=real(above=0), default=60, help="seconds of film between two lines of --memory")
+    parser.add_argument(
+        "--appear", type=real(above=0), metavar="SECONDS", help="a face and a cut in --memory's clip every so often"
+    )
+    parser.add_argument(
+        "--nth", type=integer(1), metavar="FRAMES", help="a face in every so many frames of --memory's clip, and no cut"
+    )
+    parser.add_argument("--rate", type=rate_of, default=RATE, help="frames a second of --memory's clip (default: 25)")
     parser.add_argument("--container", default="mkv", help="that --memory's clip is written to (default: mkv; mp4 keeps an index)")
     parser.add_argument("--resume", action="store_true", help="run --memory's clip as `videoclr --resume` would")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="PATH=VALUE", help="a setting")
@@ -612,12 +617,6 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not (options.speed or options.media or options.memory or options.watched or options.copied):
         parser.error("nothing to measure: give --speed, --media or --memory MINUTES")
-    if options.threads < 1 or options.repeat < 1 or min(options.seconds, options.every, options.rate) <= 0:
-        parser.error("--threads, --repeat, --seconds, --every and --rate must be positive")
-    minutes = None if options.memory == DEEP else options.memory
-    given = [one for one in (minutes, options.appear, options.nth) if one is not None]
-    if min(given, default=1) <= 0:
-        parser.error("--memory, --appear and --nth need a positive number")
     if options.appear is not None and options.nth is not None:
         parser.error("--appear and --nth are two films: give one of them")
     return options
@@ -628,9 +627,9 @@ def minutes_of(text: str) -> float | str:
     if text == DEEP:
         return text
     try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of minutes nor {DEEP}") from None
+        return real(above=0)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}; or {DEEP}") from None
 
 
 def size_of(text: str) -> tuple[int, int]:

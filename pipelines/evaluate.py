@@ -22,6 +22,7 @@ import argparse
 import copy
 import hashlib
 import json
+import math
 import os
 import sys
 import time
@@ -41,6 +42,7 @@ from scipy.optimize import brentq
 from torch import nn
 from torch.nn import functional as F
 
+from videoclr.arguments import integer
 from videoclr.config import Config
 from videoclr.evaluation.observer import judging, load_judge
 from videoclr.metrics.fidelity import sharpness as laplacian
@@ -109,13 +111,14 @@ def sheet(columns: list[list[Picture]], path: Path) -> None:
 
 
 def scored(judge: ModuleType, judges: Any, clean: list[Picture], other: list[Picture]) -> dict[str, float]:
-    """The judge's figures.
+    """The judge's figures that are numbers: of one face, such as `--limit 1` leaves, a figure of sets is none.
 
     Raises:
         VideoclrError: the judge fails.
     """
-    with judging(str(judge.__file__), "score failed"):
-        return dict(judge.score(judges, clean, other))
+    few = " on one face (what compares sets needs more of them)" if len(clean) == 1 else ""
+    with judging(str(judge.__file__), f"score failed{few}"):
+        return {name: value for name, value in dict(judge.score(judges, clean, other)).items() if math.isfinite(value)}
 
 
 @in_one_line
@@ -130,9 +133,9 @@ def main() -> None:
         "--rows",
         default="input,vqgan,nlm,irn,full,no guidance,1 step,fidelity 0.0,fidelity 0.25,fidelity 0.75,fidelity 1.0",
     )
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--limit", type=int, default=0, help="only this many faces, spread over the folder")
+    parser.add_argument("--size", type=integer(32), default=256)
+    parser.add_argument("--steps", type=integer(1), default=3)
+    parser.add_argument("--limit", type=integer(0), default=0, help="only this many faces, spread over the folder")
     parser.add_argument("--groups", type=Path, metavar="FILE.tsv", help="a file's name and its group per line")
     parser.add_argument("--identities", type=Path, metavar="FILE.tsv", help="who is who: faces with another picture as reference")
     parser.add_argument("--mask-proof", action="store_true", help="guidance inside the latent mask against everywhere")
@@ -140,8 +143,6 @@ def main() -> None:
     args = parser.parse_args()
     if args.checkpoints and not Path(args.checkpoints).is_dir():
         parser.error(f"--checkpoints {args.checkpoints}: no such folder")
-    if args.limit < 0 or args.steps < 1 or args.size < 32:
-        parser.error("--limit of 0 (all) or more, --steps of 1 or more and --size of 32 or more are expected")
     device_of(Config().override(f"runtime.device={json.dumps(args.device)}"))
     judge = load_judge(args.judge)
     with judging(args.judge, "Judges() failed"):

@@ -26,10 +26,10 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import math
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -45,6 +45,7 @@ import yaml
 from numpy.typing import NDArray
 
 from videoclr import Config, Pipeline, Reader, VideoclrError
+from videoclr.arguments import integer, real
 from videoclr.errors import ConfigError, MediaError
 from videoclr.evaluation.files import LARGEST, SMALLEST, write_csv
 from videoclr.evaluation.meter import Meter
@@ -414,6 +415,14 @@ def averaged(clips: Mapping[str, Figures]) -> tuple[dict[str, dict[str, float]],
     return means, ratios
 
 
+def equal_to_clean(clips: Mapping[str, Figures]) -> dict[str, int]:
+    """Row -> faces that equal the clean ones. Their PSNR is infinite and stands in no mean, which the table has to say."""
+    found: Counter[str] = Counter()
+    for figures in clips.values():
+        found.update({name: counts["psnr"] for name, counts in figures.equal.items() if counts.get("psnr")})
+    return dict(found)
+
+
 def run(options: argparse.Namespace) -> None:
     """Degrade, restore, measure, write.
 
@@ -482,6 +491,7 @@ def write(
 ) -> None:
     """`table.json` and `table.md`, and the table on standard output."""
     means, ratios = averaged(clips)
+    equal = equal_to_clean(clips)
     some = next(iter(clips.values()))
     told = {
         "rows": {name: {"settings": row.settings, "of": row.of, "sigma": row.sigma} for name, row in rows.items()},
@@ -492,6 +502,7 @@ def write(
         "seed": options.seed,
         "mean": {name: plain(values) for name, values in means.items()},
         "ratios_to_clean": {name: plain(values) for name, values in ratios.items()},
+        "equal_to_clean": equal,
         "seconds_per_frame": {n: round(float(np.mean([s[n] for s in seconds.values()])), 4) for n in rows},
         **restored,
         "without_a_face": [name for name in seconds if name not in clips],
@@ -502,6 +513,10 @@ def write(
     }
     (options.out / "table.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     text = f"{len(clips)} clips, `{options.recipe}`, seed {options.seed}\n\n{markdown(means, ratios)}"
+    if equal:
+        faces = sum(figures.counts["faces"] for figures in clips.values())
+        left_out = "faces equal the clean ones and are left out of its PSNR"
+        text += "\n" + "".join(f"- {name}: {count} of {faces} {left_out}\n" for name, count in equal.items())
     if checks:
         text += "\n" + "\n".join(f"- {name}: {', '.join(f'{k} {v}' for k, v in found.items())}" for name, found in checks.items())
         text += "\n"
@@ -513,13 +528,13 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=Path, help="folder of clean clips")
-    parser.add_argument("--limit", type=int, default=0, help="only this many clips of the folder")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each clip (default: 2)")
-    parser.add_argument("--height", type=int, default=512, help="lines to which larger clips are reduced (default: 512)")
+    parser.add_argument("--limit", type=integer(0), default=0, help="only this many clips of the folder")
+    parser.add_argument("--seconds", type=real(above=0), default=2.0, help="of each clip (default: 2)")
+    parser.add_argument("--height", type=integer(32), default=512, help="lines to which larger clips are reduced (default: 512)")
     parser.add_argument("--stills", type=Path, help="folder of aligned faces to be moved")
-    parser.add_argument("--count", type=int, default=20, help="clips made from them, spread over the folder (default: 20)")
-    parser.add_argument("--frames", type=int, default=36, help="of each of these clips (default: 36)")
-    parser.add_argument("--still-size", type=int, default=256, help="their side, px (default: 256)")
+    parser.add_argument("--count", type=integer(1), default=20, help="clips made from them, spread over the folder (default: 20)")
+    parser.add_argument("--frames", type=integer(1), default=36, help="of each of these clips (default: 36)")
+    parser.add_argument("--still-size", type=integer(32), default=256, help="their side, px (default: 256)")
     parser.add_argument("--judge", type=Path, help="Python file with the networks that score")
     parser.add_argument("--rows", type=Path, default=HERE / "configs/evaluate/clips.yaml", help="YAML of names and settings")
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="mild", help="degradation (default: mild)")
@@ -528,8 +543,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--earlier", choices=sorted(RECIPES), metavar="RECIPE", help="the first half is an earlier shot, so degraded"
     )
     other.add_argument("--later", choices=sorted(RECIPES), metavar="RECIPE", help="the second half is a later shot, so degraded")
-    parser.add_argument("--seed", type=int, default=0, help="added to the seed of every name (default: 0)")
-    parser.add_argument("--borders", type=int, help="seam score: a border every so many frames of a track")
+    parser.add_argument("--seed", type=integer(0), default=0, help="added to the seed of every name (default: 0)")
+    parser.add_argument("--borders", type=integer(2), help="seam score: a border every so many frames of a track")
     parser.add_argument("--size", type=int, default=256, help="side of the crops that are measured, px (default: 256)")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="PATH=VALUE", help="for every row")
     parser.add_argument("--device", default="auto")
@@ -542,12 +557,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     for folder in filter(None, (options.clips, options.stills)):
         if not folder.is_dir():
             parser.error(f"{folder}: no such folder")
-    if not 0 < options.seconds < math.inf or options.limit < 0 or min(options.count, options.frames) < 1:
-        parser.error("--seconds of more than 0, --limit of 0 (all) or more, and --count and --frames of 1 or more are expected")
-    if min(options.height, options.still_size) < 32 or not SMALLEST <= options.size <= LARGEST:
-        parser.error(f"--height and --still-size of 32 or more, and --size of {SMALLEST} to {LARGEST} are expected")
-    if options.borders is not None and options.borders < 2:
-        parser.error("--borders of 2 or more is expected")
+    if not SMALLEST <= options.size <= LARGEST:
+        parser.error(f"--size of {SMALLEST} to {LARGEST} is expected")
     return options
 
 

@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 import torch
 
+from videoclr.arguments import integer
 from videoclr.parts.retina_detector import RetinaDetector
 from videoclr.training.detection import (
     Array,
@@ -215,9 +216,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--teacher", type=Path, required=True, help="YuNet as ONNX: boxes of the portraits")
     parser.add_argument("--weights", default="embedded", help="what is measured")
     parser.add_argument("--refiner", help="landmark refiner: embedded, none, or a file; without it as the detector does by itself")
-    parser.add_argument("--scenes", type=int, default=400)
-    parser.add_argument("--every", type=int, default=5, help="look at every n-th frame of the clips")
-    parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--scenes", type=integer(1), default=400)
+    parser.add_argument("--every", type=integer(1), default=5, help="look at every n-th frame of the clips")
+    parser.add_argument("--seed", type=integer(0), default=20)
     parser.add_argument("--compare", action="store_true", help="measure the judge on the stills, too")
     parser.add_argument("--json", type=Path)
     return parser.parse_args(argv)

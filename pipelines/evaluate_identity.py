@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from videoclr.arguments import integer
 from videoclr.errors import VideoclrError
 from videoclr.evaluation.observer import Judge
 from videoclr.models.recognizer import FFHQ_POINTS
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--faces", required=True)
     parser.add_argument("--identities", required=True)
     parser.add_argument("--judge", type=Path, help="who is who in crops of clips")
-    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--size", type=integer(32), default=256)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     names, faces = load_faces(args.faces, args.size)

@@ -39,6 +39,7 @@ import torch
 from numpy.typing import NDArray
 
 from videoclr import geometry
+from videoclr.arguments import integer, real
 from videoclr.errors import MediaError
 from videoclr.parts.face_recognizer import FaceRecognizer
 from videoclr.parts.retina_detector import RetinaDetector
@@ -303,29 +304,33 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("sources", nargs="+", type=Path, help="folders, pictures and clips")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=256, help="side of the crops, pixels")
-    parser.add_argument("--every", type=float, default=0.5, help="seconds between the frames of a clip that are looked at")
+    parser.add_argument("--size", type=integer(16), default=256, help="side of the crops, pixels")
+    parser.add_argument("--every", type=real(above=0), default=0.5, help="seconds between the frames of a clip that are looked at")
     parser.add_argument(
-        "--min-size", type=float, help="smallest side of the face's square in the source, pixels; --size unless given"
+        "--min-size", type=real(least=0), help="smallest side of the face's square in the source, pixels; --size unless given"
     )
-    parser.add_argument("--min-sharpness", type=float, default=60.0, help="variance of the Laplacian at 256 px")
-    parser.add_argument("--min-score", type=float, default=0.9, help="of the detector")
-    parser.add_argument("--max-yaw", type=float, default=0.25, help="nose off the middle, in eye distances")
-    parser.add_argument("--min-narrow", type=float, default=0.8, help="eye distance over the distance from the eyes to the mouth")
-    parser.add_argument("--min-inside", type=float, default=0.9, help="share of the crop that the source shows")
-    parser.add_argument("--min-difference", type=float, default=0.03, help="from every crop of the clip before, share of white")
-    parser.add_argument("--same-person", type=float, default=0.5, help="cosine of embeddings from which two faces are one person")
+    parser.add_argument("--min-sharpness", type=real(least=0), default=60.0, help="variance of the Laplacian at 256 px")
+    parser.add_argument("--min-score", type=real(above=0, below=1), default=0.9, help="of the detector")
+    parser.add_argument("--max-yaw", type=real(least=0), default=0.25, help="nose off the middle, in eye distances")
+    parser.add_argument(
+        "--min-narrow", type=real(least=0), default=0.8, help="eye distance over the distance from the eyes to the mouth"
+    )
+    parser.add_argument("--min-inside", type=real(least=0, most=1), default=0.9, help="share of the crop that the source shows")
+    parser.add_argument(
+        "--min-difference", type=real(least=0, most=1), default=0.03, help="from every crop of the clip before, share of white"
+    )
+    parser.add_argument(
+        "--same-person", type=real(least=-1, most=1), default=0.5, help="cosine of embeddings from which two faces are one person"
+    )
     parser.add_argument("--detector", default="embedded", help="weights, as detect.weights takes them")
-    parser.add_argument("--long-side", type=int, default=640, help="pixels of a picture's longer side for the detector")
+    parser.add_argument("--long-side", type=integer(32), default=640, help="pixels of a picture's longer side for the detector")
     parser.add_argument("--reader", choices=("auto", "decord", "media"), default="auto", help="of clips")
     parser.add_argument("--format", choices=("png", "jpg"), default="png")
-    parser.add_argument("--shard", type=int, default=1000, help="faces in a tar")
+    parser.add_argument("--shard", type=integer(1), default=1000, help="faces in a tar")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--threads", type=integer(0), default=0)
     args = parser.parse_args(argv)
     args.min_size = args.size if args.min_size is None else args.min_size
-    if args.size < 16 or args.every <= 0 or args.shard < 1 or not 0 < args.min_score < 1:
-        parser.error("--size of 16 at least, --every and --shard of more than 0, and --min-score between 0 and 1 are expected")
     if missing := [str(s) for s in args.sources if not s.exists()]:
         parser.error(f"{', '.join(missing)}: no such file or folder")
     if (args.out / "manifest.tsv").exists():

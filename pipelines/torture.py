@@ -58,6 +58,7 @@ import videoclr.parts.feather
 import videoclr.parts.overlap_tracker
 import videoclr.parts.unchanged  # loaded once, and not in every process anew
 from videoclr import cli
+from videoclr.arguments import integer, real
 from videoclr.config import Config
 from videoclr.errors import VideoclrError
 from videoclr.media import opening
@@ -570,17 +571,17 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("fuzz", help="mutated inputs")
     one.set_defaults(run=fuzz)
-    one.add_argument("--cases", type=int, default=2000)
+    one.add_argument("--cases", type=integer(1), default=2000)
     one.add_argument("--kinds", nargs="*", choices=KINDS, help="of inputs; all unless given")
-    one.add_argument("--minutes", type=float, default=0.0, help="stop after so long; 0: never")
-    one.add_argument("--seed", type=int, default=0)
-    one.add_argument("--limit", type=float, default=30.0, help="seconds for a case")
-    one.add_argument("--memory", type=int, default=2048, help="MiB of address space for a case, beyond the program's own")
+    one.add_argument("--minutes", type=real(least=0), default=0.0, help="stop after so long; 0: never")
+    one.add_argument("--seed", type=integer(0), default=0)
+    one.add_argument("--limit", type=real(above=0), default=30.0, help="seconds for a case")
+    one.add_argument("--memory", type=integer(1), default=2048, help="MiB of address space for a case, beyond the program's own")
     one.add_argument("--out", type=Path, required=True)
     one = commands.add_parser("kills", help="kills at random moments")
     one.set_defaults(run=kills)
-    one.add_argument("--count", type=int, default=30)
-    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--count", type=integer(1), default=30)
+    one.add_argument("--seed", type=integer(0), default=0)
     one.add_argument("--out", type=Path, required=True)
     return parser.parse_args(given)
 

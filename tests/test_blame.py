@@ -28,6 +28,7 @@ def test_it_is_said_in_one_line_where_which_part_raised_what() -> None:
     assert said(RuntimeError("no\nface"), 7, 2) == "frame 7, track 2: the tracker raised RuntimeError: no face"
     assert said(RuntimeError(), 7, 2, 4) == "frame 7, track 2: the tracker raised RuntimeError (in a batch of 4)"
     assert said(StopIteration("the end"), 0) == "frame 0: the tracker raised StopIteration: the end"
+    assert said(SystemExit("no licence"), 0) == "frame 0: the tracker raised SystemExit: no licence"
 
 
 class Mine(VideoclrError):

@@ -332,6 +332,7 @@ def test_verbose_shows_more_of_the_log_and_leaves_the_logger_as_it_was(jobs, cap
             "videoclr: error: unexpected RuntimeError: CUDA out of memory. Tried to allocate (--verbose shows where)\n",
         ),
         (AssertionError(), 1, "videoclr: error: unexpected AssertionError: AssertionError (--verbose shows where)\n"),
+        (SystemExit(0), 1, "videoclr: error: unexpected SystemExit: 0 (--verbose shows where)\n"),
     ],
 )
 def test_every_failure_is_one_line_and_an_exit_code(jobs, capsys, error, code, says):

@@ -236,9 +236,13 @@ def test_a_worker_that_is_lost_before_it_is_ready_is_replaced_once():
     assert script.started == 2
 
 
-def test_where_all_are_refused_it_is_the_batchs_error():
+def test_where_all_are_refused_it_is_the_batchs_error_and_said_once(caplog):
     with pytest.raises(WeightsError, match="no such file"):
         run(Script([WeightsError("a", "no such file"), WeightsError("a", "no such file")]), 3, 2)
+    assert not caplog.text, "whoever asked is told by the error itself"
+    with pytest.raises(WeightsError, match="no such file"):
+        run(Script([ClusterError("host: has videoclr 9.9.9"), WeightsError("a", "no such file")]), 3, 2)
+    assert caplog.messages == ["a worker cannot be used: host: has videoclr 9.9.9"]
 
 
 def test_a_machine_that_cannot_be_used_is_told_and_left_alone(caplog):
@@ -664,3 +668,4 @@ def test_a_setting_that_fits_no_task_is_the_batchs_error(stage):
     assert (code, out) == (2, "")
     errors = [line for line in err.splitlines() if line.startswith("videoclr: error: ")]
     assert len(errors) == 1 and "unknown part 'nothing'" in errors[0] and not stage.results()
+    assert err.count("unknown part 'nothing'") == 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 import sys
 import types
-from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,28 +17,15 @@ from videoclr import comfyui
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError
 from videoclr.pipeline import Pipeline
-from videoclr.types import Detection, Frame
+from videoclr.types import Frame
 
-SHAPE = np.array([[-0.2, -0.15], [0.2, -0.15], [0, 0.05], [-0.15, 0.22], [0.15, 0.22]], np.float32)
+_spec = importlib.util.spec_from_file_location("discs", Path(__file__).with_name("discs.py"))
+assert _spec is not None and _spec.loader is not None
+_discs = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_discs)
+Discs = _discs.Discs
 RED, GREEN = (0.9, 0.3, 0.2), (0.2, 0.9, 0.3)
 WITHOUT = "gate.use=none\nblend.match_color=false\n\n# a remark\nalign.smoothing=0"
-
-
-class Discs:
-    """Finds discs by their colour, the left one first."""
-
-    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
-        return [self.one(image) for image in images]
-
-    @staticmethod
-    def one(image: np.ndarray) -> list[Detection]:
-        count, _, stats, centres = cv2.connectedComponentsWithStats((image.max(-1) > 150).astype(np.uint8))
-        found = []
-        for (x, y, width, height, area), centre in zip(stats[1:count], centres[1:count], strict=True):
-            if area > 300:
-                box = np.array([x, y, x + width, y + height], np.float32)
-                found.append(Detection(box, SHAPE * 40 + centre.astype(np.float32), 0.95))
-        return sorted(found, key=lambda one: float(one.box[0]))
 
 
 class Colors:
@@ -127,6 +116,40 @@ def test_the_dials_and_lines_of_settings_are_those_of_the_configuration(pipeline
     assert (config.restore.fidelity, config.blend.strength, config.restore.steps) == (0.25, 0.5, 7)
     with pytest.raises(ConfigError, match=r"\$\.restore\.stepps"):
         called(images=images, settings="restore.stepps=7")
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [
+        ("media.codec=hevc", "media.codec"),
+        ("media.input.rate=30", "media.input.rate"),
+        ("media.limits.frames=7", "media.limits.frames"),
+        ("media.start=240f", "media.start"),
+        ("runtime.threads=2", "runtime.threads"),
+    ],
+)
+def test_settings_that_would_have_no_effect_are_refused(pipelines, setting, name):
+    with pytest.raises(ConfigError, match=rf"^\$\.{name}: has no effect in this node"):
+        called(images=pictures(), settings=setting)
+    assert not pipelines
+
+
+def test_with_a_file_of_tracks_frames_may_be_counted_as_there(pipelines):
+    with pytest.raises(MediaError, match=r"no\.jsonl"):
+        called(images=pictures(), settings="track.file=no.jsonl\nmedia.start=240f\nmedia.input.start_number=3")
+    assert pipelines[0].media.start == "240f"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [torch.rand(120, 240, 3), torch.rand(2, 120, 240), torch.rand(2, 120, 240, 1), torch.zeros(2, 9, 9, 3, dtype=torch.uint8)],
+)
+def test_what_is_no_picture_is_refused_in_one_line(wrong):
+    shape = re.escape(str(tuple(wrong.shape)))
+    with pytest.raises(MediaError, match=rf"^images: expected pictures \(N, H, W, 3\) .*, got {shape} of (float32|uint8)$"):
+        called(images=wrong)
+    with pytest.raises(MediaError, match=r"^photographs: expected pictures"):
+        called(images=pictures(), photographs=wrong)
 
 
 def test_pictures_without_a_face_and_with_alpha_pass():

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import importlib.util
 import json
-from collections.abc import Sequence
+import logging
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,28 +17,14 @@ from videoclr.errors import ConfigError, MediaError, RestorationError
 from videoclr.faces import find_faces, table
 from videoclr.media.reader import Reader
 from videoclr.pipeline import Pipeline
-from videoclr.types import Detection
 
-SHAPE = np.array([[-0.2, -0.15], [0.2, -0.15], [0, 0.05], [-0.15, 0.22], [0.15, 0.22]], np.float32)
+_spec = importlib.util.spec_from_file_location("discs", Path(__file__).with_name("discs.py"))
+assert _spec is not None and _spec.loader is not None
+_discs = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_discs)
+Discs = _discs.Discs
 RED, GREEN = (40, 60, 220), (40, 220, 60)
 """BGR."""
-
-
-class Discs:
-    """Finds discs by their colour, the left one first."""
-
-    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
-        return [self.one(image) for image in images]
-
-    @staticmethod
-    def one(image: np.ndarray) -> list[Detection]:
-        count, _, stats, centres = cv2.connectedComponentsWithStats((image.max(-1) > 150).astype(np.uint8))
-        found = []
-        for (x, y, width, height, area), centre in zip(stats[1:count], centres[1:count], strict=True):
-            if area > 300:
-                box = np.array([x, y, x + width, y + height], np.float32)
-                found.append(Detection(box, SHAPE * 40 + centre.astype(np.float32), 0.95))
-        return sorted(found, key=lambda one: float(one.box[0]))
 
 
 class Colors:
@@ -208,6 +196,19 @@ def test_tracks_are_found_again_in_a_file(film, tmp_path, capsys):
     assert cli.main(["faces", str(film), "--tracks", str(saved)]) == 1
     assert capsys.readouterr().err == f"videoclr: error: {saved}: line 2: faces.1.track: field required\n"
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_verbose_says_more(film, capsys, monkeypatch):
+    look = faces.find_faces
+
+    def speaking(*given, **named):
+        logging.getLogger("videoclr.flow").info("interesting")
+        return look(*given, **named)
+
+    monkeypatch.setattr(faces, "find_faces", speaking)
+    for option, count in (("--verbose", 1), ("--quiet", 0)):
+        assert cli.main(["faces", str(film), option]) == 0
+        assert capsys.readouterr().err.count("videoclr: info: interesting") == count
 
 
 def test_files_in_the_new_folder_of_pictures_are_refused_for_what_they_are(film, tmp_path):

@@ -302,18 +302,19 @@ def test_a_setting_that_does_not_fit_one_file_does_not_stop_the_batch(log, tmp_p
     assert told == [(str(source), result) for source, result in zip(sources, results, strict=True)]
 
 
-def test_a_part_that_fails_unexpectedly_does_not_stop_the_batch_and_is_named(log, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
+def test_a_part_that_fails_unexpectedly_does_not_stop_the_batch_and_is_named(log, tmp_path, monkeypatch, kind):
     sources, place = films(tmp_path / "one", a="2", b="2"), tmp_path / "r.json"
     writer = jobs.Writer
 
     def faulty(path, *rest, **named):
         if "a.mov" in str(path):
-            raise RuntimeError("boom\nand more")
+            raise kind("boom\nand more")
         return writer(path, *rest, **named)
 
     monkeypatch.setattr(jobs, "Writer", faulty)
     results = restore_batch(sources, tmp_path / "done", report=place)
-    assert str(results[0]) == f"{sources[0]}: unexpected RuntimeError: boom and more" and isinstance(results[1], Report)
+    assert str(results[0]) == f"{sources[0]}: unexpected {kind.__name__}: boom and more" and isinstance(results[1], Report)
     assert [one["error"] for one in json.loads(place.read_text())["failed"]] == [str(results[0])]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from videoclr.errors import MediaError
 from videoclr.jobs import Progress
-from videoclr.monitor import JsonLog, Pace, PrometheusFile, exposition
+from videoclr.monitor import RUNNING, JsonLog, Pace, PrometheusFile, exposition
 from videoclr.pipeline import slowest
 
 
@@ -166,6 +166,13 @@ def test_a_failed_job_is_told_by_its_figures(tmp_path):
     assert "videoclr_finished -1\n" in (tmp_path / "a.prom").read_text()
 
 
+def test_a_job_that_somebody_stops_has_not_failed_by_its_figures(tmp_path):
+    with pytest.raises(KeyboardInterrupt), PrometheusFile(tmp_path / "a.prom") as figures:
+        figures.ended(MediaError("a.mp4", "is empty"), "a.mp4")
+        raise KeyboardInterrupt
+    assert "videoclr_finished 2\n" in (tmp_path / "a.prom").read_text()
+
+
 def test_a_batch_with_a_bad_file_is_told_by_its_figures(tmp_path):
     with PrometheusFile(tmp_path / "a.prom") as figures:
         figures.ended(MediaError("a.mp4", "is empty"), "a.mp4")
@@ -195,7 +202,7 @@ def test_figures_whose_folder_has_gone_do_not_stop_the_job_and_are_told_once(tmp
 
 
 def test_names_cannot_break_out_of_their_label():
-    text = exposition([at(1, source='a"} 1\nvideoclr_frames_written_total{source="b\\')], None)
+    text = exposition([at(1, source='a"} 1\nvideoclr_frames_written_total{source="b\\')], RUNNING)
     written = [line for line in text.splitlines() if line.startswith("videoclr_frames_written_total")]
     assert written == [r'videoclr_frames_written_total{source="a\"} 1\nvideoclr_frames_written_total{source=\"b\\"} 1']
 
@@ -215,7 +222,7 @@ def test_the_slow_stage_is_the_longest_of_the_busiest_thread(spent, expected):
 
 
 def test_large_figures_keep_all_their_digits():
-    text = exposition([at(12_345_678, seconds=1234567.125, seconds_per_stage={"decode": 3.0})], None)
+    text = exposition([at(12_345_678, seconds=1234567.125, seconds_per_stage={"decode": 3.0})], RUNNING)
     values = {line.split("{")[0]: line.split()[-1] for line in text.splitlines() if not line.startswith("#")}
     assert values["videoclr_frames_written_total"] == "12345678" and values["videoclr_seconds_total"] == "1234567.125"
     assert values["videoclr_stage_seconds_total"] == "3" and values["videoclr_frames_expected"] == "100"

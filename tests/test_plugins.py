@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 from videoclr import plugins
-from videoclr.errors import ConfigError
+from videoclr.errors import ConfigError, VideoclrError
 from videoclr.parts.unchanged import Unchanged
 
 
@@ -15,6 +17,8 @@ class Part:
     """A third party's part, found here by `module:Class`."""
 
     def __init__(self, steps: int = 1, flavour: str = "plain") -> None:
+        if flavour == "leaving":
+            sys.exit("no licence")
         if flavour == "bad":
             raise ValueError("flavour must not be bad")
         self.steps = steps
@@ -100,6 +104,21 @@ def test_an_option_that_the_part_does_not_take_says_what_it_takes(local: None) -
 def test_a_value_that_the_part_refuses_is_a_config_error(local: None) -> None:
     with pytest.raises(ConfigError, match="must not be bad"):
         plugins.build("restore", "part", {"flavour": "bad"}, {})
+
+
+def test_a_part_that_would_end_the_program_is_named(local: None) -> None:
+    with pytest.raises(
+        VideoclrError, match=r"^\$\.restore\.use: part raised SystemExit \(no licence\) when it was made$"
+    ) as raised:
+        plugins.build("restore", "part", {"flavour": "leaving"}, {})
+    assert not isinstance(raised.value, ConfigError)
+
+
+def test_a_module_that_would_end_the_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leaving_module.py").write_text("import sys\nsys.exit()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(VideoclrError, match=r"^\$\.gate\.use: leaving_module:Part raised SystemExit when it was imported$"):
+        plugins.resolve("gate", "leaving_module:Part")
 
 
 @pytest.mark.parametrize(

@@ -32,15 +32,15 @@ def blamed(part: str, frame: int, track: int | None = None, held: int = 1, again
         again: whoever calls tries again with less where the device has too little memory (`videoclr.shortage.Batch`).
 
     Raises:
-        RestorationError: from whatever the part raised, but for the exceptions of this package that are about the whole run:
-            those pass as they are.
+        RestorationError: from whatever the part raised, `SystemExit` too, but for the exceptions of this package that are about
+            the whole run: those pass as they are.
         DeviceError: what the part raised is the device's fault (see `videoclr.shortage`); with `again` that passes as it is.
     """
     try:
         yield
     except (RestorationError, *_OF_THE_RUN):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a part may not end the program either
         if is_of_the_device(error):
             if again:
                 raise

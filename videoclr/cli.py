@@ -625,7 +625,7 @@ def faces_(
             "end": end,
         }
         pictures = {"rate": rate, "start_number": start_number}
-        options = _Options(**given, **pictures, device=device, quiet=quiet)  # type: ignore[arg-type]
+        options = _Options(**given, **pictures, device=device, quiet=quiet, verbose=verbose)  # type: ignore[arg-type]
         settings = options.settings()
         with _speaking(options) as console, _progress_shown(console, quiet) as shown:
             from videoclr.faces import find_faces, table
@@ -866,7 +866,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort) as stop:
         _say(f"error: stopped{_noted(stop)}")
         return INTERRUPTED
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _failed(error, verbose)
     finally:
         _let_go_of_stderr()
@@ -908,7 +908,7 @@ def _parse(arguments: list[str]) -> _Run | int:
     return int(result or DONE) if arguments else USAGE
 
 
-def _failed(error: Exception, verbose: bool) -> int:
+def _failed(error: BaseException, verbose: bool) -> int:
     """Say in one line what went wrong; the exit code says whose fault it was."""
     if any(isinstance(cause, OSError) and cause.errno == errno.EPIPE for cause in _causes(error)):
         # whoever read our output has left: nothing to say, and nobody to say it to. Without this the interpreter
@@ -941,7 +941,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split()) or type(error).__name__

@@ -17,15 +17,17 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from torch import Tensor
 
 from videoclr.config import Config
-from videoclr.errors import ConfigError
+from videoclr.errors import ConfigError, MediaError
 from videoclr.pipeline import Pipeline
 from videoclr.types import Frame, Patch
 
 _TOP = 65535
 _PHOTOGRAPH = "photograph"
+_DIMENSIONS, _COLOURS = 4, 3
 
 
 class RestoreFaces:
@@ -90,14 +92,18 @@ class RestoreFaces:
             As `images`, the same bits where no face was restored, and `(N, H, W)` float32: how much of each pixel is restored.
 
         Raises:
-            ConfigError: a setting is wrong, or `only` lacks a photograph.
-            MediaError: a photograph does not show one face.
+            ConfigError: a setting is wrong or has no effect here, or `only` lacks a photograph.
+            MediaError: `images` or `photographs` are no such pictures, or a photograph does not show one face.
             RestorationError: a part failed.
         """
         if only and photographs is None:
             raise ConfigError("only: photographs are needed that show who is to be restored")
+        _check("images", images)
+        if photographs is not None:
+            _check("photographs", photographs)
         told = [line.strip() for line in settings.splitlines() if line.strip() and not line.strip().startswith("#")]
         config = Config().override(*told, f"restore.fidelity={fidelity}", f"blend.strength={strength}")
+        _refuse_idle(config)
         with tempfile.TemporaryDirectory(prefix="videoclr-") as folder:
             pipeline = Pipeline(_with_photographs(config, photographs, only, Path(folder)))
         restored, shown = images.clone(), torch.zeros(images.shape[:3])
@@ -109,6 +115,35 @@ class RestoreFaces:
                     _lay(patch, restored[number], shown[number])
                 step()
         return restored, shown
+
+
+def _check(name: str, images: Tensor) -> None:
+    if images.ndim != _DIMENSIONS or images.shape[-1] < _COLOURS or not all(images.shape[1:3]) or not images.is_floating_point():
+        kind = str(images.dtype).removeprefix("torch.")
+        raise MediaError(name, f"expected pictures (N, H, W, 3) of floats in [0, 1], got {tuple(images.shape)} of {kind}")
+
+
+def _refuse_idle(config: Config) -> None:
+    """Refuse settings of files, of which the node reads and writes none, and of the whole process, which is not its own."""
+    plain, media = Config(), config.media
+    if config.track.file is not None:  # whose frames are counted from there
+        known = {name: getattr(media, name) for name in ("start", "end", "frames")}
+        given = plain.media.input.model_copy(update={"start_number": media.input.start_number})
+        plain = plain.model_copy(update={"media": plain.media.model_copy(update={**known, "input": given})})
+    if (name := _differing(media, plain.media)) is not None:
+        raise ConfigError(f"$.media.{name}: has no effect in this node, which is given pictures and gives pictures; leave it out")
+    if config.runtime.threads:
+        raise ConfigError("$.runtime.threads: has no effect in this node, torch's threads are ComfyUI's; leave it out")
+
+
+def _differing(found: BaseModel, plain: BaseModel) -> str | None:
+    """The first setting that is not as in `plain`: `input.rate`."""
+    for name in type(found).model_fields:
+        value, usual = getattr(found, name), getattr(plain, name)
+        if value != usual:
+            inner = _differing(value, usual) if isinstance(value, BaseModel) else None
+            return name if inner is None else f"{name}.{inner}"
+    return None
 
 
 def _with_photographs(config: Config, photographs: Tensor | None, only: bool, folder: Path) -> Config:

@@ -375,7 +375,7 @@ def restore_task(
             _remove(task.target)
     except VideoclrError as error:
         return error
-    except Exception as error:  # of a part of the user's: the other files may fare better
+    except (Exception, SystemExit) as error:  # of a part of the user's: the other files may fare better
         _log.info("%s: failed unexpectedly", task.source, exc_info=True)
         failed = VideoclrError(f"{task.source}: unexpected {type(error).__name__}: {' '.join(str(error).split())}")
         failed.__cause__ = error

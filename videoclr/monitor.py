@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("videoclr.monitor")
 
+RUNNING, WELL, FAILED, STOPPED = 0, 1, -1, 2
+"""Of `videoclr_finished`."""
 EVERY_SECONDS = 5.0
 """Time from one line, or one file of figures, to the next."""
 
@@ -179,14 +181,15 @@ class PrometheusFile:
             raise MediaError(self.path, "is no file; the figures need one")
         _refuse_others(self.path, b"# HELP videoclr_", "a file of videoclr's figures")
         try:
-            self._write(None)
+            self._write(RUNNING)
         except OSError as error:
             raise MediaError(self.path, f"the figures cannot be written ({error.strerror})") from error
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with suppress(OSError):  # the job's own end matters more
-            self._write(error is None and self._well)
+            stopped = isinstance(error, KeyboardInterrupt)
+            self._write(STOPPED if stopped else WELL if error is None and self._well else FAILED)
 
     def progress(self, now: Progress) -> None:
         """Where the job stands, every few seconds. Where the file can no longer be written the job goes on, and says so once."""
@@ -199,7 +202,7 @@ class PrometheusFile:
             return
         self._said = self._clock()
         try:
-            self._write(None)
+            self._write(RUNNING)
         except OSError as error:
             if not self._lost:
                 log.warning("%s: the figures can no longer be written (%s)", self.path, error.strerror)
@@ -210,22 +213,22 @@ class PrometheusFile:
         self._ended.add(source)
         self._well = self._well and not isinstance(result, Exception)
 
-    def _write(self, well: bool | None) -> None:
+    def _write(self, finished: int) -> None:
         part = self.path.with_name(self.path.name + ".part")
         try:
-            part.write_text(exposition(self._jobs.values(), well), encoding="utf-8", errors="backslashreplace")
+            part.write_text(exposition(self._jobs.values(), finished), encoding="utf-8", errors="backslashreplace")
             part.replace(self.path)
         except OSError:
             part.unlink(missing_ok=True)
             raise
 
 
-def exposition(jobs: Collection[Progress], well: bool | None) -> str:
+def exposition(jobs: Collection[Progress], finished: int) -> str:
     """Prometheus' text format (version 0.0.4).
 
     Args:
         jobs: where those that are at work stand; none before the first frame.
-        well: whether all ended well; None while they run.
+        finished: `RUNNING`, `WELL`, `FAILED` or `STOPPED`, all of them together.
     """
     lines: list[str] = []
 
@@ -247,8 +250,8 @@ def exposition(jobs: Collection[Progress], well: bool | None) -> str:
     figure(
         "finished",
         "gauge",
-        "0 while the job runs, 1 when it ended well, -1 when it failed.",
-        {"": 0 if well is None else 1 if well else -1},
+        "0 while the job runs, 1 when it ended well, -1 when it failed, 2 when somebody stopped it.",
+        {"": finished},
     )
     return "".join(lines)
 

@@ -23,7 +23,7 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from videoclr.errors import ConfigError
+from videoclr.errors import ConfigError, VideoclrError
 
 BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "cuts": {
@@ -70,6 +70,7 @@ def resolve(kind: str, name: str) -> type:
 
     Raises:
         ConfigError: unknown name, or a module or class that cannot be imported.
+        VideoclrError: importing it would end the program (`SystemExit`).
     """
     if kind not in BUILT_IN:
         raise ConfigError(f"$.{kind}: no such kind of part; known here: {', '.join(BUILT_IN)}")
@@ -91,6 +92,8 @@ def _imported(kind: str, target: str) -> type:
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"$.{kind}.use: cannot import {target} ({' '.join(str(error).split())})") from error
+    except SystemExit as error:
+        raise VideoclrError(f"$.{kind}.use: {target} raised {_ending(error)} when it was imported") from error
     if not callable(found):
         raise ConfigError(f"$.{kind}.use: {target} is not a class")
     return found  # type: ignore[no-any-return]
@@ -109,6 +112,7 @@ def build(kind: str, name: str, options: Mapping[str, Any], settings: Mapping[st
     Raises:
         ConfigError: unknown name, an option that the part does not know, one that is no text, number or the like where its
             constructor is annotated with that, or a value that it refuses (`ValueError` or `TypeError`).
+        VideoclrError: it would end the program (`SystemExit`).
     """
     part = resolve(kind, name)
     offered = {**_wanted(part, settings), **options}
@@ -125,11 +129,18 @@ def build(kind: str, name: str, options: Mapping[str, Any], settings: Mapping[st
         return part(**offered)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"$.{kind}.options: {name}: {' '.join(str(error).split())}") from error
+    except SystemExit as error:
+        raise VideoclrError(f"$.{kind}.use: {name} raised {_ending(error)} when it was made") from error
     except RuntimeError as error:
         if "device" not in options:
             raise
         device = options["device"]
         raise ConfigError(f"$.{kind}.options.device: {device!r} cannot be used here; expected cpu, cuda or cuda:n") from error
+
+
+def _ending(error: SystemExit) -> str:
+    reason = " ".join(str(error).split())
+    return "SystemExit" + (f" ({reason})" if reason else "")
 
 
 def _wanted(part: type, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -107,6 +107,8 @@ class Scheduler:
         """Worker -> task."""
         self._was_ready = False
         self._refusal: VideoclrError | None = None
+        self._untold: dict[str, None] = {}
+        """Why workers were refused while none was ready yet: where none ever is, one of it is what the batch ends with."""
 
     def run(self, count: int) -> Generator[tuple[int, Result], None, None]:
         """Do all tasks with `count` workers; see `videoclr.jobs.Site`.
@@ -130,6 +132,11 @@ class Scheduler:
             if event is not None:
                 yield from self._happened(event)
 
+    def _tell(self) -> None:
+        for text in self._untold:
+            log.warning("a worker cannot be used: %s", text)
+        self._untold.clear()
+
     def _start(self, lost_before: int = 0) -> None:
         self._starting[self._workers.start()] = lost_before
 
@@ -144,12 +151,15 @@ class Scheduler:
                 self._placed.add(worker)
             case Ready(worker):
                 self._was_ready = True
+                self._tell()
                 self._forget(worker)
                 self._idle.append(worker)
             case Refused(worker, error):
                 self._forget(worker)
                 self._refusal = error
-                log.warning("a worker cannot be used: %s", error)
+                self._untold[str(error)] = None
+                if self._was_ready:
+                    self._tell()
             case Ended(worker, result):
                 yield self._running.pop(worker), result
                 self._reuse(worker, result)
@@ -192,6 +202,8 @@ class Scheduler:
         waited = f"no place for a worker within {PLACE_SECONDS / 60:g} minutes; see what `ray status` says is free"
         reason = ClusterError(waited) if self._starting or self._refusal is None else self._refusal
         if not self._was_ready:
+            self._untold.pop(str(reason), None)
+            self._tell()
             raise reason
         while self._queue:
             number = self._queue.popleft()

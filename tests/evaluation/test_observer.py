@@ -59,19 +59,18 @@ def test_a_file_that_is_no_judge_is_an_error_of_one_line(tmp_path, text, kind, m
     assert "\n" not in str(raised.value) and str(path) in str(raised.value)
 
 
+@pytest.mark.parametrize("error", ["RuntimeError", "SystemExit"])
 @pytest.mark.parametrize("method", ["landmarks68", "face_input", "embed", "squeeze", "feature_distance"])
-def test_a_judge_whose_method_fails_is_named_with_it(detector, judge_file, method) -> None:
+def test_a_judge_whose_method_fails_is_named_with_it(detector, judge_file, method, error) -> None:
     start = judge_file.read_text().index(f"def {method}(")
     body = judge_file.read_text().index(":\n", start) + 1
     indent = " " * (4 if method == "feature_distance" else 8)
-    judge_file.write_text(
-        f"{judge_file.read_text()[:body]}\n{indent}raise RuntimeError('no\\nlight'){judge_file.read_text()[body:]}"
-    )
+    judge_file.write_text(f"{judge_file.read_text()[:body]}\n{indent}raise {error}('no\\nlight'){judge_file.read_text()[body:]}")
     seen = Observer(detector, Judge(judge_file), lpips=False)
     with pytest.raises(VideoclrError) as raised:
         look = seen.look(picture(), POINTS)
         seen.distance("sqd", look, look)
-    assert str(raised.value) == f"{judge_file}: {method} failed: RuntimeError: no light"
+    assert str(raised.value) == f"{judge_file}: {method} failed: {error}: no light"
 
 
 def test_an_answer_of_the_wrong_kind_is_the_methods_fault(detector, tmp_path) -> None:

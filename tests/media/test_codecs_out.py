@@ -415,3 +415,9 @@ def test_the_quality_of_jpeg_is_the_one_that_was_asked_for(clip, job, tmp_path):
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == 4
     assert (tmp_path / "None.mov").stat().st_size == sizes[1]
+
+
+def test_an_encoder_s_own_library_says_nothing_unasked(clip, tmp_path, capfd, job):
+    for codec in ("av1", "hevc", "h264"):
+        job(clip("s.mkv"), tmp_path / f"{codec}.mkv", codec=codec)
+    assert capfd.readouterr() == ("", "")

@@ -140,7 +140,8 @@ def test_overlay_of_woven_fields_is_the_restored_video(tmp_path, frames_of, pix_
 def test_overlay_in_prores_4444_keeps_alpha_times_and_sound(clip, job, tmp_path, frames_of, packets_of):
     source = clip("s.mkv", codec="ffv1", ticks=(0, 1, 2, 5, 9), base=Fraction(1, 25), audio=1)
     job(source, tmp_path / "r.mkv", codec="ffv1", **FACE)
-    job(source, tmp_path / "o.mov", codec="prores", deliver="overlay", **FACE)
+    report = job(source, tmp_path / "o.mov", codec="prores", deliver="overlay", **FACE)
+    assert report.warnings == [], "nothing of the source is lost"
     overlays = frames_of(tmp_path / "o.mov")
     assert overlays[0].format.name.startswith("yuva444p")
     sounds = [[data for data, _ in packets_of(path, "audio")[0]] for path in (source, tmp_path / "o.mov")]
@@ -170,8 +171,16 @@ def test_matte_is_the_alpha_of_the_overlay(three, job, frames_of):
     assert np.abs(shown(folder / "m.mp4")[0] - alpha[..., None]).max() < 0.05
 
 
+def test_depth_that_an_overlay_or_a_matte_loses_is_told_of_the_source(clip, job, tmp_path):
+    source = clip("s.mkv", codec="ffv1", pix_fmt="yuv444p12le")
+    for kind, name in (("overlay", "yuva444p10le"), ("matte", "yuv444p10le")):
+        report = job(source, tmp_path / f"{kind}.mov", codec="prores", profile="4444", deliver=kind, **FACE)
+        assert report.warnings == [f"yuv444p12le is written as {name}: less bit depth"]
+
+
 def test_a_matte_to_be_watched_has_the_depth_of_its_source(clip, job, tmp_path):
-    job(clip("s.mp4"), tmp_path / "m.mp4", deliver="matte", **FACE)
+    report = job(clip("s.mp4"), tmp_path / "m.mp4", deliver="matte", **FACE)
+    assert report.warnings == [], "a matte has no colours to lose"
     with Reader(tmp_path / "m.mp4") as reader:
         assert reader.info.pixel_format == "yuv420p"
 

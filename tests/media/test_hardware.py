@@ -70,6 +70,8 @@ def test_every_option_that_a_hardware_encoder_is_given_is_one_that_it_has(ffmpeg
             assert is_taken(options, option, value), f"{name} has no {option}={value}"
     for profile, formats in encoder.profiles.items():
         assert is_taken(options, "profile", str(encoder.profile_of(formats[0], profile)))
+    if encoder.scale is not None and encoder.quality in options:
+        assert all(is_taken(options, encoder.quality, str(end)) for end in encoder.scale)
     assert "crf" not in encoder.settings(Wanted())
     assert is_taken(options, "rc", encoder.settings(asked[-1]).get("rc", "0")) or "rc" not in options
 

@@ -8,6 +8,7 @@ import zlib
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
@@ -173,6 +174,11 @@ def test_an_avif_that_becomes_opaque_is_told(tmp_path, pattern):
             writer.write(next(reader.frames()))
         said = ["the transparency of AVIF pictures is not read: they become opaque; convert them to PNG to keep it"]
         assert writer.warnings == (said if name == "clear" else [])
+        with Reader(tmp_path / f"{name}.avif") as reader, Writer(tmp_path / f"{name}.mkv", like=reader) as writer:
+            writer.write(next(reader.frames()))
+        assert writer.warnings == (said if name == "clear" else [])
+        with av.open(str(tmp_path / f"{name}.mkv")) as made:
+            assert [stream.type for stream in made.streams] == ["video"], "transparency is no other film"
 
 
 def test_gaps_and_empty_patterns_are_told(tmp_path, pattern):
@@ -387,6 +393,70 @@ def test_a_tiff_of_several_pictures_is_told_and_one_with_a_thumbnail_is_not(tmp_
         (frame,) = reader.frames()
     assert reader.warnings == said
     assert np.array_equal(frame.image, pattern(1))
+
+
+WEIGHTS_709 = (2126, 10_000, 7152, 10_000, 722, 10_000)
+LIMITED_RANGE, FULL_RANGE = (16, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1), (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1)
+
+
+def ycbcr_tiff(path, rgb, *, full, order="<", weights=None, ends=None):
+    """An uncompressed 4:4:4 TIFF, of the specification; `ends` are black and white."""
+    kr, kb = (0.2126, 0.0722) if weights else (0.299, 0.114)
+    luma = rgb / 255.0 @ np.array([kr, 1 - kr - kb, kb])
+    blue, red = (rgb[..., 2] / 255 - luma) / (2 - 2 * kb), (rgb[..., 0] / 255 - luma) / (2 - 2 * kr)
+    planes = (luma * 255, blue * 255 + 128, red * 255 + 128) if full else (luma * 219 + 16, blue * 224 + 128, red * 224 + 128)
+    data = np.rint(np.stack(planes, -1)).clip(0, 255).astype(np.uint8).tobytes()
+    height, width, _ = rgb.shape
+    tags = {
+        256: (4, width),
+        257: (4, height),
+        258: (3, 8, 8, 8),
+        259: (3, 1),
+        262: (3, 6),
+        273: (4, 8),
+        277: (3, 3),
+        278: (4, height),
+    }
+    tags |= {279: (4, len(data)), 530: (3, 1, 1)} | ({529: (5, *weights)} if weights else {}) | ({532: (5, *ends)} if ends else {})
+    at = 8 + len(data)
+    behind = at + 2 + 12 * len(tags) + 4
+    entries, more = b"", b""
+    for tag, (kind, *values) in sorted(tags.items()):
+        raw = struct.pack(f"{order}{len(values)}{'H' if kind == 3 else 'I'}", *values)
+        place = raw.ljust(4, b"\0") if len(raw) <= 4 else struct.pack(order + "I", behind + len(more))
+        more += raw if len(raw) > 4 else b""
+        entries += struct.pack(order + "HHI", tag, kind, len(values) // (2 if kind == 5 else 1)) + place
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", at)
+    path.write_bytes(head + data + struct.pack(order + "H", len(tags)) + entries + bytes(4) + more)
+    return path
+
+
+@pytest.mark.parametrize("height", [96, 720])
+@pytest.mark.parametrize(
+    "says",
+    [
+        {"full": True},
+        {"full": True, "ends": FULL_RANGE, "order": ">"},
+        {"full": False, "ends": LIMITED_RANGE},
+        {"full": True, "weights": WEIGHTS_709, "order": ">"},
+    ],
+)
+def test_ycbcr_of_a_tiff_means_what_the_file_says(tmp_path, says, height):
+    y, x = np.mgrid[0:height, 0:64]
+    rgb = np.stack([60 + 120 * x / 64, 128 + 60 * np.sin(y / 9), 200 - 120 * y / height], -1)
+    rgb[:16, :16], rgb[:16, 16:32], rgb[:16, 32:48] = (255, 0, 0), 255, 0
+    source = ycbcr_tiff(tmp_path / "s.tif", rgb, **says)
+    with Reader(source) as reader, Writer(tmp_path / "o.tif", like=reader) as writer:
+        (frame,) = reader.frames()
+        writer.write(frame)
+    assert np.abs(frame.image - rgb).max() < 3
+    by_libtiff = cv2.imread(str(tmp_path / "o.tif"))[..., ::-1]
+    assert np.abs(by_libtiff - rgb).mean() < 1.3
+    with Reader(tmp_path / "o.tif") as reader:
+        assert np.abs(next(reader.frames()).image - rgb).mean() < 1
+        if "weights" not in says:
+            codes = [np.asarray(one) for one in (frame.native.frame.to_ndarray(), reader.first_picture.frame.to_ndarray())]
+            assert np.array_equal(*codes), "what was not touched keeps its numbers"
 
 
 def test_a_tiff_that_ffmpeg_would_show_black_is_refused(tmp_path, pattern):

@@ -13,6 +13,7 @@ import pytest
 from av.sidedata.sidedata import Type
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
+from videoclr.media.encoders import ENCODERS
 from videoclr.media.layout import layout_of
 from videoclr.media.orientation import payload
 from videoclr.media.reader import Reader
@@ -456,7 +457,9 @@ def test_a_folder_without_rights_is_told(clip, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [({"codec": "h265"}, "unknown codec.*hevc"), ({"preset": "warp"}, "libx264 refuses.*warp"),
-     ({"codec": "ffv1", "crf": 3}, "media.crf"), ({"pix_fmt": "rgb24"}, "media.pix_fmt.*yuv420p"),
+     ({"codec": "ffv1", "crf": 3}, "media.crf"), ({"crf": 1000}, r"^\$\.media\.crf: libx264 takes 0 to 51, got 1000$"),
+     ({"crf": -1}, "0 to 51, got -1"), ({"codec": "av1", "crf": 64}, "libsvtav1 takes 1 to 63, got 64"),
+     ({"codec": "mjpeg", "crf": 0.5}, "mjpeg takes 1 to 69, got 0.5"), ({"pix_fmt": "rgb24"}, "media.pix_fmt.*yuv420p"),
      ({"container": "zip"}, "media.container")],
 )  # fmt: skip
 def test_bad_settings_are_refused_before_the_first_frame(clip, tmp_path, settings, words):
@@ -536,3 +539,12 @@ def test_small_hevc_does_not_break_memory(tmp_path, size):
     assert done.returncode == 0, done.stderr
     with Reader(tmp_path / "o.mkv") as reader:
         assert len(list(reader.frames())) == 4
+
+
+@pytest.mark.parametrize("codec", [name for name, one in ENCODERS.items() if one.scale is not None])
+def test_both_ends_of_an_encoders_scale_are_taken(clip, tmp_path, codec):
+    for number in ENCODERS[codec].scale:
+        with Reader(clip("s.mkv")) as reader, Writer(tmp_path / f"{number}.mkv", like=reader, codec=codec, crf=number) as writer:
+            writer.write(next(reader.frames()))
+    least, most = ((tmp_path / f"{number}.mkv").stat().st_size for number in ENCODERS[codec].scale)
+    assert least > most

@@ -33,6 +33,12 @@ def test_nothing_to_measure_and_bad_numbers_are_usage_errors(capsys: pytest.Capt
         ["--memory", "1", "--appear", "2", "--nth", "5"],
         ["--memory", "8k"],
         ["--media", "--size", "101x50"],
+        ["--media", "--seconds", "nan"],
+        ["--media", "--seconds", "inf"],
+        ["--memory", "nan"],
+        ["--memory", "1", "--every", "nan"],
+        ["--memory", "1", "--appear", "inf"],
+        ["--memory", "1", "--rate", "1/0"],
     ):
         with pytest.raises(SystemExit) as stopped:
             benchmark.main(wrong)

@@ -96,7 +96,26 @@ def test_every_row_is_measured_on_the_same_degraded_clips(program, faces, tmp_pa
     assert cv2.imread(str(out / "faces.png")).shape == (24 + 4 * 64, 5 * 64, 3)
     with Reader(tmp_path / "watch/1.mp4") as reader:
         assert (reader.info.width, reader.info.height) == (5 * 64, 24 + 64) and len(list(reader.frames())) == 6
-    assert "| blur |" in (out / "table.md").read_text() and "| blur |" in capsys.readouterr().out
+    table = (out / "table.md").read_text()
+    assert "| blur |" in table and "| blur |" in capsys.readouterr().out
+    assert told["equal_to_clean"] == {} and "left out" not in table
+
+
+def test_faces_without_a_psnr_are_counted_beside_the_mean(program, faces, tmp_path, monkeypatch):
+    real = program.degrade_clip
+
+    def spared(pictures, *rest):
+        return [*pictures[:2], *list(real(pictures, *rest))[2:]]
+
+    monkeypatch.setattr(program, "degrade_clip", spared)
+    rows = str(rows_file(tmp_path, {"kept": ["restore.use=unchanged", "blend.strength=0"]}))
+    arguments = ["--stills", str(faces), "--count", "2", "--frames", "6", "--still-size", "64", "--size", "64", "--rows", rows]
+    arguments += ["--set", "track.max_gap=2"]
+    assert program.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    told = json.loads((tmp_path / "out/table.json").read_text())
+    assert told["equal_to_clean"] == {"input": 4, "kept": 4}
+    left_out = "of 12 faces equal the clean ones and are left out of its PSNR"
+    assert f"\n- input: 4 {left_out}\n- kept: 4 {left_out}\n" in (tmp_path / "out/table.md").read_text()
 
 
 @pytest.mark.parametrize("other", ["earlier", "later"])
@@ -213,7 +232,7 @@ def test_a_missing_folder_and_no_folder_are_usage_errors(program, tmp_path, caps
 def test_numbers_out_of_range_are_wrong_usage(program, tmp_path, capsys, bad):
     with pytest.raises(SystemExit) as left:
         program.parsed(["--clips", str(tmp_path), "--out", str(tmp_path / "out"), bad])
-    assert left.value.code == 2 and f"{bad.partition('=')[0]} " in capsys.readouterr().err.splitlines()[-1]
+    assert left.value.code == 2 and bad.partition("=")[0] in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_clip_is_cut_to_its_seconds_and_made_smaller(program, tmp_path):

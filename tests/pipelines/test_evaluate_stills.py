@@ -95,7 +95,22 @@ def test_a_row_or_a_folder_that_is_not_there_is_named(evaluate, arguments, monke
 def test_numbers_out_of_range_are_wrong_usage(evaluate, arguments, monkeypatch, capsys, bad):
     with pytest.raises(SystemExit) as left:
         run(evaluate, monkeypatch, *arguments, *bad)
-    assert left.value.code == 2 and f"{bad[0]} of" in capsys.readouterr().err
+    assert left.value.code == 2 and bad[0] in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_one_face_has_no_figures_of_sets(evaluate, arguments, monkeypatch, tmp_path):
+    spread = "np.cov([a.mean() for a in clean])"
+    (tmp_path / "judge.py").write_text(JUDGE.replace('"psnr"', f'"ffd": float({spread}), "psnr"'))
+    with pytest.warns(RuntimeWarning):
+        run(evaluate, monkeypatch, *arguments, "--rows", "input", "--limit", "1")
+    written = (tmp_path / "out/table.json").read_text()
+    assert json.loads(written)["mild"]["input"].keys() == {"n", "psnr", "sharpness", "seconds"} and "NaN" not in written
+    alone = "    if len(clean) < 2:\n        raise ValueError('no spread')\n    return"
+    (tmp_path / "judge.py").write_text(JUDGE.replace("    return", alone))
+    with pytest.raises(
+        SystemExit, match=r"score failed on one face \(what compares sets needs more of them\): ValueError: no spread"
+    ):
+        run(evaluate, monkeypatch, *arguments, "--rows", "input", "--limit", "1")
 
 
 def test_a_device_that_is_not_here_is_one_line(evaluate, arguments, monkeypatch):

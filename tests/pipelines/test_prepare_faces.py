@@ -163,6 +163,14 @@ def test_two_faces_of_one_picture_are_two_people(prepare):
     assert group.identity(torch.tensor([0.0, 1.0]), 0.5, set()) == 2
 
 
+@pytest.mark.parametrize("option", ["--every", "--min-size", "--min-score", "--max-yaw", "--min-difference", "--same-person"])
+@pytest.mark.parametrize("number", ["nan", "inf", "-2"])
+def test_numbers_that_make_no_sense_are_wrong_usage(prepare, tmp_path, capsys, option, number):
+    with pytest.raises(SystemExit) as caught:
+        prepare.main([str(tmp_path), "--out", str(tmp_path / "out"), f"{option}={number}"])
+    assert caught.value.code == 2 and option in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_finished_set_is_not_written_over(prepare, tmp_path, capsys):
     (tmp_path / "manifest.tsv").write_text("")
     with pytest.raises(SystemExit) as caught:

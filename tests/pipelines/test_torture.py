@@ -161,3 +161,10 @@ def test_kills_at_random_moments(program, tmp_path):
 def test_five_minutes_of_broken_inputs(program, tmp_path, capsys):
     args = program.arguments(["fuzz", "--cases", "2000", "--minutes", "5", "--seed", "7", "--out", str(tmp_path)])
     assert args.run(args) == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("bad", ["--minutes=nan", "--limit=inf", "--limit=0", "--memory=-1", "--cases=0", "--seed=-1"])
+def test_numbers_that_make_no_sense_are_wrong_usage(program, tmp_path, capsys, bad):
+    with pytest.raises(SystemExit) as left:
+        program.arguments(["fuzz", "--out", str(tmp_path), bad])
+    assert left.value.code == 2 and bad.partition("=")[0] in capsys.readouterr().err.splitlines()[-1]

@@ -58,11 +58,11 @@ def done(tmp_path_factory) -> Path:
     return folder
 
 
-def restored(folder: Path, name: str, *settings: str, source: str = "in.mkv") -> None:
+def restored(folder: Path, name: str, *settings: str, source: str = "in.mkv", target: str | None = None) -> None:
     config = Config().override("media.codec=ffv1", "restore.use=unchanged", "gate.use=none", "align.smoothing=0", *settings)
     pipeline = Pipeline(config, detector=Here(), recognizer=None, restorer=Unchanged(64))
     files = {"report": folder / f"{name}.json", "report_frames": folder / f"{name}.jsonl"}
-    restore_video(folder / source, folder / f"{name}.mkv", pipeline=pipeline, **files)
+    restore_video(folder / source, folder / (target or f"{name}.mkv"), pipeline=pipeline, overwrite=True, **files)
 
 
 def pictures(page: Path) -> list[np.ndarray]:
@@ -231,6 +231,25 @@ def test_numbered_pictures_with_a_number_and_a_rate_are_read_and_their_film_as_i
     for text, before, after in zip(captions(tmp_path / "page.html"), *[iter(pictures(tmp_path / "page.html"))] * 2, strict=True):
         number = int(re.search(r"\(frame (\d+)\)", text)[1])
         assert all(abs(int(np.median(one)) - 20 * (4 + number)) <= 3 for one in (before, after))
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_numbered_pictures_of_an_earlier_run_are_not_taken_for_this_one_s(tmp_path, numbered):
+    first = 4 if numbered else 1
+    for index in range(10):
+        picture = np.full((64, 128, 3), 20 * index, np.uint8)
+        picture[:4, :4] = 0
+        assert cv2.imwrite(str(tmp_path / f"f{index:04d}.png"), picture)
+        if index < first:
+            assert cv2.imwrite(str(tmp_path / f"o{index:04d}.png"), picture)
+    if numbered:
+        restored(tmp_path, "made", "media.start=4f", source="f%04d.png", target="o%04d.png")
+    else:
+        restored(tmp_path, "film", source="f%04d.png")
+        restored(tmp_path, "made", source="film.mkv", target="o%04d.png")
+    review(tmp_path / "made.json", tmp_path / "made.jsonl", tmp_path / "page.html")
+    for before, after in zip(*[iter(pictures(tmp_path / "page.html"))] * 2, strict=True):
+        assert abs(np.median(before) - np.median(after)) <= 3
 
 
 def test_reports_that_an_editor_marked_as_text_are_read(done, tmp_path):

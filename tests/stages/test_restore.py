@@ -430,6 +430,20 @@ class DoubtsItself(Unchanged):
         return [None if crop.frame.index else torch.full((1, 16, 16), 0.25) for crop in crops]
 
 
+@pytest.mark.parametrize("method", ["invented", "seen"])
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
+def test_a_restorer_that_fails_to_tell_of_its_faces_is_named(method: str, kind: type[BaseException]) -> None:
+    class Silent(Unchanged):
+        pass
+
+    def fails(self: Silent, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> list[Tensor | None]:
+        raise kind("no map")
+
+    setattr(Silent, method, fails)
+    with pytest.raises(RestorationError, match=f"^frame 0, track 0: the restorer raised {kind.__name__}: no map$"):
+        list(restore(clip([1]), Silent(16), Feather()))
+
+
 def test_what_a_restorer_took_back_travels_with_the_face_and_joins_the_gates_map() -> None:
     first, second = (one.faces[0] for one in restore(clip([1, 1]), DoubtsItself(), Feather()))
     assert first.invented is not None and second.invented is None

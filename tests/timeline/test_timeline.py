@@ -508,6 +508,21 @@ def test_relative_addresses_go_on_naming_the_same_files_from_another_folder(film
     assert sorted(beside)[:4] == ["", "../media/50% grey/B.mkv", "../media/50%25%20grey/B.mkv", "../media/A.mkv"]
 
 
+@pytest.mark.parametrize("folder", ["media", "elsewhere"])
+def test_names_with_percent_signs_are_taken_as_they_stand_and_then_as_addresses(film, tmp_path, folder):
+    film(tmp_path / folder / "my film.mkv")
+    film(tmp_path / folder / "50%25.mkv")
+    film(tmp_path / folder / "50%.mkv", face=False)
+    scan(tmp_path / folder / "my shots")
+    numbered = pictures(tmp_path, 8, 5)
+    numbered.media_reference.target_url_base = "media/my%20shots/"
+    made = timeline(clip("media/my%20film.mkv", 10, 5), clip("media/50%25.mkv", 10, 5), numbered)
+    old = write(tmp_path / "cut.otio", made)
+    parts, missed = parts_of_timeline(old, tmp_path / "out", PICTURES, handles=0, media=[tmp_path / folder])
+    found = [Path(part.source.path).relative_to(tmp_path / folder).as_posix() for part in parts]
+    assert (found, missed) == (["my film.mkv", "50%25.mkv", "my shots/f.%04d.png"], [])
+
+
 def test_relative_addresses_of_an_edl_become_paths(film, tmp_path):
     film(tmp_path / "media" / "A.mkv")
     film(tmp_path / "media" / "a b" / "B.mkv", face=False)

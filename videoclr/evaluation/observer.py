@@ -189,7 +189,7 @@ def judging(path: str | Path, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise VideoclrError(f"{path}: {what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 

@@ -48,6 +48,7 @@ _OF_MOV = {"handler_name", "vendor_id"}
 """Tags in which MP4 and QuickTime keep what other containers have no place for."""
 _PICTURES = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "gif": "image/gif", "webp": "image/webp"}
 """FFmpeg's codec of a cover picture -> its MIME type."""
+OPAQUE = "the transparency of AVIF pictures is not read: they become opaque; convert them to PNG to keep it"
 
 
 def kind_of(stream: Stream) -> str:
@@ -133,6 +134,10 @@ class Beside:
         # QuickTime keeps chapters in a track as well; FFmpeg reads them from there and marks it like this.
         chapters = {one.index for one in self._streams if one.type == "data" and one.discard == Discard.all}
         self._out = dropped(drop, self._streams, like.stream_index) | chapters
+        opacity = {one.index for one in self._streams if is_opacity(one)} - self._out - {like.stream_index}
+        if opacity:
+            self._out |= opacity
+            self._warn(OPAQUE)
         self._covers: list[tuple[Stream, Packet[Any]]] = []
         self._pending: Packet[Any] | None = None
         self._undated: dict[int, list[Packet[Any]]] = {}

@@ -111,6 +111,11 @@ def default_matrix(height: int) -> Matrix:
     return BT709 if height >= HD_LINES else BT601
 
 
+def matrix_of(kr: float, kb: float) -> Matrix:
+    """The matrix whose weights of red and blue in luma are the nearest to these."""
+    return min(_MATRICES.values(), key=lambda one: abs(one.kr - kr) + abs(one.kb - kb))
+
+
 def kind_of(pixel_format: str) -> str:
     """`rgb`, `gray` or `yuv`, from FFmpeg's name of a pixel format."""
     if pixel_format.startswith(("gray", "ya8", "ya16", "yaf", "mono")):

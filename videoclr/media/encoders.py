@@ -183,6 +183,8 @@ class Encoder:
     """True where pictures depend on each other."""
     smallest: tuple[int, int] = (1, 1)
     """Width, height of the smallest picture."""
+    scale: tuple[float, float] | None = None
+    """The least and the greatest `crf`; None where FFmpeg and its drivers alone know. PyAV tells no options of encoders."""
     needs: str = ""
     """The device of a hardware encoder; empty for software."""
     device: str | None = None
@@ -243,6 +245,9 @@ class Encoder:
             raise ConfigError(f"$.media.{name}: {self.name} has no such setting; leave it out")
         if wanted.crf is not None and wanted.bit_rate is not None:
             raise ConfigError("$.media.bitrate: a quality (crf) is given already; leave one of them out")
+        if wanted.crf is not None and self.scale is not None and not self.scale[0] <= wanted.crf <= self.scale[1]:
+            least, most = self.scale
+            raise ConfigError(f"$.media.crf: {self.name} takes {least:g} to {most:g}, got {wanted.crf:g}")
         if wanted.profile is not None and wanted.profile not in self.profiles:
             known = ", ".join(self.profiles)
             raise ConfigError(f"$.media.profile: {self.name} has no profile {wanted.profile!r}; it has {known}")
@@ -252,20 +257,21 @@ ENCODERS: Mapping[str, Encoder] = MappingProxyType(
     {
         "h264": Encoder(
             "libx264", "crf", 17, "preset", "medium", fields=True, playable=True,
-            profiles=H264_PROFILES, level="level", long_gop=True,
+            profiles=H264_PROFILES, level="level", long_gop=True, scale=(0, 51),
         ),
         "hevc": Encoder(
             "libx265", "crf", 19, "preset", "medium", params=("log-level=error",), playable=True,
-            profiles=HEVC_PROFILES, level="params:level-idc", long_gop=True,
+            profiles=HEVC_PROFILES, level="params:level-idc", long_gop=True, scale=(0, 51),
         ),
-        "av1": Encoder("libsvtav1", "crf", 22, "preset", "6", playable=True, long_gop=True),
+        "av1": Encoder("libsvtav1", "crf", 22, "preset", "6", playable=True, long_gop=True, scale=(1, 63)),  # 0: its own default
         "vp9": Encoder(
-            "libvpx-vp9", "crf", 22, "cpu-used", "2", {"deadline": "good", "row-mt": "1"}, playable=True, long_gop=True
+            "libvpx-vp9", "crf", 22, "cpu-used", "2", {"deadline": "good", "row-mt": "1"}, playable=True, long_gop=True,
+            scale=(0, 63),
         ),
         "ffv1": Encoder("ffv1", options={"level": "3", "coder": "1", "context": "1", "slices": "4", "slicecrc": "1"}, fields=True),
         "prores": Encoder("prores_ks", options={"vendor": "apl0"}, fields=True, profiles=PRORES_PROFILES, prefix=""),
         "dnxhr": Encoder("dnxhd", profiles=DNXHR_PROFILES, prefix="dnxhr_", smallest=(256, 120)),
-        "mjpeg": Encoder("mjpeg", "quantiser", 2, options={"huffman": "optimal"}),
+        "mjpeg": Encoder("mjpeg", "quantiser", 2, options={"huffman": "optimal"}, scale=(1, 69)),
         RAW: Encoder(RAW, formats=tuple(sorted(name for name in names if (known := layout_of(name)) and not known.floating))),
     }
 )  # fmt: skip
@@ -279,12 +285,13 @@ def _nvenc(name: str, profiles: Mapping[str, tuple[str, ...]]) -> Encoder:
     level = "level" if profiles else None
     return Encoder(
         name, "cq", 19, "preset", "p5", {"rc": "vbr", "tune": "hq"}, playable=True, profiles=profiles, level=level,
-        long_gop=True, needs=_NVENC,
+        long_gop=True, scale=(0, 63 if name.startswith("av1") else 51), needs=_NVENC,
     )  # fmt: skip
 
 
 def _qsv(name: str) -> Encoder:
-    return Encoder(name, "global_quality", 20, "preset", "medium", playable=True, long_gop=True, needs=_QSV)
+    scale = (1, 51) if name.startswith(("h264", "hevc")) else None
+    return Encoder(name, "global_quality", 20, "preset", "medium", playable=True, long_gop=True, scale=scale, needs=_QSV)
 
 
 def _vaapi(name: str) -> Encoder:
@@ -297,7 +304,7 @@ def _vaapi(name: str) -> Encoder:
 def _amf(name: str) -> Encoder:
     return Encoder(
         name, "qvbr_quality_level", 23, "quality", "quality", {"rc": "qvbr"}, averaging={"rc": "vbr_peak"}, playable=True,
-        long_gop=True, needs=_AMF,
+        long_gop=True, scale=(0, 51), needs=_AMF,
     )  # fmt: skip
 
 
@@ -311,8 +318,8 @@ HARDWARE: Mapping[str, Encoder] = MappingProxyType(
             *map(_qsv, ("h264_qsv", "hevc_qsv", "av1_qsv", "vp9_qsv")),
             *map(_vaapi, ("h264_vaapi", "hevc_vaapi", "av1_vaapi", "vp9_vaapi")),
             *map(_amf, ("h264_amf", "hevc_amf", "av1_amf")),
-            Encoder("h264_videotoolbox", "qscale", 65, playable=True, long_gop=True, needs=_APPLE),
-            Encoder("hevc_videotoolbox", "qscale", 65, playable=True, long_gop=True, needs=_APPLE),
+            Encoder("h264_videotoolbox", "qscale", 65, playable=True, long_gop=True, scale=(1, 100), needs=_APPLE),
+            Encoder("hevc_videotoolbox", "qscale", 65, playable=True, long_gop=True, scale=(1, 100), needs=_APPLE),
             Encoder("prores_videotoolbox", needs=_APPLE),
         )
     }

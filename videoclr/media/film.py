@@ -28,6 +28,7 @@ from videoclr.media.beside import Beside, renamed
 from videoclr.media.boxes import spherical, stereo_tag
 from videoclr.media.copies import chapters_between
 from videoclr.media.crop import WHOLE, Crop
+from videoclr.media.deliver import Kind
 from videoclr.media.encoders import (
     RAW,
     Encoder,
@@ -117,7 +118,7 @@ class Film:
         drop: what of the source to leave out; see `beside.dropped`.
         provenance: a sentence on what was done, kept as a tag; None for none.
         shift: seconds taken off every time; None takes the reader's start.
-        transparent: refuse a pixel format without alpha.
+        deliver: what the pictures are made into; an `overlay` is refused a pixel format without alpha.
         joint: copy groups of pictures of `like` that did not change, joined like this; None encodes all.
         limit: bytes of packets in a group that is copied.
         crop: what the file is to hide of the pictures of `like`.
@@ -135,7 +136,7 @@ class Film:
         drop: Collection[str] = (),
         provenance: str | None = None,
         shift: Fraction | None = None,
-        transparent: bool = False,
+        deliver: Kind = "video",
         joint: Joint | None = None,
         limit: int = 0,
         crop: Crop = WHOLE,
@@ -145,7 +146,7 @@ class Film:
         self.like = like
         self.warnings: list[str] = []
         self._drop, self._provenance = drop, provenance
-        self._shift, self._transparent, self._crop = shift, transparent, crop
+        self._shift, self._deliver, self._crop = shift, deliver, crop
         self._joint, self._limit = joint, limit
         self._splice: Splice | None = None
         self.tally = Tally()
@@ -183,12 +184,11 @@ class Film:
         self._size = self._bake.shown_size(picture.frame.width, picture.frame.height)
         self.base = 1 / usable_rate(rate) if self.muxer in _GRID | PLAIN else base
         self.format = choose_format(self.encoder, picture.frame.format, self._size, self.wanted.pix_fmt, self.wanted.profile)
-        if self._transparent and not any(part.is_alpha for part in VideoFormat(self.format).components):
+        if self._deliver == "overlay" and not any(part.is_alpha for part in VideoFormat(self.format).components):
             keeps = "prores (profile 4444) or ffv1, or pictures (out%04d.png, .exr)"
             raise ConfigError(f"$.media.deliver: {self.encoder.name} in {self.format} has no transparency; use {keeps}")
         self.colour = written_colour(self.encoder.name, picture.colour, self.format)
-        if lost := what_is_lost(picture.frame.format, self.format):
-            self._warn(f"{picture.frame.format.name} is written as {self.format}: less {', '.join(lost)}")
+        self._tell_what_is_lost(picture)
         told = untold(self.encoder.name, self.muxer, picture.colour, self.colour)
         for text in [*([told] if told else []), *lost_hdr(picture.frame, self.encoder.name, self.format)]:
             if self._joint is not None and self.like is not None:
@@ -720,6 +720,16 @@ class Film:
         if beside is not None:
             beside.close()
             self.warnings += [text for text in beside.warnings if text not in self.warnings]
+
+    def _tell_what_is_lost(self, picture: Picture) -> None:
+        source = picture.frame.format
+        lost = what_is_lost(source, self.format)
+        if self._deliver in ("overlay", "matte") and self.like is not None:  # made here, deeper than what they are made of
+            source = self.like.first_picture.frame.format
+            kinds = ("bit depth", "colour resolution", "colour") if self._deliver == "overlay" else ("bit depth",)
+            lost = [kind for kind in what_is_lost(source, self.format) if kind in kinds]
+        if lost:
+            self._warn(f"{source.name} is written as {self.format}: less {', '.join(lost)}")
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:

@@ -144,6 +144,8 @@ class Reader:
         self._shelf: deque[Packet[Any]] = deque()
         self._intact: deque[bool] = deque()
         self._heads: dict[int | None, bytes] = {}
+        self._meant: dict[int | None, tuple[colours.Matrix, bool]] = {}
+        """Of TIFF pictures that are being decoded: what their YCbCr means."""
         self._copied = False
         self._keep = True
         self._container: InputContainer | None = None
@@ -612,6 +614,9 @@ class Reader:
 
     def _plain(self, frame: VideoFrame) -> VideoFrame:
         """A decoded frame laid as everybody expects it."""
+        if (meant := self._meant.pop(frame.pts, None)) is not None and colours.kind_of(frame.format.name) == "yuv":
+            matrix, full = meant
+            frame.colorspace, frame.color_range = matrix.tag, colours.FULL if full else colours.LIMITED
         if self._codec == "mjpeg" and frame.format.name == "gbrap":  # what becomes of CMYK: a JPEG has no transparency
             frame = through(frame, ("format", "gbrp"))
         return top_down(frame)
@@ -622,6 +627,8 @@ class Reader:
         if tiff.is_jpeg(data):
             time = None if self.is_still or packet.pts is None else packet.pts * Fraction(packet.time_base)
             raise DecodeError(self.path, "a TIFF that is compressed as JPEG cannot be decoded here; convert it to PNG", time)
+        if (meant := tiff.meaning(data)) is not None:
+            self._meant[packet.pts] = meant
         if (count := tiff.pages(data)) > 1:
             self._warn(f"a TIFF holds {count} pictures: only the first one is read")
 

@@ -16,7 +16,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
-from videoclr.media import dpx, exr
+from videoclr.media import dpx, exr, tiff
 from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, Colour, kind_of
 from videoclr.media.encoders import formats_of, what_is_lost
 from videoclr.media.exif import LONGEST, exif_of, with_exif
@@ -177,8 +177,9 @@ class Stills:
         if lost:
             self._warn(f"{frame.format.name} is written as {wanted}: less {', '.join(lost)}")
         kind = kind_of(wanted)
-        # Picture files know one YUV: BT.601; full range in JPEG, limited in WebP and TIFF.
-        to = Colour(kind, BT601, True) if self.encoder == "mjpeg" else Colour(kind, BT601, kind != "yuv")
+        # Picture files know one YUV: BT.601; full range in JPEG, limited in WebP, either in TIFF.
+        full = kind != "yuv" or self.encoder == "mjpeg" or (self.encoder == "tiff" and colour.kind == "yuv" and colour.full)
+        to = Colour(kind, BT601, full)
         return reformatted(frame, colour, wanted, to), to.full
 
     def _tell_of(self, picture: Picture, frame: VideoFrame) -> None:
@@ -222,6 +223,8 @@ class Stills:
         except AV_ERRORS as error:
             raise EncodeError(self.path, f"{self.encoder} failed: {reason(error)}") from error
         data = b"".join(bytes(packet) for packet in packets)
+        if self.encoder == "tiff" and full:
+            data = tiff.with_full_range(data)
         if self.encoder == "mjpeg" and (exif := exif_of(frame)):
             if len(exif) > LONGEST:
                 self._warn("the picture's EXIF data are left out: they are longer than a JPEG's segment")

@@ -1,14 +1,25 @@
-"""What of a TIFF FFmpeg leaves out without a word: pictures compressed as JPEG, and all pages but the first (TIFF 6.0)."""
+"""What of a TIFF FFmpeg leaves out without a word: pictures compressed as JPEG, all pages but the first, and what numbers of
+YCbCr mean (TIFF 6.0)."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
 
+from videoclr.media.colour import BT601, Matrix, matrix_of
+
+_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+"""A file's first bytes -> the order of the others, for `struct`."""
 _HEAD, _ENTRY = 8, 12
 """Bytes of the header, and of an entry of a directory."""
 _KIND, _COMPRESSION, _DNG = 0xFE, 0x103, 0xC612
 """Tags: what a picture is to the others, how it is compressed, and the version of DNG."""
+_PHOTOMETRIC, _COEFFICIENTS, _BLACK_AND_WHITE = 0x106, 0x211, 0x214
+"""Tags: what the numbers are, the weights of red, green and blue in luma, and the numbers of black and white."""
+_YCBCR = 6
+_TOP, _LIMITED_TOP = 255, 235
+_FULL = (0, _TOP, 128, _TOP, 128, _TOP)
+"""Black and white of Y, Cb and Cr in the full range: what is meant where a file does not say."""
 _LESS = 0b101
 """Kinds that are a smaller version of another picture, or a mask of it."""
 _JPEG = (6, 7)
@@ -25,9 +36,35 @@ def pages(data: bytes) -> int:
     return sum(not tags.get(_KIND, 0) & _LESS for tags in _directories(data))
 
 
+def meaning(data: bytes) -> tuple[Matrix, bool] | None:
+    """The matrix of the first picture and whether it is full range, where that is YCbCr; None of any other."""
+    first = next(_directories(data), {})
+    if first.get(_PHOTOMETRIC) != _YCBCR:
+        return None
+    weights, ends = (_fractions(data, first.get(tag), count) for tag, count in ((_COEFFICIENTS, 3), (_BLACK_AND_WHITE, 6)))
+    matrix = BT601 if weights is None else matrix_of(weights[0], weights[2])
+    return matrix, ends is None or ends[1] > (_TOP + _LIMITED_TOP) / 2
+
+
+def with_full_range(data: bytes) -> bytes:
+    """A TIFF file of YCbCr as FFmpeg writes it, which says limited range, saying full range."""
+    at = next(_directories(data), {}).get(_BLACK_AND_WHITE)
+    if at is None:
+        return data
+    said = struct.pack(_ORDERS[data[:4]] + "12I", *(part for number in _FULL for part in (number, 1)))
+    return data[:at] + said + data[at + len(said) :]
+
+
+def _fractions(data: bytes, at: int | None, count: int) -> list[float] | None:
+    if at is None or at + 8 * count > len(data):
+        return None
+    numbers = struct.unpack_from(f"{_ORDERS[data[:4]]}{2 * count}I", data, at)
+    return [over / (under or 1) for over, under in zip(numbers[::2], numbers[1::2], strict=True)]
+
+
 def _directories(data: bytes) -> Iterator[dict[int, int]]:
     """Of each picture its tags, with the value of those that hold a single number."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    order = _ORDERS.get(data[:4])
     if order is None or len(data) < _HEAD:
         return
     (at,) = struct.unpack_from(order + "I", data, 4)

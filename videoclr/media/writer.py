@@ -15,7 +15,7 @@ from typing import Literal, Self, get_args
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media import dpx, exr
-from videoclr.media.beside import check_drop, dropped, is_opacity, kind_of
+from videoclr.media.beside import OPAQUE, check_drop, dropped, is_opacity, kind_of
 from videoclr.media.copylike import encoding_of
 from videoclr.media.crop import WHOLE, cropped, exactly
 from videoclr.media.deliver import Deliverable, Kind
@@ -134,7 +134,7 @@ class Writer:
             if smart_copy:
                 raise ConfigError(f"$.media.smart_copy: {suffix} pictures are no video; choose another ending or leave it out")
             self._check_stills(overwrite)
-            first = 1 if like is None else _first_number(like)
+            first = 1 if like is None else first_number(like)
             if deliver == "overlay" and suffix not in _TRANSPARENT:
                 raise ConfigError(f"$.media.deliver: {suffix} pictures hold no overlay; use {' or '.join(_TRANSPARENT)}")
             whole = suffix == ".exr" and like is not None and like.first_picture.is_light and like.info.bit_depth > _HALF
@@ -171,7 +171,7 @@ class Writer:
             encoder.settings(wanted)
             self._sink = Film(
                 self.path, self._part, muxer, encoder, wanted=wanted, like=like, drop=drop, provenance=provenance, shift=shift,
-                transparent=deliver == "overlay", crop=said, joint=joint, limit=smart_copy_mb << 20,
+                deliver=deliver, crop=said, joint=joint, limit=smart_copy_mb << 20,
             )  # fmt: skip
             made = Deliverable(deliver, wipe_seconds, shallow=encoder.playable)
         self._deliverable = None if deliver == "video" else made
@@ -365,7 +365,7 @@ class Writer:
         out = dropped(self._drop, streams, like.stream_index) | {like.stream_index}
         others = [one for one in streams if one.index not in out and kind_of(one) in _BESIDE]
         if opacity := [one for one in others if is_opacity(one)]:
-            self._warn("the transparency of AVIF pictures is not read: they become opaque; convert them to PNG to keep it")
+            self._warn(OPAQUE)
         if left := [one for one in others if one not in opacity]:
             are = "is" if len(left) == 1 else "are"
             choice = "; --video-stream chooses another video" if any(one.type == "video" for one in left) else ""
@@ -454,7 +454,7 @@ class Writer:
         return base if base.denominator <= (1 << 31) - 1 else Fraction(1, _TICKS)
 
 
-def _first_number(like: Reader) -> int:
+def first_number(like: Reader) -> int:
     """Of the first picture to write: a part of a numbered sequence keeps its numbers."""
     if like.sequence is None:
         return 1

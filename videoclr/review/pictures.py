@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from fractions import Fraction
+from pathlib import Path
 from statistics import median
 
 import cv2
@@ -16,7 +17,9 @@ from videoclr.config import Config
 from videoclr.errors import MediaError
 from videoclr.jobs import open_reader
 from videoclr.media.reader import Reader
+from videoclr.media.source import is_pattern, numbered
 from videoclr.media.timecode import Timecode
+from videoclr.media.writer import first_number
 from videoclr.review.moments import Moment
 from videoclr.types import Frame
 
@@ -103,7 +106,7 @@ def _alike(before: Frame, after: Frame) -> list[float]:
 
 
 def _together(source: str, target: str, config: Config, counts: tuple[int | None, int | None]) -> Iterator[tuple[Frame, Frame]]:
-    with open_reader(source, config) as reader, open_reader(target, _as_written(config)) as other:
+    with open_reader(source, config) as reader, open_reader(target, _as_written(config, target, reader)) as other:
         _check_count(reader, counts[0], "input")
         _check_count(other, counts[1], "file")
         size, got = ((one.info.width, one.info.height) for one in (reader, other))
@@ -121,9 +124,13 @@ def _check_count(reader: Reader, expected: int | None, what: str) -> None:
         raise MediaError(reader.path, f"has {count} frames and the report tells of {expected}; is it the {what} of this report?")
 
 
-def _as_written(config: Config) -> Config:
-    """For the finished file: all of it, as it describes itself."""
-    whole = {"start": None, "end": None, "frames": None, "video_stream": 0, "input": Config().media.input}
+def _as_written(config: Config, target: str, source: Reader) -> Config:
+    """For the finished file: all of it, as it describes itself. Numbered pictures begin where those of `source` made them begin:
+    others may be there besides, of an earlier run."""
+    first = first_number(source) if is_pattern(target) else None
+    begins = first is not None and Path(numbered(target, first)).is_file()
+    given = Config().media.input.model_copy(update={"start_number": first if begins else None})
+    whole = {"start": None, "end": None, "frames": None, "video_stream": 0, "input": given}
     return config.model_copy(update={"media": config.media.model_copy(update=whole)})
 
 

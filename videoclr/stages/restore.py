@@ -432,8 +432,9 @@ class _Calls:
             masks = _checked(self.masker.mask(crops, images), crops, (1, *images.shape[2:]), "masker").clamp(0, 1)
         similar = self._similarities(crops, images)
         nothing: list[Tensor | None] = [None] * len(crops)
-        doubts = self.restorer.invented(crops, self.memory) if isinstance(self.restorer, DoubtingRestorer) else nothing
-        shown = self.restorer.seen(crops, self.memory) if isinstance(self.restorer, SeeingRestorer) else nothing
+        with blamed("restorer", crops[0].frame.index, crops[0].face.track, len(crops), again=True):
+            doubts = self.restorer.invented(crops, self.memory) if isinstance(self.restorer, DoubtingRestorer) else nothing
+            shown = self.restorer.seen(crops, self.memory) if isinstance(self.restorer, SeeingRestorer) else nothing
         return [
             RestoredFace(crop, image, mask, similarity, invented=invented, seen=seen)
             for crop, image, mask, similarity, invented, seen in zip(crops, images, masks, similar, doubts, shown, strict=True)

@@ -32,7 +32,7 @@ from videoclr.jobs import (
 from videoclr.media.source import matching, numbered
 from videoclr.report import Report, check_report, same_file
 from videoclr.timeline.cut import Cut, Named, Restored, Use
-from videoclr.timeline.footage import Footage, Shelves, candidates, footage
+from videoclr.timeline.footage import Footage, Shelves, candidates, footage, spellings
 from videoclr.timeline.formats import AnyCut, check_target, open_cut
 
 HANDLES = 12
@@ -285,15 +285,16 @@ class _Finder:
 
     def _file(self, clip: Any, names: Sequence[PurePath]) -> str:
         places = (place for name in names if name.suffix for place in candidates(name, self.beside))
-        found = next((place for place in places if place.is_file()), None) or self.shelves.find(names)
+        spelled = [one for name in names for one in spellings(name)]
+        found = next((place for place in places if place.is_file()), None) or self.shelves.find(spelled)
         if found is None:
             raise MediaError(names[0], f"the media of clip {clip.name!r} is not there; name the folder that it is in with --media")
         return str(found)
 
     def _pictures(self, pattern: PurePath, number: int) -> str:
-        for place in candidates(pattern, self.beside):
-            if Path(numbered(str(place), number)).is_file():
-                return str(place)
+        for folder in candidates(pattern.parent, self.beside):
+            if Path(numbered(str(folder / pattern.name), number)).is_file():
+                return str(folder / pattern.name)
         first = self.shelves.find([PurePath(numbered(str(pattern), number))])
         if first is None:
             raise MediaError(numbered(str(pattern), number), "is not there; name the folder that it is in with --media")

@@ -138,11 +138,17 @@ def place_of(url: str) -> PurePath:
 
 def candidates(place: PurePath, beside: Path) -> Iterator[Path]:
     """Where the file may lie that a cut in the folder `beside` calls `place`."""
-    if place.is_absolute():
-        yield Path(place)
-    else:
-        yield beside / place
-        yield Path(place)
+    for name in spellings(place):
+        if name.is_absolute():
+            yield Path(name)
+        else:
+            yield beside / name
+            yield Path(name)
+
+
+def spellings(place: PurePath) -> list[PurePath]:
+    """A name of a cut as it stands there, and as the address that it may be: `my%20film.mov` is `my film.mov`."""
+    return list(dict.fromkeys([place, PurePath(unquote(str(place)))]))
 
 
 def anchored(url: str, beside: Path) -> Path | None:
@@ -150,7 +156,7 @@ def anchored(url: str, beside: Path) -> Path | None:
     if _ABSOLUTE.match(url):
         return None
     plain = PurePath(unquote(url))
-    there = next((place for name in (PurePath(url), plain) for place in candidates(name, beside) if os.path.exists(place)), None)
+    there = next((place for place in candidates(PurePath(url), beside) if os.path.exists(place)), None)
     return Path(os.path.abspath(beside / plain)) if there is None else there.parent.resolve() / there.name
 
 
