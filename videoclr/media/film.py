@@ -72,7 +72,7 @@ _GRID = {"avi", "mxf"}
 """Muxers that store one picture per tick: the tick must be the frame rate's."""
 _NEGATIVE = MOV
 """Muxers that keep sound from before zero (encoder delay), by an edit list."""
-_CLOCKED = ("mpegts", "mpeg")
+_CLOCKED = ("mpegts", "mpeg", "hls")
 """Containers whose clock begins anywhere: that of the broadcast, or a second or two of what a decoder waits."""
 _FILLED = {"mxf"}
 """Muxers that write pictures, and sound, one behind the other from the beginning on, whatever their times."""
@@ -205,7 +205,7 @@ class Film:
         self.base = 1 / usable_rate(rate) if self.muxer in _GRID | PLAIN else base
         self._even = rounded_rate(self.like) if self.muxer in MOV else None
         if self._even is not None:
-            self.base = self._even.base
+            self.base, rate = self._even.base, self._even.rate
         self.format = choose_format(self.encoder, picture.frame.format, self._size, self.wanted.pix_fmt, self.wanted.profile)
         if self._transparent and not any(part.is_alpha for part in VideoFormat(self.format).components):
             keeps = "prores (profile 4444) or ffv1, or pictures (out%04d.png, .exr)"
@@ -754,7 +754,7 @@ class Film:
             raise cannot(like, str(error) if isinstance(error, ValueError) else reason(error)) from error
         check_trial(like, memory.getvalue())
         step = max(1, round(1 / (usable_rate(like.info.frame_rate) * self.base)))
-        self._decoding = DecodingTimes(joint.reorder, round(self._late), step)
+        self._decoding = DecodingTimes(joint.reorder, self._tick_of(like.first_time), step)
         return Splice(Groups(like, joint, self._limit), joint, self._again, self._copy)
 
     def _again(self, frame: VideoFrame, time: Fraction) -> None:

@@ -24,6 +24,10 @@ _LOOKED_AT = 300
 """Pictures in which a rate shows itself."""
 _ROUNDED = ("matroska", "flv")
 """Containers that round times, to milliseconds as a rule."""
+_USUAL = Fraction(1, 2000)
+"""How far (relatively) a mean of rounded times may lie from the rate that is meant; 23.976 and 24 are twice as far apart."""
+_TICKS = 4
+"""Ticks that a frame lasts at least, where its time is told from rounded ones."""
 _FINEST = 1_000_000
 """Ticks a second, at most, where times are put back onto their grid."""
 
@@ -46,10 +50,10 @@ def grid_rate(like: Reader | None, rate: Fraction | None, muxer: str, path: str)
     guessed = None if like is None or like.sequence else like.container.streams.video[_place(like)].guessed_rate
     times = [] if like is None else _times(like)
     steps = [after - before for before, after in pairwise(times)]
-    if like is not None and guessed and guessed > average and not clock_may_jump(like.container):
-        # A film with pauses: its mean is no rate at which any of its pictures follow one another.
-        if steps and min(steps) < _CLOSE / average:
-            found = usable_rate(Fraction(guessed))
+    # A film with pauses: its mean is no rate at which any of its pictures follow one another.
+    paused = bool(steps) and min(steps) < _CLOSE / average
+    if like is not None and guessed and guessed > average and paused and not clock_may_jump(like.container):
+        found = usable_rate(Fraction(guessed))
     if muxer == "mxf":
         nearest = min(MXF_RATES, key=lambda one: abs(one - found))
         if abs(nearest - found) > _NEAR * nearest:
@@ -108,18 +112,26 @@ def rounded_rate(like: Reader | None) -> Even | None:
     """
     if like is None or not like.container.format.name.startswith(_ROUNDED):
         return None
-    rate, tick = like.info.frame_rate, like.info.time_base
-    if not rate or usable_rate(rate) != rate or (1 / rate) % tick == 0 or 1 / rate < 4 * tick:
-        return None
-    if _divisor(1 / rate, tick).denominator > _FINEST:
+    average, tick = usable_rate(like.info.frame_rate), like.info.time_base
+    # A mean of rounded times is itself a little off: the rates that films have come first.
+    usual = [rate for rate in MXF_RATES if abs(rate - average) <= _USUAL * rate]
+    if any((1 / rate) % tick == 0 for rate in (*usual, average)) or 1 / average < _TICKS * tick:
         return None
     times = _times(like) or [like.first_time]
+    found = (_fitting(rate, tick, times) for rate in (*sorted(usual, key=lambda rate: abs(rate - average)), average))
+    return next((even for even in found if even is not None), None)
+
+
+def _fitting(rate: Fraction, tick: Fraction, times: list[Fraction]) -> Even | None:
+    """The grid of that rate on which all of `times` lie; None where they do not."""
+    base = _divisor(1 / rate, tick)
     beside = [time - round(time * rate) / rate for time in times]
+    if base.denominator > _FINEST:
+        return None
     if max(map(abs, beside)) < tick:
         return Even(rate, tick, Fraction(0))
     if max(beside) - min(beside) > tick:
         return None
-    base = _divisor(1 / rate, tick)
     return Even(rate, tick, round((max(beside) + min(beside)) / 2 / base) * base)
 
 

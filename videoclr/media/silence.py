@@ -92,10 +92,10 @@ class Samples:
     def known_silence(self, until: Fraction, offset: Fraction) -> Iterator[Packet[Any]]:
         """What is missing until then where the container said that nothing comes; `offset` is added to the source's times."""
         begin, end = self._claim.begin, self._claim.end
-        if not self._heard and begin is not None:
+        if end is None or self.reached < end + offset - _LATE:
+            if self._heard or begin is None:
+                return
             until = min(until, begin + offset)
-        elif end is None or self.reached < end + offset - _LATE:
-            return
         if until - self.reached > _BEHIND:
             yield from self.silence(until)
 
