@@ -98,8 +98,8 @@ _BITEXACT = 0x0400
 """AVFMT_FLAG_BITEXACT."""
 _NAMED = 10
 """Pauses that are named one by one."""
-_HAIR = Fraction(1, 100)
-"""Of a tick: what rounding may have taken off a time."""
+_HAIR = Fraction(1, 10)
+"""Of a tick: what rounding may have added to a time."""
 _SMALLEST_SCALE = 10_000
 """movenc doubles a time scale until it is no smaller than this."""
 _DROPPED_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
@@ -395,13 +395,14 @@ class Film:
     def _plan_times(self, first: Fraction) -> None:
         """How far all times move: the reader's start becomes 0; nothing lies before 0 where that cannot be stored."""
         shift = self._shifted()
-        cut = self._shift is not None or (self.like is not None and self.like.start is not None)
         if self._even is not None:
             first, shift = self._even.exact(first), self._even.exact(shift)
         self.offset = -(shift // self.base) * self.base
         if self.muxer in _GRID:
-            # The first picture of a cut-out lies on a tick; what begins before all else is the zero of an uncut film.
-            self.offset = math.floor((first - shift) / self.base + _HAIR) * self.base - first if cut else -shift
+            self.offset = -shift
+            if self._shift is None and self.like is not None and self.like.start is not None:
+                # A cut-out begins with its first picture, unless whole ones are missing before that.
+                self.offset = max(0, math.floor((first - shift) / self.base - _HAIR)) * self.base - first
         earliest = first + self.offset
         if self.muxer not in _NEGATIVE and self._beside is not None and (self.like is None or self.like.start is None):
             first_beside = self._beside.earliest()

@@ -10,6 +10,7 @@ from itertools import islice, pairwise
 from videoclr.errors import EncodeError, MediaError
 from videoclr.media.encoders import usable_rate
 from videoclr.media.faults import AV_ERRORS
+from videoclr.media.gaps import shows
 from videoclr.media.reader import Reader
 from videoclr.media.source import clock_may_jump, demuxed, open_input, video_of
 
@@ -18,8 +19,8 @@ MXF_RATES = tuple(sorted([*(Fraction(rate, 1001) for rate in _NTSC), *map(Fracti
 """Frames a second that MXF has edit units for."""
 _NEAR = Fraction(1, 50)
 """How far (relatively) a mean may lie from the rate that is meant: the last picture may last longer or shorter."""
-_CLOSE = Fraction(3, 4)
-"""Of a frame: pictures that follow one another more closely are of a higher rate."""
+_CLOSE = Fraction(11, 10)
+"""Of a frame: pictures that follow one another as closely are of its rate."""
 _LOOKED_AT = 300
 """Pictures in which a rate shows itself."""
 _ROUNDED = ("matroska", "flv")
@@ -45,26 +46,25 @@ def grid_rate(like: Reader | None, rate: Fraction | None, muxer: str, path: str)
         MediaError: the container has no such rate.
         EncodeError: the first pictures are not as far apart.
     """
-    average = usable_rate(rate)
-    found = average
-    guessed = None if like is None or like.sequence else like.container.streams.video[_place(like)].guessed_rate
-    times = [] if like is None else _times(like)
-    steps = [after - before for before, after in pairwise(times)]
-    # A film with pauses: its mean is no rate at which any of its pictures follow one another.
-    paused = bool(steps) and min(steps) < _CLOSE / average
-    if like is not None and guessed and guessed > average and paused and not clock_may_jump(like.container):
-        found = usable_rate(Fraction(guessed))
+    found = usable_rate(rate)
+    # Where a clock may jump, fields may be packets.
+    times = [] if like is None or clock_may_jump(like.container) else [one for one in _times(like) if one >= like.first_time]
+    step = min((after - before for before, after in pairwise(times)), default=None)
+    if like is not None and step is not None:
+        guessed = like.container.streams.video[_place(like)].guessed_rate or found
+        # A film with pauses: its mean is no rate at which any of its pictures follow one another.
+        if guessed * step < _CLOSE and found * step < 1 - _NEAR:
+            found = usable_rate(Fraction(guessed))
     if muxer == "mxf":
         nearest = min(MXF_RATES, key=lambda one: abs(one - found))
         if abs(nearest - found) > _NEAR * nearest:
             known = ", ".join(f"{float(one):.5g}" for one in MXF_RATES)
             raise MediaError(path, f"mxf takes {known} frames a second, and this film has {float(found):.5g}; use .mov")
         found = nearest
-    if like is not None and like.start is None and steps:
-        places = [round_half_up((time - times[0]) * found) for time in times]
-        close = next((time for time, (one, other) in zip(times[1:], pairwise(places), strict=True) if one == other), None)
-        if close is not None:
-            raise too_close(path, muxer, found, close)
+    places = [round_half_up((time - times[0]) * found) for time in times]
+    for time, (one, other) in zip(times[1:], pairwise(places), strict=False):
+        if one == other and (like is None or like.end is None or time < like.end):
+            raise too_close(path, muxer, found, time)
     return found
 
 
@@ -108,9 +108,13 @@ class Even:
 def rounded_rate(like: Reader | None) -> Even | None:
     """The even rate of a source whose container rounds times; None where it has none, or its times are exact.
 
-    The first pictures tell: all of them lie within a tick of the grid, or the film is of a variable rate.
+    The first pictures tell: all of them lie within a tick of the grid, or the film is of a variable rate. Of a pipe it must be
+    believed.
     """
     if like is None or not like.container.format.name.startswith(_ROUNDED):
+        return None
+    stream = like.container.streams.video[_place(like)]
+    if like.is_pipe and stream.guessed_rate != stream.average_rate:
         return None
     average, tick = usable_rate(like.info.frame_rate), like.info.time_base
     # A mean of rounded times is itself a little off: the rates that films have come first.
@@ -143,7 +147,9 @@ def _times(like: Reader) -> list[Fraction]:
         with open_input(like.path, like.rate, like.opening) as container:
             pictures = video_of(like.path, container, like.video)
             packets = islice(demuxed(container, [pictures], lambda error: None), _LOOKED_AT)
-            return sorted({one.pts * Fraction(one.time_base) for one in packets if one.pts is not None and not one.is_discard})
+            codec = pictures.codec_context.codec.canonical_name
+            seen = (one for one in packets if one.pts is not None and not one.is_discard and shows(codec, memoryview(one)))
+            return sorted({one.pts * Fraction(one.time_base) for one in seen if one.pts is not None})
     except (MediaError, *AV_ERRORS):
         return []
 
