@@ -13,6 +13,8 @@ from videoclr.errors import EncodeError, MediaError
 from videoclr.media.film import Film
 from videoclr.media.grid import MXF_RATES
 from videoclr.media.reader import Reader
+from videoclr.media.silence import Samples
+from videoclr.media.target import Nowhere
 from videoclr.media.writer import Writer
 from videoclr.types import Patch
 
@@ -240,6 +242,24 @@ def test_mxf_has_all_pictures_where_one_of_two_sounds_is_short(made, carry, tmp_
     assert sounds == [3 * RATE * 4]
 
 
+def test_a_sound_that_has_ended_keeps_no_pictures_waiting(tmp_path):
+    # MXF's muxer holds all pictures in memory until there is sound beside them.
+    path = with_sound(tmp_path / "s.mov", range(75), codec="pcm_s16le", begins=Fraction(2))
+    with av.open(str(path)) as container, av.open(Nowhere(), "w", format="avi") as out:
+        source = container.streams.audio[0]
+        samples = Samples(source, out.add_stream_from_template(source))
+        list(samples.known_silence(Fraction(3), Fraction(0)))
+        assert samples.reached == 2
+        for packet in container.demux(source):
+            if packet.size:
+                list(samples.placed(packet, packet.pts * packet.time_base))
+        ended = samples.reached
+        list(samples.known_silence(ended + Fraction(1, 2), Fraction(0)))
+        assert samples.reached == ended, "a little silence waits for company"
+        list(samples.known_silence(Fraction(9), Fraction(0)))
+        assert samples.reached == 9
+
+
 def test_sound_and_picture_of_a_cut_out_begin_together_in_mxf(carry, tmp_path):
     source, target = with_sound(tmp_path / "s.mov", codec="pcm_s16le"), tmp_path / "o.mxf"
     carry(source, target, *PRORES, "media.start=0.43", "media.end=0.8")
@@ -368,6 +388,19 @@ def test_clocks_of_broadcasts_begin_at_zero(made, carry, tmp_path, source_ending
     rounding = Fraction(1, 1000) if ending == "mkv" else Fraction(1, 40_000)
     assert all(abs(after - (before - zero)) <= rounding for before, after in zip(pictures, shown(target), strict=True))
     assert abs(begins_after - (begins - zero)) <= rounding
+
+
+def test_what_cannot_be_decoded_of_a_broadcast_leaves_no_hole(made, carry, tmp_path):
+    whole, cut, target = (tmp_path / name for name in ("w.ts", "s.ts", "o.mov"))
+    made("-i", with_sound(tmp_path / "w.mov"), "-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-an", whole)
+    data = whole.read_bytes()
+    with av.open(str(whole)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+    cut.write_bytes(data[: 188 * 3] + data[places[3] // 188 * 188 :])  # the tables, and what follows the third picture
+    carry(cut, target)
+    with Reader(cut) as reader:
+        assert reader.first_time > reader.begin
+    assert shown(target)[0] == 0
 
 
 def test_mpeg_ts_keeps_the_clock_of_mpeg_ts(made, carry, tmp_path):

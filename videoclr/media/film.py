@@ -394,7 +394,7 @@ class Film:
 
     def _plan_times(self, first: Fraction) -> None:
         """How far all times move: the reader's start becomes 0; nothing lies before 0 where that cannot be stored."""
-        shift = self._shifted()
+        shift = self._shifted(first)
         if self._even is not None:
             first, shift = self._even.exact(first), self._even.exact(shift)
         self.offset = -(shift // self.base) * self.base
@@ -416,20 +416,23 @@ class Film:
         self._first = first
         self._late = (first + self.offset) / self.base
 
-    def _shifted(self) -> Fraction:
-        """What is taken off every time, as far as the container can count it."""
+    def _shifted(self, first: Fraction) -> Fraction:
+        """What is taken off every time, as far as the container can count it; `first` is the first picture's."""
         if self._shift is not None:
             return self._shift
         if self.like is None:
             return Fraction(0)
         if self.like.start is not None:
             return self.like.start
-        if self.muxer == "mpegts" or self.muxer in PLAIN or self.like.container.format.name not in _CLOCKED:
+        name = self.like.container.format.name
+        if self.muxer == "mpegts" or self.muxer in PLAIN or name not in _CLOCKED:
             return Fraction(0)
-        if self.like.begin:
-            name, begin = self.like.container.format.name, float(self.like.begin)
-            _log.info("%s: the clock of the source (%s) begins at %.3f s; times count from there", self.path, name, begin)
-        return self.like.begin
+        sounds = [one for one in self._beside.timed if one.type == "audio"] if self._beside is not None else []
+        starts = (one.start_time * Fraction(one.time_base or 1) for one in sounds if one.start_time is not None)
+        begin = min([first, *starts])
+        if begin:
+            _log.info("%s: the clock of the source (%s) begins at %.3f s; times count from there", self.path, name, float(begin))
+        return begin
 
     def _exact(self, time: Fraction) -> Fraction:
         """When the picture at `time` (seconds of the source) is due, in ticks."""
