@@ -9,7 +9,12 @@ import av
 import numpy as np
 import pytest
 
+from videoclr.errors import EncodeError, MediaError
+from videoclr.media.film import Film
+from videoclr.media.grid import MXF_RATES
 from videoclr.media.reader import Reader
+from videoclr.media.silence import Samples
+from videoclr.media.target import Nowhere
 from videoclr.media.writer import Writer
 from videoclr.types import Patch
 
@@ -198,3 +203,259 @@ def test_the_sound_of_a_cut_out_begins_with_its_picture(carry, tmp_path):
     # `heard` gives interleaved stereo
     assert np.array_equal(samples, whole[2 * first : 2 * first + len(samples)])
     assert abs(begins) <= Fraction(1024, RATE)
+
+
+PICTURES_END = (
+    Fraction(30_000, RATE),
+    "s of stream 1 (audio, pcm_s16le) are left out: behind the last picture, where mxf ends; mkv and mov keep them",
+)
+PRORES = ("media.codec=prores",)
+CODEC = {"mxf": PRORES[0], "avi": "media.codec=ffv1", "mov": PRORES[0]}
+
+
+@pytest.mark.parametrize(
+    ("count", "begins"),
+    [(40, Fraction(0)), (40, Fraction(1, 2)), (10, Fraction(0))],
+    ids=["short sound", "late sound", "long sound"],
+)
+def test_mxf_has_all_pictures_and_the_sound_where_it_was(carry, tmp_path, count, begins):
+    source, target = with_sound(tmp_path / "s.mov", range(count), codec="pcm_s16le", begins=begins), tmp_path / "o.mxf"
+    report = carry(source, target, *PRORES)
+    assert shown(target) == [Fraction(tick, 25) for tick in range(count)]
+    (_, before), (begins_after, after) = heard(source), heard(target)
+    quiet, whole = 2 * int(begins * RATE), 2 * count * RATE // 25
+    expected = np.concatenate([np.zeros(quiet, np.int16), before, np.zeros(whole, np.int16)])[:whole]
+    assert begins_after == 0
+    assert np.array_equal(after, expected)
+    rest = [text for text in report.warnings if "are left out" in text]
+    assert [text.partition(" ")[2] for text in rest] == ([PICTURES_END[1]] if count == 10 else [])
+
+
+def test_mxf_has_all_pictures_where_one_of_two_sounds_is_short(made, carry, tmp_path):
+    source, target = tmp_path / "s.mov", tmp_path / "o.mxf"
+    long, short = (with_sound(tmp_path / f"{name}.mov", range(75), codec="pcm_s16le") for name in "ab")
+    made("-i", long, "-t", "0.2", "-i", short, "-map", "0", "-map", "1:a", "-c", "copy", source)
+    carry(source, target, *PRORES)
+    assert len(shown(target)) == 75
+    with av.open(str(target)) as container:
+        sounds = [sum(packet.size for packet in container.demux(one)) for one in container.streams.audio[:1]]
+    assert sounds == [3 * RATE * 4]
+
+
+def test_a_sound_that_has_ended_keeps_no_pictures_waiting(tmp_path):
+    # MXF's muxer holds all pictures in memory until there is sound beside them.
+    path = with_sound(tmp_path / "s.mov", range(75), codec="pcm_s16le", begins=Fraction(2))
+    with av.open(str(path)) as container, av.open(Nowhere(), "w", format="avi") as out:
+        source = container.streams.audio[0]
+        samples = Samples(source, out.add_stream_from_template(source))
+        list(samples.known_silence(Fraction(3), Fraction(0)))
+        assert samples.reached == 2
+        for packet in container.demux(source):
+            if packet.size:
+                list(samples.placed(packet, packet.pts * packet.time_base))
+        ended = samples.reached
+        list(samples.known_silence(ended + Fraction(1, 2), Fraction(0)))
+        assert samples.reached == ended, "a little silence waits for company"
+        list(samples.known_silence(Fraction(9), Fraction(0)))
+        assert samples.reached == 9
+
+
+def test_sound_and_picture_of_a_cut_out_begin_together_in_mxf(carry, tmp_path):
+    source, target = with_sound(tmp_path / "s.mov", codec="pcm_s16le"), tmp_path / "o.mxf"
+    carry(source, target, *PRORES, "media.start=0.43", "media.end=0.8")
+    assert shown(target) == [Fraction(tick, 25) for tick in range(9)]
+    _, samples = heard(target)
+    _, whole = heard(source)
+    first, count = 2 * 11 * RATE // 25, 2 * 9 * RATE // 25
+    assert np.array_equal(samples, whole[first : first + count])
+
+
+@pytest.mark.parametrize(("ticks", "repeated"), [((*range(10), *range(20, 30)), 10), (range(5, 25), 5)], ids=["pause", "late"])
+def test_mxf_repeats_pictures_where_the_film_has_none(carry, tmp_path, ticks, repeated):
+    source, target = with_sound(tmp_path / "s.mkv", ticks, codec="pcm_s16le"), tmp_path / "o.mxf"
+    report = carry(source, target, *PRORES)
+    assert shown(target) == [Fraction(tick, 25) for tick in range(max(ticks) + 1)]
+    with Reader(source) as before, Reader(target) as after:
+        pictures = {frame.time: brightness(frame.image) for frame in before.frames()}
+        for frame in after.frames():
+            earlier = [time for time in pictures if time <= frame.time] or [min(pictures)]
+            assert abs(brightness(frame.image) - pictures[max(earlier)]) < 0.01
+    assert sum(text.startswith(f"{repeated} pictures are repeated") for text in report.warnings) == 1
+
+
+def brightness(image: np.ndarray) -> float:
+    return float(image.mean() / np.iinfo(image.dtype).max)
+
+
+def test_pauses_in_mxf_need_a_codec_of_whole_pictures(clip, carry, tmp_path):
+    source, target = clip("s.mkv", ticks=(0, 1, 2, 5, 6)), tmp_path / "o.mxf"
+    with pytest.raises(EncodeError, match=r"0\.120 s: the picture pauses.*mxf.*h264; choose .*prores"):
+        carry(source, target, "media.codec=h264")
+    assert not target.exists()
+
+
+def test_a_run_in_parts_writes_the_same_mxf(carry, tmp_path):
+    source = with_sound(tmp_path / "s.mkv", (*range(10), *range(20, 30)), codec="pcm_s16le", begins=Fraction(1, 5))
+    whole, parts = tmp_path / "a.mxf", tmp_path / "b.mxf"
+    carry(source, whole, *PRORES)
+    with Reader(source) as reader, Writer(parts, like=reader, codec="prores", provenance=None) as writer:
+        segments = []
+        for number, frames in enumerate((range(10), range(10, 20))):
+            writer.begin_segment(tmp_path / str(number))
+            for frame in reader.frames():
+                if frame.index in frames:
+                    writer.write(frame)
+            segments.append(writer.end_segment())
+        writer.join(segments, 0)
+    one, other = (packets(path) for path in (whole, parts))
+    assert one == other
+
+
+def packets(path: Path) -> list[tuple[int, int, bytes]]:
+    with av.open(str(path)) as container:
+        return [(one.stream_index, one.pts, bytes(one)) for one in container.demux() if one.size]
+
+
+def test_late_sound_stays_late_in_avi(carry, tmp_path):
+    source, target = with_sound(tmp_path / "s.mov", codec="pcm_s16le", begins=Fraction(1, 2)), tmp_path / "o.avi"
+    carry(source, target)
+    (_, before), (_, after) = heard(source), heard(target)
+    assert np.array_equal(after, np.concatenate([np.zeros(RATE, np.int16), before]))
+
+
+def test_sound_that_avi_cannot_move_is_told(made, carry, tmp_path):
+    source, target = tmp_path / "s.mkv", tmp_path / "o.avi"
+    made("-i", with_sound(tmp_path / "s.mov", codec="pcm_s16le", begins=Fraction(1, 2)), "-c:v", "copy", "-c:a", "mp3", source)
+    report = carry(source, target)
+    assert any("stream 1 (audio, mp3" in text and "s too early: avi cannot" in text for text in report.warnings)
+
+
+@pytest.mark.parametrize("ending", ["mxf", "avi"])
+def test_steps_of_a_frame_stay_steps_wherever_the_first_one_lies(clip, carry, tmp_path, ending):
+    # 13.5 frames after zero: rounded one by one, every second one fell on the one before.
+    source = clip("s.mov", ticks=range(27, 47, 2), base=Fraction(1, 50))
+    report = carry(source, tmp_path / f"o.{ending}", CODEC[ending])
+    times = shown(tmp_path / f"o.{ending}")[-9:]  # AVI shows the first one from zero on
+    assert [time - times[0] for time in times] == [Fraction(tick, 25) for tick in range(9)]
+    assert not any("too near" in text for text in report.warnings)
+
+
+@pytest.mark.parametrize("rate", [12, 15])
+def test_rates_that_mxf_has_not_are_refused_before_the_first_picture(clip, carry, tmp_path, rate):
+    source, target = clip("s.mov", base=Fraction(1, rate), rate=rate), tmp_path / "o.mxf"
+    with pytest.raises(MediaError, match=rf"mxf takes 23\.976, 24, 25.* and this film has {rate}; use \.mov"):
+        carry(source, target, *PRORES)
+
+
+def test_mxf_takes_the_rates_that_are_named(clip, carry, tmp_path):
+    for rate in MXF_RATES:
+        source, target = clip("s.mov", ticks=range(3), base=1 / rate, rate=rate), tmp_path / f"{float(rate):.3f}.mxf"
+        carry(source, target, *PRORES)
+        assert shown(target) == [number / rate for number in range(3)]
+
+
+@pytest.mark.parametrize("ending", ["mxf", "avi"])
+def test_a_film_with_pauses_has_the_rate_of_its_steps(clip, carry, tmp_path, ending):
+    ticks = (*range(10), *range(20, 30))  # 25 a second, and 16.7 on average
+    source, target = clip("s.mov", ticks=ticks, base=Fraction(1, 25)), tmp_path / f"o.{ending}"
+    carry(source, target, CODEC[ending])
+    expected = range(30) if ending == "mxf" else ticks
+    assert [time - shown(target)[0] for time in shown(target)] == [Fraction(tick, 25) for tick in expected]
+
+
+@pytest.mark.parametrize("ending", ["mxf", "avi"])
+def test_pictures_nearer_than_a_tick_are_told_at_once(clip, carry, tmp_path, ending):
+    source = clip("s.mov", ticks=(0, 1000, 1010, 3000, 4000), base=Fraction(1, 25000))
+    with pytest.raises(EncodeError, match=rf"too near to the frame before: {ending} holds .*use \.mov or \.mkv"):
+        carry(source, tmp_path / f"o.{ending}", CODEC[ending])
+
+
+@pytest.mark.parametrize("source_ending", ["ts", "mpg"])
+@pytest.mark.parametrize("ending", ["mov", "mkv", "nut"])
+def test_clocks_of_broadcasts_begin_at_zero(made, carry, tmp_path, source_ending, ending):
+    whole, source, target = (
+        with_sound(tmp_path / "w.mov", codec="pcm_s16le"),
+        tmp_path / f"s.{source_ending}",
+        tmp_path / f"o.{ending}",
+    )
+    made("-i", whole, "-c:v", "mpeg2video", "-c:a", "mp2", "-output_ts_offset", "100", source)
+    carry(source, target)
+    with Reader(source) as reader:
+        assert reader.begin > 99
+    pictures = shown(source)
+    (begins, _), (begins_after, _) = heard(source), heard(target)
+    zero = min(begins, pictures[0])
+    rounding = Fraction(1, 1000) if ending == "mkv" else Fraction(1, 40_000)
+    assert all(abs(after - (before - zero)) <= rounding for before, after in zip(pictures, shown(target), strict=True))
+    assert abs(begins_after - (begins - zero)) <= rounding
+
+
+def test_what_cannot_be_decoded_of_a_broadcast_leaves_no_hole(made, carry, tmp_path):
+    whole, cut, target = (tmp_path / name for name in ("w.ts", "s.ts", "o.mov"))
+    made("-i", with_sound(tmp_path / "w.mov"), "-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-an", whole)
+    data = whole.read_bytes()
+    with av.open(str(whole)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+    cut.write_bytes(data[: 188 * 3] + data[places[3] // 188 * 188 :])  # the tables, and what follows the third picture
+    carry(cut, target)
+    with Reader(cut) as reader:
+        assert reader.first_time > reader.begin
+    assert shown(target)[0] == 0
+
+
+def test_mpeg_ts_keeps_the_clock_of_mpeg_ts(made, carry, tmp_path):
+    whole, source, target = with_sound(tmp_path / "w.mov", codec="pcm_s16le"), tmp_path / "s.ts", tmp_path / "o.ts"
+    made("-i", whole, "-c:v", "mpeg2video", "-c:a", "mp2", "-output_ts_offset", "100", source)
+    carry(source, target)
+    assert shown(target) == shown(source)
+
+
+@pytest.mark.parametrize("source_ending", ["mkv", "flv"])
+@pytest.mark.parametrize("rate", [Fraction(24), *RATES[:1], *RATES[2:4]], ids=lambda rate: f"{float(rate):.3f}")
+def test_an_even_rate_out_of_milliseconds_is_even(clip, carry, tmp_path, rate, source_ending):
+    source, target = clip(f"s.{source_ending}", ticks=range(48), base=1 / rate, rate=rate, size=(64, 48)), tmp_path / "o.mov"
+    assert shown(source) != [number / rate for number in range(48)], "they are rounded"
+    report = carry(source, target)
+    first = shown(target)[0]
+    assert [time - first for time in shown(target)] == [number / rate for number in range(48)]
+    assert report.warnings == []
+    with av.open(str(target)) as container:
+        assert container.streams.video[0].average_rate == rate
+
+
+def test_an_even_rate_stays_even_beside_a_pause_and_behind_a_cut(clip, carry, tmp_path):
+    rate = Fraction(30000, 1001)
+    ticks = (*range(20), *range(40, 60))
+    source, target = clip("s.mkv", ticks=ticks, base=1 / rate, rate=rate), tmp_path / "o.mov"
+    carry(source, target)
+    assert shown(target) == [tick / rate for tick in ticks]
+    carry(source, tmp_path / "c.mov", "media.start=5f")
+    times = shown(tmp_path / "c.mov")
+    assert [time - times[0] for time in times] == [(tick - 5) / rate for tick in ticks[5:]]
+
+
+def test_pictures_beside_the_grid_stay_where_they_are(clip, carry, tmp_path):
+    ticks = (0, 33, 67, 100, 150, 167, 200, 261, 267)
+    source, target = clip("s.mkv", ticks=ticks, base=Fraction(1, 1000), rate=30), tmp_path / "o.mov"
+    carry(source, target)
+    assert all(abs(time - Fraction(tick, 1000)) < Fraction(1, 1000) for time, tick in zip(shown(target), ticks, strict=True))
+    assert shown(target)[4] == Fraction(150, 1000)
+
+
+@pytest.mark.parametrize("ending", ["mov", "avi", "mxf"])
+def test_pictures_that_a_muxer_throws_away_end_the_run(clip, tmp_path, monkeypatch, ending):
+    source, target = clip("s.mov"), tmp_path / f"o.{ending}"
+    put, count = Film._mux_one, iter(range(10))
+
+    def forget(film, packet):
+        if next(count) < 8:
+            put(film, packet)
+        else:
+            film._packets_written += 1
+
+    monkeypatch.setattr(Film, "_mux_one", forget)
+    codec, told = CODEC[ending].partition("=")[2], rf"{ending} kept 8 of 10 pictures; choose another container"
+    with Reader(source) as reader, pytest.raises(MediaError, match=told), Writer(target, like=reader, codec=codec) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert not list(tmp_path.glob("o.*"))

@@ -9,6 +9,7 @@
     copies.py       audio, subtitles and attachments, packet for packet; beside.py: in which order
     source.py       opening, and what to say when that fails
     filters.py      FFmpeg's filter graphs          spool.py        pictures that wait, on the disk
+    grid.py         even rates                      silence.py      sound of containers without times
     segments.py     films in parts that outlive a crash                 splice.py  groups.py  joint.py  nal.py   smart copy
     boxes.py  matroska.py  headers.py  copylike.py   what a container or a stream says that PyAV does not tell
     colour.py  layout.py  orientation.py  hdr.py  hdr10plus.py  crop.py  sphere.py  scan.py  moments.py  delay.py  gaps.py

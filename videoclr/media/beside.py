@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NoReturn
 
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
@@ -25,6 +26,7 @@ from videoclr.media.copies import Copies
 from videoclr.media.delay import can_be_delayed, delayed
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.reader import Reader
+from videoclr.media.silence import END_TO_END, Samples, is_samples
 from videoclr.media.subtitles import Rewrapping, counterpart
 from videoclr.media.target import MOV, VIDEO_FIRST, advice, codec_of, gives_back, holds, named
 from videoclr.media.timecode import Timecode
@@ -34,6 +36,10 @@ _log = logging.getLogger("videoclr.media.beside")
 KINDS = ("audio", "subtitles", "attachments", "covers", "data", "video")
 """What `drop` may name, besides the number of a stream."""
 _UNTIMED = ("attachments", "covers")
+_EARLY = Fraction(1, 20)
+"""Seconds by which sound may be heard too early without a word."""
+_REST = Fraction(1, 1000)
+"""Seconds of sound behind the last picture that nobody misses."""
 _COVERED = {"mp4", "ipod"}
 """Muxers that hold a cover picture as a stream."""
 _ATTACHING = {"matroska"}
@@ -146,6 +152,8 @@ class Beside:
         self._last: dict[int, int] = {}
         """Decoding time of each stream's last packet."""
         self._delays: dict[int, Fraction] = {}
+        self._samples: dict[int, Samples] = {}
+        """Of sound that the container puts end to end."""
         self._labels: dict[str, str] = {}
 
     @property
@@ -210,12 +218,26 @@ class Beside:
             self._pending = packet_or_none
             if packet_or_none is None:
                 self._end_undated(container, offset)
-                return
+                break
             when = packet_or_none.dts if packet_or_none.dts is not None else packet_or_none.pts
             if until is not None and when is not None and when * Fraction(packet_or_none.time_base) + offset > until:
-                return
+                break
             self._pending = None
             self._mux(container, packet_or_none, offset)
+        if until is not None:
+            for samples in self._samples.values():
+                for packet in samples.known_silence(until, offset):
+                    container.mux_one(packet)
+
+    def fill(self, container: OutputContainer, end: Fraction) -> None:
+        """Silence up to `end` (output seconds), where the last picture ends, for a container that ends with its shortest stream."""
+        for samples in self._samples.values():
+            rest = samples.reached - end
+            if rest > _REST and self.like.end is None:
+                where = f"behind the last picture, where {self.muxer} ends"
+                self._warn(f"{float(rest):.3f} s of {named(samples.source)} are left out: {where}; mkv and mov keep them")
+            for packet in samples.silence(end):
+                container.mux_one(packet)
 
     def labelled(self, tags: dict[str, str]) -> dict[str, str]:
         """`tags` of the source's video or file, with the timecode of the output's first picture."""
@@ -280,6 +302,9 @@ class Beside:
         stream.metadata.update(copied_tags(template, self.muxer, whole=self.like.start is None and self.like.end is None))
         stream.disposition = template.disposition
         self.routes[template.index] = Route(template, stream, rewrapping)
+        if self.muxer in END_TO_END and is_samples(template):
+            assert isinstance(template, AudioStream)
+            self._samples[template.index] = Samples(template, stream)
 
     def _add_delayed(self, container: OutputContainer, template: Stream) -> Stream:
         with delayed(template, self._delays[template.index]) as twin:
@@ -346,12 +371,17 @@ class Beside:
         assert packet.pts is not None and packet.dts is not None
         if not self._clip(packet):
             return
+        if samples := self._samples.get(packet.stream_index):
+            self._put_samples(container, samples, packet, offset)
+            return
         move = round(offset / Fraction(packet.time_base))
         if self.muxer == "nut" and packet.pts + move < 0:  # it would refuse the packet after this one
             self._warn(f"packets of {named(route.source)} before zero (encoder delay) are left out")
             return
         packet.pts, packet.dts = packet.pts + move, packet.dts + move
         last = self._last.get(route.source.index)
+        if last is None and self.muxer in END_TO_END and packet.stream.type == "audio":
+            self._tell_early(route.source, packet.pts * Fraction(packet.time_base))
         if packet.is_discard and last is not None and packet.dts <= last:
             return  # the encoder delay of a list's next file, over the sound of the one before: nobody hears it
         self._last[route.source.index] = packet.dts
@@ -368,6 +398,24 @@ class Beside:
                 raise
             self._warn(f"packets of {named(route.source)} that the container refuses are left out: {reason(error)}")
 
+    def _put_samples(self, container: OutputContainer, samples: Samples, packet: Packet[Any], offset: Fraction) -> None:
+        assert packet.pts is not None
+        try:
+            for one in samples.placed(packet, packet.pts * Fraction(packet.time_base) + offset):
+                container.mux_one(one)
+        except AV_ERRORS as error:
+            if is_system_error(error):
+                raise
+            self._warn(f"packets of {named(samples.source)} that the container refuses are left out: {reason(error)}")
+        if samples.lost:
+            self._warn(f"{named(samples.source)} goes on where its container says that it has ended: a part of it is left out")
+
+    def _tell_early(self, source: Stream, begin: Fraction) -> None:
+        """Say it where sound that begins at `begin` (output seconds) is heard from the beginning."""
+        if begin > _EARLY:
+            early = f"{named(source)} is heard {float(begin):.3f} s too early"
+            self._warn(f"{early}: {self.muxer} cannot say when it begins; mkv and mov can")
+
     def _clip(self, packet: Packet[Any]) -> bool:
         """False for packets outside start and end; a subtitle that shows at the start is shortened to begin there."""
         start, end = self.like.start, self.like.end
@@ -381,6 +429,8 @@ class Beside:
         if start is None or time >= start:
             return True
         left = time + (packet.duration or 0) * base - start
+        if packet.stream_index in self._samples and left > 0:
+            return True  # what lies before the first picture is cut off its samples
         if packet.stream.type == "subtitle" and left > 0:
             packet.pts = packet.dts = math.ceil(start / base)
             packet.duration = round(left / base)

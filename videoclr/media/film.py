@@ -45,6 +45,7 @@ from videoclr.media.encoders import (
 )
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.filters import through
+from videoclr.media.grid import Even, grid_rate, round_half_up, rounded_rate, too_close
 from videoclr.media.groups import Group, Groups
 from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
 from videoclr.media.hdr10plus import keeps_hdr10_plus, message_of, with_message
@@ -72,6 +73,10 @@ _GRID = {"avi", "mxf"}
 """Muxers that store one picture per tick: the tick must be the frame rate's."""
 _NEGATIVE = MOV
 """Muxers that keep sound from before zero (encoder delay), by an edit list."""
+_CLOCKED = ("mpegts", "mpeg", "hls")
+"""Containers whose clock begins anywhere: that of the broadcast, or a second or two of what a decoder waits."""
+_FILLED = {"mxf"}
+"""Muxers that write pictures, and sound, one behind the other from the beginning on, whatever their times."""
 _MILLISECONDS = {"matroska", "webm", "flv"}
 """Muxers that store times in milliseconds."""
 _STEREO = {"matroska", "webm"}
@@ -92,6 +97,10 @@ _SHAPED_CODECS = {"h264", "hevc", "mpeg2video", "mpeg4", "mjpeg"}
 """Codecs that write it themselves."""
 _BITEXACT = 0x0400
 """AVFMT_FLAG_BITEXACT."""
+_NAMED = 10
+"""Pauses that are named one by one."""
+_HAIR = Fraction(1, 10)
+"""Of a tick: what rounding may have added to a time."""
 _SMALLEST_SCALE = 10_000
 """movenc doubles a time scale until it is no smaller than this."""
 _DROPPED_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
@@ -160,6 +169,15 @@ class Film:
         self._segment: SegmentWriter | None = None
         self._stretch: _Stretch | None = None
         self._last: int | None = None
+        self._even: Even | None = None
+        self._packets_written = 0
+        self._next = 0
+        """The tick behind the last picture in the file."""
+        self._before: Stored | None = None
+        """What stands there; see `_fill`."""
+        self._paused: list[Fraction] = []
+        """Where pictures were repeated, seconds of the source."""
+        self._repeated = 0
         self._messages: dict[int, bytes] = {}
         self._encoded = 0
 
@@ -177,12 +195,18 @@ class Film:
             MediaError: the container cannot hold a stream.
         """
         self.abort()
+        self._packets_written, self._next, self._before, self._paused, self._repeated = 0, 0, None, [], 0
         self._fields = self.like.info.fields if self.like is not None and picture.woven else ""
         check_fields(self.encoder, self._fields)
         self._turn = picture.orientation if self.muxer in _TURNING else Orientation()
         self._bake = picture.orientation if self._turn is not picture.orientation else Orientation()
         self._size = self._bake.shown_size(picture.frame.width, picture.frame.height)
+        if self.muxer in _GRID:
+            rate = grid_rate(self.like, rate, self.muxer, self.path)
         self.base = 1 / usable_rate(rate) if self.muxer in _GRID | PLAIN else base
+        self._even = rounded_rate(self.like) if self.muxer in MOV else None
+        if self._even is not None:
+            self.base, rate = self._even.base, self._even.rate
         self.format = choose_format(self.encoder, picture.frame.format, self._size, self.wanted.pix_fmt, self.wanted.profile)
         if self._deliver == "overlay" and not any(part.is_alpha for part in VideoFormat(self.format).components):
             keeps = "prores (profile 4444) or ffv1, or pictures (out%04d.png, .exr)"
@@ -202,7 +226,6 @@ class Film:
             raise ConfigError(self._refused(why))
         self._beside = self._streams_beside()
         self._plan_times(time)
-        self._late = (time + self.offset) / self.base
         if self.muxer == "avi":
             self._warn("avi stores no presentation times: all frames last equally long and may come one frame later")
         self._container = self._open_container()
@@ -321,6 +344,7 @@ class Film:
             self._end()
         try:
             self._mux_copies(None)
+            self._fill_up()
             container, self._container = self._container, None
             container.close()
             self._write_look()
@@ -329,6 +353,17 @@ class Film:
         finally:
             self._close_copies()
 
+    def _fill_up(self) -> None:
+        """All streams as long as the picture, where the container ends with the shortest; and say what was repeated."""
+        if self.muxer not in _FILLED or self._container is None:
+            return
+        if self._beside is not None:
+            self._beside.fill(self._container, self._next * self.base)
+        if self._repeated:
+            times = ", ".join(f"{float(time):.3f} s" for time in self._paused)
+            count = "1 picture is" if self._repeated == 1 else f"{self._repeated} pictures are"
+            self._warn(f"{count} repeated where the film has none, which {self.muxer} has no room for: from {times} on")
+
     def mend(self) -> None:
         """Put into the finished file what its muxer left out, and warn of what it cannot keep.
 
@@ -336,7 +371,7 @@ class Film:
             MediaError: it cannot be read again, or the disk is full.
         """
         if self._kept is not None:
-            for text in self._kept.mend(self.place, self.path):
+            for text in self._kept.mend(self.place, self.path, self._packets_written):
                 self._warn(text)
 
     def abort(self) -> None:
@@ -359,23 +394,62 @@ class Film:
 
     def _plan_times(self, first: Fraction) -> None:
         """How far all times move: the reader's start becomes 0; nothing lies before 0 where that cannot be stored."""
-        shift = self._shift if self._shift is not None else (self.like.start if self.like else None) or Fraction(0)
+        shift = self._shifted(first)
+        if self._even is not None:
+            first, shift = self._even.exact(first), self._even.exact(shift)
         self.offset = -(shift // self.base) * self.base
+        if self.muxer in _GRID:
+            self.offset = -shift
+            if self._shift is None and self.like is not None and self.like.start is not None:
+                # A cut-out begins with its first picture, unless whole ones are missing before that.
+                self.offset = max(0, math.floor((first - shift) / self.base - _HAIR)) * self.base - first
         earliest = first + self.offset
         if self.muxer not in _NEGATIVE and self._beside is not None and (self.like is None or self.like.start is None):
             first_beside = self._beside.earliest()
-            earliest = earliest if first_beside is None else min(earliest, first_beside)
+            earliest = earliest if first_beside is None else min(earliest, first_beside + self.offset)
         if earliest < 0:
             # Where times are stored in milliseconds, a shift by whole ones leaves the distances between them as they were.
             step = _common(self.base, Fraction(1, 1000)) if self.muxer in _MILLISECONDS else self.base
             moved = -(earliest // step) * step
             self.offset += moved
             self._warn(f"all times are {float(moved):.6g} s later: {self.muxer} keeps none before zero here")
+        self._first = first
+        self._late = (first + self.offset) / self.base
+
+    def _shifted(self, first: Fraction) -> Fraction:
+        """What is taken off every time, as far as the container can count it; `first` is the first picture's."""
+        if self._shift is not None:
+            return self._shift
+        if self.like is None:
+            return Fraction(0)
+        if self.like.start is not None:
+            return self.like.start
+        name = self.like.container.format.name
+        if self.muxer == "mpegts" or self.muxer in PLAIN or name not in _CLOCKED:
+            return Fraction(0)
+        sounds = [one for one in self._beside.timed if one.type == "audio"] if self._beside is not None else []
+        starts = (one.start_time * Fraction(one.time_base or 1) for one in sounds if one.start_time is not None)
+        begin = min([first, *starts])
+        if begin:
+            _log.info("%s: the clock of the source (%s) begins at %.3f s; times count from there", self.path, name, float(begin))
+        return begin
+
+    def _exact(self, time: Fraction) -> Fraction:
+        """When the picture at `time` (seconds of the source) is due, in ticks."""
+        if self.muxer in _GRID:  # from the first picture on: steps of a frame stay what they are, wherever that lies
+            return self._late + (time - self._first) / self.base
+        return ((time if self._even is None else self._even.exact(time)) + self.offset) / self.base
+
+    def _tick_of(self, time: Fraction) -> int:
+        if self.muxer in _GRID:
+            return round_half_up(self._late) + round_half_up((time - self._first) / self.base)
+        ticks = round(self._exact(time))
+        # Two pictures within a tick of one place on the grid: the second one stays where it was.
+        return ticks if self._last is None or ticks > self._last else round((time + self.offset) / self.base)
 
     def _stamp(self, frame: VideoFrame, time: Fraction) -> None:
         """Give `frame` its time in ticks; x264 must not see the source's picture types, it would repeat them."""
-        exact = (time + self.offset) / self.base
-        ticks = round(exact)
+        exact, ticks = self._exact(time), self._tick_of(time)
         if self.muxer in PLAIN:
             ticks = 0 if self._last is None else self._last + 1
             if abs(exact - ticks - self._late) > Fraction(1, 2):
@@ -383,8 +457,12 @@ class Film:
         elif exact != ticks:
             self._warn(f"times are rounded to 1/{self.base.denominator / self.base.numerator:g} s")
         if self._last is not None and ticks <= self._last:
+            if self.muxer in _GRID and ticks == self._last:
+                raise too_close(self.path, self.muxer, 1 / self.base, time)
             raise EncodeError(self.path, "its time is not after the frame before", time)
         length = frame.duration * Fraction(frame.time_base) if frame.duration and frame.time_base else Fraction(0)
+        if self._even is not None:
+            length = self._even.lasts(length)
         frame.time_base = self.base
         frame.pts, frame.dts, frame.duration = ticks, None, round(length / self.base)
         frame.pict_type = 0
@@ -616,10 +694,34 @@ class Film:
             self._started = True
 
     def _mux(self, packet: Packet[Any]) -> None:
+        if self.muxer in _FILLED:
+            self._fill(packet)
+        self._mux_one(packet)
+
+    def _fill(self, packet: Packet[Any]) -> None:
+        """Repeat the picture before `packet`, or this one at the beginning, for ticks that none came for."""
+        assert packet.pts is not None
+        here = Stored(packet.pts, packet.duration or 1, packet.is_keyframe, bytes(packet))
+        shown = self._before or here
+        if packet.pts > self._next:
+            time = self._next * self.base - self.offset
+            if not shown.is_keyframe:
+                codec = self._video.codec_context.codec.canonical_name
+                way = "choose a codec of whole pictures (prores, dnxhr), or write to .mov"
+                raise EncodeError(self.path, f"the picture pauses, for which {self.muxer} has no room with {codec}; {way}", time)
+            if len(self._paused) < _NAMED:
+                self._paused.append(time)
+        for tick in range(self._next, packet.pts):
+            self._mux_one(replace(shown, pts=tick, duration=1).packet(tick, self.base, self._video))
+            self._repeated += 1
+        self._before, self._next = here, packet.pts + 1
+
+    def _mux_one(self, packet: Packet[Any]) -> None:
         assert self._container is not None
         self._check_grid(packet)
         order = packet.dts if packet.dts is not None else packet.pts
         self._mux_copies(None if order is None else order * self.base)
+        self._packets_written += 1
         self._container.mux_one(packet)
 
     def _mux_copies(self, until: Fraction | None) -> None:
@@ -656,7 +758,7 @@ class Film:
             raise cannot(like, str(error) if isinstance(error, ValueError) else reason(error)) from error
         check_trial(like, memory.getvalue())
         step = max(1, round(1 / (usable_rate(like.info.frame_rate) * self.base)))
-        self._decoding = DecodingTimes(joint.reorder, round(self._late), step)
+        self._decoding = DecodingTimes(joint.reorder, self._tick_of(like.first_time), step)
         return Splice(Groups(like, joint, self._limit), joint, self._again, self._copy)
 
     def _again(self, frame: VideoFrame, time: Fraction) -> None:
@@ -671,7 +773,7 @@ class Film:
         for place, packet in enumerate(group.packets):
             base = Fraction(packet.time_base)
             assert packet.pts is not None
-            ticks = round((packet.pts * base + self.offset) / self.base)
+            ticks = self._tick_of(packet.pts * base)
             data = self._joint.copied(bytes(packet), enters=not place, anew=not place and group.anew)
             self._put(Stored(ticks, round((packet.duration or 0) * base / self.base), packet.is_keyframe, data))
         self.tally.copied += len(group.packets)

@@ -25,6 +25,8 @@ PROVENANCE = "provenance"
 """Tag of the file that says what was done to it."""
 _UNSAID = (None, "", "und")
 _LETTERS = 3
+_COUNTING = MOV | {"avi", "mxf"}
+"""Muxers whose files say how many pictures they hold."""
 _COUNTED = ("video", "audio", "subtitle")
 """Types of streams that say what they are."""
 
@@ -48,6 +50,8 @@ class Kept:
     tags: Mapping[str, str]
     streams: tuple[_Said, ...]
     chapters: int
+    video: int
+    """Number of the restored stream."""
     entries: Mapping[int, bytes]
     """Of the restored video: boxes that say how it is to be looked at; empty for a flat picture."""
     crops: Mapping[int, Crop]
@@ -64,20 +68,21 @@ class Kept:
         tags = dict(container.metadata)
         boxes = three_dimensional(picture) if muxer in MOV else b""
         entries = {video: boxes} if boxes else {}
-        return cls(muxer, tags, streams, len(container.chapters()), entries, {video: crop} if crop else {})
+        return cls(muxer, tags, streams, len(container.chapters()), video, entries, {video: crop} if crop else {})
 
-    def mend(self, place: str, path: str) -> list[str]:
+    def mend(self, place: str, path: str, pictures: int) -> list[str]:
         """Put what is missing into the finished file at `place`, and say in one line each what it cannot keep.
 
-        `path` is what the user calls it.
+        `path` is what the user calls it; `pictures` is how many of them were given to the muxer.
 
         Raises:
-            MediaError: it cannot be read or written.
+            MediaError: it cannot be read or written, or holds fewer pictures.
         """
         if self.muxer in PLAIN:
             return []  # nothing but pictures can be in it, nor is anything else expected
         try:
             with av.open(f"file:{place}", metadata_errors="surrogateescape") as found:
+                self._check_count(found, path, pictures)
                 tags = self._missing_tags(found)
                 languages = self._missing_languages(found)
                 warnings = self._lost(found)
@@ -99,6 +104,17 @@ class Kept:
         if languages:
             warnings.append(f"{self.muxer} does not keep the languages of the streams; mkv and mov do")
         return warnings
+
+    def _check_count(self, found: InputContainer, path: str, pictures: int) -> None:
+        """See that no muxer threw pictures away, where the file says how many it holds; others would have to be read whole."""
+        stream = found.streams[self.video]
+        if stream.type != "video" or self.muxer not in _COUNTING:
+            return
+        count = stream.frames
+        if self.muxer == "mxf" and stream.duration is not None:  # in edit units of one picture
+            count = stream.duration
+        if 0 < count < pictures:
+            raise MediaError(path, f"{self.muxer} kept {count} of {pictures} pictures; choose another container")
 
     def _missing_tags(self, found: InputContainer) -> dict[str, str]:
         there = {key.lower(): value for key, value in found.metadata.items()}
