@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import struct
 import subprocess
@@ -173,6 +174,77 @@ def test_an_avif_that_becomes_opaque_is_told(tmp_path, pattern):
             writer.write(next(reader.frames()))
         said = ["the transparency of AVIF pictures is not read: they become opaque; convert them to PNG to keep it"]
         assert writer.warnings == (said if name == "clear" else [])
+
+
+def box(kind: bytes, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    return struct.pack(">I", 8 + len(body)) + kind + body
+
+
+def full(kind: bytes, version: int, flags: int, *parts: bytes) -> bytes:
+    return box(kind, struct.pack(">I", version << 24 | flags), *parts)
+
+
+def tiled(path, image):
+    """An AVIF picture of two tiles beside each other."""
+    half = image.shape[1] // 2
+    data, config = [], b""
+    for tile in (image[:, :half], image[:, half:]):
+        memory = io.BytesIO()
+        Image.fromarray(tile).save(memory, "AVIF")
+        at = memory.getvalue().index(b"av1C") - 4
+        config = memory.getvalue()[at : at + struct.unpack_from(">I", memory.getvalue(), at)[0]]
+        memory.seek(0)
+        with av.open(memory) as container:
+            data += [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    size = (image.shape[1], image.shape[0])
+    data.append(struct.pack(">4B2H", 0, 0, 0, 1, *size))
+    kinds = (b"av01", b"av01", b"grid")
+    infos = [
+        full(b"infe", 2, int(kind == b"av01"), struct.pack(">HH", number, 0), kind, b"\0") for number, kind in enumerate(kinds, 1)
+    ]
+    sizes = [full(b"ispe", 0, 0, struct.pack(">II", *one)) for one in ((half, size[1]), size)]
+    which = struct.pack(">I HB3B HB3B HB2B", 3, 1, 3, 1, 0x82, 3, 2, 3, 1, 0x82, 3, 3, 2, 4, 3)
+    pixels = full(b"pixi", 0, 0, b"\3\x08\x08\x08")
+    start = 0
+    for _ in range(2):
+        ends = np.cumsum([start, *map(len, data)])
+        places = [struct.pack(">HHHII", at + 1, 0, 1, ends[at], len(one)) for at, one in enumerate(data)]
+        head = box(b"ftyp", b"avif\0\0\0\0avifmif1miaf") + full(
+            b"meta", 0, 0,
+            full(b"hdlr", 0, 0, b"\0\0\0\0pict" + bytes(13)),
+            full(b"pitm", 0, 0, struct.pack(">H", 3)),
+            full(b"iloc", 0, 0, b"\x44\0", struct.pack(">H", 3), *places),
+            full(b"iinf", 0, 0, struct.pack(">H", 3), *infos),
+            full(b"iref", 0, 0, box(b"dimg", struct.pack(">4H", 3, 2, 1, 2))),
+            box(b"iprp", box(b"ipco", sizes[0], config, pixels, sizes[1]), full(b"ipma", 0, 0, which)),
+        )  # fmt: skip
+        start = len(head) + 8
+    path.write_bytes(head + box(b"mdat", *data))
+    return path
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow writes no AVIF")
+def test_one_tile_is_not_taken_for_the_picture(tmp_path, pattern):
+    source = tiled(tmp_path / "grid.avif", pattern(0, 128, 64))
+    assert Image.open(source).size == (128, 64)
+    with pytest.raises(MediaError, match="made of tiles"):
+        Reader(source)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow writes no AVIF")
+def test_an_animated_avif_is_restored_and_its_still_picture_left_out(tmp_path, pattern):
+    first, *more = (Image.fromarray(pattern(number)) for number in range(4))
+    first.save(tmp_path / "a.avif", save_all=True, append_images=more, duration=100)
+    with Reader(tmp_path / "a.avif") as reader, Writer(tmp_path / "a.mkv", like=reader, codec="ffv1") as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert writer.frames_written == 4
+    assert any("still picture" in text for text in writer.warnings)
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        assert len(container.streams) == 1
+    with Reader(tmp_path / "a.avif") as reader, pytest.raises(MediaError, match="holds one picture"):
+        Writer(tmp_path / "a.png", like=reader)
 
 
 def test_gaps_and_empty_patterns_are_told(tmp_path, pattern):

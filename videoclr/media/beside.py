@@ -25,6 +25,7 @@ from videoclr.media.copies import Copies
 from videoclr.media.delay import can_be_delayed, delayed
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.reader import Reader
+from videoclr.media.source import still_covers
 from videoclr.media.subtitles import Rewrapping, counterpart
 from videoclr.media.target import MOV, VIDEO_FIRST, advice, codec_of, gives_back, holds, named
 from videoclr.media.timecode import Timecode
@@ -132,7 +133,10 @@ class Beside:
         self._streams = list(copies.container.streams)
         # QuickTime keeps chapters in a track as well; FFmpeg reads them from there and marks it like this.
         chapters = {one.index for one in self._streams if one.type == "data" and one.discard == Discard.all}
-        self._out = dropped(drop, self._streams, like.stream_index) | chapters
+        stills = still_covers(copies.container)
+        self._out = dropped(drop, self._streams, like.stream_index) | chapters | stills
+        if stills:
+            self._warn("the still picture that stands for the animation is left out: it would show what was not restored")
         self._covers: list[tuple[Stream, Packet[Any]]] = []
         self._pending: Packet[Any] | None = None
         self._undated: dict[int, list[Packet[Any]]] = {}

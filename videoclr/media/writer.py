@@ -28,7 +28,7 @@ from videoclr.media.orientation import Orientation
 from videoclr.media.picture import Picture, displayed, float_frame, frame_of_rgb
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, sync_file
-from videoclr.media.source import PIPE, has_width, is_pattern, numbered
+from videoclr.media.source import PIPE, has_width, is_pattern, numbered, still_covers
 from videoclr.media.splice import Tally
 from videoclr.media.stills import Stills
 from videoclr.media.target import PLAIN, STILLS, check_target, muxer_of, named
@@ -362,7 +362,7 @@ class Writer:
     def _tell_of_others(self, like: Reader) -> None:
         """Warn of what is in the source besides its pictures, which pictures have no place for."""
         streams = list(like.container.streams)
-        out = dropped(self._drop, streams, like.stream_index) | {like.stream_index}
+        out = dropped(self._drop, streams, like.stream_index) | {like.stream_index} | still_covers(like.container)
         others = [one for one in streams if one.index not in out and kind_of(one) in _BESIDE]
         if opacity := [one for one in others if is_opacity(one)]:
             self._warn("the transparency of AVIF pictures is not read: they become opaque; convert them to PNG to keep it")
