@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import logging
 import math
+import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, NoReturn
 
 from av.container import OutputContainer
@@ -21,13 +23,14 @@ from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, MediaError
+from videoclr.media.boxes import Described, described_in
 from videoclr.media.copies import Copies
 from videoclr.media.delay import can_be_delayed, delayed
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.reader import Reader
 from videoclr.media.source import still_covers
 from videoclr.media.subtitles import Rewrapping, counterpart
-from videoclr.media.target import MOV, VIDEO_FIRST, advice, codec_of, gives_back, holds, named
+from videoclr.media.target import MOV, VIDEO_FIRST, advice, codec_of, gives_back, holds, named, nameless
 from videoclr.media.timecode import Timecode
 
 _log = logging.getLogger("videoclr.media.beside")
@@ -146,6 +149,8 @@ class Beside:
         """Decoding time of each stream's last packet."""
         self._delays: dict[int, Fraction] = {}
         self._labels: dict[str, str] = {}
+        self.described: dict[int, Described] = {}
+        """Index of an output's stream of data -> what the source says of it, which no muxer writes."""
 
     @property
     def timed(self) -> list[Stream]:
@@ -265,7 +270,11 @@ class Beside:
 
         rewrapping = None
 
+        said = self._said_of(template) if nameless(template) else None
+
         def fits(muxer: str) -> bool:
+            if nameless(template) and (said is None or muxer != "mov"):
+                return False
             return gives_back(muxer, template) if template.type == "data" else holds(muxer, add)
 
         if fits(self.muxer):
@@ -278,7 +287,18 @@ class Beside:
             self._refuse(template, advice(fits, self.muxer))
         stream.metadata.update(copied_tags(template, self.muxer, whole=self.like.start is None and self.like.end is None))
         stream.disposition = template.disposition
+        if said is not None:
+            self.described[stream.index] = said
         self.routes[template.index] = Route(template, stream, rewrapping)
+
+    def _said_of(self, template: Stream) -> Described | None:
+        """What the source says of data that FFmpeg has no name for, where it is a file of QuickTime's family."""
+        if "mov" not in template.container.format.name or not Path(self.like.path).is_file():
+            return None
+        try:
+            return described_in(self.like.path, template.id)
+        except (ValueError, OSError, struct.error):
+            return None
 
     def _add_delayed(self, container: OutputContainer, template: Stream) -> Stream:
         with delayed(template, self._delays[template.index]) as twin:

@@ -217,6 +217,8 @@ class Film:
         if self._provenance is not None:
             self._container.metadata.update(added(self._container.metadata, self._provenance))
         self._kept = Kept.of(self._container, self.muxer, self._video.index, picture.frame, self._look.crop)
+        if self._beside is not None:
+            self._kept = replace(self._kept, described=self._beside.described)
 
     def _refused(self, why: str) -> str:
         """What is wrong with a hardware encoder: the pixel format that its device has no room for, or the device."""

@@ -7,7 +7,7 @@ MP4 and QuickTime then get what is missing put into their index; what is lost el
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import av
@@ -16,7 +16,7 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 
 from videoclr.errors import MediaError
-from videoclr.media.boxes import Amendments, amend, three_dimensional
+from videoclr.media.boxes import Amendments, Described, amend, three_dimensional
 from videoclr.media.crop import Crop
 from videoclr.media.faults import AV_ERRORS, reason
 from videoclr.media.target import MOV, PLAIN
@@ -52,6 +52,8 @@ class Kept:
     """Of the restored video: boxes that say how it is to be looked at; empty for a flat picture."""
     crops: Mapping[int, Crop]
     """Of the restored video: what the file is to hide of it; empty where it shows all."""
+    described: Mapping[int, Described] = field(default_factory=dict)
+    """Of copied streams: what is in data that FFmpeg has no name for."""
 
     @classmethod
     def of(cls, container: OutputContainer, muxer: str, video: int, picture: VideoFrame, crop: Crop) -> Self:
@@ -86,7 +88,7 @@ class Kept:
         except AV_ERRORS as error:
             raise MediaError(path, f"cannot be read again: {reason(error)}") from error
         if self.muxer in MOV:
-            changes = Amendments(languages, dict(self.entries), dict(self.crops), tags)
+            changes = Amendments(languages, dict(self.entries), dict(self.crops), dict(self.described), tags)
             if changes:
                 try:
                     amend(place, changes, quicktime=self.muxer == "mov")

@@ -127,9 +127,14 @@ def holds(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
 
 
 def gives_back(muxer: str, template: Stream) -> bool:
-    """True where a stream of data that was copied into `muxer` is read again as what it was; many write it as they can."""
+    """True where a stream of data that was copied into `muxer` is read again as what it was; many write it as they can.
+
+    Of data that FFmpeg has no name for, the bytes alone: what they are has to be written by others (see `nameless`).
+    """
     if muxer == "mpegts":
         return codec_of(template) in TRANSPORTED
+    if muxer in MOV and codec_of(template) == "bin_data" and "mov" not in template.container.format.name:
+        return False  # it would become GoPro's
     memory = io.BytesIO()
     try:
         with av.open(memory, "w", format=muxer) as container:
@@ -144,6 +149,11 @@ def gives_back(muxer: str, template: Stream) -> bool:
             return bool(found) and [bytes(one) for one in container.demux(found[:1]) if one.size] == [_TRIAL]
     except (*AV_ERRORS, IndexError):
         return False
+
+
+def nameless(stream: Stream) -> bool:
+    """Whether FFmpeg does not know what data these are: no muxer of its writes down what they were."""
+    return stream.type == "data" and codec_of(stream) is None
 
 
 def advice(fits: Callable[[str], bool], muxer: str) -> str | None:
