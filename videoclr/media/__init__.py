@@ -10,7 +10,7 @@
     source.py       opening, and what to say when that fails
     filters.py      FFmpeg's filter graphs          spool.py        pictures that wait, on the disk
     segments.py     films in parts that outlive a crash                 splice.py  groups.py  joint.py  nal.py   smart copy
-    boxes.py  matroska.py  headers.py  copylike.py   what a container or a stream says that PyAV does not tell
+    boxes.py  matroska.py  mxf.py  headers.py  copylike.py   what a container or a stream says that PyAV does not tell
     colour.py  layout.py  orientation.py  hdr.py  hdr10plus.py  crop.py  sphere.py  scan.py  moments.py  delay.py  gaps.py
     timecode.py  selection.py  kept.py  subtitles.py  faults.py  linear.py  exif.py  dpx.py  exr.py   the small facts these rest on
     proxy.py  deliver.py  filelist.py  lock.py  opening.py  hardware.py   views for networks, deliverables, lists, locks, devices

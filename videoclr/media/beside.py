@@ -50,6 +50,8 @@ _DERIVED = ("bps", "number_of_", "_statistics")
 """Tags that count what is in a stream: true of a whole copy alone."""
 _OF_MOV = {"handler_name", "vendor_id"}
 """Tags in which MP4 and QuickTime keep what other containers have no place for."""
+_OF_MXF = {"file_package_umid", "reel_umid"}
+"""Tags that FFmpeg makes of how an MXF file is built."""
 _PICTURES = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "gif": "image/gif", "webp": "image/webp"}
 """FFmpeg's codec of a cover picture -> its MIME type."""
 
@@ -437,7 +439,7 @@ def copied_tags(stream: Stream, muxer: str, *, whole: bool) -> dict[str, str]:
 
 def renamed(tags: dict[str, str], muxer: str) -> dict[str, str]:
     """`tags` of a stream by the names that `muxer` knows: MP4 calls a title `name`, but takes it as `title`."""
-    out = dict(tags)
+    out = {key: value for key, value in tags.items() if key.lower() not in _OF_MXF}
     if "name" in out:
         out.setdefault("title", out.pop("name"))
     if muxer not in MOV:

@@ -21,6 +21,8 @@ from videoclr.media.crop import Crop
 from videoclr.media.faults import AV_ERRORS, reason
 from videoclr.media.target import MOV, PLAIN
 
+REEL = "reel_name"
+"""Tag of the file or of a stream: the tape, roll or card that the pictures are from."""
 PROVENANCE = "provenance"
 """Tag of the file that says what was done to it."""
 _UNSAID = (None, "", "und")
@@ -48,6 +50,8 @@ class Kept:
     tags: Mapping[str, str]
     streams: tuple[_Said, ...]
     chapters: int
+    reel: str
+    """Its name, whatever was told it; empty for none."""
     entries: Mapping[int, bytes]
     """Of the restored video: boxes that say how it is to be looked at; empty for a flat picture."""
     crops: Mapping[int, Crop]
@@ -63,10 +67,11 @@ class Kept:
         """
         counted = [one for one in container.streams if one.type in _COUNTED and not one.disposition & Disposition.attached_pic]
         streams = tuple(_said(one) for one in counted)
-        tags = dict(container.metadata)
         boxes = three_dimensional(picture) if muxer in MOV else b""
         entries = {video: boxes} if boxes else {}
-        return cls(muxer, tags, streams, len(container.chapters()), entries, {video: crop} if crop else {})
+        reel = next(iter(_reels(container)), "")
+        tags = {key: value for key, value in container.metadata.items() if key.lower() != REEL}
+        return cls(muxer, tags, streams, len(container.chapters()), reel, entries, {video: crop} if crop else {})
 
     def mend(self, place: str, path: str) -> list[str]:
         """Put what is missing into the finished file at `place`, and say in one line each what it cannot keep.
@@ -118,9 +123,15 @@ class Kept:
 
     def _lost(self, found: InputContainer) -> list[str]:
         lines = []
+        if self.reel and self.reel not in _reels(found):
+            lines.append(f"{self.muxer} does not keep the reel name {self.reel} here; mkv does")
+        kinds = [said.kind for said in self.streams]
         for said in self.streams:
             stream = found.streams[said.index]
-            names = [one.name for one in Disposition if one & said.disposition & ~stream.disposition and one.name]
+            lost = said.disposition & ~stream.disposition
+            if kinds.count(said.kind) == 1:
+                lost &= ~Disposition.default  # there is nothing else to choose
+            names = [one.name for one in Disposition if one & lost and one.name]
             if names:
                 lines.append(f"{self.muxer} does not keep that stream {said.index} ({said.kind}) is {', '.join(names)}; mkv does")
             if said.title and not _same(stream.metadata.get("title") or stream.metadata.get("name"), said.title):
@@ -134,6 +145,12 @@ def added(tags: Mapping[str, str], provenance: str) -> dict[str, str]:
     """The tag that says what was done, behind what it says already (Matroska gives it back in capitals)."""
     key = next((key for key in tags if key.lower() == PROVENANCE), PROVENANCE)
     return {key: "; ".join(filter(None, [tags.get(key), provenance]))}
+
+
+def _reels(container: InputContainer | OutputContainer) -> list[str]:
+    """What a file's own tags and its streams' say of the reel."""
+    every = [container.metadata, *(stream.metadata for stream in container.streams)]
+    return [value for tags in every for key, value in tags.items() if key.lower() == REEL]
 
 
 def _said(stream: Stream) -> _Said:
