@@ -15,6 +15,7 @@ from av.video.frame import VideoFrame
 from PIL import Image, features
 
 from videoclr.errors import DecodeError, MediaError
+from videoclr.media.density import density_of
 from videoclr.media.exif import with_exif
 from videoclr.media.opening import Opening
 from videoclr.media.reader import Reader
@@ -245,6 +246,59 @@ def test_an_animated_avif_is_restored_and_its_still_picture_left_out(tmp_path, p
         assert len(container.streams) == 1
     with Reader(tmp_path / "a.avif") as reader, pytest.raises(MediaError, match="holds one picture"):
         Writer(tmp_path / "a.png", like=reader)
+
+
+def again(source, target, **options):
+    with Reader(source) as reader, Writer(target, like=reader, **options) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    return writer.warnings
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "webp", "bmp"])
+@pytest.mark.parametrize("source", ["png", "jpg", "tif"])
+def test_the_resolution_in_print_is_kept_or_told(tmp_path, pattern, source, ending):
+    Image.fromarray(pattern(0)).save(tmp_path / f"s.{source}", dpi=(300, 300))
+    warnings = again(tmp_path / f"s.{source}", tmp_path / f"o.{ending}")
+    if ending in ("webp", "bmp"):
+        assert warnings == ["the resolution of 300 pixels an inch is left out; .png, .jpg and .tif keep it"]
+        return
+    assert warnings == []
+    with Image.open(tmp_path / f"o.{ending}") as image:
+        image.load()
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+
+
+@pytest.mark.parametrize("unit", [b"Exif", b"JFIF"])
+def test_the_resolution_of_a_jpeg_stands_in_either_place(tmp_path, pattern, unit):
+    exif = Image.Exif()
+    exif[0x11A], exif[0x11B], exif[0x128] = 118.0, 118.0, 3
+    Image.fromarray(pattern(0)).save(tmp_path / "s.jpg", exif=exif.tobytes() if unit == b"Exif" else b"", dpi=(150, 150))
+    data = (tmp_path / "s.jpg").read_bytes()
+    if unit == b"Exif":
+        at = data.index(b"JFIF") + 7
+        (tmp_path / "s.jpg").write_bytes(data[:at] + b"\0\0\1\0\1" + data[at + 5 :])
+    assert again(tmp_path / "s.jpg", tmp_path / "o.png") == []
+    with Image.open(tmp_path / "o.png") as image:
+        assert image.info["dpi"] == pytest.approx((299.72,) * 2 if unit == b"Exif" else (150, 150), abs=0.02)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff\xe0\0\x10JFIF", b"\x89PNG\r\n\x1a\n\0\0\0\x09pHYs", b"II*\0\xff\xff\xff\xff"])
+def test_damaged_pictures_say_no_resolution(data):
+    assert density_of(data) is None
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "exr", "dpx", "webp", "bmp"])
+def test_the_shape_of_pixels_is_kept_in_pictures_or_told(tmp_path, clip, ending):
+    def setup(container, stream):
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 15)
+
+    source = clip("s.mp4", ticks=range(2), setup=setup)
+    warnings = again(source, tmp_path / f"o%02d.{ending}")
+    told = any("sample aspect ratio 16/15 is lost" in text for text in warnings)
+    with Reader(tmp_path / f"o01.{ending}") as reader:
+        assert (reader.info.sample_aspect == Fraction(16, 15)) is not told
+    assert told is (ending in ("webp", "bmp"))
 
 
 def test_gaps_and_empty_patterns_are_told(tmp_path, pattern):

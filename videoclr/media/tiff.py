@@ -1,9 +1,10 @@
-"""What of a TIFF FFmpeg leaves out without a word: pictures compressed as JPEG, and all pages but the first (TIFF 6.0)."""
+"""What of a TIFF FFmpeg leaves out without a word: JPEG in it, all pages but the first, and pixels an inch (TIFF 6.0)."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from fractions import Fraction
 
 _HEAD, _ENTRY = 8, 12
 """Bytes of the header, and of an entry of a directory."""
@@ -12,6 +13,10 @@ _KIND, _COMPRESSION, _DNG = 0xFE, 0x103, 0xC612
 _LESS = 0b101
 """Kinds that are a smaller version of another picture, or a mask of it."""
 _JPEG = (6, 7)
+_ACROSS, _DOWN, _UNIT = 0x11A, 0x11B, 0x128
+"""Tags: pixels in a unit, of the width and the height, and the unit."""
+_UNITS = {2: Fraction(1), 3: Fraction(254, 100)}
+"""Inch (where none is named, too) and centimetre -> how many of them make an inch."""
 
 
 def is_jpeg(data: bytes) -> bool:
@@ -23,6 +28,17 @@ def is_jpeg(data: bytes) -> bool:
 def pages(data: bytes) -> int:
     """Pictures in a TIFF file, smaller versions and masks of others aside; 0 where it is none."""
     return sum(not tags.get(_KIND, 0) & _LESS for tags in _directories(data))
+
+
+def resolution(data: bytes) -> Fraction | None:
+    """Pixels an inch of the first picture of a TIFF file, or of EXIF; None where it says none, or another number for the height."""
+    first, order = next(_directories(data), {}), "<" if data.startswith(b"II") else ">"
+    unit = _UNITS.get(first.get(_UNIT, 2))
+    places = (first.get(_ACROSS, 0), first.get(_DOWN, 0))
+    if unit is None or not all(0 < place <= len(data) - 8 for place in places):
+        return None
+    (count, of), other = (struct.unpack_from(order + "II", data, place) for place in places)
+    return Fraction(count, of) * unit if (count, of) == other and count and of else None
 
 
 def _directories(data: bytes) -> Iterator[dict[int, int]]:

@@ -19,6 +19,7 @@ from videoclr.media.beside import check_drop, dropped, is_opacity, kind_of
 from videoclr.media.copylike import encoding_of
 from videoclr.media.crop import WHOLE, cropped, exactly
 from videoclr.media.deliver import Deliverable, Kind
+from videoclr.media.density import HEAD, density_of
 from videoclr.media.encoders import COPY_LIKE, DEFAULT_CODEC, RAW, Y4M_FORMATS, Wanted, bits_per_second, encoder_of
 from videoclr.media.faults import explained
 from videoclr.media.film import CROPPING, Film
@@ -139,7 +140,10 @@ class Writer:
                 raise ConfigError(f"$.media.deliver: {suffix} pictures hold no overlay; use {' or '.join(_TRANSPARENT)}")
             whole = suffix == ".exr" and like is not None and like.first_picture.is_light and like.info.bit_depth > _HALF
             pace = None if like is None else like.info.frame_rate
-            self._sink = Stills(self.path, STILLS[suffix], first, overwrite, pix_fmt, linear, whole, pace, pattern=self._pattern)
+            self._sink = Stills(
+                self.path, STILLS[suffix], first, overwrite, pix_fmt, linear, whole, pace, pattern=self._pattern,
+                aspect=Fraction(1) if like is None else like.info.sample_aspect, density=None if like is None else _density(like),
+            )  # fmt: skip
             made = Deliverable(deliver, wipe_seconds, suffix == ".exr", linear, upright=True)
         else:
             muxer = muxer_of(self.path, container)
@@ -452,6 +456,16 @@ class Writer:
     def _tick(base: Fraction) -> Fraction:
         """A tick that every muxer stores: the source's, unless it is finer than 32 bits can count a few minutes of."""
         return base if base.denominator <= (1 << 31) - 1 else Fraction(1, _TICKS)
+
+
+def _density(like: Reader) -> Fraction | None:
+    """Pixels an inch of the picture that was read, or of the first of a sequence; None of others."""
+    path = like.sequence.path(0) if like.sequence else Path(like.path)
+    if not (like.sequence or like.is_still) or not path.is_file():
+        return None
+    with explained(like.path, "cannot be read"), path.open("rb") as file:
+        head = file.read(HEAD)
+        return density_of(head + file.read() if head[:2] in (b"II", b"MM") else head)
 
 
 def _first_number(like: Reader) -> int:
