@@ -292,18 +292,46 @@ def test_a_timecode_is_a_tag_in_matroska(camera, carry, facts, tmp_path):
     assert not any("data" in text for text in report.warnings)
 
 
+@pytest.fixture
+def spoken(clip, tmp_path: Path) -> Callable[[str], Path]:
+    """`spoken("deu")`: a Matroska file whose sound is in that language."""
+
+    def make(language: str) -> Path:
+        with av.open(str(clip("s.mp4", audio=1, size=(64, 48)))) as file, av.open(str(tmp_path / "l.mkv"), "w") as out:
+            streams = [out.add_stream_from_template(one) for one in file.streams]
+            streams[1].metadata["language"] = language
+            for packet in file.demux():
+                if packet.size:
+                    packet.stream = streams[packet.stream_index]
+                    out.mux(packet)
+        return tmp_path / "l.mkv"
+
+    return make
+
+
 @pytest.mark.parametrize("language", ["deu", "ger", "fra", "eng", "gsw"])
-def test_every_language_survives_in_quicktime(clip, carry, facts, tmp_path, language):
-    plain, source, target = clip("s.mp4", audio=1, size=(64, 48)), tmp_path / "l.mkv", tmp_path / "o.mov"
-    with av.open(str(plain)) as file, av.open(str(source), "w") as out:
-        streams = [out.add_stream_from_template(one) for one in file.streams]
-        streams[1].metadata["language"] = language
-        for packet in file.demux():
-            if packet.size:
-                packet.stream = streams[packet.stream_index]
-                out.mux(packet)
-    carry(source, target)
+def test_every_language_survives_in_quicktime(spoken, carry, facts, tmp_path, language):
+    target = tmp_path / "o.mov"
+    carry(spoken(language), target)
     assert facts(target)[1].tags["language"] == language
+    assert b"elng" not in target.read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov"])
+@pytest.mark.parametrize(
+    ("tag", "code", "whole"), [("pt-BR", "por", b"pt-BR"), ("en", "eng", b"en"), ("zh_Hant_TW", "zho", b"zh-Hant-TW")]
+)
+def test_a_language_of_other_than_three_letters_gets_them(spoken, carry, facts, tmp_path, ending, tag, code, whole):
+    report = carry(spoken(tag), tmp_path / f"o.{ending}")
+    assert report.warnings == []
+    assert facts(tmp_path / f"o.{ending}")[1].tags["language"] == code
+    assert b"elng" + bytes(4) + whole + b"\0" in (tmp_path / f"o.{ending}").read_bytes()
+
+
+@pytest.mark.parametrize(("ending", "words"), [("mp4", "the languages Klingonese"), ("ts", "the languages"), ("mkv", None)])
+def test_what_is_no_language_is_told(spoken, carry, tmp_path, ending, words):
+    report = carry(spoken("Klingonese"), tmp_path / f"o.{ending}")
+    assert any(f"does not keep {words}" in text for text in report.warnings) is (words is not None)
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])

@@ -21,6 +21,7 @@ from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
 from videoclr.media.crop import WHOLE, Crop
+from videoclr.media.languages import three_letters
 from videoclr.media.orientation import payload
 from videoclr.media.sphere import CUBEMAP, EQUIRECTANGULAR, Sphere, sphere_of
 
@@ -65,7 +66,7 @@ class Amendments:
     """What to put into the index of a finished file."""
 
     languages: dict[int, str] = field(default_factory=dict)
-    """Stream index -> ISO 639-2 code of three letters."""
+    """Stream index -> language, one that `three_letters` knows."""
     entries: dict[int, bytes] = field(default_factory=dict)
     """Stream index -> boxes for its sample description, in place of those of their kinds."""
     crops: dict[int, Crop] = field(default_factory=dict)
@@ -256,7 +257,14 @@ def _track(trak: bytes, language: str | None, entry: bytes, crop: Crop | None) -
 
     def media(mdia: bytes) -> bytes:
         if language is not None:
-            mdia = _inside(mdia, b"mdhd", lambda mdhd: _spoken(mdhd, language))
+            code = three_letters(language)
+            assert code is not None
+            mdia = _inside(mdia, b"mdhd", lambda mdhd: _spoken(mdhd, code))
+            if code != language:  # the whole of it stands behind (ISO/IEC 14496-12, 8.4.6)
+                whole = _box(b"elng", bytes(4) + language.replace("_", "-").encode() + b"\0")
+                mdia = b"".join(
+                    _box(kind, content) + whole * (kind == b"mdhd") for kind, content in _boxes(mdia) if kind != b"elng"
+                )
         if entry or crop:
             mdia = _inside(mdia, b"minf", lambda minf: _inside(minf, b"stbl", lambda stbl: _inside(stbl, b"stsd", describe)))
         return mdia

@@ -19,6 +19,7 @@ from videoclr.errors import MediaError
 from videoclr.media.boxes import Amendments, Described, amend, three_dimensional
 from videoclr.media.crop import Crop
 from videoclr.media.faults import AV_ERRORS, reason
+from videoclr.media.languages import three_letters
 from videoclr.media.target import MOV, PLAIN
 
 REEL = "reel_name"
@@ -26,7 +27,6 @@ REEL = "reel_name"
 PROVENANCE = "provenance"
 """Tag of the file that says what was done to it."""
 _UNSAID = (None, "", "und")
-_LETTERS = 3
 _COUNTED = ("video", "audio", "subtitle")
 """Types of streams that say what they are."""
 
@@ -93,6 +93,10 @@ class Kept:
         except AV_ERRORS as error:
             raise MediaError(path, f"cannot be read again: {reason(error)}") from error
         if self.muxer in MOV:
+            nameless = sorted({language for language in languages.values() if three_letters(language) is None})
+            if nameless:
+                warnings.append(f"{self.muxer} does not keep the languages {', '.join(nameless)} of the streams; mkv does")
+            languages = {index: language for index, language in languages.items() if language not in nameless}
             changes = Amendments(languages, dict(self.entries), dict(self.crops), dict(self.described), tags)
             if changes:
                 try:
@@ -115,9 +119,7 @@ class Kept:
         wrong: dict[int, str] = {}
         for said in self.streams:
             language = said.language
-            if language in _UNSAID or found.streams[said.index].metadata.get("language") == language:
-                continue
-            if language is not None and len(language) == _LETTERS and language.isascii() and language.islower():
+            if language is not None and language not in _UNSAID and found.streams[said.index].metadata.get("language") != language:
                 wrong[said.index] = language
         return wrong
 
