@@ -39,6 +39,14 @@ STILLS: Mapping[str, str] = MappingProxyType(
     }
 )  # fmt: skip
 """Ending -> FFmpeg's encoder of a picture."""
+READ_ONLY = frozenset(
+    {
+        ".3g2", ".asf", ".avif", ".dif", ".divx", ".dv", ".f4v", ".gif", ".gxf", ".heic", ".heif", ".ivf", ".j2k", ".jp2", ".m2t",
+        ".m2v", ".mj2", ".mk3d", ".mod", ".mpe", ".mpeg", ".mpg", ".ogv", ".pgm", ".ppm", ".rm", ".rmvb", ".tga", ".tod", ".vob",
+        ".wmv",
+    }
+)  # fmt: skip
+"""Further endings of films and pictures: FFmpeg reads these files, and none are written here."""
 PLAIN = frozenset({"yuv4mpegpipe", "rawvideo"})
 """Muxers that hold uncompressed pictures and nothing else."""
 _ADVISED = (".mkv", ".mov", ".mp4", ".nut", ".ts")
