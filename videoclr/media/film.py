@@ -40,6 +40,7 @@ from videoclr.media.encoders import (
     untold,
     usable_rate,
     what_is_lost,
+    without_alpha,
     written_colour,
 )
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
@@ -190,6 +191,8 @@ class Film:
         self._bake = picture.orientation if self._turn is not picture.orientation else Orientation()
         self._size = self._bake.shown_size(picture.frame.width, picture.frame.height)
         self.base = 1 / usable_rate(rate) if self.muxer in _GRID | PLAIN else base
+        if self.encoder.name == "libvpx-vp9" and self.muxer not in _MATROSKA:
+            self.encoder = replace(self.encoder, formats=without_alpha(self.encoder))
         self.format = choose_format(self.encoder, picture.frame.format, self._size, self.wanted.pix_fmt, self.wanted.profile)
         if self._transparent and not any(part.is_alpha for part in VideoFormat(self.format).components):
             keeps = "prores (profile 4444) or ffv1, or pictures (out%04d.png, .exr)"
@@ -555,7 +558,7 @@ class Film:
         kept = {key: value for key, value in source.metadata.items() if key.lower() not in _DROPPED_TAGS | built}
         self._container.metadata.update(beside.labelled(kept))
         tags = source.streams[self.like.stream_index].metadata.items()
-        skipped = (*_DROPPED_TAGS, "number_of_", "_statistics", "bps", "duration")
+        skipped = (*_DROPPED_TAGS, "number_of_", "_statistics", "bps", "duration", "alpha_mode")
         own = {key: value for key, value in tags if not key.lower().startswith(skipped)}
         self._video.metadata.update(beside.labelled(renamed(own, self.muxer)))
         if self.muxer.startswith("mxf"):
