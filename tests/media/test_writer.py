@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -536,3 +537,29 @@ def test_small_hevc_does_not_break_memory(tmp_path, size):
     assert done.returncode == 0, done.stderr
     with Reader(tmp_path / "o.mkv") as reader:
         assert len(list(reader.frames())) == 4
+
+
+@pytest.mark.parametrize("name", ["o.mp4", "o.png"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_written_through(tmp_path, pattern, name, there):
+    store = tmp_path / "store"
+    store.mkdir()
+    real, link = store / f"real{name[1:]}", tmp_path / name
+    link.symlink_to(Path("store") / real.name)
+    if there:
+        real.write_bytes(b"older")
+        with pytest.raises(MediaError, match="exists already"), Writer(link) as writer:
+            writer.write(Frame.from_image(pattern(0)))
+        assert real.read_bytes() == b"older"
+    with Writer(link, overwrite=there) as writer:
+        assert there is False or real.read_bytes() == b"older"
+        writer.write(Frame.from_image(pattern(0)))
+    assert link.is_symlink() and link.resolve() == real.resolve()
+    assert real.stat().st_size > 100
+    assert sorted(path.name for path in [*tmp_path.iterdir(), *store.iterdir()]) == sorted([name, real.name, "store"])
+
+
+def test_a_link_that_leads_to_no_folder_is_told_before_anything(tmp_path):
+    (tmp_path / "o.mp4").symlink_to(tmp_path / "gone" / "real.mp4")
+    with pytest.raises(MediaError, match=r"its folder .*gone does not exist"):
+        Writer(tmp_path / "o.mp4")

@@ -28,6 +28,7 @@ from videoclr.media.orientation import Orientation, carries
 from videoclr.media.picture import Picture, colour_in, float_frame, frame_of_rgb, reformatted, turned
 from videoclr.media.proxy import Proxy, as_uint16
 from videoclr.media.source import matching, numbered
+from videoclr.media.target import behind_link
 
 _log = logging.getLogger("videoclr.media.stills")
 
@@ -123,7 +124,7 @@ class Stills:
         if self._parts and not self.pattern:
             what = "holds one picture, and there are more"
             raise MediaError(self.path, f"{what}; use a pattern such as frame%04d{Path(self.path).suffix}")
-        target = Path(numbered(self.path, self._next) if self.pattern else self.path)
+        target = Path(behind_link(numbered(self.path, self._next) if self.pattern else self.path))
         self._next += 1
         data = self._encoded(*self._prepared(picture, composite()))
         if self.encoder == "exr" and exr.is_exr(picture.head):

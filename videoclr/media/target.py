@@ -180,6 +180,11 @@ def named(stream: Stream) -> str:
     return f"stream {stream.index} ({stream.type}, {codec_of(stream) or 'unknown codec'})"
 
 
+def behind_link(path: str | Path) -> str:
+    """Where what is written to `path` lies: a link is written through, not replaced."""
+    return os.path.realpath(path) if Path(path).is_symlink() else str(path)
+
+
 def check_target(path: str, source: str | None, overwrite: bool) -> None:
     """Refuse what must not be written.
 
@@ -195,7 +200,8 @@ def check_target(path: str, source: str | None, overwrite: bool) -> None:
                 raise MediaError(path, "is the input itself; write to another name")
             if is_list(source) and any(target.samefile(one) for one in names_in(source)):
                 raise MediaError(path, "is one of the files that the input lists; write to another name")
-        part = Path(f"{path}.part")
+        place = Path(behind_link(path))
+        part = Path(f"{place}.part")
         if source is not None and source != PIPE and part.exists() and Path(source).exists():
             inputs = [source, *(names_in(source) if is_list(source) else ())]
             if any(part.samefile(one) for one in inputs):
@@ -204,9 +210,9 @@ def check_target(path: str, source: str | None, overwrite: bool) -> None:
             raise MediaError(path, "is a pipe or a device, not a file; use - for standard output")
         if target.exists() and not overwrite:
             raise MediaError(path, "exists already; remove it or allow overwriting (--overwrite)")
-        if not target.parent.is_dir():
-            raise MediaError(path, f"its folder {target.parent} does not exist; make it first")
-        if not os.access(target.parent, os.W_OK | os.X_OK):
-            raise MediaError(path, f"its folder {target.parent} may not be written to; choose another")
+        if not place.parent.is_dir():
+            raise MediaError(path, f"its folder {place.parent} does not exist; make it first")
+        if not os.access(place.parent, os.W_OK | os.X_OK):
+            raise MediaError(path, f"its folder {place.parent} may not be written to; choose another")
     except OSError as error:
         raise MediaError(path, f"cannot be written: {reason(error)}") from error

@@ -32,7 +32,7 @@ from videoclr.media.segments import Segment, sync_file
 from videoclr.media.source import PIPE, has_width, is_pattern, numbered, still_covers
 from videoclr.media.splice import Tally
 from videoclr.media.stills import Stills
-from videoclr.media.target import PLAIN, STILLS, check_target, muxer_of, named
+from videoclr.media.target import PLAIN, STILLS, behind_link, check_target, muxer_of, named
 from videoclr.types import Frame, Patch
 
 _log = logging.getLogger("videoclr.media.writer")
@@ -80,7 +80,8 @@ class Writer:
 
     Frames of a reader are encoded from their own planes, without a detour over RGB; patches are composited inside
     their region only. The file grows as `<path>.part` and gets its name when the block ends well; an exception
-    removes it. What could not be kept exactly stands in `warnings`.
+    removes it. A link is written through: the file is made, or replaced, where it leads.
+    What could not be kept exactly stands in `warnings`.
 
     Raises:
         ConfigError: unknown codec, container, pixel format, deliverable or kind to drop, or a setting that the encoder refuses.
@@ -120,7 +121,8 @@ class Writer:
         self.path, self.like = str(path), like
         self._state: Literal["before", "inside", "over"] = "before"
         """The `with` block."""
-        self._part = PIPE if self.path == PIPE else f"{self.path}.part"
+        self._place = PIPE if self.path == PIPE else behind_link(self.path)
+        self._part = PIPE if self.path == PIPE else f"{self._place}.part"
         self._sink: Film | Stills
         crop = WHOLE if like is None else like.crop
         suffix = Path(self.path).suffix.lower()
@@ -309,7 +311,7 @@ class Writer:
                     if self._sealed is not None:
                         sync_file(Path(self._part))
                         self._sealed(Path(self._part))
-                    os.replace(self._part, self.path)
+                    os.replace(self._part, self._place)
                 self._unlock()
         else:
             if not self.frames_written:
