@@ -539,6 +539,16 @@ def test_small_hevc_does_not_break_memory(tmp_path, size):
         assert len(list(reader.frames())) == 4
 
 
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+def test_the_last_subtitle_ends_where_the_film_does(tmp_path, clip, ending):
+    source, target = clip("s.mkv", subtitles=True), tmp_path / f"o.{ending}"
+    copy(source, target, start="0.08", end="0.2")
+    with av.open(str(target)) as container:
+        shown = [packet for packet in container.demux(subtitles=0) if packet.size > 2]
+        spans = [(packet.pts * packet.time_base, packet.duration * packet.time_base) for packet in shown]
+    assert spans == [(0, Fraction(1, 25)), (Fraction(2, 25), Fraction(1, 25))]
+
+
 @pytest.mark.parametrize("name", ["o.mp4", "o.png"])
 @pytest.mark.parametrize("there", [True, False])
 def test_a_link_is_written_through(tmp_path, pattern, name, there):

@@ -390,7 +390,7 @@ class Beside:
             self._warn(f"packets of {named(route.source)} that the container refuses are left out: {reason(error)}")
 
     def _clip(self, packet: Packet[Any]) -> bool:
-        """False for packets outside start and end; a subtitle that shows at the start is shortened to begin there."""
+        """False for packets outside start and end; a subtitle that shows at one of them is shortened to begin or end there."""
         start, end = self.like.start, self.like.end
         base = Fraction(packet.time_base)
         assert packet.pts is not None and packet.dts is not None
@@ -399,14 +399,15 @@ class Beside:
             return self._clip_video(packet, start, end)
         if end is not None and time >= end:
             return False
-        if start is None or time >= start:
-            return True
-        left = time + (packet.duration or 0) * base - start
-        if packet.stream.type == "subtitle" and left > 0:
+        if start is not None and time < start:
+            left = time + (packet.duration or 0) * base - start
+            if packet.stream.type != "subtitle" or left <= 0:
+                return False
             packet.pts = packet.dts = math.ceil(start / base)
             packet.duration = round(left / base)
-            return True
-        return False
+        if packet.stream.type == "subtitle" and end is not None and packet.duration:
+            packet.duration = max(1, min(packet.duration, math.floor(end / base) - packet.pts))
+        return True
 
     def _clip_video(self, packet: Packet[Any], start: Fraction | None, end: Fraction | None) -> bool:
         """Another video begins at a key frame, and keeps what its last pictures refer to."""
