@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from videoclr.flow import ChannelClosed, around, grouped, prefetch, timed
+from videoclr.flow import ChannelClosed, around, grouped, prefetch, still_wanted, timed
 
 
 class Source:
@@ -199,3 +199,32 @@ def test_timed_closes_what_it_passes_on() -> None:
     next(items)
     items.close()  # type: ignore[attr-defined]
     assert source.closed.is_set()
+
+
+def test_a_long_computation_ends_when_its_consumer_leaves():
+    began, left, steps = threading.Event(), threading.Event(), []
+
+    def items():
+        yield 0
+        for step in range(100):
+            steps.append(step)
+            began.set()
+            assert left.wait(10)
+            try:
+                still_wanted()
+            except Exception:  # of a face, which a stage passes over
+                continue
+        yield 1
+
+    source = prefetch(items(), 1, "long")
+    assert next(source) == 0
+    assert began.wait(10)
+    source._channel.close()
+    left.set()
+    source.close()
+    assert steps == [0]
+
+
+def test_a_computation_that_nobody_waits_for_is_wanted():
+    still_wanted()
+    assert list(prefetch((still_wanted() for _ in range(3)), 1, "wanted")) == [None] * 3

@@ -135,6 +135,23 @@ def test_once_ends_when_all_that_is_there_is_done(inbox, restored):
     assert {task.target.suffix for task in restored} == {".mov"}
 
 
+def test_films_that_are_only_read_are_taken_where_results_end_otherwise(inbox, restored, caplog):
+    names = ["a.mpg", "b.VOB", "c.wmv", "d.gif", "e.avif", "f.heic", "g.mp4"]
+    for name in [*names, "notes.txt"]:
+        (inbox / name).write_text(name)
+    ends = run(inbox, Clock(), settle=2, once=True)
+    assert [Path(source).name for source, _ in ends] == ["g.mp4"]
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [Path(text.partition(": ")[0]).name for text in told] == names[:-1], "each once, and no other file"
+    assert all("--ending .mp4" in text for text in told)
+    restored.clear()
+    ends = run(inbox, Clock(), settle=2, once=True, ending=".mp4")
+    assert sorted(Path(source).name for source, _ in ends) == names
+    assert {task.target.suffix for task in restored} == {".mp4"}
+    contained = Config.of({"media": {"container": "mkv"}})
+    assert sorted(Path(source).name for source, _ in run(inbox, Clock(), settle=2, once=True, config=contained)) == names
+
+
 def test_an_empty_folder_is_done_at_once(inbox, restored):
     assert run(inbox, Clock(), once=True) == [] and not restored
 

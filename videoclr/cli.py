@@ -961,6 +961,7 @@ def _say(text: str) -> None:
 _STOPPING = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _PATIENCE = 3
 """The how-manieth signal ends the process at once."""
+_STOPPED = b"videoclr: stopping after what is being computed; two more signals end at once\n"
 
 
 @contextmanager
@@ -978,6 +979,9 @@ def _stoppable() -> Iterator[None]:
         if heard >= _PATIENCE:
             os._exit(INTERRUPTED)
         if heard == 1:
+            # Not through sys.stderr, in the middle of whose work a signal may come.
+            with suppress(OSError):
+                os.write(2, b"\n" * os.isatty(2) + _STOPPED)
             raise KeyboardInterrupt
 
     before: dict[signal.Signals, Any] = {}

@@ -28,6 +28,10 @@ class ChannelClosed(Exception):
     """Raised in a thread that reads from a `Prefetch` after somebody closed it; it unwinds that thread quietly."""
 
 
+class Unwanted(BaseException):
+    """Raised by `still_wanted`. Not an Exception: a stage that passes over the failure of a face must not pass over this."""
+
+
 class _Channel(Generic[T]):
     """What the two ends share. All fields are guarded by `changed`."""
 
@@ -80,10 +84,15 @@ class _Channel(Generic[T]):
             self.changed.notify_all()
 
 
+_here = threading.local()
+"""`channel`: of the thread that produces for it."""
+
+
 def _produce(items: Iterable[T], channel: _Channel[T], weigh: Callable[[T], int]) -> None:
     """The body of the thread. It holds the channel but not the `Prefetch`, so that a forgotten one can be collected."""
     error: BaseException | None = None
     iterator: Iterator[T] | None = None
+    _here.channel = channel
     try:
         iterator = iter(items)
         for item in iterator:
@@ -155,6 +164,17 @@ def prefetch(items: Iterable[T], depth: int, name: str, weigh: Callable[[T], int
     if depth < 1:
         raise ValueError(f"depth must be at least 1, got {depth}")
     return Prefetch(items, depth, name, weigh)
+
+
+def still_wanted() -> None:
+    """For long computations to call on their way: unwinds the thread of a `prefetch` whose consumer has left.
+
+    Raises:
+        Unwanted: it has.
+    """
+    channel: _Channel[Any] | None = getattr(_here, "channel", None)
+    if channel is not None and channel.closed:
+        raise Unwanted
 
 
 def one_at_a_time() -> AbstractContextManager[object]:

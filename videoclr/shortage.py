@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 
 from videoclr.errors import DeviceError
+from videoclr.flow import still_wanted
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -66,6 +67,7 @@ class Batch:
         rest = items
         while rest:
             group = rest[: self.size]
+            still_wanted()
             try:
                 done = work(group)
             except Exception as error:

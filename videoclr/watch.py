@@ -22,7 +22,7 @@ from pathlib import Path
 from videoclr.config import Config
 from videoclr.errors import BusyError, ConfigError, MediaError, ResumeError, VideoclrError
 from videoclr.jobs import Manner, ProgressCallback, Task, load_pipeline, make_folder, refuse_tracks, restore_task, targets_of
-from videoclr.media.target import CONTAINERS, STILLS
+from videoclr.media.target import CONTAINERS, READ_ONLY, STILLS
 from videoclr.report import Report
 
 _log = logging.getLogger("videoclr.watch")
@@ -53,15 +53,16 @@ class Arrivals:
         folder: looked into, not below.
         settle: seconds.
         clock: tells seconds.
+        renamed: results get an ending of their own, or a container: then every file that can be read is taken.
 
     Raises:
         MediaError: it is no folder.
     """
 
-    def __init__(self, folder: Path, settle: float, clock: Callable[[], float]) -> None:
+    def __init__(self, folder: Path, settle: float, clock: Callable[[], float], *, renamed: bool = False) -> None:
         if not folder.is_dir():
             raise MediaError(folder, "is no folder to watch")
-        self.folder, self.settle, self.clock = folder, settle, clock
+        self.folder, self.settle, self.clock, self.renamed = folder, settle, clock, renamed
         self._seen: dict[Path, _Seen] = {}
         self._told: set[Path] = set()
 
@@ -91,10 +92,13 @@ class Arrivals:
 
     def _is_film(self, path: Path) -> bool:
         ending = path.suffix.lower()
-        known = ending in {*CONTAINERS, *STILLS} - _NAMELESS
+        known = ending in {*CONTAINERS, *STILLS} - _NAMELESS or (self.renamed and ending in READ_ONLY)
         if not known and path not in self._told:
             self._told.add(path)
-            _log.info("%s: is left alone, its ending is that of no film", path)
+            if ending in READ_ONLY:
+                _log.warning("%s: is left alone, since no %s files are written; name another ending (--ending .mp4)", path, ending)
+            else:
+                _log.info("%s: is left alone, its ending is that of no film", path)
         return known
 
     def next(self) -> Path | None:
@@ -144,7 +148,8 @@ def watch(
         folder: looked into, not below.
         to: where the results go, under the same names; made if it does not exist.
         config: settings of all files; the defaults if None.
-        ending: file ending of the results, such as `.mp4`; None keeps each input's own.
+        ending: file ending of the results, such as `.mp4`; None keeps each input's own, and leaves alone what has one that is only
+            read (`.mpg`, `.wmv`, `.heic`).
         move_to: where inputs go once they are restored; None leaves them.
         settle: seconds for which a file stands still before it is taken.
         once: end when all that is there is done.
@@ -165,7 +170,7 @@ def watch(
     if len(set(places)) < len(places):
         raise ConfigError("watch: the watched folder, --to and --move-to have to be different folders")
     refuse_tracks(config)
-    arrivals = Arrivals(Path(folder), settle, clock)
+    arrivals = Arrivals(Path(folder), settle, clock, renamed=ending is not None or config.media.container is not None)
     make_folder(to)
     if move_to is not None:
         make_folder(move_to)

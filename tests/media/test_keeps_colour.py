@@ -191,6 +191,26 @@ def test_prores_4444_keeps_its_transparency(tmp_path, job, frames_of):
     assert np.abs(alpha_of(before)[0].astype(int) - alpha_of(after)[0]).max() <= 4, "of 4095"
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [("s.mov", "prores_ks", "yuva444p10le"), ("s.mkv", "ffv1", "yuva420p10le"), ("s.mkv", "ffv1", "yuva422p")],
+)
+def test_every_transparency_goes_into_vp9(tmp_path, job, frames_of, name, codec, pix_fmt):
+    source = make(tmp_path / name, pix_fmt, codec=codec)
+    report = job(source, tmp_path / "o.webm", codec="vp9", crf=4)
+    assert not [text for text in report.warnings if "transparency" in text]
+    report = job(tmp_path / "o.webm", tmp_path / "again.webm", codec="vp9", crf=4)
+    opacity = []
+    for path in (source, tmp_path / "o.webm", tmp_path / "again.webm"):
+        with Reader(path) as reader:
+            frame = next(reader.frames()).native.frame
+        opacity.append(frame.reformat(format="rgba").to_ndarray()[..., 3].astype(float))
+    assert np.ptp(opacity[0]) > 50
+    assert np.abs(opacity[1] - opacity[0]).mean() < 3 and np.abs(opacity[2] - opacity[0]).mean() < 3
+    report = job(source, tmp_path / "o.mp4", codec="vp9")
+    assert [text for text in report.warnings if "less transparency" in text]
+
+
 def test_vp9_keeps_its_transparency(tmp_path, job, frames_of):
     source = make(tmp_path / "s.webm", "yuva420p", codec="libvpx-vp9", options={"crf": "4", "b": "0"})
     report = job(source, tmp_path / "o.webm", codec="vp9", crf=4, **FACE)

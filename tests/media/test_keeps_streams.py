@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from av.stream import Disposition
 
 from videoclr import cli
 from videoclr.errors import ConfigError, MediaError
+from videoclr.media.boxes import described_in
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
 
@@ -40,6 +43,8 @@ PICTURE = "testsrc2=s=64x48:r=25:d=1"
 OTHER = "testsrc=s=48x32:r=25:d=1"
 TONE = "sine=d=1:r=48000"
 LAVFI = ("-f", "lavfi", "-i")
+GENERIC = bytes.fromhex("00000020676d686400000018676d696e000000000040800080008000") + bytes(4)
+"""`gmhd` of what is neither picture nor sound."""
 FAST = ("-c:v", "libx264", "-preset", "ultrafast")
 
 Made = Callable[..., None]
@@ -221,6 +226,58 @@ def test_data_that_could_not_be_read_again_are_refused(telemetry, carry, facts, 
     assert [one.type for one in facts(target)] == ["video"]
 
 
+@pytest.fixture
+def unknown(clip, tmp_path: Path) -> Path:
+    """An MP4 file with data of a phone that FFmpeg has no name for."""
+    source = tmp_path / "s.mp4"
+    with av.open(str(clip("v.mp4", ticks=range(10), size=(64, 48)))) as plain, av.open(str(source), "w") as out:
+        video = out.add_stream_from_template(plain.streams.video[0], opaque=True)
+        data = out.add_data_stream("bin_data")
+        data.time_base = Fraction(1, 1000)
+        out.start_encoding()
+        for time in (0, 100, 200):
+            packet = av.Packet(bytes([time, 1, 2, 3]))
+            packet.stream, packet.time_base, packet.pts, packet.dts, packet.duration = data, Fraction(1, 1000), time, time, 100
+            out.mux(packet)
+        for packet in plain.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                out.mux(packet)
+    entry = struct.pack(">I", 20)
+    assert source.read_bytes().count(entry + b"gpmd") == 1
+    source.write_bytes(source.read_bytes().replace(entry + b"gpmd", entry + b"mebx"))
+    return source
+
+
+@pytest.mark.parametrize("header", [b"gmhd", b"nmhd"])
+def test_data_without_a_name_keep_what_the_source_says_of_them(unknown, carry, facts, tmp_path, header):
+    unknown.write_bytes(unknown.read_bytes().replace(b"gmhd", header))
+    said = described_in(str(unknown), 2)
+    carry(unknown, tmp_path / "o.mov")
+    carry(tmp_path / "o.mov", tmp_path / "again.mov")
+    for name in ("o.mov", "again.mov"):
+        (before,), (after,) = named(facts(unknown), "data"), named(facts(tmp_path / name), "data")
+        assert after.packets == before.packets
+        assert described_in(str(tmp_path / name), 2) == replace(said, header=said.header or GENERIC)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "nut"])
+def test_data_without_a_name_are_refused_elsewhere(unknown, carry, facts, tmp_path, ending):
+    with pytest.raises(
+        MediaError, match=r"does not hold stream 1 \(data, unknown codec\); use \.mov \(--container\), .*--drop data"
+    ):
+        carry(unknown, tmp_path / f"o.{ending}")
+
+
+def test_data_that_are_described_twice_are_refused(unknown, carry, tmp_path):
+    data = unknown.read_bytes()
+    at = data.index(b"mebx") + 8
+    unknown.write_bytes(data[: at + 2] + b"\0\2" + data[at + 4 :])  # the samples lie in another file
+    with pytest.raises(MediaError, match=r"unknown codec\); leave it out \(--drop data\)"):
+        carry(unknown, tmp_path / "o.mov")
+    carry(unknown, tmp_path / "o.mov", "media.drop=[data]")
+
+
 def test_a_pipe_carries_every_stream(broadcast, videoclr, facts, tmp_path):
     target = tmp_path / "o.mkv"
     arguments = ["--set", "restore.use=unchanged", "--set", "gate.use=none", "--preset", "ultrafast", "--quiet"]
@@ -235,18 +292,46 @@ def test_a_timecode_is_a_tag_in_matroska(camera, carry, facts, tmp_path):
     assert not any("data" in text for text in report.warnings)
 
 
+@pytest.fixture
+def spoken(clip, tmp_path: Path) -> Callable[[str], Path]:
+    """`spoken("deu")`: a Matroska file whose sound is in that language."""
+
+    def make(language: str) -> Path:
+        with av.open(str(clip("s.mp4", audio=1, size=(64, 48)))) as file, av.open(str(tmp_path / "l.mkv"), "w") as out:
+            streams = [out.add_stream_from_template(one) for one in file.streams]
+            streams[1].metadata["language"] = language
+            for packet in file.demux():
+                if packet.size:
+                    packet.stream = streams[packet.stream_index]
+                    out.mux(packet)
+        return tmp_path / "l.mkv"
+
+    return make
+
+
 @pytest.mark.parametrize("language", ["deu", "ger", "fra", "eng", "gsw"])
-def test_every_language_survives_in_quicktime(clip, carry, facts, tmp_path, language):
-    plain, source, target = clip("s.mp4", audio=1, size=(64, 48)), tmp_path / "l.mkv", tmp_path / "o.mov"
-    with av.open(str(plain)) as file, av.open(str(source), "w") as out:
-        streams = [out.add_stream_from_template(one) for one in file.streams]
-        streams[1].metadata["language"] = language
-        for packet in file.demux():
-            if packet.size:
-                packet.stream = streams[packet.stream_index]
-                out.mux(packet)
-    carry(source, target)
+def test_every_language_survives_in_quicktime(spoken, carry, facts, tmp_path, language):
+    target = tmp_path / "o.mov"
+    carry(spoken(language), target)
     assert facts(target)[1].tags["language"] == language
+    assert b"elng" not in target.read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov"])
+@pytest.mark.parametrize(
+    ("tag", "code", "whole"), [("pt-BR", "por", b"pt-BR"), ("en", "eng", b"en"), ("zh_Hant_TW", "zho", b"zh-Hant-TW")]
+)
+def test_a_language_of_other_than_three_letters_gets_them(spoken, carry, facts, tmp_path, ending, tag, code, whole):
+    report = carry(spoken(tag), tmp_path / f"o.{ending}")
+    assert report.warnings == []
+    assert facts(tmp_path / f"o.{ending}")[1].tags["language"] == code
+    assert b"elng" + bytes(4) + whole + b"\0" in (tmp_path / f"o.{ending}").read_bytes()
+
+
+@pytest.mark.parametrize(("ending", "words"), [("mp4", "the languages Klingonese"), ("ts", "the languages"), ("mkv", None)])
+def test_what_is_no_language_is_told(spoken, carry, tmp_path, ending, words):
+    report = carry(spoken("Klingonese"), tmp_path / f"o.{ending}")
+    assert any(f"does not keep {words}" in text for text in report.warnings) is (words is not None)
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import struct
 import subprocess
@@ -15,6 +16,7 @@ from av.video.frame import VideoFrame
 from PIL import Image, features
 
 from videoclr.errors import DecodeError, MediaError
+from videoclr.media.density import density_of
 from videoclr.media.exif import with_exif
 from videoclr.media.opening import Opening
 from videoclr.media.reader import Reader
@@ -179,6 +181,130 @@ def test_an_avif_that_becomes_opaque_is_told(tmp_path, pattern):
         assert writer.warnings == (said if name == "clear" else [])
         with av.open(str(tmp_path / f"{name}.mkv")) as made:
             assert [stream.type for stream in made.streams] == ["video"], "transparency is no other film"
+
+
+def box(kind: bytes, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    return struct.pack(">I", 8 + len(body)) + kind + body
+
+
+def full(kind: bytes, version: int, flags: int, *parts: bytes) -> bytes:
+    return box(kind, struct.pack(">I", version << 24 | flags), *parts)
+
+
+def tiled(path, image):
+    """An AVIF picture of two tiles beside each other."""
+    half = image.shape[1] // 2
+    data, config = [], b""
+    for tile in (image[:, :half], image[:, half:]):
+        memory = io.BytesIO()
+        Image.fromarray(tile).save(memory, "AVIF")
+        at = memory.getvalue().index(b"av1C") - 4
+        config = memory.getvalue()[at : at + struct.unpack_from(">I", memory.getvalue(), at)[0]]
+        memory.seek(0)
+        with av.open(memory) as container:
+            data += [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    size = (image.shape[1], image.shape[0])
+    data.append(struct.pack(">4B2H", 0, 0, 0, 1, *size))
+    kinds = (b"av01", b"av01", b"grid")
+    infos = [
+        full(b"infe", 2, int(kind == b"av01"), struct.pack(">HH", number, 0), kind, b"\0") for number, kind in enumerate(kinds, 1)
+    ]
+    sizes = [full(b"ispe", 0, 0, struct.pack(">II", *one)) for one in ((half, size[1]), size)]
+    which = struct.pack(">I HB3B HB3B HB2B", 3, 1, 3, 1, 0x82, 3, 2, 3, 1, 0x82, 3, 3, 2, 4, 3)
+    pixels = full(b"pixi", 0, 0, b"\3\x08\x08\x08")
+    start = 0
+    for _ in range(2):
+        ends = np.cumsum([start, *map(len, data)])
+        places = [struct.pack(">HHHII", at + 1, 0, 1, ends[at], len(one)) for at, one in enumerate(data)]
+        head = box(b"ftyp", b"avif\0\0\0\0avifmif1miaf") + full(
+            b"meta", 0, 0,
+            full(b"hdlr", 0, 0, b"\0\0\0\0pict" + bytes(13)),
+            full(b"pitm", 0, 0, struct.pack(">H", 3)),
+            full(b"iloc", 0, 0, b"\x44\0", struct.pack(">H", 3), *places),
+            full(b"iinf", 0, 0, struct.pack(">H", 3), *infos),
+            full(b"iref", 0, 0, box(b"dimg", struct.pack(">4H", 3, 2, 1, 2))),
+            box(b"iprp", box(b"ipco", sizes[0], config, pixels, sizes[1]), full(b"ipma", 0, 0, which)),
+        )  # fmt: skip
+        start = len(head) + 8
+    path.write_bytes(head + box(b"mdat", *data))
+    return path
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow writes no AVIF")
+def test_one_tile_is_not_taken_for_the_picture(tmp_path, pattern):
+    source = tiled(tmp_path / "grid.avif", pattern(0, 128, 64))
+    assert Image.open(source).size == (128, 64)
+    with pytest.raises(MediaError, match="made of tiles"):
+        Reader(source)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow writes no AVIF")
+def test_an_animated_avif_is_restored_and_its_still_picture_left_out(tmp_path, pattern):
+    first, *more = (Image.fromarray(pattern(number)) for number in range(4))
+    first.save(tmp_path / "a.avif", save_all=True, append_images=more, duration=100)
+    with Reader(tmp_path / "a.avif") as reader, Writer(tmp_path / "a.mkv", like=reader, codec="ffv1") as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert writer.frames_written == 4
+    assert any("still picture" in text for text in writer.warnings)
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        assert len(container.streams) == 1
+    with Reader(tmp_path / "a.avif") as reader, pytest.raises(MediaError, match="holds one picture"):
+        Writer(tmp_path / "a.png", like=reader)
+
+
+def again(source, target, **options):
+    with Reader(source) as reader, Writer(target, like=reader, **options) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    return writer.warnings
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "webp", "bmp"])
+@pytest.mark.parametrize("source", ["png", "jpg", "tif"])
+def test_the_resolution_in_print_is_kept_or_told(tmp_path, pattern, source, ending):
+    Image.fromarray(pattern(0)).save(tmp_path / f"s.{source}", dpi=(300, 300))
+    warnings = again(tmp_path / f"s.{source}", tmp_path / f"o.{ending}")
+    if ending in ("webp", "bmp"):
+        assert warnings == ["the resolution of 300 pixels an inch is left out; .png, .jpg and .tif keep it"]
+        return
+    assert warnings == []
+    with Image.open(tmp_path / f"o.{ending}") as image:
+        image.load()
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+
+
+@pytest.mark.parametrize("unit", [b"Exif", b"JFIF"])
+def test_the_resolution_of_a_jpeg_stands_in_either_place(tmp_path, pattern, unit):
+    exif = Image.Exif()
+    exif[0x11A], exif[0x11B], exif[0x128] = 118.0, 118.0, 3
+    Image.fromarray(pattern(0)).save(tmp_path / "s.jpg", exif=exif.tobytes() if unit == b"Exif" else b"", dpi=(150, 150))
+    data = (tmp_path / "s.jpg").read_bytes()
+    if unit == b"Exif":
+        at = data.index(b"JFIF") + 7
+        (tmp_path / "s.jpg").write_bytes(data[:at] + b"\0\0\1\0\1" + data[at + 5 :])
+    assert again(tmp_path / "s.jpg", tmp_path / "o.png") == []
+    with Image.open(tmp_path / "o.png") as image:
+        assert image.info["dpi"] == pytest.approx((299.72,) * 2 if unit == b"Exif" else (150, 150), abs=0.02)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff\xe0\0\x10JFIF", b"\x89PNG\r\n\x1a\n\0\0\0\x09pHYs", b"II*\0\xff\xff\xff\xff"])
+def test_damaged_pictures_say_no_resolution(data):
+    assert density_of(data) is None
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "exr", "dpx", "webp", "bmp"])
+def test_the_shape_of_pixels_is_kept_in_pictures_or_told(tmp_path, clip, ending):
+    def setup(container, stream):
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 15)
+
+    source = clip("s.mp4", ticks=range(2), setup=setup)
+    warnings = again(source, tmp_path / f"o%02d.{ending}")
+    told = any("sample aspect ratio 16/15 is lost" in text for text in warnings)
+    with Reader(tmp_path / f"o01.{ending}") as reader:
+        assert (reader.info.sample_aspect == Fraction(16, 15)) is not told
+    assert told is (ending in ("webp", "bmp"))
 
 
 def test_gaps_and_empty_patterns_are_told(tmp_path, pattern):

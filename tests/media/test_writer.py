@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -548,3 +549,39 @@ def test_both_ends_of_an_encoders_scale_are_taken(clip, tmp_path, codec):
             writer.write(next(reader.frames()))
     least, most = ((tmp_path / f"{number}.mkv").stat().st_size for number in ENCODERS[codec].scale)
     assert least > most
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+def test_the_last_subtitle_ends_where_the_film_does(tmp_path, clip, ending):
+    source, target = clip("s.mkv", subtitles=True), tmp_path / f"o.{ending}"
+    copy(source, target, start="0.08", end="0.2")
+    with av.open(str(target)) as container:
+        shown = [packet for packet in container.demux(subtitles=0) if packet.size > 2]
+        spans = [(packet.pts * packet.time_base, packet.duration * packet.time_base) for packet in shown]
+    assert spans == [(0, Fraction(1, 25)), (Fraction(2, 25), Fraction(1, 25))]
+
+
+@pytest.mark.parametrize("name", ["o.mp4", "o.png"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_written_through(tmp_path, pattern, name, there):
+    store = tmp_path / "store"
+    store.mkdir()
+    real, link = store / f"real{name[1:]}", tmp_path / name
+    link.symlink_to(Path("store") / real.name)
+    if there:
+        real.write_bytes(b"older")
+        with pytest.raises(MediaError, match="exists already"), Writer(link) as writer:
+            writer.write(Frame.from_image(pattern(0)))
+        assert real.read_bytes() == b"older"
+    with Writer(link, overwrite=there) as writer:
+        assert there is False or real.read_bytes() == b"older"
+        writer.write(Frame.from_image(pattern(0)))
+    assert link.is_symlink() and link.resolve() == real.resolve()
+    assert real.stat().st_size > 100
+    assert sorted(path.name for path in [*tmp_path.iterdir(), *store.iterdir()]) == sorted([name, real.name, "store"])
+
+
+def test_a_link_that_leads_to_no_folder_is_told_before_anything(tmp_path):
+    (tmp_path / "o.mp4").symlink_to(tmp_path / "gone" / "real.mp4")
+    with pytest.raises(MediaError, match=r"its folder .*gone does not exist"):
+        Writer(tmp_path / "o.mp4")

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from videoclr.flow import still_wanted
+
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """`(z_t (N, C, h, w), a_t (N,)) -> z_0 (N, C, h, w)`."""
 LEVELS = 1000
@@ -53,6 +55,7 @@ def sample(denoise: Denoise, z: Tensor, start: int, steps: int, solver: str = "d
     times = torch.linspace(start, 0, steps + 1)[:-1].round().long()
     if solver == "ddim":
         for now, after in zip(times.tolist(), [*times[1:].tolist(), None], strict=True):
+            still_wanted()
             clean = denoise(z, alphas[now].expand(len(z)))
             z = clean if after is None else _ddim(z, clean, alphas[now], alphas[after])
         return z
@@ -60,6 +63,7 @@ def sample(denoise: Denoise, z: Tensor, start: int, steps: int, solver: str = "d
         raise ValueError(f"solver {solver!r}: expected one of {', '.join(SOLVERS)}")
     scheduler = _dpm(times)
     for time in scheduler.timesteps:
+        still_wanted()
         clean = denoise(z, alphas[int(time)].expand(len(z)))
         z = scheduler.step(clean, time, z).prev_sample
     return z

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import logging
 import math
+import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, NoReturn
 
 from av.audio.stream import AudioStream
@@ -22,13 +24,15 @@ from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, MediaError
+from videoclr.media.boxes import Described, described_in
 from videoclr.media.copies import Copies
 from videoclr.media.delay import can_be_delayed, delayed
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.reader import Reader
 from videoclr.media.silence import END_TO_END, Samples, is_samples
+from videoclr.media.source import still_covers
 from videoclr.media.subtitles import Rewrapping, counterpart
-from videoclr.media.target import MOV, VIDEO_FIRST, advice, codec_of, gives_back, holds, named
+from videoclr.media.target import MOV, VIDEO_FIRST, advice, codec_of, gives_back, holds, named, nameless
 from videoclr.media.timecode import Timecode
 
 _log = logging.getLogger("videoclr.media.beside")
@@ -52,6 +56,8 @@ _DERIVED = ("bps", "number_of_", "_statistics")
 """Tags that count what is in a stream: true of a whole copy alone."""
 _OF_MOV = {"handler_name", "vendor_id"}
 """Tags in which MP4 and QuickTime keep what other containers have no place for."""
+_OF_MXF = {"file_package_umid", "reel_umid"}
+"""Tags that FFmpeg makes of how an MXF file is built."""
 _PICTURES = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "gif": "image/gif", "webp": "image/webp"}
 """FFmpeg's codec of a cover picture -> its MIME type."""
 OPAQUE = "the transparency of AVIF pictures is not read: they become opaque; convert them to PNG to keep it"
@@ -139,7 +145,10 @@ class Beside:
         self._streams = list(copies.container.streams)
         # QuickTime keeps chapters in a track as well; FFmpeg reads them from there and marks it like this.
         chapters = {one.index for one in self._streams if one.type == "data" and one.discard == Discard.all}
-        self._out = dropped(drop, self._streams, like.stream_index) | chapters
+        stills = still_covers(copies.container)
+        self._out = dropped(drop, self._streams, like.stream_index) | chapters | stills
+        if stills:
+            self._warn("the still picture that stands for the animation is left out: it would show what was not restored")
         opacity = {one.index for one in self._streams if is_opacity(one)} - self._out - {like.stream_index}
         if opacity:
             self._out |= opacity
@@ -155,6 +164,8 @@ class Beside:
         self._samples: dict[int, Samples] = {}
         """Of sound that the container puts end to end."""
         self._labels: dict[str, str] = {}
+        self.described: dict[int, Described] = {}
+        """Index of an output's stream of data -> what the source says of it, which no muxer writes."""
 
     @property
     def timed(self) -> list[Stream]:
@@ -288,7 +299,11 @@ class Beside:
 
         rewrapping = None
 
+        said = self._said_of(template) if nameless(template) else None
+
         def fits(muxer: str) -> bool:
+            if nameless(template) and (said is None or muxer != "mov"):
+                return False
             return gives_back(muxer, template) if template.type == "data" else holds(muxer, add)
 
         if fits(self.muxer):
@@ -301,10 +316,21 @@ class Beside:
             self._refuse(template, advice(fits, self.muxer))
         stream.metadata.update(copied_tags(template, self.muxer, whole=self.like.start is None and self.like.end is None))
         stream.disposition = template.disposition
+        if said is not None:
+            self.described[stream.index] = said
         self.routes[template.index] = Route(template, stream, rewrapping)
         if self.muxer in END_TO_END and is_samples(template):
             assert isinstance(template, AudioStream)
             self._samples[template.index] = Samples(template, stream)
+
+    def _said_of(self, template: Stream) -> Described | None:
+        """What the source says of data that FFmpeg has no name for, where it is a file of QuickTime's family."""
+        if "mov" not in template.container.format.name or not Path(self.like.path).is_file():
+            return None
+        try:
+            return described_in(self.like.path, template.id)
+        except (ValueError, OSError, struct.error):
+            return None
 
     def _add_delayed(self, container: OutputContainer, template: Stream) -> Stream:
         with delayed(template, self._delays[template.index]) as twin:
@@ -417,7 +443,7 @@ class Beside:
             self._warn(f"{early}: {self.muxer} cannot say when it begins; mkv and mov can")
 
     def _clip(self, packet: Packet[Any]) -> bool:
-        """False for packets outside start and end; a subtitle that shows at the start is shortened to begin there."""
+        """False for packets outside start and end; a subtitle that shows at one of them is shortened to begin or end there."""
         start, end = self.like.start, self.like.end
         base = Fraction(packet.time_base)
         assert packet.pts is not None and packet.dts is not None
@@ -426,16 +452,17 @@ class Beside:
             return self._clip_video(packet, start, end)
         if end is not None and time >= end:
             return False
-        if start is None or time >= start:
-            return True
-        left = time + (packet.duration or 0) * base - start
-        if packet.stream_index in self._samples and left > 0:
-            return True  # what lies before the first picture is cut off its samples
-        if packet.stream.type == "subtitle" and left > 0:
+        if start is not None and time < start:
+            left = time + (packet.duration or 0) * base - start
+            if packet.stream_index in self._samples and left > 0:
+                return True  # what lies before the first picture is cut off its samples
+            if packet.stream.type != "subtitle" or left <= 0:
+                return False
             packet.pts = packet.dts = math.ceil(start / base)
             packet.duration = round(left / base)
-            return True
-        return False
+        if packet.stream.type == "subtitle" and end is not None and packet.duration:
+            packet.duration = max(1, min(packet.duration, math.floor(end / base) - packet.pts))
+        return True
 
     def _clip_video(self, packet: Packet[Any], start: Fraction | None, end: Fraction | None) -> bool:
         """Another video begins at a key frame, and keeps what its last pictures refer to."""
@@ -468,7 +495,7 @@ def copied_tags(stream: Stream, muxer: str, *, whole: bool) -> dict[str, str]:
 
 def renamed(tags: dict[str, str], muxer: str) -> dict[str, str]:
     """`tags` of a stream by the names that `muxer` knows: MP4 calls a title `name`, but takes it as `title`."""
-    out = dict(tags)
+    out = {key: value for key, value in tags.items() if key.lower() not in _OF_MXF}
     if "name" in out:
         out.setdefault("title", out.pop("name"))
     if muxer not in MOV:

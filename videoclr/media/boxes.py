@@ -21,6 +21,7 @@ from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
 from videoclr.media.crop import WHOLE, Crop
+from videoclr.media.languages import three_letters
 from videoclr.media.orientation import payload
 from videoclr.media.sphere import CUBEMAP, EQUIRECTANGULAR, Sphere, sphere_of
 
@@ -48,21 +49,35 @@ _UTF8 = 1
 """QuickTime's well-known type of a text."""
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a QuickTime or MP4 file says of a track of data."""
+
+    handler: bytes
+    """Four letters."""
+    header: bytes
+    """The box `gmhd`; empty where there is none."""
+    entries: bytes
+    """The content of `stsd`."""
+
+
 @dataclass(slots=True)
 class Amendments:
     """What to put into the index of a finished file."""
 
     languages: dict[int, str] = field(default_factory=dict)
-    """Stream index -> ISO 639-2 code of three letters."""
+    """Stream index -> language, one that `three_letters` knows."""
     entries: dict[int, bytes] = field(default_factory=dict)
     """Stream index -> boxes for its sample description, in place of those of their kinds."""
     crops: dict[int, Crop] = field(default_factory=dict)
     """Stream index -> what of its picture is not shown."""
+    described: dict[int, Described] = field(default_factory=dict)
+    """Stream index -> what is in a track of data."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Tags of the file."""
 
     def __bool__(self) -> bool:
-        return bool(self.languages or self.entries or self.crops or self.tags)
+        return bool(self.languages or self.entries or self.crops or self.described or self.tags)
 
 
 def amend(path: str, changes: Amendments, *, quicktime: bool) -> None:
@@ -90,9 +105,33 @@ def amended(moov: bytes, changes: Amendments, *, quicktime: bool) -> bytes:
     for kind, content in _boxes(moov[8:]):
         if kind == b"trak":
             content = _track(content, changes.languages.get(track), changes.entries.get(track, b""), changes.crops.get(track))
+            if track in changes.described:
+                content = _told(content, changes.described[track])
             track += 1
         body += _box(kind, content)
     return _box(b"moov", body + (_tags(changes.tags, quicktime) if changes.tags else b""))
+
+
+def described_in(path: str, track: int) -> Described | None:
+    """What the file at `path` says of the data in its track of this ID; None where that is more than one thing, or elsewhere.
+
+    Raises:
+        ValueError: it is damaged, or no MP4 or QuickTime file.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        _, moov = _index_of(file, last=False)
+    for trak in (content for kind, content in _boxes(moov[8:]) if kind == b"trak"):
+        head = _content(trak, b"tkhd")
+        if struct.unpack_from(">I", head, 20 if head[:1] == b"\1" else 12)[0] != track:
+            continue
+        media = _content(trak, b"mdia")
+        within = _content(media, b"minf")
+        entries = _content(_content(within, b"stbl"), b"stsd")
+        of_its_own = len(list(_boxes(entries[8:]))) == 1 and entries[22:24] == b"\0\1"
+        header = _content(within, b"gmhd")
+        return Described(_content(media, b"hdlr")[8:12], header and _box(b"gmhd", header), entries) if of_its_own else None
+    return None
 
 
 def three_dimensional(frame: VideoFrame) -> bytes:
@@ -156,8 +195,8 @@ def spherical(sphere: Sphere) -> bytes:
     return _box(b"sv3d", head + _box(b"proj", pose + _box(kinds[sphere.projection], sphere.shape)))
 
 
-def _index_of(file: BinaryIO) -> tuple[int, bytes]:
-    """Place and bytes of `moov`, the last box of the file."""
+def _index_of(file: BinaryIO, *, last: bool = True) -> tuple[int, bytes]:
+    """Place and bytes of `moov`, the `last` box of the file or any."""
     place = 0
     while head := file.read(8):
         size, kind = struct.unpack(">I4s", head)
@@ -166,7 +205,7 @@ def _index_of(file: BinaryIO) -> tuple[int, bytes]:
         if kind == b"moov":
             file.seek(place)
             moov = file.read(size)
-            if file.read(1):
+            if last and file.read(1):
                 raise ValueError("the index is not the last box of the file")
             return place, moov
         if size < 8:
@@ -184,6 +223,11 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             raise ValueError(f"a box in the index has an impossible size ({size})")
         yield kind, data[place + 8 : place + size]
         place += size
+
+
+def _content(data: bytes, kind: bytes) -> bytes:
+    """Of the first box called `kind` in a row of boxes; empty where there is none."""
+    return next((content for name, content in _boxes(data) if name == kind), b"")
 
 
 def _box(kind: bytes, content: bytes) -> bytes:
@@ -213,7 +257,14 @@ def _track(trak: bytes, language: str | None, entry: bytes, crop: Crop | None) -
 
     def media(mdia: bytes) -> bytes:
         if language is not None:
-            mdia = _inside(mdia, b"mdhd", lambda mdhd: _spoken(mdhd, language))
+            code = three_letters(language)
+            assert code is not None
+            mdia = _inside(mdia, b"mdhd", lambda mdhd: _spoken(mdhd, code))
+            if code != language:  # the whole of it stands behind (ISO/IEC 14496-12, 8.4.6)
+                whole = _box(b"elng", bytes(4) + language.replace("_", "-").encode() + b"\0")
+                mdia = b"".join(
+                    _box(kind, content) + whole * (kind == b"mdhd") for kind, content in _boxes(mdia) if kind != b"elng"
+                )
         if entry or crop:
             mdia = _inside(mdia, b"minf", lambda minf: _inside(minf, b"stbl", lambda stbl: _inside(stbl, b"stsd", describe)))
         return mdia
@@ -224,11 +275,29 @@ def _track(trak: bytes, language: str | None, entry: bytes, crop: Crop | None) -
     return trak
 
 
+def _told(trak: bytes, said: Described) -> bytes:
+    """A track of QuickTime that says of its data what is `said`."""
+
+    def within(minf: bytes) -> bytes:
+        rest = b"".join(_box(kind, content) for kind, content in _boxes(minf) if kind not in (b"gmhd", b"nmhd"))
+        return (said.header or _GENERIC) + _inside(rest, b"stbl", lambda stbl: _inside(stbl, b"stsd", lambda _: said.entries))
+
+    def media(mdia: bytes) -> bytes:
+        mdia = _inside(mdia, b"hdlr", lambda hdlr: hdlr[:8] + said.handler + hdlr[12:])
+        return _inside(mdia, b"minf", within)
+
+    return _inside(trak, b"mdia", media)
+
+
 def _narrowed(tkhd: bytes, crop: Crop, width: int, height: int) -> bytes:
     """`tkhd` whose size is that of the clean aperture alone: to it players scale what they show."""
     sides = struct.unpack(">2I", tkhd[-8:])
     new = (side * own // whole for side, own, whole in zip(sides, crop.size(width, height), (width, height), strict=True))
     return tkhd[:-8] + struct.pack(">2I", *new)
+
+
+_GENERIC = _box(b"gmhd", _box(b"gmin", struct.pack(">IHHHHHH", 0, 0x40, 0x8000, 0x8000, 0x8000, 0, 0)))
+"""The header of a medium that is neither picture nor sound."""
 
 
 def _spoken(mdhd: bytes, language: str) -> bytes:

@@ -53,6 +53,8 @@ _USUAL_HD, _USUAL_SD = {"bt709"}, {"bt470bg", "smpte170m"}
 _USUAL_CURVES = {"bt709", "smpte170m", "bt2020-10", "bt2020-12"}
 """One curve under four names."""
 _EVEN_ONLY = {"libx264", "libx265", "libsvtav1"}
+_VP9_ALPHA = "yuva420p"
+"""The one format with transparency that libvpx takes of those that it names."""
 _EIGHT = 8
 _LOOKAHEAD_SIDE = 64
 _FASTEST = 2**31 - 1
@@ -364,6 +366,12 @@ def formats_of(encoder: str) -> list[str]:
         raise ConfigError(f"$.media.codec: this FFmpeg was built without {encoder}; choose another codec") from error
 
 
+def without_alpha(encoder: Encoder) -> tuple[str, ...]:
+    """The pixel formats of `encoder` that hold no transparency, for containers that would drop it without a word."""
+    known = encoder.formats or formats_of(encoder.name)
+    return tuple(name for name in known if not any(part.is_alpha for part in VideoFormat(name).components))
+
+
 def check_fields(encoder: Encoder, fields: str) -> None:
     """Refuse to write woven pictures without saying so: every player would show combs.
 
@@ -513,6 +521,8 @@ def configure(
 
 def _nearest(encoder: Encoder, source: VideoFormat, known: list[str]) -> str:
     name = source.name
+    if encoder.name == "libvpx-vp9" and any(one.is_alpha for one in source.components) and _VP9_ALPHA in known:
+        return _VP9_ALPHA
     if encoder.name == "mjpeg":
         name = name.replace("yuv4", "yuvj4")
     if name in known:
@@ -557,5 +567,5 @@ def usable_rate(rate: Fraction | None) -> Fraction:
 __all__ = [
     "COPY_LIKE", "DEFAULT_CODEC", "ENCODERS", "HARDWARE", "RAW", "UNSPECIFIED", "Y4M_FORMATS", "Encoder", "Wanted",
     "bits_per_second", "check_fields", "choose_format", "configure", "encoder_of", "forgotten", "formats_of", "small_params",
-    "untold", "usable_rate", "what_is_lost", "written_colour", "x264_options",
+    "untold", "usable_rate", "what_is_lost", "without_alpha", "written_colour", "x264_options",
 ]  # fmt: skip

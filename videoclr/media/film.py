@@ -41,6 +41,7 @@ from videoclr.media.encoders import (
     untold,
     usable_rate,
     what_is_lost,
+    without_alpha,
     written_colour,
 )
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
@@ -50,9 +51,10 @@ from videoclr.media.groups import Group, Groups
 from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
 from videoclr.media.hdr10plus import keeps_hdr10_plus, message_of, with_message
 from videoclr.media.joint import Joint, cannot, check_trial
-from videoclr.media.kept import Kept, added
+from videoclr.media.kept import REEL, Kept, added
 from videoclr.media.layout import layout_of
 from videoclr.media.matroska import Look, write_look
+from videoclr.media.mxf import number
 from videoclr.media.orientation import Orientation, payload
 from videoclr.media.picture import Picture, colour_in, reformatted, turned
 from videoclr.media.probe import refusal
@@ -89,7 +91,9 @@ _BIG = (1 << 31) - 1
 _UNDELAYED = 2
 """Pictures so few that none of them is reordered."""
 _SHAPING = MOV | {"mxf"}
-"""Muxers that write the sample aspect ratio of every codec."""
+"""Muxers that write the sample aspect ratio of every codec but those of `_UNSHAPED`."""
+_UNSHAPED = {("mxf", "dnxhd")}
+"""Muxers and codecs that do not."""
 _MATROSKA = {"matroska", "webm"}
 CROPPING = MOV | _MATROSKA
 """Muxers of containers that can hide a part of the picture."""
@@ -104,6 +108,11 @@ _HAIR = Fraction(1, 10)
 _SMALLEST_SCALE = 10_000
 """movenc doubles a time scale until it is no smaller than this."""
 _DROPPED_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
+_OF_MXF = {
+    "operational_pattern_ul", "uid", "generation_uid", "company_name", "product_name", "product_version_num", "product_version",
+    "application_platform", "product_uid", "toolkit_version_num", "material_package_umid", "modification_date",
+}  # fmt: skip
+"""Tags that FFmpeg makes of how an MXF file is built and what wrote it: true of that file alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -207,6 +216,8 @@ class Film:
         self._even = rounded_rate(self.like) if self.muxer in MOV else None
         if self._even is not None:
             self.base, rate = self._even.base, self._even.rate
+        if self.encoder.name == "libvpx-vp9" and self.muxer not in _MATROSKA:
+            self.encoder = replace(self.encoder, formats=without_alpha(self.encoder))
         self.format = choose_format(self.encoder, picture.frame.format, self._size, self.wanted.pix_fmt, self.wanted.profile)
         if self._deliver == "overlay" and not any(part.is_alpha for part in VideoFormat(self.format).components):
             keeps = "prores (profile 4444) or ffv1, or pictures (out%04d.png, .exr)"
@@ -239,7 +250,11 @@ class Film:
             self._copy_facts(self._beside, picture)
         if self._provenance is not None:
             self._container.metadata.update(added(self._container.metadata, self._provenance))
+        if self.place == PIPE and self.muxer.startswith("mxf"):
+            self._warn("the UMIDs of an MXF file that goes through a pipe are those of every such file; write to a file")
         self._kept = Kept.of(self._container, self.muxer, self._video.index, picture.frame, self._look.crop)
+        if self._beside is not None:
+            self._kept = replace(self._kept, described=self._beside.described)
 
     def _refused(self, why: str) -> str:
         """What is wrong with a hardware encoder: the pixel format that its device has no room for, or the device."""
@@ -373,6 +388,11 @@ class Film:
         if self._kept is not None:
             for text in self._kept.mend(self.place, self.path, self._packets_written):
                 self._warn(text)
+        if self.muxer.startswith("mxf"):
+            try:
+                number(self.place)
+            except AV_ERRORS as error:
+                raise MediaError(self.path, f"its UMIDs cannot be written: {reason(error)}") from error
 
     def abort(self) -> None:
         """Close whatever is open; what was written is worth nothing."""
@@ -585,7 +605,8 @@ class Film:
             lost = Look(sphere=look.sphere if look.sphere is not None and not spherical(look.sphere) else None)
         elif self.muxer in _MATROSKA and self.place != PIPE:
             lost = write_look(Path(self.place), look)
-        if lost.aspect != 1 and self.muxer not in _SHAPING and codec not in _SHAPED_CODECS:
+        shaping = self.muxer in _SHAPING and (self.muxer, codec) not in _UNSHAPED
+        if lost.aspect != 1 and not shaping and codec not in _SHAPED_CODECS:
             text = f"the sample aspect ratio {lost.aspect} is lost"
             self._warn(f"{text}: {self.muxer} keeps none of {codec} here; mp4, mov and mkv do")
         if lost.crop:
@@ -611,12 +632,17 @@ class Film:
         """Titles, chapters, languages and the like."""
         assert self._container is not None and self.like is not None
         source = beside.copies.container
-        kept = {key: value for key, value in source.metadata.items() if key.lower() not in _DROPPED_TAGS}
+        built = _OF_MXF if source.format.name.startswith("mxf") else set()
+        kept = {key: value for key, value in source.metadata.items() if key.lower() not in _DROPPED_TAGS | built}
         self._container.metadata.update(beside.labelled(kept))
         tags = source.streams[self.like.stream_index].metadata.items()
-        skipped = (*_DROPPED_TAGS, "number_of_", "_statistics", "bps", "duration")
+        skipped = (*_DROPPED_TAGS, "number_of_", "_statistics", "bps", "duration", "alpha_mode")
         own = {key: value for key, value in tags if not key.lower().startswith(skipped)}
         self._video.metadata.update(beside.labelled(renamed(own, self.muxer)))
+        if self.muxer.startswith("mxf"):
+            # Of a reel its muxer is told by the file's tag, of which other containers make one of a stream.
+            said = [*self._video.metadata.items(), *self._container.metadata.items()]
+            self._container.metadata.update([(REEL, value) for key, value in said if key.lower() == REEL][:1])
         if (mode := stereo_tag(picture.frame)) and self.muxer in _STEREO:
             self._video.metadata["stereo_mode"] = mode
         if chapters := chapters_between(source.chapters(), -self.offset, self.like.end):

@@ -7,7 +7,7 @@ MP4 and QuickTime then get what is missing put into their index; what is lost el
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import av
@@ -16,15 +16,17 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 
 from videoclr.errors import MediaError
-from videoclr.media.boxes import Amendments, amend, three_dimensional
+from videoclr.media.boxes import Amendments, Described, amend, three_dimensional
 from videoclr.media.crop import Crop
 from videoclr.media.faults import AV_ERRORS, reason
+from videoclr.media.languages import three_letters
 from videoclr.media.target import MOV, PLAIN
 
+REEL = "reel_name"
+"""Tag of the file or of a stream: the tape, roll or card that the pictures are from."""
 PROVENANCE = "provenance"
 """Tag of the file that says what was done to it."""
 _UNSAID = (None, "", "und")
-_LETTERS = 3
 _COUNTING = MOV | {"avi", "mxf"}
 """Muxers whose files say how many pictures they hold."""
 _COUNTED = ("video", "audio", "subtitle")
@@ -52,10 +54,14 @@ class Kept:
     chapters: int
     video: int
     """Number of the restored stream."""
+    reel: str
+    """Its name, whatever was told it; empty for none."""
     entries: Mapping[int, bytes]
     """Of the restored video: boxes that say how it is to be looked at; empty for a flat picture."""
     crops: Mapping[int, Crop]
     """Of the restored video: what the file is to hide of it; empty where it shows all."""
+    described: Mapping[int, Described] = field(default_factory=dict)
+    """Of copied streams: what is in data that FFmpeg has no name for."""
 
     @classmethod
     def of(cls, container: OutputContainer, muxer: str, video: int, picture: VideoFrame, crop: Crop) -> Self:
@@ -65,10 +71,11 @@ class Kept:
         """
         counted = [one for one in container.streams if one.type in _COUNTED and not one.disposition & Disposition.attached_pic]
         streams = tuple(_said(one) for one in counted)
-        tags = dict(container.metadata)
         boxes = three_dimensional(picture) if muxer in MOV else b""
         entries = {video: boxes} if boxes else {}
-        return cls(muxer, tags, streams, len(container.chapters()), video, entries, {video: crop} if crop else {})
+        reel = next(iter(_reels(container)), "")
+        tags = {key: value for key, value in container.metadata.items() if key.lower() != REEL}
+        return cls(muxer, tags, streams, len(container.chapters()), video, reel, entries, {video: crop} if crop else {})
 
     def mend(self, place: str, path: str, pictures: int) -> list[str]:
         """Put what is missing into the finished file at `place`, and say in one line each what it cannot keep.
@@ -91,7 +98,11 @@ class Kept:
         except AV_ERRORS as error:
             raise MediaError(path, f"cannot be read again: {reason(error)}") from error
         if self.muxer in MOV:
-            changes = Amendments(languages, dict(self.entries), dict(self.crops), tags)
+            nameless = sorted({language for language in languages.values() if three_letters(language) is None})
+            if nameless:
+                warnings.append(f"{self.muxer} does not keep the languages {', '.join(nameless)} of the streams; mkv does")
+            languages = {index: language for index, language in languages.items() if language not in nameless}
+            changes = Amendments(languages, dict(self.entries), dict(self.crops), dict(self.described), tags)
             if changes:
                 try:
                     amend(place, changes, quicktime=self.muxer == "mov")
@@ -124,17 +135,21 @@ class Kept:
         wrong: dict[int, str] = {}
         for said in self.streams:
             language = said.language
-            if language in _UNSAID or found.streams[said.index].metadata.get("language") == language:
-                continue
-            if language is not None and len(language) == _LETTERS and language.isascii() and language.islower():
+            if language is not None and language not in _UNSAID and found.streams[said.index].metadata.get("language") != language:
                 wrong[said.index] = language
         return wrong
 
     def _lost(self, found: InputContainer) -> list[str]:
         lines = []
+        if self.reel and self.reel not in _reels(found):
+            lines.append(f"{self.muxer} does not keep the reel name {self.reel} here; mkv does")
+        kinds = [said.kind for said in self.streams]
         for said in self.streams:
             stream = found.streams[said.index]
-            names = [one.name for one in Disposition if one & said.disposition & ~stream.disposition and one.name]
+            lost = said.disposition & ~stream.disposition
+            if kinds.count(said.kind) == 1:
+                lost &= ~Disposition.default  # there is nothing else to choose
+            names = [one.name for one in Disposition if one & lost and one.name]
             if names:
                 lines.append(f"{self.muxer} does not keep that stream {said.index} ({said.kind}) is {', '.join(names)}; mkv does")
             if said.title and not _same(stream.metadata.get("title") or stream.metadata.get("name"), said.title):
@@ -148,6 +163,12 @@ def added(tags: Mapping[str, str], provenance: str) -> dict[str, str]:
     """The tag that says what was done, behind what it says already (Matroska gives it back in capitals)."""
     key = next((key for key in tags if key.lower() == PROVENANCE), PROVENANCE)
     return {key: "; ".join(filter(None, [tags.get(key), provenance]))}
+
+
+def _reels(container: InputContainer | OutputContainer) -> list[str]:
+    """What a file's own tags and its streams' say of the reel."""
+    every = [container.metadata, *(stream.metadata for stream in container.streams)]
+    return [value for tags in every for key, value in tags.items() if key.lower() == REEL]
 
 
 def _said(stream: Stream) -> _Said:

@@ -694,7 +694,8 @@ def _decoder_of(stream: VideoStream) -> VideoCodecContext:
     """The stream's own decoder, or libvpx where FFmpeg's would drop the transparency of VP8 and VP9 without a word."""
     own = stream.codec_context
     wanted = f"libvpx-{own.codec.canonical_name}".replace("libvpx-vp8", "libvpx")
-    if stream.metadata.get("alpha_mode") != "1" or own.codec.canonical_name not in ("vp8", "vp9"):
+    clear = any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
+    if not clear or own.codec.canonical_name not in ("vp8", "vp9"):
         return own
     if wanted not in codecs_available:
         _log.warning("transparency is lost: this FFmpeg was built without %s", wanted)

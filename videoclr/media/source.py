@@ -39,6 +39,8 @@ ANYTHING = Opening()
 """Find out what it is; reach nothing else; the limits by default."""
 _IN_A_ROW = 50
 """Failed reads in a row after which the rest of a file is given up."""
+_MOVING = ("avis", "msf1", "hevc", "hevs")
+"""Brands of AVIF and HEIC files that hold a row of pictures beside a still one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +239,15 @@ def video_of(path: str, container: InputContainer, number: int = 0) -> VideoStre
     """The stream to restore: of those that are no cover pictures, the one with this number, counted from 0.
 
     Raises:
-        MediaError: there is none, or no decoder for it.
+        MediaError: there is none, or no decoder for it, or it is one tile of a picture.
         ConfigError: there are some, but not so many.
     """
-    streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
+    covers = still_covers(container)
+    videos = [one for one in container.streams.video if one.index not in covers]
+    streams = [one for one in videos if not one.disposition & Disposition.attached_pic]
     if number < len(streams):
+        if "mov" in container.format.name and _is_tiled(streams, streams[number]):
+            raise MediaError(path, "its picture is made of tiles, of which only one at a time can be read; convert it to PNG first")
         if streams[number].codec_context is None:
             raise MediaError(path, "its video codec is unknown to this FFmpeg; convert the file first")
         return streams[number]
@@ -250,6 +256,22 @@ def video_of(path: str, container: InputContainer, number: int = 0) -> VideoStre
     if container.streams.audio:
         raise MediaError(path, "has sound but no pictures; name a file with a video stream")
     raise MediaError(path, "holds no video stream; name a video or a picture")
+
+
+def still_covers(container: InputContainer) -> set[int]:
+    """Indices of the still pictures that stand for the animation of an AVIF or HEIC file; empty for other files."""
+    tags = container.metadata
+    brands = tags.get("major_brand", "") + tags.get("compatible_brands", "")
+    if "mov" not in container.format.name or not any(brands[at : at + 4] in _MOVING for at in range(0, len(brands), 4)):
+        return set()
+    stills = {one.index for one in container.streams.video if one.frames == 1 and one.time_base == 1}
+    return stills if len(stills) < len(container.streams.video) else set()
+
+
+def _is_tiled(streams: Sequence[VideoStream], chosen: VideoStream) -> bool:
+    """Whether `chosen` is a tile, or what stands beside the tiles of the picture that is meant."""
+    tiles = [one for one in streams if one.disposition & Disposition.dependent]
+    return chosen in tiles or (bool(tiles) and not chosen.disposition & Disposition.default)
 
 
 def clock_may_jump(container: InputContainer) -> bool:

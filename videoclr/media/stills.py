@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media import dpx, exr, tiff
 from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, Colour, kind_of
+from videoclr.media.density import USUAL, with_density
 from videoclr.media.encoders import formats_of, what_is_lost
 from videoclr.media.exif import LONGEST, exif_of, with_exif
 from videoclr.media.faults import AV_ERRORS, explained, reason
@@ -27,6 +28,7 @@ from videoclr.media.orientation import Orientation, carries
 from videoclr.media.picture import Picture, colour_in, float_frame, frame_of_rgb, reformatted, turned
 from videoclr.media.proxy import Proxy, as_uint16
 from videoclr.media.source import matching, numbered
+from videoclr.media.target import behind_link
 
 _log = logging.getLogger("videoclr.media.stills")
 
@@ -35,6 +37,10 @@ _PROFILED = {"png", "mjpeg"}
 """Encoders that write the colour profile of a picture."""
 _NOTED = {"png", "mjpeg"}
 """Encoders whose pictures keep EXIF data; FFmpeg's own writes it into PNG alone."""
+_SHAPED = {"png", "mjpeg", "tiff", "exr", "dpx"}
+"""Encoders that write the sample aspect ratio."""
+_MEASURED = {"png", "mjpeg", "tiff"}
+"""Encoders whose pictures say here how many of their pixels make an inch."""
 _OPTIONS = {
     "libwebp": {"quality": "95"},
     "mjpeg": {"huffman": "optimal", "qmin": "2", "qmax": "2"},
@@ -59,6 +65,8 @@ class Stills:
         linear: EXR pictures hold linear light (`videoclr.media.linear`); False leaves the code values, as 0..1.
         whole: EXR pictures hold floats of 32 bits, not of 16.
         rate: pictures a second, which EXR pictures say.
+        aspect: width of a pixel over its height.
+        density: pixels an inch, in print; None where nobody says.
 
     Raises:
         ConfigError: the encoder does not take `pix_fmt`.
@@ -77,13 +85,16 @@ class Stills:
         rate: Fraction | None = None,
         *,
         pattern: bool = False,
+        aspect: Fraction = Fraction(1),
+        density: Fraction | None = None,
     ) -> None:
         self.path, self.encoder, self.overwrite = path, encoder, overwrite
         self.pix_fmt, self.linear, self.whole, self.rate = pix_fmt, linear, whole, rate
         if pix_fmt is not None and pix_fmt not in (known := formats_of(encoder)):
             raise ConfigError(f"$.media.pix_fmt: {encoder} does not take {pix_fmt!r}; it takes {', '.join(known)}")
         self.warnings: list[str] = []
-        self.pattern = pattern
+        self.pattern, self.aspect = pattern, aspect
+        self.density = density if aspect == 1 else None
         self._first = self._next = first
         self._parts: list[tuple[Path, Path]] = []
         self.check()
@@ -113,7 +124,7 @@ class Stills:
         if self._parts and not self.pattern:
             what = "holds one picture, and there are more"
             raise MediaError(self.path, f"{what}; use a pattern such as frame%04d{Path(self.path).suffix}")
-        target = Path(numbered(self.path, self._next) if self.pattern else self.path)
+        target = Path(behind_link(numbered(self.path, self._next) if self.pattern else self.path))
         self._next += 1
         data = self._encoded(*self._prepared(picture, composite()))
         if self.encoder == "exr" and exr.is_exr(picture.head):
@@ -188,6 +199,10 @@ class Stills:
             self._warn("the picture's colour profile (ICC) is left out: its colours may be shown differently")
         if self.encoder not in _NOTED and exif_of(picture.frame):
             self._warn("the picture's EXIF data are left out; .jpg and .png keep them")
+        if self.aspect != 1 and self.encoder not in _SHAPED:
+            self._warn(f"the sample aspect ratio {self.aspect} is lost; .png, .jpg, .tif, .exr and .dpx pictures keep it")
+        if self.density is not None and self.encoder not in _MEASURED and round(self.density) not in USUAL:
+            self._warn(f"the resolution of {round(self.density)} pixels an inch is left out; .png, .jpg and .tif keep it")
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
@@ -214,9 +229,12 @@ class Stills:
         assert isinstance(context, VideoCodecContext)
         context.width, context.height, context.pix_fmt = frame.width, frame.height, frame.format.name
         context.framerate = self.rate or Fraction(25)
+        context.sample_aspect_ratio = self.aspect
         context.colorspace = RGB_SPACE if kind_of(frame.format.name) == "rgb" else BT601.tag
         context.color_range = FULL if full else LIMITED
         context.options = {**_OPTIONS.get(self.encoder, {}), **({"format": "float"} if self.whole else {})}
+        if self.encoder == "tiff" and self.density is not None:
+            context.options = {**context.options, "dpi": str(max(1, round(self.density)))}
         frame.pict_type = 0
         try:
             packets = [*context.encode(frame), *context.encode(None)]
@@ -225,6 +243,8 @@ class Stills:
         data = b"".join(bytes(packet) for packet in packets)
         if self.encoder == "tiff" and full:
             data = tiff.with_full_range(data)
+        if self.encoder in ("png", "mjpeg") and self.density is not None:
+            data = with_density(data, self.encoder, self.density)
         if self.encoder == "mjpeg" and (exif := exif_of(frame)):
             if len(exif) > LONGEST:
                 self._warn("the picture's EXIF data are left out: they are longer than a JPEG's segment")

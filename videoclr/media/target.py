@@ -39,6 +39,14 @@ STILLS: Mapping[str, str] = MappingProxyType(
     }
 )  # fmt: skip
 """Ending -> FFmpeg's encoder of a picture."""
+READ_ONLY = frozenset(
+    {
+        ".3g2", ".asf", ".avif", ".dif", ".divx", ".dv", ".f4v", ".gif", ".gxf", ".heic", ".heif", ".ivf", ".j2k", ".jp2", ".m2t",
+        ".m2v", ".mj2", ".mk3d", ".mod", ".mpe", ".mpeg", ".mpg", ".ogv", ".pgm", ".ppm", ".rm", ".rmvb", ".tga", ".tod", ".vob",
+        ".wmv",
+    }
+)  # fmt: skip
+"""Further endings of films and pictures: FFmpeg reads these files, and none are written here."""
 PLAIN = frozenset({"yuv4mpegpipe", "rawvideo"})
 """Muxers that hold uncompressed pictures and nothing else."""
 _ADVISED = (".mkv", ".mov", ".mp4", ".nut", ".ts")
@@ -127,9 +135,14 @@ def holds(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
 
 
 def gives_back(muxer: str, template: Stream) -> bool:
-    """True where a stream of data that was copied into `muxer` is read again as what it was; many write it as they can."""
+    """True where a stream of data that was copied into `muxer` is read again as what it was; many write it as they can.
+
+    Of data that FFmpeg has no name for, the bytes alone: what they are has to be written by others (see `nameless`).
+    """
     if muxer == "mpegts":
         return codec_of(template) in TRANSPORTED
+    if muxer in MOV and codec_of(template) == "bin_data" and "mov" not in template.container.format.name:
+        return False  # it would become GoPro's
     memory = io.BytesIO()
     try:
         with av.open(memory, "w", format=muxer) as container:
@@ -144,6 +157,11 @@ def gives_back(muxer: str, template: Stream) -> bool:
             return bool(found) and [bytes(one) for one in container.demux(found[:1]) if one.size] == [_TRIAL]
     except (*AV_ERRORS, IndexError):
         return False
+
+
+def nameless(stream: Stream) -> bool:
+    """Whether FFmpeg does not know what data these are: no muxer of its writes down what they were."""
+    return stream.type == "data" and codec_of(stream) is None
 
 
 def advice(fits: Callable[[str], bool], muxer: str) -> str | None:
@@ -162,6 +180,11 @@ def named(stream: Stream) -> str:
     return f"stream {stream.index} ({stream.type}, {codec_of(stream) or 'unknown codec'})"
 
 
+def behind_link(path: str | Path) -> str:
+    """Where what is written to `path` lies: a link is written through, not replaced."""
+    return os.path.realpath(path) if Path(path).is_symlink() else str(path)
+
+
 def check_target(path: str, source: str | None, overwrite: bool) -> None:
     """Refuse what must not be written.
 
@@ -177,7 +200,8 @@ def check_target(path: str, source: str | None, overwrite: bool) -> None:
                 raise MediaError(path, "is the input itself; write to another name")
             if is_list(source) and any(target.samefile(one) for one in names_in(source)):
                 raise MediaError(path, "is one of the files that the input lists; write to another name")
-        part = Path(f"{path}.part")
+        place = Path(behind_link(path))
+        part = Path(f"{place}.part")
         if source is not None and source != PIPE and part.exists() and Path(source).exists():
             inputs = [source, *(names_in(source) if is_list(source) else ())]
             if any(part.samefile(one) for one in inputs):
@@ -186,9 +210,9 @@ def check_target(path: str, source: str | None, overwrite: bool) -> None:
             raise MediaError(path, "is a pipe or a device, not a file; use - for standard output")
         if target.exists() and not overwrite:
             raise MediaError(path, "exists already; remove it or allow overwriting (--overwrite)")
-        if not target.parent.is_dir():
-            raise MediaError(path, f"its folder {target.parent} does not exist; make it first")
-        if not os.access(target.parent, os.W_OK | os.X_OK):
-            raise MediaError(path, f"its folder {target.parent} may not be written to; choose another")
+        if not place.parent.is_dir():
+            raise MediaError(path, f"its folder {place.parent} does not exist; make it first")
+        if not os.access(place.parent, os.W_OK | os.X_OK):
+            raise MediaError(path, f"its folder {place.parent} may not be written to; choose another")
     except OSError as error:
         raise MediaError(path, f"cannot be written: {reason(error)}") from error

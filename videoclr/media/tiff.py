@@ -1,10 +1,11 @@
-"""What of a TIFF FFmpeg leaves out without a word: pictures compressed as JPEG, all pages but the first, and what numbers of
-YCbCr mean (TIFF 6.0)."""
+"""What of a TIFF FFmpeg leaves out without a word: pictures compressed as JPEG, all pages but the first, pixels an inch, and what
+numbers of YCbCr mean (TIFF 6.0)."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from fractions import Fraction
 
 from videoclr.media.colour import BT601, Matrix, matrix_of
 
@@ -23,6 +24,10 @@ _FULL = (0, _TOP, 128, _TOP, 128, _TOP)
 _LESS = 0b101
 """Kinds that are a smaller version of another picture, or a mask of it."""
 _JPEG = (6, 7)
+_ACROSS, _DOWN, _UNIT = 0x11A, 0x11B, 0x128
+"""Tags: pixels in a unit, of the width and the height, and the unit."""
+_UNITS = {2: Fraction(1), 3: Fraction(254, 100)}
+"""Inch (where none is named, too) and centimetre -> how many of them make an inch."""
 
 
 def is_jpeg(data: bytes) -> bool:
@@ -60,6 +65,17 @@ def _fractions(data: bytes, at: int | None, count: int) -> list[float] | None:
         return None
     numbers = struct.unpack_from(f"{_ORDERS[data[:4]]}{2 * count}I", data, at)
     return [over / (under or 1) for over, under in zip(numbers[::2], numbers[1::2], strict=True)]
+
+
+def resolution(data: bytes) -> Fraction | None:
+    """Pixels an inch of the first picture of a TIFF file, or of EXIF; None where it says none, or another number for the height."""
+    first, order = next(_directories(data), {}), "<" if data.startswith(b"II") else ">"
+    unit = _UNITS.get(first.get(_UNIT, 2))
+    places = (first.get(_ACROSS, 0), first.get(_DOWN, 0))
+    if unit is None or not all(0 < place <= len(data) - 8 for place in places):
+        return None
+    (count, of), other = (struct.unpack_from(order + "II", data, place) for place in places)
+    return Fraction(count, of) * unit if (count, of) == other and count and of else None
 
 
 def _directories(data: bytes) -> Iterator[dict[int, int]]:

@@ -19,6 +19,7 @@ from videoclr.media.beside import OPAQUE, check_drop, dropped, is_opacity, kind_
 from videoclr.media.copylike import encoding_of
 from videoclr.media.crop import WHOLE, cropped, exactly
 from videoclr.media.deliver import Deliverable, Kind
+from videoclr.media.density import HEAD, density_of
 from videoclr.media.encoders import COPY_LIKE, DEFAULT_CODEC, RAW, Y4M_FORMATS, Wanted, bits_per_second, encoder_of
 from videoclr.media.faults import explained
 from videoclr.media.film import CROPPING, Film
@@ -28,10 +29,10 @@ from videoclr.media.orientation import Orientation
 from videoclr.media.picture import Picture, displayed, float_frame, frame_of_rgb
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, sync_file
-from videoclr.media.source import PIPE, has_width, is_pattern, numbered
+from videoclr.media.source import PIPE, has_width, is_pattern, numbered, still_covers
 from videoclr.media.splice import Tally
 from videoclr.media.stills import Stills
-from videoclr.media.target import PLAIN, STILLS, check_target, muxer_of, named
+from videoclr.media.target import PLAIN, STILLS, behind_link, check_target, muxer_of, named
 from videoclr.types import Frame, Patch
 
 _log = logging.getLogger("videoclr.media.writer")
@@ -79,7 +80,8 @@ class Writer:
 
     Frames of a reader are encoded from their own planes, without a detour over RGB; patches are composited inside
     their region only. The file grows as `<path>.part` and gets its name when the block ends well; an exception
-    removes it. What could not be kept exactly stands in `warnings`.
+    removes it. A link is written through: the file is made, or replaced, where it leads.
+    What could not be kept exactly stands in `warnings`.
 
     Raises:
         ConfigError: unknown codec, container, pixel format, deliverable or kind to drop, or a setting that the encoder refuses.
@@ -119,7 +121,8 @@ class Writer:
         self.path, self.like = str(path), like
         self._state: Literal["before", "inside", "over"] = "before"
         """The `with` block."""
-        self._part = PIPE if self.path == PIPE else f"{self.path}.part"
+        self._place = PIPE if self.path == PIPE else behind_link(self.path)
+        self._part = PIPE if self.path == PIPE else f"{self._place}.part"
         self._sink: Film | Stills
         crop = WHOLE if like is None else like.crop
         suffix = Path(self.path).suffix.lower()
@@ -139,7 +142,10 @@ class Writer:
                 raise ConfigError(f"$.media.deliver: {suffix} pictures hold no overlay; use {' or '.join(_TRANSPARENT)}")
             whole = suffix == ".exr" and like is not None and like.first_picture.is_light and like.info.bit_depth > _HALF
             pace = None if like is None else like.info.frame_rate
-            self._sink = Stills(self.path, STILLS[suffix], first, overwrite, pix_fmt, linear, whole, pace, pattern=self._pattern)
+            self._sink = Stills(
+                self.path, STILLS[suffix], first, overwrite, pix_fmt, linear, whole, pace, pattern=self._pattern,
+                aspect=Fraction(1) if like is None else like.info.sample_aspect, density=None if like is None else _density(like),
+            )  # fmt: skip
             made = Deliverable(deliver, wipe_seconds, suffix == ".exr", linear, upright=True)
         else:
             muxer = muxer_of(self.path, container)
@@ -305,7 +311,7 @@ class Writer:
                     if self._sealed is not None:
                         sync_file(Path(self._part))
                         self._sealed(Path(self._part))
-                    os.replace(self._part, self.path)
+                    os.replace(self._part, self._place)
                 self._unlock()
         else:
             if not self.frames_written:
@@ -362,7 +368,7 @@ class Writer:
     def _tell_of_others(self, like: Reader) -> None:
         """Warn of what is in the source besides its pictures, which pictures have no place for."""
         streams = list(like.container.streams)
-        out = dropped(self._drop, streams, like.stream_index) | {like.stream_index}
+        out = dropped(self._drop, streams, like.stream_index) | {like.stream_index} | still_covers(like.container)
         others = [one for one in streams if one.index not in out and kind_of(one) in _BESIDE]
         if opacity := [one for one in others if is_opacity(one)]:
             self._warn(OPAQUE)
@@ -452,6 +458,16 @@ class Writer:
     def _tick(base: Fraction) -> Fraction:
         """A tick that every muxer stores: the source's, unless it is finer than 32 bits can count a few minutes of."""
         return base if base.denominator <= (1 << 31) - 1 else Fraction(1, _TICKS)
+
+
+def _density(like: Reader) -> Fraction | None:
+    """Pixels an inch of the picture that was read, or of the first of a sequence; None of others."""
+    path = like.sequence.path(0) if like.sequence else Path(like.path)
+    if not (like.sequence or like.is_still) or not path.is_file():
+        return None
+    with explained(like.path, "cannot be read"), path.open("rb") as file:
+        head = file.read(HEAD)
+        return density_of(head + file.read() if head[:2] in (b"II", b"MM") else head)
 
 
 def first_number(like: Reader) -> int:

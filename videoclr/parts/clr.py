@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from numbers import Integral
@@ -58,7 +58,7 @@ from videoclr.diffusion.noise import add_noise, field
 from videoclr.diffusion.sampler import SOLVERS, Denoise, level_of_noise, sample, signal_levels
 from videoclr.disagreement import invented
 from videoclr.errors import WeightsError
-from videoclr.flow import grouped
+from videoclr.flow import grouped, still_wanted
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask, ReferenceFusion
 from videoclr.models.recognizer import Recognizer
@@ -460,6 +460,7 @@ class ClrRestorer:
         views = torch.from_numpy(np.stack(laid)).permute(0, 3, 1, 2).contiguous().to(y)
         shares = y.new_tensor([share for _, share in given])
         for part in grouped(range(len(rows)), batch or len(rows)):
+            still_wanted()
             join, these = fusion.beside(irn.seen(views[part]), shares[part]), [rows[one] for one in part]
             out[these] = irn.decoded(y[these], [level[these] for level in seen], join).float().clamp(-1, 1)
         return out
@@ -519,6 +520,7 @@ class ClrRestorer:
             texture: strength of the fusion.
             recovered, z_r: `R(y)` and its latent.
         """
+        still_wanted()
         decoder, snapped = self.networks.decoder, self.networks.codebook if self.quantise else lambda z: (z,)
         added = decoder(snapped(z)[0], features, texture).float() - decoder(snapped(z_r)[0]).float()
         restored: Tensor = (recovered + added).clamp(-1, 1).cpu()
@@ -846,6 +848,8 @@ class _Span:
     def _in_batches(self, network: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         return torch.cat([network(*(x[rows] for x in inputs)) for rows in self._rows(len(inputs[0]))])
 
-    def _rows(self, count: int = 0) -> Iterable[Sequence[int]]:
-        """Rows for one call of a network each; of all places where `count` is 0."""
-        return grouped(range(count or len(self.places)), self.batch)
+    def _rows(self, count: int = 0) -> Iterator[Sequence[int]]:
+        """Rows for one call of a network each; of all places where `count` is 0. They end where nobody wants the result."""
+        for rows in grouped(range(count or len(self.places)), self.batch):
+            still_wanted()
+            yield rows

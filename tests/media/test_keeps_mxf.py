@@ -1,0 +1,109 @@
+"""What MXF files are known by, and what of their own making does not belong into other files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from videoclr.media import mxf
+
+UMID = re.compile(re.escape(bytes.fromhex("060a2b340101010501010d0013")) + b"(.{18})(.)", re.DOTALL)
+SIZE = (64, 48)
+
+
+@pytest.fixture
+def tape(clip) -> Callable[..., Path]:
+    """`tape("s.mxf")`: a film with a timecode, a reel and sound, of MPEG-2, or of what `settings` say."""
+
+    def make(name: str, **settings) -> Path:
+        def setup(container, stream):
+            stream.metadata["timecode"] = container.metadata["timecode"] = "10:00:00:00"
+            stream.metadata["reel_name"] = container.metadata["reel_name"] = "A017"
+
+        return clip(name, **{"codec": "mpeg2video", "size": SIZE, "setup": setup, **settings})
+
+    return make
+
+
+def numbers(path: Path) -> set[bytes]:
+    return {found[1] for found in UMID.finditer(path.read_bytes())}
+
+
+def packages(path: Path) -> list[str]:
+    """The UMIDs of the material package and of the ones of its streams, as they are read."""
+    with av.open(str(path)) as container:
+        found = [container.metadata["material_package_umid"]]
+        return found + [stream.metadata["file_package_umid"] for stream in container.streams]
+
+
+def test_equal_films_have_equal_umids_and_others_have_others(tape, carry, frames_of, tmp_path):
+    one, other = tape("one.mxf"), tape("other.mxf", options={"b": "200k"})
+    names = ("a.mxf", "b.mxf", "c.mxf")
+    for source, name in zip((one, one, other), names, strict=True):
+        carry(source, tmp_path / name)
+    first, again, third = (tmp_path / name for name in names)
+    assert first.read_bytes() == again.read_bytes()
+    assert len(numbers(first)) == len(numbers(third)) == 1, "all references changed together"
+    assert bytes(18) not in numbers(first)
+    assert numbers(first) != numbers(third)
+    material, *files = packages(first)
+    assert {name[:-2] for name in files} == {material[:-2]}
+    assert (material[-2:], {name[-2:] for name in files}) == ("00", {"01"})
+    assert len(frames_of(first)) == 10
+
+
+def test_nothing_but_numbers_changes(tape, tmp_path):
+    source = tape("s.mxf", setup=lambda container, _: setattr(container, "flags", container.flags | 0x0400))
+    before = source.read_bytes()
+    count = len(UMID.findall(before))
+    mxf.number(str(source))
+    after = source.read_bytes()
+    assert (len(after), len(UMID.findall(after))) == (len(before), count)
+    assert count > 10, "every picture is labelled with it too"
+    changed = [at for at, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+    spans = [found.span() for found in UMID.finditer(before)]
+    making = before.index(bytes.fromhex("adab44242f254dc792ff000c00000001"))
+    spans.append((making, making + 16))
+    assert all(any(start <= at < end for start, end in spans) for at in changed)
+
+
+def test_what_is_no_mxf_is_refused(tmp_path):
+    (tmp_path / "x.mxf").write_bytes(b"something else altogether")
+    with pytest.raises(ValueError, match="no key of MXF"):
+        mxf.number(str(tmp_path / "x.mxf"))
+
+
+@pytest.mark.parametrize("ending", ["mov", "mkv", "mxf"])
+def test_the_reel_comes_along_into_mxf_and_out_of_it(tape, carry, tmp_path, ending):
+    setting = {"codec": "libx264"} if ending != "mxf" else {}
+    source = tape(f"s.{ending}", **setting)
+    report = carry(source, tmp_path / "o.mxf")
+    assert not [text for text in report.warnings if "reel" in text]
+    with av.open(str(tmp_path / "o.mxf")) as container:
+        assert container.streams.video[0].metadata["reel_name"] == "A017"
+    report = carry(tmp_path / "o.mxf", tmp_path / "o.mp4")
+    assert [text for text in report.warnings if "reel name A017" in text]
+
+
+def test_what_only_an_mxf_file_is_told_of_itself_stays_in_it(tape, carry, tmp_path):
+    source = tape("s.mxf")
+    assert carry(source, tmp_path / "again.mxf").warnings == []
+    assert carry(source, tmp_path / "o.mkv").warnings == []
+    with av.open(str(tmp_path / "o.mkv")) as container:
+        said = [*container.metadata, *(key for stream in container.streams for key in stream.metadata)]
+    assert not [key for key in said if re.search("umid|uid|product|toolkit|operational|company", key, re.IGNORECASE)]
+
+
+def test_a_shape_that_dnxhr_in_mxf_does_not_say_is_told(clip, carry, tmp_path):
+    def setup(container, stream):
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 15)
+
+    source = clip("s.mp4", size=(256, 144), setup=setup)
+    for ending, told in (("mxf", True), ("mov", False)):
+        report = carry(source, tmp_path / f"o.{ending}", "media.codec=dnxhr")
+        assert any("sample aspect ratio 16/15 is lost" in text for text in report.warnings) is told
