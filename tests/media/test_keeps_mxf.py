@@ -86,8 +86,12 @@ def test_the_reel_comes_along_into_mxf_and_out_of_it(tape, carry, tmp_path, endi
     assert not [text for text in report.warnings if "reel" in text]
     with av.open(str(tmp_path / "o.mxf")) as container:
         assert container.streams.video[0].metadata["reel_name"] == "A017"
-    report = carry(tmp_path / "o.mxf", tmp_path / "o.mp4")
-    assert [text for text in report.warnings if "reel name A017" in text]
+    for name, told in (("o.mp4", False), ("o.mkv", False), ("o.ts", True)):
+        report = carry(tmp_path / "o.mxf", tmp_path / name)
+        assert any("reel name A017" in text for text in report.warnings) is told
+        with av.open(str(tmp_path / name)) as container:
+            every = [container.metadata, *(stream.metadata for stream in container.streams)]
+        assert any(value == "A017" for tags in every for value in tags.values()) is not told
 
 
 def test_what_only_an_mxf_file_is_told_of_itself_stays_in_it(tape, carry, tmp_path):

@@ -93,6 +93,8 @@ class Kept:
                 tags = self._missing_tags(found)
                 languages = self._missing_languages(found)
                 warnings = self._lost(found)
+                if self.muxer in MOV and self._lacks_reel(found):
+                    tags[REEL] = self.reel
         except av.EOFError:  # of a transport stream shorter than what FFmpeg wants to see before it believes in one
             return ["the file is too short to be read again: whether its tags are kept was not checked"]
         except AV_ERRORS as error:
@@ -127,6 +129,9 @@ class Kept:
         if 0 < count < pictures:
             raise MediaError(path, f"{self.muxer} kept {count} of {pictures} pictures; choose another container")
 
+    def _lacks_reel(self, found: InputContainer) -> bool:
+        return bool(self.reel) and self.reel not in _reels(found)
+
     def _missing_tags(self, found: InputContainer) -> dict[str, str]:
         there = {key.lower(): value for key, value in found.metadata.items()}
         return {key: value for key, value in self.tags.items() if not _same(there.get(key.lower()), value)}
@@ -141,8 +146,8 @@ class Kept:
 
     def _lost(self, found: InputContainer) -> list[str]:
         lines = []
-        if self.reel and self.reel not in _reels(found):
-            lines.append(f"{self.muxer} does not keep the reel name {self.reel} here; mkv does")
+        if self.muxer not in MOV and self._lacks_reel(found):
+            lines.append(f"{self.muxer} does not keep the reel name {self.reel} here; mkv and mov do")
         kinds = [said.kind for said in self.streams]
         for said in self.streams:
             stream = found.streams[said.index]
