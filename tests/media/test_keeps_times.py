@@ -287,9 +287,11 @@ def brightness(image: np.ndarray) -> float:
     return float(image.mean() / np.iinfo(image.dtype).max)
 
 
-def test_pauses_in_mxf_need_a_codec_of_whole_pictures(clip, carry, tmp_path):
-    source, target = clip("s.mkv", ticks=(0, 1, 2, 5, 6)), tmp_path / "o.mxf"
-    with pytest.raises(EncodeError, match=r"0\.120 s: the picture pauses.*mxf.*h264; choose .*prores"):
+@pytest.mark.parametrize("first", [3, 400], ids=["early", "late"])
+def test_pauses_in_mxf_need_a_codec_of_whole_pictures(clip, carry, tmp_path, monkeypatch, first):
+    source, target = clip("s.mkv", ticks=(*range(first), first + 2, first + 3), size=(64, 48)), tmp_path / "o.mxf"
+    monkeypatch.setattr(Film, "write", lambda *_: pytest.fail("a picture was written"))
+    with pytest.raises(EncodeError, match=rf"{first / 25:.3f} s: the picture pauses.*mxf.*h264; choose .*prores"):
         carry(source, target, "media.codec=h264")
     assert not target.exists()
 
@@ -364,6 +366,14 @@ def test_a_film_with_pauses_has_the_rate_of_its_steps(clip, carry, tmp_path, end
 
 
 @pytest.mark.parametrize("ending", ["mxf", "avi"])
+def test_a_film_that_lacks_one_picture_has_the_rate_of_its_steps(clip, carry, tmp_path, ending):
+    ticks = (*range(40), *range(41, 80))  # 24.7 a second on average
+    source, target = clip("s.mov", ticks=ticks, base=Fraction(1, 25)), tmp_path / f"o.{ending}"
+    carry(source, target, CODEC[ending])
+    assert shown(target)[-1] - shown(target)[0] == Fraction(79, 25)
+
+
+@pytest.mark.parametrize("ending", ["mxf", "avi"])
 def test_pictures_nearer_than_a_tick_are_told_at_once(clip, carry, tmp_path, ending):
     source = clip("s.mov", ticks=(0, 1000, 1010, 3000, 4000), base=Fraction(1, 25000))
     with pytest.raises(EncodeError, match=rf"too near to the frame before: {ending} holds .*use \.mov or \.mkv"):
@@ -421,6 +431,15 @@ def test_an_even_rate_out_of_milliseconds_is_even(clip, carry, tmp_path, rate, s
     assert report.warnings == []
     with av.open(str(target)) as container:
         assert container.streams.video[0].average_rate == rate
+
+
+def test_an_even_rate_is_even_where_pictures_are_copied(clip, carry, tmp_path):
+    rate = Fraction(30000, 1001)
+    source, target = clip("s.mkv", ticks=range(48), base=1 / rate, rate=rate, options={"g": "8", "bf": "0"}), tmp_path / "o.mov"
+    carry(source, target, "media.smart_copy=true")
+    with av.open(str(target)) as container:
+        video = container.streams.video[0]
+        assert (video.average_rate, video.duration * video.time_base) == (rate, 48 / rate)
 
 
 def test_an_even_rate_stays_even_beside_a_pause_and_behind_a_cut(clip, carry, tmp_path):

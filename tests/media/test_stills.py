@@ -275,6 +275,16 @@ def test_the_resolution_in_print_is_kept_or_told(tmp_path, pattern, source, endi
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif"])
+@pytest.mark.parametrize("density", [254_000, 0.2])
+def test_a_resolution_that_not_every_kind_has_room_for_is_told(tmp_path, pattern, density, ending):
+    Image.fromarray(pattern(0)).save(tmp_path / "s.tif", dpi=(density, density))
+    warnings = again(tmp_path / "s.tif", tmp_path / f"o.{ending}")
+    assert warnings == [f"the resolution of {density} pixels an inch is left out; 1 to 65535 are kept"]
+    with Image.open(tmp_path / f"o.{ending}") as image:
+        image.load()
+
+
 @pytest.mark.parametrize("unit", [b"Exif", b"JFIF"])
 def test_the_resolution_of_a_jpeg_stands_in_either_place(tmp_path, pattern, unit):
     exif = Image.Exif()

@@ -20,7 +20,8 @@ _JPEG = b"\xff\xd8"
 _INCH = Fraction(254, 10_000)
 """In metres."""
 _PER_INCH, _PER_CM = 1, 2
-_LARGEST = (1 << 16) - 1
+LARGEST = (1 << 16) - 1
+"""Pixels an inch that every kind of file has room for."""
 
 
 def density_of(data: bytes) -> Fraction | None:
@@ -40,7 +41,7 @@ def density_of(data: bytes) -> Fraction | None:
 
 
 def with_density(data: bytes, encoder: str, density: Fraction) -> bytes:
-    """A picture as FFmpeg's `encoder` made it (`png` or `mjpeg`, of square pixels), which says `density` pixels an inch."""
+    """A picture as FFmpeg's `encoder` made it (`png` or `mjpeg`, of square pixels), saying `density`: pixels an inch, to `LARGEST`."""
     if encoder == "png":
         per_metre = round(density / _INCH)
         body = b"pHYs" + struct.pack(">IIB", per_metre, per_metre, 1)
@@ -52,7 +53,7 @@ def with_density(data: bytes, encoder: str, density: Fraction) -> bytes:
     at = data.find(b"JFIF\0", 0, HEAD)
     if at < 0:
         return data
-    dots = min(round(density), _LARGEST)
+    dots = round(density)
     return data[: at + 7] + struct.pack(">BHH", _PER_INCH, dots, dots) + data[at + 12 :]
 
 

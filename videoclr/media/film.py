@@ -46,7 +46,7 @@ from videoclr.media.encoders import (
 )
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.filters import through
-from videoclr.media.grid import Even, grid_rate, round_half_up, rounded_rate, too_close
+from videoclr.media.grid import Even, grid_rate, pauses, round_half_up, rounded_rate, too_close
 from videoclr.media.groups import Group, Groups
 from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
 from videoclr.media.hdr10plus import keeps_hdr10_plus, message_of, with_message
@@ -211,7 +211,8 @@ class Film:
         self._bake = picture.orientation if self._turn is not picture.orientation else Orientation()
         self._size = self._bake.shown_size(picture.frame.width, picture.frame.height)
         if self.muxer in _GRID:
-            rate = grid_rate(self.like, rate, self.muxer, self.path)
+            leaning = self.encoder.long_gop and self.muxer in _FILLED
+            rate = grid_rate(self.like, rate, self.muxer, self.path, self._codec_name() if leaning else "")
         self.base = 1 / usable_rate(rate) if self.muxer in _GRID | PLAIN else base
         self._even = rounded_rate(self.like) if self.muxer in MOV else None
         if self._even is not None:
@@ -561,7 +562,7 @@ class Film:
             ways = [*filter(None, [advice(lambda muxer: holds(muxer, add), self.muxer)]), "choose another codec"]
             return MediaError(self.path, f"{self.muxer} does not hold {video} video; {', or '.join(ways)}")
 
-        video = Codec(self.encoder.name, "w").canonical_name
+        video = self._codec_name()
         if self.encoder.name == RAW and self.muxer not in PLAIN and not _gives_back_raw(self.muxer, self.format):
             fitting = [ending for ending in _RAW_ENDINGS if _gives_back_raw(CONTAINERS[ending], self.format)]
             way = f"use {' or '.join(fitting)}, or choose another codec" if fitting else "choose another codec"
@@ -724,6 +725,9 @@ class Film:
             self._fill(packet)
         self._mux_one(packet)
 
+    def _codec_name(self) -> str:
+        return Codec(self.encoder.name, "w").canonical_name
+
     def _fill(self, packet: Packet[Any]) -> None:
         """Repeat the picture before `packet`, or this one at the beginning, for ticks that none came for."""
         assert packet.pts is not None
@@ -732,9 +736,7 @@ class Film:
         if packet.pts > self._next:
             time = self._next * self.base - self.offset
             if not shown.is_keyframe:
-                codec = self._video.codec_context.codec.canonical_name
-                way = "choose a codec of whole pictures (prores, dnxhr), or write to .mov"
-                raise EncodeError(self.path, f"the picture pauses, for which {self.muxer} has no room with {codec}; {way}", time)
+                raise pauses(self.path, self.muxer, self._codec_name(), time)
             if len(self._paused) < _NAMED:
                 self._paused.append(time)
         for tick in range(self._next, packet.pts):
@@ -801,7 +803,10 @@ class Film:
             assert packet.pts is not None
             ticks = self._tick_of(packet.pts * base)
             data = self._joint.copied(bytes(packet), enters=not place, anew=not place and group.anew)
-            self._put(Stored(ticks, round((packet.duration or 0) * base / self.base), packet.is_keyframe, data))
+            length = (packet.duration or 0) * base
+            if self._even is not None:
+                length = self._even.lasts(length)
+            self._put(Stored(ticks, round(length / self.base), packet.is_keyframe, data))
         self.tally.copied += len(group.packets)
         self.tally.groups += 1
 

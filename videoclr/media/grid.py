@@ -33,7 +33,7 @@ _FINEST = 1_000_000
 """Ticks a second, at most, where times are put back onto their grid."""
 
 
-def grid_rate(like: Reader | None, rate: Fraction | None, muxer: str, path: str) -> Fraction:
+def grid_rate(like: Reader | None, rate: Fraction | None, muxer: str, path: str, leaning: str = "") -> Fraction:
     """Ticks a second for a container of one picture a tick.
 
     Args:
@@ -41,19 +41,20 @@ def grid_rate(like: Reader | None, rate: Fraction | None, muxer: str, path: str)
         rate: frames a second on average; None where nothing tells.
         muxer: FFmpeg's name of the container.
         path: the target as the user wrote it, for messages.
+        leaning: a codec whose pictures depend on each other, where all ticks need one and none can be repeated; empty otherwise.
 
     Raises:
         MediaError: the container has no such rate.
-        EncodeError: the first pictures are not as far apart.
+        EncodeError: the first pictures are not as far apart, or ticks have none that need one; all of the file is looked through.
     """
-    found = usable_rate(rate)
-    # Where a clock may jump, fields may be packets.
-    times = [] if like is None or clock_may_jump(like.container) else [one for one in _times(like) if one >= like.first_time]
+    found, times = usable_rate(rate), []
+    if like is not None and not clock_may_jump(like.container):  # where it may, fields may be packets
+        times = [one for one in _times(like, None if leaning else _LOOKED_AT) if one >= like.first_time]
     step = min((after - before for before, after in pairwise(times)), default=None)
     if like is not None and step is not None:
         guessed = like.container.streams.video[_place(like)].guessed_rate or found
         # A film with pauses: its mean is no rate at which any of its pictures follow one another.
-        if guessed * step < _CLOSE and found * step < 1 - _NEAR:
+        if (guessed * step == 1 and found < guessed) or (guessed * step < _CLOSE and found * step < 1 - _NEAR):
             found = usable_rate(Fraction(guessed))
     if muxer == "mxf":
         nearest = min(MXF_RATES, key=lambda one: abs(one - found))
@@ -63,8 +64,12 @@ def grid_rate(like: Reader | None, rate: Fraction | None, muxer: str, path: str)
         found = nearest
     places = [round_half_up((time - times[0]) * found) for time in times]
     for time, (one, other) in zip(times[1:], pairwise(places), strict=False):
-        if one == other and (like is None or like.end is None or time < like.end):
+        if like is not None and like.end is not None and time >= like.end:
+            break
+        if one == other:
             raise too_close(path, muxer, found, time)
+        if leaning and other > one + 1:
+            raise pauses(path, muxer, leaning, (one + 1) / found + times[0])
     return found
 
 
@@ -77,6 +82,12 @@ def too_close(path: str, muxer: str, rate: Fraction, time: Fraction) -> EncodeEr
     """What to say where two pictures, the second at `time` (seconds), fall into one place of a container of `rate`."""
     text = f"its time is too near to the frame before: {muxer} holds {float(rate):.5g} pictures a second, evenly"
     return EncodeError(path, f"{text}; use .mov or .mkv", time)
+
+
+def pauses(path: str, muxer: str, codec: str, time: Fraction) -> EncodeError:
+    """What to say where no picture comes at `time` (seconds), and the one before cannot be repeated."""
+    text = f"the picture pauses, for which {muxer} has no room with {codec}"
+    return EncodeError(path, f"{text}; choose a codec of whole pictures (prores, dnxhr), or write to .mov", time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +150,14 @@ def _fitting(rate: Fraction, tick: Fraction, times: list[Fraction]) -> Even | No
     return Even(rate, tick, round((max(beside) + min(beside)) / 2 / base) * base)
 
 
-def _times(like: Reader) -> list[Fraction]:
-    """When the first pictures of the file are due, in order, seconds; empty where it cannot be read a second time."""
+def _times(like: Reader, count: int | None = _LOOKED_AT) -> list[Fraction]:
+    """When the first `count` pictures, or all, are due, in order, seconds; empty of a file that cannot be read a second time."""
     if like.is_pipe or like.is_still or like.sequence:
         return []
     try:
         with open_input(like.path, like.rate, like.opening) as container:
             pictures = video_of(like.path, container, like.video)
-            packets = islice(demuxed(container, [pictures], lambda error: None), _LOOKED_AT)
+            packets = islice(demuxed(container, [pictures], lambda error: None), count)
             codec = pictures.codec_context.codec.canonical_name
             seen = (one for one in packets if one.pts is not None and not one.is_discard and shows(codec, memoryview(one)))
             return sorted({one.pts * Fraction(one.time_base) for one in seen if one.pts is not None})

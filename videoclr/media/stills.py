@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media import dpx, exr, tiff
 from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, Colour, kind_of
-from videoclr.media.density import USUAL, with_density
+from videoclr.media.density import LARGEST, USUAL, with_density
 from videoclr.media.encoders import formats_of, what_is_lost
 from videoclr.media.exif import LONGEST, exif_of, with_exif
 from videoclr.media.faults import AV_ERRORS, explained, reason
@@ -94,7 +94,9 @@ class Stills:
             raise ConfigError(f"$.media.pix_fmt: {encoder} does not take {pix_fmt!r}; it takes {', '.join(known)}")
         self.warnings: list[str] = []
         self.pattern, self.aspect = pattern, aspect
-        self.density = density if aspect == 1 else None
+        self.density = density if aspect == 1 and density is not None and 1 <= density <= LARGEST else None
+        if density is not None and not 1 <= density <= LARGEST:
+            self.warnings.append(f"the resolution of {float(density):.6g} pixels an inch is left out; 1 to {LARGEST} are kept")
         self._first = self._next = first
         self._parts: list[tuple[Path, Path]] = []
         self.check()
@@ -234,7 +236,7 @@ class Stills:
         context.color_range = FULL if full else LIMITED
         context.options = {**_OPTIONS.get(self.encoder, {}), **({"format": "float"} if self.whole else {})}
         if self.encoder == "tiff" and self.density is not None:
-            context.options = {**context.options, "dpi": str(max(1, round(self.density)))}
+            context.options = {**context.options, "dpi": str(round(self.density))}
         frame.pict_type = 0
         try:
             packets = [*context.encode(frame), *context.encode(None)]
