@@ -41,7 +41,7 @@ def density_of(data: bytes) -> Fraction | None:
 
 
 def with_density(data: bytes, encoder: str, density: Fraction) -> bytes:
-    """A picture as FFmpeg's `encoder` made it (`png` or `mjpeg`, of square pixels), saying `density`: pixels an inch, to `LARGEST`."""
+    """A picture as FFmpeg's `encoder` made it (`png` or `mjpeg`, of square pixels), saying `density` (pixels an inch)."""
     if encoder == "png":
         per_metre = round(density / _INCH)
         body = b"pHYs" + struct.pack(">IIB", per_metre, per_metre, 1)
