@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from videoclr.errors import EncodeError, MediaError
+from videoclr.media.beside import Beside
 from videoclr.media.film import Film
 from videoclr.media.grid import MXF_RATES
 from videoclr.media.reader import Reader
@@ -41,8 +42,10 @@ def heard(path: Path) -> tuple[Fraction, np.ndarray]:
     return start, np.concatenate(parts)
 
 
-def with_sound(path: Path, ticks=tuple(range(25)), base=Fraction(1, 25), *, codec="aac", begins=Fraction(0), **opening) -> Path:
-    """A clip whose sound is noise that begins at `begins`: every sample can be told from every other."""
+def with_sound(
+    path: Path, ticks=tuple(range(25)), base=Fraction(1, 25), *, codec="aac", begins=Fraction(0), pause=Fraction(0), **opening
+) -> Path:
+    """A clip with noise for sound, from `begins` on and with a `pause` in its middle: every sample can be told from every other."""
     with av.open(str(path), "w", **opening) as out:
         video = out.add_stream("libx264", rate=25, time_base=base, options={"preset": "ultrafast", "bf": "2"})
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
@@ -61,7 +64,7 @@ def with_sound(path: Path, ticks=tuple(range(25)), base=Fraction(1, 25), *, code
             values = shape if form != "s16" else (shape * 30000).astype(np.int16)
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(values), format=form, layout="stereo")
             frame.sample_rate, frame.time_base = RATE, Fraction(1, RATE)
-            frame.pts = first + round(begins * RATE)
+            frame.pts = first + round((begins + (pause if first > RATE // 2 else 0)) * RATE)
             packets += sound.encode(frame)
         packets += sound.encode(None)
         for packet in sorted(packets, key=lambda one: one.dts * one.time_base):
@@ -258,6 +261,25 @@ def test_a_sound_that_has_ended_keeps_no_pictures_waiting(tmp_path):
         assert samples.reached == ended, "a little silence waits for company"
         list(samples.known_silence(Fraction(9), Fraction(0)))
         assert samples.reached == 9
+
+
+def test_a_pause_of_the_sound_keeps_no_pictures_waiting(carry, tmp_path, monkeypatch):
+    source, target = with_sound(tmp_path / "s.mkv", range(150), codec="pcm_s16le", pause=Fraction(4)), tmp_path / "o.mxf"
+    mux, behind = Beside.mux, []
+
+    def muxed(self, container, until, offset):
+        mux(self, container, until, offset)
+        behind.extend(until - samples.reached for samples in self._samples.values() if until is not None)
+
+    monkeypatch.setattr(Beside, "mux", muxed)
+    carry(source, target, *PRORES)
+    assert len(behind) >= 150 and max(behind) <= Fraction(6, 5)
+    _, whole = heard(source)
+    _, samples = heard(target)
+    half = len(whole) // 2 // 1024 * 1024
+    assert shown(target) == [Fraction(tick, 25) for tick in range(150)]
+    assert np.array_equal(samples[:half], whole[:half])
+    assert np.array_equal(samples[samples != 0], whole[whole != 0]), "all of it is there"
 
 
 def test_sound_and_picture_of_a_cut_out_begin_together_in_mxf(carry, tmp_path):

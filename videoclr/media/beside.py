@@ -236,8 +236,10 @@ class Beside:
             self._pending = None
             self._mux(container, packet_or_none, offset)
         if until is not None:
-            for samples in self._samples.values():
-                for packet in samples.known_silence(until, offset):
+            later = self._pending
+            for index, samples in self._samples.items():
+                pause = () if later is None else samples.pause(until, later.stream_index == index)
+                for packet in (*samples.known_silence(until, offset), *pause):
                     container.mux_one(packet)
 
     def fill(self, container: OutputContainer, end: Fraction) -> None:

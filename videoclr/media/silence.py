@@ -25,6 +25,8 @@ _TICKS = 2
 """By how many ticks of its container sound may begin late."""
 _BEHIND = 1
 """Seconds by which silence that is known to come may be due until it is written: a muxer waits for it, and keeps the pictures."""
+_LAG = 10
+"""The same where another stream was read as far, and nothing of this one came: files are not interleaved to the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,12 @@ class Samples:
             until = min(until, begin + offset)
         if until - self.reached > _BEHIND:
             yield from self.silence(until)
+
+    def pause(self, until: Fraction, own: bool) -> Iterator[Packet[Any]]:
+        """What is missing until then where the next packet of the file comes later; `own`: it is of this stream."""
+        due = until - (_BEHIND if own else _LAG)
+        if self._heard and due > self.reached:
+            yield from self.silence(due)
 
     def _packet(self, data: bytes) -> Packet[Any]:
         packet: Packet[Any] = Packet(data)
