@@ -20,6 +20,8 @@ from videoclr.packing import keepable
 from videoclr.pixels import quantized
 
 Values = NDArray[np.float32]
+_Box = tuple[float, float, float]
+"""Half the width, middle and half the height of a part of an aligned crop, in its sides."""
 
 ALIKE = 0.2
 """Difference of blurred pictures that noise did not make, on the scale of [-1, 1], at which a neighbour's say has fallen to 0.6
@@ -34,8 +36,7 @@ anywhere: a head that turned fast in a film of 12 frames a second came out with 
 LMD 3.16 to 3.10, SqD 0.997 to 0.996, IDS 0.534 to 0.533, E*warp 1.25 to 1.26 of the clean clips'. From 0.7 to 0.95 that head was
 better still, but where a film goes out of focus what was seen before no longer helped (IDS 0.527)."""
 _EYES, _MOUTH, _RIM = (0.2, 0.48, 0.06), (0.17, 0.74, 0.09), 0.04
-"""Where the eyes and the mouth of an aligned crop are, in its sides: half the width, middle and half the height of a box each, and
-the rim of both."""
+"""Where the eyes and the mouth of an aligned crop are, and the rim of both, in its sides."""
 _SOFT = (0.7, 0.05)
 """Around eyes and mouth the tolerance is at most so many standard deviations of the grey values around a place, but at least the
 second, or what noise makes. Grey eyes between pale lids differ from shut ones by less than `ALIKE`: blinks of films that were only
@@ -189,11 +190,12 @@ def _as_one(motion: NDArray[Any]) -> NDArray[Any]:
 _SAME = 0.25
 """Difference of two views, blurred by a fortieth of the crop, at which the other's say has fallen to 0.6."""
 _SAME_MOUTH = 0.1
-"""The same around a mouth, where the place that differs most speaks for all within a twentieth of the crop: beside a view in which
-somebody is silent, mouths opened half as far as they should. On the two worst of five films that are `mild`, 0.56 and 0.63 with
-this, PSNR there 25.30 and 25.40 dB, identity the same; 0.66 where no view tells of a mouth at all, which flickered more, and 0.62
-with 0.15. Beside photographs with another expression, 24 `heavy` pictures, landmarks are nearer to the truth (LMD 1.124 and 1.089
-px) and what identity a mouth seemed to tell is lost (IDS 0.696 and 0.681; 0.688 with 0.15)."""
+"""The same around a mouth, where the place that differs most speaks for all within a twentieth of the crop: beside a view in
+which somebody is silent, mouths opened half as far as they should. On the two worst of five films that are `mild`, 0.56 and
+0.63 with this, PSNR there 25.30 and 25.40 dB, identity the same; 0.66 where no view tells of a mouth at all, which flickered
+more; with less guidance (`parts.clr`), 0.65 with this and 0.62 with 0.15. Beside photographs with another expression, 24
+`heavy` pictures, landmarks are nearer to the truth (LMD 1.124 and 1.089 px) and what identity a mouth seemed to tell is lost
+(IDS 0.696 and 0.681; 0.688 with 0.15)."""
 
 
 @keepable
@@ -299,9 +301,7 @@ def laid_over(own: Values, view: Values) -> Values:
     apart = np.abs(cv2.GaussianBlur(own - brought, (0, 0), own.shape[0] / 40))
     same, strict = (_least(np.exp(-0.5 * (apart / tolerance) ** 2)) for tolerance in (_SAME, _SAME_MOUTH))
     side = own.shape[0]
-    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * (side // 20) + 1,) * 2)
-    strict = cv2.GaussianBlur(cv2.erode(strict, around), (0, 0), side / 64)
-    same = (same + _places(side, (_MOUTH,)) * (np.minimum(same, strict) - same))[..., None]
+    same = _stricter(same, _worst_around(strict, side // 20, side / 64), (_MOUTH,))[..., None]
     return np.asarray((own + same * (brought - own)).clip(-1, 1), np.float32)
 
 
@@ -337,7 +337,7 @@ def alike(own: Values, brought: Values, tolerance: float | None = None) -> Value
     structure = np.clip((cv2.resize(together, (side, side)) - low) / (high - low), 0, 1)
     say = np.exp(-0.5 * (largest / allowed) ** 2) * structure
     strict = cv2.resize(_strictly(largest, allowed, contrast, noise), (side, side)) * structure
-    return np.asarray(say + _places(side, (_EYES, _MOUTH)) * (np.minimum(say, strict) - say), np.float32)
+    return _stricter(say, strict, (_EYES, _MOUTH))
 
 
 def _strictly(largest: Values, tolerance: float, contrast: Values, noise: float) -> Values:
@@ -346,12 +346,22 @@ def _strictly(largest: Values, tolerance: float, contrast: Values, noise: float)
     allowed = np.minimum(tolerance, np.maximum(_SOFT[0] * contrast, max(_SOFT[1], _MOST_NOISE * noise)))
     small = cv2.resize(largest, contrast.shape[:2], interpolation=cv2.INTER_AREA)
     say = np.asarray(np.exp(-0.5 * (small / allowed) ** 4), np.float32)
-    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(1, side // _AROUND) + 1,) * 2)
-    return np.asarray(cv2.GaussianBlur(cv2.erode(say, around), (0, 0), side / 256), np.float32)
+    return _worst_around(say, max(1, side // _AROUND), side / 256)
+
+
+def _worst_around(say: Values, reach: int, soft: float) -> Values:
+    """The least within `reach` px of each place of `(H, W)`, blurred by `soft` px: one place speaks for all around it."""
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)
+    return np.asarray(cv2.GaussianBlur(cv2.erode(say, around), (0, 0), soft), np.float32)
+
+
+def _stricter(say: Values, strict: Values, boxes: tuple[_Box, ...]) -> Values:
+    """`(side, side)`: `say`, and where any of the `boxes` is, no more than `strict`."""
+    return np.asarray(say + _places(say.shape[0], boxes) * (np.minimum(say, strict) - say), np.float32)
 
 
 @cache
-def _places(side: int, boxes: tuple[tuple[float, float, float], ...]) -> Values:
+def _places(side: int, boxes: tuple[_Box, ...]) -> Values:
     """`(side, side)` in [0, 1]: where any of some `boxes` of an aligned crop is, such as `_EYES`, with a soft rim."""
     x, y = np.meshgrid(*[(np.arange(side) + 0.5) / side] * 2)
     off = [np.maximum(np.abs(x - 0.5) - wide, np.abs(y - middle) - high) for wide, middle, high in boxes]
