@@ -191,23 +191,30 @@ def test_the_reel_of_a_timecode_track_is_kept(made, carry, facts, tmp_path):
     assert named(facts(target), "data")[0].tags["reel_name"] == "A017"
 
 
-@pytest.fixture
-def telemetry(clip, tmp_path: Path) -> Path:
-    """An MPEG-TS file with a KLV stream."""
-    source = tmp_path / "s.ts"
-    with av.open(str(clip("v.mp4", ticks=range(10), size=(64, 48)))) as plain, av.open(str(source), "w") as out:
-        video = out.add_stream_from_template(plain.streams.video[0], opaque=True)
-        data = out.add_data_stream("klv")
-        data.time_base = Fraction(1, 90000)
-        for packet in plain.demux(video=0):
+def with_data(plain: Path, source: Path, codec: str, base: Fraction, contents: dict[int, bytes], duration: int) -> Path:
+    """The pictures of `plain` beside a stream of data: ticks of `base` seconds -> what is due then."""
+    with av.open(str(plain)) as pictures, av.open(str(source), "w") as out:
+        video = out.add_stream_from_template(pictures.streams.video[0], opaque=True)
+        data = out.add_data_stream(codec)
+        data.time_base = base
+        out.start_encoding()
+        for time, content in contents.items():
+            packet = av.Packet(content)
+            packet.stream, packet.time_base, packet.pts, packet.dts, packet.duration = data, base, time, time, duration
+            out.mux(packet)
+        for packet in pictures.demux(video=0):
             if packet.size:
                 packet.stream = video
                 out.mux(packet)
-        for time in (0, 9000, 18000):
-            packet = av.Packet(bytes.fromhex("060e2b34020b01010e01030101000000") + bytes([2, time // 9000, 7]))
-            packet.stream, packet.time_base, packet.pts, packet.dts = data, Fraction(1, 90000), time, time
-            out.mux(packet)
     return source
+
+
+@pytest.fixture
+def telemetry(clip, tmp_path: Path) -> Path:
+    """An MPEG-TS file with a KLV stream."""
+    key = bytes.fromhex("060e2b34020b01010e01030101000000")
+    contents = {9000 * place: key + bytes([2, place, 7]) for place in range(3)}
+    return with_data(clip("v.mp4", size=(64, 48)), tmp_path / "s.ts", "klv", Fraction(1, 90000), contents, 9000)
 
 
 def test_data_are_copied_where_they_can_be_read_again(telemetry, carry, facts, tmp_path):
@@ -229,20 +236,8 @@ def test_data_that_could_not_be_read_again_are_refused(telemetry, carry, facts, 
 @pytest.fixture
 def unknown(clip, tmp_path: Path) -> Path:
     """An MP4 file with data of a phone that FFmpeg has no name for."""
-    source = tmp_path / "s.mp4"
-    with av.open(str(clip("v.mp4", ticks=range(10), size=(64, 48)))) as plain, av.open(str(source), "w") as out:
-        video = out.add_stream_from_template(plain.streams.video[0], opaque=True)
-        data = out.add_data_stream("bin_data")
-        data.time_base = Fraction(1, 1000)
-        out.start_encoding()
-        for time in (0, 100, 200):
-            packet = av.Packet(bytes([time, 1, 2, 3]))
-            packet.stream, packet.time_base, packet.pts, packet.dts, packet.duration = data, Fraction(1, 1000), time, time, 100
-            out.mux(packet)
-        for packet in plain.demux(video=0):
-            if packet.size:
-                packet.stream = video
-                out.mux(packet)
+    contents = {time: bytes([time, 1, 2, 3]) for time in (0, 100, 200)}
+    source = with_data(clip("v.mp4", size=(64, 48)), tmp_path / "s.mp4", "bin_data", Fraction(1, 1000), contents, 100)
     entry = struct.pack(">I", 20)
     assert source.read_bytes().count(entry + b"gpmd") == 1
     source.write_bytes(source.read_bytes().replace(entry + b"gpmd", entry + b"mebx"))
