@@ -15,6 +15,7 @@ peak is set back at every minute, so the table shows growth where there is any.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import platform
@@ -40,9 +41,11 @@ from numpy.typing import NDArray
 from videoclr import Config, Reader, VideoclrError, Writer, restore_video
 from videoclr.arguments import integer, rate_of, real
 from videoclr.jobs import load_pipeline
+from videoclr.machine import settle
 from videoclr.media.encoders import x264_options
 from videoclr.media.picture import Picture
 from videoclr.media.recode import Generation, Tone, write_clip
+from videoclr.stages.restore import SpanRestorer
 from videoclr.types import Detection, FaceCrop, Frame, TrackedFace
 
 RATE = Fraction(25)
@@ -98,8 +101,7 @@ def measure_speed(config: Config, threads: int, repeat: int) -> dict[str, Any]:
 
     from videoclr import Pipeline
 
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
+    settle(threads)
     pipeline = Pipeline(config)
     picture = textured(640, 360, 0)
     crops = [face_crop(pipeline.restorer.size, index) for index in range(config.runtime.batch)]
@@ -114,10 +116,22 @@ def measure_speed(config: Config, threads: int, repeat: int) -> dict[str, Any]:
         f"restore_s_per_face_in_batches_of_{len(crops)}": median_seconds(lambda: pipeline.restorer.restore(crops, {}), repeat)
         / len(crops),
     }
+    if isinstance(pipeline.restorer, SpanRestorer) and pipeline.restorer.anchors > 1:
+        figures["restore_s_per_face_along_a_track"] = median_seconds(along_a_track(pipeline.restorer, config.runtime.batch), repeat)
+        figures["restore_s_per_face_along_a_track"] /= pipeline.restorer.anchors
     recognizer = pipeline.recognizer
     if recognizer is not None:
         figures["recognize_ms_per_face"] = 1e3 * median_seconds(lambda: recognizer.embed(batch[:1]), repeat)
     return figures
+
+
+def along_a_track(restorer: SpanRestorer, batch: int) -> Callable[[], Any]:
+    """What restores a span of a track, from one anchor to the next, after a span that is done already."""
+    size, span = restorer.size, restorer.anchors
+    film = [face_crop(size, index, still=True) for index in range(1 + 2 * span + restorer.reach)]
+    kept: dict[int, Any] = {}
+    restorer.restore_span(film[: 1 + span], film[1 + span :][: restorer.reach], True, kept, batch)
+    return lambda: restorer.restore_span(film[1 + span :][:span], film[1 + 2 * span :], False, copy.deepcopy(kept), batch)
 
 
 def textured(width: int, height: int, seed: int) -> NDArray[np.uint8]:
@@ -128,15 +142,18 @@ def textured(width: int, height: int, seed: int) -> NDArray[np.uint8]:
     return np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
 
 
-def face_crop(size: int, index: int) -> FaceCrop:
-    """A crop for timing: the content does not matter to the networks' speed."""
+def face_crop(size: int, index: int, still: bool = False) -> FaceCrop:
+    """A crop for timing: the content does not matter to the networks' speed. `still`: of one track, but for its noise."""
     from videoclr.pixels import to_tensor
 
-    picture = textured(size, size, index)
+    picture = textured(size, size, 0 if still else index)
+    if still:
+        noise = np.random.default_rng(index).normal(0, 6, picture.shape)
+        picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
     box = np.array([0, 0, size, size], np.float32)
     points = np.array([(0.38, 0.47), (0.62, 0.47), (0.5, 0.6), (0.4, 0.71), (0.6, 0.71)], np.float32) * size
     frame = Frame.from_image(picture, index)
-    face = TrackedFace(index, Detection(box, points, 1.0))
+    face = TrackedFace(0 if still else index, Detection(box, points, 1.0))
     return FaceCrop(face, frame, to_tensor(picture), np.array([[1.0, 0, 0], [0, 1.0, 0]]))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from videoclr.flow import ChannelClosed, around, grouped, prefetch, still_wanted, timed
+from videoclr.flow import ChannelClosed, around, at_once, grouped, prefetch, still_wanted, timed
 
 
 class Source:
@@ -150,6 +150,17 @@ def test_an_unstarted_channel_closes_without_a_thread() -> None:
 def test_depth_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         prefetch([], 0, "none")
+
+
+def test_what_is_done_at_once_comes_in_order_from_several_threads() -> None:
+    together = threading.Barrier(3, timeout=30)  # passes only where three calls are under way at the same time
+    assert at_once(lambda item: (together.wait(), item)[1], range(6), 3) == list(range(6))
+    assert at_once(lambda item: threading.current_thread(), range(3), 1) == [threading.current_thread()] * 3
+
+
+def test_the_first_failure_of_what_is_done_at_once_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        at_once(lambda item: 1 / item, [1, 0, 2], 2)
 
 
 def test_grouped_loses_nothing() -> None:

@@ -369,13 +369,15 @@ def test_no_result_replaces_what_another_one_is_made_of(log, tmp_path):
 
 
 def test_threads_are_set_only_when_asked(log, monkeypatch):
+    import cv2
     import torch
 
-    asked: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: asked.append(("torch", number)))
+    monkeypatch.setattr(cv2, "setNumThreads", lambda number: asked.append(("opencv", number)))
     jobs.load_pipeline(Config())
     jobs.load_pipeline(Config().override("runtime.threads=3"))
-    assert asked == [3]
+    assert asked == [("torch", 3), ("opencv", 3)]
 
 
 def test_plain_values_are_exact_and_fit_json():

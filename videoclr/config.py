@@ -264,7 +264,7 @@ class Runtime(_Section):
     detect_batch: int = Field(4, ge=1, le=1024)
     """Frames per call of the detector."""
     threads: int = Field(0, ge=0, le=1024)
-    """torch's threads; 0 for its default."""
+    """Of torch and of OpenCV each; 0 for their defaults."""
     buffer_mb: int = Field(128, ge=16, le=2**24)
     """MiB of frames that may wait in memory. Half is for decoded pictures, wherever they wait; those beyond it wait in a
     temporary file. A quarter bounds what waits before the networks, and a quarter what waits before the encoder."""

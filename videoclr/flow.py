@@ -1,8 +1,8 @@
 """Helpers over iterators: run ahead in a thread, look around, group, and time.
 
-`prefetch` is the only place in the package that starts a thread. It is a bounded channel with two ends, and closing it
+Only this module of the package starts threads. `prefetch` is a bounded channel with two ends, and closing it
 wakes both: the producer stops at its next item and closes its generator, a consumer that waits is told. Nothing else
-needs a sentinel, a stop flag or a drain loop.
+needs a sentinel, a stop flag or a drain loop. `at_once` shares out a list of computations, and waits for all of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from itertools import islice
 from types import TracebackType
@@ -20,6 +21,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from videoclr.bookmark import NOWHERE, Inside
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 log = logging.getLogger("videoclr.flow")
 
@@ -175,6 +177,17 @@ def still_wanted() -> None:
     channel: _Channel[Any] | None = getattr(_here, "channel", None)
     if channel is not None and channel.closed:
         raise Unwanted
+
+
+def at_once(function: Callable[[T], R], items: Sequence[T], hands: int) -> list[R]:
+    """`function` of each item, in order, in up to `hands` threads: for OpenCV and numpy, which let others work meanwhile.
+
+    An exception is raised here, the first item's first, when all that was begun has ended.
+    """
+    if hands < 2 or len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(min(hands, len(items)), "videoclr-hand") as pool:
+        return list(pool.map(function, items))
 
 
 def one_at_a_time() -> AbstractContextManager[object]:

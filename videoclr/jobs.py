@@ -24,6 +24,7 @@ from videoclr.cast import Cast
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError, ResumeError, VideoclrError, WeightsError
 from videoclr.ledger import Finished, Ledger, fingerprint, folder_of, libraries
+from videoclr.machine import settle
 from videoclr.media.faults import explained
 from videoclr.media.opening import Limits, Opening
 from videoclr.media.reader import Reader
@@ -546,16 +547,13 @@ def _once(job: _Job, faceless: bool) -> Report:
 
 
 def load_pipeline(config: Config) -> Pipeline:
-    """The pipeline of `config`, with as many torch threads as it asks for.
+    """The pipeline of `config`, with as many threads of torch and OpenCV as it asks for.
 
     Raises:
         ConfigError: an unknown part or device.
         WeightsError: the networks cannot be loaded.
     """
-    if config.runtime.threads:
-        import torch
-
-        torch.set_num_threads(config.runtime.threads)
+    settle(config.runtime.threads)
     return Pipeline(config)
 
 

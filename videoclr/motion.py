@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videoclr import geometry
+from videoclr.flow import at_once
 from videoclr.packing import keepable
 from videoclr.pixels import quantized
 
@@ -87,12 +88,14 @@ def compared(pictures: Mapping[int, NDArray[np.uint8]], known: Container[Pair] =
     Returns:
         The place of one crop, and of another -> `(G, G, 2)` px of the crop: what is at p in the one is at p + flow in the other.
     """
-    found = {}
-    for here, there in ((place, place + way * apart) for place in pictures for apart in APART for way in (1, -1)):
-        if there in pictures and (here, there) not in known:
-            flow = geometry.calm_flow(pictures[here], pictures[there])
-            found[here, there] = np.asarray(cv2.resize(flow, (_GRID, _GRID), interpolation=cv2.INTER_AREA), np.float32)
-    return found
+
+    def told(pair: Pair) -> Values:
+        flow = geometry.calm_flow(*(pictures[place] for place in pair))
+        return np.asarray(cv2.resize(flow, (_GRID, _GRID), interpolation=cv2.INTER_AREA), np.float32)
+
+    pairs = ((place, place + way * apart) for place in pictures for apart in APART for way in (1, -1))
+    new = [pair for pair in pairs if pair[1] in pictures and pair not in known]
+    return dict(zip(new, at_once(told, new, cv2.getNumThreads()), strict=True))
 
 
 class Motions:
@@ -280,14 +283,17 @@ def means_along(
         own = 1.0 if worth is None else worth[place]
         return Gathered(values[place], np.full((*values[place].shape[:2], 1), own, np.float32), own)
 
-    ahead: dict[int, Gathered] = {}
-    for place in range(max(values), places[0], -1):
-        ahead[place] = joined(alone(place), place, place + 1, ahead.get(place + 1))
-    means = []
-    for place in places:
-        kept = behind = joined(alone(place), place, place - 1, behind)
-        means.append(joined(kept, place, place + 1, ahead.get(place + 1)).mean)
-    return means, kept
+    def along(order: Sequence[int], way: int, known: Gathered | None) -> dict[int, Gathered]:
+        found = {}
+        for place in order:
+            found[place] = known = joined(alone(place), place, place - way, known)
+        return found
+
+    ways = [(places, 1, behind), (range(max(values), places[0], -1), -1, None)]
+    hands = cv2.getNumThreads()
+    before, ahead = at_once(lambda way: along(*way), ways, hands)
+    both = at_once(lambda place: joined(before[place], place, place + 1, ahead.get(place + 1)), places, hands)
+    return [one.mean for one in both], before[places[-1]]
 
 
 def laid_over(own: Values, view: Values) -> Values:

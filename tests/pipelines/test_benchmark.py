@@ -69,7 +69,8 @@ def test_the_peak_rises_with_memory_and_can_be_set_back() -> None:
     benchmark.reset_peak()
     before = benchmark.status_mib("VmHWM")
     with mmap.mmap(-1, 40 << 20) as block:  # pages of its own: an array may get some that were freed and never given back
-        block.write(b"1" * len(block))
+        for _ in range(40):  # in pieces, because what is written is an array as well
+            block.write(b"1" * (1 << 20))
         assert benchmark.status_mib("VmHWM") > before + 30
     benchmark.reset_peak()
     assert benchmark.status_mib("VmHWM") < before + 30
@@ -87,12 +88,16 @@ class Stand:
     """Stands in for a pipeline whose parts have no weights."""
 
     class Restorer:
-        size = 64
+        size, anchors, reach = 64, 4, 2
 
         def restore(self, crops, memory):
             import torch
 
             return torch.stack([crop.image for crop in crops])
+
+        def restore_span(self, crops, after, first, memory, batch):
+            assert (len(crops), len(after), first) in {(5, 2, True), (4, 2, False)}
+            return self.restore(crops, memory)
 
     class Detector:
         def detect(self, images):
@@ -113,7 +118,7 @@ def test_speed_times_every_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert benchmark.main(["--speed", "--repeat", "2", "--json", str(tmp_path / "r.json")]) == 0
     speed = json.loads((tmp_path / "r.json").read_text())["speed"]
     assert speed["threads"] == 1 and speed["crop"] == 64
-    for name in ("detect_ms_640x360", "restore_s_per_face", "recognize_ms_per_face"):
+    for name in ("detect_ms_640x360", "restore_s_per_face", "restore_s_per_face_along_a_track", "recognize_ms_per_face"):
         assert 0 < speed[name] < 1000
 
 

@@ -8,8 +8,6 @@ from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import TextIO
 
-import torch
-
 from videoclr import __version__
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError
@@ -17,6 +15,7 @@ from videoclr.evaluation.meter import Meter, Row
 from videoclr.evaluation.observer import Judge, Observer
 from videoclr.evaluation.table import PER_FACE, Figures, plain
 from videoclr.evaluation.views import Finder, frames_of
+from videoclr.machine import settle
 from videoclr.report import report_file, same_file
 from videoclr.types import Frame
 
@@ -71,8 +70,7 @@ def evaluate(
     with ExitStack() as held:
         told = held.enter_context(report_file(json_file, tuple(paths.values()), overwrite, option="--json"))
         lines = held.enter_context(report_file(csv_file, tuple(paths.values()), overwrite, option="--csv"))
-        if config.runtime.threads:
-            torch.set_num_threads(config.runtime.threads)
+        settle(config.runtime.threads)
         finder = Finder(config, size)
         meter = Meter(Observer(finder.parts.detector, Judge(judge) if judge else None), borders)
         frames = {name: held.enter_context(closing(frames_of(path))) for name, path in paths.items()}

@@ -47,6 +47,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,7 @@ from videoclr.diffusion.noise import add_noise, field
 from videoclr.diffusion.sampler import SOLVERS, Denoise, level_of_noise, sample, signal_levels
 from videoclr.disagreement import invented
 from videoclr.errors import WeightsError
-from videoclr.flow import grouped, still_wanted
+from videoclr.flow import at_once, grouped, still_wanted
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask, ReferenceFusion
 from videoclr.models.recognizer import Recognizer
@@ -456,7 +457,8 @@ class ClrRestorer:
         if fusion is None or not rows:
             return recovered
         irn, out, given = self.networks.irn, recovered.clone(), [one for one in references if one is not None]
-        laid = [laid_over(to_array(recovered[row]), view) for row, (view, _) in zip(rows, given, strict=True)]
+        pairs = [(to_array(recovered[row]), view) for row, (view, _) in zip(rows, given, strict=True)]
+        laid = at_once(lambda pair: laid_over(*pair), pairs, cv2.getNumThreads())
         views = torch.from_numpy(np.stack(laid)).permute(0, 3, 1, 2).contiguous().to(y)
         shares = y.new_tensor([share for _, share in given])
         for part in grouped(range(len(rows)), batch or len(rows)):

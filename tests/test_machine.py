@@ -1,0 +1,37 @@
+"""What a run sets for its whole process."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+_MADE = """
+import ctypes, resource
+import numpy as np
+from videoclr import machine
+if {settled}:
+    machine.settle(0)
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(50):
+    blocks = [libc.malloc(100_000) for _ in range(100)]  # 10 MB in pieces, all of it written, and given back
+    for block in blocks:
+        ctypes.memset(block, 1, 100_000)
+    for block in blocks:
+        libc.free(block)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def _faults(settled: bool) -> int:
+    done = subprocess.run([sys.executable, "-c", _MADE.format(settled=settled)], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap")
+def test_the_heap_keeps_its_pages_between_layers():
+    page = resource.getpagesize()
+    assert _faults(settled=True) < 2 * 10_000_000 / page
+    assert _faults(settled=False) > 10 * 10_000_000 / page  # what it is for; where this no longer holds, it can go
