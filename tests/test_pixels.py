@@ -44,3 +44,8 @@ def test_other_dtypes_and_shapes_are_refused() -> None:
         pixels.normalized(np.zeros((2, 2, 3), np.int32))
     with pytest.raises(ValueError, match=r"\(2, 2\)"):
         pixels.to_tensor(np.zeros((2, 2), np.uint8))
+
+
+def test_the_mean_of_colours_is_that_of_numpy_to_the_bit() -> None:
+    image = np.random.default_rng(0).normal(0, 1, (64, 48, 3)).astype(np.float32)
+    np.testing.assert_array_equal(pixels.mean_of_colours(image), image.mean(-1))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from videoclr import geometry
 from videoclr.flow import at_once
 from videoclr.packing import keepable
-from videoclr.pixels import quantized
+from videoclr.pixels import mean_of_colours, quantized
 
 Values = NDArray[np.float32]
 _Box = tuple[float, float, float]
@@ -384,7 +384,7 @@ def _structure(own: Values, brought: Values) -> tuple[Values, Values]:
     side = own.shape[0]
     small = (side // 4, side // 4)
     one, other = (
-        cv2.GaussianBlur(cv2.resize(_grey(values), small, interpolation=cv2.INTER_AREA), (0, 0), side / 370)
+        cv2.GaussianBlur(cv2.resize(mean_of_colours(values), small, interpolation=cv2.INTER_AREA), (0, 0), side / 370)
         for values in (own, brought)
     )
     a, b, aa, bb, ab = (
@@ -393,11 +393,6 @@ def _structure(own: Values, brought: Values) -> tuple[Values, Values]:
     spreads = np.maximum(aa - a * a, 0), np.maximum(bb - b * b, 0)
     together = (ab - a * b + _SLIGHT**2) / (np.sqrt(spreads[0] * spreads[1]) + _SLIGHT**2)
     return np.asarray(together, np.float32), np.asarray(np.sqrt(np.maximum(*spreads)), np.float32)
-
-
-def _grey(values: Values) -> Values:
-    """The mean of the last axis of `(S, S, 3)`; many times as fast as numpy's own `mean` over it, and the same to the bit."""
-    return np.asarray((values[..., 0] + values[..., 1] + values[..., 2]) / np.float32(3), np.float32)
 
 
 def _least(values: NDArray[Any]) -> NDArray[Any]:

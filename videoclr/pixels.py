@@ -73,3 +73,8 @@ def eight_bit(image: NDArray[Any]) -> NDArray[np.uint8]:
     # To the nearest, as `quantized` rounds. 65535 is 255 * 257, and no whole number lies half-way between two multiples of 257.
     flat = cv2.convertScaleAbs(np.ascontiguousarray(image).reshape(1, -1), alpha=1 / 257)
     return np.asarray(flat, np.uint8).reshape(image.shape)
+
+
+def mean_of_colours(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`(H, W, 3)` -> `(H, W)`: what numpy's own `mean` over that short axis gives, to the bit, in a twentieth of the time."""
+    return np.asarray((image[..., 0] + image[..., 1] + image[..., 2]) / np.float32(3), np.float32)

@@ -15,7 +15,7 @@ from videoclr.bookmark import NOWHERE, Inside
 from videoclr.flow import Around, around
 from videoclr.grain import flat_places, made, measured
 from videoclr.packing import keepable
-from videoclr.pixels import normalized, quantized, to_array
+from videoclr.pixels import mean_of_colours, normalized, quantized, to_array
 from videoclr.types import Faces, Frame, Patch, RestoredFace
 
 _VISIBLE = 1 / 1024  # alpha below a quarter of an 8-bit step changes nothing
@@ -205,11 +205,11 @@ def as_colourful(target: NDArray[np.float32], image: NDArray[np.float32], mask: 
     Returns:
         `(S, S, 3)` float32.
     """
-    colour = target - target.mean(axis=2, keepdims=True)
+    colour = target - mean_of_colours(target)[..., None]
     inside = mask > 0.5 * float(mask.max())  # a face that is half trusted is a face
     spread = float(colour[inside].std(axis=0).max()) if inside.any() else 1.0
     kept = np.float32(np.clip((spread - _GREY[0]) / (_GREY[1] - _GREY[0]), 0, 1))
-    grey = image.mean(axis=2, keepdims=True)
+    grey = mean_of_colours(image)[..., None]
     return np.asarray(grey + kept * (image - grey), np.float32)
 
 
