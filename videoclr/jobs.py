@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeAlias
 from videoclr import __version__
 from videoclr.cast import Cast
 from videoclr.config import Config
-from videoclr.errors import ConfigError, MediaError, ResumeError, VideoclrError, WeightsError
+from videoclr.errors import ConfigError, DeviceLostError, MediaError, ResumeError, VideoclrError, WeightsError
 from videoclr.ledger import Finished, Ledger, fingerprint, folder_of, libraries
 from videoclr.media.faults import explained
 from videoclr.media.opening import Limits, Opening
@@ -350,6 +350,7 @@ class Site(Protocol):
         Raises:
             ConfigError: a setting that fits no task.
             WeightsError: the networks cannot be loaded.
+            DeviceLostError: no other task can be done.
         """
         ...
 
@@ -360,7 +361,18 @@ def here(
     """In this process, one after the other: the `Site` of whoever names none."""
     pipeline = load_pipeline(tasks[0].config) if tasks else None
     for number, task in enumerate(tasks):
-        yield number, restore_task(task, manner, pipeline, progress)
+        yield number, unless_lost(task.source, restore_task(task, manner, pipeline, progress))
+
+
+def unless_lost(source: str | Path, result: Report | VideoclrError) -> Report | VideoclrError:
+    """How a task ended, after which this process can do another one.
+
+    Raises:
+        DeviceLostError: it cannot: every other file would fail as this one did, and done anew each may fare well.
+    """
+    if isinstance(result, DeviceLostError):
+        raise DeviceLostError(f"{source}: {result}; this file and those after it are not done") from result
+    return result
 
 
 def restore_task(
@@ -426,6 +438,7 @@ def restore_batch(
         ConfigError: a setting that fits no file, a pipe among the sources, or two results of one name.
         MediaError: the folder or the report cannot be written.
         WeightsError: the networks cannot be loaded.
+        DeviceLostError: the device failed; what is not done by then is left as it is, `unfinished` in the report.
     """
     config = config or Config()
     if len(sources) > 1:

@@ -21,7 +21,17 @@ from pathlib import Path
 
 from videoclr.config import Config
 from videoclr.errors import BusyError, ConfigError, MediaError, ResumeError, VideoclrError
-from videoclr.jobs import Manner, ProgressCallback, Task, load_pipeline, make_folder, refuse_tracks, restore_task, targets_of
+from videoclr.jobs import (
+    Manner,
+    ProgressCallback,
+    Task,
+    load_pipeline,
+    make_folder,
+    refuse_tracks,
+    restore_task,
+    targets_of,
+    unless_lost,
+)
 from videoclr.media.target import CONTAINERS, READ_ONLY, STILLS
 from videoclr.report import Report
 
@@ -162,6 +172,7 @@ def watch(
         ConfigError: a setting that fits no file.
         MediaError: a folder is not there, or goes away.
         WeightsError: the networks cannot be loaded.
+        DeviceLostError: the device failed; whoever starts the watch again finds the inputs as they are.
     """
     config = config or Config()
     if not 0 <= settle < math.inf:
@@ -185,7 +196,7 @@ def watch(
             continue
         (target,) = targets_of([source], Path(to), ending)
         before = _signature(target)
-        result = restore_task(Task(source, target, config), Manner(resume=True), pipeline, progress)
+        result = unless_lost(source, restore_task(Task(source, target, config), Manner(resume=True), pipeline, progress))
         if isinstance(result, BusyError):
             arrivals.later(source)
             continue

@@ -132,6 +132,7 @@ def restore_timeline(
         ConfigError: OpenTimelineIO is missing, or a setting that fits no cut.
         MediaError: the cut, the folder or a report cannot be read or written; or no clip's media was found.
         WeightsError: the networks cannot be loaded.
+        DeviceLostError: the device failed; there is no new cut then.
     """
     manner, target = Manner(overwrite, resume=resume, faceless=consolidate), _target(timeline, folder, save_as)
     cut, parts, missed = _planned(timeline, folder, target, config or Config(), handles, media, sequence, ending)
