@@ -271,6 +271,21 @@ def test_a_batch_can_change_the_ending(log, tmp_path):
     assert sorted(path.name for path in (tmp_path / "done").iterdir()) == ["a.mkv", "a.mp4"]
 
 
+@pytest.mark.parametrize("ending", ["", ".", ".zzz", "mp4/", ".a/b.mp4", ".mp4."])
+def test_a_batch_refuses_an_ending_that_no_film_has_once_and_before_any_work(log, tmp_path, ending):
+    sources = films(tmp_path / "rushes", a="2", b="2")
+    with pytest.raises(ConfigError, match=r"^--ending: "):
+        restore_batch(sources, tmp_path / "done", ending=ending)
+    assert not (tmp_path / "done").exists() and not log
+
+
+@pytest.mark.parametrize(("ending", "container"), [(".zzz", "mkv"), (".restored.MP4", None)])
+def test_an_ending_may_say_more_than_the_container_or_nothing_of_it(log, tmp_path, ending, container):
+    config = Config.of({"media": {"container": container}})
+    restore_batch(films(tmp_path / "rushes", a="2"), tmp_path / "done", config, ending=ending)
+    assert [path.name for path in (tmp_path / "done").iterdir()] == [f"a{ending}"]
+
+
 def test_a_batch_refuses_two_results_of_one_name_before_any_work(log, tmp_path):
     sources = films(tmp_path / "one", a="2") + films(tmp_path / "two", a="2")
     with pytest.raises(ConfigError, match=r"would both become .*a\.mov"):

@@ -29,7 +29,7 @@ from videoclr.media.opening import Limits, Opening
 from videoclr.media.reader import Reader
 from videoclr.media.source import matching, numbered
 from videoclr.media.splice import Tally
-from videoclr.media.target import STILLS
+from videoclr.media.target import STILLS, check_ending
 from videoclr.media.writer import Writer
 from videoclr.models import store, weights
 from videoclr.pipeline import Pipeline, RunLog, recognizer_of, slowest
@@ -441,6 +441,7 @@ def restore_batch(
         DeviceLostError: the device failed; what is not done by then is left as it is, `unfinished` in the report.
     """
     config = config or Config()
+    check_ending(ending, config.media.container)
     if len(sources) > 1:
         refuse_tracks(config)
     targets = targets_of(sources, Path(folder), ending)

@@ -32,7 +32,7 @@ from videoclr.jobs import (
     targets_of,
     unless_lost,
 )
-from videoclr.media.target import CONTAINERS, READ_ONLY, STILLS
+from videoclr.media.target import CONTAINERS, READ_ONLY, STILLS, check_ending
 from videoclr.report import Report
 
 _log = logging.getLogger("videoclr.watch")
@@ -180,6 +180,7 @@ def watch(
     places = [Path(place).resolve() for place in (folder, to, *([] if move_to is None else [move_to]))]
     if len(set(places)) < len(places):
         raise ConfigError("watch: the watched folder, --to and --move-to have to be different folders")
+    check_ending(ending, config.media.container)
     refuse_tracks(config)
     arrivals = Arrivals(Path(folder), settle, clock, renamed=ending is not None or config.media.container is not None)
     make_folder(to)

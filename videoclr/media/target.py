@@ -75,6 +75,22 @@ def muxer_of(path: str, container: str | None) -> str:
     return CONTAINERS[suffix]
 
 
+def check_ending(ending: str | None, container: str | None) -> None:
+    """Refuse an ending that no result can have, whatever its name; None leaves each its own.
+
+    Raises:
+        ConfigError: nothing is written under it.
+    """
+    if ending is None:
+        return
+    name = f"a.{ending.removeprefix('.')}"  # `.restored.mp4` may be
+    if Path(name).name != name or not Path(name).suffix:
+        raise ConfigError(f"--ending: {ending!r} is no ending; try .mp4")
+    if container is None and Path(name).suffix.lower() not in {*CONTAINERS, *STILLS}:
+        known = " ".join([*CONTAINERS, *STILLS])
+        raise ConfigError(f"--ending: nothing is written to {ending}; use one of {known}, or name a container (--container)")
+
+
 def _some() -> list[str]:
     return [ending.removeprefix(".") for ending in CONTAINERS]
 
