@@ -111,6 +111,9 @@ TRANSPORTED = frozenset(
 )  # fmt: skip
 """What MPEG-TS has a stream type for. FFmpeg writes anything else as well, as private data that nobody can read again."""
 
+OF_MXF = frozenset({"dnxhd", "dvvideo", "ffv1", "h264", "jpeg2000", "mpeg2video", "prores"})
+"""Video that MXF has a name for. FFmpeg refuses anything else when it writes the header, and says "operation not permitted"."""
+
 
 _TRIAL = b"trial of a data stream"
 
