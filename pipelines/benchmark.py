@@ -41,10 +41,10 @@ from numpy.typing import NDArray
 from videoclr import Config, Reader, VideoclrError, Writer, restore_video
 from videoclr.arguments import integer, rate_of, real
 from videoclr.jobs import load_pipeline
-from videoclr.machine import settle
 from videoclr.media.encoders import x264_options
 from videoclr.media.picture import Picture
 from videoclr.media.recode import Generation, Tone, write_clip
+from videoclr.process import use_threads
 from videoclr.stages.restore import SpanRestorer
 from videoclr.types import Detection, FaceCrop, Frame, TrackedFace
 
@@ -101,7 +101,7 @@ def measure_speed(config: Config, threads: int, repeat: int) -> dict[str, Any]:
 
     from videoclr import Pipeline
 
-    settle(threads)
+    use_threads(threads)
     pipeline = Pipeline(config)
     picture = textured(640, 360, 0)
     crops = [face_crop(pipeline.restorer.size, index) for index in range(config.runtime.batch)]

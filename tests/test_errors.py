@@ -13,6 +13,7 @@ from videoclr.errors import (
     ConfigError,
     DecodeError,
     DeviceError,
+    DeviceLostError,
     EmptyPartError,
     EncodeError,
     MediaError,
@@ -72,7 +73,8 @@ EACH = [
     WeightsError("w.safetensors", "wrong hash"),
     RestorationError(7, 2, "out of memory"),
     NotFiniteError(7, None, "NaN"),
-    DeviceError("the device failed"),
+    DeviceError("the device is full"),
+    DeviceLostError("the device failed"),
     ResumeError("a.resume", "belongs to another run"),
     ClusterError("nobody answers"),
 ]

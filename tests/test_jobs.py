@@ -12,7 +12,7 @@ import torch
 from videoclr import jobs
 from videoclr.cast import Cast, Member
 from videoclr.config import Config
-from videoclr.errors import ConfigError, DecodeError, MediaError, VideoclrError
+from videoclr.errors import ConfigError, DecodeError, DeviceError, DeviceLostError, MediaError, VideoclrError
 from videoclr.jobs import Progress, restore_batch, restore_video
 from videoclr.pipeline import recognizer_of
 from videoclr.report import Report, plain, report_file, same_file
@@ -271,6 +271,21 @@ def test_a_batch_can_change_the_ending(log, tmp_path):
     assert sorted(path.name for path in (tmp_path / "done").iterdir()) == ["a.mkv", "a.mp4"]
 
 
+@pytest.mark.parametrize("ending", ["", ".", ".zzz", "mp4/", ".a/b.mp4", ".mp4."])
+def test_a_batch_refuses_an_ending_that_no_film_has_once_and_before_any_work(log, tmp_path, ending):
+    sources = films(tmp_path / "rushes", a="2", b="2")
+    with pytest.raises(ConfigError, match=r"^--ending: "):
+        restore_batch(sources, tmp_path / "done", ending=ending)
+    assert not (tmp_path / "done").exists() and not log
+
+
+@pytest.mark.parametrize(("ending", "container"), [(".zzz", "mkv"), (".restored.MP4", None)])
+def test_an_ending_may_say_more_than_the_container_or_nothing_of_it(log, tmp_path, ending, container):
+    config = Config.of({"media": {"container": container}})
+    restore_batch(films(tmp_path / "rushes", a="2"), tmp_path / "done", config, ending=ending)
+    assert [path.name for path in (tmp_path / "done").iterdir()] == [f"a{ending}"]
+
+
 def test_a_batch_refuses_two_results_of_one_name_before_any_work(log, tmp_path):
     sources = films(tmp_path / "one", a="2") + films(tmp_path / "two", a="2")
     with pytest.raises(ConfigError, match=r"would both become .*a\.mov"):
@@ -333,6 +348,24 @@ def test_a_batch_that_is_stopped_reports_what_is_done(log, tmp_path, monkeypatch
     written = json.loads(place.read_text())
     assert len(written["files"]) == 1 and [one["source"] for one in written["failed"]] == [str(sources[0])]
     assert written["unfinished"] == [str(sources[2])]
+
+
+def test_a_batch_ends_where_the_device_is_lost_and_goes_on_where_a_film_is_too_large_for_it(log, tmp_path, monkeypatch):
+    sources, place, ended = films(tmp_path / "one", a="2", b="2", c="2", d="2"), tmp_path / "r.json", []
+    faults = {"b.mov": DeviceError("out of memory"), "c.mov": DeviceLostError("the device failed; start again")}
+    writer = jobs.Writer
+
+    def failing(path, *rest, **named):
+        if (fault := faults.get(Path(path).name)) is not None:
+            raise fault
+        return writer(path, *rest, **named)
+
+    monkeypatch.setattr(jobs, "Writer", failing)
+    with pytest.raises(DeviceLostError, match=r"c\.mov: the device failed; start again; this file and those after it are not"):
+        restore_batch(sources, tmp_path / "done", report=place, ended=lambda source, _: ended.append(Path(source).name))
+    written = json.loads(place.read_text())
+    assert [Path(name).name for name in written["unfinished"]] == ["c.mov", "d.mov"] and ended == ["a.mov", "b.mov"]
+    assert [one["error"] for one in written["failed"]] == ["out of memory"] and len(written["files"]) == 1
 
 
 def test_a_batch_that_goes_on_replaces_its_own_report_and_no_other_file(log, tmp_path):

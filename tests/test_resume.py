@@ -458,6 +458,32 @@ def test_two_runs_on_one_job_the_second_is_refused(film, parts, tmp_path):
     assert not folder.exists()
 
 
+def test_what_is_done_lies_where_a_link_leads_and_both_names_go_on_with_it(film, made, parts, tmp_path):
+    target, link = tmp_path / "store" / "out.mp4", tmp_path / "link.mp4"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(film, link, pipeline=parts(), resume=True, progress=stopping(25))
+    assert Path(f"{target}.resume").is_dir() and not Path(f"{link}.resume").exists()
+    before: list[int] = []
+    restore_video(film, target, pipeline=parts(), resume=True, progress=lambda now: before.append(now.before))
+    assert before and min(before) > 0 and target.read_bytes() == (made / "whole.mp4").read_bytes()
+    assert link.is_symlink() and [one.name for one in target.parent.iterdir()] == ["out.mp4"]
+
+
+def test_two_runs_through_two_links_to_one_film_the_second_is_refused(film, parts, tmp_path):
+    for name in ("one.mp4", "other.mp4"):
+        (tmp_path / name).symlink_to(tmp_path / "out.mp4")
+
+    def second(now: Progress) -> None:
+        with pytest.raises(MediaError, match="another run is writing it"):
+            restore_video(film, tmp_path / "other.mp4", pipeline=parts(), resume=True)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(film, tmp_path / "one.mp4", pipeline=parts(), resume=True, progress=second)
+
+
 def test_a_batch_goes_on_where_it_stopped_and_leaves_finished_files_alone(film, made, parts, tmp_path, monkeypatch):
     other = Path(shutil.copy(film, tmp_path / "other.mp4"))
     out, place = tmp_path / "out", tmp_path / "report.json"

@@ -8,7 +8,7 @@ import pytest
 
 from videoclr import cli, watch
 from videoclr.config import Config
-from videoclr.errors import BusyError, ConfigError, MediaError, ResumeError
+from videoclr.errors import BusyError, ConfigError, DeviceLostError, MediaError, ResumeError
 from videoclr.media.lock import Lock
 from videoclr.watch import Arrivals
 
@@ -53,6 +53,8 @@ def restored(monkeypatch):
             return ResumeError(task.target, "was made by another run: the source is another file; set it back, or --overwrite")
         if text == "kept":
             return ResumeError(f"{task.target}.resume", "belongs to another run; remove this folder")
+        if text == "lost":
+            return DeviceLostError("the device failed; start again")
         if text == "busy":
             Path(task.source).write_text("fine now")
             return BusyError(task.target, "another run is writing it")
@@ -296,6 +298,16 @@ def test_the_command_ends_as_its_files_did(inbox, restored, capsys):
     assert cli.main(["watch", str(inbox), *out]) == 1
     assert "b.mp4: is no video" in capsys.readouterr().err
     assert cli.main(["watch", str(inbox), *out, "--overwrite"]) == 2
+
+
+def test_a_watch_ends_in_one_line_where_the_device_is_lost_and_leaves_the_rest(inbox, restored, capsys):
+    for name, text in (("a.mp4", "a"), ("b.mp4", "lost"), ("c.mp4", "c")):
+        (inbox / name).write_text(text)
+    out, done = inbox.parent / "out", inbox.parent / "done"
+    assert cli.main(["watch", str(inbox), "--to", str(out), "--move-to", str(done), "--settle", "0", "--quiet"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"videoclr: error: {inbox}/b.mp4: the device failed; start again; this file and those after it are not done"]
+    assert sorted(one.name for one in inbox.iterdir()) == ["b.mp4", "c.mp4"] and [one.name for one in out.iterdir()] == ["a.mp4"]
 
 
 def test_a_target_that_is_locked_is_busy(tmp_path):

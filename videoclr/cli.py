@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import errno
 import inspect
-import io
 import json
 import logging
 import os
-import signal
 import sys
 import time
 import traceback
@@ -27,13 +25,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from types import FrameType
 from typing import IO, TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 import typer
 
 from videoclr import __version__
 from videoclr.errors import ConfigError, VideoclrError
+from videoclr.process import STOPPED, Stderr, let_go_of_stderr, open_closed_streams, settle_heap, stoppable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,12 +44,7 @@ if TYPE_CHECKING:
 # Read by OpenMP when torch loads: waiting threads that spin cost 3-7 times beside a busy encoder, sleeping ones 15 %.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-_M_MMAP_THRESHOLD = -3
-"""glibc's number of the setting (malloc.h)."""
-_LARGE = 4 << 20
-"""Bytes from which a block of memory goes back to the system when it is freed."""
-
-DONE, FAILED, USAGE, OBJECTED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, USAGE, OBJECTED = 0, 1, 2, 3
 PLAIN_PROGRESS_SECONDS = 5.0
 """Without a terminal, one line of progress per this many seconds."""
 
@@ -837,25 +830,13 @@ def _columns(rows: Sequence[Sequence[str]]) -> str:
     return "".join(lines)
 
 
-def _give_back_large_blocks() -> None:
-    """Keep glibc from holding on to freed pictures.
-
-    It takes every size that was freed once for one to keep at hand, up to 32 MB, and then a 4K run holds hundreds of
-    megabytes of holes. Where the C library is another one, nothing is done.
-    """
-    import ctypes
-
-    with suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line on `argv` (default: the process's own) and return the exit code."""
     verbose = False
-    _open_closed_streams()
+    open_closed_streams()
     try:
-        _give_back_large_blocks()
-        with _stoppable():
+        settle_heap()
+        with stoppable():
             run = _parse(list(sys.argv[1:] if argv is None else argv))
             if isinstance(run, int):
                 return run
@@ -865,34 +846,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
     except (KeyboardInterrupt, typer.Abort) as stop:
         _say(f"error: stopped{_noted(stop)}")
-        return INTERRUPTED
+        return STOPPED
     except (Exception, SystemExit) as error:
         return _failed(error, verbose)
     finally:
-        _let_go_of_stderr()
-
-
-def _open_closed_streams() -> None:
-    """Where the caller closed a standard stream, nobody is there; a file that is opened later must not get its number."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
-    if cast("IO[str] | None", sys.stdout) is None:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  for as long as the process lives
-    if cast("IO[str] | None", sys.stderr) is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-
-
-def _let_go_of_stderr() -> None:
-    """Where nobody reads standard error, what it still holds would fail at the interpreter's end, and 120 take our code's place."""
-    try:
-        sys.stderr.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    except ValueError:  # closed
-        pass
+        let_go_of_stderr()
 
 
 def _parse(arguments: list[str]) -> _Run | int:
@@ -958,73 +916,6 @@ def _say(text: str) -> None:
         sys.stderr.flush()
 
 
-_STOPPING = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_PATIENCE = 3
-"""The how-manieth signal ends the process at once."""
-_STOPPED = b"videoclr: stopping after what is being computed; two more signals end at once\n"
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM and a closed terminal (SIGHUP) unwind like Ctrl-C, so that `.part` files go with them.
-
-    A second signal while that happens is not heard: it would tear the cleaning up apart. A third ends the process as it
-    stands. What is ignored already (`nohup`) stays so, and a library's handlers are put back at the end.
-    """
-    heard = 0
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal heard
-        heard += 1
-        if heard >= _PATIENCE:
-            os._exit(INTERRUPTED)
-        if heard == 1:
-            # Not through sys.stderr, in the middle of whose work a signal may come.
-            with suppress(OSError):
-                os.write(2, b"\n" * os.isatty(2) + _STOPPED)
-            raise KeyboardInterrupt
-
-    before: dict[signal.Signals, Any] = {}
-    try:
-        for number in (signal.Signals[name] for name in _STOPPING):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                before[number] = signal.signal(number, interrupt)
-    except ValueError:  # not in the main thread: signals are somebody else's business
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class _Stderr(io.TextIOBase):
-    """Standard error that may vanish under a run: a closed terminal must not end what goes on without it."""
-
-    encoding = "utf-8"
-
-    def __init__(self) -> None:
-        self._stream = sys.stderr  # the one of now: a progress bar puts itself in its place for a while
-
-    def write(self, text: str) -> int:
-        with suppress(OSError, ValueError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            self._stream.flush()
-
-    def isatty(self) -> bool:
-        with suppress(OSError, ValueError):
-            return self._stream.isatty()
-        return False
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-
 class _ToConsole(logging.Handler):
     """The library's log as lines above the progress bar."""
 
@@ -1043,7 +934,7 @@ def _speaking(options: _Options) -> Iterator[Console]:
     from rich.console import Console
 
     # with `--log-json -`: one kind of line or the other
-    console = Console(file=cast(IO[str], _Stderr()), quiet=options.log_json == "-")
+    console = Console(file=cast(IO[str], Stderr()), quiet=options.log_json == "-")
     handler = _ToConsole(console)
     level = logging.ERROR if options.quiet else logging.INFO if options.verbose else logging.WARNING
     library, foreign = logging.getLogger("videoclr"), logging.getLogger("py.warnings")

@@ -11,6 +11,7 @@
     ├── RestorationError       a part failed on a frame or a face; raised `from` the part's own exception
     │   └── NotFiniteError     ... because NaN or infinite values came out
     ├── DeviceError            the device has too little memory, or failed
+    │   └── DeviceLostError    ... and is lost to this process
     ├── ResumeError            a ledger that belongs to another source or setting
     └── ClusterError           a cluster that cannot be reached, or workers that were lost
 
@@ -106,7 +107,11 @@ class NotFiniteError(RestorationError):
 
 
 class DeviceError(VideoclrError):
-    """The device has too little memory for a single item, or failed and is lost to this process."""
+    """The device has too little memory for a single item, or failed."""
+
+
+class DeviceLostError(DeviceError):
+    """The device failed and is lost to this process: whatever it does there next fails as well."""
 
 
 class ResumeError(VideoclrError):

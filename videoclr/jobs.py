@@ -22,18 +22,18 @@ from typing import Any, Protocol, TypeAlias
 from videoclr import __version__
 from videoclr.cast import Cast
 from videoclr.config import Config
-from videoclr.errors import ConfigError, MediaError, ResumeError, VideoclrError, WeightsError
+from videoclr.errors import ConfigError, DeviceLostError, MediaError, ResumeError, VideoclrError, WeightsError
 from videoclr.ledger import Finished, Ledger, fingerprint, folder_of, libraries
-from videoclr.machine import settle
 from videoclr.media.faults import explained
 from videoclr.media.opening import Limits, Opening
 from videoclr.media.reader import Reader
 from videoclr.media.source import matching, numbered
 from videoclr.media.splice import Tally
-from videoclr.media.target import STILLS
+from videoclr.media.target import STILLS, check_ending
 from videoclr.media.writer import Writer
 from videoclr.models import store, weights
 from videoclr.pipeline import Pipeline, RunLog, recognizer_of, slowest
+from videoclr.process import use_threads
 from videoclr.provenance import provenance
 from videoclr.references import people_of
 from videoclr.report import Report, check_report, is_of_several, plain, report_file, same_file, spare_inputs
@@ -351,6 +351,7 @@ class Site(Protocol):
         Raises:
             ConfigError: a setting that fits no task.
             WeightsError: the networks cannot be loaded.
+            DeviceLostError: no other task can be done.
         """
         ...
 
@@ -361,7 +362,18 @@ def here(
     """In this process, one after the other: the `Site` of whoever names none."""
     pipeline = load_pipeline(tasks[0].config) if tasks else None
     for number, task in enumerate(tasks):
-        yield number, restore_task(task, manner, pipeline, progress)
+        yield number, unless_lost(task.source, restore_task(task, manner, pipeline, progress))
+
+
+def unless_lost(source: str | Path, result: Report | VideoclrError) -> Report | VideoclrError:
+    """How a task ended, after which this process can do another one.
+
+    Raises:
+        DeviceLostError: it cannot: every other file would fail as this one did, and done anew each may fare well.
+    """
+    if isinstance(result, DeviceLostError):
+        raise DeviceLostError(f"{source}: {result}; this file and those after it are not done") from result
+    return result
 
 
 def restore_task(
@@ -427,8 +439,10 @@ def restore_batch(
         ConfigError: a setting that fits no file, a pipe among the sources, or two results of one name.
         MediaError: the folder or the report cannot be written.
         WeightsError: the networks cannot be loaded.
+        DeviceLostError: the device failed; what is not done by then is left as it is, `unfinished` in the report.
     """
     config = config or Config()
+    check_ending(ending, config.media.container)
     if len(sources) > 1:
         refuse_tracks(config)
     targets = targets_of(sources, Path(folder), ending)
@@ -553,7 +567,7 @@ def load_pipeline(config: Config) -> Pipeline:
         ConfigError: an unknown part or device.
         WeightsError: the networks cannot be loaded.
     """
-    settle(config.runtime.threads)
+    use_threads(config.runtime.threads)
     return Pipeline(config)
 
 

@@ -34,6 +34,7 @@ from videoclr.media.lock import Lock
 from videoclr.media.segments import Segment, settle
 from videoclr.media.source import PIPE, is_pattern, numbered, sequence_of
 from videoclr.media.splice import Tally
+from videoclr.media.target import behind_link
 from videoclr.packing import Unpacked, damaged, unpack
 from videoclr.shelf import json_pieces
 
@@ -44,8 +45,8 @@ _SAMPLES, _SAMPLE = 256, 64 << 10
 
 
 def folder_of(target: str | Path) -> Path:
-    """Where the work on `target` is kept."""
-    return Path(f"{target}.resume")
+    """Where the work on `target` is kept: where a link leads, since it is put where the film has room."""
+    return Path(f"{behind_link(target)}.resume")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from videoclr.errors import DeviceError
+from videoclr.errors import DeviceError, DeviceLostError
 from videoclr.flow import still_wanted
 
 T = TypeVar("T")
@@ -108,7 +108,7 @@ def of_the_device(error: BaseException, who: str = "the device") -> DeviceError:
     found = list(chain_of(error))
     if any(is_lost(one) for one in found):
         failed = "the device failed" if who == "the device" else f"{who} met a device that failed"
-        return DeviceError(f"{failed} ({_line(found[-1])}); start again, with --resume where the run had it")
+        return DeviceLostError(f"{failed} ({_line(found[-1])}); start again, with --resume where the run had it")
     return DeviceError(f"{who} ran out of memory; end what else runs on the device, or choose another (--device cpu)")
 
 

@@ -21,8 +21,18 @@ from pathlib import Path
 
 from videoclr.config import Config
 from videoclr.errors import BusyError, ConfigError, MediaError, ResumeError, VideoclrError
-from videoclr.jobs import Manner, ProgressCallback, Task, load_pipeline, make_folder, refuse_tracks, restore_task, targets_of
-from videoclr.media.target import CONTAINERS, READ_ONLY, STILLS
+from videoclr.jobs import (
+    Manner,
+    ProgressCallback,
+    Task,
+    load_pipeline,
+    make_folder,
+    refuse_tracks,
+    restore_task,
+    targets_of,
+    unless_lost,
+)
+from videoclr.media.target import CONTAINERS, READ_ONLY, STILLS, check_ending
 from videoclr.report import Report
 
 _log = logging.getLogger("videoclr.watch")
@@ -162,6 +172,7 @@ def watch(
         ConfigError: a setting that fits no file.
         MediaError: a folder is not there, or goes away.
         WeightsError: the networks cannot be loaded.
+        DeviceLostError: the device failed; whoever starts the watch again finds the inputs as they are.
     """
     config = config or Config()
     if not 0 <= settle < math.inf:
@@ -169,6 +180,7 @@ def watch(
     places = [Path(place).resolve() for place in (folder, to, *([] if move_to is None else [move_to]))]
     if len(set(places)) < len(places):
         raise ConfigError("watch: the watched folder, --to and --move-to have to be different folders")
+    check_ending(ending, config.media.container)
     refuse_tracks(config)
     arrivals = Arrivals(Path(folder), settle, clock, renamed=ending is not None or config.media.container is not None)
     make_folder(to)
@@ -185,7 +197,7 @@ def watch(
             continue
         (target,) = targets_of([source], Path(to), ending)
         before = _signature(target)
-        result = restore_task(Task(source, target, config), Manner(resume=True), pipeline, progress)
+        result = unless_lost(source, restore_task(Task(source, target, config), Manner(resume=True), pipeline, progress))
         if isinstance(result, BusyError):
             arrivals.later(source)
             continue

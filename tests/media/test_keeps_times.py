@@ -245,6 +245,18 @@ def test_mxf_has_all_pictures_where_one_of_two_sounds_is_short(made, carry, tmp_
     assert sounds == [3 * RATE * 4]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "said"), [((0, 1, 2), []), ((0, 2), ["mxf does not keep that streams 1, 3 (audio) are default; mkv does"])]
+)
+def test_what_mxf_has_no_place_for_of_many_tracks_of_sound_is_one_line_each(made, carry, tmp_path, chosen, said):
+    long, source = with_sound(tmp_path / "a.mov", range(10), codec="pcm_s16le"), tmp_path / "s.mov"
+    default = [word for place in range(3) for word in (f"-disposition:a:{place}", "default" if place in chosen else "0")]
+    made("-i", long, "-map", "0:v", *["-map", "0:a"] * 3, "-c", "copy", *default, source)
+    report = carry(source, tmp_path / "o.mxf", *PRORES)
+    left_out = "up to 0.581 s of 3 tracks of sound are left out: behind the last picture, where mxf ends; mkv and mov keep them"
+    assert [text for text in report.warnings if "(audio" in text or "sound" in text] == [left_out, *said]
+
+
 def test_a_sound_that_has_ended_keeps_no_pictures_waiting(tmp_path):
     # MXF's muxer holds all pictures in memory until there is sound beside them.
     path = with_sound(tmp_path / "s.mov", range(75), codec="pcm_s16le", begins=Fraction(2))

@@ -48,6 +48,19 @@ def test_mpeg_ts_refuses_pictures_that_nobody_could_read_again(clip, tmp_path, c
     assert [path.name for path in tmp_path.iterdir()] == ["s.mp4"]
 
 
+@pytest.mark.parametrize("codec", ["hevc", "av1", "vp9", "mjpeg"])
+def test_mxf_says_before_the_first_frame_which_codecs_it_takes(clip, tmp_path, codec):
+    with pytest.raises(MediaError, match=r"mxf does not hold \w+ video; use \.mkv or \.\w+, or the codec prores, dnxhr, h264 or "):
+        copy(clip("s.mp4", ticks=range(2)), tmp_path / "o.mxf", codec=codec)
+    assert [path.name for path in tmp_path.iterdir()] == ["s.mp4"]
+
+
+@pytest.mark.parametrize("codec", ["prores", "dnxhr", "h264", "ffv1"])
+def test_mxf_takes_the_codecs_that_it_advises(clip, frames_of, tmp_path, codec):
+    copy(clip("s.mp4", ticks=range(2), size=(320, 240)), tmp_path / "o.mxf", codec=codec)
+    assert len(frames_of(tmp_path / "o.mxf")) == 2
+
+
 @pytest.mark.parametrize(("ending", "pix_fmt"), [("mov", "yuv420p"), ("avi", "yuv422p10le"), ("mkv", "gbrp10le"), ("mp4", "rgb24")])
 def test_raw_pictures_are_refused_where_the_container_has_no_name_for_them(clip, tmp_path, ending, pix_fmt):
     with pytest.raises(MediaError, match=rf"raw pictures in {pix_fmt} are not read again out of \w+; use \.nut"):

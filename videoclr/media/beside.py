@@ -244,13 +244,23 @@ class Beside:
 
     def fill(self, container: OutputContainer, end: Fraction) -> None:
         """Silence up to `end` (output seconds), where the last picture ends, for a container that ends with its shortest stream."""
+        longer: list[tuple[Fraction, Stream]] = []
         for samples in self._samples.values():
             rest = samples.reached - end
             if rest > _REST and self.like.end is None:
-                where = f"behind the last picture, where {self.muxer} ends"
-                self._warn(f"{float(rest):.3f} s of {named(samples.source)} are left out: {where}; mkv and mov keep them")
+                longer.append((rest, samples.source))
             for packet in samples.silence(end):
                 container.mux_one(packet)
+        self._tell_longer(longer)
+
+    def _tell_longer(self, longer: list[tuple[Fraction, Stream]]) -> None:
+        """Say in one line what of the sound has no place: recorders write a dozen tracks of one length."""
+        if not longer:
+            return
+        most, first = float(max(rest for rest, _ in longer)), named(longer[0][1])
+        told = f"{most:.3f} s of {first}" if len(longer) == 1 else f"up to {most:.3f} s of {len(longer)} tracks of sound"
+        where = f"behind the last picture, where {self.muxer} ends"
+        self._warn(f"{told} are left out: {where}; mkv and mov keep them")
 
     def labelled(self, tags: dict[str, str]) -> dict[str, str]:
         """`tags` of the source's video or file, with the timecode of the output's first picture."""

@@ -63,7 +63,7 @@ from videoclr.media.segments import Segment, SegmentWriter, Stored, joined
 from videoclr.media.source import PIPE
 from videoclr.media.sphere import sphere_of
 from videoclr.media.splice import DecodingTimes, LostPicture, Splice, Tally
-from videoclr.media.target import CONTAINERS, MOV, PLAIN, TRANSPORTED, Nowhere, advice, holds
+from videoclr.media.target import CONTAINERS, MOV, OF_MXF, PLAIN, TRANSPORTED, Nowhere, advice, holds
 
 _log = logging.getLogger("videoclr.media.film")
 
@@ -559,7 +559,8 @@ class Film:
             return stream
 
         def not_held() -> MediaError:
-            ways = [*filter(None, [advice(lambda muxer: holds(muxer, add), self.muxer)]), "choose another codec"]
+            codecs = "the codec prores, dnxhr, h264 or ffv1" if self.muxer == "mxf" else "choose another codec"
+            ways = [*filter(None, [advice(lambda muxer: holds(muxer, add), self.muxer)]), codecs]
             return MediaError(self.path, f"{self.muxer} does not hold {video} video; {', or '.join(ways)}")
 
         video = self._codec_name()
@@ -567,7 +568,7 @@ class Film:
             fitting = [ending for ending in _RAW_ENDINGS if _gives_back_raw(CONTAINERS[ending], self.format)]
             way = f"use {' or '.join(fitting)}, or choose another codec" if fitting else "choose another codec"
             raise MediaError(self.path, f"raw pictures in {self.format} are not read again out of {self.muxer}; {way}")
-        if self.muxer == "mpegts" and video not in TRANSPORTED:
+        if video not in {"mpegts": TRANSPORTED, "mxf": OF_MXF}.get(self.muxer, {video}):
             raise not_held()
         try:
             stream = add(container)

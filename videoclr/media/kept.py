@@ -148,20 +148,34 @@ class Kept:
         lines = []
         if self.muxer not in MOV and self._lacks_reel(found):
             lines.append(f"{self.muxer} does not keep the reel name {self.reel} here; mkv and mov do")
-        kinds = [said.kind for said in self.streams]
+        lost: dict[tuple[str, str], list[int]] = {}
+        """What of which kind of streams -> their numbers: recorders write a dozen tracks that say the same."""
+        untitled: dict[str, list[int]] = {}
         for said in self.streams:
             stream = found.streams[said.index]
-            lost = said.disposition & ~stream.disposition
-            if kinds.count(said.kind) == 1:
-                lost &= ~Disposition.default  # there is nothing else to choose
-            names = [one.name for one in Disposition if one & lost and one.name]
-            if names:
-                lines.append(f"{self.muxer} does not keep that stream {said.index} ({said.kind}) is {', '.join(names)}; mkv does")
+            if names := self._lost_dispositions(said, stream):
+                lost.setdefault((said.kind, names), []).append(said.index)
             if said.title and not _same(stream.metadata.get("title") or stream.metadata.get("name"), said.title):
-                lines.append(f"{self.muxer} does not keep the title of stream {said.index} ({said.kind}); mkv and mov do")
+                untitled.setdefault(said.kind, []).append(said.index)
+        for (kind, names), numbers in lost.items():
+            verb = "is" if len(numbers) == 1 else "are"
+            lines.append(f"{self.muxer} does not keep that {_numbered(numbers)} ({kind}) {verb} {names}; mkv does")
+        for kind, numbers in untitled.items():
+            lines.append(f"{self.muxer} does not keep the title of {_numbered(numbers)} ({kind}); mkv and mov do")
         if len(found.chapters()) < self.chapters:
             lines.append(f"{self.muxer} does not keep all chapters; mkv and mov do")
         return lines
+
+    def _lost_dispositions(self, said: _Said, stream: Stream) -> str:
+        lost = said.disposition & ~stream.disposition
+        if all(one.disposition & Disposition.default for one in self.streams if one.kind == said.kind):
+            lost &= ~Disposition.default  # none of them is to be chosen before the others
+        return ", ".join(one.name for one in Disposition if one & lost and one.name)
+
+
+def _numbered(numbers: list[int]) -> str:
+    """`stream 3`, `streams 3, 4`."""
+    return f"stream{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers))}"
 
 
 def added(tags: Mapping[str, str], provenance: str) -> dict[str, str]:

@@ -75,6 +75,22 @@ def muxer_of(path: str, container: str | None) -> str:
     return CONTAINERS[suffix]
 
 
+def check_ending(ending: str | None, container: str | None) -> None:
+    """Refuse an ending that no result can have, whatever its name; None leaves each its own.
+
+    Raises:
+        ConfigError: nothing is written under it.
+    """
+    if ending is None:
+        return
+    name = f"a.{ending.removeprefix('.')}"  # `.restored.mp4` may be
+    if Path(name).name != name or not Path(name).suffix:
+        raise ConfigError(f"--ending: {ending!r} is no ending; try .mp4")
+    if container is None and Path(name).suffix.lower() not in {*CONTAINERS, *STILLS}:
+        known = " ".join([*CONTAINERS, *STILLS])
+        raise ConfigError(f"--ending: nothing is written to {ending}; use one of {known}, or name a container (--container)")
+
+
 def _some() -> list[str]:
     return [ending.removeprefix(".") for ending in CONTAINERS]
 
@@ -94,6 +110,9 @@ TRANSPORTED = frozenset(
     }
 )  # fmt: skip
 """What MPEG-TS has a stream type for. FFmpeg writes anything else as well, as private data that nobody can read again."""
+
+OF_MXF = frozenset({"dnxhd", "dvvideo", "ffv1", "h264", "jpeg2000", "mpeg2video", "prores"})
+"""Video that MXF has a name for. FFmpeg refuses anything else when it writes the header, and says "operation not permitted"."""
 
 
 _TRIAL = b"trial of a data stream"

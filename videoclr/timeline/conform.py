@@ -30,6 +30,7 @@ from videoclr.jobs import (
     restore_tasks,
 )
 from videoclr.media.source import matching, numbered
+from videoclr.media.target import check_ending
 from videoclr.report import Report, check_report, same_file
 from videoclr.timeline.cut import Cut, Named, Restored, Use
 from videoclr.timeline.footage import Footage, Shelves, candidates, footage, spellings
@@ -132,6 +133,7 @@ def restore_timeline(
         ConfigError: OpenTimelineIO is missing, or a setting that fits no cut.
         MediaError: the cut, the folder or a report cannot be read or written; or no clip's media was found.
         WeightsError: the networks cannot be loaded.
+        DeviceLostError: the device failed; there is no new cut then.
     """
     manner, target = Manner(overwrite, resume=resume, faceless=consolidate), _target(timeline, folder, save_as)
     cut, parts, missed = _planned(timeline, folder, target, config or Config(), handles, media, sequence, ending)
@@ -214,6 +216,7 @@ def _planned(
     ending: str | None,
 ) -> tuple[AnyCut, list[Part], list[str]]:
     _check(config, handles)
+    check_ending(ending, config.media.container)
     cut = open_cut(timeline, sequence, target)
     finder = _Finder(cut.beside, Shelves(media), config)
     if not cut.rate_is_known:  # an EDL's labels are frames of what they are cut from

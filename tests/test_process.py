@@ -1,4 +1,4 @@
-"""What a run sets for its whole process."""
+"""What a program owes the system it runs on."""
 
 import resource
 import subprocess
@@ -8,10 +8,10 @@ import pytest
 
 _MADE = """
 import ctypes, resource
-import numpy as np
-from videoclr import machine
-if {settled}:
-    machine.settle(0)
+from videoclr import process
+if not {keeps}:
+    process._KEPT = 0
+process.settle_heap()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -25,13 +25,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def _faults(settled: bool) -> int:
-    done = subprocess.run([sys.executable, "-c", _MADE.format(settled=settled)], capture_output=True, text=True, check=True)
+def _faults(keeps: bool) -> int:
+    done = subprocess.run([sys.executable, "-c", _MADE.format(keeps=keeps)], capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap")
 def test_the_heap_keeps_its_pages_between_layers():
     page = resource.getpagesize()
-    assert _faults(settled=True) < 2 * 10_000_000 / page
-    assert _faults(settled=False) > 10 * 10_000_000 / page  # what it is for; where this no longer holds, it can go
+    assert _faults(keeps=True) < 2 * 10_000_000 / page
+    assert _faults(keeps=False) > 10 * 10_000_000 / page  # what it is for; where this no longer holds, it can go
