@@ -129,7 +129,7 @@ class Beside:
 
     Args:
         path: the target as the user wrote it, for messages.
-        muxer: FFmpeg's name of the container.
+        muxer: see `target.CONTAINERS`.
         like: the reader of the source.
         copies: where the packets come from.
         drop: what to leave out; see `dropped`.

@@ -63,7 +63,7 @@ from videoclr.media.segments import Segment, SegmentWriter, Stored, joined
 from videoclr.media.source import PIPE
 from videoclr.media.sphere import sphere_of
 from videoclr.media.splice import DecodingTimes, LostPicture, Splice, Tally
-from videoclr.media.target import CONTAINERS, MOV, PLAIN, TRANSPORTED, Nowhere, advice, holds
+from videoclr.media.target import CONTAINERS, MOV, PLAIN, TRANSPORT, Nowhere, advice, holds, transports, written
 
 _log = logging.getLogger("videoclr.media.film")
 
@@ -130,7 +130,7 @@ class Film:
     Args:
         path: the target as the user wrote it, for messages.
         place: where to write (the `.part` file), or `-`.
-        muxer: FFmpeg's name of the container.
+        muxer: see `target.CONTAINERS`.
         encoder, wanted: how to encode; None for defaults.
         like: the reader whose streams, tags and times are kept, or None.
         drop: what of the source to leave out; see `beside.dropped`.
@@ -446,7 +446,7 @@ class Film:
         if self.like.start is not None:
             return self.like.start
         name = self.like.container.format.name
-        if self.muxer == "mpegts" or self.muxer in PLAIN or name not in _CLOCKED:
+        if self.muxer in TRANSPORT | PLAIN or name not in _CLOCKED:
             return Fraction(0)
         sounds = [one for one in self._beside.timed if one.type == "audio"] if self._beside is not None else []
         starts = (one.start_time * Fraction(one.time_base or 1) for one in sounds if one.start_time is not None)
@@ -511,7 +511,7 @@ class Film:
         if self.place == PIPE and self.muxer in MOV:
             raise MediaError(self.path, f"{self.muxer} cannot be written to a pipe; use the container nut or matroska")
         try:
-            container = av.open(name, "w", format=self.muxer, container_options=options, metadata_errors="surrogateescape")
+            container = written(name, self.muxer, options)
         except AV_ERRORS as error:
             raise MediaError(self.path, f"cannot be written: {reason(error)}") from error
         # Without this, Matroska draws random ids, and equal runs give unequal files.
@@ -567,7 +567,7 @@ class Film:
             fitting = [ending for ending in _RAW_ENDINGS if _gives_back_raw(CONTAINERS[ending], self.format)]
             way = f"use {' or '.join(fitting)}, or choose another codec" if fitting else "choose another codec"
             raise MediaError(self.path, f"raw pictures in {self.format} are not read again out of {self.muxer}; {way}")
-        if self.muxer == "mpegts" and video not in TRANSPORTED:
+        if self.muxer in TRANSPORT and not transports(self.muxer, video):
             raise not_held()
         try:
             stream = add(container)
@@ -689,7 +689,7 @@ class Film:
 
     def _fresh(self, place: BinaryIO | None = None) -> _Stretch:
         """An encoder that knows nothing yet; its stream's container leads nowhere, or to `place`."""
-        container = av.open(place or Nowhere(), "w", format=self.muxer)
+        container = written(place or Nowhere(), self.muxer)
         stream = self._add_video(container, *self._like_this)
         self._open_encoder(stream)
         self._encoded = 0
@@ -883,7 +883,7 @@ def _gives_back_raw(muxer: str, pixel_format: str) -> bool:
     frame.pts, frame.time_base = 0, Fraction(1, 25)
     memory = io.BytesIO()
     try:
-        with av.open(memory, "w", format=muxer) as out:
+        with written(memory, muxer) as out:
             stream = out.add_stream(RAW, 25, width=frame.width, height=frame.height)
             assert isinstance(stream, VideoStream)
             stream.pix_fmt = pixel_format
