@@ -11,7 +11,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError
-from videoclr.media.exr import head_of, layers, said
+from videoclr.media.exr import head_of, layers, said, with_head
 from videoclr.media.layout import layout_of
 from videoclr.media.picture import Picture, float_frame
 from videoclr.media.proxy import BT709, PRIMARIES, Proxy
@@ -267,6 +267,42 @@ def test_what_an_exr_says_besides_stays_in_each_picture(tmp_path, depth):
         assert np.array_equal(load(tmp_path / f"o{number}.exr")[0][:20], light[:20])
     warnings = run(tmp_path / "s%d.exr", tmp_path / "o%d.png")
     assert [text for text in warnings if "what the EXR files say besides (timeCode, owner, frameName" in text]
+
+
+def placed(data: bytes, left: int, top: int) -> bytes:
+    """An EXR file of scan lines that lies at another place of its canvas."""
+    window = struct.pack("<4i", left, top, left + SIZE[0] - 1, top + SIZE[1] - 1)
+    head = head_of(data)
+    kept = b"".join(
+        attribute(name, kind, window if name in ("dataWindow", "displayWindow") else value)
+        for name, kind, value in attributes(head)
+    )
+    assert len(kept) == len(head) - 9
+    return with_head(data, head[:8] + kept + b"\0")
+
+
+def attributes(head: bytes):
+    at = 8
+    while head[at]:
+        name, kind = (part.decode() for part in head[at:].split(b"\0", 2)[:2])
+        begin = at + len(name) + len(kind) + 6
+        at = begin + struct.unpack("<i", head[begin - 4 : begin])[0]
+        yield name, kind, head[begin:at]
+
+
+@pytest.mark.parametrize("deliver", ["overlay", "matte"])
+def test_what_is_made_for_compositing_lies_where_its_source_does_and_says_what_that_says(tmp_path, deliver):
+    source = save(tmp_path / "s.exr", np.nan_to_num(scene(), posinf=1))
+    told = [TIMECODE, OWNER, chromaticities(PRIMARIES["acescg"])]
+    source.write_bytes(dressed(placed(source.read_bytes(), 7, -3), *told))
+    assert run(source, tmp_path / "o.exr", restored, deliver=deliver) == []
+    before, after = ({one[0]: one[2] for one in attributes((tmp_path / name).read_bytes())} for name in ("s.exr", "o.exr"))
+    for name in ("dataWindow", "displayWindow", "timeCode", "owner"):
+        assert after[name] == before[name], name
+    assert ("chromaticities" in after) == (deliver == "overlay"), "the share of a face has no colour"
+    with Reader(tmp_path / "o.exr") as reader:
+        light = reader.first_picture.signals()
+    assert light[36, 60].all() and not light[:20].any()
 
 
 SKIN = np.float32([0.52, 0.30, 0.21])
