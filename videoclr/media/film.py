@@ -56,7 +56,7 @@ from videoclr.media.layout import layout_of
 from videoclr.media.matroska import Look, write_look
 from videoclr.media.mxf import number
 from videoclr.media.orientation import Orientation, payload
-from videoclr.media.picture import Picture, colour_in, reformatted, turned
+from videoclr.media.picture import DISPLAYED, Picture, colour_in, reformatted, turned
 from videoclr.media.probe import refusal
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, SegmentWriter, Stored, joined
@@ -159,6 +159,8 @@ class Film:
         limit: int = 0,
         crop: Crop = WHOLE,
     ) -> None:
+        if encoder.name == "libvpx-vp9" and muxer not in _MATROSKA:
+            encoder = replace(encoder, formats=without_alpha(encoder))
         self.path, self.place, self.muxer, self.encoder = path, place, muxer, encoder
         self.wanted = wanted or Wanted()
         self.like = like
@@ -217,9 +219,7 @@ class Film:
         self._even = rounded_rate(self.like) if self.muxer in MOV else None
         if self._even is not None:
             self.base, rate = self._even.base, self._even.rate
-        if self.encoder.name == "libvpx-vp9" and self.muxer not in _MATROSKA:
-            self.encoder = replace(self.encoder, formats=without_alpha(self.encoder))
-        self.format = choose_format(self.encoder, picture.frame.format, self._size, self.wanted.pix_fmt, self.wanted.profile)
+        self.format = self._format_for(picture.frame.format, self._size)
         if self._deliver == "overlay" and not any(part.is_alpha for part in VideoFormat(self.format).components):
             keeps = "prores (profile 4444) or ffv1, or pictures (out%04d.png, .exr)"
             raise ConfigError(f"$.media.deliver: {self.encoder.name} in {self.format} has no transparency; use {keeps}")
@@ -256,6 +256,14 @@ class Film:
         self._kept = Kept.of(self._container, self.muxer, self._video.index, picture.frame, self._look.crop)
         if self._beside is not None:
             self._kept = replace(self._kept, described=self._beside.described)
+
+    def _format_for(self, source: VideoFormat, size: tuple[int, int]) -> str:
+        return choose_format(self.encoder, source, size, self.wanted.pix_fmt, self.wanted.profile)
+
+    def takes_alpha(self, picture: Picture) -> bool:
+        """Whether a picture of that size keeps its transparency."""
+        written = VideoFormat(self._format_for(VideoFormat(DISPLAYED), picture.size))
+        return any(part.is_alpha for part in written.components)
 
     def _refused(self, why: str) -> str:
         """What is wrong with a hardware encoder: the pixel format that its device has no room for, or the device."""
