@@ -99,6 +99,8 @@ CROPPING = MOV | _MATROSKA
 """Muxers of containers that can hide a part of the picture."""
 _SHAPED_CODECS = {"h264", "hevc", "mpeg2video", "mpeg4", "mjpeg"}
 """Codecs that write it themselves."""
+_LEFT = ("libx264", "libx265")
+"""Encoders that say where chroma lies only where it is not to the left of luma: there it is when nothing is said."""
 _BITEXACT = 0x0400
 """AVFMT_FLAG_BITEXACT."""
 _NAMED = 10
@@ -254,6 +256,7 @@ class Film:
         if self.place == PIPE and self.muxer.startswith("mxf"):
             self._warn("the UMIDs of an MXF file that goes through a pipe are those of every such file; write to a file")
         self._kept = Kept.of(self._container, self.muxer, self._video.index, picture.frame, self._look.crop)
+        self._kept = replace(self._kept, siting=self._siting(picture))
         if self._beside is not None:
             self._kept = replace(self._kept, described=self._beside.described)
 
@@ -549,6 +552,8 @@ class Film:
             options[name] = ":".join([*filter(None, [options.get(name)]), *params])
         if self._dolby:
             options["dolbyvision"] = "1"
+        if (siting := self._siting(picture)) and not (siting == "left" and self.encoder.name in _LEFT):
+            options.setdefault("chroma_sample_location", siting)
         if self._fields and self.encoder.name == "libx264":
             order = "tff=1" if self._fields == "top" else "bff=1"
             options["x264-params"] = ":".join([*filter(None, [options.get("x264-params")]), order])
@@ -592,6 +597,15 @@ class Film:
         if self._turn.matrix is not None:
             stream.set_display_matrix(self._turn.matrix)
         return stream
+
+    def _siting(self, picture: Picture) -> str:
+        """Where chroma lies beside luma, in pictures that keep the source's 4:2:0 and are not turned."""
+        if self.like is None or self._deliver in ("overlay", "matte") or not self._bake.upright:
+            return ""
+        halved = [layout_of(name) for name in (picture.frame.format.name, self.format)]
+        return (
+            self.like.siting if all(one is not None and one.kind == "yuv" and one.subsampling == (1, 1) for one in halved) else ""
+        )
 
     def _aspect(self) -> Fraction:
         if self.like is None:
