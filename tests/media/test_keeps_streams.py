@@ -192,6 +192,20 @@ def test_a_transport_stream_of_discs_can_be_asked_for_by_name():
     assert muxer_of("-", "m2ts") == muxer_of("a.mts", None) != muxer_of("a.m2ts", "ts") == "mpegts"
 
 
+def test_a_list_of_files_keeps_the_fonts_of_its_first_one(broadcast, carry, facts, tmp_path):
+    (tmp_path / "all.ffconcat").write_text("ffconcat version 1.0\nfile s.mkv\nfile s.mkv\n")
+    carry(tmp_path / "all.ffconcat", tmp_path / "o.mkv", "media.drop=[video]")
+    carry(tmp_path / "all.ffconcat", tmp_path / "p.mkv", "media.drop=[video,attachments]")
+    with av.open(str(tmp_path / "o.mkv")) as out:
+        fonts = [one for one in out.streams if one.type == "attachment"]
+        assert [(one.name, one.mimetype, one.data) for one in fonts] == [("font.ttf", "application/x-truetype-font", FONT)]
+    kinds = [one.type for one in facts(tmp_path / "p.mkv")]
+    assert "attachment" not in kinds and kinds == [one.type for one in facts(tmp_path / "o.mkv")][:-1]
+    font = r"stream \d+ \(attachment, font\.ttf\); use \.mkv \(--container\), or leave it out \(--drop attachments\)"
+    with pytest.raises(MediaError, match=f"does not hold {font}"):
+        carry(tmp_path / "all.ffconcat", tmp_path / "o.nut", "media.drop=[video,subtitles]")
+
+
 def test_all_streams_of_a_quicktime_file_are_copied_bit_for_bit(camera, carry, facts, tmp_path):
     target = tmp_path / "o.mov"
     report = carry(camera, target)
