@@ -15,6 +15,7 @@ from av.stream import Disposition
 from videoclr import cli
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media.boxes import described_in
+from videoclr.media.lasting import is_clear
 from videoclr.media.reader import Reader
 from videoclr.media.target import muxer_of
 from videoclr.media.writer import Writer
@@ -132,8 +133,9 @@ def test_all_streams_of_a_matroska_file_are_copied_bit_for_bit(broadcast, carry,
         assert [one.data for one in out.streams if one.type == "attachment"] == [FONT]
 
 
-SHOWN, CLEARED = (bytes.fromhex(f"16000b00400030100000{state}00000017000100800000") for state in ("80", "00"))
-"""PGS, as Blu-rays have it: the beginning of an epoch and what ends it, both of nothing (segments PCS, WDS and END)."""
+SHOWN = bytes.fromhex("160013 00400030 10 0000 80 00 00 01 0000000000000000 170001 00 800000".replace(" ", ""))
+CLEARED = bytes.fromhex("16000b 00400030 10 0001 00 00 00 00 170001 00 800000".replace(" ", ""))
+"""PGS, as Blu-rays have it: what shows an object, here without one, and what takes it away (segments PCS, WDS and END)."""
 
 
 @pytest.fixture
@@ -186,6 +188,31 @@ def test_what_only_discs_have_is_refused_in_other_transport_streams(blu_ray, car
     way = r"use \.mkv or \.m2ts \(--container\), or leave it out"
     with pytest.raises(MediaError, match=rf"mpegts does not hold stream 1 \(subtitle, hdmv_pgs_subtitle\); {way}"):
         carry(blu_ray({0.04: SHOWN}), tmp_path / "o.ts")
+
+
+@pytest.mark.parametrize(
+    ("words", "due"),
+    [
+        ({0.04: SHOWN, 0.72: CLEARED}, [(SHOWN, 0), (CLEARED, 0.32)]),
+        ({0.04: SHOWN, 0.1: CLEARED, 0.72: SHOWN}, [(SHOWN, 0.32)]),
+        ({0.04: SHOWN, 0.4: CLEARED}, [(CLEARED, 0)]),
+        ({0.04: SHOWN}, [(SHOWN, 0)]),
+        ({0.04: CLEARED, 0.2: SHOWN[:22], 0.2001: SHOWN[22:]}, [(SHOWN, 0)]),
+    ],
+)
+def test_a_bitmap_that_is_on_the_screen_where_a_part_begins_is_shown_from_there(words, due, blu_ray, carry, facts, tmp_path):
+    carry(blu_ray(words, count=25), tmp_path / "o.mkv", "media.start=0.4")
+    found = facts(tmp_path / "o.mkv")[1]
+    assert [(data, float(time)) for data, time, *_ in found.packets] == due
+
+
+def test_pages_of_dvb_show_something_or_nothing():
+    page = bytes.fromhex("0f100001 0008 0a00 0000 0010 0020".replace(" ", ""))
+    display = bytes.fromhex("0f140001 0005 00 004f 002f".replace(" ", ""))
+    assert not is_clear("dvb_subtitle", [display + page])
+    assert is_clear("dvb_subtitle", [display + bytes.fromhex("0f100001 0002 0a00".replace(" ", ""))])
+    assert is_clear("dvb_subtitle", []) and is_clear("hdmv_pgs_subtitle", [])
+    assert not is_clear("dvb_subtitle", [display]), "of what is shown nothing is said"
 
 
 def test_a_transport_stream_of_discs_can_be_asked_for_by_name():

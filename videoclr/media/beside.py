@@ -29,6 +29,7 @@ from videoclr.media.copies import Copies
 from videoclr.media.delay import can_be_delayed, delayed
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.filelist import is_list, names_in
+from videoclr.media.lasting import LASTING, Lasting
 from videoclr.media.reader import Reader
 from videoclr.media.silence import END_TO_END, Samples, is_samples
 from videoclr.media.source import open_input, still_covers
@@ -177,6 +178,8 @@ class Beside:
         self._begun: set[int] = set()
         self._last: dict[int, int] = {}
         """Decoding time of each stream's last packet."""
+        self._lasting: dict[int, Lasting] = {}
+        """Of bitmap subtitles, until it is known what of them is on the screen where the part begins."""
         self._delays: dict[int, Fraction] = {}
         self._samples: dict[int, Samples] = {}
         """Of sound that the container puts end to end."""
@@ -245,6 +248,8 @@ class Beside:
             packet_or_none = self._pending or self.copies.next_packet()
             self._pending = packet_or_none
             if packet_or_none is None:
+                if until is None:
+                    self._put_lasting(container, None, offset)
                 self._end_undated(container, offset)
                 break
             when = packet_or_none.dts if packet_or_none.dts is not None else packet_or_none.pts
@@ -344,6 +349,8 @@ class Beside:
         if said is not None:
             self.described[stream.index] = said
         self.routes[template.index] = Route(template, stream, rewrapping)
+        if self.like.start is not None and (codec := codec_of(template)) in LASTING:
+            self._lasting[template.index] = Lasting(codec, self.like.start)
         if self.muxer in END_TO_END and is_samples(template):
             assert isinstance(template, AudioStream)
             self._samples[template.index] = Samples(template, stream)
@@ -400,7 +407,17 @@ class Beside:
             packet.dts = packet.pts
         for early in self._dated(packet.stream_index, packet.dts):
             self._put(container, route, early, offset)
+        self._put_lasting(container, packet, offset)
         self._put(container, route, packet, offset)
+
+    def _put_lasting(self, container: OutputContainer, packet: Packet[Any] | None, offset: Fraction) -> None:
+        """Put what is on the screen where the part begins before `packet`, or at the end."""
+        for index, lasting in list(self._lasting.items()):
+            shown = lasting.rest() if packet is None else lasting.before(packet, index == packet.stream_index)
+            if shown is not None:
+                del self._lasting[index]
+                for one in shown:
+                    self._put(container, self.routes[index], one, offset)
 
     def _dated(self, index: int, next_dts: int) -> list[Packet[Any]]:
         """The packets that wait for their decoding times, with times before `next_dts`, which comes after them.
