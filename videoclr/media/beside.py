@@ -180,6 +180,8 @@ class Beside:
         """Decoding time of each stream's last packet."""
         self._lasting: dict[int, Lasting] = {}
         """Of bitmap subtitles, until it is known what of them is on the screen where the part begins."""
+        self._delayed: set[int] = set()
+        """Of sound whose next packets may be an encoder's delay."""
         self._delays: dict[int, Fraction] = {}
         self._samples: dict[int, Samples] = {}
         """Of sound that the container puts end to end."""
@@ -452,8 +454,9 @@ class Beside:
         last = self._last.get(route.source.index)
         if last is None and self.muxer in END_TO_END and packet.stream.type == "audio":
             self._tell_early(route.source, packet.pts * Fraction(packet.time_base))
-        if packet.is_discard and last is not None and packet.dts <= last:
-            return  # the encoder delay of a list's next file, over the sound of the one before: nobody hears it
+        if last is not None and packet.dts <= last and self._is_delay(packet):
+            return  # of a list's next file, over the sound of the one before: nobody hears it
+        self._delayed.discard(packet.stream_index)
         self._last[route.source.index] = packet.dts
         try:
             if route.rewrapping is not None:
@@ -467,6 +470,13 @@ class Beside:
             if is_system_error(error):
                 raise
             self._warn(f"packets of {named(route.source)} that the container refuses are left out: {reason(error)}")
+
+    def _is_delay(self, packet: Packet[Any]) -> bool:
+        """Whether a packet is an encoder's delay: marked as such, or out of Matroska, which marks the first one alone."""
+        skipped = (bytes(one)[:4] for one in packet.iter_sidedata() if one.data_type == "skip_samples")
+        if any(map(any, skipped)):
+            self._delayed.add(packet.stream_index)
+        return packet.is_discard or packet.stream_index in self._delayed
 
     def _put_samples(self, container: OutputContainer, samples: Samples, packet: Packet[Any], offset: Fraction) -> None:
         assert packet.pts is not None
