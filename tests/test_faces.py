@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import logging
@@ -90,6 +91,15 @@ def test_a_run_that_fails_leaves_nothing(film, tmp_path, monkeypatch):
     with pytest.raises(MediaError, match="no such file"):
         find_faces(tmp_path / "absent.mp4", tmp_path / "found", json_file=tmp_path / "found.json")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("found")]
+
+
+def test_a_full_disk_is_told_as_what_it_is(film, tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(MediaError, match=r"track00000\.jpg: cannot be written \(No space left on device\)"):
+        find_faces(film, tmp_path / "found")
 
 
 def test_an_empty_folder_is_used(film, tmp_path):

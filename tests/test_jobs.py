@@ -236,6 +236,18 @@ def test_a_report_is_absent_or_complete(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("option", "named"), [("--report", "the report "), ("--report-frames", "the report "), ("--json", "")])
+def test_only_a_report_is_called_one_where_it_cannot_be_written(tmp_path, option, named):
+    said = rf"some\.json: {named}cannot be written \(No such file or directory\)"
+    with pytest.raises(MediaError, match=said), report_file(tmp_path / "gone" / "some.json", (), False, option):
+        pass
+    (tmp_path / "here").mkdir()
+    with pytest.raises(MediaError, match=said), report_file(tmp_path / "here" / "some.json", (), False, option) as file:
+        (tmp_path / "here" / "some.json.part").unlink()
+        (tmp_path / "here").rmdir()
+        file.write({})
+
+
 def test_a_loaded_pipeline_is_used_as_it_is(log, film, tmp_path):
     pipeline = Passing(Config().override("restore.steps=7"))
     report = restore_video(film, tmp_path / "out.mp4", pipeline=pipeline)

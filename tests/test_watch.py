@@ -197,6 +197,45 @@ def test_an_input_is_put_away_whole_or_not_at_all(inbox, restored, monkeypatch):
     assert (done / "a.mp4").read_text() == "a whole film"
 
 
+def test_what_another_watch_has_put_away_is_no_error(inbox, restored, monkeypatch):
+    away, restore = inbox.parent / "away", watch.restore_task
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (inbox / name).write_text(name)
+
+    def raced(task, manner, pipeline, progress):
+        source = Path(task.source)
+        if source.name == "a.mp4":  # gone before it could be opened
+            source.rename(away / source.name)
+            return MediaError(source, "cannot be read: no such file or directory")
+        report = restore(task, manner, pipeline, progress)
+        if source.name == "b.mp4":  # gone when its own turn to be put away came
+            source.rename(away / source.name)
+        return report
+
+    monkeypatch.setattr(watch, "restore_task", raced)
+    ends = run(inbox, Clock(), settle=0, once=True, move_to=away)
+    assert [(Path(source).name, type(end).__name__) for source, end in ends] == [("b.mp4", "Report"), ("c.mp4", "Report")]
+    assert sorted(path.name for path in away.iterdir()) == ["a.mp4", "b.mp4", "c.mp4"] and not list(inbox.iterdir())
+
+
+def test_two_watches_that_copy_one_film_away_lose_nothing(inbox, restored, monkeypatch):
+    film, away, copy = inbox / "a.mp4", inbox.parent / "away", watch.shutil.copy2
+    film.write_text("a")
+
+    def elsewhere(self, target):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    def raced(source, part):
+        copy(source, part)
+        film.unlink()  # by the other one, whose copy is whole
+
+    monkeypatch.setattr(Path, "rename", elsewhere)
+    monkeypatch.setattr(watch.shutil, "copy2", raced)
+    ends = run(inbox, Clock(), settle=0, once=True, move_to=away)
+    assert [type(end).__name__ for _, end in ends] == ["Report"]
+    assert [path.name for path in away.iterdir()] == ["a.mp4"] and (away / "a.mp4").read_text() == "a"
+
+
 def test_a_link_that_is_put_away_leads_to_its_film_from_there(inbox, restored):
     film = inbox.parent / "film.mp4"
     film.write_text("a film")

@@ -228,8 +228,11 @@ def _show(crop: FaceCrop, best: dict[int, float], folder: Path) -> None:
         return
     best[track] = value
     picture = np.ascontiguousarray(quantized(to_array(crop.image), np.uint8)[..., ::-1])
-    if not cv2.imwrite(str(folder / picture_of(track)), picture, _JPEG):
-        raise MediaError(folder / picture_of(track), "cannot be written")
+    target = folder / picture_of(track)
+    try:
+        target.write_bytes(cv2.imencode(".jpg", picture, _JPEG)[1].tobytes())
+    except OSError as error:
+        raise MediaError(target, f"cannot be written ({error.strerror})") from error
 
 
 _COLUMNS = ("track", "person", "name", "shot", "from", "to", "faces", "size")

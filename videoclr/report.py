@@ -84,8 +84,8 @@ def plain(value: Any) -> Any:
 class ReportFile:
     """A JSON file that is complete or absent; see `report_file`. Either `write` at once, or `add` lines and then `finish`."""
 
-    def __init__(self, part: Path, target: Path) -> None:
-        self._part, self._target = part, target
+    def __init__(self, part: Path, target: Path, what: str = "") -> None:
+        self._part, self._target, self._what = part, target, what
         self._lines: TextIO | None = None
 
     def add(self, values: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ class ReportFile:
                 self._lines = self._part.open("w", encoding="utf-8", errors=_ODD_BYTES)
             self._lines.write(json.dumps(plain(values), ensure_ascii=False) + "\n")
         except OSError as error:
-            raise MediaError(self._target, f"the report cannot be written ({error.strerror})") from error
+            raise MediaError(self._target, f"{self._what}cannot be written ({error.strerror})") from error
 
     def finish(self) -> None:
         """Put the lines in their place; none were added: an empty file.
@@ -111,7 +111,7 @@ class ReportFile:
             self.close()
             os.replace(self._part, self._target)
         except OSError as error:
-            raise MediaError(self._target, f"the report cannot be written ({error.strerror})") from error
+            raise MediaError(self._target, f"{self._what}cannot be written ({error.strerror})") from error
 
     def close(self) -> None:
         """Let go of the file."""
@@ -130,7 +130,7 @@ class ReportFile:
                 out.write("\n")
             os.replace(self._part, self._target)
         except OSError as error:
-            raise MediaError(self._target, f"the report cannot be written ({error.strerror})") from error
+            raise MediaError(self._target, f"{self._what}cannot be written ({error.strerror})") from error
 
     @contextmanager
     def stream(self) -> Iterator[TextIO]:
@@ -144,7 +144,7 @@ class ReportFile:
                 yield out
             os.replace(self._part, self._target)
         except OSError as error:
-            raise MediaError(self._target, f"the report cannot be written ({error.strerror})") from error
+            raise MediaError(self._target, f"{self._what}cannot be written ({error.strerror})") from error
 
 
 @contextmanager
@@ -169,11 +169,12 @@ def report_file(
         return
     target = Path(path)
     part = Path(_part(target))
+    what = "the report " if option.startswith("--report") else ""
     try:
         part.touch()
     except OSError as error:
-        raise MediaError(path, f"the report cannot be written ({error.strerror})") from error
-    file = ReportFile(part, target)
+        raise MediaError(path, f"{what}cannot be written ({error.strerror})") from error
+    file = ReportFile(part, target, what)
     try:
         yield file
     finally:

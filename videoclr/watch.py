@@ -201,6 +201,9 @@ def watch(
         if isinstance(result, BusyError):
             arrivals.later(source)
             continue
+        if isinstance(result, VideoclrError) and not os.path.lexists(source):
+            _log.info("%s: is gone; another watch has put it away, or somebody else", source)
+            continue
         if isinstance(result, ResumeError) and result.path == str(target):
             result = _of_another(source, target, result)
         if isinstance(result, Report) and arrivals.changed(source):
@@ -244,11 +247,13 @@ def _outdated(source: Path, target: Path, before: _Signature | None) -> Videoclr
 def _moved(source: Path, folder: Path) -> VideoclrError | None:
     """Put a restored input away; what is in the way is returned."""
     place = folder / source.name
-    if place.exists():
+    if place.exists() and os.path.lexists(source):
         return MediaError(source, f"is restored, and stays where it is: {place} exists already")
     try:
         _move(source, place)
     except OSError as error:
+        if place.exists() and not os.path.lexists(source):
+            return None  # another watch was faster
         return MediaError(source, f"is restored, and cannot be moved to {folder} ({error.strerror})")
     return None
 
@@ -276,7 +281,7 @@ def _move(source: Path, place: Path) -> None:
         finally:
             part.unlink(missing_ok=True)
     try:
-        source.unlink()
+        source.unlink(missing_ok=True)
     except OSError:
         place.unlink()
         raise

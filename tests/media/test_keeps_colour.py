@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
+from videoclr.media.headers import siting_of
 from videoclr.media.layout import layout_of
 from videoclr.media.picture import Picture
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
+from videoclr.types import Patch
 
 SIZE = (96, 64)
 FACE = {"face": (48.0, 32.0), "size": 26.0, "light": 0.3}
@@ -264,6 +266,47 @@ def test_colour_tags_that_stand_nowhere_are_told(tmp_path, job, frames_of, endin
 def test_colour_tags_of_what_untagged_pictures_are_taken_for_are_no_loss(tmp_path, job):
     source = make(tmp_path / "s.mkv", "yuv420p", tags="bt601-525")
     assert not [text for text in job(source, tmp_path / "o.nut", codec="ffv1").warnings if "colour" in text]
+
+
+def sited(path) -> str:
+    with av.open(str(path)) as container:
+        return siting_of(container.streams.video[0])
+
+
+@pytest.mark.parametrize("where", ["topleft", "center", "left"])
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [
+        ("o.mp4", {"codec": "h264"}), ("o.mkv", {"codec": "hevc"}), ("o.ts", {"codec": "copy-like"}), ("o.mkv", {"codec": "ffv1"}),
+        ("o.webm", {"codec": "vp9"}), ("o.y4m", {}), ("o.mp4", {"smart_copy": True}),
+    ],
+)  # fmt: skip
+def test_where_chroma_lies_beside_luma_stays(clip, tmp_path, where, target, options):
+    source = clip("s.mp4", ticks=range(3), options={"chroma_sample_location": where})
+    assert sited(source) == where
+    with Reader(source) as reader, Writer(tmp_path / target, like=reader, **options) as writer:
+        for frame in reader.frames():  # every picture is encoded anew, with smart copy too
+            writer.write(frame.with_patches([Patch(10, 10, np.zeros((9, 9, 3), np.uint8), np.ones((9, 9), np.float32))]))
+    if target.endswith(".y4m"):
+        assert {"topleft": b" C420paldv ", "center": b" C420jpeg ", "left": b" C420mpeg2 "}[where] in (
+            tmp_path / target
+        ).read_bytes()
+    else:
+        assert sited(tmp_path / target) == where
+    assert writer.warnings == []
+
+
+def test_where_chroma_lies_is_told_where_nothing_can_say_it(clip, tmp_path):
+    source = clip("s.mp4", ticks=range(3), options={"chroma_sample_location": "topleft"})
+    for target, options, told in (
+        ("o.mp4", {"codec": "av1", "preset": "12"}, 0), ("o.mp4", {"codec": "vp9"}, 1), ("o.mov", {"codec": "prores"}, 0),
+        ("m.mp4", {"deliver": "matte"}, 0),
+    ):  # fmt: skip
+        with Reader(source) as reader, Writer(tmp_path / target, like=reader, overwrite=True, **options) as writer:
+            for frame in reader.frames():
+                writer.write(frame)
+        said = f"nothing in this {target[2:]} file says that samples of chroma lie at the top left of luma"
+        assert [said in text for text in writer.warnings if "chroma lie" in text] == [True] * told, target
 
 
 @pytest.mark.parametrize(("pix_fmt", "codec"), [("gray", "h264"), ("gray", "hevc"), ("gray10le", "h264"), ("gray10le", "hevc")])

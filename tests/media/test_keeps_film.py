@@ -154,3 +154,16 @@ def test_source_and_result_in_one_picture_are_film_as_well(tmp_path, deliver):
     assert is_log(head) and says_more(head)
     left = planes(tmp_path / "o.dpx")[0][:, :20]
     assert np.array_equal(left, planes(tmp_path / "s.dpx")[0][:, :20])
+
+
+def test_a_matte_of_a_scan_has_its_headers_and_is_no_film(tmp_path):
+    scan(tmp_path / "s.dpx", 16)
+    assert run(tmp_path / "s.dpx", tmp_path / "o.dpx", [darker], deliver="matte") == []
+    before, after = (head_of((tmp_path / name).read_bytes()) for name in ("s.dpx", "o.dpx"))
+    assert says_more(after) and not is_log(after)
+    for place, size in ((PROJECT, 8), (SLATE, 5), (TIMECODE, 4), (FILM_RATE, 4)):
+        assert after[place : place + size] == before[place : place + size]
+    assert after[WHITE : WHITE + 4] == b"\xff" * 4, "no code of it is the density of anything"
+    with Reader(tmp_path / "o.dpx") as reader:
+        matte = reader.first_picture.rgb()[..., 0]
+    assert np.unique(matte).tolist() == [0, 65535] and matte[12, 25] == 65535

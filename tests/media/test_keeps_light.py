@@ -11,7 +11,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError
-from videoclr.media.exr import head_of, layers, said
+from videoclr.media.exr import head_of, layers, said, with_head
 from videoclr.media.layout import layout_of
 from videoclr.media.picture import Picture, float_frame
 from videoclr.media.proxy import BT709, PRIMARIES, Proxy
@@ -170,7 +170,7 @@ def test_code_values_in_floats_are_shown_as_they_are(tmp_path, clip):
 @pytest.mark.parametrize("ending", [".png", ".mov"])
 def test_files_that_hold_no_light_get_what_is_shown_of_it_and_say_so(tmp_path, ending, caplog):
     light = np.nan_to_num(scene(), posinf=1)
-    alpha = np.tile(np.linspace(0, 1, SIZE[0], dtype=np.float32), (SIZE[1], 1))
+    alpha = np.tile(np.linspace(6, 0, SIZE[0], dtype=np.float32).clip(0, 1), (SIZE[1], 1))
     source = save(tmp_path / "s.exr", light, HALF, alpha)
     options = {} if ending == ".png" else {"codec": "prores", "profile": "4444"}
     warnings = run(source, tmp_path / f"o{ending}", restored, **options)
@@ -179,10 +179,64 @@ def test_files_that_hold_no_light_get_what_is_shown_of_it_and_say_so(tmp_path, e
     with Reader(source) as one, Reader(tmp_path / f"o{ending}") as other:
         shown, written = restored(Frame(0, Fraction(0), one.first_picture)).image, other.first_picture
         assert other.first_picture.proxy is None
-    error = np.abs(shown / 65535 - written.rgb() / 65535)
+    error = np.abs(shown / 65535 - written.rgb() / 65535)[alpha == 1]
     assert np.quantile(error, 0.99) < (1e-4 if ending == ".png" else 0.02)
     deep = written.frame.reformat(format="rgba64le").to_ndarray()[..., 3] / 65535
     assert np.abs(deep - alpha).max() < 2e-3
+
+
+RAMP = np.tile(np.linspace(0, 1, SIZE[0], dtype=np.float32), (SIZE[1], 1))
+COVERED = RAMP > 0.1
+
+
+@pytest.mark.parametrize("deliver", ["video", "wipe"])
+@pytest.mark.parametrize("ending", [".png", ".mov"])
+def test_colours_that_an_exr_multiplies_with_alpha_are_straight_elsewhere(tmp_path, ending, deliver):
+    # One colour behind a soft edge, with a face over it: no fringe, which would be the colour again at the edge, or darker.
+    source = save(tmp_path / "s.exr", np.float32([0.3, 0.2, 0.1]) * RAMP[..., None], WHOLE, RAMP)
+    opaque = save(tmp_path / "p.exr", np.tile(np.float32([0.3, 0.2, 0.1]), (*RAMP.shape, 1)), WHOLE)
+    options = {} if ending == ".png" else {"codec": "prores", "profile": "4444"}
+    for path, target in ((source, "o"), (opaque, "q")):
+        run(path, tmp_path / f"{target}{ending}", restored, deliver=deliver, wipe_seconds=0, **options)
+    with Reader(tmp_path / f"o{ending}") as one, Reader(tmp_path / f"q{ending}") as other:
+        made, meant = one.first_picture, other.first_picture
+        alpha = made.frame.reformat(format="rgba64le").to_ndarray()[..., 3] / 65535
+        assert np.abs(alpha - RAMP).max() < 2e-3
+        error = np.abs(made.rgb().astype(int) - meant.rgb()) / 65535
+        assert error[COVERED].max() < (0.005 if ending == ".png" else 0.04)
+
+
+@pytest.mark.parametrize("options", [{"target": "o.jpg"}, {"target": "o.png", "deliver": "side-by-side"}])
+def test_without_alpha_an_exr_is_written_as_it_is_seen_over_black(tmp_path, options):
+    source = save(tmp_path / "s.exr", np.float32([0.3, 0.2, 0.1]) * RAMP[..., None], WHOLE, RAMP)
+    target = tmp_path / options.pop("target")
+    run(source, target, **options)
+    with Reader(source) as one, Reader(target) as other:
+        shown, made = one.first_picture.rgb() / 65535, other.first_picture.rgb()
+    assert np.abs(shown - (made / np.iinfo(made.dtype).max)[:, : SIZE[0]]).max() < 0.03
+
+
+def test_straight_colours_become_those_of_an_exr_and_come_back(tmp_path):
+    straight = np.dstack([np.full((*RAMP.shape, 3), 40000, np.uint16), np.rint(RAMP * 65535).astype(np.uint16)])
+    source = tmp_path / "s.png"
+    context = av.CodecContext.create("png", "w")
+    frame = VideoFrame.from_ndarray(straight, "rgba64le")
+    frame.pts, frame.time_base = 0, Fraction(1, 25)
+    context.width, context.height, context.pix_fmt, context.time_base = *SIZE, "rgba64be", frame.time_base
+    frame = frame.reformat(format="rgba64be")
+    source.write_bytes(b"".join(bytes(packet) for packet in (*context.encode(frame), *context.encode(None))))
+    run(source, tmp_path / "o.exr", restored)
+    run(source, tmp_path / "plain.exr")
+    light, kept = load(tmp_path / "plain.exr")[0], load(tmp_path / "o.exr")[0]
+    assert light[5, -1, 0] == pytest.approx(0.33, abs=0.02)
+    assert np.abs(light[5, :, 0] - light[5, -1, 0] * RAMP[5]).max() < 1e-3
+    assert (kept[36, 45:75] < light[36, 45:75]).all()
+    run(tmp_path / "plain.exr", tmp_path / "back.png")
+    with Reader(source) as one, Reader(tmp_path / "back.png") as other:
+        before, after = (one.first_picture.frame.reformat(format="rgba64le").to_ndarray() for one in (one, other))
+    assert np.abs(before[..., 3].astype(int) - after[..., 3]).max() < 50
+    rolled = after[COVERED][:, :3].astype(int)
+    assert rolled.max() - rolled.min() < 200
 
 
 def test_an_overlay_of_light_is_the_restored_picture_in_light(tmp_path):
@@ -267,6 +321,42 @@ def test_what_an_exr_says_besides_stays_in_each_picture(tmp_path, depth):
         assert np.array_equal(load(tmp_path / f"o{number}.exr")[0][:20], light[:20])
     warnings = run(tmp_path / "s%d.exr", tmp_path / "o%d.png")
     assert [text for text in warnings if "what the EXR files say besides (timeCode, owner, frameName" in text]
+
+
+def placed(data: bytes, left: int, top: int) -> bytes:
+    """An EXR file of scan lines that lies at another place of its canvas."""
+    window = struct.pack("<4i", left, top, left + SIZE[0] - 1, top + SIZE[1] - 1)
+    head = head_of(data)
+    kept = b"".join(
+        attribute(name, kind, window if name in ("dataWindow", "displayWindow") else value)
+        for name, kind, value in attributes(head)
+    )
+    assert len(kept) == len(head) - 9
+    return with_head(data, head[:8] + kept + b"\0")
+
+
+def attributes(head: bytes):
+    at = 8
+    while head[at]:
+        name, kind = (part.decode() for part in head[at:].split(b"\0", 2)[:2])
+        begin = at + len(name) + len(kind) + 6
+        at = begin + struct.unpack("<i", head[begin - 4 : begin])[0]
+        yield name, kind, head[begin:at]
+
+
+@pytest.mark.parametrize("deliver", ["overlay", "matte"])
+def test_what_is_made_for_compositing_lies_where_its_source_does_and_says_what_that_says(tmp_path, deliver):
+    source = save(tmp_path / "s.exr", np.nan_to_num(scene(), posinf=1))
+    told = [TIMECODE, OWNER, chromaticities(PRIMARIES["acescg"])]
+    source.write_bytes(dressed(placed(source.read_bytes(), 7, -3), *told))
+    assert run(source, tmp_path / "o.exr", restored, deliver=deliver) == []
+    before, after = ({one[0]: one[2] for one in attributes((tmp_path / name).read_bytes())} for name in ("s.exr", "o.exr"))
+    for name in ("dataWindow", "displayWindow", "timeCode", "owner"):
+        assert after[name] == before[name], name
+    assert ("chromaticities" in after) == (deliver == "overlay"), "the share of a face has no colour"
+    with Reader(tmp_path / "o.exr") as reader:
+        light = reader.first_picture.signals()
+    assert light[36, 60].all() and not light[:20].any()
 
 
 SKIN = np.float32([0.52, 0.30, 0.21])

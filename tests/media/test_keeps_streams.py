@@ -15,7 +15,9 @@ from av.stream import Disposition
 from videoclr import cli
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media.boxes import described_in
+from videoclr.media.lasting import is_clear
 from videoclr.media.reader import Reader
+from videoclr.media.target import muxer_of
 from videoclr.media.writer import Writer
 
 SRT = """1
@@ -131,35 +133,104 @@ def test_all_streams_of_a_matroska_file_are_copied_bit_for_bit(broadcast, carry,
         assert [one.data for one in out.streams if one.type == "attachment"] == [FONT]
 
 
-def test_bitmap_subtitles_are_copied_bit_for_bit(clip, carry, facts, tmp_path):
-    # PGS, as Blu-rays have it: a presentation of nothing (segments PCS, WDS and END), twice.
-    source, target = tmp_path / "s.mkv", tmp_path / "o.mkv"
-    nothing = bytes.fromhex("16000b 0040 0030 10 0000 80 00 00 00 170001 00 800000".replace(" ", ""))
+SHOWN = bytes.fromhex("160013 00400030 10 0000 80 00 00 01 0000000000000000 170001 00 800000".replace(" ", ""))
+CLEARED = bytes.fromhex("16000b 00400030 10 0001 00 00 00 00 170001 00 800000".replace(" ", ""))
+"""PGS, as Blu-rays have it: what shows an object, here without one, and what takes it away (segments PCS, WDS and END)."""
 
-    def setup(container, stream):
-        words = container.add_mux_stream("hdmv_pgs_subtitle", time_base=Fraction(1, 1000))
-        words.metadata["language"] = "eng"
-        for time in (40, 200):
-            packet = av.Packet(nothing)
-            packet.stream, packet.time_base = words, Fraction(1, 1000)
-            packet.pts = packet.dts = time
-            packet.duration = 100
-            waiting.append(packet)
 
-    waiting = []
-    with av.open(str(clip("v.mkv", ticks=range(10), size=(64, 48)))) as plain, av.open(str(source), "w") as out:
-        video = out.add_stream_from_template(plain.streams.video[0])
-        setup(out, video)
-        for packet in plain.demux(video=0):
-            if packet.size:
+@pytest.fixture
+def blu_ray(clip: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """`blu_ray({seconds: bytes}, count)`: that many pictures at 25/s beside a stream of PGS, in Matroska."""
+
+    def make(words: dict[float, bytes], count: int = 10, length: int = 0) -> Path:
+        source = tmp_path / "s.mkv"
+        with av.open(str(clip("v.mkv", ticks=range(count), size=(64, 48)))) as plain, av.open(str(source), "w") as out:
+            video = out.add_stream_from_template(plain.streams.video[0])
+            stream = out.add_mux_stream("hdmv_pgs_subtitle", time_base=Fraction(1, 1000))
+            stream.metadata["language"] = "eng"
+            packets = [packet for packet in plain.demux(video=0) if packet.size]
+            for packet in packets:
                 packet.stream = video
+            for time, data in words.items():
+                packet = av.Packet(data)
+                packet.stream, packet.time_base = stream, Fraction(1, 1000)
+                packet.pts = packet.dts = round(time * 1000)
+                packet.duration = length
+                packets.append(packet)
+            for packet in packets:
                 out.mux(packet)
-        for packet in waiting:
-            out.mux(packet)
+        return source
+
+    return make
+
+
+def test_bitmap_subtitles_are_copied_bit_for_bit(blu_ray, carry, facts, tmp_path):
+    source, target = blu_ray({0.04: SHOWN, 0.2: SHOWN}, length=100), tmp_path / "o.mkv"
     carry(source, target)
     old, new = facts(source)[1], facts(target)[1]
     assert (old.codec, len(old.packets)) == ("hdmv_pgs_subtitle", 2)
     same(old, new)
+
+
+@pytest.mark.parametrize("ending", ["m2ts", "mts"])
+def test_what_only_discs_have_is_read_again_out_of_their_transport_streams(ending, blu_ray, made, carry, facts, tmp_path):
+    source, target = tmp_path / "b.m2ts", tmp_path / f"o.{ending}"
+    sound = ("-c:a", "pcm_bluray", "-ar", "48000", "-f", "mpegts", "-mpegts_m2ts_mode", "1")
+    made("-i", blu_ray({0.04: SHOWN, 0.2: CLEARED}), *LAVFI, TONE, "-map", "0", "-map", "1", "-c", "copy", *sound, source)
+    carry(source, target)
+    before, after = facts(source), facts(target)
+    assert [one.codec for one in after] == ["h264", "hdmv_pgs_subtitle", "pcm_bluray"]
+    assert [one.payloads for one in after[1:]] == [one.payloads for one in before[1:]]
+    assert target.read_bytes()[4::192][:50] == b"G" * 50  # packets of 192 bytes, as players of discs expect them
+
+
+def test_what_only_discs_have_is_refused_in_other_transport_streams(blu_ray, carry, tmp_path):
+    way = r"use \.mkv or \.m2ts \(--container\), or leave it out"
+    with pytest.raises(MediaError, match=rf"mpegts does not hold stream 1 \(subtitle, hdmv_pgs_subtitle\); {way}"):
+        carry(blu_ray({0.04: SHOWN}), tmp_path / "o.ts")
+
+
+@pytest.mark.parametrize(
+    ("words", "due"),
+    [
+        ({0.04: SHOWN, 0.72: CLEARED}, [(SHOWN, 0), (CLEARED, 0.32)]),
+        ({0.04: SHOWN, 0.1: CLEARED, 0.72: SHOWN}, [(SHOWN, 0.32)]),
+        ({0.04: SHOWN, 0.4: CLEARED}, [(CLEARED, 0)]),
+        ({0.04: SHOWN}, [(SHOWN, 0)]),
+        ({0.04: CLEARED, 0.2: SHOWN[:22], 0.2001: SHOWN[22:]}, [(SHOWN, 0)]),
+    ],
+)
+def test_a_bitmap_that_is_on_the_screen_where_a_part_begins_is_shown_from_there(words, due, blu_ray, carry, facts, tmp_path):
+    carry(blu_ray(words, count=25), tmp_path / "o.mkv", "media.start=0.4")
+    found = facts(tmp_path / "o.mkv")[1]
+    assert [(data, float(time)) for data, time, *_ in found.packets] == due
+
+
+def test_pages_of_dvb_show_something_or_nothing():
+    page = bytes.fromhex("0f100001 0008 0a00 0000 0010 0020".replace(" ", ""))
+    display = bytes.fromhex("0f140001 0005 00 004f 002f".replace(" ", ""))
+    assert not is_clear("dvb_subtitle", [display + page])
+    assert is_clear("dvb_subtitle", [display + bytes.fromhex("0f100001 0002 0a00".replace(" ", ""))])
+    assert is_clear("dvb_subtitle", []) and is_clear("hdmv_pgs_subtitle", [])
+    assert not is_clear("dvb_subtitle", [display]), "of what is shown nothing is said"
+
+
+def test_a_transport_stream_of_discs_can_be_asked_for_by_name():
+    assert muxer_of("-", "m2ts") == muxer_of("a.mts", None) != muxer_of("a.m2ts", "ts") == "mpegts"
+
+
+def test_a_list_of_files_keeps_the_fonts_of_its_first_one(broadcast, carry, facts, tmp_path):
+    (tmp_path / "all.ffconcat").write_text("ffconcat version 1.0\nfile s.mkv\nfile s.mkv\n")
+    carry(tmp_path / "all.ffconcat", tmp_path / "o.mkv", "media.drop=[video]")
+    carry(tmp_path / "all.ffconcat", tmp_path / "p.mkv", "media.drop=[video,attachments]")
+    with av.open(str(tmp_path / "o.mkv")) as out:
+        fonts = [one for one in out.streams if one.type == "attachment"]
+        assert [(one.name, one.mimetype, one.data) for one in fonts] == [("font.ttf", "application/x-truetype-font", FONT)]
+    kinds = [one.type for one in facts(tmp_path / "p.mkv")]
+    assert "attachment" not in kinds and kinds == [one.type for one in facts(tmp_path / "o.mkv")][:-1]
+    font = r"stream \d+ \(attachment, font\.ttf\); use \.mkv \(--container\), or leave it out \(--drop attachments\)"
+    with pytest.raises(MediaError, match=f"does not hold {font}"):
+        carry(tmp_path / "all.ffconcat", tmp_path / "o.nut", "media.drop=[video,subtitles]")
 
 
 def test_all_streams_of_a_quicktime_file_are_copied_bit_for_bit(camera, carry, facts, tmp_path):

@@ -97,6 +97,14 @@ def test_listed_files_are_one_film_without_a_seam(clip, tmp_path, listed, ending
     assert set(steps) == {Fraction(1, 25)}
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_the_encoder_delay_at_a_seam_is_no_loss(clip, made, tmp_path, listed, ending):
+    for name in ("a", "b"):
+        made("-i", clip(f"{name}.mp4", ticks=range(20), audio=1), "-c", "copy", tmp_path / f"{name}.mkv")
+    source = listed(f"a.{ending}", f"b.{ending}")
+    assert restored(source, tmp_path / "out.mkv", "--fail-on", "warnings>0") == 0
+
+
 def test_the_sound_of_listed_files_stays_with_its_pictures(clip, tmp_path, listed, packets_of):
     parts = [clip(f"{name}.mov", ticks=range(count), audio=1) for name, count in (("a", 20), ("b", 15))]
     assert restored(listed("a.mov", "b.mov"), tmp_path / "out.mov", "--fail-on", "warnings>0") == 0  # nobody hears the priming

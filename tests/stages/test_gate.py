@@ -90,6 +90,13 @@ def test_one_bad_frame_is_as_bad_as_it_is_and_its_neighbours_lead_to_it() -> Non
     assert confidences(clip(11), {5: 0.0}, 0) == [0.9] * 5 + [0.0] + [0.9] * 5
 
 
+def test_neighbours_of_a_bad_frame_say_what_lowered_them() -> None:
+    found = [dict(one.faces[0].reasons) for one in gate(clip(9), Says({4: 0.0}), 1)]
+    assert found == [{}] * 2 + [{"pose": 0.0}] * 5 + [{}] * 2
+    slight = [dict(one.faces[0].reasons) for one in gate(clip(5), Says({2: 0.95}), 1)]
+    assert slight == [{}, {}, {"pose": 0.95}, {}, {}], "what hardly moves them is no reason"
+
+
 @pytest.mark.parametrize("smoothing", [0, 1, 3])
 def test_nothing_is_ever_raised(smoothing: int) -> None:
     values = np.random.default_rng(0).uniform(0, 1, 30).tolist()

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
-from av.stream import Discard, Disposition, Stream
+from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, MediaError
@@ -28,9 +28,11 @@ from videoclr.media.boxes import Described, described_in
 from videoclr.media.copies import Copies
 from videoclr.media.delay import can_be_delayed, delayed
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
+from videoclr.media.filelist import is_list, names_in
+from videoclr.media.lasting import LASTING, Lasting
 from videoclr.media.reader import Reader
 from videoclr.media.silence import END_TO_END, Samples, is_samples
-from videoclr.media.source import still_covers
+from videoclr.media.source import open_input, still_covers
 from videoclr.media.subtitles import Rewrapping, counterpart
 from videoclr.media.target import MOV, VIDEO_FIRST, advice, codec_of, gives_back, holds, named, nameless
 from videoclr.media.timecode import Timecode
@@ -60,6 +62,7 @@ _OF_MXF = {"file_package_umid", "reel_umid"}
 """Tags that FFmpeg makes of how an MXF file is built."""
 _PICTURES = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "gif": "image/gif", "webp": "image/webp"}
 """FFmpeg's codec of a cover picture -> its MIME type."""
+_ANY = "application/octet-stream"
 OPAQUE = "the transparency of AVIF pictures is not read: they become opaque; convert them to PNG to keep it"
 
 
@@ -69,6 +72,18 @@ def kind_of(stream: Stream) -> str:
         return "covers" if stream.disposition & Disposition.attached_pic else "video"
     names = {"audio": "audio", "subtitle": "subtitles", "attachment": "attachments", "data": "data"}
     return names.get(stream.type, "other")
+
+
+def attached_in(like: Reader) -> dict[int, tuple[str, str, bytes]]:
+    """Of a list of files: name, MIME type and bytes of its first one's attachments, by the number of their stream.
+
+    FFmpeg joins files by their streams, and makes nameless ones of those that have no packets.
+    """
+    if not (is_list(like.path) and Path(like.path).is_file()) or not any(kind_of(one) == "other" for one in like.container.streams):
+        return {}
+    with open_input(str(names_in(like.path)[0]), None, like.opening) as first:
+        fonts = [one for one in first.streams if isinstance(one, AttachmentStream)]
+        return {one.index: (one.name or f"attachment {one.index}", one.mimetype or _ANY, bytes(one.data or b"")) for one in fonts}
 
 
 def is_opacity(stream: Stream) -> bool:
@@ -129,7 +144,7 @@ class Beside:
 
     Args:
         path: the target as the user wrote it, for messages.
-        muxer: FFmpeg's name of the container.
+        muxer: see `target.CONTAINERS`.
         like: the reader of the source.
         copies: where the packets come from.
         drop: what to leave out; see `dropped`.
@@ -146,7 +161,10 @@ class Beside:
         # QuickTime keeps chapters in a track as well; FFmpeg reads them from there and marks it like this.
         chapters = {one.index for one in self._streams if one.type == "data" and one.discard == Discard.all}
         stills = still_covers(copies.container)
+        self._attached = attached_in(like)
         self._out = dropped(drop, self._streams, like.stream_index) | chapters | stills
+        if "attachments" in drop:
+            self._out |= self._attached.keys()
         if stills:
             self._warn("the still picture that stands for the animation is left out: it would show what was not restored")
         opacity = {one.index for one in self._streams if is_opacity(one)} - self._out - {like.stream_index}
@@ -160,6 +178,10 @@ class Beside:
         self._begun: set[int] = set()
         self._last: dict[int, int] = {}
         """Decoding time of each stream's last packet."""
+        self._lasting: dict[int, Lasting] = {}
+        """Of bitmap subtitles, until it is known what of them is on the screen where the part begins."""
+        self._delayed: set[int] = set()
+        """Of sound whose next packets may be an encoder's delay."""
         self._delays: dict[int, Fraction] = {}
         self._samples: dict[int, Samples] = {}
         """Of sound that the container puts end to end."""
@@ -170,7 +192,7 @@ class Beside:
     @property
     def timed(self) -> list[Stream]:
         """Streams of the source whose packets will be copied."""
-        return [one for one in self._wanted() if kind_of(one) not in _UNTIMED and not self._is_label(one)]
+        return [one for one in self._wanted() if self._kind(one) not in _UNTIMED and not self._is_label(one)]
 
     def earliest(self) -> Fraction | None:
         """The first moment (seconds) at which something is due that a muxer without edit lists must be told of; None for nothing.
@@ -198,8 +220,8 @@ class Beside:
         """
         main = self._streams[self.like.stream_index]
         # Covers and attachments last: muxers do not count them among the streams, and what follows would change its number.
-        templates = sorted(self._wanted(), key=lambda one: kind_of(one) in _UNTIMED)
-        early = [one for one in templates if one.index < main.index and kind_of(one) not in _UNTIMED]
+        templates = sorted(self._wanted(), key=lambda one: self._kind(one) in _UNTIMED)
+        early = [one for one in templates if one.index < main.index and self._kind(one) not in _UNTIMED]
         if self.muxer in VIDEO_FIRST:
             early = []
         for template in early:
@@ -228,6 +250,8 @@ class Beside:
             packet_or_none = self._pending or self.copies.next_packet()
             self._pending = packet_or_none
             if packet_or_none is None:
+                if until is None:
+                    self._put_lasting(container, None, offset)
                 self._end_undated(container, offset)
                 break
             when = packet_or_none.dts if packet_or_none.dts is not None else packet_or_none.pts
@@ -284,17 +308,23 @@ class Beside:
 
     # -- one stream -------------------------------------------------------------------------------------------
 
+    def _kind(self, stream: Stream) -> str:
+        return "attachments" if stream.index in self._attached else kind_of(stream)
+
     def _wanted(self) -> Iterator[Stream]:
         return (one for one in self._streams if one.index not in self._out and one.index != self.like.stream_index)
 
     def _add(self, container: OutputContainer, template: Stream) -> None:
-        kind = kind_of(template)
+        kind = self._kind(template)
         if kind == "covers":
             self._add_cover(container, template)
         elif kind == "attachments":
             if self.muxer not in _ATTACHING:
                 self._refuse(template, "use .mkv")
-            container.add_stream_from_template(template)
+            if font := self._attached.get(template.index):
+                container.add_attachment(*font)
+            else:
+                container.add_stream_from_template(template)
         elif self._is_label(template):
             self._labels["timecode"] = self.label(template.metadata["timecode"])
             if reel := template.metadata.get("reel_name"):
@@ -331,6 +361,8 @@ class Beside:
         if said is not None:
             self.described[stream.index] = said
         self.routes[template.index] = Route(template, stream, rewrapping)
+        if self.like.start is not None and (codec := codec_of(template)) in LASTING:
+            self._lasting[template.index] = Lasting(codec, self.like.start)
         if self.muxer in END_TO_END and is_samples(template):
             assert isinstance(template, AudioStream)
             self._samples[template.index] = Samples(template, stream)
@@ -366,10 +398,12 @@ class Beside:
             self._covers.append((stream, packet))
 
     def _refuse(self, template: Stream, advised: str | None) -> NoReturn:
-        kind = kind_of(template)
+        kind = self._kind(template)
         word = kind if kind in KINDS else str(template.index)
         ways = f"{advised} (--container), or leave it out (--drop {word})" if advised else f"leave it out (--drop {word})"
-        raise MediaError(self.path, f"{self.muxer} does not hold {named(template)}; {ways}")
+        font = self._attached.get(template.index)
+        what = named(template) if font is None else f"stream {template.index} (attachment, {font[0]})"
+        raise MediaError(self.path, f"{self.muxer} does not hold {what}; {ways}")
 
     # -- one packet -------------------------------------------------------------------------------------------
 
@@ -385,7 +419,17 @@ class Beside:
             packet.dts = packet.pts
         for early in self._dated(packet.stream_index, packet.dts):
             self._put(container, route, early, offset)
+        self._put_lasting(container, packet, offset)
         self._put(container, route, packet, offset)
+
+    def _put_lasting(self, container: OutputContainer, packet: Packet[Any] | None, offset: Fraction) -> None:
+        """Put what is on the screen where the part begins before `packet`, or at the end."""
+        for index, lasting in list(self._lasting.items()):
+            shown = lasting.rest() if packet is None else lasting.before(packet, index == packet.stream_index)
+            if shown is not None:
+                del self._lasting[index]
+                for one in shown:
+                    self._put(container, self.routes[index], one, offset)
 
     def _dated(self, index: int, next_dts: int) -> list[Packet[Any]]:
         """The packets that wait for their decoding times, with times before `next_dts`, which comes after them.
@@ -420,8 +464,9 @@ class Beside:
         last = self._last.get(route.source.index)
         if last is None and self.muxer in END_TO_END and packet.stream.type == "audio":
             self._tell_early(route.source, packet.pts * Fraction(packet.time_base))
-        if packet.is_discard and last is not None and packet.dts <= last:
-            return  # the encoder delay of a list's next file, over the sound of the one before: nobody hears it
+        if last is not None and packet.dts <= last and self._is_delay(packet):
+            return  # of a list's next file, over the sound of the one before: nobody hears it
+        self._delayed.discard(packet.stream_index)
         self._last[route.source.index] = packet.dts
         try:
             if route.rewrapping is not None:
@@ -435,6 +480,13 @@ class Beside:
             if is_system_error(error):
                 raise
             self._warn(f"packets of {named(route.source)} that the container refuses are left out: {reason(error)}")
+
+    def _is_delay(self, packet: Packet[Any]) -> bool:
+        """Whether a packet is an encoder's delay: marked as such, or out of Matroska, which marks the first one alone."""
+        skipped = (bytes(one)[:4] for one in packet.iter_sidedata() if one.data_type == "skip_samples")
+        if any(map(any, skipped)):
+            self._delayed.add(packet.stream_index)
+        return packet.is_discard or packet.stream_index in self._delayed
 
     def _put_samples(self, container: OutputContainer, samples: Samples, packet: Packet[Any], offset: Fraction) -> None:
         assert packet.pts is not None

@@ -22,6 +22,8 @@ from videoclr.media.opening import Opening
 from videoclr.media.source import ANYTHING, clock_may_jump, demuxed, open_input
 
 MICROSECONDS = 1_000_000
+_READ = 15
+"""Seconds for which a subtitle is shown at most."""
 _BEGINNING = 1000
 """Packets in which every stream that begins with the file has shown itself."""
 
@@ -77,8 +79,10 @@ class FileCopies:
         if not streams:
             return
         if self._start is not None and self._start > 0 and not clock_may_jump(self.container):
-            # A second early: the index of a file knows video, and sound may lie before the picture it belongs to.
-            self.container.seek(max(int((self._start - 1) * MICROSECONDS), 0))
+            # A second early: the index of a file knows video, and sound may lie before the picture it belongs to. What a subtitle
+            # shows may have begun long before.
+            early = _READ if any(stream.type == "subtitle" for stream in streams) else 1
+            self.container.seek(max(int((self._start - early) * MICROSECONDS), 0))
         self._packets = demuxed(self.container, streams, self._note)
 
     def cover(self, stream: Stream) -> Packet[Stream] | None:

@@ -23,6 +23,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from videoclr.media import dpx, exr
 from videoclr.media.colour import FULL, RGB_SPACE, UNSPECIFIED, Colour
 from videoclr.media.filters import through
 from videoclr.media.layout import layout_of
@@ -96,7 +97,7 @@ class Deliverable:
             window[..., 3] = alpha if self.floats else np.rint(alpha * _TOP)
         frame = _made(rgba if self.upright else picture.orientation.stored(rgba), self.floats)
         frame.color_trc, frame.color_primaries = picture.frame.color_trc, picture.frame.color_primaries
-        return _in_place_of(picture, frame, self.upright)
+        return _in_place_of(picture, frame, self.upright, picture.head)
 
     def _matte(self, picture: Picture, patches: Sequence[Patch]) -> Picture:
         width, height = picture.size
@@ -108,7 +109,8 @@ class Deliverable:
         kind, top = (np.uint8, 255) if shallow else (np.uint16, _TOP)
         matte = 1 - hidden if self.floats else np.rint((1 - hidden) * top).astype(kind)
         grey = np.repeat(matte[..., None], 3, -1)
-        return _in_place_of(picture, _made(grey if self.upright else picture.orientation.stored(grey), self.floats), self.upright)
+        frame = _made(grey if self.upright else picture.orientation.stored(grey), self.floats)
+        return _in_place_of(picture, frame, self.upright, dpx.of_matte(exr.of_matte(picture.head)))
 
 
 def right_of(patch: Patch, place: int) -> Patch:
@@ -205,13 +207,13 @@ def _made(stored: NDArray[Any], floats: bool) -> VideoFrame:
     return frame
 
 
-def _in_place_of(picture: Picture, frame: VideoFrame, upright: bool) -> Picture:
-    """`frame` with the times, the orientation and, should it become YUV, the matrix of `picture`."""
+def _in_place_of(picture: Picture, frame: VideoFrame, upright: bool, head: bytes) -> Picture:
+    """`frame` with the times, the orientation and, should it become YUV, the matrix of `picture`; `head` says what else is kept."""
     frame.pts, frame.duration = picture.frame.pts, picture.frame.duration
     if picture.frame.time_base:
         frame.time_base = picture.frame.time_base
     orientation = Orientation() if upright else picture.orientation
-    return Picture(frame, Colour("rgb", picture.colour.matrix, True), orientation, woven=picture.woven)
+    return Picture(frame, Colour("rgb", picture.colour.matrix, True), orientation, woven=picture.woven, head=head)
 
 
 def _beside(left: Picture, right: Picture) -> Picture:

@@ -20,6 +20,8 @@ _ELEMENT_DATA = 808
 _DEPTH, _TRANSFER = 803, 801
 _LOG = (1, 3)
 """Printing density and logarithmic (table 5A)."""
+_LINEAR = 2
+"""For both bytes: transfer and colorimetry."""
 _TEXTS = ((36, 60), (160, 660), (_TRANSFER, 803), (1432, 1620), (_GENERIC, 1712), (1732, 1920), (1928, 1932))
 """From, to: time, project and copyright; transfer and colorimetry; source and device; film, frame and slate; signal."""
 _LEVELS = (784, 800)
@@ -50,6 +52,16 @@ def is_log(head: bytes) -> bool:
 def says_more(head: bytes) -> bool:
     """Whether the film or television header says anything; of the header of any file."""
     return is_dpx(head) and bool(head[_GENERIC:].strip(b"\xff\0"))
+
+
+def of_matte(head: bytes) -> bytes:
+    """The header of a DPX file for a matte, whose numbers are neither densities nor colours. That of any other file as it is."""
+    if not is_dpx(head):
+        return head
+    new = bytearray(head)
+    new[_TRANSFER : _TRANSFER + 2] = bytes([_LINEAR, _LINEAR])
+    new[slice(*_LEVELS)] = b"\xff" * (_LEVELS[1] - _LEVELS[0])
+    return bytes(new)
 
 
 def is_big_endian(head: bytes) -> bool:

@@ -29,6 +29,8 @@ _OWN = frozenset(
 _USUAL = frozenset(("framesPerSecond", "gamma", "writer"))
 """Attributes that encoders write by themselves."""
 _COLOURS = frozenset("RGBAY")
+_OF_COLOUR = frozenset(("adoptedNeutral", "chromaticities", "whiteLuminance"))
+"""Attributes that say how light becomes colour."""
 _CHROMATICITIES = struct.Struct("<8f")
 _WINDOW = struct.Struct("<4i")
 _WINDOWS = ("dataWindow", "displayWindow")
@@ -65,6 +67,13 @@ def has_parts(head: bytes) -> bool:
 def said(head: bytes) -> list[str]:
     """Names of what a header says besides what its own pixels need, and what every encoder says."""
     return [name for name, _, _ in _attributes(head) if name not in _OWN | _USUAL]
+
+
+def of_matte(head: bytes) -> bytes:
+    """The header of an EXR file without what it says of its colours: a matte has none. That of any other file as it is."""
+    if not is_exr(head):
+        return head
+    return head[:_BEGIN] + b"".join(head[start:end] for name, start, end in _attributes(head) if name not in _OF_COLOUR) + b"\0"
 
 
 def layers(head: bytes) -> list[str]:

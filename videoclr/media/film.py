@@ -56,14 +56,14 @@ from videoclr.media.layout import layout_of
 from videoclr.media.matroska import Look, write_look
 from videoclr.media.mxf import number
 from videoclr.media.orientation import Orientation, payload
-from videoclr.media.picture import Picture, colour_in, reformatted, turned
+from videoclr.media.picture import DISPLAYED, Picture, colour_in, reformatted, turned
 from videoclr.media.probe import refusal
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, SegmentWriter, Stored, joined
 from videoclr.media.source import PIPE
 from videoclr.media.sphere import sphere_of
 from videoclr.media.splice import DecodingTimes, LostPicture, Splice, Tally
-from videoclr.media.target import CONTAINERS, MOV, OF_MXF, PLAIN, TRANSPORTED, Nowhere, advice, holds
+from videoclr.media.target import CONTAINERS, MOV, OF_MXF, PLAIN, TRANSPORT, Nowhere, advice, holds, transports, written
 
 _log = logging.getLogger("videoclr.media.film")
 
@@ -99,6 +99,8 @@ CROPPING = MOV | _MATROSKA
 """Muxers of containers that can hide a part of the picture."""
 _SHAPED_CODECS = {"h264", "hevc", "mpeg2video", "mpeg4", "mjpeg"}
 """Codecs that write it themselves."""
+_LEFT = ("libx264", "libx265")
+"""Encoders that say where chroma lies only where it is not to the left of luma: there it is when nothing is said."""
 _BITEXACT = 0x0400
 """AVFMT_FLAG_BITEXACT."""
 _NAMED = 10
@@ -130,7 +132,7 @@ class Film:
     Args:
         path: the target as the user wrote it, for messages.
         place: where to write (the `.part` file), or `-`.
-        muxer: FFmpeg's name of the container.
+        muxer: see `target.CONTAINERS`.
         encoder, wanted: how to encode; None for defaults.
         like: the reader whose streams, tags and times are kept, or None.
         drop: what of the source to leave out; see `beside.dropped`.
@@ -159,6 +161,8 @@ class Film:
         limit: int = 0,
         crop: Crop = WHOLE,
     ) -> None:
+        if encoder.name == "libvpx-vp9" and muxer not in _MATROSKA:
+            encoder = replace(encoder, formats=without_alpha(encoder))
         self.path, self.place, self.muxer, self.encoder = path, place, muxer, encoder
         self.wanted = wanted or Wanted()
         self.like = like
@@ -217,9 +221,7 @@ class Film:
         self._even = rounded_rate(self.like) if self.muxer in MOV else None
         if self._even is not None:
             self.base, rate = self._even.base, self._even.rate
-        if self.encoder.name == "libvpx-vp9" and self.muxer not in _MATROSKA:
-            self.encoder = replace(self.encoder, formats=without_alpha(self.encoder))
-        self.format = choose_format(self.encoder, picture.frame.format, self._size, self.wanted.pix_fmt, self.wanted.profile)
+        self.format = self._format_for(picture.frame.format, self._size)
         if self._deliver == "overlay" and not any(part.is_alpha for part in VideoFormat(self.format).components):
             keeps = "prores (profile 4444) or ffv1, or pictures (out%04d.png, .exr)"
             raise ConfigError(f"$.media.deliver: {self.encoder.name} in {self.format} has no transparency; use {keeps}")
@@ -254,8 +256,17 @@ class Film:
         if self.place == PIPE and self.muxer.startswith("mxf"):
             self._warn("the UMIDs of an MXF file that goes through a pipe are those of every such file; write to a file")
         self._kept = Kept.of(self._container, self.muxer, self._video.index, picture.frame, self._look.crop)
+        self._kept = replace(self._kept, siting=self._siting(picture))
         if self._beside is not None:
             self._kept = replace(self._kept, described=self._beside.described)
+
+    def _format_for(self, source: VideoFormat, size: tuple[int, int]) -> str:
+        return choose_format(self.encoder, source, size, self.wanted.pix_fmt, self.wanted.profile)
+
+    def takes_alpha(self, picture: Picture) -> bool:
+        """Whether a picture of that size keeps its transparency."""
+        written = VideoFormat(self._format_for(VideoFormat(DISPLAYED), picture.size))
+        return any(part.is_alpha for part in written.components)
 
     def _refused(self, why: str) -> str:
         """What is wrong with a hardware encoder: the pixel format that its device has no room for, or the device."""
@@ -446,7 +457,7 @@ class Film:
         if self.like.start is not None:
             return self.like.start
         name = self.like.container.format.name
-        if self.muxer == "mpegts" or self.muxer in PLAIN or name not in _CLOCKED:
+        if self.muxer in TRANSPORT | PLAIN or name not in _CLOCKED:
             return Fraction(0)
         sounds = [one for one in self._beside.timed if one.type == "audio"] if self._beside is not None else []
         starts = (one.start_time * Fraction(one.time_base or 1) for one in sounds if one.start_time is not None)
@@ -511,7 +522,7 @@ class Film:
         if self.place == PIPE and self.muxer in MOV:
             raise MediaError(self.path, f"{self.muxer} cannot be written to a pipe; use the container nut or matroska")
         try:
-            container = av.open(name, "w", format=self.muxer, container_options=options, metadata_errors="surrogateescape")
+            container = written(name, self.muxer, options)
         except AV_ERRORS as error:
             raise MediaError(self.path, f"cannot be written: {reason(error)}") from error
         # Without this, Matroska draws random ids, and equal runs give unequal files.
@@ -541,6 +552,8 @@ class Film:
             options[name] = ":".join([*filter(None, [options.get(name)]), *params])
         if self._dolby:
             options["dolbyvision"] = "1"
+        if (siting := self._siting(picture)) and not (siting == "left" and self.encoder.name in _LEFT):
+            options.setdefault("chroma_sample_location", siting)
         if self._fields and self.encoder.name == "libx264":
             order = "tff=1" if self._fields == "top" else "bff=1"
             options["x264-params"] = ":".join([*filter(None, [options.get("x264-params")]), order])
@@ -568,7 +581,8 @@ class Film:
             fitting = [ending for ending in _RAW_ENDINGS if _gives_back_raw(CONTAINERS[ending], self.format)]
             way = f"use {' or '.join(fitting)}, or choose another codec" if fitting else "choose another codec"
             raise MediaError(self.path, f"raw pictures in {self.format} are not read again out of {self.muxer}; {way}")
-        if video not in {"mpegts": TRANSPORTED, "mxf": OF_MXF}.get(self.muxer, {video}):
+        known = transports(self.muxer, video) if self.muxer in TRANSPORT else self.muxer != "mxf" or video in OF_MXF
+        if not known:
             raise not_held()
         try:
             stream = add(container)
@@ -585,6 +599,15 @@ class Film:
         if self._turn.matrix is not None:
             stream.set_display_matrix(self._turn.matrix)
         return stream
+
+    def _siting(self, picture: Picture) -> str:
+        """Where chroma lies beside luma, in pictures that keep the source's 4:2:0 and are not turned."""
+        if self.like is None or self._deliver in ("overlay", "matte") or not self._bake.upright:
+            return ""
+        halved = [layout_of(name) for name in (picture.frame.format.name, self.format)]
+        return (
+            self.like.siting if all(one is not None and one.kind == "yuv" and one.subsampling == (1, 1) for one in halved) else ""
+        )
 
     def _aspect(self) -> Fraction:
         if self.like is None:
@@ -690,7 +713,7 @@ class Film:
 
     def _fresh(self, place: BinaryIO | None = None) -> _Stretch:
         """An encoder that knows nothing yet; its stream's container leads nowhere, or to `place`."""
-        container = av.open(place or Nowhere(), "w", format=self.muxer)
+        container = written(place or Nowhere(), self.muxer)
         stream = self._add_video(container, *self._like_this)
         self._open_encoder(stream)
         self._encoded = 0
@@ -884,7 +907,7 @@ def _gives_back_raw(muxer: str, pixel_format: str) -> bool:
     frame.pts, frame.time_base = 0, Fraction(1, 25)
     memory = io.BytesIO()
     try:
-        with av.open(memory, "w", format=muxer) as out:
+        with written(memory, muxer) as out:
             stream = out.add_stream(RAW, 25, width=frame.width, height=frame.height)
             assert isinstance(stream, VideoStream)
             stream.pix_fmt = pixel_format

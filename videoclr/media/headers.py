@@ -56,6 +56,14 @@ def crop_of(stream: VideoStream, path: str) -> Crop:
     return WHOLE
 
 
+def siting_of(stream: VideoStream) -> str:
+    """Where the chroma of `stream` lies beside luma (FFmpeg's `chroma_sample_location`); empty where nothing says it."""
+    try:
+        return matroska.siting_in(_header(stream, "matroska", {}))
+    except (*AV_ERRORS, ValueError):
+        return ""  # of a codec that it does not hold
+
+
 def _header(stream: VideoStream, muxer: str, options: dict[str, str]) -> bytes:
     memory = io.BytesIO()
     with av.open(memory, "w", format=muxer, container_options=options) as container:

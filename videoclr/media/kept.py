@@ -14,11 +14,13 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from videoclr.errors import MediaError
 from videoclr.media.boxes import Amendments, Described, amend, three_dimensional
 from videoclr.media.crop import Crop
 from videoclr.media.faults import AV_ERRORS, reason
+from videoclr.media.headers import siting_of
 from videoclr.media.languages import three_letters
 from videoclr.media.target import MOV, PLAIN
 
@@ -60,6 +62,8 @@ class Kept:
     """Of the restored video: boxes that say how it is to be looked at; empty for a flat picture."""
     crops: Mapping[int, Crop]
     """Of the restored video: what the file is to hide of it; empty where it shows all."""
+    siting: str = ""
+    """Of the restored video: where chroma lies beside luma; see `headers.siting_of`."""
     described: Mapping[int, Described] = field(default_factory=dict)
     """Of copied streams: what is in data that FFmpeg has no name for."""
 
@@ -164,7 +168,14 @@ class Kept:
             lines.append(f"{self.muxer} does not keep the title of {_numbered(numbers)} ({kind}); mkv and mov do")
         if len(found.chapters()) < self.chapters:
             lines.append(f"{self.muxer} does not keep all chapters; mkv and mov do")
-        return lines
+        return [*lines, *self._lost_siting(found.streams[self.video])]
+
+    def _lost_siting(self, stream: Stream) -> list[str]:
+        # To the left is where everybody looks for it when nothing is said.
+        if self.siting in ("", "left") or not isinstance(stream, VideoStream) or siting_of(stream) == self.siting:
+            return []
+        where = {"topleft": "at the top left of luma", "center": "between four of luma", "top": "above luma"}[self.siting]
+        return [f"nothing in this {self.muxer} file says that samples of chroma lie {where}; h264, hevc and mkv do"]
 
     def _lost_dispositions(self, said: _Said, stream: Stream) -> str:
         lost = said.disposition & ~stream.disposition

@@ -25,6 +25,9 @@ _SEEK, _SEEK_POSITION, _CRC, _TYPE, _CLUSTER = 0x4DBB, 0x53AC, 0xBF, 0x83, 0x1F4
 _PIXEL_WIDTH, _PIXEL_HEIGHT, _WIDTH, _HEIGHT, _UNIT, _PROJECTION = 0xB0, 0xBA, 0x54B0, 0x54BA, 0x54B2, 0x7670
 _CROPS = {0x54CC: "left", 0x54DD: "right", 0x54BB: "top", 0x54AA: "bottom"}
 """PixelCropLeft, Right, Top, Bottom -> fields of `Crop`."""
+_COLOUR, _ACROSS, _DOWN = 0x55B0, 0x55B7, 0x55B8
+_SITINGS = {(1, 2): "left", (2, 2): "center", (1, 1): "topleft", (2, 1): "top"}
+"""ChromaSitingHorz and ChromaSitingVert -> FFmpeg's name."""
 _PROJECTION_TYPE, _PROJECTION_PRIVATE, _POSE = 0x7671, 0x7672, (0x7673, 0x7674, 0x7675)
 _PROJECTIONS = {EQUIRECTANGULAR: 1, CUBEMAP: 2}
 _DEGREE = 1 << 16
@@ -147,6 +150,28 @@ def crop_in(head: bytes, number: int = 0) -> Crop:
     Raises:
         ValueError: they are not Matroska's, or damaged.
     """
+    return Crop(**{
+        _CROPS[one.kind]: int.from_bytes(head[one.data : one.end]) for one in _video_in(head, number) if one.kind in _CROPS
+    })  # fmt: skip
+
+
+def siting_in(head: bytes, number: int = 0) -> str:
+    """Where the chroma of track `number` lies beside luma: FFmpeg's `chroma_sample_location`; empty where nothing says it.
+
+    Raises:
+        ValueError: they are not Matroska's, or damaged.
+    """
+    said = {
+        one.kind: int.from_bytes(head[one.data : one.end])
+        for colour in _video_in(head, number)
+        if colour.kind == _COLOUR
+        for one in _elements(head, colour.data, colour.end)
+    }
+    return _SITINGS.get((said.get(_ACROSS, 0), said.get(_DOWN, 0)), "")
+
+
+def _video_in(head: bytes, number: int) -> list[_Element]:
+    """What is in the element of the picture of track `number`; nothing where it shows none."""
     try:
         top = _top_level(head)
         tracks = next((one for one in top[1] if one.kind == _TRACKS), None) if top is not None else None
@@ -154,14 +179,9 @@ def crop_in(head: bytes, number: int = 0) -> Crop:
             raise ValueError("there are no tracks")
         entries = [one for one in _elements(head, tracks.data, tracks.end) if one.kind == _ENTRY]
         if number >= len(entries):
-            return WHOLE
+            return []
         videos = (one for one in _elements(head, entries[number].data, entries[number].end) if one.kind == _VIDEO)
-        return Crop(**{
-            _CROPS[one.kind]: int.from_bytes(head[one.data : one.end])
-            for video in videos
-            for one in _elements(head, video.data, video.end)
-            if one.kind in _CROPS
-        })  # fmt: skip
+        return [one for video in videos for one in _elements(head, video.data, video.end)]
     except IndexError as error:
         raise ValueError("an element is cut off") from error
 

@@ -22,12 +22,13 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from videoclr.media import exr
 from videoclr.media.colour import BT709_TAG, FULL, LIMITED, RGB_SPACE, Colour, colour_of
 from videoclr.media.filters import through
 from videoclr.media.hdr import proxy_of
 from videoclr.media.layout import Layout, layout_of
 from videoclr.media.orientation import Orientation, orientation_of
-from videoclr.media.proxy import Proxy
+from videoclr.media.proxy import Proxy, as_uint16
 from videoclr.media.scan import fields_mean
 from videoclr.media.spool import Spool, Spooled, bytes_of
 from videoclr.types import Patch, Rectangle
@@ -38,6 +39,8 @@ _CAREFUL = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.F
 _BYTE = 8
 _WHITE = 65535
 _DEEP_RGB = "gbrp16le"
+DISPLAYED = "rgba64le"
+"""What floats with alpha become for files that hold no light."""
 _GRID = 16
 _CHROMA = re.compile(r"4[0-4][0-2]p")
 _WRITABLE_FORMATS = (
@@ -170,6 +173,13 @@ class Picture:
     def is_light(self) -> bool:
         """True for floats: linear light, or code values of any size."""
         return self.proxy is not None and self.proxy.floats
+
+    def coverage(self) -> NDArray[np.float32] | None:
+        """`(h, w)`, as stored, 0..1: the alpha that the colours are multiplied with, as OpenEXR has it; None of other files."""
+        layout = layout_of(self.frame.format.name)
+        if layout is None or not exr.is_exr(self.head) or (alpha := layout.opacity(self.frame)) is None:
+            return None
+        return np.asarray(np.nan_to_num(alpha.astype(np.float32)).clip(0, 1), np.float32)
 
     def signals(self) -> NDArray[Any]:
         """As `rgb`, but in the picture's own transfer function and primaries, whatever they are; of floats float32."""
@@ -316,14 +326,18 @@ def frame_of_rgb(image: NDArray[Any], orientation: Orientation) -> VideoFrame:
     return frame
 
 
-def displayed(picture: Picture) -> Picture:
-    """A picture of floats as its proxy shows it, as code values of 16 bits: for files that hold no light."""
+def displayed(picture: Picture, straight: bool = False) -> Picture:
+    """A picture of floats as its proxy shows it, as code values of 16 bits: for files that hold no light.
+
+    With `straight`, colours that are multiplied with their alpha, as those of EXR are, no longer are.
+    """
     frame, layout = picture.frame, layout_of(picture.frame.format.name)
     assert layout is not None and picture.proxy is not None
-    rgb = picture.proxy.shown(_signals(frame, picture.colour))
+    signals = _signals(frame, picture.colour)
+    rgb = picture.proxy.shown(_divided(signals, picture.coverage()) if straight else signals)
     if (alpha := layout.opacity(frame)) is not None:
         whole = np.rint(np.nan_to_num(alpha.astype(np.float32)).clip(0, 1) * np.float32(_WHITE)).astype(np.uint16)
-        made = VideoFrame.from_ndarray(np.dstack([rgb, whole]), "rgba64le")
+        made = VideoFrame.from_ndarray(np.dstack([rgb, whole]), DISPLAYED)
     else:
         made = VideoFrame.from_ndarray(rgb, "rgb48le")
     made.colorspace, made.color_range = RGB_SPACE, FULL
@@ -332,6 +346,28 @@ def displayed(picture: Picture) -> Picture:
     if frame.time_base:
         made.time_base = frame.time_base
     return Picture(made, Colour("rgb", picture.colour.matrix, True), picture.orientation)
+
+
+def straightened(picture: Picture, patch: Patch) -> Patch:
+    """`patch` of `picture` as one of what `displayed` makes of it straight; cut to the picture."""
+    (width, height), coverage = picture.size, picture.coverage()
+    if coverage is None or picture.proxy is None:
+        return patch
+    own = np.s_[max(0, -patch.y) : max(0, height - patch.y), max(0, -patch.x) : max(0, width - patch.x)]
+    alpha, rgb = patch.alpha[own], patch.rgb[own]
+    left, top = max(0, patch.x), max(0, patch.y)
+    covered = picture.orientation.shown(coverage)[top : top + alpha.shape[0], left : left + alpha.shape[1]]
+    shown = picture.proxy.shown(_divided(picture.proxy.signal(rgb), covered))
+    shown = np.where(covered[..., None] < 1, shown, as_uint16(rgb))  # what nothing shines through is not rounded
+    return Patch(left, top, shown, alpha)
+
+
+def _divided(values: NDArray[np.float32], alpha: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """`(h, w, 3)` light without the alpha that it is multiplied with; where nothing is covered, and glows, as it is."""
+    if alpha is None:
+        return values
+    mix = alpha[..., None]
+    return np.divide(values, mix, out=values.copy(), where=mix > 0)
 
 
 def float_frame(values: NDArray[np.float32], alpha: NDArray[np.float32] | None = None) -> VideoFrame:

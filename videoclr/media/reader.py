@@ -34,7 +34,7 @@ from videoclr.media.filters import through, top_down
 from videoclr.media.gaps import CERTAIN, Gaps, shows
 from videoclr.media.hardware import opened_on
 from videoclr.media.hdr import dolby_vision_profile, proxy_of
-from videoclr.media.headers import crop_of, rate_of
+from videoclr.media.headers import crop_of, rate_of, siting_of
 from videoclr.media.moments import moment
 from videoclr.media.opening import Opening
 from videoclr.media.orientation import Orientation, orientation_of
@@ -389,6 +389,8 @@ class Reader:
             crop = WHOLE
         self.crop = crop
         """What the container hides of the stored picture; frames hold it all, a writer cuts it or says it again."""
+        self.siting = siting_of(self._stream)
+        """Where chroma of 4:2:0 lies beside luma, by FFmpeg's name; empty where nothing says it."""
         if not colours.is_known_matrix(first.frame):
             self._warn(f"its colour matrix (AVColorSpace {first.frame.colorspace}) is unknown here; taken as BT.709/601")
         elif self._first.colour.kind == "yuv" and first.frame.colorspace == colours.UNSPECIFIED:

@@ -13,6 +13,7 @@ from av.codec.codec import find_best_pix_fmt_of_list
 from av.codec.context import CodecContext
 from av.sidedata.sidedata import Type
 from av.video.codeccontext import VideoCodecContext
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
@@ -156,6 +157,11 @@ class Stills:
             part.unlink(missing_ok=True)
         self._parts = []
 
+    def takes_alpha(self, picture: Picture) -> bool:
+        """Whether a picture keeps its transparency."""
+        known = formats_of(self.encoder) if self.pix_fmt is None else [self.pix_fmt]
+        return any(part.is_alpha for name in known for part in VideoFormat(name).components)
+
     def _prepared(self, picture: Picture, frame: VideoFrame) -> tuple[VideoFrame, bool]:
         """`frame` upright in a format that the encoder takes, and whether it is full range."""
         film = picture.proxy is not None and picture.proxy.curve == "cineon"
@@ -224,6 +230,7 @@ class Stills:
         if any(part.is_alpha for part in frame.format.components) and self.pix_fmt != "gbrpf32le":
             deep = reformatted(frame, colour, "rgba64le", Colour("rgb", colour.matrix, True))
             alpha = deep.to_ndarray()[..., 3].astype(np.float32) / np.float32(_TOP)
+            values = values * alpha[..., None]  # as OpenEXR has its colours, unlike all others
         return float_frame(values, alpha)
 
     def _encoded(self, frame: VideoFrame, full: bool) -> bytes:

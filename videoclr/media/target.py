@@ -9,6 +9,7 @@ from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import av
 from av.container import OutputContainer
@@ -23,11 +24,17 @@ from videoclr.media.source import PIPE
 CONTAINERS: Mapping[str, str] = MappingProxyType(
     {
         ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".nut": "nut",
-        ".ts": "mpegts", ".mts": "mpegts", ".m2ts": "mpegts", ".avi": "avi", ".flv": "flv", ".mxf": "mxf",
+        ".ts": "mpegts", ".mts": "m2ts", ".m2ts": "m2ts", ".avi": "avi", ".flv": "flv", ".mxf": "mxf",
         ".3gp": "3gp", ".y4m": "yuv4mpegpipe", ".yuv": "rawvideo",
     }
 )  # fmt: skip
-"""Ending -> FFmpeg's muxer."""
+"""Ending -> muxer: FFmpeg's name of it, or `m2ts`."""
+_DISC = "m2ts"
+"""MPEG-TS as Blu-rays and AVCHD cameras write it: packets of 192 bytes, and types of streams that only they know.
+
+FFmpeg has one muxer for both kinds, and goes by the ending, which a file does not have while it grows."""
+TRANSPORT = frozenset({"mpegts", _DISC})
+"""Muxers of MPEG-TS."""
 MOV = frozenset({"mp4", "mov", "3gp", "ipod"})
 """Muxers of one family: MP4 and QuickTime."""
 VIDEO_FIRST = frozenset({"mxf"})
@@ -49,12 +56,12 @@ READ_ONLY = frozenset(
 """Further endings of films and pictures: FFmpeg reads these files, and none are written here."""
 PLAIN = frozenset({"yuv4mpegpipe", "rawvideo"})
 """Muxers that hold uncompressed pictures and nothing else."""
-_ADVISED = (".mkv", ".mov", ".mp4", ".nut", ".ts")
+_ADVISED = (".mkv", ".mov", ".mp4", ".nut", ".ts", ".m2ts")
 """Endings that an error message may advise, the most accommodating first."""
 
 
 def muxer_of(path: str, container: str | None) -> str:
-    """FFmpeg's muxer for `path`, or `container` (a file ending without its dot, or a muxer) where that is given; NUT for a pipe.
+    """The muxer for `path`, or `container` (a file ending without its dot, or a muxer) where that is given; NUT for a pipe.
 
     Raises:
         ConfigError: `container` is no muxer.
@@ -62,7 +69,7 @@ def muxer_of(path: str, container: str | None) -> str:
     """
     if container is not None:
         container = CONTAINERS.get(f".{container.lower()}", container)
-        if container not in av.formats_available or not _is_muxer(container):
+        if container != _DISC and (container not in av.formats_available or not _is_muxer(container)):
             raise ConfigError(f"$.media.container: unknown container {container!r}; try {', '.join(_some())}")
         return container
     if path == PIPE:
@@ -105,11 +112,12 @@ def _is_muxer(name: str) -> bool:
 TRANSPORTED = frozenset(
     {
         "h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "dirac", "cavs", "aac", "aac_latm", "mp1", "mp2",
-        "mp3", "ac3", "eac3", "dts", "truehd", "opus", "s302m", "pcm_bluray", "dvb_subtitle", "dvb_teletext",
-        "hdmv_pgs_subtitle", "klv", "timed_id3", "scte_35",
+        "mp3", "ac3", "eac3", "dts", "truehd", "opus", "s302m", "dvb_subtitle", "dvb_teletext", "klv", "timed_id3", "scte_35",
     }
 )  # fmt: skip
 """What MPEG-TS has a stream type for. FFmpeg writes anything else as well, as private data that nobody can read again."""
+_OF_DISCS = frozenset({"pcm_bluray", "hdmv_pgs_subtitle"})
+"""What only those of discs have one for."""
 
 OF_MXF = frozenset({"dnxhd", "dvvideo", "ffv1", "h264", "jpeg2000", "mpeg2video", "prores"})
 """Video that MXF has a name for. FFmpeg refuses anything else when it writes the header, and says "operation not permitted"."""
@@ -133,15 +141,27 @@ class Nowhere:
         return 0
 
 
+def transports(muxer: str, codec: str | None) -> bool:
+    """Whether `codec` is read again out of `muxer`, one of `TRANSPORT`, as far as that depends on the type of its stream."""
+    return codec in TRANSPORTED or (muxer == _DISC and codec in _OF_DISCS)
+
+
+def written(place: Any, muxer: str, options: Mapping[str, str] = MappingProxyType({})) -> OutputContainer:
+    """What `muxer` writes to `place`, a name or a file; `options` are FFmpeg's for the muxer."""
+    told = dict(options) | ({"mpegts_m2ts_mode": "1"} if muxer == _DISC else {})
+    name = "mpegts" if muxer == _DISC else muxer
+    return av.open(place, "w", format=name, container_options=told, metadata_errors="surrogateescape")
+
+
 def holds(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
     """True where `muxer` writes a header for the stream that `add` adds to it. Tried out, since tables lie; MPEG-TS lies itself."""
     try:
-        container = av.open(Nowhere(), "w", format=muxer)
+        container = written(Nowhere(), muxer)
         try:
             if muxer in VIDEO_FIRST:
                 container.add_stream("mpeg2video", 25)
             add(container)
-            if muxer == "mpegts" and codec_of(container.streams[0]) not in TRANSPORTED:
+            if muxer in TRANSPORT and not transports(muxer, codec_of(container.streams[0])):
                 return False
             container.start_encoding()
         finally:
@@ -159,19 +179,19 @@ def gives_back(muxer: str, template: Stream) -> bool:
     Of data that FFmpeg has no name for, the bytes alone: what they are has to be written by others (see `nameless`).
     """
     if muxer == "mpegts":
-        return codec_of(template) in TRANSPORTED
+        return transports(muxer, codec_of(template))
     if muxer in MOV and codec_of(template) == "bin_data" and "mov" not in template.container.format.name:
         return False  # it would become GoPro's
     memory = io.BytesIO()
     try:
-        with av.open(memory, "w", format=muxer) as container:
+        with written(memory, muxer) as container:
             stream = container.add_stream_from_template(template)
             packet: Packet[Stream] = Packet(_TRIAL)
             packet.stream, packet.time_base = stream, Fraction(1, 1000)
             packet.pts = packet.dts = 0
             packet.duration = 1000
             container.mux_one(packet)
-        with av.open(memory, "r", format=muxer) as container:
+        with av.open(memory, "r", format="mpegts" if muxer == _DISC else muxer) as container:
             found = [one for one in container.streams if one.type == template.type and codec_of(one) == codec_of(template)]
             return bool(found) and [bytes(one) for one in container.demux(found[:1]) if one.size] == [_TRIAL]
     except (*AV_ERRORS, IndexError):

@@ -26,7 +26,7 @@ from videoclr.media.film import CROPPING, Film
 from videoclr.media.joint import Joint, cannot, joint_of
 from videoclr.media.lock import Lock
 from videoclr.media.orientation import Orientation
-from videoclr.media.picture import Picture, displayed, float_frame, frame_of_rgb
+from videoclr.media.picture import Picture, displayed, float_frame, frame_of_rgb, straightened
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, sync_file
 from videoclr.media.source import PIPE, has_width, is_pattern, numbered, still_covers
@@ -408,8 +408,7 @@ class Writer:
         if exr.is_exr(picture.head) and not self._takes(".exr") and (names := exr.said(picture.head)):
             self._warn(f"what the EXR files say besides ({', '.join(names)}) is left out; .exr pictures keep it")
         if picture.is_light and not self._takes(".exr"):
-            picture = displayed(picture)
-            self._warn("floats are written as code values of BT.709, highlights rolled off: .exr pictures keep their light")
+            picture, patches = self._without_light(picture, patches)
         if isinstance(self._sink, Film) and picture.proxy is not None and picture.proxy.curve == "cineon":
             self._warn("densities of film stay what they are, and the video does not say so; .dpx pictures do, .exr ones get light")
         if self._crop:
@@ -419,6 +418,14 @@ class Writer:
         if self._first_time is None:
             self._first_time = frame.time if self.like is None else self.like.first_time
         return self._deliverable(picture, patches, frame.time - self._first_time), ()
+
+    def _without_light(self, picture: Picture, patches: tuple[Patch, ...]) -> tuple[Picture, tuple[Patch, ...]]:
+        """Floats for a file that holds none: straight where their alpha stays beside them, else as they are seen, over black."""
+        self._warn("floats are written as code values of BT.709, highlights rolled off: .exr pictures keep their light")
+        stays = self._deliverable is None or self._deliverable.kind == "wipe"
+        if picture.coverage() is None or not stays or not self._sink.takes_alpha(picture):
+            return displayed(picture), patches
+        return displayed(picture, straight=True), tuple(straightened(picture, patch) for patch in patches)
 
     def _takes(self, suffix: str) -> bool:
         """Whether it writes pictures of that ending."""

@@ -19,6 +19,8 @@ from videoclr.types import Faces, RestoredFace
 
 _GONE = 50  # frames without a face after which a track's memory is dropped
 
+_LOWERED = 0.9  # of a frame's own confidence: what lies below it has its reason in another frame
+
 
 @keepable
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +131,11 @@ def _gated(face: RestoredFace, verdict: Verdict, near: list[list[Verdict]]) -> R
     confidence = float(np.mean([min(one.confidence for one in verdicts) for verdicts in near]))
     trust = _trust(near)
     mask, whole = (face.mask, None) if trust is None else (face.mask * trust, face.mask)
-    judged = replace(face, confidence=face.confidence * confidence, reasons=dict(verdict.reasons))
+    reasons = dict(verdict.reasons)
+    if confidence < _LOWERED * verdict.confidence:
+        least = min((one for verdicts in near for one in verdicts), key=lambda one: one.confidence)
+        reasons = {**least.reasons, **reasons}
+    judged = replace(face, confidence=face.confidence * confidence, reasons=reasons)
     return replace(judged, mask=mask, whole=whole, trust=trust)
 
 
