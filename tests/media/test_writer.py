@@ -77,7 +77,10 @@ def test_raw_pictures_are_read_again_as_they_were(clip, tmp_path, ending, pix_fm
         copy(source, tmp_path / name, codec="rawvideo", pix_fmt=pix_fmt)
     with Reader(tmp_path / "a.nut") as one, Reader(tmp_path / f"o.{ending}") as other:
         for before, after in zip(one.frames(), other.frames(), strict=True):
-            assert np.array_equal(before.image, after.image)
+            if pix_fmt == "yuv420p":  # where its chroma lies, only some containers say
+                assert np.array_equal(before.native.frame.to_ndarray(), after.native.frame.to_ndarray())
+            else:
+                assert np.array_equal(before.image, after.image)
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mov", "nut", "ts"])
