@@ -44,6 +44,7 @@ from videoclr.errors import MediaError
 from videoclr.parts.face_recognizer import FaceRecognizer
 from videoclr.parts.retina_detector import RetinaDetector
 from videoclr.pixels import eight_bit
+from videoclr.process import use_threads
 from videoclr.training.data import SUFFIXES, as_tensor
 from videoclr.training.program import in_one_line
 from videoclr.types import Detection
@@ -342,9 +343,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Look at everything, write what is kept, and say what was not."""
     args = arguments(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-        cv2.setNumThreads(args.threads)
+    use_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     shards = Shards(args.out, args.shard, args.format)
     try:

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import cv2
 import torch
 import yaml
 from torch import nn
 
 from videoclr.errors import ConfigError, VideoclrError
+from videoclr.process import use_threads
 from videoclr.training.loop import Loop
 
 P = ParamSpec("P")
@@ -76,9 +76,7 @@ def begin(args: argparse.Namespace, stage: str | None = None) -> dict[str, Any]:
     if args.minutes == math.inf and not args.steps:
         raise ConfigError("--minutes inf needs --steps, or the training never ends")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-        cv2.setNumThreads(args.threads)
+    use_threads(args.threads)
     found = document(args.config)
     settings: Any = found.get(stage) if stage is not None and isinstance(found, dict) else found
     if not isinstance(settings, dict) or not {"seed", "loop"} <= settings.keys():
