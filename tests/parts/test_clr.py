@@ -652,16 +652,28 @@ def test_bfloat16_is_near_float32_and_knows_its_exact_self(networks, anchors):
 
 @pytest.mark.parametrize("anchors", [1, 4])
 def test_the_weave_is_taken_out_of_what_was_restored(networks, anchors):
-    plain, smooth = (made(networks, unweave=one, anchors=anchors) for one in (False, True))
-    crops, memory = [crop(n, frame=n) for n in range(4)], {}
-    if anchors == 1:
-        before, after = (part.restore(crops, {}) for part in (plain, smooth))
-        shown = torch.stack([one.image for one in crops])
-    else:
-        before, after = (part.restore_span(crops, [], True, kept, 2) for part, kept in ((plain, {}), (smooth, memory)))
-        shown = torch.stack(smooth.seen(crops, memory))
-    assert not torch.equal(before, after)
-    assert torch.allclose(after, unwoven(before, shown), atol=1e-5)
+    crops = [crop(n, frame=n) for n in range(4)]
+
+    def restored(crops, memory, **settings):
+        part = made(networks, anchors=anchors, **settings)
+        out = part.restore(crops, memory) if anchors == 1 else part.restore_span(crops, [], True, memory, 2)
+        return out, torch.stack([one.image for one in crops] if anchors == 1 else part.seen(crops, memory))
+
+    before, shown = restored(crops, {}, unweave=False)
+    smooth = unwoven(before, shown)
+    assert differ(before, smooth)
+    assert torch.allclose(restored(crops, {}, unweave=True)[0], smooth, atol=1e-5)
+    assert torch.equal(restored(crops, {})[0], before), "a crop as large as in its frame"
+    enlarged = [replace(one, matrix=0.5 * np.eye(2, 3)) for one in crops]
+    assert torch.allclose(restored(enlarged, {})[0], smooth, atol=1e-5)
+    assert torch.equal(restored(enlarged, {}, unweave=False)[0], before)
+
+
+def test_pictures_of_no_frame_keep_their_weave_unless_told(networks):
+    y = torch.stack([picture(0), picture(1)])
+    before = made(networks, unweave=False).restore_stills(y)
+    assert torch.equal(made(networks).restore_stills(y), before)
+    assert torch.allclose(made(networks, unweave=True).restore_stills(y), unwoven(before, y), atol=1e-5)
 
 
 def test_an_unknown_precision_is_refused(networks):

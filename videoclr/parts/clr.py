@@ -70,7 +70,7 @@ from videoclr.motion import ALIKE, BEHIND, Gathered, Motions, Pair, Values, carr
 from videoclr.packing import keepable
 from videoclr.pixels import quantized, to_array
 from videoclr.types import FaceCrop
-from videoclr.weave import unwoven
+from videoclr.weave import seen_enlarged, unwoven
 
 _SEEN = 3
 """Following frames that are at least known where the input is averaged."""
@@ -237,7 +237,8 @@ class ClrRestorer:
         passes: 2 for the second pass; what it took back is each face's hallucination map (`invented`).
         precision: `float32`, or `bfloat16` or `float16` for what autocast computes in it.
         refine: of the frames between two anchors, every so many-th is denoised again (one step) after it was carried; 0: none.
-        unweave: take the faint pattern of the networks' grid out of what is restored (`videoclr.weave`).
+        unweave: take the faint pattern of the networks' grid out of what is restored (`videoclr.weave`); None: out of crops that
+            the frame shows enlarged, as far as they are.
         networks: others than the embedded ones.
 
     Raises:
@@ -260,7 +261,7 @@ class ClrRestorer:
         passes: int = 1,
         refine: int = 0,
         precision: str = "float32",
-        unweave: bool = False,
+        unweave: bool | None = None,
         networks: ClrNetworks | None = None,
     ) -> None:
         whole = {"steps": steps, "size": size, "anchors": anchors, "passes": passes, "refine": refine}
@@ -324,7 +325,7 @@ class ClrRestorer:
         others = [(c.photograph, c.earlier) for c in crops]
         restored, maps = self._refine(y.to(self.device), [c.identity for c in crops], _sure(crops), first, others)
         _remember(crops, memory, maps=maps)
-        return restored
+        return self.unwoven(restored, y, [geometry.scale_of(crop.matrix) for crop in crops])
 
     def restore_span(
         self, crops: Sequence[FaceCrop], after: Sequence[FaceCrop], first: bool, memory: dict[int, Any], batch: int
@@ -347,7 +348,7 @@ class ClrRestorer:
         with torch.inference_mode(False), torch.no_grad(), self._autocast():
             span = _Span(self, crops, after, past, batch, entry["first"])
             restored = span.restored()
-            restored = unwoven(restored, span.seen.float().cpu()) if self.unweave else restored
+            restored = self.unwoven(restored, span.seen.float().cpu(), [geometry.scale_of(crop.matrix) for crop in crops])
         entry["past"], entry["full"] = span.past(), {crop.frame.index for crop in span.anchors(crops)}
         _remember(crops, memory, maps=span.maps, seen=span.seen.float().cpu())
         return restored
@@ -375,7 +376,8 @@ class ClrRestorer:
         nothing = [None] * len(y)
         others = [(photograph, None) for photograph in photographs or nothing]
         sure = [one is not None for one in known or nothing]
-        return self._refine(y.to(self.device), known or nothing, sure, [0] * len(y), others)[0]
+        restored, _ = self._refine(y.to(self.device), known or nothing, sure, [0] * len(y), others)
+        return self.unwoven(restored, y, [1.0] * len(y))
 
     def _refine(
         self,
@@ -407,7 +409,7 @@ class ClrRestorer:
                 maps = self.doubted(y, self.decoded(z, features, self.texture(degraded), recovered, z_r))
                 z = self.mended(z, maps, starts, noise, z_y, z_r)
             restored = self.decoded(z, features, self.texture(degraded), recovered, z_r)
-            return unwoven(restored, y.float().cpu()) if self.unweave else restored, maps
+            return restored, maps
 
     def shown(
         self, others: Sequence[tuple[Tensor | None, Tensor | None]], sizes: Sequence[float], contrasts: Sequence[float]
@@ -531,6 +533,21 @@ class ClrRestorer:
     def texture(self, degraded: Tensor) -> Tensor:
         """Strength of the fusion for crops of a `degradation`: where much had to change, texture would be invented."""
         return self.fusion * (1 - _UNSEEN * degraded)
+
+    def unwoven(self, restored: Tensor, shown: Tensor, scales: Sequence[float]) -> Tensor:
+        """`restored` without the networks' weave, as far as that is wanted.
+
+        Args:
+            restored, shown: `(N, 3, S, S)` in [-1, 1] on the CPU, and what it was made of.
+            scales: crop px per frame px, of each.
+        """
+        shares = [seen_enlarged(scale) if self.unweave is None else float(self.unweave) for scale in scales]
+        out = restored.clone()
+        for row, share in enumerate(shares):
+            if share > 0:  # one by one: its windows take 16 times the room of the crop
+                pair = (images[row : row + 1].to(self.device) for images in (restored, shown))
+                out[row] += share * (unwoven(*pair)[0].cpu() - restored[row])
+        return out
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, dtype=_PRECISIONS[self.precision], enabled=self.precision != "float32")
