@@ -7,6 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
 from videoclr.media.headers import siting_of
@@ -191,6 +192,29 @@ def test_prores_4444_keeps_its_transparency(tmp_path, job, frames_of):
     assert after.format.name == before.format.name
     assert after.format.name.startswith("yuva444p")
     assert np.abs(alpha_of(before)[0].astype(int) - alpha_of(after)[0]).max() <= 4, "of 4095"
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "webp", "exr"])
+@pytest.mark.parametrize("pix_fmt", ["yuva420p", "yuva422p10le", "yuva444p12le"])
+def test_the_transparency_of_videos_goes_into_pictures(tmp_path, job, frames_of, pix_fmt, ending):
+    source = make(tmp_path / "s.mkv", pix_fmt)
+    job(source, tmp_path / f"o%d.{ending}", **FACE)
+    (before,), (after, *_) = alpha_of(frames_of(source)[0]), frames_of(tmp_path / f"o1.{ending}")
+    if ending == "exr":
+        rows = np.frombuffer(memoryview(after.planes[3]), np.float16).reshape(after.height, -1)[:, : after.width]
+        opacity = rows.astype(float)
+    elif ending == "webp":
+        opacity = alpha_of(after)[0] / 255
+    else:
+        opacity = after.to_ndarray(format="rgba64le")[..., 3] / 65535
+    top = (1 << alpha_bits(pix_fmt)) - 1
+    assert np.ptp(before) > top / 2
+    assert np.abs(opacity - before / top).max() < 0.012, "three of 255: FFmpeg dithers what becomes 8 bits"
+
+
+def alpha_bits(pix_fmt: str) -> int:
+    """Bits of the alpha of a pixel format."""
+    return next(part.bits for part in VideoFormat(pix_fmt).components if part.is_alpha)
 
 
 @pytest.mark.parametrize(
