@@ -50,7 +50,7 @@ class Deliverable:
         floats: make overlay and matte of floats, for EXR.
         linear: the floats are to be linear light.
         upright: overlay and matte are laid as shown, for picture files, not as the source is stored.
-        shallow: eight bits are enough for a matte of an eight-bit source: its codec is for watching.
+        shallow: eight bits are enough for a matte of an eight-bit source: its codec is for watching, or holds no more.
     """
 
     kind: Kind

@@ -366,6 +366,11 @@ def formats_of(encoder: str) -> list[str]:
         raise ConfigError(f"$.media.codec: this FFmpeg was built without {encoder}; choose another codec") from error
 
 
+def takes_depth(encoder: str) -> bool:
+    """Whether FFmpeg's `encoder` takes more than eight bits; ConfigError where this build lacks it."""
+    return any(part.bits > _EIGHT for name in formats_of(encoder) for part in VideoFormat(name).components)
+
+
 def without_alpha(encoder: Encoder) -> tuple[str, ...]:
     """The pixel formats of `encoder` that hold no transparency, for containers that would drop it without a word."""
     known = encoder.formats or formats_of(encoder.name)
