@@ -10,9 +10,11 @@ import pytest
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
+from videoclr.media import exr
 from videoclr.media.headers import siting_of
 from videoclr.media.layout import layout_of
 from videoclr.media.picture import Picture
+from videoclr.media.proxy import PRIMARIES
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
 from videoclr.types import Patch
@@ -192,6 +194,35 @@ def test_prores_4444_keeps_its_transparency(tmp_path, job, frames_of):
     assert after.format.name == before.format.name
     assert after.format.name.startswith("yuva444p")
     assert np.abs(alpha_of(before)[0].astype(int) - alpha_of(after)[0]).max() <= 4, "of 4095"
+
+
+@pytest.mark.parametrize(
+    ("tags", "name"), [("display p3", "p3"), ((9, 16, 9), "bt2020"), ((2, 18, 9), "bt2020"), ("bt709", None), ("untagged", None)]
+)
+@pytest.mark.parametrize("deliver", ["video", "overlay", "matte"])
+def test_an_exr_says_which_primaries_the_video_has(tmp_path, job, tags, name, deliver):
+    source = make(tmp_path / "s.mkv", "yuv420p10le", tags=tags, count=1)
+    report = job(source, tmp_path / "o.exr", deliver=deliver, **FACE)
+    assert report.warnings == []
+    said = exr.primaries(exr.head_of((tmp_path / "o.exr").read_bytes()))
+    if name is None or deliver == "matte":
+        assert said is None
+    else:
+        assert np.allclose(said, PRIMARIES[name], atol=1e-6)
+    with Reader(tmp_path / "o.exr") as reader:
+        assert np.isfinite(reader.first_picture.signals()).all()
+
+
+@pytest.mark.parametrize("tags", ["display p3", "bt2020"])
+def test_pictures_that_cannot_say_their_primaries_tell_so(tmp_path, job, tags):
+    source = make(tmp_path / "s.mkv", "yuv420p", tags=tags, count=1)
+    assert job(source, tmp_path / "o.png").warnings == []
+    with Reader(tmp_path / "o.png") as reader:
+        assert reader.first_picture.frame.color_primaries == TAGS[tags][0]
+    for ending in ("jpg", "tif", "webp", "bmp"):
+        report = job(source, tmp_path / f"o.{ending}")
+        assert len([text for text in report.warnings if "primaries" in text]) == 1, ending
+        assert not job(source, tmp_path / f"m.{ending}", deliver="matte").warnings, "a matte has no colour"
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "webp", "exr"])

@@ -18,11 +18,12 @@ from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media import dpx, exr, tiff
-from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, Colour, kind_of
+from videoclr.media.colour import BT601, FULL, LIMITED, PRIMARIES, RGB_SPACE, Colour, kind_of
 from videoclr.media.density import LARGEST, USUAL, with_density
 from videoclr.media.encoders import formats_of, what_is_lost
 from videoclr.media.exif import LONGEST, exif_of, with_exif
 from videoclr.media.faults import AV_ERRORS, explained, reason
+from videoclr.media.hdr import wide_primaries
 from videoclr.media.layout import layout_of
 from videoclr.media.linear import linear, transfer_of
 from videoclr.media.orientation import Orientation, carries
@@ -38,6 +39,8 @@ _PROFILED = {"png", "mjpeg"}
 """Encoders that write the colour profile of a picture."""
 _NOTED = {"png", "mjpeg"}
 """Encoders whose pictures keep EXIF data; FFmpeg's own writes it into PNG alone."""
+_COLOURED = {"png", "exr"}
+"""Encoders whose pictures say here which primaries theirs are."""
 _SHAPED = {"png", "mjpeg", "tiff", "exr", "dpx"}
 """Encoders that write the sample aspect ratio."""
 _MEASURED = {"png", "mjpeg", "tiff"}
@@ -132,6 +135,8 @@ class Stills:
         data = self._encoded(*self._prepared(picture, composite()))
         if self.encoder == "exr" and exr.is_exr(picture.head):
             data = exr.with_head(data, picture.head)
+        elif self.encoder == "exr" and (primaries := wide_primaries(picture.frame)):
+            data = exr.with_primaries(data, primaries)
         elif self.encoder == "dpx" and dpx.is_dpx(picture.head):
             data = dpx.with_head(data, picture.head)
         part = target.with_name(target.name + ".part")
@@ -205,6 +210,9 @@ class Stills:
         """Warn of what `frame`, which is `picture` with its patches, cannot take along."""
         if self.encoder not in _PROFILED and carries(picture.frame, Type.ICC_PROFILE):
             self._warn("the picture's colour profile (ICC) is left out: its colours may be shown differently")
+        elif self.encoder not in _COLOURED and wide_primaries(picture.frame) and not carries(picture.frame, Type.ICC_PROFILE):
+            name = PRIMARIES.get(picture.frame.color_primaries, "bt2020")
+            self._warn(f"the primaries ({name}) are left out: colours may be shown paler; .png and .exr pictures keep them")
         if self.encoder not in _NOTED and exif_of(picture.frame):
             self._warn("the picture's EXIF data are left out; .jpg and .png keep them")
         if self.aspect != 1 and self.encoder not in _SHAPED:
