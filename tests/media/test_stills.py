@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from PIL import Image, features
+from PIL import Image, ImageCms, features
 
 from videoclr.errors import DecodeError, MediaError
 from videoclr.media.density import density_of
@@ -713,6 +713,25 @@ def test_when_and_with_what_a_picture_was_taken_stays_in_it_or_is_told(tmp_path,
         assert exif.get(0x0112, 1) == 1, "it is turned already"
         if ending == ".jpg":
             assert 0x0111 not in exif
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "I;16"])
+def test_a_png_with_a_profile_becomes_a_jpeg_with_it_and_its_exif(tmp_path, pattern, mode):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image.fromarray(pattern(0))
+    image = Image.new("I;16", image.size, 20_000) if mode == "I;16" else image.convert(mode)
+    image.save(tmp_path / "s.png", icc_profile=profile, exif=camera("<", 1))
+    for deliver in ("video", "side-by-side"):
+        with (
+            Reader(tmp_path / "s.png") as reader,
+            Writer(tmp_path / "o.jpg", like=reader, deliver=deliver, overwrite=True) as writer,
+        ):
+            for frame in reader.frames():
+                writer.write(frame)
+        assert not [text for text in writer.warnings if "EXIF" in text or "ICC" in text]
+        with Image.open(tmp_path / "o.jpg") as written:
+            assert written.getexif()[0x010F].rstrip("\0") == "Maker"
+            assert written.info["icc_profile"] == profile
 
 
 def test_exif_that_fits_no_jpeg_is_told(tmp_path, pattern, monkeypatch):

@@ -132,7 +132,9 @@ class Stills:
             raise MediaError(self.path, f"{what}; use a pattern such as frame%04d{Path(self.path).suffix}")
         target = Path(behind_link(numbered(self.path, self._next) if self.pattern else self.path))
         self._next += 1
-        data = self._encoded(*self._prepared(picture, composite()))
+        # Of the source's own frame: what a PNG becomes in YUV still has the PNG's profile, at which PyAV must not look.
+        exif = exif_of(picture.frame) if self.encoder == "mjpeg" else b""
+        data = self._encoded(*self._prepared(picture, composite()), exif)
         if self.encoder == "exr" and exr.is_exr(picture.head):
             data = exr.with_head(data, picture.head)
         elif self.encoder == "exr" and (primaries := wide_primaries(picture.frame)):
@@ -241,7 +243,7 @@ class Stills:
             values = values * alpha[..., None]  # as OpenEXR has its colours, unlike all others
         return float_frame(values, alpha)
 
-    def _encoded(self, frame: VideoFrame, full: bool) -> bytes:
+    def _encoded(self, frame: VideoFrame, full: bool, exif: bytes) -> bytes:
         context = CodecContext.create(self.encoder, "w")
         assert isinstance(context, VideoCodecContext)
         context.width, context.height, context.pix_fmt = frame.width, frame.height, frame.format.name
@@ -262,7 +264,7 @@ class Stills:
             data = tiff.with_full_range(data)
         if self.encoder in ("png", "mjpeg") and self.density is not None:
             data = with_density(data, self.encoder, self.density)
-        if self.encoder == "mjpeg" and (exif := exif_of(frame)):
+        if exif:
             if len(exif) > LONGEST:
                 self._warn("the picture's EXIF data are left out: they are longer than a JPEG's segment")
             else:
