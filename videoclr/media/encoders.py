@@ -262,7 +262,7 @@ ENCODERS: Mapping[str, Encoder] = MappingProxyType(
             profiles=H264_PROFILES, level="level", long_gop=True, scale=(0, 51),
         ),
         "hevc": Encoder(
-            "libx265", "crf", 19, "preset", "medium", params=("log-level=error",), playable=True,
+            "libx265", "crf", 19, "preset", "medium", {"a53cc": "1"}, params=("log-level=error",), playable=True,
             profiles=HEVC_PROFILES, level="params:level-idc", long_gop=True, scale=(0, 51),
         ),
         "av1": Encoder("libsvtav1", "crf", 22, "preset", "6", playable=True, long_gop=True, scale=(1, 63)),  # 0: its own default

@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media import dpx, exr, tiff
+from videoclr.media.captions import CAPTIONS_LOST, has_captions
 from videoclr.media.colour import BT601, FULL, LIMITED, PRIMARIES, RGB_SPACE, Colour, kind_of
 from videoclr.media.density import LARGEST, USUAL, with_density
 from videoclr.media.encoders import formats_of, what_is_lost
@@ -97,7 +98,7 @@ class Stills:
         if pix_fmt is not None and pix_fmt not in (known := formats_of(encoder)):
             raise ConfigError(f"$.media.pix_fmt: {encoder} does not take {pix_fmt!r}; it takes {', '.join(known)}")
         self.warnings: list[str] = []
-        self.pattern, self.aspect = pattern, aspect
+        self.pattern, self.aspect, self._captioned = pattern, aspect, False
         self.density = density if aspect == 1 and density is not None and 1 <= density <= LARGEST else None
         if density is not None and not 1 <= density <= LARGEST:
             self.warnings.append(f"the resolution of {float(density):.6g} pixels an inch is left out; 1 to {LARGEST} are kept")
@@ -215,6 +216,9 @@ class Stills:
         elif self.encoder not in _COLOURED and wide_primaries(picture.frame) and not carries(picture.frame, Type.ICC_PROFILE):
             name = PRIMARIES.get(picture.frame.color_primaries, "bt2020")
             self._warn(f"the primaries ({name}) are left out: colours may be shown paler; .png and .exr pictures keep them")
+        if not self._captioned and has_captions(picture.frame):
+            self._captioned = True
+            self._warn(CAPTIONS_LOST)
         if self.encoder not in _NOTED and exif_of(picture.frame):
             self._warn("the picture's EXIF data are left out; .jpg and .png keep them")
         if self.aspect != 1 and self.encoder not in _SHAPED:
