@@ -215,8 +215,9 @@ def codec_of(stream: Stream) -> str | None:
 
 
 def named(stream: Stream) -> str:
-    """`stream 2 (subtitle, subrip)`."""
-    return f"stream {stream.index} ({stream.type}, {codec_of(stream) or 'unknown codec'})"
+    """`stream 2 (subtitle, subrip)`; PyAV names no subtitles that its FFmpeg does not decode."""
+    nobody = "teletext, or others that are not read here" if stream.type == "subtitle" else "unknown codec"
+    return f"stream {stream.index} ({stream.type}, {codec_of(stream) or nobody})"
 
 
 def behind_link(path: str | Path) -> str:
