@@ -149,3 +149,27 @@ def test_eight_channels_without_places_are_refused_by_mp4_before_the_first_frame
     with pytest.raises(MediaError, match=r"mp4 does not hold stream 1 \(audio, pcm_s24le\); use \.mkv or \.mov"):
         carry(source, tmp_path / "o.mp4")
     carry(source, tmp_path / "o.mov")
+
+
+def test_ancillary_data_stay_with_their_pictures(clip, carry, facts, tmp_path):
+    """SMPTE ST 436-1: captions, AFD and timecodes beside each picture, of any length."""
+    source, said = (
+        tmp_path / "s.mxf",
+        [bytes.fromhex("00010009010400080000000800000001610104") + bytes(5 + 4 * n) for n in range(10)],
+    )
+    with av.open(str(clip("v.mxf", codec="mpeg2video", size=SIZE))) as film, av.open(str(source), "w") as out:
+        video = out.add_stream_from_template(film.streams.video[0], opaque=True)
+        data = out.add_mux_stream("smpte_436m_anc", time_base=Fraction(1, 25))
+        for number, old in enumerate(packet for packet in film.demux(video=0) if packet.size):
+            old.stream = video
+            packet = av.Packet(said[number])
+            packet.stream, packet.pts, packet.dts, packet.time_base = data, number, number, Fraction(1, 25)
+            out.mux([old, packet])
+    for settings, kept in (((), said), (("media.start=0.16",), said[4:])):
+        carry(source, tmp_path / "o.mxf", "media.codec=prores", "media.drop=[audio]", *settings)
+        found = facts(tmp_path / "o.mxf")[1]
+        assert (found.codec, found.payloads) == ("smpte_436m_anc", kept)
+        assert found.times == [Fraction(number, 25) for number in range(len(kept))]
+        (tmp_path / "o.mxf").unlink()
+    with pytest.raises(MediaError, match=r"mov does not hold stream 1 \(data, smpte_436m_anc\); use \.mxf .*--drop data"):
+        carry(source, tmp_path / "o.mov", "media.codec=prores")
