@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from PIL import Image, ImageCms, features
+from PIL import Image, ImageCms, PngImagePlugin, features
 
 from videoclr.errors import DecodeError, MediaError
 from videoclr.media.density import density_of
@@ -713,6 +713,41 @@ def test_when_and_with_what_a_picture_was_taken_stays_in_it_or_is_told(tmp_path,
         assert exif.get(0x0112, 1) == 1, "it is turned already"
         if ending == ".jpg":
             assert 0x0111 not in exif
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_xmp_that_is_left_out_is_told(tmp_path, pattern, carry, ending):
+    said = PngImagePlugin.PngInfo()
+    said.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    options = {"png": {"pnginfo": said}, "tif": {"tiffinfo": {700: XMP}}}.get(ending, {"xmp": XMP})
+    for name, more, count in (("with", options, 1), ("without", {}, 0)):
+        Image.fromarray(pattern(0)).save(tmp_path / f"{name}1.{ending}", **more)
+        for source, target in ((f"{name}1.{ending}", f"{name}.png"), (f"{name}%d.{ending}", f"{name}.mkv")):
+            report = carry(tmp_path / source, tmp_path / f"of_{target}")
+            assert len([text for text in report.warnings if "XMP" in text]) == count
+
+
+def of_several(jpeg: bytes, kinds, order: str) -> bytes:
+    """A JPEG that says it holds pictures of these kinds (CIPA DC-007, 5.2.3)."""
+    entries = b"".join(struct.pack(order + "IIIHH", kind, 1000, 0, 0, 0) for kind in kinds)
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, 3)
+    tags = ((0xB000, 7, 4, 0x30313030), (0xB001, 4, 1, len(kinds)), (0xB002, 7, len(entries), 50))
+    head += b"".join(struct.pack(order + "HHII", *one) for one in tags) + bytes(4)
+    body = b"MPF\0" + head + entries
+    return jpeg[:2] + b"\xff\xe2" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("kinds", "count"), [((0x030000, 0), 2), ((0x030000, 0x020002, 0x020002), 3), ((0x030000, 0x010001), 1)])
+def test_further_pictures_of_a_jpeg_are_told_and_thumbnails_are_none(tmp_path, pattern, carry, order, kinds, count):
+    plain = save(tmp_path / "p.jpg", pattern(0)).read_bytes()
+    (tmp_path / "s.jpg").write_bytes(of_several(plain, kinds, order))
+    told = [text for text in carry(tmp_path / "s.jpg", tmp_path / "o.png").warnings if "a JPEG holds" in text]
+    what = f"a JPEG holds {count} pictures (views, or what makes the first one HDR): only the first one is read"
+    assert told == ([] if count == 1 else [what])
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "I;16"])

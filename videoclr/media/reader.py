@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 from videoclr.errors import ConfigError, DecodeError, EmptyPartError, MediaError
 from videoclr.flow import one_at_a_time
 from videoclr.media import colour as colours
-from videoclr.media import dpx, exr, nal, tiff
+from videoclr.media import dpx, exr, nal, tiff, unread
 from videoclr.media.continuous import Astray, PictureAstray, TimesJump
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.crop import WHOLE
@@ -64,6 +64,8 @@ _STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".
 _PICTURE_CODECS = {"png", "apng", "gif", "webp", "tiff", "bmp", "exr", "dpx"}
 _HEADS = {"dpx": dpx.head_of, "exr": exr.head_of}
 """What reads the header of a picture file, by the codec in it."""
+_TELLING = {"mjpeg", "png", "webp", "tiff"}
+"""Codecs of picture files that may hold more than their picture."""
 _HEADER = 1 << 20
 """Bytes in which it is looked for."""
 _DECODING = 256
@@ -601,6 +603,8 @@ class Reader:
                 del self._heads[next(iter(self._heads))]
         if packet is not None and self._codec == "tiff":
             self._check_tiff(packet)
+        if packet is not None and self._codec in _TELLING and (self._still or self.sequence is not None):
+            self._tell_unread(packet)
         try:
             frames = [self._plain(frame) for frame in self._decoder.decode(self._placed(packet))]
         except AV_ERRORS as error:
@@ -633,6 +637,14 @@ class Reader:
             self._meant[packet.pts] = meant
         if (count := tiff.pages(data)) > 1:
             self._warn(f"a TIFF holds {count} pictures: only the first one is read")
+
+    def _tell_unread(self, packet: Packet[Any]) -> None:
+        """Tell what of a picture file nobody here reads."""
+        data = bytes(packet if self._codec == "tiff" else memoryview(packet)[:_HEADER])
+        if unread.has_xmp(data):
+            self._warn("its XMP data (captions, rights, edits) are left out")
+        if (count := unread.pictures(data)) > 1:
+            self._warn(f"a JPEG holds {count} pictures (views, or what makes the first one HDR): only the first one is read")
 
     def _placed(self, packet: Packet[Any] | None) -> Packet[Any] | None:
         """`packet`, that of an EXR picture with what it shows where the decoder looks for it."""
