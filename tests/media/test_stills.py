@@ -715,6 +715,21 @@ def test_when_and_with_what_a_picture_was_taken_stays_in_it_or_is_told(tmp_path,
             assert 0x0111 not in exif
 
 
+def test_a_video_of_pictures_with_a_profile_tells_that_it_has_none(tmp_path, pattern, carry):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for ending in ("png", "jpg"):
+        for number in (1, 2):
+            Image.fromarray(pattern(number)).save(tmp_path / f"s{number}.{ending}", icc_profile=profile)
+        for codec, count in (("ffv1", 1), ("prores", 1), ("mjpeg", 0)):
+            report = carry(
+                tmp_path / f"s%d.{ending}", tmp_path / f"{ending}_{codec}.mov", f"media.codec={codec}", "media.container=mkv"
+            )
+            assert len([text for text in report.warnings if "(ICC)" in text]) == count, (ending, codec)
+        with Image.open(tmp_path / f"s1.{ending}") as one, av.open(str(tmp_path / f"{ending}_mjpeg.mov")) as film:
+            packet = next(packet for packet in film.demux(video=0) if packet.size)
+            assert one.info["icc_profile"] == Image.open(io.BytesIO(bytes(packet))).info["icc_profile"]
+
+
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"></x:xmpmeta>'
 
 

@@ -56,7 +56,7 @@ from videoclr.media.kept import REEL, Kept, added
 from videoclr.media.layout import layout_of
 from videoclr.media.matroska import Look, write_look
 from videoclr.media.mxf import number
-from videoclr.media.orientation import Orientation, payload
+from videoclr.media.orientation import Orientation, carries, payload
 from videoclr.media.picture import DISPLAYED, Picture, colour_in, reformatted, turned
 from videoclr.media.probe import refusal
 from videoclr.media.reader import Reader
@@ -233,6 +233,8 @@ class Film:
             if self._joint is not None and self.like is not None:
                 raise cannot(self.like, f"what is encoded would differ from what is copied: {text}")
             self._warn(text)
+        if self.encoder.name != "mjpeg" and carries(picture.frame, Type.ICC_PROFILE):
+            self._warn("the colour profile (ICC) of the pictures is left out: their colours may be shown differently")
         if lost_tags := forgotten(self.encoder.name, self.muxer, picture.frame):
             self._warn(lost_tags)
         self._dolby = keeps_dolby_vision(picture.frame, self.encoder.name, self.format)
