@@ -230,6 +230,12 @@ def test_side_by_side_of_deep_rgb_leaves_its_transparency_out(pattern, samples_o
         assert np.array_equal(whole, np.concatenate([before, before], axis=1))
 
 
+@pytest.mark.parametrize(("pix_fmt", "count"), [("yuva420p", 1), ("bgra", 1), ("yuv420p", 0), ("bgr0", 0)])
+def test_side_by_side_tells_that_it_is_opaque(clip, job, tmp_path, pix_fmt, count):
+    report = job(clip("s.mkv", codec="ffv1", pix_fmt=pix_fmt), tmp_path / "b.mkv", codec="ffv1", deliver="side-by-side")
+    assert len([text for text in report.warnings if "without the transparency" in text]) == count
+
+
 @pytest.mark.parametrize("deliver", ["side-by-side", "overlay", "wipe"])
 @pytest.mark.parametrize("rotation", [90, -90, 180])
 def test_turned_sources_are_turned_alike(clip, job, tmp_path, deliver, rotation):

@@ -715,6 +715,13 @@ def test_when_and_with_what_a_picture_was_taken_stays_in_it_or_is_told(tmp_path,
             assert 0x0111 not in exif
 
 
+def test_an_animation_in_webp_is_refused_by_its_name(tmp_path, pattern):
+    first, *others = (Image.fromarray(pattern(number)) for number in range(3))
+    first.save(tmp_path / "a.webp", save_all=True, append_images=others, duration=40)
+    with pytest.raises(DecodeError, match="an animation in WebP cannot be decoded here; convert it to GIF, or to a video"):
+        Reader(tmp_path / "a.webp")
+
+
 def test_a_video_of_pictures_with_a_profile_tells_that_it_has_none(tmp_path, pattern, carry):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for ending in ("png", "jpg"):

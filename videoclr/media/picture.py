@@ -175,6 +175,11 @@ class Picture:
         """True for floats: linear light, or code values of any size."""
         return self.proxy is not None and self.proxy.floats
 
+    @property
+    def has_alpha(self) -> bool:
+        """Whether its format holds transparency."""
+        return _has_alpha(self.frame.format)
+
     def coverage(self) -> NDArray[np.float32] | None:
         """`(h, w)`, as stored, 0..1: the alpha that the colours are multiplied with, as OpenEXR has it; None of other files."""
         layout = layout_of(self.frame.format.name)

@@ -140,7 +140,7 @@ class Reader:
         self.rate = None if rate is None else Fraction(rate)
         self.opening, self.linear, self.primaries = opening, linear, primaries
         self.warnings: list[str] = []
-        self._back = self._jumped = False
+        self._back = self._jumped = self._animated = False
         self._scaled: set[tuple[int, int]] = set()
         self.sequence: Run | None = sequence_of(self.path, opening.start_number) if is_pattern(self.path) else None
         self._shelf: deque[Packet[Any]] = deque()
@@ -403,6 +403,8 @@ class Reader:
         why = "the file is empty, or cut off"
         if self._damaged:
             why = "damaged, or of a kind that FFmpeg does not read"
+            if self._animated:
+                return "an animation in WebP cannot be decoded here; convert it to GIF, or to a video"
             if not self._stream.codec_context.width:
                 why = f"damaged, of a kind that FFmpeg does not read, or above media.limits.pixels={self.opening.limits.pixels}"
             why += "; convert it to PNG" if self._pictures_alone else "; convert it first"
@@ -641,6 +643,7 @@ class Reader:
     def _tell_unread(self, packet: Packet[Any]) -> None:
         """Tell what of a picture file nobody here reads."""
         data = bytes(packet if self._codec == "tiff" else memoryview(packet)[:_HEADER])
+        self._animated = unread.is_animated_webp(data)
         if unread.has_xmp(data):
             self._warn("its XMP data (captions, rights, edits) are left out")
         if (count := unread.pictures(data)) > 1:

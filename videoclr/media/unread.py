@@ -15,8 +15,8 @@ _JPEG, _PNG, _RIFF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF"
 _APP1, _APP2, _SCAN = 0xE1, 0xE2, 0xDA
 _XMP_OF_JPEG, _XMP_OF_PNG, _PICTURES = b"http://ns.adobe.com/xap/1.0/\0", b"XML:com.adobe.xmp\0", b"MPF\0"
 _XMP_OF_TIFF = 700
-_WEBP_FLAGS, _WEBP_XMP = 20, 0x04
-"""Where a WebP that is more than its picture says what it holds, and the flag of XMP (RFC 9649, 2.7)."""
+_WEBP_FLAGS, _WEBP_XMP, _WEBP_ANIMATED = 20, 0x04, 0x02
+"""Where a WebP that is more than its picture says what it holds, and the flags of XMP and of an animation (RFC 9649, 2.7)."""
 _COUNT, _ENTRIES, _ENTRY, _KIND = 0xB001, 0xB002, 16, 0xFFFFFF
 """Tags of the number of pictures and of their list, the bytes of each in it, and the bits that say what it is."""
 _THUMBNAILS = (0x010001, 0x010002)
@@ -30,8 +30,17 @@ def has_xmp(data: bytes) -> bool:
     if data.startswith(_PNG):
         return any(kind == b"iTXt" and content.startswith(_XMP_OF_PNG) for kind, content in _chunks(data))
     if data.startswith(_RIFF):
-        return data[8:16] == b"WEBPVP8X" and len(data) > _WEBP_FLAGS and bool(data[_WEBP_FLAGS] & _WEBP_XMP)
+        return bool(_webp_flags(data) & _WEBP_XMP)
     return _XMP_OF_TIFF in tiff.first_tags(data)
+
+
+def is_animated_webp(data: bytes) -> bool:
+    """Whether a file, of which `data` is the beginning, is an animation in WebP, of which FFmpeg reads nothing."""
+    return bool(_webp_flags(data) & _WEBP_ANIMATED)
+
+
+def _webp_flags(data: bytes) -> int:
+    return data[_WEBP_FLAGS] if data[:4] == _RIFF and data[8:16] == b"WEBPVP8X" and len(data) > _WEBP_FLAGS else 0
 
 
 def pictures(data: bytes) -> int:

@@ -414,6 +414,8 @@ class Writer:
             self._warn("densities of film stay what they are, and the video does not say so; .dpx pictures do, .exr ones get light")
         if self._crop:
             picture, patches = self._shown_part(picture, patches)
+        if self._deliverable is not None and self._deliverable.kind == "side-by-side" and picture.has_alpha:
+            self._warn("side by side is shown without the transparency of the source")
         if self._deliverable is None:
             return picture, patches if isinstance(frame.native, Picture) else ()
         if self._first_time is None:
