@@ -329,6 +329,19 @@ def test_speed_that_the_xml_of_final_cut_7_changes_shows_the_same_frames(film, t
         assert shown(done.timeline)[0] == list(range(30, 40))
 
 
+@pytest.mark.parametrize(
+    ("speed", "out", "told"), [("-025.0", "20", 1), ("025.0", "20", 0), ("050.0", "15", 0), ("-050.0", "15", 0)]
+)
+def test_speed_that_the_adapter_of_edl_leaves_out_is_told(film, tmp_path, caplog, speed, out, told):
+    film(tmp_path / "A.mkv")
+    event = f"001  AX  V  C  00:00:01:00 00:00:01:10 00:00:00:10 00:00:00:{out}"
+    old = tmp_path / "cut.edl"
+    old.write_text(f"TITLE: cut\n\n{event}\nM2   AX       {speed}                00:00:01:00\n* FROM CLIP NAME: A.mkv\n")
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path])
+    assert done.relinked == 1
+    assert len([one for one in caplog.messages if "changes of speed (M2) are not understood of 1 of its events" in one]) == told
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_an_edl_is_read_in_the_encodings_in_which_programs_write_it(film, tmp_path, encoding):
     film(tmp_path / "rushes" / "Käse.mkv")

@@ -39,6 +39,10 @@ _EDL = ".edl"
 """Names files by plain paths, and tells no rate."""
 _WHOLE = ".otio"
 """In which whatever is read can be written."""
+_SPEED = re.compile(r"^M2\s.*?(-?\d+(?:\.\d+)?)\s+\d\d[:;]\d\d[:;]\d\d[:;]\d\d\s*$", re.MULTILINE)
+"""A change of speed in an EDL, in frames a second."""
+_STEADY = 0.1
+"""Frames a second by which a speed may be written otherwise than the rate."""
 _REMAP = "timeremap"
 """What Final Cut Pro 7 calls the effect that changes the speed of a clip."""
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -98,6 +102,8 @@ class Cut:
         self.path, self.is_edl = Path(path), Path(path).suffix.lower() == _EDL
         self.root = _read_edl(self.path, rate or _ANY_RATE) if self.is_edl else _read(self.path)
         self.rate_is_known = not self.is_edl or rate is not None
+        if self.is_edl and rate is not None and (count := _speeds_left(_decoded(self.path.read_bytes()), rate, self.root)):
+            _log.warning("%s: its changes of speed (M2) are not understood of %d of its events, and are left out", path, count)
         self.timeline = _timeline(self.root, self.path, sequence)
         self._uses: list[Use] = []
 
@@ -286,6 +292,13 @@ def _decoded(data: bytes) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return data.decode("cp1252", errors="replace")
+
+
+def _speeds_left(edl: str, rate: float, root: Any) -> int:
+    """How many changes of speed in the text of an EDL its adapter left out: it knows those alone that change how long a clip is."""
+    said = [float(match[1]) for match in _SPEED.finditer(edl)]
+    known = sum(isinstance(effect, otio().schema.TimeEffect) for clip in root.find_clips() for effect in clip.effects)
+    return max(0, sum(abs(speed - rate) > _STEADY for speed in said) - known)
 
 
 def _with_drop_marks(edl: str) -> str:
