@@ -185,6 +185,14 @@ def test_a_matte_to_be_watched_has_the_depth_of_its_source(clip, job, tmp_path):
         assert reader.info.pixel_format == "yuv420p"
 
 
+@pytest.mark.parametrize("ending", ["jpg", "webp", "bmp"])
+def test_a_matte_in_pictures_of_eight_bits_is_none_that_lost_depth(clip, job, tmp_path, ending):
+    report = job(clip("s.mp4", ticks=range(1)), tmp_path / f"m.{ending}", deliver="matte", **FACE)
+    assert report.warnings == []
+    report = job(clip("d.mkv", pix_fmt="yuv420p10le", ticks=range(1)), tmp_path / f"d.{ending}", deliver="matte", **FACE)
+    assert [text for text in report.warnings if text.endswith("less bit depth")]
+
+
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le", "gbrp10le", "gray"])
 @pytest.mark.parametrize("size", [(96, 64), (95, 64)])
 def test_side_by_side_shows_source_and_restored_untouched(three, job, frames_of, samples_of, pix_fmt, size):
@@ -220,6 +228,12 @@ def test_side_by_side_of_deep_rgb_leaves_its_transparency_out(pattern, samples_o
     assert both.format.name == "gbrp12le"
     for whole, before in zip(samples_of(both), samples_of(frame), strict=True):
         assert np.array_equal(whole, np.concatenate([before, before], axis=1))
+
+
+@pytest.mark.parametrize(("pix_fmt", "count"), [("yuva420p", 1), ("bgra", 1), ("yuv420p", 0), ("bgr0", 0)])
+def test_side_by_side_tells_that_it_is_opaque(clip, job, tmp_path, pix_fmt, count):
+    report = job(clip("s.mkv", codec="ffv1", pix_fmt=pix_fmt), tmp_path / "b.mkv", codec="ffv1", deliver="side-by-side")
+    assert len([text for text in report.warnings if "without the transparency" in text]) == count
 
 
 @pytest.mark.parametrize("deliver", ["side-by-side", "overlay", "wipe"])

@@ -7,11 +7,14 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
+from videoclr.media import exr
 from videoclr.media.headers import siting_of
 from videoclr.media.layout import layout_of
 from videoclr.media.picture import Picture
+from videoclr.media.proxy import PRIMARIES
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
 from videoclr.types import Patch
@@ -191,6 +194,58 @@ def test_prores_4444_keeps_its_transparency(tmp_path, job, frames_of):
     assert after.format.name == before.format.name
     assert after.format.name.startswith("yuva444p")
     assert np.abs(alpha_of(before)[0].astype(int) - alpha_of(after)[0]).max() <= 4, "of 4095"
+
+
+@pytest.mark.parametrize(
+    ("tags", "name"), [("display p3", "p3"), ((9, 16, 9), "bt2020"), ((2, 18, 9), "bt2020"), ("bt709", None), ("untagged", None)]
+)
+@pytest.mark.parametrize("deliver", ["video", "overlay", "matte"])
+def test_an_exr_says_which_primaries_the_video_has(tmp_path, job, tags, name, deliver):
+    source = make(tmp_path / "s.mkv", "yuv420p10le", tags=tags, count=1)
+    report = job(source, tmp_path / "o.exr", deliver=deliver, **FACE)
+    assert report.warnings == []
+    said = exr.primaries(exr.head_of((tmp_path / "o.exr").read_bytes()))
+    if name is None or deliver == "matte":
+        assert said is None
+    else:
+        assert np.allclose(said, PRIMARIES[name], atol=1e-6)
+    with Reader(tmp_path / "o.exr") as reader:
+        assert np.isfinite(reader.first_picture.signals()).all()
+
+
+@pytest.mark.parametrize("tags", ["display p3", "bt2020"])
+def test_pictures_that_cannot_say_their_primaries_tell_so(tmp_path, job, tags):
+    source = make(tmp_path / "s.mkv", "yuv420p", tags=tags, count=1)
+    assert job(source, tmp_path / "o.png").warnings == []
+    with Reader(tmp_path / "o.png") as reader:
+        assert reader.first_picture.frame.color_primaries == TAGS[tags][0]
+    for ending in ("jpg", "tif", "webp", "bmp"):
+        report = job(source, tmp_path / f"o.{ending}")
+        assert len([text for text in report.warnings if "primaries" in text]) == 1, ending
+        assert not job(source, tmp_path / f"m.{ending}", deliver="matte").warnings, "a matte has no colour"
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "webp", "exr"])
+@pytest.mark.parametrize("pix_fmt", ["yuva420p", "yuva422p10le", "yuva444p12le"])
+def test_the_transparency_of_videos_goes_into_pictures(tmp_path, job, frames_of, pix_fmt, ending):
+    source = make(tmp_path / "s.mkv", pix_fmt)
+    job(source, tmp_path / f"o%d.{ending}", **FACE)
+    (before,), (after, *_) = alpha_of(frames_of(source)[0]), frames_of(tmp_path / f"o1.{ending}")
+    if ending == "exr":
+        rows = np.frombuffer(memoryview(after.planes[3]), np.float16).reshape(after.height, -1)[:, : after.width]
+        opacity = rows.astype(float)
+    elif ending == "webp":
+        opacity = alpha_of(after)[0] / 255
+    else:
+        opacity = after.to_ndarray(format="rgba64le")[..., 3] / 65535
+    top = (1 << alpha_bits(pix_fmt)) - 1
+    assert np.ptp(before) > top / 2
+    assert np.abs(opacity - before / top).max() < 0.012, "three of 255: FFmpeg dithers what becomes 8 bits"
+
+
+def alpha_bits(pix_fmt: str) -> int:
+    """Bits of the alpha of a pixel format."""
+    return next(part.bits for part in VideoFormat(pix_fmt).components if part.is_alpha)
 
 
 @pytest.mark.parametrize(

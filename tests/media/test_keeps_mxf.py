@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import pytest
 
+from videoclr.errors import MediaError
 from videoclr.media import mxf
 
 UMID = re.compile(re.escape(bytes.fromhex("060a2b340101010501010d0013")) + b"(.{18})(.)", re.DOTALL)
@@ -111,3 +112,64 @@ def test_a_shape_that_dnxhr_in_mxf_does_not_say_is_told(clip, carry, tmp_path):
     for ending, told in (("mxf", True), ("mov", False)):
         report = carry(source, tmp_path / f"o.{ending}", "media.codec=dnxhr")
         assert any("sample aspect ratio 16/15 is lost" in text for text in report.warnings) is told
+
+
+def tape_with_sound(path: Path, made, channels: str) -> Path:
+    noise = f"anoisesrc=d=0.2:r=48000,aformat=channel_layouts={channels}"
+    made(
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=s=64x48:r=25:d=0.2",
+        "-f",
+        "lavfi",
+        "-i",
+        noise,
+        "-c:v",
+        "mpeg2video",
+        "-c:a",
+        "pcm_s24le",
+        path,
+    )
+    return path
+
+
+@pytest.mark.parametrize("channels", ["mono", "stereo"])
+def test_sound_that_does_not_say_its_places_goes_into_mp4(tmp_path, made, carry, packets_of, channels):
+    source = tape_with_sound(tmp_path / "s.mxf", made, channels)
+    carry(source, tmp_path / "o.mp4")
+    with av.open(str(tmp_path / "o.mp4")) as container:
+        assert container.streams.audio[0].codec_context.layout.name in ("1 channels", "stereo"), "one is heard from one place"
+    before, after = (b"".join(data for data, _ in packets_of(path, "audio")[0]) for path in (source, tmp_path / "o.mp4"))
+    assert after == before
+
+
+def test_eight_channels_without_places_are_refused_by_mp4_before_the_first_frame(tmp_path, made, carry):
+    source = tape_with_sound(tmp_path / "s.mxf", made, "7.1")
+    with pytest.raises(MediaError, match=r"mp4 does not hold stream 1 \(audio, pcm_s24le\); use \.mkv or \.mov"):
+        carry(source, tmp_path / "o.mp4")
+    carry(source, tmp_path / "o.mov")
+
+
+def test_ancillary_data_stay_with_their_pictures(clip, carry, facts, tmp_path):
+    """SMPTE ST 436-1: captions, AFD and timecodes beside each picture, of any length."""
+    source, said = (
+        tmp_path / "s.mxf",
+        [bytes.fromhex("00010009010400080000000800000001610104") + bytes(5 + 4 * n) for n in range(10)],
+    )
+    with av.open(str(clip("v.mxf", codec="mpeg2video", size=SIZE))) as film, av.open(str(source), "w") as out:
+        video = out.add_stream_from_template(film.streams.video[0], opaque=True)
+        data = out.add_mux_stream("smpte_436m_anc", time_base=Fraction(1, 25))
+        for number, old in enumerate(packet for packet in film.demux(video=0) if packet.size):
+            old.stream = video
+            packet = av.Packet(said[number])
+            packet.stream, packet.pts, packet.dts, packet.time_base = data, number, number, Fraction(1, 25)
+            out.mux([old, packet])
+    for settings, kept in (((), said), (("media.start=0.16",), said[4:])):
+        carry(source, tmp_path / "o.mxf", "media.codec=prores", "media.drop=[audio]", *settings)
+        found = facts(tmp_path / "o.mxf")[1]
+        assert (found.codec, found.payloads) == ("smpte_436m_anc", kept)
+        assert found.times == [Fraction(number, 25) for number in range(len(kept))]
+        (tmp_path / "o.mxf").unlink()
+    with pytest.raises(MediaError, match=r"mov does not hold stream 1 \(data, smpte_436m_anc\); use \.mxf .*--drop data"):
+        carry(source, tmp_path / "o.mov", "media.codec=prores")

@@ -344,6 +344,13 @@ def test_data_that_are_described_twice_are_refused(unknown, carry, tmp_path):
     carry(unknown, tmp_path / "o.mov", "media.drop=[data]")
 
 
+def test_teletext_is_refused_by_its_name(clip, carry, tmp_path):
+    source = clip("s.ts", setup=lambda out, _: out.add_mux_stream("dvb_teletext", time_base=Fraction(1, 90_000)))
+    with pytest.raises(MediaError, match=r"does not hold stream 1 \(subtitle, teletext, or .*; leave it out \(--drop subtitles\)"):
+        carry(source, tmp_path / "o.ts")
+    carry(source, tmp_path / "o.ts", "media.drop=[subtitles]")
+
+
 def test_a_pipe_carries_every_stream(broadcast, videoclr, facts, tmp_path):
     target = tmp_path / "o.mkv"
     arguments = ["--set", "restore.use=unchanged", "--set", "gate.use=none", "--preset", "ultrafast", "--quiet"]

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from PIL import Image, features
+from PIL import Image, ImageCms, PngImagePlugin, features
 
 from videoclr.errors import DecodeError, MediaError
 from videoclr.media.density import density_of
@@ -713,6 +713,82 @@ def test_when_and_with_what_a_picture_was_taken_stays_in_it_or_is_told(tmp_path,
         assert exif.get(0x0112, 1) == 1, "it is turned already"
         if ending == ".jpg":
             assert 0x0111 not in exif
+
+
+def test_an_animation_in_webp_is_refused_by_its_name(tmp_path, pattern):
+    first, *others = (Image.fromarray(pattern(number)) for number in range(3))
+    first.save(tmp_path / "a.webp", save_all=True, append_images=others, duration=40)
+    with pytest.raises(DecodeError, match="an animation in WebP cannot be decoded here; convert it to GIF, or to a video"):
+        Reader(tmp_path / "a.webp")
+
+
+def test_a_video_of_pictures_with_a_profile_tells_that_it_has_none(tmp_path, pattern, carry):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for ending in ("png", "jpg"):
+        for number in (1, 2):
+            Image.fromarray(pattern(number)).save(tmp_path / f"s{number}.{ending}", icc_profile=profile)
+        for codec, count in (("ffv1", 1), ("prores", 1), ("mjpeg", 0)):
+            report = carry(
+                tmp_path / f"s%d.{ending}", tmp_path / f"{ending}_{codec}.mov", f"media.codec={codec}", "media.container=mkv"
+            )
+            assert len([text for text in report.warnings if "(ICC)" in text]) == count, (ending, codec)
+        with Image.open(tmp_path / f"s1.{ending}") as one, av.open(str(tmp_path / f"{ending}_mjpeg.mov")) as film:
+            packet = next(packet for packet in film.demux(video=0) if packet.size)
+            assert one.info["icc_profile"] == Image.open(io.BytesIO(bytes(packet))).info["icc_profile"]
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_xmp_that_is_left_out_is_told(tmp_path, pattern, carry, ending):
+    said = PngImagePlugin.PngInfo()
+    said.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    options = {"png": {"pnginfo": said}, "tif": {"tiffinfo": {700: XMP}}}.get(ending, {"xmp": XMP})
+    for name, more, count in (("with", options, 1), ("without", {}, 0)):
+        Image.fromarray(pattern(0)).save(tmp_path / f"{name}1.{ending}", **more)
+        for source, target in ((f"{name}1.{ending}", f"{name}.png"), (f"{name}%d.{ending}", f"{name}.mkv")):
+            report = carry(tmp_path / source, tmp_path / f"of_{target}")
+            assert len([text for text in report.warnings if "XMP" in text]) == count
+
+
+def of_several(jpeg: bytes, kinds, order: str) -> bytes:
+    """A JPEG that says it holds pictures of these kinds (CIPA DC-007, 5.2.3)."""
+    entries = b"".join(struct.pack(order + "IIIHH", kind, 1000, 0, 0, 0) for kind in kinds)
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, 3)
+    tags = ((0xB000, 7, 4, 0x30313030), (0xB001, 4, 1, len(kinds)), (0xB002, 7, len(entries), 50))
+    head += b"".join(struct.pack(order + "HHII", *one) for one in tags) + bytes(4)
+    body = b"MPF\0" + head + entries
+    return jpeg[:2] + b"\xff\xe2" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("kinds", "count"), [((0x030000, 0), 2), ((0x030000, 0x020002, 0x020002), 3), ((0x030000, 0x010001), 1)])
+def test_further_pictures_of_a_jpeg_are_told_and_thumbnails_are_none(tmp_path, pattern, carry, order, kinds, count):
+    plain = save(tmp_path / "p.jpg", pattern(0)).read_bytes()
+    (tmp_path / "s.jpg").write_bytes(of_several(plain, kinds, order))
+    told = [text for text in carry(tmp_path / "s.jpg", tmp_path / "o.png").warnings if "a JPEG holds" in text]
+    what = f"a JPEG holds {count} pictures (views, or what makes the first one HDR): only the first one is read"
+    assert told == ([] if count == 1 else [what])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "I;16"])
+def test_a_png_with_a_profile_becomes_a_jpeg_with_it_and_its_exif(tmp_path, pattern, mode):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image.fromarray(pattern(0))
+    image = Image.new("I;16", image.size, 20_000) if mode == "I;16" else image.convert(mode)
+    image.save(tmp_path / "s.png", icc_profile=profile, exif=camera("<", 1))
+    for deliver in ("video", "side-by-side"):
+        with (
+            Reader(tmp_path / "s.png") as reader,
+            Writer(tmp_path / "o.jpg", like=reader, deliver=deliver, overwrite=True) as writer,
+        ):
+            for frame in reader.frames():
+                writer.write(frame)
+        assert not [text for text in writer.warnings if "EXIF" in text or "ICC" in text]
+        with Image.open(tmp_path / "o.jpg") as written:
+            assert written.getexif()[0x010F].rstrip("\0") == "Maker"
+            assert written.info["icc_profile"] == profile
 
 
 def test_exif_that_fits_no_jpeg_is_told(tmp_path, pattern, monkeypatch):

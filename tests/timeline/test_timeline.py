@@ -294,6 +294,64 @@ def test_the_xml_of_final_cut_7_is_frame_exact_at_29_97(film, tmp_path):
     assert done.timeline.name == "new.xml" and shown(done.timeline) == shown(old) == [list(range(20, 30))]
 
 
+def remap(speed: str = "100", variable: str = "0", reverse: str = "FALSE") -> dict:
+    """What OTIO keeps of the effect by which the XML of Final Cut Pro 7, and of Premiere, changes the speed of a clip."""
+    values = {"variablespeed": variable, "speed": speed, "reverse": reverse}
+    told = [{"parameterid": name, "name": name, "value": value} for name, value in values.items()]
+    return {"effect": {"name": "Time Remap", "effectid": "timeremap", "effecttype": "motion", "parameter": told}}
+
+
+@pytest.mark.parametrize(
+    ("said", "whole"),
+    [
+        ({"filter": remap("50")}, True),
+        ({"filter": [{"effect": {"effectid": "crop"}}, remap(reverse="TRUE")]}, True),
+        ({"filter": remap(variable="1")}, True),
+        ({"stillframe": "TRUE"}, True),
+        ({"filter": remap()}, False),
+        ({"filter": {"effect": {"effectid": "crop"}}}, False),
+    ],
+)
+def test_speed_that_the_xml_of_final_cut_7_changes_shows_the_same_frames(film, tmp_path, said, whole):
+    source = film(tmp_path / "A001.mkv", timecode="10:00:00:00")
+    changed = clip(source, 900_080 if whole else 900_030, 10, available=ranged(900_000, COUNT))
+    changed.metadata["fcp_xml"] = said
+    old = write(tmp_path / "cut.xml", timeline(changed, clip(source, 900_004, 6, available=ranged(900_000, COUNT))))
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=2)
+    assert (done.relinked, done.missed) == (2, [])
+    first = next(iter(otio.adapters.read_from_file(str(done.timeline)).find_clips()))
+    assert bool(first.metadata["fcp_xml"]) and len(done.parts) == (1 if whole else 2)
+    if whole:  # counted after the change: the same times of a file that holds as much as the old one show the same frames
+        assert (first.source_range, first.media_reference.available_range) == (changed.source_range, ranged(900_000, COUNT))
+        with Reader(str(done.parts[0].target)) as reader:
+            assert len(list(reader.frames())) == COUNT
+    else:
+        assert shown(done.timeline)[0] == list(range(30, 40))
+
+
+@pytest.mark.parametrize(
+    ("speed", "out", "told"), [("-025.0", "20", 1), ("025.0", "20", 0), ("050.0", "15", 0), ("-050.0", "15", 0)]
+)
+def test_speed_that_the_adapter_of_edl_leaves_out_is_told(film, tmp_path, caplog, speed, out, told):
+    film(tmp_path / "A.mkv")
+    event = f"001  AX  V  C  00:00:01:00 00:00:01:10 00:00:00:10 00:00:00:{out}"
+    old = tmp_path / "cut.edl"
+    old.write_text(f"TITLE: cut\n\n{event}\nM2   AX       {speed}                00:00:01:00\n* FROM CLIP NAME: A.mkv\n")
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path])
+    assert done.relinked == 1
+    assert len([one for one in caplog.messages if "changes of speed (M2) are not understood of 1 of its events" in one]) == told
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_an_edl_is_read_in_the_encodings_in_which_programs_write_it(film, tmp_path, encoding):
+    film(tmp_path / "rushes" / "Käse.mkv")
+    event = "001  AX  V  C  00:00:00:10 00:00:00:15 00:00:00:00 00:00:00:05"
+    old = tmp_path / "cut.edl"
+    old.write_bytes(f"TITLE: cut\r\n\r\n{event}\r\n* FROM CLIP NAME: Käse.mkv\r\n".encode(encoding))
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0, media=[tmp_path / "rushes"])
+    assert (done.relinked, done.missed, shown(done.timeline)) == (1, [], [list(range(10, 15))])
+
+
 def test_what_says_not_how_long_it_is_is_measured_for_xml(film, tmp_path):
     source, none = film(tmp_path / "A.mkv"), film(tmp_path / "B.mkv", timecode="10:00:00:00", face=False)
     bars = schema.Clip("bars", schema.GeneratorReference(generator_kind="SMPTEBars"), ranged(0, 5))

@@ -54,6 +54,10 @@ _LABELLING = MOV | {"matroska", "nut", "mxf"}
 """Muxers that keep a timecode: as a track made of a tag, or as the tag."""
 _DELAYING = {"matroska", "webm"}
 """Muxers that store an encoder's delay beside the times."""
+_PLACING = {"mp4", "ipod"}
+"""Muxers that write down where each channel of uncompressed sound is heard, and fail at the end of all where nobody says it."""
+_USUAL_PLACES = {1: "mono", 2: "stereo"}
+"""Where that many channels are heard, unless something else is said. More of them, as in MXF, are as often separate tracks."""
 _DERIVED = ("bps", "number_of_", "_statistics")
 """Tags that count what is in a stream: true of a whole copy alone."""
 _OF_MOV = {"handler_name", "vendor_id"}
@@ -128,6 +132,14 @@ def dropped(drop: Collection[str], streams: Collection[Stream], main: int) -> se
         else:
             found |= {stream.index for stream in streams if kind_of(stream) == word and stream.index != main}
     return found
+
+
+def unplaced(stream: Stream) -> int:
+    """How many channels sound has, where the file does not say which is heard from where; 0 where it does."""
+    if not isinstance(stream, AudioStream):
+        return 0
+    context = stream.codec_context
+    return context.channels if context.layout.name == f"{context.channels} channels" else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,14 +354,20 @@ class Beside:
         rewrapping = None
 
         said = self._said_of(template) if nameless(template) else None
+        places = 0 if not is_samples(template) else unplaced(template)
 
         def fits(muxer: str) -> bool:
             if nameless(template) and (said is None or muxer != "mov"):
+                return False
+            if places and muxer in _PLACING and places not in _USUAL_PLACES:
                 return False
             return gives_back(muxer, template) if template.type == "data" else holds(muxer, add)
 
         if fits(self.muxer):
             stream = self._add_delayed(container, template) if template.index in self._delays else add(container)
+            if places and self.muxer in _PLACING:
+                assert isinstance(stream, AudioStream)
+                stream.codec_context.layout = _USUAL_PLACES[places]
         elif (other := counterpart(template)) and holds(self.muxer, lambda target: Rewrapping(target, template)):
             rewrapping = Rewrapping(container, template)
             stream = rewrapping.stream

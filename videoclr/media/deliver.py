@@ -50,7 +50,7 @@ class Deliverable:
         floats: make overlay and matte of floats, for EXR.
         linear: the floats are to be linear light.
         upright: overlay and matte are laid as shown, for picture files, not as the source is stored.
-        shallow: eight bits are enough for a matte of an eight-bit source: its codec is for watching.
+        shallow: eight bits are enough for a matte of an eight-bit source: its codec is for watching, or holds no more.
     """
 
     kind: Kind
@@ -255,10 +255,12 @@ def _canvas(frame: VideoFrame, width: int, height: int) -> VideoFrame:
     across, down = layout.subsampling if layout is not None and layout.kind == "yuv" else (0, 0)
     whole = (-(-width >> across) << across, -(-height >> down) << down)  # `pad` knows whole samples of chroma only
     larger = through(frame, ("pad", f"{whole[0]}:{whole[1]}"))
+    if larger.format.name != frame.format.name:  # one that `pad` does not draw in; what is drawn does not matter
+        larger = through(frame, ("scale", f"{whole[0]}:{whole[1]}:flags=neighbor"))
     if whole != (width, height):
         larger = through(larger, ("crop", f"{width}:{height}:0:0:exact=1"))
     if larger.format.name != frame.format.name or (larger.width, larger.height) != (width, height):
-        plain = VideoFrame(width, height, frame.format.name)  # a format that the filter does not draw in
+        plain = VideoFrame(width, height, frame.format.name)  # half floats, which `scale` does not know either
         for name in ("pts", "duration", "colorspace", "color_range", "color_trc", "color_primaries"):
             setattr(plain, name, getattr(frame, name))
         plain.time_base = frame.time_base or Fraction(1, 90000)

@@ -262,7 +262,7 @@ ENCODERS: Mapping[str, Encoder] = MappingProxyType(
             profiles=H264_PROFILES, level="level", long_gop=True, scale=(0, 51),
         ),
         "hevc": Encoder(
-            "libx265", "crf", 19, "preset", "medium", params=("log-level=error",), playable=True,
+            "libx265", "crf", 19, "preset", "medium", {"a53cc": "1"}, params=("log-level=error",), playable=True,
             profiles=HEVC_PROFILES, level="params:level-idc", long_gop=True, scale=(0, 51),
         ),
         "av1": Encoder("libsvtav1", "crf", 22, "preset", "6", playable=True, long_gop=True, scale=(1, 63)),  # 0: its own default
@@ -364,6 +364,11 @@ def formats_of(encoder: str) -> list[str]:
         return [one.name for one in Codec(encoder, "w").video_formats or [] if one.name not in _SURFACES]
     except UnknownCodecError as error:
         raise ConfigError(f"$.media.codec: this FFmpeg was built without {encoder}; choose another codec") from error
+
+
+def takes_depth(encoder: str) -> bool:
+    """Whether FFmpeg's `encoder` takes more than eight bits; ConfigError where this build lacks it."""
+    return any(part.bits > _EIGHT for name in formats_of(encoder) for part in VideoFormat(name).components)
 
 
 def without_alpha(encoder: Encoder) -> tuple[str, ...]:

@@ -157,6 +157,13 @@ def with_head(data: bytes, head: bytes) -> bytes:
     return data[:4] + version + kept + b"\0" + table + new[begin + len(table) :]
 
 
+def with_primaries(data: bytes, places: Primaries) -> bytes:
+    """The EXR file `data`, of scan lines, that says which `places` (CIE x, y) its red, green, blue and white have."""
+    value = _CHROMATICITIES.pack(*(number for place in places for number in place))
+    said = b"chromaticities\0chromaticities\0" + struct.pack("<i", len(value)) + value
+    return with_head(data, head_of(data)[:-1] + said + b"\0")
+
+
 def _chunks(data: bytes, head: bytes) -> tuple[list[int], int, int]:
     """Of the chunks of the whole picture in an EXR file's first part: where each begins, 0 where it is missing; the bytes from
     there to its size; and where the table of them begins.

@@ -26,6 +26,7 @@ from av.video.stream import VideoStream
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media.beside import Beside, renamed
 from videoclr.media.boxes import spherical, stereo_tag
+from videoclr.media.captions import CAPTIONS_LOST, has_captions, keeps_captions
 from videoclr.media.copies import chapters_between
 from videoclr.media.crop import WHOLE, Crop
 from videoclr.media.deliver import Kind
@@ -55,7 +56,7 @@ from videoclr.media.kept import REEL, Kept, added
 from videoclr.media.layout import layout_of
 from videoclr.media.matroska import Look, write_look
 from videoclr.media.mxf import number
-from videoclr.media.orientation import Orientation, payload
+from videoclr.media.orientation import Orientation, carries, payload
 from videoclr.media.picture import DISPLAYED, Picture, colour_in, reformatted, turned
 from videoclr.media.probe import refusal
 from videoclr.media.reader import Reader
@@ -178,7 +179,7 @@ class Film:
         self._kept: Kept | None = None
         self._started = False
         self._joined = False
-        self._combed = False
+        self._combed = self._captioned = False
         self._segment: SegmentWriter | None = None
         self._stretch: _Stretch | None = None
         self._last: int | None = None
@@ -232,6 +233,8 @@ class Film:
             if self._joint is not None and self.like is not None:
                 raise cannot(self.like, f"what is encoded would differ from what is copied: {text}")
             self._warn(text)
+        if self.encoder.name != "mjpeg" and carries(picture.frame, Type.ICC_PROFILE):
+            self._warn("the colour profile (ICC) of the pictures is left out: their colours may be shown differently")
         if lost_tags := forgotten(self.encoder.name, self.muxer, picture.frame):
             self._warn(lost_tags)
         self._dolby = keeps_dolby_vision(picture.frame, self.encoder.name, self.format)
@@ -296,6 +299,7 @@ class Film:
             change = f"{frame.width}x{frame.height}, the video {self._size[0]}x{self._size[1]}"
             raise EncodeError(self.path, f"the picture is {change}; all must be equal", time)
         self._tell_fields(picture, time)
+        self._tell_captions(picture)
         colour = colour_in(picture, frame)
         if self._dolby and payload(frame, Type.DOVI_METADATA) is None:
             without = "has no Dolby Vision metadata, unlike the first"
@@ -313,6 +317,12 @@ class Film:
         self._combed = True
         when = f"from {float(time):.3f} s on the pictures are interlaced, unlike the first"
         self._warn(f"{when}: they are written as whole ones; use --deinterlace auto, or the codec ffv1")
+
+    def _tell_captions(self, picture: Picture) -> None:
+        """Say it once where a picture has closed captions that the encoder leaves out."""
+        if not self._captioned and not keeps_captions(self.encoder.name) and has_captions(picture.frame):
+            self._captioned = True
+            self._warn(CAPTIONS_LOST)
 
     def _remember(self, frame: VideoFrame) -> None:
         """Keep the HDR10+ message of the picture stamped last until its packet comes."""

@@ -23,7 +23,7 @@ from videoclr.media.dpx import is_log
 from videoclr.media.hdr10plus import keeps_hdr10_plus
 from videoclr.media.layout import layout_of
 from videoclr.media.orientation import payload
-from videoclr.media.proxy import BT709, BT2020, PRIMARIES, REFERENCE_WHITE, USUAL_PEAK, Proxy, are_primaries
+from videoclr.media.proxy import BT709, BT2020, PRIMARIES, REFERENCE_WHITE, USUAL_PEAK, Primaries, Proxy, are_primaries
 
 _RATIONALS = 10
 _DISPLAY = struct.Struct("=20iii")
@@ -61,13 +61,20 @@ def proxy_of(frame: VideoFrame, linear: bool = True, head: bytes = b"", primarie
         return Proxy("cineon", primaries=BT709)
     if frame.color_trc not in (PQ, HLG):
         return None
-    tagged = BT2020 if frame.color_primaries == UNSPECIFIED else _TAGGED.get(frame.color_primaries, BT709)
+    tagged = wide_primaries(frame) or BT709
     if frame.color_trc == HLG:
         return Proxy("hlg", primaries=tagged)
     display, light = static_metadata(frame)
     said = [float(light[0])] if light else []
     said += [float(display[-1])] if display else []
     return Proxy("pq", next((min(max(one, _FAINTEST), _BRIGHTEST) for one in said if one > 0), USUAL_PEAK), tagged)
+
+
+def wide_primaries(frame: VideoFrame) -> Primaries | None:
+    """The primaries that a picture is tagged with, where the eye tells them from BT.709's; HDR without that tag has BT.2020's."""
+    if frame.color_primaries == UNSPECIFIED and frame.color_trc in (PQ, HLG):
+        return BT2020
+    return _TAGGED.get(frame.color_primaries)
 
 
 def static_metadata(frame: VideoFrame) -> Static:

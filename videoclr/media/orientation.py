@@ -113,7 +113,7 @@ def carries(frame: VideoFrame, kind: Type) -> bool:
 
 def side_data(frame: VideoFrame) -> list[SideData]:
     """All of it. Not by `frame.side_data`: the frame keeps that, which holds the frame, so that neither goes before the
-    collector comes by, and a decoder fills the memory with pictures meanwhile."""
+    collector comes by, and a decoder fills the memory with pictures meanwhile. Never of YUV that was made of a PNG's RGB."""
     if kind_of(frame.format.name) != "yuv":  # the ICC profile of a PNG has a name, which PyAV 18 frees with every look at it
         frame = through(frame, ("sidedata", "mode=delete:type=ICC_PROFILE"))
     container: Any = SideDataContainer  # its stub knows neither the argument nor that it iterates over the side data themselves

@@ -39,6 +39,7 @@ _CAREFUL = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.F
 _BYTE = 8
 _WHITE = 65535
 _DEEP_RGB = "gbrp16le"
+_DEEP_RGBA = "gbrap16le"
 DISPLAYED = "rgba64le"
 """What floats with alpha become for files that hold no light."""
 _GRID = 16
@@ -174,6 +175,11 @@ class Picture:
         """True for floats: linear light, or code values of any size."""
         return self.proxy is not None and self.proxy.floats
 
+    @property
+    def has_alpha(self) -> bool:
+        """Whether its format holds transparency."""
+        return _has_alpha(self.frame.format)
+
     def coverage(self) -> NDArray[np.float32] | None:
         """`(h, w)`, as stored, 0..1: the alpha that the colours are multiplied with, as OpenEXR has it; None of other files."""
         layout = layout_of(self.frame.format.name)
@@ -248,17 +254,18 @@ def reformatted(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour
     """`frame` in another pixel format; `colour` says what its numbers mean, `to` what the new ones shall mean."""
     if pixel_format == frame.format.name and (colour == to or to.kind == "rgb"):
         return frame
-    if (name := _opaque_twin(frame)) and not any(part.is_alpha for part in VideoFormat(pixel_format).components):
+    if (name := _opaque_twin(frame)) and not _has_alpha(VideoFormat(pixel_format)):
         return reformatted(_without_alpha(frame, name), colour, pixel_format, to)
     deep = max(part.bits for part in VideoFormat(pixel_format).components) > _BYTE
-    if colour.kind == "yuv" and to.kind == "rgb" and (deep or is_deep(frame)) and pixel_format != _DEEP_RGB:
+    planar = _DEEP_RGBA if _has_alpha(frame.format) and _has_alpha(VideoFormat(pixel_format)) else _DEEP_RGB
+    if colour.kind == "yuv" and to.kind == "rgb" and (deep or is_deep(frame)) and pixel_format != planar:
         # swscale 9.5 makes noise of 4:2:0 on its way to packed RGB where either has more than 8 bits; the planar way is right.
         between = Colour("rgb", colour.matrix, True)
-        return reformatted(reformatted(frame, colour, _DEEP_RGB, between), between, pixel_format, to)
+        return reformatted(reformatted(frame, colour, planar, between), between, pixel_format, to)
     if colour.kind == to.kind == "yuv" and colour.matrix != to.matrix and deep:
         # So it does of a change of the matrix on the way to more than 8 bits.
         between = Colour("rgb", colour.matrix, True)
-        return reformatted(reformatted(frame, colour, _DEEP_RGB, between), between, pixel_format, to)
+        return reformatted(reformatted(frame, colour, planar, between), between, pixel_format, to)
     # A scaler of this call's own: `VideoFrame.reformat` leaves one in every frame, 130 KB for as long as the frame lives.
     return VideoReformatter().reformat(
         frame,
@@ -270,6 +277,10 @@ def reformatted(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour
         interpolation=_CAREFUL,
         threads=1,
     )
+
+
+def _has_alpha(kind: VideoFormat) -> bool:
+    return any(part.is_alpha for part in kind.components)
 
 
 def _opaque_twin(frame: VideoFrame) -> str | None:

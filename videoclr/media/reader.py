@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 from videoclr.errors import ConfigError, DecodeError, EmptyPartError, MediaError
 from videoclr.flow import one_at_a_time
 from videoclr.media import colour as colours
-from videoclr.media import dpx, exr, nal, tiff
+from videoclr.media import dpx, exr, nal, tiff, unread
 from videoclr.media.continuous import Astray, PictureAstray, TimesJump
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.crop import WHOLE
@@ -64,6 +64,8 @@ _STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".
 _PICTURE_CODECS = {"png", "apng", "gif", "webp", "tiff", "bmp", "exr", "dpx"}
 _HEADS = {"dpx": dpx.head_of, "exr": exr.head_of}
 """What reads the header of a picture file, by the codec in it."""
+_TELLING = {"mjpeg", "png", "webp", "tiff"}
+"""Codecs of picture files that may hold more than their picture."""
 _HEADER = 1 << 20
 """Bytes in which it is looked for."""
 _DECODING = 256
@@ -138,7 +140,7 @@ class Reader:
         self.rate = None if rate is None else Fraction(rate)
         self.opening, self.linear, self.primaries = opening, linear, primaries
         self.warnings: list[str] = []
-        self._back = self._jumped = False
+        self._back = self._jumped = self._animated = False
         self._scaled: set[tuple[int, int]] = set()
         self.sequence: Run | None = sequence_of(self.path, opening.start_number) if is_pattern(self.path) else None
         self._shelf: deque[Packet[Any]] = deque()
@@ -401,6 +403,8 @@ class Reader:
         why = "the file is empty, or cut off"
         if self._damaged:
             why = "damaged, or of a kind that FFmpeg does not read"
+            if self._animated:
+                return "an animation in WebP cannot be decoded here; convert it to GIF, or to a video"
             if not self._stream.codec_context.width:
                 why = f"damaged, of a kind that FFmpeg does not read, or above media.limits.pixels={self.opening.limits.pixels}"
             why += "; convert it to PNG" if self._pictures_alone else "; convert it first"
@@ -601,6 +605,8 @@ class Reader:
                 del self._heads[next(iter(self._heads))]
         if packet is not None and self._codec == "tiff":
             self._check_tiff(packet)
+        if packet is not None and self._codec in _TELLING and (self._still or self.sequence is not None):
+            self._tell_unread(packet)
         try:
             frames = [self._plain(frame) for frame in self._decoder.decode(self._placed(packet))]
         except AV_ERRORS as error:
@@ -633,6 +639,15 @@ class Reader:
             self._meant[packet.pts] = meant
         if (count := tiff.pages(data)) > 1:
             self._warn(f"a TIFF holds {count} pictures: only the first one is read")
+
+    def _tell_unread(self, packet: Packet[Any]) -> None:
+        """Tell what of a picture file nobody here reads."""
+        data = bytes(packet if self._codec == "tiff" else memoryview(packet)[:_HEADER])
+        self._animated = unread.is_animated_webp(data)
+        if unread.has_xmp(data):
+            self._warn("its XMP data (captions, rights, edits) are left out")
+        if (count := unread.pictures(data)) > 1:
+            self._warn(f"a JPEG holds {count} pictures (views, or what makes the first one HDR): only the first one is read")
 
     def _placed(self, packet: Packet[Any] | None) -> Packet[Any] | None:
         """`packet`, that of an EXR picture with what it shows where the decoder looks for it."""

@@ -18,11 +18,13 @@ from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media import dpx, exr, tiff
-from videoclr.media.colour import BT601, FULL, LIMITED, RGB_SPACE, Colour, kind_of
+from videoclr.media.captions import CAPTIONS_LOST, has_captions
+from videoclr.media.colour import BT601, FULL, LIMITED, PRIMARIES, RGB_SPACE, Colour, kind_of
 from videoclr.media.density import LARGEST, USUAL, with_density
 from videoclr.media.encoders import formats_of, what_is_lost
 from videoclr.media.exif import LONGEST, exif_of, with_exif
 from videoclr.media.faults import AV_ERRORS, explained, reason
+from videoclr.media.hdr import wide_primaries
 from videoclr.media.layout import layout_of
 from videoclr.media.linear import linear, transfer_of
 from videoclr.media.orientation import Orientation, carries
@@ -38,6 +40,8 @@ _PROFILED = {"png", "mjpeg"}
 """Encoders that write the colour profile of a picture."""
 _NOTED = {"png", "mjpeg"}
 """Encoders whose pictures keep EXIF data; FFmpeg's own writes it into PNG alone."""
+_COLOURED = {"png", "exr"}
+"""Encoders whose pictures say here which primaries theirs are."""
 _SHAPED = {"png", "mjpeg", "tiff", "exr", "dpx"}
 """Encoders that write the sample aspect ratio."""
 _MEASURED = {"png", "mjpeg", "tiff"}
@@ -94,7 +98,7 @@ class Stills:
         if pix_fmt is not None and pix_fmt not in (known := formats_of(encoder)):
             raise ConfigError(f"$.media.pix_fmt: {encoder} does not take {pix_fmt!r}; it takes {', '.join(known)}")
         self.warnings: list[str] = []
-        self.pattern, self.aspect = pattern, aspect
+        self.pattern, self.aspect, self._captioned = pattern, aspect, False
         self.density = density if aspect == 1 and density is not None and 1 <= density <= LARGEST else None
         if density is not None and not 1 <= density <= LARGEST:
             self.warnings.append(f"the resolution of {float(density):.6g} pixels an inch is left out; 1 to {LARGEST} are kept")
@@ -129,9 +133,13 @@ class Stills:
             raise MediaError(self.path, f"{what}; use a pattern such as frame%04d{Path(self.path).suffix}")
         target = Path(behind_link(numbered(self.path, self._next) if self.pattern else self.path))
         self._next += 1
-        data = self._encoded(*self._prepared(picture, composite()))
+        # Of the source's own frame: what a PNG becomes in YUV still has the PNG's profile, at which PyAV must not look.
+        exif = exif_of(picture.frame) if self.encoder == "mjpeg" else b""
+        data = self._encoded(*self._prepared(picture, composite()), exif)
         if self.encoder == "exr" and exr.is_exr(picture.head):
             data = exr.with_head(data, picture.head)
+        elif self.encoder == "exr" and (primaries := wide_primaries(picture.frame)):
+            data = exr.with_primaries(data, primaries)
         elif self.encoder == "dpx" and dpx.is_dpx(picture.head):
             data = dpx.with_head(data, picture.head)
         part = target.with_name(target.name + ".part")
@@ -205,6 +213,12 @@ class Stills:
         """Warn of what `frame`, which is `picture` with its patches, cannot take along."""
         if self.encoder not in _PROFILED and carries(picture.frame, Type.ICC_PROFILE):
             self._warn("the picture's colour profile (ICC) is left out: its colours may be shown differently")
+        elif self.encoder not in _COLOURED and wide_primaries(picture.frame) and not carries(picture.frame, Type.ICC_PROFILE):
+            name = PRIMARIES.get(picture.frame.color_primaries, "bt2020")
+            self._warn(f"the primaries ({name}) are left out: colours may be shown paler; .png and .exr pictures keep them")
+        if not self._captioned and has_captions(picture.frame):
+            self._captioned = True
+            self._warn(CAPTIONS_LOST)
         if self.encoder not in _NOTED and exif_of(picture.frame):
             self._warn("the picture's EXIF data are left out; .jpg and .png keep them")
         if self.aspect != 1 and self.encoder not in _SHAPED:
@@ -233,7 +247,7 @@ class Stills:
             values = values * alpha[..., None]  # as OpenEXR has its colours, unlike all others
         return float_frame(values, alpha)
 
-    def _encoded(self, frame: VideoFrame, full: bool) -> bytes:
+    def _encoded(self, frame: VideoFrame, full: bool, exif: bytes) -> bytes:
         context = CodecContext.create(self.encoder, "w")
         assert isinstance(context, VideoCodecContext)
         context.width, context.height, context.pix_fmt = frame.width, frame.height, frame.format.name
@@ -254,7 +268,7 @@ class Stills:
             data = tiff.with_full_range(data)
         if self.encoder in ("png", "mjpeg") and self.density is not None:
             data = with_density(data, self.encoder, self.density)
-        if self.encoder == "mjpeg" and (exif := exif_of(frame)):
+        if exif:
             if len(exif) > LONGEST:
                 self._warn("the picture's EXIF data are left out: they are longer than a JPEG's segment")
             else:

@@ -56,7 +56,7 @@ READ_ONLY = frozenset(
 """Further endings of films and pictures: FFmpeg reads these files, and none are written here."""
 PLAIN = frozenset({"yuv4mpegpipe", "rawvideo"})
 """Muxers that hold uncompressed pictures and nothing else."""
-_ADVISED = (".mkv", ".mov", ".mp4", ".nut", ".ts", ".m2ts")
+_ADVISED = (".mkv", ".mov", ".mp4", ".nut", ".ts", ".m2ts", ".mxf")
 """Endings that an error message may advise, the most accommodating first."""
 
 
@@ -123,6 +123,9 @@ OF_MXF = frozenset({"dnxhd", "dvvideo", "ffv1", "h264", "jpeg2000", "mpeg2video"
 """Video that MXF has a name for. FFmpeg refuses anything else when it writes the header, and says "operation not permitted"."""
 
 
+_DATA_OF_MXF = frozenset({"smpte_436m_anc"})
+"""Ancillary data, such as captions and timecodes (SMPTE ST 436-1): what FFmpeg writes into MXF as it reads it."""
+
 _TRIAL = b"trial of a data stream"
 
 
@@ -182,6 +185,8 @@ def gives_back(muxer: str, template: Stream) -> bool:
         return transports(muxer, codec_of(template))
     if muxer in MOV and codec_of(template) == "bin_data" and "mov" not in template.container.format.name:
         return False  # it would become GoPro's
+    if muxer in VIDEO_FIRST:  # it takes data for each picture alone, and no trial has pictures
+        return codec_of(template) in _DATA_OF_MXF
     memory = io.BytesIO()
     try:
         with written(memory, muxer) as container:
@@ -215,8 +220,9 @@ def codec_of(stream: Stream) -> str | None:
 
 
 def named(stream: Stream) -> str:
-    """`stream 2 (subtitle, subrip)`."""
-    return f"stream {stream.index} ({stream.type}, {codec_of(stream) or 'unknown codec'})"
+    """`stream 2 (subtitle, subrip)`; PyAV names no subtitles that its FFmpeg does not decode."""
+    nobody = "teletext, or others that are not read here" if stream.type == "subtitle" else "unknown codec"
+    return f"stream {stream.index} ({stream.type}, {codec_of(stream) or nobody})"
 
 
 def behind_link(path: str | Path) -> str:

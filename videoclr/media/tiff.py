@@ -41,6 +41,11 @@ def pages(data: bytes) -> int:
     return sum(not tags.get(_KIND, 0) & _LESS for tags in _directories(data))
 
 
+def first_tags(data: bytes) -> dict[int, int]:
+    """The tags of the first picture of a TIFF file, with the value, or the place of it, of each; empty of any other file."""
+    return next(_directories(data), {})
+
+
 def meaning(data: bytes) -> tuple[Matrix, bool] | None:
     """The matrix of the first picture and whether it is full range, where that is YCbCr; None of any other."""
     first = next(_directories(data), {})

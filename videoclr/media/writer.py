@@ -20,7 +20,7 @@ from videoclr.media.copylike import encoding_of
 from videoclr.media.crop import WHOLE, cropped, exactly
 from videoclr.media.deliver import Deliverable, Kind
 from videoclr.media.density import HEAD, density_of
-from videoclr.media.encoders import COPY_LIKE, DEFAULT_CODEC, RAW, Y4M_FORMATS, Wanted, bits_per_second, encoder_of
+from videoclr.media.encoders import COPY_LIKE, DEFAULT_CODEC, RAW, Y4M_FORMATS, Wanted, bits_per_second, encoder_of, takes_depth
 from videoclr.media.faults import explained
 from videoclr.media.film import CROPPING, Film
 from videoclr.media.joint import Joint, cannot, joint_of
@@ -146,7 +146,8 @@ class Writer:
                 self.path, STILLS[suffix], first, overwrite, pix_fmt, linear, whole, pace, pattern=self._pattern,
                 aspect=Fraction(1) if like is None else like.info.sample_aspect, density=None if like is None else _density(like),
             )  # fmt: skip
-            made = Deliverable(deliver, wipe_seconds, suffix == ".exr", linear, upright=True)
+            shallow = not takes_depth(STILLS[suffix])
+            made = Deliverable(deliver, wipe_seconds, suffix == ".exr", linear, upright=True, shallow=shallow)
         else:
             muxer = muxer_of(self.path, container)
             said = crop if muxer in CROPPING and self.path != PIPE and deliver != "side-by-side" else WHOLE
@@ -413,6 +414,8 @@ class Writer:
             self._warn("densities of film stay what they are, and the video does not say so; .dpx pictures do, .exr ones get light")
         if self._crop:
             picture, patches = self._shown_part(picture, patches)
+        if self._deliverable is not None and self._deliverable.kind == "side-by-side" and picture.has_alpha:
+            self._warn("side by side is shown without the transparency of the source")
         if self._deliverable is None:
             return picture, patches if isinstance(frame.native, Picture) else ()
         if self._first_time is None:

@@ -9,6 +9,7 @@ Cut Pro 7 XML (which Premiere and Resolve write) and others by adapters that are
 
 from __future__ import annotations
 
+import codecs
 import copy
 import io
 import logging
@@ -38,6 +39,14 @@ _EDL = ".edl"
 """Names files by plain paths, and tells no rate."""
 _WHOLE = ".otio"
 """In which whatever is read can be written."""
+_SPEED = re.compile(r"^M2\s.*?(-?\d+(?:\.\d+)?)\s+\d\d[:;]\d\d[:;]\d\d[:;]\d\d\s*$", re.MULTILINE)
+"""A change of speed in an EDL, in frames a second."""
+_STEADY = 0.1
+"""Frames a second by which a speed may be written otherwise than the rate."""
+_REMAP = "timeremap"
+"""What Final Cut Pro 7 calls the effect that changes the speed of a clip."""
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+"""Byte order mark -> encoding, of EDLs by programs of Windows and of Avid."""
 _LABEL = re.compile(r"(\d\d:\d\d:\d\d):(\d\d)")
 _ANY_RATE = 60000 / 1001
 """A rate at which every label of an EDL exists that drops no frames."""
@@ -93,6 +102,8 @@ class Cut:
         self.path, self.is_edl = Path(path), Path(path).suffix.lower() == _EDL
         self.root = _read_edl(self.path, rate or _ANY_RATE) if self.is_edl else _read(self.path)
         self.rate_is_known = not self.is_edl or rate is not None
+        if self.is_edl and rate is not None and (count := _speeds_left(_decoded(self.path.read_bytes()), rate, self.root)):
+            _log.warning("%s: its changes of speed (M2) are not understood of %d of its events, and are left out", path, count)
         self.timeline = _timeline(self.root, self.path, sequence)
         self._uses: list[Use] = []
 
@@ -265,11 +276,29 @@ def _read_edl(path: Path, rate: float) -> Any:
     module = otio()
     _check(path)
     try:
-        text = _with_drop_marks(path.read_text(encoding="utf-8", errors="replace"))
+        text = _with_drop_marks(_decoded(path.read_bytes()))
         exact = rate if ";" in text or rate == _ANY_RATE else round(rate)
         return module.adapters.read_from_string(text, "cmx_3600", rate=exact, ignore_timecode_mismatch=True)
     except Exception as error:
         raise MediaError(path, f"cannot be read as a timeline ({one_line(error)})") from error
+
+
+def _decoded(data: bytes) -> str:
+    """The text of an EDL: by the mark at its beginning, as UTF-8, or else as Windows' programs wrote before that."""
+    for mark, encoding in _MARKS.items():
+        if data.startswith(mark):
+            return data.decode(encoding, errors="replace")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
+
+
+def _speeds_left(edl: str, rate: float, root: Any) -> int:
+    """How many changes of speed in the text of an EDL its adapter left out: it knows those alone that change how long a clip is."""
+    said = [float(match[1]) for match in _SPEED.finditer(edl)]
+    known = sum(isinstance(effect, otio().schema.TimeEffect) for clip in root.find_clips() for effect in clip.effects)
+    return max(0, sum(abs(speed - rate) > _STEADY for speed in said) - known)
 
 
 def _with_drop_marks(edl: str) -> str:
@@ -392,7 +421,7 @@ def _origin(clip: Any, footage: Footage) -> Any:
     )
     label = [] if footage.label is None else [_rational(_frames(footage.label, footage, rate), rate)]
     origins = [*said, *label, _rational(0, rate)]
-    if shown is None or footage.still:
+    if shown is None or footage.still or _is_remapped(clip):
         return origins[0]
     for origin in origins:
         first, last = _numbers(shown, origin, footage)
@@ -415,6 +444,8 @@ def _needed(clip: Any) -> Any:
     """The range of its media that `clip` needs, or None for all."""
     opentime, schema, shown = otio().opentime, otio().schema, _visible(clip)
     changes = [effect for effect in clip.effects if isinstance(effect, schema.TimeEffect)]
+    if _is_remapped(clip):
+        return None
     if shown is None or not changes:
         return shown
     if not all(isinstance(effect, schema.LinearTimeWarp) for effect in changes):
@@ -424,6 +455,33 @@ def _needed(clip: Any) -> Any:
     backwards = any(effect.time_scalar < 0 for effect in changes)
     more = opentime.RationalTime(shown.duration.value * max(speed - 1.0, 1.0 if backwards else 0.0), shown.duration.rate)
     return opentime.TimeRange(shown.start_time - more, shown.duration + more + more)
+
+
+def _is_remapped(clip: Any) -> bool:
+    """Whether the XML of Final Cut Pro 7 plays the clip at another speed, or one picture of it.
+
+    OTIO's adapter passes that on as it stands. Times of such a clip are counted after the change, so all of the file may be shown.
+    """
+    said = clip.metadata.get("fcp_xml", {})
+    if str(said.get("stillframe", "")).upper() == "TRUE":
+        return True
+    effects = [one.get("effect", {}) for one in _listed(said.get("filter")) if hasattr(one, "get")]
+    remaps = [effect for effect in effects if hasattr(effect, "get") and str(effect.get("effectid")).lower() == _REMAP]
+    return any(not _is_neutral(effect) for effect in remaps)
+
+
+def _is_neutral(remap: Any) -> bool:
+    found = {one.get("parameterid"): one.get("value") for one in _listed(remap.get("parameter")) if hasattr(one, "get")}
+    try:
+        steady = float(str(found.get("speed", "nan"))) == 100
+    except ValueError:
+        steady = False
+    return steady and str(found.get("variablespeed", "0")) == "0" and str(found.get("reverse", "FALSE")).upper() == "FALSE"
+
+
+def _listed(said: Any) -> list[Any]:
+    """What an element of XML holds once, more than once, or not at all."""
+    return [] if said is None else [said] if hasattr(said, "keys") or isinstance(said, str) else list(said)
 
 
 def _visible(clip: Any) -> Any:

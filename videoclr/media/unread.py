@@ -1,0 +1,72 @@
+"""What picture files hold besides their picture that FFmpeg reads nothing of: XMP, and further pictures in a JPEG.
+
+XMP is captions, rights, ratings and edits (XMP specification, part 3). Further pictures are views, or what makes the first one HDR
+(CIPA DC-007, "Multi-Picture Format"; the gain maps of ISO 21496-1 are stored so).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from videoclr.media import tiff
+
+_JPEG, _PNG, _RIFF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF"
+_APP1, _APP2, _SCAN = 0xE1, 0xE2, 0xDA
+_XMP_OF_JPEG, _XMP_OF_PNG, _PICTURES = b"http://ns.adobe.com/xap/1.0/\0", b"XML:com.adobe.xmp\0", b"MPF\0"
+_XMP_OF_TIFF = 700
+_WEBP_FLAGS, _WEBP_XMP, _WEBP_ANIMATED = 20, 0x04, 0x02
+"""Where a WebP that is more than its picture says what it holds, and the flags of XMP and of an animation (RFC 9649, 2.7)."""
+_COUNT, _ENTRIES, _ENTRY, _KIND = 0xB001, 0xB002, 16, 0xFFFFFF
+"""Tags of the number of pictures and of their list, the bytes of each in it, and the bits that say what it is."""
+_THUMBNAILS = (0x010001, 0x010002)
+"""Smaller versions of the first picture, for the screens of cameras and of televisions."""
+
+
+def has_xmp(data: bytes) -> bool:
+    """Whether a JPEG, PNG, WebP or TIFF file, of which `data` is the beginning (of a TIFF, all), has XMP."""
+    if data.startswith(_JPEG):
+        return any(kind == _APP1 and content.startswith(_XMP_OF_JPEG) for kind, content in _segments(data))
+    if data.startswith(_PNG):
+        return any(kind == b"iTXt" and content.startswith(_XMP_OF_PNG) for kind, content in _chunks(data))
+    if data.startswith(_RIFF):
+        return bool(_webp_flags(data) & _WEBP_XMP)
+    return _XMP_OF_TIFF in tiff.first_tags(data)
+
+
+def is_animated_webp(data: bytes) -> bool:
+    """Whether a file, of which `data` is the beginning, is an animation in WebP, of which FFmpeg reads nothing."""
+    return bool(_webp_flags(data) & _WEBP_ANIMATED)
+
+
+def _webp_flags(data: bytes) -> int:
+    return data[_WEBP_FLAGS] if data[:4] == _RIFF and data[8:16] == b"WEBPVP8X" and len(data) > _WEBP_FLAGS else 0
+
+
+def pictures(data: bytes) -> int:
+    """How many pictures a JPEG file holds, smaller versions of the first aside; `data` is its beginning. 1 for any other file."""
+    said = (content[len(_PICTURES) :] for kind, content in _segments(data) if kind == _APP2 and content.startswith(_PICTURES))
+    index = next(said, b"")
+    tags, order = tiff.first_tags(index), "<" if index.startswith(b"II") else ">"
+    begin = tags.get(_ENTRIES, 0)
+    entries = index[begin : begin + _ENTRY * tags.get(_COUNT, 0)]
+    kinds = [struct.unpack_from(order + "I", entries, at)[0] & _KIND for at in range(0, len(entries) - _ENTRY + 1, _ENTRY)]
+    return 1 + sum(kind not in _THUMBNAILS for kind in kinds[1:])
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and content of the segments before a JPEG's first scan."""
+    at = len(_JPEG)
+    while data.startswith(_JPEG) and at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != _SCAN:
+        (size,) = struct.unpack_from(">H", data, at + 2)
+        yield data[at + 1], data[at + 4 : at + 2 + size]
+        at += 2 + size
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Name and content of a PNG's chunks."""
+    at = len(_PNG)
+    while at + 8 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, at)
+        yield name, data[at + 8 : at + 8 + size]
+        at += size + 12
