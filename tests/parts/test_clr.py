@@ -795,13 +795,47 @@ def test_a_known_identity_counts_as_far_as_the_crop_has_lost_its_own(networks):
     assert torch.allclose(unknown, own, atol=1e-5)
 
 
+def test_guidance_rests_where_nobody_knows_more_than_the_crop_shows_unless_it_was_asked_for(networks):
+    someone = networks.recognizer.embed(picture(22)[None])[0]
+    degraded = torch.tensor([1.0, 1.0, 0.5])[:, None, None, None]
+    known, unsure = [someone, None, someone], [False] * 3
+    usual = made(networks).strengths(known, unsure, degraded).flatten().tolist()
+    assert usual[0] == pytest.approx(made(networks).guidance) and usual[1:] == [0, 0]
+    asked = made(networks, guidance=0.1).strengths(known, unsure, degraded).flatten().tolist()
+    assert asked == pytest.approx([0.1] * 3)
+
+
+@pytest.mark.parametrize("anchors", [1, 4])
+def test_guidance_that_rests_costs_no_gradient_and_changes_nothing(networks, anchors, monkeypatch):
+    someone = networks.recognizer.embed(picture(22)[None])[0]
+
+    def restored(identity, **settings):
+        part, crops = made(networks, anchors=anchors, **settings), [crop(frame=n, identity=identity) for n in range(4)]
+        calls, hook = decoded(networks)
+        out = part.restore(crops, {}) if anchors == 1 else part.restore_span(crops, [], True, {}, 4)
+        hook.remove()
+        return out, any(graded for _, graded in calls)
+
+    off, _ = restored(someone, guidance=0.0)
+    monkeypatch.setattr(clr, "_LOST", 1.0)  # no crop is that bad
+    resting, graded = restored(someone)
+    assert torch.equal(resting, off) and not graded
+    monkeypatch.setattr(clr, "_LOST", 0.0)
+    unknown, graded = restored(None)
+    assert torch.equal(unknown, off) and not graded
+    known, graded = restored(someone)
+    assert differ(known, off) and graded
+
+
 def test_guidance_is_in_earnest_only_where_a_photograph_tells_who_it_is_and_the_crop_has_lost_it(networks, monkeypatch):
     restorer, strengths = made(networks, guidance=0.1), ClrRestorer.strengths
     degraded = torch.tensor([1.0, 1.0, 0.5])[:, None, None, None]
-    unsure, sure, slight = restorer.strengths([False, True, True], degraded).flatten().tolist()
+    nobody = [None, None, None]
+    unsure, sure, slight = restorer.strengths(nobody, [False, True, True], degraded).flatten().tolist()
     assert unsure == slight == pytest.approx(0.1) and sure > 5 * unsure
     asked = []
-    monkeypatch.setattr(ClrRestorer, "strengths", lambda self, sure, bad: asked.append(list(sure)) or strengths(self, sure, bad))
+    listening = lambda self, known, sure, bad: asked.append(list(sure)) or strengths(self, known, sure, bad)  # noqa: E731
+    monkeypatch.setattr(ClrRestorer, "strengths", listening)
     someone = networks.recognizer.embed(picture(22)[None])[0]
     told = [crop(frame=0, identity=someone), replace(crop(frame=1, identity=someone), photograph=picture(9)), crop(frame=2)]
     restorer.restore(told, {})
