@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image, features
 from torch import Tensor
 
 from videoclr import geometry
@@ -123,6 +124,15 @@ def test_several_pictures_of_a_person_are_pooled(tmp_path):
     assert both["ben"][0] > 3 * both["ben"][2]
     alone = known({"b": [blue]})["b"]
     assert alone[0] + 0.03 < both["anna"][0] < both["ben"][0] - 0.03  # between its two pictures
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow writes no AVIF")
+def test_an_avif_is_a_photograph_too(tmp_path):
+    red = picture(tmp_path / "r.png", (100, 50), color=(220, 60, 40))
+    with Image.open(red) as image:
+        image.save(tmp_path / "r.avif", quality=95)
+    same, as_well = known({"ben": [red]})["ben"], known({"ben": [str(tmp_path / "r.avif")]})["ben"]
+    assert torch.allclose(same, as_well, atol=0.02)
 
 
 def test_the_clean_look_of_the_recogniser_is_asked(tmp_path):

@@ -50,6 +50,7 @@ from videoclr.media.source import (
     clock_may_jump,
     demuxed,
     is_pattern,
+    is_still_item,
     open_input,
     sequence_of,
     video_of,
@@ -301,7 +302,7 @@ class Reader:
             self._shut()
             raise
         name = self._container.format.name
-        self._still = not self.is_pipe and self._is_picture(name)
+        self._still = not self.is_pipe and (self._is_picture(name) or is_still_item(self._container, self._stream))
         self.begin = _begin(self._container, self._stream)
         """Presentation time at which the file begins, seconds: what `start` and `end` count from."""
 

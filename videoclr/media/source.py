@@ -25,6 +25,7 @@ from videoclr.media.cutoff import is_cut_off
 from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.filelist import check_alike, is_list, names_in, part_of, script
 from videoclr.media.opening import Opening, playlist_kind
+from videoclr.media.tiles import assembled
 
 PIPE = "-"
 _PATTERN = re.compile(r"%0?(\d*)d")
@@ -41,6 +42,8 @@ _IN_A_ROW = 50
 """Failed reads in a row after which the rest of a file is given up."""
 _MOVING = ("avis", "msf1", "hevc", "hevs")
 """Brands of AVIF and HEIC files that hold a row of pictures beside a still one."""
+_STILL = ("mif1", "heic", "heix", "heim", "heis", "avif")
+"""Brands of those that hold a still one (ISO/IEC 23008-12, 10.2 and B.4; AVIF, 6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,8 @@ def open_input(
 ) -> InputContainer:
     """Open a file, URL, printf pattern or `-` for reading; it reaches and claims no more than `opening` allows.
 
+    A file whose picture is made of tiles is opened as one with the whole of it (`videoclr.media.tiles`).
+
     Args:
         path: what to open.
         rate: pictures a second of an input that does not say so itself; None for `PICTURE_RATE`.
@@ -160,10 +165,15 @@ def open_input(
         raise MediaError(path, _why_not(path, error, opening)) from error
     try:
         _check_form(path, container.format.name, rate, opening)
+        whole = assembled(path, opening.limits) if name == f"file:{path}" and _is_tiled(container) else None
     except BaseException:
         container.close()
         raise
-    return container
+    if whole is None:
+        return container
+    container.close()
+    options = opening.options(scheme_of(path))
+    return av.open(io.BytesIO(whole), "r", options=options, metadata_errors="surrogateescape", hwaccel=hwaccel)
 
 
 def _open_list(path: str, rate: Fraction | None, opening: Opening, hwaccel: HWAccel | None) -> InputContainer:
@@ -172,7 +182,8 @@ def _open_list(path: str, rate: Fraction | None, opening: Opening, hwaccel: HWAc
         if is_list(str(name)):
             raise MediaError(path, f"{name.name} is a list itself; name its files here")
         with open_input(str(name), rate, opening) as container:
-            if container.format.name.endswith("_pipe") or container.format.name.startswith("image2"):
+            form, is_assembled = container.format.name, container.name != f"file:{name}"
+            if form.endswith("_pipe") or form.startswith("image2") or is_assembled:
                 raise MediaError(path, f"{name.name} is a picture; give pictures by a pattern such as shot.%04d.png")
             parts.append(part_of(name, container, video_of(str(name), container)))
     check_alike(path, parts)
@@ -246,8 +257,9 @@ def video_of(path: str, container: InputContainer, number: int = 0) -> VideoStre
     videos = [one for one in container.streams.video if one.index not in covers]
     streams = [one for one in videos if not one.disposition & Disposition.attached_pic]
     if number < len(streams):
-        if "mov" in container.format.name and _is_tiled(streams, streams[number]):
-            raise MediaError(path, "its picture is made of tiles, of which only one at a time can be read; convert it to PNG first")
+        if _is_tiled(container):
+            why = "its picture is made of tiles, which are put together from a file of its own alone"
+            raise MediaError(path, f"{why}; copy it here, or convert it to PNG first")
         if streams[number].codec_context is None:
             raise MediaError(path, "its video codec is unknown to this FFmpeg; convert the file first")
         return streams[number]
@@ -260,18 +272,32 @@ def video_of(path: str, container: InputContainer, number: int = 0) -> VideoStre
 
 def still_covers(container: InputContainer) -> set[int]:
     """Indices of the still pictures that stand for the animation of an AVIF or HEIC file; empty for other files."""
-    tags = container.metadata
-    brands = tags.get("major_brand", "") + tags.get("compatible_brands", "")
-    if "mov" not in container.format.name or not any(brands[at : at + 4] in _MOVING for at in range(0, len(brands), 4)):
+    if not _has_brand(container, _MOVING):
         return set()
     stills = {one.index for one in container.streams.video if one.frames == 1 and one.time_base == 1}
     return stills if len(stills) < len(container.streams.video) else set()
 
 
-def _is_tiled(streams: Sequence[VideoStream], chosen: VideoStream) -> bool:
-    """Whether `chosen` is a tile, or what stands beside the tiles of the picture that is meant."""
-    tiles = [one for one in streams if one.disposition & Disposition.dependent]
-    return chosen in tiles or (bool(tiles) and not chosen.disposition & Disposition.default)
+def is_still_item(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether `stream` is the still picture of an AVIF or HEIC file, rather than a film of one picture."""
+    return _has_brand(container, _STILL) and stream.frames == 1 and stream.time_base == 1
+
+
+def _has_brand(container: InputContainer, brands: Sequence[str]) -> bool:
+    """Whether a file of the MP4 family says that it is one of `brands`."""
+    tags = container.metadata
+    said = tags.get("major_brand", "") + tags.get("compatible_brands", "")
+    return "mov" in container.format.name and any(said[at : at + 4] in brands for at in range(0, len(said), 4))
+
+
+def _is_tiled(container: InputContainer) -> bool:
+    """Whether the picture of the file is in tiles, which are streams of their own, and in none of its other streams."""
+    if "mov" not in container.format.name:
+        return False
+    said = [one.disposition for one in container.streams.video]
+    return any(one & Disposition.dependent for one in said) and not any(
+        one & Disposition.default and not one & Disposition.dependent for one in said
+    )
 
 
 def clock_may_jump(container: InputContainer) -> bool:

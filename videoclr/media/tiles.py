@@ -1,0 +1,273 @@
+"""Still pictures made of tiles, as telephones write them in HEIC: put together into a file with one picture.
+
+FFmpeg knows each tile as a stream of its own. Here they are decoded and laid out as the file's grid says, and the whole is encoded
+without loss into another HEIC in memory, with all that the file says of its picture: colour profile, rotation, mirroring, EXIF.
+From there on it is a picture like others.
+
+Sources: ISO/IEC 14496-12, 8.11 (items, their places and properties); ISO/IEC 23008-12, 6.6.2.3 (the grid) and annex A.2 (EXIF).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import av
+from av.codec.context import CodecContext
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from videoclr.errors import MediaError
+from videoclr.media.faults import AV_ERRORS
+from videoclr.media.layout import layout_of
+from videoclr.media.opening import Limits
+
+_GRID, _EXIF = b"grid", b"Exif"
+_CODECS: Mapping[bytes, tuple[bytes, str]] = {b"hvc1": (b"hvcC", "hevc"), b"av01": (b"av1C", "libdav1d")}
+"""Kind of an item -> the box with its decoder's configuration, and FFmpeg's decoder (its own of AV1 needs a device)."""
+_OF_TILES = {b"hvcC", b"av1C"}
+"""Properties of a picture that are those of its coding."""
+_LOSSLESS = {"preset": "ultrafast", "x265-params": "lossless=1:log-level=error"}
+_BRANDS = b"heic" + bytes(4) + b"mif1heic"
+
+
+@dataclass(frozen=True, slots=True)
+class _Items:
+    """What a file's `meta` says."""
+
+    primary: int
+    """The one that is the picture."""
+    kinds: Mapping[int, bytes]
+    """Item -> four letters."""
+    parts: Mapping[int, Sequence[int]]
+    """Item -> those that it is made of, in order."""
+    about: Mapping[int, Sequence[int]]
+    """Item -> what it describes."""
+    contents: Mapping[int, bytes]
+    """Item -> its bytes."""
+    properties: Mapping[int, Sequence[bytes]]
+    """Item -> boxes."""
+
+    def property_of(self, item: int, kind: bytes) -> bytes | None:
+        """The content of its box `kind`."""
+        return next((one[8:] for one in self.properties.get(item, ()) if one[4:8] == kind), None)
+
+
+def assembled(path: str, limits: Limits) -> bytes:
+    """A HEIC file with the whole picture of the file at `path`, whose picture is a grid of tiles; the last one is remembered.
+
+    Raises:
+        MediaError: it is damaged, larger than `limits` allow, or made of tiles in another way.
+        OSError: it cannot be read.
+    """
+    about = Path(path).stat()
+    return _assembled(path, about.st_mtime_ns, about.st_size, limits)
+
+
+@lru_cache(maxsize=1)  # a picture is opened several times: to look at, to read, and for what lies beside it
+def _assembled(path: str, _changed: int, _size: int, limits: Limits) -> bytes:
+    try:
+        items = _read(Path(path).read_bytes())
+        if items.kinds[items.primary] != _GRID:
+            raise MediaError(path, "its picture is made of tiles in a way that is not read here; convert it to PNG first")
+        frame = _laid_out(path, items, limits)
+        return _written(items, *_encoded(frame))
+    except (*AV_ERRORS, ValueError, KeyError, IndexError, struct.error) as error:
+        if isinstance(error, MediaError):
+            raise
+        raise MediaError(path, "the tiles of its picture cannot be read; it may be damaged: copy it again") from error
+
+
+def _laid_out(path: str, items: _Items, limits: Limits) -> VideoFrame:
+    grid = items.contents[items.primary]
+    rows, columns = grid[2] + 1, grid[3] + 1
+    width, height = struct.unpack_from(">II" if grid[1] & 1 else ">HH", grid, 4)
+    limits.check(path, 1, (width, height), None, None, None)
+    tiles = items.parts[items.primary]
+    if len(tiles) != rows * columns:
+        raise ValueError(f"{len(tiles)} tiles for {rows} x {columns} places")
+    whole: VideoFrame | None = None
+    for place, tile in enumerate(tiles):
+        frame = _decoded(items, tile)
+        if whole is None:
+            across, down = frame.width, frame.height
+            if across * columns < width or down * rows < height:
+                raise ValueError("the tiles do not cover the picture")
+            whole = VideoFrame(width, height, frame.format.name)
+            for name in ("colorspace", "color_range", "color_trc", "color_primaries"):
+                setattr(whole, name, getattr(frame, name))
+        if (frame.width, frame.height, frame.format.name) != (across, down, whole.format.name):
+            raise ValueError("tiles of different kinds")
+        _lay(whole, frame, place % columns * across, place // columns * down)
+    assert whole is not None
+    return whole
+
+
+def _decoded(items: _Items, item: int) -> VideoFrame:
+    configuration, codec = _CODECS[items.kinds[item]]
+    decoder = CodecContext.create(codec, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.extradata = items.property_of(item, configuration)
+    frames = [*decoder.decode(Packet(items.contents[item])), *decoder.decode(None)]
+    return frames[0]
+
+
+def _lay(whole: VideoFrame, tile: VideoFrame, x: int, y: int) -> None:
+    """Copy `tile` to where its left upper corner is at `x`, `y`; what sticks out is left out."""
+    layout = layout_of(whole.format.name)
+    if layout is None:
+        raise ValueError(f"tiles in {whole.format.name}")
+    for component in range(len(layout.places)):
+        target, source = layout.view(whole, component), layout.view(tile, component)
+        left, top = x * source.shape[1] // tile.width, y * source.shape[0] // tile.height
+        place = target[top : top + source.shape[0], left : left + source.shape[1]]
+        place[:] = source[: place.shape[0], : place.shape[1]]
+
+
+def _encoded(frame: VideoFrame) -> tuple[bytes, bytes]:
+    """`frame` in HEVC, without loss, and the content of its `hvcC`."""
+    memory = io.BytesIO()
+    with av.open(memory, "w", format="mp4") as container:
+        stream = container.add_stream("libx265", rate=1, options=_LOSSLESS)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, frame.format.name
+        context = stream.codec_context
+        for name in ("colorspace", "color_range", "color_trc", "color_primaries"):
+            setattr(context, name, getattr(frame, name))
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            packet.pts = packet.dts = 0
+            container.mux(packet)
+    memory.seek(0)
+    with av.open(memory, "r") as container:
+        extradata = container.streams.video[0].codec_context.extradata or b""
+        return b"".join(bytes(packet) for packet in container.demux(video=0)), extradata
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _read(data: bytes) -> _Items:
+    """What the file's `meta` says; ValueError, struct.error or KeyError where it is damaged."""
+    meta = dict(_boxes(dict(_boxes(data))[b"meta"][4:]))
+    primary = struct.unpack_from(">H" if meta[b"pitm"][0] == 0 else ">I", meta[b"pitm"], 4)[0]
+    kinds = {}
+    for _, entry in _boxes(meta[b"iinf"][6 if meta[b"iinf"][0] == 0 else 8 :]):
+        wide = entry[0] > 2
+        kinds[struct.unpack_from(">I" if wide else ">H", entry, 4)[0]] = entry[10:14] if wide else entry[8:12]
+    parts, about = _references(meta.get(b"iref", bytes(4)))
+    contents = _contents(meta[b"iloc"], (data, meta.get(b"idat", b"")))
+    return _Items(primary, kinds, parts, about, contents, _properties(meta[b"iprp"]))
+
+
+def _references(iref: bytes) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+    """Of `dimg` and `cdsc`: item -> items."""
+    found: dict[bytes, dict[int, list[int]]] = {b"dimg": {}, b"cdsc": {}}
+    number = ">H" if iref[0] == 0 else ">I"
+    size = struct.calcsize(number)
+    for kind, content in _boxes(iref[4:]):
+        count = struct.unpack_from(">H", content, size)[0]
+        numbers = [struct.unpack_from(number, content, size + 2 + size * at)[0] for at in range(count)]
+        found.setdefault(kind, {})[struct.unpack_from(number, content)[0]] = numbers
+    return found[b"dimg"], found[b"cdsc"]
+
+
+def _contents(iloc: bytes, places: tuple[bytes, bytes]) -> dict[int, bytes]:
+    """Item -> its bytes, which lie in either of the `places`: the file, and the content of `idat`."""
+    version, stream = iloc[0], io.BytesIO(iloc[6:])
+    offset, length, base, index = iloc[4] >> 4, iloc[4] & 15, iloc[5] >> 4, iloc[5] & 15 if version else 0
+
+    def number(size: int) -> int:
+        return int.from_bytes(stream.read(size), "big")
+
+    found = {}
+    for _ in range(number(4 if version == 2 else 2)):
+        item = number(4 if version == 2 else 2)
+        where = places[number(2) & 15 if version else 0]  # IndexError: within another item
+        if number(2):
+            raise ValueError("an item lies in another file")
+        start, pieces = number(base), []
+        for _ in range(number(2)):
+            stream.seek(index, io.SEEK_CUR)
+            begin = start + number(offset)
+            size = number(length)
+            pieces.append(where[begin : begin + size] if size else where[begin:])
+        found[item] = b"".join(pieces)
+    return found
+
+
+def _properties(iprp: bytes) -> dict[int, list[bytes]]:
+    """Item -> its property boxes, in order."""
+    container = [_box(kind, content) for kind, content in _boxes(dict(_boxes(iprp))[b"ipco"])]
+    found: dict[int, list[bytes]] = {}
+    for kind, content in _boxes(iprp):
+        if kind != b"ipma":
+            continue
+        stream = io.BytesIO(content[8:])
+        wide = content[3] & 1
+        for _ in range(struct.unpack_from(">I", content, 4)[0]):
+            item = int.from_bytes(stream.read(4 if content[0] else 2), "big")
+            indices = [int.from_bytes(stream.read(2 if wide else 1), "big") for _ in range(stream.read(1)[0])]
+            places = [index & (0x7FFF if wide else 0x7F) for index in indices]
+            found[item] = [container[place - 1] for place in places if place]
+    return found
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of the boxes in `data`."""
+    at = 0
+    while at + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        head = 8
+        if size == 1:
+            size, head = struct.unpack_from(">Q", data, at + 8)[0], 16
+        size = size or len(data) - at
+        if size < head:
+            raise ValueError(f"a box of {size} bytes")
+        yield kind, data[at + head : at + size]
+        at += size
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def _written(items: _Items, picture: bytes, configuration: bytes) -> bytes:
+    """A HEIC file of one `picture`, with the properties and the EXIF data of the primary one of `items`."""
+    said = [one for one in items.properties[items.primary] if one[4:8] not in _OF_TILES]
+    if items.property_of(items.primary, b"colr") is None:
+        first = items.parts[items.primary][0]
+        said += [one for one in items.properties.get(first, ()) if one[4:8] == b"colr"]
+    properties = [_box(b"hvcC", configuration), *said]
+    beside = [one for one, kind in items.kinds.items() if kind == _EXIF and items.primary in items.about.get(one, ())][:1]
+    contents = [picture, *(items.contents[one] for one in beside)]
+    kinds = [b"hvc1", _EXIF][: len(contents)]
+    entries = [_box(b"infe", struct.pack(">IHH4sx", 2 << 24, number, 0, kind)) for number, kind in enumerate(kinds, 1)]
+    places = bytes(range(1, len(properties) + 1))
+    parts = [
+        _box(b"hdlr", struct.pack(">II4s12xx", 0, 0, b"pict")),
+        _box(b"pitm", struct.pack(">IH", 0, 1)),
+        _box(b"iinf", struct.pack(">IH", 0, len(kinds)) + b"".join(entries)),
+        _box(b"iref", bytes(4) + _box(b"cdsc", struct.pack(">HHH", 2, 1, 1))) if beside else b"",
+        _box(
+            b"iprp",
+            _box(b"ipco", b"".join(properties)) + _box(b"ipma", struct.pack(">IIHB", 0, 1, 1, len(properties)) + places),
+        ),
+    ]
+    head = _box(b"ftyp", _BRANDS)
+    # `iloc` names places in the file, which its own length moves; every entry has the same.
+    ahead = len(head) + 8 + 4 + sum(map(len, parts)) + 8 + 8 + 14 * len(contents) + 8
+    located, at = struct.pack(">IBBH", 0, 0x44, 0, len(contents)), ahead
+    for number, content in enumerate(contents, 1):
+        located += struct.pack(">HHHII", number, 0, 1, at, len(content))
+        at += len(content)
+    meta = _box(b"meta", bytes(4) + b"".join(parts) + _box(b"iloc", located))
+    return head + meta + _box(b"mdat", b"".join(contents))
