@@ -56,6 +56,8 @@ def tiled(
     exif: bytes = b"",
     kind: bytes = b"grid",
     missing: int = 0,
+    xmp: bool = False,
+    added: bool = False,
 ) -> bytes:
     """A HEIC (AVIF with `codec="libsvtav1"`) file of `picture`, `(H, W, 3)` uint8 RGB with sides divisible by 64.
 
@@ -67,6 +69,8 @@ def tiled(
         exif: TIFF data.
         kind: of the item that is the picture.
         missing: tiles that are not there.
+        xmp: with XMP data.
+        added: with a picture that says something of this one.
     """
     rows, columns = picture.shape[0] // TILE, picture.shape[1] // TILE
     width, height = size or (picture.shape[1], picture.shape[0])
@@ -76,8 +80,10 @@ def tiled(
     coded, configuration = (b"hvc1", b"hvcC") if codec == "libx265" else (b"av01", b"av1C")
     grid, first = 1, 2
     numbers = list(range(first, first + len(tiles)))
-    beside = [numbers[-1] + 1] if exif else []
-    kinds = {grid: kind} | dict.fromkeys(numbers, coded) | dict.fromkeys(beside, b"Exif")
+    extra = ([(b"Exif", b"cdsc", struct.pack(">I", 0) + exif)] if exif else []) + ([(b"mime", b"cdsc", b"<x/>")] if xmp else [])
+    extra += [(coded, b"auxl", tiles[0][0])] if added else []
+    beside = list(range(numbers[-1] + 1, numbers[-1] + 1 + len(extra)))
+    kinds = {grid: kind} | dict.fromkeys(numbers, coded) | {item: what for item, (what, _, _) in zip(beside, extra, strict=True)}
     boxes = [
         box(configuration, tiles[0][1]),
         full(b"ispe", 0, struct.pack(">II", TILE, TILE)),
@@ -88,11 +94,11 @@ def tiled(
         length = int.from_bytes(said[:4], "big")
         more, said = [*more, said[:length]], said[length:]
     own = [3, *range(4, 4 + len(more))]
-    about = {grid: own} | {number: [0x81, 2] for number in numbers}
+    about = {grid: own} | {number: [0x81, 2] for number in numbers + beside * added}
     ipma = b"".join(struct.pack(">HB", item, len(which)) + bytes(which) for item, which in about.items())
     references = box(b"dimg", struct.pack(">HH", grid, len(numbers)), *(struct.pack(">H", one) for one in numbers))
-    references += b"".join(box(b"cdsc", struct.pack(">HHH", one, 1, grid)) for one in beside)
-    contents = [one for one, _ in tiles] + ([struct.pack(">I", 0) + exif] if exif else [])
+    references += b"".join(box(way, struct.pack(">HHH", one, 1, grid)) for one, (_, way, _) in zip(beside, extra, strict=True))
+    contents = [one for one, _ in tiles] + [content for _, _, content in extra]
     idat = struct.pack(">BBBBHH", 0, 0, rows - 1, columns - 1, width, height)
 
     def meta(begin: int) -> bytes:
@@ -101,7 +107,8 @@ def tiled(
         for item, content in zip([*numbers, *beside], contents, strict=True):
             located.append(struct.pack(">HHHHII", item, 0, 0, 1, at, len(content)))
             at += len(content)
-        entries = [full(b"infe", 2, struct.pack(">HH4sx", item, 0, kind)) for item, kind in kinds.items()]
+        types = {b"mime": b"application/rdf+xml\0"}
+        entries = [full(b"infe", 2, struct.pack(">HH4sx", item, 0, what), types.get(what, b"")) for item, what in kinds.items()]
         return full(
             b"meta", 0,
             full(b"hdlr", 0, struct.pack(">I4s12xx", 0, b"pict")),
@@ -246,3 +253,10 @@ def test_it_is_a_still_and_no_film(tmp_path, picture):
         container.mux([*stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")), *stream.encode(None)])
     with Reader(tmp_path / "film.mp4") as reader:
         assert not reader.is_still
+
+
+def test_what_lies_beside_the_picture_is_told(tmp_path, picture):
+    image, warnings = read(heic(tmp_path, picture, xmp=True, added=True))
+    near(image, picture)
+    assert len(warnings) == 2
+    assert "XMP" in warnings[0] and "what makes it HDR" in warnings[1]

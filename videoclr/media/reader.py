@@ -55,6 +55,7 @@ from videoclr.media.source import (
     sequence_of,
     video_of,
 )
+from videoclr.media.tiles import left_out
 from videoclr.media.timecode import Timecode
 from videoclr.types import Frame, VideoInfo
 
@@ -301,8 +302,11 @@ class Reader:
         except BaseException:
             self._shut()
             raise
-        name = self._container.format.name
-        self._still = not self.is_pipe and (self._is_picture(name) or is_still_item(self._container, self._stream))
+        name, is_item = self._container.format.name, is_still_item(self._container, self._stream)
+        self._still = not self.is_pipe and (is_item or self._is_picture(name))
+        if is_item and Path(self.path).is_file():
+            for what in left_out(self.path):
+                self._warn(what)
         self.begin = _begin(self._container, self._stream)
         """Presentation time at which the file begins, seconds: what `start` and `end` count from."""
 

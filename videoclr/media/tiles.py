@@ -1,4 +1,4 @@
-"""Still pictures made of tiles, as telephones write them in HEIC: put together into a file with one picture.
+"""Still pictures in HEIC and AVIF files: what lies beside them, and those made of tiles, as telephones write them, put together.
 
 FFmpeg knows each tile as a stream of its own. Here they are decoded and laid out as the file's grid says, and the whole is encoded
 without loss into another HEIC in memory, with all that the file says of its picture: colour profile, rotation, mirroring, EXIF.
@@ -28,7 +28,8 @@ from videoclr.media.faults import AV_ERRORS
 from videoclr.media.layout import layout_of
 from videoclr.media.opening import Limits
 
-_GRID, _EXIF = b"grid", b"Exif"
+_GRID, _EXIF, _MIME = b"grid", b"Exif", b"mime"
+_XMP = b"application/rdf+xml"
 _CODECS: Mapping[bytes, tuple[bytes, str]] = {b"hvc1": (b"hvcC", "hevc"), b"av01": (b"av1C", "libdav1d")}
 """Kind of an item -> the box with its decoder's configuration, and FFmpeg's decoder (its own of AV1 needs a device)."""
 _OF_TILES = {b"hvcC", b"av1C"}
@@ -49,6 +50,9 @@ class _Items:
     """Item -> those that it is made of, in order."""
     about: Mapping[int, Sequence[int]]
     """Item -> what it describes."""
+    added: Mapping[int, Sequence[int]]
+    """Item -> the pictures that it adds something to: transparency, depth, what makes them HDR."""
+    is_xmp: Mapping[int, bool]
     contents: Mapping[int, bytes]
     """Item -> its bytes."""
     properties: Mapping[int, Sequence[bytes]]
@@ -68,6 +72,24 @@ def assembled(path: str, limits: Limits) -> bytes:
     """
     about = Path(path).stat()
     return _assembled(path, about.st_mtime_ns, about.st_size, limits)
+
+
+def left_out(path: str) -> list[str]:
+    """What the file at `path`, of a still picture, holds besides it that is not read here; nothing where it cannot be told.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        items = _read(Path(path).read_bytes())
+    except (ValueError, KeyError, IndexError, struct.error):
+        return []
+    found = []
+    if any(items.is_xmp.values()):
+        found.append("its XMP data (captions, rights, edits) are left out")
+    if any(items.primary in pictures for pictures in items.added.values()):
+        found.append("what the file adds to its picture (transparency, depth, or what makes it HDR) is left out")
+    return found
 
 
 @lru_cache(maxsize=1)  # a picture is opened several times: to look at, to read, and for what lies beside it
@@ -156,25 +178,28 @@ def _read(data: bytes) -> _Items:
     """What the file's `meta` says; ValueError, struct.error or KeyError where it is damaged."""
     meta = dict(_boxes(dict(_boxes(data))[b"meta"][4:]))
     primary = struct.unpack_from(">H" if meta[b"pitm"][0] == 0 else ">I", meta[b"pitm"], 4)[0]
-    kinds = {}
+    kinds, is_xmp = {}, {}
     for _, entry in _boxes(meta[b"iinf"][6 if meta[b"iinf"][0] == 0 else 8 :]):
-        wide = entry[0] > 2
-        kinds[struct.unpack_from(">I" if wide else ">H", entry, 4)[0]] = entry[10:14] if wide else entry[8:12]
-    parts, about = _references(meta.get(b"iref", bytes(4)))
+        number, at = (">I", 10) if entry[0] > 2 else (">H", 8)
+        item = struct.unpack_from(number, entry, 4)[0]
+        kinds[item] = entry[at : at + 4]
+        is_xmp[item] = kinds[item] == _MIME and _XMP in entry[at:]
+    parts, about, added = _references(meta.get(b"iref", bytes(4)))
     contents = _contents(meta[b"iloc"], (data, meta.get(b"idat", b"")))
-    return _Items(primary, kinds, parts, about, contents, _properties(meta[b"iprp"]))
+    return _Items(primary, kinds, parts, about, added, is_xmp, contents, _properties(meta[b"iprp"]))
 
 
-def _references(iref: bytes) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
-    """Of `dimg` and `cdsc`: item -> items."""
-    found: dict[bytes, dict[int, list[int]]] = {b"dimg": {}, b"cdsc": {}}
+def _references(iref: bytes) -> tuple[dict[int, list[int]], ...]:
+    """Of `dimg`, `cdsc` and `auxl`: item -> items."""
+    wanted = (b"dimg", b"cdsc", b"auxl")
+    found: dict[bytes, dict[int, list[int]]] = {kind: {} for kind in wanted}
     number = ">H" if iref[0] == 0 else ">I"
     size = struct.calcsize(number)
     for kind, content in _boxes(iref[4:]):
         count = struct.unpack_from(">H", content, size)[0]
         numbers = [struct.unpack_from(number, content, size + 2 + size * at)[0] for at in range(count)]
         found.setdefault(kind, {})[struct.unpack_from(number, content)[0]] = numbers
-    return found[b"dimg"], found[b"cdsc"]
+    return tuple(found[kind] for kind in wanted)
 
 
 def _contents(iloc: bytes, places: tuple[bytes, bytes]) -> dict[int, bytes]:
