@@ -216,12 +216,15 @@ def _contents(iloc: bytes, places: tuple[bytes, bytes]) -> dict[int, bytes]:
         where = places[number(2) & 15 if version else 0]  # IndexError: within another item
         if number(2):
             raise ValueError("an item lies in another file")
-        start, pieces = number(base), []
+        start = number(base)
+        pieces: list[bytes] = []
         for _ in range(number(2)):
             stream.seek(index, io.SEEK_CUR)
             begin = start + number(offset)
             size = number(length)
             pieces.append(where[begin : begin + size] if size else where[begin:])
+            if sum(map(len, pieces)) > len(where):
+                raise ValueError("an item of overlapping pieces")
         found[item] = b"".join(pieces)
     return found
 
