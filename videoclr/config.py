@@ -351,6 +351,19 @@ class Config(_Section):
         return type(self).of(values)
 
 
+def or_defaults(config: Config | None) -> Config:
+    """`config`, or the defaults where it is None.
+
+    Raises:
+        ConfigError: it is something else: the name of a file of settings, say.
+    """
+    if config is None:
+        return Config()
+    if not isinstance(config, Config):
+        raise ConfigError(f"config: expected a Config, got a {type(config).__name__}; Config.load reads a file, Config.of a dict")
+    return config
+
+
 def named_files(settings: Mapping[str, Any]) -> list[str]:
     """The files among the texts of `settings`, `name=file` as well: those that are there, in order of their names."""
     texts = _texts(settings)

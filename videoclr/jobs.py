@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeAlias
 
 from videoclr import __version__
 from videoclr.cast import Cast
-from videoclr.config import Config
+from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError, DeviceLostError, MediaError, ResumeError, VideoclrError, WeightsError
 from videoclr.ledger import Finished, Ledger, fingerprint, folder_of, libraries
 from videoclr.media.faults import explained
@@ -123,7 +123,7 @@ def restore_video(
     """
     if config is not None and pipeline is not None:
         raise TypeError("a pipeline brings its own settings: give `config` or `pipeline`, not both")
-    config = pipeline.config if pipeline is not None else config or Config()
+    config = pipeline.config if pipeline is not None else or_defaults(config)
     job = _Job(source, target, config, overwrite, progress, aligned, pipeline, RunLog())
     return _restored(job, resume, report, report_frames)
 
@@ -441,7 +441,7 @@ def restore_batch(
         WeightsError: the networks cannot be loaded.
         DeviceLostError: the device failed; what is not done by then is left as it is, `unfinished` in the report.
     """
-    config = config or Config()
+    config = or_defaults(config)
     check_ending(ending, config.media.container)
     if len(sources) > 1:
         refuse_tracks(config)
