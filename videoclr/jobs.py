@@ -308,6 +308,8 @@ def _kept(job: _Job) -> Iterator[Ledger]:
     ledger = Ledger(job.target, job.fingerprint())
     try:
         yield ledger
+    except ResumeError:  # what is kept is damaged: the same command ends in the same way
+        raise
     except BaseException as error:
         if ledger.last is not None:
             error.add_note(f"{ledger.last.next} frames are kept: the same command goes on from there")
