@@ -139,7 +139,7 @@ def _restored(job: _Job, resume: bool, report: str | Path | None = None, report_
     spare_inputs([(job.source, job.target, files)])
     used = (job.source, job.target, *files)
     # A run that was killed between its report and its last breath wrote that report itself.
-    replace_reports = job.overwrite or (resume and folder_of(job.target).exists())
+    replace_reports = job.overwrite or (resume and os.path.exists(folder_of(job.target)))  # False for a name that is too long
     with (
         report_file(report, used, replace_reports) as place,
         report_file(report_frames, (*used, report), replace_reports, "--report-frames") as lines,
