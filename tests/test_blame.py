@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import re
+
+import numpy as np
 import pytest
 import torch
 
-from videoclr.blame import blamed
+from videoclr.blame import blamed, tensor_of
 from videoclr.errors import (
     ClusterError,
     ConfigError,
@@ -72,3 +75,23 @@ def test_a_device_that_failed_is_told_with_who_met_it() -> None:
     message = r"^frame 7: the judge met a device that failed \(CUDA error: launch failure\); start again"
     with pytest.raises(DeviceError, match=message), blamed("judge", 7):
         raise RuntimeError("CUDA error: launch failure\nmore")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, "the restorer gave None, expected a tensor (2, any)"),
+        ([torch.zeros(2)], "the restorer gave a list, expected a tensor (2, any)"),
+        (np.zeros((2, 4)), "the restorer gave a ndarray (2, 4), expected a tensor (2, any)"),
+        (torch.zeros(3, 4), "the restorer gave (3, 4), expected (2, any)"),
+        (torch.zeros(2), "the restorer gave (2,), expected (2, any)"),
+    ],
+)
+def test_what_a_part_gives_is_said_beside_what_it_promises(given: object, expected: str) -> None:
+    with pytest.raises(RestorationError, match=re.escape(f"frame 7, track 1: {expected}")):
+        tensor_of(given, (2, None), "restorer", 7, 1)
+
+
+def test_what_a_part_gives_becomes_float32_without_gradients() -> None:
+    found = tensor_of(torch.ones(2, 3, dtype=torch.float64, requires_grad=True), (2, None), "restorer", 0, None)
+    assert found.dtype == torch.float32 and not found.requires_grad

@@ -148,6 +148,8 @@ def test_what_is_no_picture_is_refused_in_one_line(wrong):
     shape = re.escape(str(tuple(wrong.shape)))
     with pytest.raises(MediaError, match=rf"^images: expected pictures \(N, H, W, 3\) .*, got {shape} of (float32|uint8)$"):
         called(images=wrong)
+    with pytest.raises(MediaError, match=r"^images: expected pictures \(N, H, W, 3\) as a tensor .*, got a ndarray$"):
+        called(images=wrong.numpy())
     with pytest.raises(MediaError, match=r"^photographs: expected pictures"):
         called(images=pictures(), photographs=wrong)
 
@@ -170,6 +172,8 @@ def test_only_the_one_on_the_photographs_is_restored():
     assert mask[:, :, :110].max() == 0 and mask[:, 60, 172].min() == 1
     with pytest.raises(ConfigError, match="photographs are needed"):
         called(images=images, only=True)
+    with pytest.raises(ConfigError, match="photographs are needed"):
+        called(images=images, photographs=photographs[:0], only=True)
     with pytest.raises(MediaError, match="must show one face, found no face"):
         called(images=images, photographs=pictures(count=1))
 

@@ -25,6 +25,11 @@ def test_an_override_changes_one_setting_in_a_copy():
     assert after.detect == before.detect
 
 
+@pytest.mark.parametrize("setting", ["restore.steps = 12", " restore.steps =12 ", "restore . steps=12"])
+def test_blanks_around_a_setting_are_no_part_of_it(setting):
+    assert Config().override(setting).restore.steps == 12
+
+
 def test_later_overrides_win():
     assert Config().override("restore.steps=2", "restore.steps=3").restore.steps == 3
 

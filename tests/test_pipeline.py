@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -17,6 +18,7 @@ from torch import Tensor
 from videoclr.cast import Cast, Member
 from videoclr.config import Config
 from videoclr.errors import ConfigError, RestorationError
+from videoclr.jobs import restore_video
 from videoclr.parts.unchanged import Unchanged
 from videoclr.pipeline import FaceNote, Pipeline, RunLog, TrackSummary, recognizer_of
 from videoclr.stages.gate import Verdict
@@ -296,6 +298,38 @@ def test_a_pipeline_can_run_again_and_gives_the_same() -> None:
     shared = pipeline()
     once, again = ([one.image for one in shared.restore_frames(clip())] for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
+
+
+def test_a_pipeline_goes_into_another_process_and_gives_the_same() -> None:
+    here = Pipeline(Config.of({"restore": {"use": "unchanged"}, "gate": {"use": "none"}}), detector=Discs(), recognizer=None)
+    there = pickle.loads(pickle.dumps(dataclasses.replace(here, detector=None, masker=None)))
+    found = dataclasses.replace(there, detector=here.detector, masker=here.masker)
+    once, again = ([one.image for one in parts.restore_frames(clip())] for parts in (here, found))
+    assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [(None, "got nothing"), (0, "got 0"), ("64", "got '64'"), (63.5, r"got 63\.5"), (property(), "got <property")]
+)
+def test_a_restorer_without_a_size_is_refused_when_the_pipeline_is_made(size: object, said: str) -> None:
+    class Sizeless:
+        def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
+            raise NotImplementedError
+
+    restorer = Sizeless()
+    restorer.size = size  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=f"the restorer Sizeless: expected as `size` .*, {said}"):
+        pipeline(restorer)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"the restorer Sizeless \(the class itself\): expected"):
+        dataclasses.replace(pipeline(), restorer=Sizeless)
+
+
+@pytest.mark.parametrize("config", ["archival.yaml", Path("archival.yaml"), {"restore": {"steps": 5}}])
+def test_what_is_no_config_is_told_with_the_way_to_make_one(config: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"expected a Config, got a {type(config).__name__}; Config\.load reads a file"):
+        Pipeline(config)
+    with pytest.raises(ConfigError, match="expected a Config"):
+        restore_video("in.mp4", "out.mp4", config)
 
 
 def test_a_still_keeps_its_face() -> None:

@@ -121,6 +121,16 @@ def test_a_module_that_would_end_the_program_is_named(tmp_path: Path, monkeypatc
         plugins.resolve("gate", "leaving_module:Part")
 
 
+@pytest.mark.parametrize(("text", "said"), [("def (\n", "SyntaxError"), ("1 / 0\n", r"ZeroDivisionError \(division by zero\)")])
+def test_a_module_that_fails_is_named_with_its_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    (tmp_path / "failing_module.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(VideoclrError, match=rf"^\$\.gate\.use: failing_module:Part raised {said}.* when it was imported$"):
+        plugins.resolve("gate", "failing_module:Part")
+
+
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [

@@ -350,6 +350,14 @@ def test_a_segment_that_is_gone_or_damaged_is_told_before_anything_is_written(fi
     assert not target.exists()
 
 
+def test_a_name_that_is_too_long_is_one_line(film, parts, tmp_path):
+    with pytest.raises(MediaError, match=r"n\.mp4: cannot be written: the name is too long for this file system$"):
+        restore_video(film, tmp_path / ("n" * 246 + ".mp4"), pipeline=parts(), resume=True)  # its folder's is the longer one
+    with pytest.raises(MediaError, match=r"n\.json: the report cannot be written \(File name too long\)$"):
+        restore_video(film, tmp_path / "out.mp4", pipeline=parts(), report=tmp_path / ("n" * 260 + ".json"))
+    assert list(tmp_path.iterdir()) == [film]
+
+
 @pytest.mark.parametrize("ending", ["faces", "mark", "ledger.jsonl"])
 def test_a_changed_byte_in_what_is_kept_is_told_before_anything_is_written(film, parts, tmp_path, ending):
     target = tmp_path / "out.mp4"
@@ -360,9 +368,9 @@ def test_a_changed_byte_in_what_is_kept_is_told_before_anything_is_written(film,
     whole = place.read_bytes()
     for at in (2, len(whole) // 2):  # of a ledger, its head and a segment
         place.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        with pytest.raises(ResumeError, match=r"is missing or damaged; remove the folder out.mp4.resume and begin anew"):
+        with pytest.raises(ResumeError, match=r"is missing or damaged; remove the folder out.mp4.resume and begin anew") as told:
             restore_video(film, target, pipeline=parts(), resume=True)
-        assert not target.exists()
+        assert not target.exists() and not getattr(told.value, "__notes__", [])  # the same command does not go on
 
 
 @pytest.mark.parametrize(

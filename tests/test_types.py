@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 from videoclr import types
 from videoclr.types import Detection, Frame, Patch
@@ -63,6 +64,9 @@ def test_the_caller_keeps_a_writable_picture():
         np.zeros((6, 8, 3)),
         np.zeros((0, 8, 3), np.uint8),
         np.zeros((6, 0, 3), np.uint16),
+        [[[0, 0, 0]]],
+        None,
+        torch.zeros(6, 8, 3, dtype=torch.uint8),
     ],
 )
 def test_a_frame_refuses_what_is_no_rgb_picture(picture):

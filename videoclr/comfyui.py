@@ -96,7 +96,7 @@ class RestoreFaces:
             MediaError: `images` or `photographs` are no such pictures, or a photograph does not show one face.
             RestorationError: a part failed.
         """
-        if only and photographs is None:
+        if only and (photographs is None or not len(photographs)):
             raise ConfigError("only: photographs are needed that show who is to be restored")
         _check("images", images)
         if photographs is not None:
@@ -118,6 +118,8 @@ class RestoreFaces:
 
 
 def _check(name: str, images: Tensor) -> None:
+    if not isinstance(images, Tensor):
+        raise MediaError(name, f"expected pictures (N, H, W, 3) as a tensor of floats in [0, 1], got a {type(images).__name__}")
     if images.ndim != _DIMENSIONS or images.shape[-1] < _COLOURS or not all(images.shape[1:3]) or not images.is_floating_point():
         kind = str(images.dtype).removeprefix("torch.")
         raise MediaError(name, f"expected pictures (N, H, W, 3) of floats in [0, 1], got {tuple(images.shape)} of {kind}")

@@ -327,7 +327,8 @@ class Config(_Section):
         return list(dict.fromkeys([*named_files(self.model_dump(mode="json")), *asked]))
 
     def override(self, *settings: str) -> Config:
-        """A copy with dotted settings changed: `override("restore.steps=12")`. Values are YAML scalars or lists.
+        """A copy with dotted settings changed: `override("restore.steps=12")`. Values are YAML scalars or lists, and
+        blanks may stand around the `=`.
 
         Raises:
             ConfigError: not `path=value`, an unknown path, or a bad value.
@@ -335,6 +336,7 @@ class Config(_Section):
         values = self.model_dump()
         for setting in settings:
             path, equals, text = setting.partition("=")
+            path = ".".join(name.strip() for name in path.split("."))
             if not equals or not path:
                 raise ConfigError(f"{setting!r}: expected section.name=value")
             try:
@@ -349,6 +351,19 @@ class Config(_Section):
                 raise ConfigError(f"$.{path}: unknown setting")
             place[name] = value
         return type(self).of(values)
+
+
+def or_defaults(config: Config | None) -> Config:
+    """`config`, or the defaults where it is None.
+
+    Raises:
+        ConfigError: it is something else: the name of a file of settings, say.
+    """
+    if config is None:
+        return Config()
+    if not isinstance(config, Config):
+        raise ConfigError(f"config: expected a Config, got a {type(config).__name__}; Config.load reads a file, Config.of a dict")
+    return config
 
 
 def named_files(settings: Mapping[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from videoclr import __version__
 from videoclr.cast import Cast
-from videoclr.config import Config
+from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError, MediaError
 from videoclr.jobs import Progress, ProgressCallback, make_folder, open_reader
 from videoclr.pipeline import Pipeline, RunLog, TrackSummary, recognizer_of
@@ -101,7 +101,7 @@ def find_faces(
         MediaError: `source` cannot be read, or `folder` or a file cannot be written.
         WeightsError: the networks cannot be loaded.
     """
-    config = (config or Config()).override(*_NOT_NEEDED)
+    config = or_defaults(config).override(*_NOT_NEEDED)
     log = RunLog()
     best: dict[int, float] = {}
     with ExitStack() as stack:

@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeAlias
 
 from videoclr import __version__
 from videoclr.cast import Cast
-from videoclr.config import Config
+from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError, DeviceLostError, MediaError, ResumeError, VideoclrError, WeightsError
 from videoclr.ledger import Finished, Ledger, fingerprint, folder_of, libraries
 from videoclr.media.faults import explained
@@ -123,7 +123,7 @@ def restore_video(
     """
     if config is not None and pipeline is not None:
         raise TypeError("a pipeline brings its own settings: give `config` or `pipeline`, not both")
-    config = pipeline.config if pipeline is not None else config or Config()
+    config = pipeline.config if pipeline is not None else or_defaults(config)
     job = _Job(source, target, config, overwrite, progress, aligned, pipeline, RunLog())
     return _restored(job, resume, report, report_frames)
 
@@ -139,7 +139,7 @@ def _restored(job: _Job, resume: bool, report: str | Path | None = None, report_
     spare_inputs([(job.source, job.target, files)])
     used = (job.source, job.target, *files)
     # A run that was killed between its report and its last breath wrote that report itself.
-    replace_reports = job.overwrite or (resume and folder_of(job.target).exists())
+    replace_reports = job.overwrite or (resume and os.path.exists(folder_of(job.target)))  # False for a name that is too long
     with (
         report_file(report, used, replace_reports) as place,
         report_file(report_frames, (*used, report), replace_reports, "--report-frames") as lines,
@@ -308,6 +308,8 @@ def _kept(job: _Job) -> Iterator[Ledger]:
     ledger = Ledger(job.target, job.fingerprint())
     try:
         yield ledger
+    except ResumeError:  # what is kept is damaged: the same command ends in the same way
+        raise
     except BaseException as error:
         if ledger.last is not None:
             error.add_note(f"{ledger.last.next} frames are kept: the same command goes on from there")
@@ -441,7 +443,7 @@ def restore_batch(
         WeightsError: the networks cannot be loaded.
         DeviceLostError: the device failed; what is not done by then is left as it is, `unfinished` in the report.
     """
-    config = config or Config()
+    config = or_defaults(config)
     check_ending(ending, config.media.container)
     if len(sources) > 1:
         refuse_tracks(config)

@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import numbers
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from videoclr import plugins
 from videoclr.bookmark import NOWHERE, Inside
-from videoclr.config import Config
+from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError
 from videoclr.flow import Prefetch, close, closing, prefetch, timed
 from videoclr.packing import keepable
@@ -56,7 +58,7 @@ class Pipeline:
 
     Every part that is not given is built from the config. `dataclasses.replace(pipeline, detector=...)` exchanges one
     and keeps the others as they are, loaded; it does so with `config=` as well: to have the parts built anew from
-    other settings, make a new `Pipeline`.
+    other settings, make a new `Pipeline`. It can be pickled, for a process of its own, as far as parts of one's own can.
 
     Raises:
         ConfigError: an unknown part or option, or a device that is not there.
@@ -91,14 +93,14 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         """Build what was not given."""
-        if cast("Config | None", self.config) is None:
-            object.__setattr__(self, "config", Config())
+        object.__setattr__(self, "config", or_defaults(self.config))
         if (tracks := self._tracks()) is not None:
             tracks.check()
             object.__setattr__(self, "_called", tracks.names)
         for name, make in _BUILDERS.items():
             if getattr(self, name) is _FROM_CONFIG:
                 object.__setattr__(self, name, make(self.config))
+        _check_size(self.restorer)
         if self.cast is _FROM_CONFIG:
             object.__setattr__(self, "cast", self._cast())
         known = self._photographed() if self.references is _FROM_CONFIG else {}
@@ -784,12 +786,23 @@ def recognizer_of(config: Config) -> dict[str, Any]:
     return {"use": section.use, "options": section.options, "weights": known.get("sha256")}
 
 
+def _check_size(restorer: Restorer) -> None:
+    """See that the stages can ask a restorer for the crops that it wants.
+
+    Raises:
+        ConfigError: it does not say how large they are.
+    """
+    size = getattr(restorer, "size", None)
+    if not isinstance(size, numbers.Integral) or size < 1:
+        found = "nothing" if size is None else repr(size)
+        who = restorer.__name__ + " (the class itself)" if isinstance(restorer, type) else type(restorer).__name__
+        raise ConfigError(f"the restorer {who}: expected as `size` the side of its crops in pixels, a whole number, got {found}")
+
+
 def _cut_detector_maker(config: Config) -> Callable[[], CutDetector]:
     section = config.cuts
-
-    def make() -> CutDetector:
-        return cast("CutDetector", plugins.build("cuts", section.use, section.options, {}))
-
+    # Not a function of our own in here: what is made of these can be pickled, and the pipeline with it.
+    make = partial(plugins.build, "cuts", section.use, section.options, {})
     make()  # a bad option is said now, not when the run has begun
     return make
 
@@ -797,10 +810,7 @@ def _cut_detector_maker(config: Config) -> Callable[[], CutDetector]:
 def _tracker_maker(config: Config) -> Callable[[], Tracker]:
     section, detect = config.track, config.detect
     settings = {"threshold": detect.threshold, "low_threshold": detect.low_threshold, "max_gap": _gap(config)}
-
-    def make() -> Tracker:
-        return cast("Tracker", plugins.build("track", section.use, section.options, settings))
-
+    make = partial(plugins.build, "track", section.use, section.options, settings)
     make()
     return make
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from videoclr import __version__
-from videoclr.config import Config
+from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError, EmptyPartError, MediaError, VideoclrError
 from videoclr.jobs import load_pipeline, open_reader, open_writer, restore_video
 from videoclr.media.spool import check_scratch
@@ -141,7 +141,7 @@ def plan(
         WeightsError: the networks cannot be loaded.
         RestorationError: as of `restore_video`.
     """
-    config = config or Config()
+    config = or_defaults(config)
     if str(source) == "-":
         raise ConfigError("plan: a pipe can be read only once; name a file")
     if pieces < 1 or not 0 < seconds < math.inf:

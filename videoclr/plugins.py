@@ -70,7 +70,7 @@ def resolve(kind: str, name: str) -> type:
 
     Raises:
         ConfigError: unknown name, or a module or class that cannot be imported.
-        VideoclrError: importing it would end the program (`SystemExit`).
+        VideoclrError: importing it fails in another way, or would end the program (`SystemExit`).
     """
     if kind not in BUILT_IN:
         raise ConfigError(f"$.{kind}: no such kind of part; known here: {', '.join(BUILT_IN)}")
@@ -92,8 +92,10 @@ def _imported(kind: str, target: str) -> type:
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"$.{kind}.use: cannot import {target} ({' '.join(str(error).split())})") from error
-    except SystemExit as error:
-        raise VideoclrError(f"$.{kind}.use: {target} raised {_ending(error)} when it was imported") from error
+    except VideoclrError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise VideoclrError(f"$.{kind}.use: {target} raised {_said_by(error)} when it was imported") from error
     if not callable(found):
         raise ConfigError(f"$.{kind}.use: {target} is not a class")
     return found  # type: ignore[no-any-return]
@@ -130,7 +132,7 @@ def build(kind: str, name: str, options: Mapping[str, Any], settings: Mapping[st
     except (TypeError, ValueError) as error:
         raise ConfigError(f"$.{kind}.options: {name}: {' '.join(str(error).split())}") from error
     except SystemExit as error:
-        raise VideoclrError(f"$.{kind}.use: {name} raised {_ending(error)} when it was made") from error
+        raise VideoclrError(f"$.{kind}.use: {name} raised {_said_by(error)} when it was made") from error
     except RuntimeError as error:
         if "device" not in options:
             raise
@@ -138,9 +140,9 @@ def build(kind: str, name: str, options: Mapping[str, Any], settings: Mapping[st
         raise ConfigError(f"$.{kind}.options.device: {device!r} cannot be used here; expected cpu, cuda or cuda:n") from error
 
 
-def _ending(error: SystemExit) -> str:
+def _said_by(error: BaseException) -> str:
     reason = " ".join(str(error).split())
-    return "SystemExit" + (f" ({reason})" if reason else "")
+    return type(error).__name__ + (f" ({reason})" if reason else "")
 
 
 def _wanted(part: type, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -191,11 +191,11 @@ def check_report(path: str | Path | None, used: tuple[object, ...], overwrite: b
     if str(path) == "-":
         raise ConfigError(f"{option}: expected a file, not a pipe")
     refuse_used(path, used, option)
-    if target.is_dir():
+    if os.path.isdir(target):  # unlike Path's own, no error where the name is too long: whoever makes the file says so
         raise MediaError(path, "is a folder; the report needs a file name")
-    if target.exists() and not target.is_file():
+    if os.path.exists(target) and not os.path.isfile(target):
         raise MediaError(path, "is a pipe or a device; the report needs a file")
-    if target.exists() and not overwrite:
+    if os.path.exists(target) and not overwrite:
         raise MediaError(path, "exists already; choose another name for the report or say --overwrite")
 
 

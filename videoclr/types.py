@@ -136,8 +136,10 @@ class Frame:
         The array is kept, not copied, and read later in other threads: give every frame one of its own.
 
         Raises:
-            ValueError: wrong shape or dtype, no pixel, or a time that is no number.
+            ValueError: no array, wrong shape or dtype, no pixel, or a time that is no number.
         """
+        if not isinstance(image, np.ndarray):
+            raise ValueError(f"expected a numpy array (H, W, 3) uint8 or uint16 RGB, got a {type(image).__name__}")
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or image.size == 0:
             raise ValueError(f"expected (H, W, 3) uint8 or uint16 RGB, got {image.shape} {image.dtype}")
         view = image.view()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from videoclr.config import Config
+from videoclr.config import Config, or_defaults
 from videoclr.errors import BusyError, ConfigError, MediaError, ResumeError, VideoclrError
 from videoclr.jobs import (
     Manner,
@@ -174,7 +174,7 @@ def watch(
         WeightsError: the networks cannot be loaded.
         DeviceLostError: the device failed; whoever starts the watch again finds the inputs as they are.
     """
-    config = config or Config()
+    config = or_defaults(config)
     if not 0 <= settle < math.inf:
         raise ConfigError(f"--settle: expected 0 or more seconds, got {settle:g}")
     places = [Path(place).resolve() for place in (folder, to, *([] if move_to is None else [move_to]))]

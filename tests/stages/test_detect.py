@@ -108,7 +108,7 @@ def test_a_detector_that_fails_stops_at_its_frame() -> None:
             found = super().detect(images)
             return found if found[0][0].box[0] < 4 else [[None]]  # type: ignore[list-item]
 
-    with pytest.raises(RestorationError, match="frame 4: the detector raised AttributeError: 'NoneType' object has no"):
+    with pytest.raises(RestorationError, match="frame 4: the detector gave None, expected a Detection"):
         list(detect(frames([0] * 8), Blind()))
     with pytest.raises(RestorationError, match=r"frame 4: the detector answered 1 lists for 2 pictures"):
         list(detect(frames([0] * 8), Blind(), batch=2))
@@ -119,3 +119,32 @@ def test_a_detector_that_fails_stops_at_its_frame() -> None:
 
     with pytest.raises(RestorationError, match=r"frame 0: the detector raised RuntimeError \(in a batch of 3\): no light"):
         list(detect(frames([0] * 8), Broken(), batch=3))
+
+
+class Gives:
+    """A detector that gives the same for every call."""
+
+    def __init__(self, given: object) -> None:
+        self.given = given
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        return self.given  # type: ignore[return-value]
+
+
+BOX, POINTS = np.array([0, 0, 40, 40], np.float32), np.zeros((5, 2), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, "gave None, expected a list for each picture"),
+        ([[None]], "gave None, expected a Detection"),
+        ([[(BOX, POINTS, 0.9)]], "gave a tuple, expected a Detection"),
+        ([[Detection(BOX, POINTS.reshape(-1), 0.9)]], r"gave as landmarks a ndarray \(10,\), expected an array \(5, 2\)"),
+        ([[Detection(BOX.tolist(), POINTS, 0.9)]], r"gave as box a list, expected an array \(4,\)"),
+        ([[Detection(np.append(BOX, np.float32(0.9)), POINTS, 0.9)]], r"gave as box a ndarray \(5,\), expected an array \(4,\)"),
+    ],
+)
+def test_what_is_no_face_is_named_where_the_detector_gave_it(given: object, expected: str) -> None:
+    with pytest.raises(RestorationError, match=f"^frame 0: the detector {expected}$"):
+        list(detect(frames([0]), Gives(given)))

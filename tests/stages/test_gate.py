@@ -154,3 +154,35 @@ def test_a_judge_that_fails_stops_at_its_frame() -> None:
 
     with pytest.raises(RestorationError, match="frame 3: the judge raised RuntimeError: contempt"):
         list(gate(clip(5), Harsh({})))
+
+
+class Gives:
+    """A judge that gives the same for every frame."""
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
+
+    def judge(self, faces: Faces[RestoredFace], memory: dict[int, Any]) -> list[Verdict]:
+        return self.given  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, "frame 0: the judge gave None, expected a list of verdicts"),
+        ([None], "frame 0, track 0: the judge gave None, expected a Verdict"),
+        ([Verdict(1.0, None, ["pose"])], "frame 0, track 0: the judge gave as reasons a list, expected a dict"),  # type: ignore[arg-type]
+        ([Verdict(1.0, torch.ones(1, 4, 4), {})], r"the judge gave \(1, 4, 4\), expected \(1, 8, 8\)"),
+        ([Verdict(float("nan"), None, {})], "the judge gave NaN or infinite values"),
+        ([Verdict(1.0, torch.full((1, 8, 8), torch.nan), {})], "the judge gave NaN or infinite values"),
+    ],
+)
+def test_what_is_no_verdict_is_named_where_the_judge_gave_it(given: Any, expected: str) -> None:
+    with pytest.raises(RestorationError, match=expected):
+        list(gate(clip(1), Gives(given)))
+
+
+@pytest.mark.parametrize(("said", "counts"), [(3.0, 1.0), (-1.0, 0.0)])
+def test_a_confidence_beyond_its_range_counts_as_its_end(said: float, counts: float) -> None:
+    (one,) = next(gate(clip(1), Gives([Verdict(said, None, {})]), 0)).faces
+    assert one.confidence == pytest.approx(0.9 * counts)

@@ -418,5 +418,15 @@ def test_a_recognizer_that_fails_stops_at_its_frame() -> None:
     film = clip([crop(0, track=4), crop(1, track=5, mark=1.0)])
     with pytest.raises(RestorationError, match=r"frame 1, track 5: the recognizer raised RuntimeError: who\?"):
         list(identify(film, Stranger(), window=0))
-    with pytest.raises(RestorationError, match="frame 0, track 4: the recognizer raised ValueError"):
+    with pytest.raises(RestorationError, match=r"frame 0, track 4: the recognizer gave \(0, 2\), expected \(1, any\)"):
         list(identify(film, Short(), window=0))
+
+
+@pytest.mark.parametrize("given", [None, torch.ones(2), torch.ones(3, 2)])
+def test_what_is_no_embedding_is_named_where_the_recognizer_gave_it(given: Tensor | None) -> None:
+    class Gives:
+        def embed(self, crops: Tensor) -> Tensor:
+            return given  # type: ignore[return-value]
+
+    with pytest.raises(RestorationError, match=r"frame 0, track 0: the recognizer gave .*, expected (a tensor )?\(1, any\)"):
+        list(identify(clip([crop(0)]), Gives(), window=0, views=1))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from videoclr import __version__
-from videoclr.config import Config
+from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError, MediaError
 from videoclr.evaluation.meter import Meter, Row
 from videoclr.evaluation.observer import Judge, Observer
@@ -58,7 +58,7 @@ def evaluate(
         WeightsError: the detector cannot be loaded.
         VideoclrError: the judge's file fails.
     """
-    config = config or Config()
+    config = or_defaults(config)
     if not SMALLEST <= size <= LARGEST:
         raise ConfigError(f"--size: expected {SMALLEST} to {LARGEST} pixels, got {size}")
     if borders is not None and borders < 2:

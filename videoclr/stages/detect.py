@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from videoclr.blame import blamed
+from videoclr.blame import blamed, described
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import RestorationError
 from videoclr.shortage import Batch
@@ -106,12 +106,31 @@ def _detected(waiting: list[_Waiting], detector: Detector, min_size: float, call
         first = group[0][0].index
         with blamed("detector", first, held=len(group), again=True):
             results = detector.detect([image for _, image in group])
+            if not isinstance(results, Sized):
+                raise RestorationError(first, None, f"the detector gave {described(results)}, expected a list for each picture")
             if len(results) != len(group):
                 raise RestorationError(first, None, f"the detector answered {len(results)} lists for {len(group)} pictures")
-            return [[one for one in found if _usable(one, min_size)] for found in results]
+            return [
+                [one for one in found if _usable(_checked(one, frame.index), min_size)]
+                for (frame, _), found in zip(group, results, strict=True)
+            ]
 
     answers = iter(list(calls.calls(found_in, shown)))
     return [Faces(frame, looked=False) if image is None else Faces(frame, tuple(next(answers))) for frame, image in waiting]
+
+
+def _checked(found: Detection, frame: int) -> Detection:
+    """`found`, of the shapes that the stages behind rely on.
+
+    Raises:
+        RestorationError: it has others.
+    """
+    if not isinstance(found, Detection):
+        raise RestorationError(frame, None, f"the detector gave {described(found)}, expected a Detection")
+    for what, given, shape in (("box", found.box, (4,)), ("landmarks", found.landmarks, (5, 2))):
+        if not isinstance(given, np.ndarray) or given.shape != shape:
+            raise RestorationError(frame, None, f"the detector gave as {what} {described(given)}, expected an array {shape}")
+    return found
 
 
 def _usable(found: Detection, min_size: float) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videoclr.blame import blamed
+from videoclr.blame import blamed, described, tensor_of
 from videoclr.bookmark import NOWHERE, Inside
-from videoclr.errors import RestorationError
+from videoclr.errors import NotFiniteError, RestorationError
 from videoclr.flow import Around, around
 from videoclr.packing import keepable
 from videoclr.types import Faces, RestoredFace
@@ -103,14 +103,37 @@ def _judged(restored: Iterable[Faces[RestoredFace]], judge: Judge, inside: Insid
         if faces.faces:
             with blamed("judge", faces.frame.index):
                 verdicts = judge.judge(faces, memory)
+                if not isinstance(verdicts, Sized):
+                    message = f"the judge gave {described(verdicts)}, expected a list of verdicts"
+                    raise RestorationError(faces.frame.index, None, message)
                 if len(verdicts) != len(faces.faces):
                     message = f"the judge gave {len(verdicts)} verdicts on {len(faces.faces)} faces"
                     raise RestorationError(faces.frame.index, None, message)
+                verdicts = [_checked(verdict, face) for verdict, face in zip(verdicts, faces.faces, strict=True)]
         last.update({face.crop.face.track: faces.frame.index for face in faces.faces})
         last = {track: index for track, index in last.items() if faces.frame.index - index <= _GONE}
         for track in memory.keys() - last.keys():
             del memory[track]
         yield _Judged(faces, verdicts)
+
+
+def _checked(verdict: Verdict, face: RestoredFace) -> Verdict:
+    """`verdict` with its confidence in [0, 1], and its trust float32 on the CPU.
+
+    Raises:
+        RestorationError: it is none, or holds NaN or a map of another size.
+    """
+    frame, track = face.crop.frame.index, face.crop.face.track
+    if not isinstance(verdict, Verdict):
+        raise RestorationError(frame, track, f"the judge gave {described(verdict)}, expected a Verdict")
+    if not isinstance(verdict.reasons, Mapping):
+        raise RestorationError(frame, track, f"the judge gave as reasons {described(verdict.reasons)}, expected a dict")
+    trust = verdict.trust
+    if trust is not None:
+        trust = tensor_of(trust, (1, *face.mask.shape[-2:]), "judge", frame, track)
+    if not np.isfinite(verdict.confidence) or not (trust is None or bool(torch.isfinite(trust).all())):
+        raise NotFiniteError(frame, track, "the judge gave NaN or infinite values")
+    return replace(verdict, confidence=min(max(float(verdict.confidence), 0.0), 1.0), trust=trust)
 
 
 def _near(place: Around[_Judged], face: RestoredFace, smoothing: int) -> list[list[Verdict]]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from videoclr import appearance, geometry
-from videoclr.blame import blamed
+from videoclr.blame import blamed, tensor_of
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.cast import Cast, Member, View, jpeg
 from videoclr.flow import around
@@ -557,9 +557,10 @@ def _refine(track: _Track, number: int, frames: tuple[Faces[FaceCrop], ...], rec
         entering.append((value, crop))
     if not entering:
         return False
-    with blamed("recognizer", entering[0][1].frame.index, number, len(entering)):
-        embedded = recognizer.embed(torch.stack([crop.image for _, crop in entering])).detach().float().cpu()
-        vectors = list(zip(entering, embedded, strict=True))
+    first = entering[0][1].frame.index
+    with blamed("recognizer", first, number, len(entering)):
+        given = recognizer.embed(torch.stack([crop.image for _, crop in entering]))
+        vectors = list(zip(entering, tensor_of(given, (len(entering), None), "recognizer", first, number), strict=True))
     found = []
     for (value, crop), vector in vectors:
         if torch.isfinite(vector).all():

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from videoclr.blame import blamed
+from videoclr.blame import blamed, tensor_of
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import NotFiniteError, RestorationError
 from videoclr.flow import grouped
@@ -447,7 +447,8 @@ class _Calls:
             return found
         first = crops[known[0]]
         with blamed("recognizer", first.frame.index, first.face.track, len(known), again=True):
-            vectors = self.recognizer.embed(images[known]).detach().float().cpu()
+            given = self.recognizer.embed(images[known])
+            vectors = tensor_of(given, (len(known), None), "recognizer", first.frame.index, first.face.track)
             for place, vector in zip(known, vectors, strict=True):
                 identity = crops[place].identity
                 if identity is not None and bool(torch.isfinite(vector).all()):
@@ -457,12 +458,7 @@ class _Calls:
 
 def _checked(images: Tensor, crops: Sequence[FaceCrop], shape: tuple[int, ...], who: str) -> Tensor:
     """float32 on the CPU, of the promised shape and finite."""
-    expected = (len(crops), *shape)
-    first = crops[0]
-    if tuple(images.shape) != expected:
-        message = f"the {who} gave {tuple(images.shape)}, expected {expected}"
-        raise RestorationError(first.frame.index, first.face.track, message)
-    images = images.detach().to("cpu", torch.float32)
+    images = tensor_of(images, (len(crops), *shape), who, crops[0].frame.index, crops[0].face.track)
     for crop, fine in zip(crops, torch.isfinite(images).flatten(1).all(1).tolist(), strict=True):
         if not fine:
             raise NotFiniteError(crop.frame.index, crop.face.track, f"the {who} gave NaN or infinite values")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
-from videoclr.config import Config
+from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError, MediaError, VideoclrError
 from videoclr.jobs import (
     Manner,
@@ -136,7 +136,7 @@ def restore_timeline(
         DeviceLostError: the device failed; there is no new cut then.
     """
     manner, target = Manner(overwrite, resume=resume, faceless=consolidate), _target(timeline, folder, save_as)
-    cut, parts, missed = _planned(timeline, folder, target, config or Config(), handles, media, sequence, ending)
+    cut, parts, missed = _planned(timeline, folder, target, or_defaults(config), handles, media, sequence, ending)
     _check_results(cut, folder, target, parts, manner, report)
     if not parts:
         raise MediaError(timeline, missed[0] + (f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""))
@@ -181,7 +181,7 @@ def parts_of_timeline(
 ) -> tuple[list[Part], list[str]]:
     """What `restore_timeline` would restore, and what it would miss; refuses what that refuses before it restores anything."""
     target = _target(timeline, folder, save_as)
-    cut, parts, missed = _planned(timeline, folder, target, config or Config(), handles, media, sequence, ending)
+    cut, parts, missed = _planned(timeline, folder, target, or_defaults(config), handles, media, sequence, ending)
     _check_results(cut, folder, target, parts, Manner(overwrite, resume=resume), report)
     return parts, missed
 
