@@ -107,6 +107,12 @@ def test_an_entry_without_name_or_picture_is_refused(references, only):
         people_of(references, only)
 
 
+@pytest.mark.parametrize(("only", "leave", "who"), [(["anna"], ["ben", "anna"], "anna"), (["3", "4"], ["4"], "4")])
+def test_nobody_is_to_be_restored_alone_and_left(only, leave, who):
+    with pytest.raises(ConfigError, match=rf"leave: {who} is to be restored alone"):
+        people_of(["anna=a.jpg", "ben=b.jpg"], only, leave)
+
+
 def test_the_picture_that_shows_the_face_best_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(identify, "quality", lambda crop: 2 + float(crop.image[0].mean()))
     blue, red = picture(tmp_path / "b.png", (60, 60)), picture(tmp_path / "r.jpg", (100, 50), color=(220, 60, 40))

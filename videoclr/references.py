@@ -78,12 +78,16 @@ def people_of(references: Sequence[str], only: Sequence[str], leave: Sequence[st
         called: names that tracks (`videoclr.tracks`) and people (`videoclr.cast`) have already, which `only` and `leave` may use.
 
     Raises:
-        ConfigError: an entry without a picture or a name, or the name of nobody.
+        ConfigError: an entry without a picture or a name, the name of nobody, or somebody in `only` and in `leave`.
     """
     pictures: dict[str, list[str]] = {}
     for entry in references:
         _add(pictures, *_named(entry, "references"))
-    return Asked(pictures, _chosen(pictures, only, "only", called), _chosen(pictures, leave, "leave", called))
+    asked = Asked(pictures, _chosen(pictures, only, "only", called), _chosen(pictures, leave, "leave", called))
+    both = sorted(asked.only.names & asked.leave.names) + sorted(map(str, asked.only.tracks & asked.leave.tracks))
+    if both:
+        raise ConfigError(f"$.identify.leave: {', '.join(both)} is to be restored alone (only) and left as it is; name it once")
+    return asked
 
 
 def _chosen(pictures: dict[str, list[str]], entries: Sequence[str], setting: str, called: Collection[str]) -> Chosen:
