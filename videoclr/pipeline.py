@@ -786,12 +786,14 @@ def recognizer_of(config: Config) -> dict[str, Any]:
     return {"use": section.use, "options": section.options, "weights": known.get("sha256")}
 
 
-def _check_size(restorer: Restorer) -> None:
-    """See that the stages can ask a restorer for the crops that it wants.
+def _check_size(restorer: Restorer | None) -> None:
+    """See that the stages can ask a restorer, where there is one, for the crops that it wants.
 
     Raises:
         ConfigError: it does not say how large they are.
     """
+    if restorer is None:
+        return
     size = getattr(restorer, "size", None)
     if not isinstance(size, numbers.Integral) or size < 1:
         found = "nothing" if size is None else repr(size)

@@ -78,15 +78,14 @@ def people_of(references: Sequence[str], only: Sequence[str], leave: Sequence[st
         called: names that tracks (`videoclr.tracks`) and people (`videoclr.cast`) have already, which `only` and `leave` may use.
 
     Raises:
-        ConfigError: an entry without a picture or a name, the name of nobody, or somebody in `only` and in `leave`.
+        ConfigError: an entry without a picture or a name, the name of nobody, or nobody in `only` who is not in `leave` as well.
     """
     pictures: dict[str, list[str]] = {}
     for entry in references:
         _add(pictures, *_named(entry, "references"))
     asked = Asked(pictures, _chosen(pictures, only, "only", called), _chosen(pictures, leave, "leave", called))
-    both = sorted(asked.only.names & asked.leave.names) + sorted(map(str, asked.only.tracks & asked.leave.tracks))
-    if both:
-        raise ConfigError(f"$.identify.leave: {', '.join(both)} is to be restored alone (only) and left as it is; name it once")
+    if asked.only and asked.only.names <= asked.leave.names and asked.only.tracks <= asked.leave.tracks:
+        raise ConfigError("$.identify.leave: everybody who is to be restored alone (only) is also to be left as they are")
     return asked
 
 
