@@ -36,18 +36,23 @@ def unwoven(restored: Tensor, shown: Tensor) -> Tensor:
     Returns:
         As `restored`.
     """
-    side, hop = restored.shape[-1], _WINDOW // 2
+    changed = restored - shown  # one plane at a time: the windows of a plane take 16 times its room, and 4K films leave little
+    planes = [_unwoven(plane[None, None]) for plane in changed.flatten(0, 1)]
+    return (shown + torch.cat(planes).view_as(shown)).clamp(-1, 1)
+
+
+def _unwoven(changed: Tensor) -> Tensor:
+    """`(1, 1, S, S)` without its weave."""
+    side, hop = changed.shape[-1], _WINDOW // 2
     more = -side % hop
-    around = F.pad(restored - shown, (hop, hop + more, hop, hop + more), mode="reflect")
+    around = F.pad(changed, (hop, hop + more, hop, hop + more), mode="reflect")
     # The square root on both ways: windows that overlap by half then add up to 1 (Griffin and Lim 1984).
-    taper = torch.hann_window(_WINDOW, device=restored.device).sqrt()
+    taper = torch.hann_window(_WINDOW, device=changed.device).sqrt()
     fades = taper[:, None] * taper[None, :]
     windows = around.unfold(-2, _WINDOW, hop).unfold(-2, _WINDOW, hop) * fades
     whole = torch.fft.ifft2(_levelled(torch.fft.fft2(windows))).real * fades
-    n, channels, down, across = whole.shape[:4]
-    columns = whole.permute(0, 1, 4, 5, 2, 3).reshape(n, channels * _WINDOW**2, down * across)
-    added = F.fold(columns, around.shape[-2:], _WINDOW, stride=hop)[..., hop : hop + side, hop : hop + side]
-    return (shown + added).clamp(-1, 1)
+    columns = whole.permute(0, 1, 4, 5, 2, 3).reshape(1, _WINDOW**2, -1)
+    return F.fold(columns, around.shape[-2:], _WINDOW, stride=hop)[..., hop : hop + side, hop : hop + side]
 
 
 def seen_enlarged(scale: float) -> float:
