@@ -93,7 +93,7 @@ def amend(path: str, changes: Amendments, *, quicktime: bool) -> None:
         OSError: the disk is full.
     """
     with open(path, "r+b") as file:
-        place, moov = _index_of(file)
+        place, moov = box_in(file, b"moov", last=True)
         file.seek(place)
         file.write(amended(moov, changes, quicktime=quicktime))
         file.truncate()
@@ -102,14 +102,14 @@ def amend(path: str, changes: Amendments, *, quicktime: bool) -> None:
 def amended(moov: bytes, changes: Amendments, *, quicktime: bool) -> bytes:
     """The box `moov` with `changes`."""
     body, track = b"", 0
-    for kind, content in _boxes(moov[8:]):
+    for kind, content in boxes(moov[8:]):
         if kind == b"trak":
             content = _track(content, changes.languages.get(track), changes.entries.get(track, b""), changes.crops.get(track))
             if track in changes.described:
                 content = _told(content, changes.described[track])
             track += 1
-        body += _box(kind, content)
-    return _box(b"moov", body + (_tags(changes.tags, quicktime) if changes.tags else b""))
+        body += box(kind, content)
+    return box(b"moov", body + (_tags(changes.tags, quicktime) if changes.tags else b""))
 
 
 def described_in(path: str, track: int) -> Described | None:
@@ -120,17 +120,17 @@ def described_in(path: str, track: int) -> Described | None:
         OSError: it cannot be read.
     """
     with open(path, "rb") as file:
-        _, moov = _index_of(file, last=False)
-    for trak in (content for kind, content in _boxes(moov[8:]) if kind == b"trak"):
+        _, moov = box_in(file, b"moov")
+    for trak in (content for kind, content in boxes(moov[8:]) if kind == b"trak"):
         head = _content(trak, b"tkhd")
         if struct.unpack_from(">I", head, 20 if head[:1] == b"\1" else 12)[0] != track:
             continue
         media = _content(trak, b"mdia")
         within = _content(media, b"minf")
         entries = _content(_content(within, b"stbl"), b"stsd")
-        of_its_own = len(list(_boxes(entries[8:]))) == 1 and entries[22:24] == b"\0\1"
+        of_its_own = len(list(boxes(entries[8:]))) == 1 and entries[22:24] == b"\0\1"
         header = _content(within, b"gmhd")
-        return Described(_content(media, b"hdlr")[8:12], header and _box(b"gmhd", header), entries) if of_its_own else None
+        return Described(_content(media, b"hdlr")[8:12], header and box(b"gmhd", header), entries) if of_its_own else None
     return None
 
 
@@ -139,7 +139,7 @@ def three_dimensional(frame: VideoFrame) -> bytes:
     stereo, sphere = payload(frame, Type.STEREO3D), sphere_of(frame)
     out = b""
     if stereo is not None and (mode := _STEREO_MODES.get(_STEREO.unpack_from(stereo))) is not None:
-        out += _box(b"st3d", struct.pack(">IB", 0, mode))
+        out += box(b"st3d", struct.pack(">IB", 0, mode))
     return out if sphere is None else out + spherical(sphere)
 
 
@@ -157,12 +157,12 @@ def crop_in(head: bytes) -> Crop:
     """
     path = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
     for kind in path:
-        head = next((content for name, content in _boxes(head) if name == kind), b"")
-    entry = next((content for _, content in _boxes(head[8:])), b"")
+        head = next((content for name, content in boxes(head) if name == kind), b"")
+    entry = next((content for _, content in boxes(head[8:])), b"")
     if len(entry) < _VISUAL_ENTRY:
         raise ValueError("there is no description of a video")
     size = struct.unpack_from(">2H", entry, _SIDES)
-    clap = next((content for kind, content in _boxes(entry[_VISUAL_ENTRY:]) if kind == b"clap"), None)
+    clap = next((content for kind, content in boxes(entry[_VISUAL_ENTRY:]) if kind == b"clap"), None)
     if clap is None or len(clap) < _APERTURE.size:
         return WHOLE
     numbers = _APERTURE.unpack_from(clap)
@@ -182,7 +182,7 @@ def _aperture(crop: Crop, width: int, height: int) -> bytes:
     """`clap` of a picture of this size."""
     inner = crop.size(width, height)
     ways = (crop.left - crop.right, crop.top - crop.bottom)
-    return _box(b"clap", _APERTURE.pack(inner[0], 1, inner[1], 1, ways[0], 2, ways[1], 2))
+    return box(b"clap", _APERTURE.pack(inner[0], 1, inner[1], 1, ways[0], 2, ways[1], 2))
 
 
 def spherical(sphere: Sphere) -> bytes:
@@ -190,24 +190,28 @@ def spherical(sphere: Sphere) -> bytes:
     kinds = {EQUIRECTANGULAR: b"equi", CUBEMAP: b"cbmp"}
     if sphere.projection not in kinds:
         return b""
-    head = _box(b"svhd", struct.pack(">I", 0) + b"\0")
-    pose = _box(b"prhd", struct.pack(">I3i", 0, *sphere.pose))
-    return _box(b"sv3d", head + _box(b"proj", pose + _box(kinds[sphere.projection], sphere.shape)))
+    head = box(b"svhd", struct.pack(">I", 0) + b"\0")
+    pose = box(b"prhd", struct.pack(">I3i", 0, *sphere.pose))
+    return box(b"sv3d", head + box(b"proj", pose + box(kinds[sphere.projection], sphere.shape)))
 
 
-def _index_of(file: BinaryIO, *, last: bool = True) -> tuple[int, bytes]:
-    """Place and bytes of `moov`, the `last` box of the file or any."""
+def box_in(file: BinaryIO, wanted: bytes, *, last: bool = False) -> tuple[int, bytes]:
+    """Place and bytes of an index, the box `wanted` that no other one holds.
+
+    Raises:
+        ValueError: there is none, or it is not the `last` box of the file, where it has to be.
+    """
     place = 0
     while head := file.read(8):
         size, kind = struct.unpack(">I4s", head)
         if size == 1:
             (size,) = struct.unpack(">Q", file.read(8))
-        if kind == b"moov":
+        if kind == wanted:
             file.seek(place)
-            moov = file.read(size)
+            found = file.read(size)
             if last and file.read(1):
                 raise ValueError("the index is not the last box of the file")
-            return place, moov
+            return place, found
         if size < 8:
             break
         place += size
@@ -215,7 +219,12 @@ def _index_of(file: BinaryIO, *, last: bool = True) -> tuple[int, bytes]:
     raise ValueError("the file has no index")
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of the boxes in the row `data`.
+
+    Raises:
+        ValueError: one that is larger than the row.
+    """
     place = 0
     while place + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, place)
@@ -227,23 +236,24 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _content(data: bytes, kind: bytes) -> bytes:
     """Of the first box called `kind` in a row of boxes; empty where there is none."""
-    return next((content for name, content in _boxes(data) if name == kind), b"")
+    return next((content for name, content in boxes(data) if name == kind), b"")
 
 
-def _box(kind: bytes, content: bytes) -> bytes:
+def box(kind: bytes, content: bytes) -> bytes:
+    """A box of four letters `kind`."""
     return struct.pack(">I4s", len(content) + 8, kind) + content
 
 
 def _inside(data: bytes, kind: bytes, change: Callable[[bytes], bytes]) -> bytes:
     """`data`, a row of boxes, with the content of those called `kind` changed."""
-    return b"".join(_box(name, change(content) if name == kind else content) for name, content in _boxes(data))
+    return b"".join(box(name, change(content) if name == kind else content) for name, content in boxes(data))
 
 
 def _track(trak: bytes, language: str | None, entry: bytes, crop: Crop | None) -> bytes:
     shown: list[tuple[int, int]] = []
 
     def describe(stsd: bytes) -> bytes:
-        return stsd[:8] + b"".join(_box(kind, described(content)) for kind, content in _boxes(stsd[8:]))
+        return stsd[:8] + b"".join(box(kind, described(content)) for kind, content in boxes(stsd[8:]))
 
     def described(content: bytes) -> bytes:
         added = entry
@@ -251,8 +261,8 @@ def _track(trak: bytes, language: str | None, entry: bytes, crop: Crop | None) -
             width, height = struct.unpack_from(">2H", content, _SIDES)
             added += _aperture(crop, width, height)
             shown.append((width, height))
-        kinds = {kind for kind, _ in _boxes(added)}
-        kept = b"".join(_box(kind, inner) for kind, inner in _boxes(content[_VISUAL_ENTRY:]) if kind not in kinds)
+        kinds = {kind for kind, _ in boxes(added)}
+        kept = b"".join(box(kind, inner) for kind, inner in boxes(content[_VISUAL_ENTRY:]) if kind not in kinds)
         return content[:_VISUAL_ENTRY] + kept + added
 
     def media(mdia: bytes) -> bytes:
@@ -261,10 +271,8 @@ def _track(trak: bytes, language: str | None, entry: bytes, crop: Crop | None) -
             assert code is not None
             mdia = _inside(mdia, b"mdhd", lambda mdhd: _spoken(mdhd, code))
             if code != language:  # the whole of it stands behind (ISO/IEC 14496-12, 8.4.6)
-                whole = _box(b"elng", bytes(4) + language.replace("_", "-").encode() + b"\0")
-                mdia = b"".join(
-                    _box(kind, content) + whole * (kind == b"mdhd") for kind, content in _boxes(mdia) if kind != b"elng"
-                )
+                whole = box(b"elng", bytes(4) + language.replace("_", "-").encode() + b"\0")
+                mdia = b"".join(box(kind, content) + whole * (kind == b"mdhd") for kind, content in boxes(mdia) if kind != b"elng")
         if entry or crop:
             mdia = _inside(mdia, b"minf", lambda minf: _inside(minf, b"stbl", lambda stbl: _inside(stbl, b"stsd", describe)))
         return mdia
@@ -279,7 +287,7 @@ def _told(trak: bytes, said: Described) -> bytes:
     """A track of QuickTime that says of its data what is `said`."""
 
     def within(minf: bytes) -> bytes:
-        rest = b"".join(_box(kind, content) for kind, content in _boxes(minf) if kind not in (b"gmhd", b"nmhd"))
+        rest = b"".join(box(kind, content) for kind, content in boxes(minf) if kind not in (b"gmhd", b"nmhd"))
         return (said.header or _GENERIC) + _inside(rest, b"stbl", lambda stbl: _inside(stbl, b"stsd", lambda _: said.entries))
 
     def media(mdia: bytes) -> bytes:
@@ -296,7 +304,7 @@ def _narrowed(tkhd: bytes, crop: Crop, width: int, height: int) -> bytes:
     return tkhd[:-8] + struct.pack(">2I", *new)
 
 
-_GENERIC = _box(b"gmhd", _box(b"gmin", struct.pack(">IHHHHHH", 0, 0x40, 0x8000, 0x8000, 0x8000, 0, 0)))
+_GENERIC = box(b"gmhd", box(b"gmin", struct.pack(">IHHHHHH", 0, 0x40, 0x8000, 0x8000, 0x8000, 0, 0)))
 """The header of a medium that is neither picture nor sound."""
 
 
@@ -308,9 +316,9 @@ def _spoken(mdhd: bytes, language: str) -> bytes:
 
 
 def _tags(tags: Mapping[str, str], quicktime: bool) -> bytes:
-    handler = _box(b"hdlr", struct.pack(">II4s12x", 0, 0, b"mdta") + b"\0")
+    handler = box(b"hdlr", struct.pack(">II4s12x", 0, 0, b"mdta") + b"\0")
     names = [name.encode("utf-8", "surrogateescape") for name in tags]
-    keys = _box(b"keys", struct.pack(">II", 0, len(names)) + b"".join(_box(b"mdta", name) for name in names))
+    keys = box(b"keys", struct.pack(">II", 0, len(names)) + b"".join(box(b"mdta", name) for name in names))
     texts = [struct.pack(">II", _UTF8, 0) + text.encode("utf-8", "surrogateescape") for text in tags.values()]
-    items = [_box(struct.pack(">I", number), _box(b"data", text)) for number, text in enumerate(texts, 1)]
-    return _box(b"meta", (b"" if quicktime else bytes(4)) + handler + keys + _box(b"ilst", b"".join(items)))
+    items = [box(struct.pack(">I", number), box(b"data", text)) for number, text in enumerate(texts, 1)]
+    return box(b"meta", (b"" if quicktime else bytes(4)) + handler + keys + box(b"ilst", b"".join(items)))

@@ -274,13 +274,18 @@ def still_covers(container: InputContainer) -> set[int]:
     """Indices of the still pictures that stand for the animation of an AVIF or HEIC file; empty for other files."""
     if not _has_brand(container, _MOVING):
         return set()
-    stills = {one.index for one in container.streams.video if one.frames == 1 and one.time_base == 1}
+    stills = {one.index for one in container.streams.video if _is_item(one)}
     return stills if len(stills) < len(container.streams.video) else set()
 
 
 def is_still_item(container: InputContainer, stream: VideoStream) -> bool:
     """Whether `stream` is the still picture of an AVIF or HEIC file, rather than a film of one picture."""
-    return _has_brand(container, _STILL) and stream.frames == 1 and stream.time_base == 1
+    return _has_brand(container, _STILL) and _is_item(stream)
+
+
+def _is_item(stream: VideoStream) -> bool:
+    """Whether FFmpeg made a stream of a still picture: films have other clocks."""
+    return stream.frames == 1 and stream.time_base == 1
 
 
 def _has_brand(container: InputContainer, brands: Sequence[str]) -> bool:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import av
 from av.codec.context import CodecContext
@@ -24,6 +25,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from videoclr.errors import MediaError
+from videoclr.media.boxes import box, box_in, boxes
 from videoclr.media.faults import AV_ERRORS
 from videoclr.media.layout import layout_of
 from videoclr.media.opening import Limits
@@ -35,7 +37,19 @@ _CODECS: Mapping[bytes, tuple[bytes, str]] = {b"hvc1": (b"hvcC", "hevc"), b"av01
 _OF_TILES = {b"hvcC", b"av1C"}
 """Properties of a picture that are those of its coding."""
 _LOSSLESS = {"preset": "ultrafast", "x265-params": "lossless=1:log-level=error"}
+_DAMAGED = (ValueError, KeyError, IndexError, struct.error)
+"""What reading a damaged file raises here."""
 _BRANDS = b"heic" + bytes(4) + b"mif1heic"
+
+
+class _Piece(NamedTuple):
+    """Bytes of an item."""
+
+    inside: bool
+    """In `idat`, rather than in the file."""
+    begin: int
+    size: int
+    """0: all that follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +67,24 @@ class _Items:
     added: Mapping[int, Sequence[int]]
     """Item -> the pictures that it adds something to: transparency, depth, what makes them HDR."""
     is_xmp: Mapping[int, bool]
-    contents: Mapping[int, bytes]
-    """Item -> its bytes."""
+    pieces: Mapping[int, Sequence[_Piece]]
+    """Item -> where its bytes are."""
+    idat: bytes
     properties: Mapping[int, Sequence[bytes]]
     """Item -> boxes."""
+
+    def bytes_of(self, item: int, file: BinaryIO) -> bytes:
+        """What `item` holds; ValueError where its pieces are more than the file."""
+        found = []
+        room = file.seek(0, io.SEEK_END) + len(self.idat)
+        for inside, begin, size in self.pieces[item]:
+            place = io.BytesIO(self.idat) if inside else file
+            place.seek(begin)
+            found.append(place.read(size or -1))
+            room -= len(found[-1])
+            if room < 0:
+                raise ValueError("an item of overlapping pieces")
+        return b"".join(found)
 
     def property_of(self, item: int, kind: bytes) -> bytes | None:
         """The content of its box `kind`."""
@@ -81,8 +109,9 @@ def left_out(path: str) -> list[str]:
         OSError: it cannot be read.
     """
     try:
-        items = _read(Path(path).read_bytes())
-    except (ValueError, KeyError, IndexError, struct.error):
+        with open(path, "rb") as file:
+            items = _read(file)
+    except _DAMAGED:
         return []
     found = []
     if any(items.is_xmp.values()):
@@ -95,49 +124,54 @@ def left_out(path: str) -> list[str]:
 @lru_cache(maxsize=1)  # a picture is opened several times: to look at, to read, and for what lies beside it
 def _assembled(path: str, _changed: int, _size: int, limits: Limits) -> bytes:
     try:
-        items = _read(Path(path).read_bytes())
-        if items.kinds[items.primary] != _GRID:
-            raise MediaError(path, "its picture is made of tiles in a way that is not read here; convert it to PNG first")
-        frame = _laid_out(path, items, limits)
-        return _written(items, *_encoded(frame))
-    except (*AV_ERRORS, ValueError, KeyError, IndexError, struct.error) as error:
-        if isinstance(error, MediaError):
-            raise
+        with open(path, "rb") as file:
+            items = _read(file)
+            if items.kinds[items.primary] != _GRID:
+                raise MediaError(path, "its picture is made of tiles in a way that is not read here; convert it to PNG first")
+            return _written(items, file, *_encoded(_laid_out(path, items, file, limits)))
+    except (*AV_ERRORS, *_DAMAGED) as error:
         raise MediaError(path, "the tiles of its picture cannot be read; it may be damaged: copy it again") from error
 
 
-def _laid_out(path: str, items: _Items, limits: Limits) -> VideoFrame:
-    grid = items.contents[items.primary]
+def _laid_out(path: str, items: _Items, file: BinaryIO, limits: Limits) -> VideoFrame:
+    grid = items.bytes_of(items.primary, file)
     rows, columns = grid[2] + 1, grid[3] + 1
     width, height = struct.unpack_from(">II" if grid[1] & 1 else ">HH", grid, 4)
     limits.check(path, 1, (width, height), None, None, None)
     tiles = items.parts[items.primary]
     if len(tiles) != rows * columns:
         raise ValueError(f"{len(tiles)} tiles for {rows} x {columns} places")
-    whole: VideoFrame | None = None
+    first = _decoded(items, tiles[0], file, limits)
+    across, down = first.width, first.height
+    if across * columns < width or down * rows < height:
+        raise ValueError("the tiles do not cover the picture")
+    whole = VideoFrame(width, height, first.format.name)
+    _tag(whole, first)
     for place, tile in enumerate(tiles):
-        frame = _decoded(items, tile)
-        if whole is None:
-            across, down = frame.width, frame.height
-            if across * columns < width or down * rows < height:
-                raise ValueError("the tiles do not cover the picture")
-            whole = VideoFrame(width, height, frame.format.name)
-            for name in ("colorspace", "color_range", "color_trc", "color_primaries"):
-                setattr(whole, name, getattr(frame, name))
+        x, y = place % columns * across, place // columns * down
+        if x >= width or y >= height:
+            continue  # it shows nothing of the picture
+        frame = _decoded(items, tile, file, limits) if place else first
         if (frame.width, frame.height, frame.format.name) != (across, down, whole.format.name):
             raise ValueError("tiles of different kinds")
-        _lay(whole, frame, place % columns * across, place // columns * down)
-    assert whole is not None
+        _lay(whole, frame, x, y)
     return whole
 
 
-def _decoded(items: _Items, item: int) -> VideoFrame:
+def _decoded(items: _Items, item: int, file: BinaryIO, limits: Limits) -> VideoFrame:
     configuration, codec = _CODECS[items.kinds[item]]
     decoder = CodecContext.create(codec, "r")
     assert isinstance(decoder, VideoCodecContext)
     decoder.extradata = items.property_of(item, configuration)
-    frames = [*decoder.decode(Packet(items.contents[item])), *decoder.decode(None)]
+    decoder.options = {"max_pixels": str(limits.decoder_pixels)}
+    frames = [*decoder.decode(Packet(items.bytes_of(item, file))), *decoder.decode(None)]
     return frames[0]
+
+
+def _tag(to: VideoFrame | VideoCodecContext, frame: VideoFrame) -> None:
+    """Say of `to` what colours those of `frame` are."""
+    for name in ("colorspace", "color_range", "color_trc", "color_primaries"):
+        setattr(to, name, getattr(frame, name))
 
 
 def _lay(whole: VideoFrame, tile: VideoFrame, x: int, y: int) -> None:
@@ -159,9 +193,7 @@ def _encoded(frame: VideoFrame) -> tuple[bytes, bytes]:
         stream = container.add_stream("libx265", rate=1, options=_LOSSLESS)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, frame.format.name
-        context = stream.codec_context
-        for name in ("colorspace", "color_range", "color_trc", "color_primaries"):
-            setattr(context, name, getattr(frame, name))
+        _tag(stream.codec_context, frame)
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             packet.pts = packet.dts = 0
             container.mux(packet)
@@ -174,19 +206,19 @@ def _encoded(frame: VideoFrame) -> tuple[bytes, bytes]:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _read(data: bytes) -> _Items:
-    """What the file's `meta` says; ValueError, struct.error or KeyError where it is damaged."""
-    meta = dict(_boxes(dict(_boxes(data))[b"meta"][4:]))
+def _read(file: BinaryIO) -> _Items:
+    """What the file's `meta` says; one of `_DAMAGED` where that is damaged."""
+    meta = dict(boxes(box_in(file, b"meta")[1][12:]))
     primary = struct.unpack_from(">H" if meta[b"pitm"][0] == 0 else ">I", meta[b"pitm"], 4)[0]
     kinds, is_xmp = {}, {}
-    for _, entry in _boxes(meta[b"iinf"][6 if meta[b"iinf"][0] == 0 else 8 :]):
+    for _, entry in boxes(meta[b"iinf"][6 if meta[b"iinf"][0] == 0 else 8 :]):
         number, at = (">I", 10) if entry[0] > 2 else (">H", 8)
         item = struct.unpack_from(number, entry, 4)[0]
         kinds[item] = entry[at : at + 4]
         is_xmp[item] = kinds[item] == _MIME and _XMP in entry[at:]
     parts, about, added = _references(meta.get(b"iref", bytes(4)))
-    contents = _contents(meta[b"iloc"], (data, meta.get(b"idat", b"")))
-    return _Items(primary, kinds, parts, about, added, is_xmp, contents, _properties(meta[b"iprp"]))
+    pieces, idat = _pieces(meta[b"iloc"]), meta.get(b"idat", b"")
+    return _Items(primary, kinds, parts, about, added, is_xmp, pieces, idat, _properties(meta[b"iprp"]))
 
 
 def _references(iref: bytes) -> tuple[dict[int, list[int]], ...]:
@@ -195,15 +227,15 @@ def _references(iref: bytes) -> tuple[dict[int, list[int]], ...]:
     found: dict[bytes, dict[int, list[int]]] = {kind: {} for kind in wanted}
     number = ">H" if iref[0] == 0 else ">I"
     size = struct.calcsize(number)
-    for kind, content in _boxes(iref[4:]):
+    for kind, content in boxes(iref[4:]):
         count = struct.unpack_from(">H", content, size)[0]
         numbers = [struct.unpack_from(number, content, size + 2 + size * at)[0] for at in range(count)]
         found.setdefault(kind, {})[struct.unpack_from(number, content)[0]] = numbers
     return tuple(found[kind] for kind in wanted)
 
 
-def _contents(iloc: bytes, places: tuple[bytes, bytes]) -> dict[int, bytes]:
-    """Item -> its bytes, which lie in either of the `places`: the file, and the content of `idat`."""
+def _pieces(iloc: bytes) -> dict[int, list[_Piece]]:
+    """Item -> where its bytes are; none for what lies in other files, or in other items."""
     version, stream = iloc[0], io.BytesIO(iloc[6:])
     offset, length, base, index = iloc[4] >> 4, iloc[4] & 15, iloc[5] >> 4, iloc[5] & 15 if version else 0
 
@@ -213,27 +245,23 @@ def _contents(iloc: bytes, places: tuple[bytes, bytes]) -> dict[int, bytes]:
     found = {}
     for _ in range(number(4 if version == 2 else 2)):
         item = number(4 if version == 2 else 2)
-        where = places[number(2) & 15 if version else 0]  # IndexError: within another item
-        if number(2):
-            raise ValueError("an item lies in another file")
-        start = number(base)
-        pieces: list[bytes] = []
+        way = number(2) & 15 if version else 0
+        elsewhere = number(2) > 0 or way > 1
+        start, pieces = number(base), []
         for _ in range(number(2)):
             stream.seek(index, io.SEEK_CUR)
             begin = start + number(offset)
-            size = number(length)
-            pieces.append(where[begin : begin + size] if size else where[begin:])
-            if sum(map(len, pieces)) > len(where):
-                raise ValueError("an item of overlapping pieces")
-        found[item] = b"".join(pieces)
+            pieces.append(_Piece(way == 1, begin, number(length)))
+        if not elsewhere:
+            found[item] = pieces
     return found
 
 
 def _properties(iprp: bytes) -> dict[int, list[bytes]]:
     """Item -> its property boxes, in order."""
-    container = [_box(kind, content) for kind, content in _boxes(dict(_boxes(iprp))[b"ipco"])]
+    container = [box(kind, content) for kind, content in boxes(dict(boxes(iprp))[b"ipco"])]
     found: dict[int, list[bytes]] = {}
-    for kind, content in _boxes(iprp):
+    for kind, content in boxes(iprp):
         if kind != b"ipma":
             continue
         stream = io.BytesIO(content[8:])
@@ -246,56 +274,37 @@ def _properties(iprp: bytes) -> dict[int, list[bytes]]:
     return found
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of the boxes in `data`."""
-    at = 0
-    while at + 8 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, at)
-        head = 8
-        if size == 1:
-            size, head = struct.unpack_from(">Q", data, at + 8)[0], 16
-        size = size or len(data) - at
-        if size < head:
-            raise ValueError(f"a box of {size} bytes")
-        yield kind, data[at + head : at + size]
-        at += size
-
-
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def _box(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I4s", 8 + len(content), kind) + content
-
-
-def _written(items: _Items, picture: bytes, configuration: bytes) -> bytes:
+def _written(items: _Items, file: BinaryIO, picture: bytes, configuration: bytes) -> bytes:
     """A HEIC file of one `picture`, with the properties and the EXIF data of the primary one of `items`."""
     said = [one for one in items.properties[items.primary] if one[4:8] not in _OF_TILES]
     if items.property_of(items.primary, b"colr") is None:
         first = items.parts[items.primary][0]
         said += [one for one in items.properties.get(first, ()) if one[4:8] == b"colr"]
-    properties = [_box(b"hvcC", configuration), *said]
+    properties = [box(b"hvcC", configuration), *said]
     beside = [one for one, kind in items.kinds.items() if kind == _EXIF and items.primary in items.about.get(one, ())][:1]
-    contents = [picture, *(items.contents[one] for one in beside)]
+    contents = [picture, *(items.bytes_of(one, file) for one in beside)]
     kinds = [b"hvc1", _EXIF][: len(contents)]
-    entries = [_box(b"infe", struct.pack(">IHH4sx", 2 << 24, number, 0, kind)) for number, kind in enumerate(kinds, 1)]
+    entries = [box(b"infe", struct.pack(">IHH4sx", 2 << 24, number, 0, kind)) for number, kind in enumerate(kinds, 1)]
     places = bytes(range(1, len(properties) + 1))
     parts = [
-        _box(b"hdlr", struct.pack(">II4s12xx", 0, 0, b"pict")),
-        _box(b"pitm", struct.pack(">IH", 0, 1)),
-        _box(b"iinf", struct.pack(">IH", 0, len(kinds)) + b"".join(entries)),
-        _box(b"iref", bytes(4) + _box(b"cdsc", struct.pack(">HHH", 2, 1, 1))) if beside else b"",
-        _box(
+        box(b"hdlr", struct.pack(">II4s12xx", 0, 0, b"pict")),
+        box(b"pitm", struct.pack(">IH", 0, 1)),
+        box(b"iinf", struct.pack(">IH", 0, len(kinds)) + b"".join(entries)),
+        box(b"iref", bytes(4) + box(b"cdsc", struct.pack(">HHH", 2, 1, 1))) if beside else b"",
+        box(
             b"iprp",
-            _box(b"ipco", b"".join(properties)) + _box(b"ipma", struct.pack(">IIHB", 0, 1, 1, len(properties)) + places),
+            box(b"ipco", b"".join(properties)) + box(b"ipma", struct.pack(">IIHB", 0, 1, 1, len(properties)) + places),
         ),
     ]
-    head = _box(b"ftyp", _BRANDS)
+    head = box(b"ftyp", _BRANDS)
     # `iloc` names places in the file, which its own length moves; every entry has the same.
     ahead = len(head) + 8 + 4 + sum(map(len, parts)) + 8 + 8 + 14 * len(contents) + 8
     located, at = struct.pack(">IBBH", 0, 0x44, 0, len(contents)), ahead
     for number, content in enumerate(contents, 1):
         located += struct.pack(">HHHII", number, 0, 1, at, len(content))
         at += len(content)
-    meta = _box(b"meta", bytes(4) + b"".join(parts) + _box(b"iloc", located))
-    return head + meta + _box(b"mdat", b"".join(contents))
+    meta = box(b"meta", bytes(4) + b"".join(parts) + box(b"iloc", located))
+    return head + meta + box(b"mdat", b"".join(contents))
