@@ -326,7 +326,7 @@ class ClrRestorer:
         others = [(c.photograph, c.earlier) for c in crops]
         restored, maps = self._refine(y.to(self.device), [c.identity for c in crops], _sure(crops), first, others)
         _remember(crops, memory, maps=maps)
-        return self.unwoven(restored, y, [geometry.scale_of(crop.matrix) for crop in crops])
+        return self.unwoven(restored, y, _scales(crops))
 
     def restore_span(
         self, crops: Sequence[FaceCrop], after: Sequence[FaceCrop], first: bool, memory: dict[int, Any], batch: int
@@ -348,10 +348,10 @@ class ClrRestorer:
         # Not inference_mode, and not inside the caller's either: see `_refine`.
         with torch.inference_mode(False), torch.no_grad(), self._autocast():
             span = _Span(self, crops, after, past, batch, entry["first"])
-            restored = span.restored()
-            restored = self.unwoven(restored, span.seen.float().cpu(), [geometry.scale_of(crop.matrix) for crop in crops])
+            seen = span.seen.float().cpu()
+            restored = self.unwoven(span.restored(), seen, _scales(crops))
         entry["past"], entry["full"] = span.past(), {crop.frame.index for crop in span.anchors(crops)}
-        _remember(crops, memory, maps=span.maps, seen=span.seen.float().cpu())
+        _remember(crops, memory, maps=span.maps, seen=seen)
         return restored
 
     def full(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> list[bool]:
@@ -410,8 +410,7 @@ class ClrRestorer:
             if self.passes == 2:
                 maps = self.doubted(y, self.decoded(z, features, self.texture(degraded), recovered, z_r))
                 z = self.mended(z, maps, starts, noise, z_y, z_r)
-            restored = self.decoded(z, features, self.texture(degraded), recovered, z_r)
-            return restored, maps
+            return self.decoded(z, features, self.texture(degraded), recovered, z_r), maps
 
     def shown(
         self, others: Sequence[tuple[Tensor | None, Tensor | None]], sizes: Sequence[float], contrasts: Sequence[float]
@@ -544,11 +543,12 @@ class ClrRestorer:
             scales: crop px per frame px, of each.
         """
         shares = [seen_enlarged(scale) if self.unweave is None else float(self.unweave) for scale in scales]
-        out = restored.clone()
-        for row, share in enumerate(shares):
-            if share > 0:  # one by one: its windows take 16 times the room of the crop
-                pair = (images[row : row + 1].to(self.device) for images in (restored, shown))
-                out[row] += share * (unwoven(*pair)[0].cpu() - restored[row])
+        rows = [row for row, share in enumerate(shares) if share > 0]
+        if not rows:
+            return restored
+        out, own = restored.clone(), restored[rows]
+        plain = unwoven(own.to(self.device), shown[rows].to(self.device)).cpu()
+        out[rows] += own.new_tensor([shares[row] for row in rows]).view(-1, 1, 1, 1) * (plain - own)
         return out
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -656,6 +656,11 @@ def _reference(best: _View | None, elsewhere: _View | None, size: float) -> tupl
 def _lost(degraded: Tensor) -> Tensor:
     """How much of an identity a crop of that `degradation` has lost, in [0, 1]."""
     return ((degraded - _LOST) / (1 - _LOST)).clamp(0, 1)
+
+
+def _scales(crops: Sequence[FaceCrop]) -> list[float]:
+    """Crop px per frame px, of each."""
+    return [geometry.scale_of(crop.matrix) for crop in crops]
 
 
 def _sure(crops: Sequence[FaceCrop]) -> list[bool]:
