@@ -100,10 +100,8 @@ class Cut:
 
     def __init__(self, path: str | Path, sequence: str | None = None, rate: float | None = None) -> None:
         self.path, self.is_edl = Path(path), Path(path).suffix.lower() == _EDL
-        self.root = _read_edl(self.path, rate or _ANY_RATE) if self.is_edl else _read(self.path)
+        self.root = _read_edl(self.path, rate) if self.is_edl else _read(self.path)
         self.rate_is_known = not self.is_edl or rate is not None
-        if self.is_edl and rate is not None and (count := _speeds_left(_decoded(self.path.read_bytes()), rate, self.root)):
-            _log.warning("%s: its changes of speed (M2) are not understood of %d of its events, and are left out", path, count)
         self.timeline = _timeline(self.root, self.path, sequence)
         self._uses: list[Use] = []
 
@@ -271,16 +269,21 @@ def _read(path: Path) -> Any:
         raise MediaError(path, f"cannot be read as a timeline ({one_line(error)})") from error
 
 
-def _read_edl(path: Path, rate: float) -> Any:
-    """An EDL whose labels count frames at `rate`; where it drops none, at the whole number next to it."""
+def _read_edl(path: Path, rate: float | None) -> Any:
+    """An EDL whose labels count frames at `rate` (None: at any); where it drops none, at the whole number next to it."""
     module = otio()
     _check(path)
     try:
         text = _with_drop_marks(_decoded(path.read_bytes()))
-        exact = rate if ";" in text or rate == _ANY_RATE else round(rate)
-        return module.adapters.read_from_string(text, "cmx_3600", rate=exact, ignore_timecode_mismatch=True)
+        wanted = _ANY_RATE if rate is None else rate
+        exact = wanted if ";" in text or wanted == _ANY_RATE else round(wanted)
+        root = module.adapters.read_from_string(text, "cmx_3600", rate=exact, ignore_timecode_mismatch=True)
+        speeds_left = 0 if rate is None else _speeds_left(text, rate, root)
     except Exception as error:
         raise MediaError(path, f"cannot be read as a timeline ({one_line(error)})") from error
+    if speeds_left:
+        _log.warning("%s: its changes of speed (M2) are not understood of %d of its events, and are left out", path, speeds_left)
+    return root
 
 
 def _decoded(data: bytes) -> str:
