@@ -9,6 +9,7 @@ import pytest
 _MADE = """
 import ctypes, resource
 from videoclr import process
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: a page of 2 MB counts as one fault
 if not {keeps}:
     process._KEPT = 0
 process.settle_heap()

@@ -36,23 +36,25 @@ def unwoven(restored: Tensor, shown: Tensor) -> Tensor:
     Returns:
         As `restored`.
     """
-    changed = restored - shown  # one plane at a time: the windows of a plane take 16 times its room, and 4K films leave little
-    planes = [_unwoven(plane[None, None]) for plane in changed.flatten(0, 1)]
-    return (shown + torch.cat(planes).view_as(shown)).clamp(-1, 1)
+    plain = torch.stack([_unwoven(changed) for changed in restored - shown])
+    return (shown + plain).clamp(-1, 1)
 
 
 def _unwoven(changed: Tensor) -> Tensor:
-    """`(1, 1, S, S)` without its weave."""
+    """`(3, S, S)` without its weave; a row of windows at a time, for they take 16 times its room and 4K films leave little."""
     side, hop = changed.shape[-1], _WINDOW // 2
     more = -side % hop
-    around = F.pad(changed, (hop, hop + more, hop, hop + more), mode="reflect")
+    around = F.pad(changed[None], (hop, hop + more, hop, hop + more), mode="reflect")[0]
     # The square root on both ways: windows that overlap by half then add up to 1 (Griffin and Lim 1984).
     taper = torch.hann_window(_WINDOW, device=changed.device).sqrt()
     fades = taper[:, None] * taper[None, :]
-    windows = around.unfold(-2, _WINDOW, hop).unfold(-2, _WINDOW, hop) * fades
-    whole = torch.fft.ifft2(_levelled(torch.fft.fft2(windows))).real * fades
-    columns = whole.permute(0, 1, 4, 5, 2, 3).reshape(1, _WINDOW**2, -1)
-    return F.fold(columns, around.shape[-2:], _WINDOW, stride=hop)[..., hop : hop + side, hop : hop + side]
+    whole = torch.zeros_like(around)
+    for top in range(0, around.shape[1] - hop, hop):
+        row = slice(top, top + _WINDOW)
+        windows = around[:, row].unfold(-1, _WINDOW, hop).transpose(1, 2) * fades
+        levelled = torch.fft.ifft2(_levelled(torch.fft.fft2(windows))).real * fades
+        whole[:, row] += F.fold(levelled.flatten(2).transpose(1, 2), (_WINDOW, around.shape[2]), _WINDOW, stride=hop)[:, 0]
+    return whole[:, hop : hop + side, hop : hop + side]
 
 
 def seen_enlarged(scale: float) -> float:
@@ -69,15 +71,12 @@ def _levelled(spectra: Tensor) -> Tensor:
     """`(..., 64, 64)` complex spectra with what stands out around the multiples of 1/8 cycle per pixel cut down."""
     half = _CELL // 2
     # Cells around these multiples: moved by half a cell, so that each has its frequency in the middle.
-    moved = spectra.roll((half, half), dims=(-2, -1))
-    cells = moved.unflatten(-1, (_PERIOD, _CELL)).unflatten(-3, (_PERIOD, _CELL)).transpose(-3, -2)
-    power = cells.abs().square()
+    moved = torch.view_as_real(spectra).square().sum(-1).roll((half, half), dims=(-2, -1))
+    power = moved.unflatten(-1, (_PERIOD, _CELL)).unflatten(-3, (_PERIOD, _CELL))  # (..., 8, 8, 8, 8): cell, row of it, cell, column
     axis = torch.arange(_CELL, device=spectra.device) - half
-    far = torch.hypot(axis[:, None].float(), axis[None, :].float())
+    far = torch.hypot(axis[:, None].float(), axis[None, :].float())[:, None, :]
     ring = ((far >= _CORE) & (far < _RING)).to(power)
-    most = _OVER * (power * ring).sum((-2, -1), keepdim=True) / ring.sum()
+    most = _OVER * (power * ring).sum((-3, -1), keepdim=True) / ring.sum()
     kept = torch.where(far < _CORE, (most / power.clamp(min=1e-12)).sqrt().clamp(max=1), torch.ones_like(power))
-    kept[..., 0, 0, :, :] = 1  # what is no pattern but the face
-    back = (cells * kept).transpose(-3, -2).flatten(-4, -3).flatten(-2, -1)
-    levelled: Tensor = back.roll((-half, -half), dims=(-2, -1))
-    return levelled
+    kept[..., 0, :, 0, :] = 1  # what is no pattern but the face
+    return spectra * kept.flatten(-4, -3).flatten(-2, -1).roll((-half, -half), dims=(-2, -1))
