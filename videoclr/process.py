@@ -23,8 +23,8 @@ _LARGE = 4 << 20
 """Bytes from which a block of memory goes back to the system when it is freed."""
 _KEPT = 64 << 20
 """Bytes that stay at the end of a heap, and by which it grows. With 16 MiB half as much was won."""
-_HEAPS = 2
-"""As many heaps as are filled at the same time. With one for each thread, each keeping that much, 4K took 1630 MiB for 1503."""
+_HEAPS = 1
+"""Each keeps that much: with two, 4K took 1500 MiB for 1420, and nothing became faster; with one for each thread 1630."""
 
 
 @contextmanager
