@@ -64,7 +64,7 @@ demo: $(VENV)/.installed
 	$(PY) samples/demo.py
 
 test: $(VENV)/.installed-dev
-	$(PY) -m pytest -q -n auto --maxprocesses 4 --dist worksteal -m "not slow and not gpu and not faces and not interop and not cluster"
+	$(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not faces and not interop and not cluster"
 
 test-slow: $(VENV)/.installed-dev
 	$(PY) -m pytest -q -m slow

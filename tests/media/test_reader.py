@@ -147,13 +147,6 @@ def test_lost_frames_among_reordered_ones_are_repeated_at_their_times(clip, tmp_
     assert any(" frames could not be decoded and repeat the one before: at " in text for text in reader.warnings)
 
 
-def test_pictures_that_are_never_shown_are_no_loss(clip):
-    """VP8 writes frames for itself alone, each in a packet with a time of its own."""
-    with Reader(clip("g.webm", codec="libvpx", ticks=range(60), options={"auto-alt-ref": "1", "lag-in-frames": "16"})) as reader:
-        assert len(list(reader.frames())) == 60
-    assert reader.warnings == []
-
-
 def test_ten_bits_stay_ten_bits(clip):
     with Reader(clip("d.mkv", codec="ffv1", pix_fmt="yuv420p10le")) as reader:
         frame = next(reader.frames())
