@@ -72,7 +72,7 @@ def _levelled(spectra: Tensor) -> Tensor:
     half = _CELL // 2
     # Cells around these multiples: moved by half a cell, so that each has its frequency in the middle.
     moved = torch.view_as_real(spectra).square().sum(-1).roll((half, half), dims=(-2, -1))
-    power = moved.unflatten(-1, (_PERIOD, _CELL)).unflatten(-3, (_PERIOD, _CELL))  # (..., 8, 8, 8, 8): cell, row of it, cell, column
+    power = moved.unflatten(-1, (_PERIOD, _CELL)).unflatten(-3, (_PERIOD, _CELL))  # cell and row, cell and column
     axis = torch.arange(_CELL, device=spectra.device) - half
     far = torch.hypot(axis[:, None].float(), axis[None, :].float())[:, None, :]
     ring = ((far >= _CORE) & (far < _RING)).to(power)
