@@ -385,6 +385,13 @@ def test_bad_settings_are_said_when_the_pipeline_is_made(setting: str, message: 
         Pipeline(config, detector=Discs(), recognizer=Colors())
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", 5), ("fidelity", 0.25), ("seed", 7), ("anchors", 4), ("precision", "bfloat16")]
+)
+def test_each_setting_of_the_restoration_reaches_the_restorer(name: str, value: object) -> None:
+    assert getattr(Pipeline(Config().override(f"restore.{name}={value}")).restorer, name) == value
+
+
 def test_parts_named_in_the_config_are_built_with_its_options() -> None:
     config = Config.of({"restore": {"use": "unchanged", "options": {"size": 48}}, "runtime": {"device": "cpu"}})
     built = Pipeline(config, detector=Discs(), recognizer=None)

@@ -840,6 +840,7 @@ def _restorer(config: Config) -> Any:
         "fidelity": section.fidelity,
         "seed": section.seed,
         "anchors": section.anchors,
+        "precision": section.precision,
         "device": device_of(config),
     }
     return plugins.build("restore", section.use, section.options, settings)
