@@ -20,7 +20,7 @@ from videoclr.media.density import density_of
 from videoclr.media.exif import with_exif
 from videoclr.media.opening import Opening
 from videoclr.media.reader import Reader
-from videoclr.media.tiff import is_jpeg, pages
+from videoclr.media.tiff import pages, unreadable
 from videoclr.media.writer import Writer
 from videoclr.monitor import PrometheusFile
 from videoclr.report import report_file
@@ -554,6 +554,11 @@ def ycbcr_tiff(path, rgb, *, full, order="<", weights=None, ends=None):
         278: (4, height),
     }
     tags |= {279: (4, len(data)), 530: (3, 1, 1)} | ({529: (5, *weights)} if weights else {}) | ({532: (5, *ends)} if ends else {})
+    return tiff_of(path, data, tags, order)
+
+
+def tiff_of(path, data, tags, order="<"):
+    """A TIFF of one picture, whose numbers are `data` from byte 8 on."""
     at = 8 + len(data)
     behind = at + 2 + 12 * len(tags) + 4
     entries, more = b"", b""
@@ -604,9 +609,33 @@ def test_a_tiff_that_ffmpeg_would_show_black_is_refused(tmp_path, pattern):
         list(Reader(tmp_path / "m%d.tif").frames())
 
 
+RGB = {256: (3, 16), 257: (3, 16), 258: (3, 8, 8, 8), 259: (3, 1), 262: (3, 2), 273: (4, 8), 277: (3, 3), 278: (3, 16)}
+
+
+@pytest.mark.parametrize(
+    ("tags", "what"),
+    [
+        ({322: (3, 16), 323: (3, 16), 324: (4, 8), 325: (4, 768), 273: None, 278: None}, "in tiles .*; convert it to PNG"),
+        ({258: (3, 16, 16, 16), 339: (3, 3, 3, 3)}, "of floats of 16 bits .*; convert it to EXR"),
+        ({258: (3, 32, 32, 32)}, "of whole numbers of 32 bits"),
+        ({258: (3, 32, 32, 32), 339: (3, 1, 1, 1)}, "of whole numbers of 32 bits"),
+        ({258: (3, 16), 262: (3, 1), 277: (3, 1), 339: (3, 2)}, "of signed numbers"),
+        ({258: (3, 16, 16, 16, 16), 262: (3, 5), 277: (3, 4)}, "of CMYK in 16 bits"),
+        ({258: (3, 8, 8), 262: (3, 3), 277: (3, 2), 320: (3, *range(0, 65536, 86)), 338: (3, 2)}, "of a palette with transparency"),
+    ],
+)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_that_ffmpeg_would_show_wrong_is_refused(tmp_path, tags, what, order):
+    said = {tag: values for tag, values in {**RGB, **tags}.items() if values is not None}
+    numbers = 16 * 16 * sum(said[258][1:]) // 8
+    source = tiff_of(tmp_path / "s.tif", bytes(numbers), said | ({279: (4, numbers)} if 273 in said else {}), order)
+    with pytest.raises(DecodeError, match=f"a TIFF {what}"):
+        Reader(source)
+
+
 @pytest.mark.parametrize("data", [b"", b"II*\0", b"II*\0\x08\0\0\0\xff\xff", b"II*\0\x08\0\0\0\0\0\x08\0\0\0", b"x" * 99])
 def test_directories_of_a_tiff_that_break_off_or_go_round_in_circles_end(data):
-    assert not is_jpeg(data) and pages(data) <= 1
+    assert unreadable(data) is None and pages(data) <= 1
 
 
 def test_a_whole_picture_that_ffmpeg_does_not_read_is_not_called_empty(tmp_path, pattern, caplog):

@@ -637,9 +637,9 @@ class Reader:
     def _check_tiff(self, packet: Packet[Any]) -> None:
         """Refuse or tell what of a TIFF file the decoder leaves out."""
         data = bytes(packet)
-        if tiff.is_jpeg(data):
+        if (refusal := tiff.unreadable(data)) is not None:
             time = None if self.is_still or packet.pts is None else packet.pts * Fraction(packet.time_base)
-            raise DecodeError(self.path, "a TIFF that is compressed as JPEG cannot be decoded here; convert it to PNG", time)
+            raise DecodeError(self.path, refusal, time)
         if (meant := tiff.meaning(data)) is not None:
             self._meant[packet.pts] = meant
         if (count := tiff.pages(data)) > 1:
