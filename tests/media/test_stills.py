@@ -781,6 +781,42 @@ def test_xmp_that_is_left_out_is_told(tmp_path, pattern, carry, ending):
             assert len([text for text in report.warnings if "XMP" in text]) == count
 
 
+def told(path) -> list[str]:
+    with Reader(path) as reader:
+        list(reader.frames())
+        return [text for text in reader.warnings if "left out" in text]
+
+
+def test_iptc_that_is_left_out_is_told(tmp_path, pattern):
+    for name, record in (("with", b"\x1c\x02\x78\0\7caption"), ("without", b"")):
+        iptc = b"Photoshop 3.0\0" + b"8BIM\4\4\0\0" + struct.pack(">I", len(record)) + record
+        made = io.BytesIO()
+        Image.fromarray(pattern(0)).save(made, "jpeg")
+        jpeg = made.getvalue()
+        (tmp_path / f"{name}.jpg").write_bytes(jpeg[:2] + b"\xff\xed" + struct.pack(">H", len(iptc) + 2) + iptc + jpeg[2:])
+    Image.fromarray(pattern(0)).save(tmp_path / "with.tif", tiffinfo={33723: b"\x1c\x02\x78\0\7caption"})
+    assert told(tmp_path / "with.jpg") == told(tmp_path / "with.tif") == ["its IPTC data (captions, rights) are left out"]
+    assert told(tmp_path / "without.jpg") == []
+
+
+@pytest.mark.parametrize(("keyword", "count"), [("Copyright", 1), ("parameters", 1), ("Software", 0), ("date:create", 0)])
+@pytest.mark.parametrize("options", [{"zip": True}, {}])
+def test_texts_of_a_png_that_are_left_out_are_told(tmp_path, pattern, keyword, count, options):
+    said = PngImagePlugin.PngInfo()
+    said.add_text(keyword, "by Anna", **options)
+    Image.fromarray(pattern(0)).save(tmp_path / "p.png", pnginfo=said)
+    assert told(tmp_path / "p.png") == ["its texts (author, copyright, comments) are left out"] * count
+
+
+def test_what_stands_behind_a_large_png_is_told(tmp_path):
+    said = PngImagePlugin.PngInfo()
+    said.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    said.add(b"tEXt", b"Author\0Anna", after_idat=True)
+    noise = np.random.default_rng(0).integers(0, 256, (600, 700, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "p.png", pnginfo=said, compress_level=0)
+    assert len(told(tmp_path / "p.png")) == 2
+
+
 def of_several(jpeg: bytes, kinds, order: str) -> bytes:
     """A JPEG that says it holds pictures of these kinds (CIPA DC-007, 5.2.3)."""
     entries = b"".join(struct.pack(order + "IIIHH", kind, 1000, 0, 0, 0) for kind in kinds)

@@ -68,8 +68,10 @@ _HEADS = {"dpx": dpx.head_of, "exr": exr.head_of}
 """What reads the header of a picture file, by the codec in it."""
 _TELLING = {"mjpeg", "png", "webp", "tiff"}
 """Codecs of picture files that may hold more than their picture."""
+_TOLD_BEHIND = {"png", "tiff"}
+"""Those that may say so behind their picture as well."""
 _HEADER = 1 << 20
-"""Bytes in which it is looked for."""
+"""Bytes in which it is looked for, of the others."""
 _DECODING = 256
 """Pictures whose headers are held: more than a decoder's threads are busy with."""
 _HELD = 1 << 28
@@ -647,10 +649,14 @@ class Reader:
 
     def _tell_unread(self, packet: Packet[Any]) -> None:
         """Tell what of a picture file nobody here reads."""
-        data = bytes(packet if self._codec == "tiff" else memoryview(packet)[:_HEADER])
+        data = bytes(packet if self._codec in _TOLD_BEHIND else memoryview(packet)[:_HEADER])
         self._animated = unread.is_animated_webp(data)
         if unread.has_xmp(data):
             self._warn("its XMP data (captions, rights, edits) are left out")
+        if unread.has_iptc(data):
+            self._warn("its IPTC data (captions, rights) are left out")
+        if unread.has_texts(data):
+            self._warn("its texts (author, copyright, comments) are left out")
         if (count := unread.pictures(data)) > 1:
             self._warn(f"a JPEG holds {count} pictures (views, or what makes the first one HDR): only the first one is read")
 
