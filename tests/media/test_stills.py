@@ -817,6 +817,18 @@ def test_what_stands_behind_a_large_png_is_told(tmp_path):
     assert len(told(tmp_path / "p.png")) == 2
 
 
+@pytest.mark.parametrize("ending", ["mpo", "jps", "tga"])
+def test_a_file_that_holds_a_picture_is_one_whatever_it_is_called(tmp_path, pattern, ending):
+    made = Image.fromarray(pattern(0))
+    if ending == "tga":
+        made.save(tmp_path / "p.tga")
+    else:
+        made.save(tmp_path / f"p.{ending}", "mpo", save_all=True, append_images=[made])
+    with Reader(tmp_path / f"p.{ending}") as reader:
+        assert reader.is_still and len(list(reader.frames())) == 1
+    assert len([text for text in reader.warnings if "a JPEG holds 2 pictures" in text]) == (ending != "tga")
+
+
 def of_several(jpeg: bytes, kinds, order: str) -> bytes:
     """A JPEG that says it holds pictures of these kinds (CIPA DC-007, 5.2.3)."""
     entries = b"".join(struct.pack(order + "IIIHH", kind, 1000, 0, 0, 0) for kind in kinds)

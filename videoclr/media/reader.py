@@ -61,7 +61,6 @@ from videoclr.types import Frame, VideoInfo
 
 _log = logging.getLogger("videoclr.media.reader")
 
-_STILL_FORMATS = ("_pipe", "image2")
 _STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr", ".dpx"}
 _PICTURE_CODECS = {"png", "apng", "gif", "webp", "tiff", "bmp", "exr", "dpx"}
 _HEADS = {"dpx": dpx.head_of, "exr": exr.head_of}
@@ -320,8 +319,10 @@ class Reader:
         return self._stream.codec_context.codec.canonical_name
 
     def _is_picture(self, name: str) -> bool:
-        return name.endswith(_STILL_FORMATS[0]) or (
-            name.startswith(_STILL_FORMATS[1]) and Path(self.path).suffix.lower() in _STILL_SUFFIXES
+        return (
+            name.endswith("_pipe")
+            or name == "image2"
+            or (name == "image2pipe" and Path(self.path).suffix.lower() in _STILL_SUFFIXES)
         )
 
     def _check_limits(self) -> None:
