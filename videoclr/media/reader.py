@@ -140,7 +140,9 @@ class Reader:
         if deinterlace not in MODES:
             raise ConfigError(f"$.media.deinterlace: expected {', '.join(MODES)}, got {deinterlace!r}")
         self.deinterlace: Mode = deinterlace
-        self.rate = None if rate is None else Fraction(rate)
+        if not isinstance(video, int) or video < 0:
+            raise ConfigError(f"$.media.video_stream: expected 0 or more, got {video!r}")
+        self.rate = None if rate is None else _rate(rate)
         self.opening, self.linear, self.primaries = opening, linear, primaries
         self.warnings: list[str] = []
         self._back = self._jumped = self._animated = False
@@ -745,6 +747,13 @@ def _begin(container: InputContainer, stream: VideoStream) -> Fraction:
         return min(starts, default=Fraction(0))
     own = stream.start_time
     return min(Fraction(0), own * Fraction(stream.time_base or 1)) if own is not None else Fraction(0)
+
+
+def _rate(rate: Fraction | float | str) -> Fraction:
+    with suppress(TypeError, ValueError, OverflowError, ZeroDivisionError):
+        if (found := Fraction(rate)) > 0:
+            return found
+    raise ConfigError(f"$.media.input.rate: expected pictures a second, such as 25 or 30000/1001, got {rate!r}")
 
 
 def _claimed_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
