@@ -342,6 +342,12 @@ def test_what_is_no_frame_is_told_with_the_way_to_make_one() -> None:
         list(pipeline().restore_frames(iter([np.zeros((8, 8, 3), np.uint8)])))
 
 
+@pytest.mark.parametrize("name", ["make_cut_detector", "make_tracker"])
+def test_a_part_where_what_makes_it_belongs_is_told(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: expected what makes one, such as its class, got a Detection$"):
+        dataclasses.replace(pipeline(), **{name: Detection(np.zeros(4), np.zeros((5, 2)), 1.0)})
+
+
 def test_no_frames_give_no_frames() -> None:
     assert list(pipeline().restore_frames([])) == []
 

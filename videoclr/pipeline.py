@@ -101,6 +101,9 @@ class Pipeline:
             if getattr(self, name) is _FROM_CONFIG:
                 object.__setattr__(self, name, make(self.config))
         _check_size(self.restorer)
+        for name in ("make_cut_detector", "make_tracker"):
+            if not callable(made := getattr(self, name)):
+                raise ConfigError(f"{name}: expected what makes one, such as its class, got a {type(made).__name__}")
         if self.cast is _FROM_CONFIG:
             object.__setattr__(self, "cast", self._cast())
         known = self._photographed() if self.references is _FROM_CONFIG else {}

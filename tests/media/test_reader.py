@@ -13,6 +13,7 @@ from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.flow import prefetch
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
+from videoclr.types import Frame
 
 VFR = (0, 40, 73, 120, 121, 500, 733, 1001)
 
@@ -300,3 +301,22 @@ def test_a_reader_may_be_closed_while_another_thread_reads(clip):
             next(ahead)
         with pytest.raises(MediaError, match="was closed"):
             list(ahead)
+
+
+@pytest.mark.parametrize(
+    ("asked", "path"),
+    [
+        *(
+            ({"rate": rate}, r"\$\.media\.input\.rate: expected pictures a second")
+            for rate in (0, -5, "x", "1/0", float("inf"), [25])
+        ),
+        *(({"video": video}, r"\$\.media\.video_stream: expected 0 or more") for video in (-1, "0", 0.5)),
+        *(({"frames": frames}, r"\$\.media\.frames: expected 1 or more") for frames in (0, 1.5, "2")),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused_with_its_setting(tmp_path, pattern, asked, path):
+    for number in range(2):
+        with Writer(tmp_path / f"p{number}.png") as writer:
+            writer.write(Frame.from_image(pattern(number)))
+    with pytest.raises(ConfigError, match=path):
+        Reader(tmp_path / "p%d.png", **asked)

@@ -20,7 +20,7 @@ from videoclr.media.density import density_of
 from videoclr.media.exif import with_exif
 from videoclr.media.opening import Opening
 from videoclr.media.reader import Reader
-from videoclr.media.tiff import is_jpeg, pages
+from videoclr.media.tiff import pages, unreadable
 from videoclr.media.writer import Writer
 from videoclr.monitor import PrometheusFile
 from videoclr.report import report_file
@@ -554,6 +554,11 @@ def ycbcr_tiff(path, rgb, *, full, order="<", weights=None, ends=None):
         278: (4, height),
     }
     tags |= {279: (4, len(data)), 530: (3, 1, 1)} | ({529: (5, *weights)} if weights else {}) | ({532: (5, *ends)} if ends else {})
+    return tiff_of(path, data, tags, order)
+
+
+def tiff_of(path, data, tags, order="<"):
+    """A TIFF of one picture, whose numbers are `data` from byte 8 on."""
     at = 8 + len(data)
     behind = at + 2 + 12 * len(tags) + 4
     entries, more = b"", b""
@@ -604,9 +609,33 @@ def test_a_tiff_that_ffmpeg_would_show_black_is_refused(tmp_path, pattern):
         list(Reader(tmp_path / "m%d.tif").frames())
 
 
+RGB = {256: (3, 16), 257: (3, 16), 258: (3, 8, 8, 8), 259: (3, 1), 262: (3, 2), 273: (4, 8), 277: (3, 3), 278: (3, 16)}
+
+
+@pytest.mark.parametrize(
+    ("tags", "what"),
+    [
+        ({322: (3, 16), 323: (3, 16), 324: (4, 8), 325: (4, 768), 273: None, 278: None}, "in tiles .*; convert it to PNG"),
+        ({258: (3, 16, 16, 16), 339: (3, 3, 3, 3)}, "of floats of 16 bits .*; convert it to EXR"),
+        ({258: (3, 32, 32, 32)}, "of whole numbers of 32 bits"),
+        ({258: (3, 32, 32, 32), 339: (3, 1, 1, 1)}, "of whole numbers of 32 bits"),
+        ({258: (3, 16), 262: (3, 1), 277: (3, 1), 339: (3, 2)}, "of signed numbers"),
+        ({258: (3, 16, 16, 16, 16), 262: (3, 5), 277: (3, 4)}, "of CMYK in 16 bits"),
+        ({258: (3, 8, 8), 262: (3, 3), 277: (3, 2), 320: (3, *range(0, 65536, 86)), 338: (3, 2)}, "of a palette with transparency"),
+    ],
+)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_that_ffmpeg_would_show_wrong_is_refused(tmp_path, tags, what, order):
+    said = {tag: values for tag, values in {**RGB, **tags}.items() if values is not None}
+    numbers = 16 * 16 * sum(said[258][1:]) // 8
+    source = tiff_of(tmp_path / "s.tif", bytes(numbers), said | ({279: (4, numbers)} if 273 in said else {}), order)
+    with pytest.raises(DecodeError, match=f"a TIFF {what}"):
+        Reader(source)
+
+
 @pytest.mark.parametrize("data", [b"", b"II*\0", b"II*\0\x08\0\0\0\xff\xff", b"II*\0\x08\0\0\0\0\0\x08\0\0\0", b"x" * 99])
 def test_directories_of_a_tiff_that_break_off_or_go_round_in_circles_end(data):
-    assert not is_jpeg(data) and pages(data) <= 1
+    assert unreadable(data) is None and pages(data) <= 1
 
 
 def test_a_whole_picture_that_ffmpeg_does_not_read_is_not_called_empty(tmp_path, pattern, caplog):
@@ -750,6 +779,54 @@ def test_xmp_that_is_left_out_is_told(tmp_path, pattern, carry, ending):
         for source, target in ((f"{name}1.{ending}", f"{name}.png"), (f"{name}%d.{ending}", f"{name}.mkv")):
             report = carry(tmp_path / source, tmp_path / f"of_{target}")
             assert len([text for text in report.warnings if "XMP" in text]) == count
+
+
+def told(path) -> list[str]:
+    with Reader(path) as reader:
+        list(reader.frames())
+        return [text for text in reader.warnings if "left out" in text]
+
+
+def test_iptc_that_is_left_out_is_told(tmp_path, pattern):
+    for name, record in (("with", b"\x1c\x02\x78\0\7caption"), ("without", b"")):
+        iptc = b"Photoshop 3.0\0" + b"8BIM\4\4\0\0" + struct.pack(">I", len(record)) + record
+        made = io.BytesIO()
+        Image.fromarray(pattern(0)).save(made, "jpeg")
+        jpeg = made.getvalue()
+        (tmp_path / f"{name}.jpg").write_bytes(jpeg[:2] + b"\xff\xed" + struct.pack(">H", len(iptc) + 2) + iptc + jpeg[2:])
+    Image.fromarray(pattern(0)).save(tmp_path / "with.tif", tiffinfo={33723: b"\x1c\x02\x78\0\7caption"})
+    assert told(tmp_path / "with.jpg") == told(tmp_path / "with.tif") == ["its IPTC data (captions, rights) are left out"]
+    assert told(tmp_path / "without.jpg") == []
+
+
+@pytest.mark.parametrize(("keyword", "count"), [("Copyright", 1), ("parameters", 1), ("Software", 0), ("date:create", 0)])
+@pytest.mark.parametrize("options", [{"zip": True}, {}])
+def test_texts_of_a_png_that_are_left_out_are_told(tmp_path, pattern, keyword, count, options):
+    said = PngImagePlugin.PngInfo()
+    said.add_text(keyword, "by Anna", **options)
+    Image.fromarray(pattern(0)).save(tmp_path / "p.png", pnginfo=said)
+    assert told(tmp_path / "p.png") == ["its texts (author, copyright, comments) are left out"] * count
+
+
+def test_what_stands_behind_a_large_png_is_told(tmp_path):
+    said = PngImagePlugin.PngInfo()
+    said.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    said.add(b"tEXt", b"Author\0Anna", after_idat=True)
+    noise = np.random.default_rng(0).integers(0, 256, (600, 700, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "p.png", pnginfo=said, compress_level=0)
+    assert len(told(tmp_path / "p.png")) == 2
+
+
+@pytest.mark.parametrize("ending", ["mpo", "jps", "tga"])
+def test_a_file_that_holds_a_picture_is_one_whatever_it_is_called(tmp_path, pattern, ending):
+    made = Image.fromarray(pattern(0))
+    if ending == "tga":
+        made.save(tmp_path / "p.tga")
+    else:
+        made.save(tmp_path / f"p.{ending}", "mpo", save_all=True, append_images=[made])
+    with Reader(tmp_path / f"p.{ending}") as reader:
+        assert reader.is_still and len(list(reader.frames())) == 1
+    assert len([text for text in reader.warnings if "a JPEG holds 2 pictures" in text]) == (ending != "tga")
 
 
 def of_several(jpeg: bytes, kinds, order: str) -> bytes:

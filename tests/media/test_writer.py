@@ -601,3 +601,36 @@ def test_a_link_that_leads_to_no_folder_is_told_before_anything(tmp_path):
     (tmp_path / "o.mp4").symlink_to(tmp_path / "gone" / "real.mp4")
     with pytest.raises(MediaError, match=r"its folder .*gone does not exist"):
         Writer(tmp_path / "o.mp4")
+
+
+def test_what_is_no_frame_is_told_and_leaves_nothing(tmp_path, pattern):
+    for given, kind in ((pattern(0), "ndarray"), (None, "NoneType")):
+        told = rf"expected a frame, got a {kind}; make it with Frame\.from_image"
+        with pytest.raises(TypeError, match=told), Writer(tmp_path / "o.mp4") as writer:
+            writer.write(given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_array_that_is_filled_again_for_every_frame_is_written_as_it_was(tmp_path):
+    image = np.zeros((16, 16, 3), np.uint8)
+    with Writer(tmp_path / "o.mkv", codec="ffv1") as writer:
+        for index in range(4):
+            image[:] = 60 * index
+            writer.write(Frame.from_image(image, index))
+    with Reader(tmp_path / "o.mkv") as reader:
+        assert [int(frame.image[0, 0, 0]) for frame in reader.frames()] == [0, 60, 120, 180]
+
+
+def test_numbers_do_for_a_bit_rate_and_for_options(tmp_path, pattern):
+    with Writer(tmp_path / "o.mp4", bitrate=800_000, options={"refs": 1, "fast-pskip": False}) as writer:
+        for index in range(2):
+            writer.write(Frame.from_image(pattern(index), index))
+    assert len(times(tmp_path / "o.mp4")) == 2
+
+
+def test_what_no_encoder_or_source_can_be_is_refused(tmp_path):
+    for gop in (0, -1, 2.5, "a"):
+        with pytest.raises(ConfigError, match=r"\$\.media\.gop: expected 1 or more, got "):
+            Writer(tmp_path / "o.mp4", gop=gop)
+    with pytest.raises(TypeError, match="like: expected the Reader of the source, got a str"):
+        Writer(tmp_path / "o.mp4", "in.mp4")

@@ -73,3 +73,12 @@ def test_a_detector_that_fails_stops_at_the_frame_that_it_was_shown() -> None:
     for delay in (0, 2, 9):
         with pytest.raises(RestorationError, match="frame 3: the cut detector raised RuntimeError: scissors"):
             list(cuts(frames(4), Broken(set(), delay)))
+
+
+def test_an_answer_that_is_neither_yes_nor_no_is_the_detectors_fault() -> None:
+    class Unsure:
+        def is_cut(self, frame: Frame) -> bool:
+            return np.array([True, False])  # type: ignore[return-value]
+
+    with pytest.raises(RestorationError, match="frame 0: the cut detector raised ValueError: The truth value"):
+        list(cuts(frames(2), Unsure()))

@@ -61,15 +61,16 @@ from videoclr.types import Frame, VideoInfo
 
 _log = logging.getLogger("videoclr.media.reader")
 
-_STILL_FORMATS = ("_pipe", "image2")
 _STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr", ".dpx"}
 _PICTURE_CODECS = {"png", "apng", "gif", "webp", "tiff", "bmp", "exr", "dpx"}
 _HEADS = {"dpx": dpx.head_of, "exr": exr.head_of}
 """What reads the header of a picture file, by the codec in it."""
 _TELLING = {"mjpeg", "png", "webp", "tiff"}
 """Codecs of picture files that may hold more than their picture."""
+_TOLD_BEHIND = {"png", "tiff"}
+"""Those that may say so behind their picture as well."""
 _HEADER = 1 << 20
-"""Bytes in which it is looked for."""
+"""Bytes in which it is looked for, of the others."""
 _DECODING = 256
 """Pictures whose headers are held: more than a decoder's threads are busy with."""
 _HELD = 1 << 28
@@ -139,7 +140,9 @@ class Reader:
         if deinterlace not in MODES:
             raise ConfigError(f"$.media.deinterlace: expected {', '.join(MODES)}, got {deinterlace!r}")
         self.deinterlace: Mode = deinterlace
-        self.rate = None if rate is None else Fraction(rate)
+        if not isinstance(video, int) or video < 0:
+            raise ConfigError(f"$.media.video_stream: expected 0 or more, got {video!r}")
+        self.rate = None if rate is None else _rate(rate)
         self.opening, self.linear, self.primaries = opening, linear, primaries
         self.warnings: list[str] = []
         self._back = self._jumped = self._animated = False
@@ -318,8 +321,10 @@ class Reader:
         return self._stream.codec_context.codec.canonical_name
 
     def _is_picture(self, name: str) -> bool:
-        return name.endswith(_STILL_FORMATS[0]) or (
-            name.startswith(_STILL_FORMATS[1]) and Path(self.path).suffix.lower() in _STILL_SUFFIXES
+        return (
+            name.endswith("_pipe")
+            or name == "image2"
+            or (name == "image2pipe" and Path(self.path).suffix.lower() in _STILL_SUFFIXES)
         )
 
     def _check_limits(self) -> None:
@@ -637,9 +642,9 @@ class Reader:
     def _check_tiff(self, packet: Packet[Any]) -> None:
         """Refuse or tell what of a TIFF file the decoder leaves out."""
         data = bytes(packet)
-        if tiff.is_jpeg(data):
+        if (refusal := tiff.unreadable(data)) is not None:
             time = None if self.is_still or packet.pts is None else packet.pts * Fraction(packet.time_base)
-            raise DecodeError(self.path, "a TIFF that is compressed as JPEG cannot be decoded here; convert it to PNG", time)
+            raise DecodeError(self.path, refusal, time)
         if (meant := tiff.meaning(data)) is not None:
             self._meant[packet.pts] = meant
         if (count := tiff.pages(data)) > 1:
@@ -647,10 +652,14 @@ class Reader:
 
     def _tell_unread(self, packet: Packet[Any]) -> None:
         """Tell what of a picture file nobody here reads."""
-        data = bytes(packet if self._codec == "tiff" else memoryview(packet)[:_HEADER])
+        data = bytes(packet if self._codec in _TOLD_BEHIND else memoryview(packet)[:_HEADER])
         self._animated = unread.is_animated_webp(data)
         if unread.has_xmp(data):
             self._warn("its XMP data (captions, rights, edits) are left out")
+        if unread.has_iptc(data):
+            self._warn("its IPTC data (captions, rights) are left out")
+        if unread.has_texts(data):
+            self._warn("its texts (author, copyright, comments) are left out")
         if (count := unread.pictures(data)) > 1:
             self._warn(f"a JPEG holds {count} pictures (views, or what makes the first one HDR): only the first one is read")
 
@@ -738,6 +747,13 @@ def _begin(container: InputContainer, stream: VideoStream) -> Fraction:
         return min(starts, default=Fraction(0))
     own = stream.start_time
     return min(Fraction(0), own * Fraction(stream.time_base or 1)) if own is not None else Fraction(0)
+
+
+def _rate(rate: Fraction | float | str) -> Fraction:
+    with suppress(TypeError, ValueError, OverflowError, ZeroDivisionError):
+        if (found := Fraction(rate)) > 0:
+            return found
+    raise ConfigError(f"$.media.input.rate: expected pictures a second, such as 25 or 30000/1001, got {rate!r}")
 
 
 def _claimed_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:

@@ -85,8 +85,8 @@ def selection(
     """
     if frames is not None and end is not None:
         raise ConfigError("$.media.frames: give either an end or a number of frames")
-    if frames is not None and frames < 1:
-        raise ConfigError(f"$.media.frames: expected 1 or more, got {frames}")
+    if frames is not None and (not isinstance(frames, int) or frames < 1):
+        raise ConfigError(f"$.media.frames: expected 1 or more, got {frames!r}")
     edges = [_edge(value, name, begin, container, stream) for name, value in (("start", start), ("end", end))]
     first, last = edges
     if last is not None and _is_empty(first, last, begin):

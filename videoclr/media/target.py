@@ -49,8 +49,8 @@ STILLS: Mapping[str, str] = MappingProxyType(
 READ_ONLY = frozenset(
     {
         ".3g2", ".asf", ".avif", ".dif", ".divx", ".dv", ".f4v", ".gif", ".gxf", ".heic", ".heif", ".ivf", ".j2k", ".jp2", ".m2t",
-        ".m2v", ".mj2", ".mk3d", ".mod", ".mpe", ".mpeg", ".mpg", ".ogv", ".pgm", ".ppm", ".rm", ".rmvb", ".tga", ".tod", ".vob",
-        ".wmv",
+        ".m2v", ".mj2", ".mk3d", ".mod", ".mpe", ".mpeg", ".mpg", ".mpo", ".ogv", ".pgm", ".ppm", ".rm", ".rmvb", ".tga", ".tod",
+        ".vob", ".wmv",
     }
 )  # fmt: skip
 """Further endings of films and pictures: FFmpeg reads these files, and none are written here."""

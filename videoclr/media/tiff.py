@@ -1,5 +1,5 @@
-"""What of a TIFF FFmpeg leaves out without a word: pictures compressed as JPEG, all pages but the first, pixels an inch, and what
-numbers of YCbCr mean (TIFF 6.0)."""
+"""What of a TIFF FFmpeg leaves out or mistakes without a word: kinds of pictures that it shows black or wrong, all pages but the
+first, pixels an inch, and what numbers of YCbCr mean (TIFF 6.0, technical note 3)."""
 
 from __future__ import annotations
 
@@ -11,29 +11,47 @@ from videoclr.media.colour import BT601, Matrix, matrix_of
 
 _ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 """A file's first bytes -> the order of the others, for `struct`."""
-_HEAD, _ENTRY = 8, 12
-"""Bytes of the header, and of an entry of a directory."""
+_HEAD, _ENTRY, _SHORT = 8, 12, 3
+"""Bytes of the header, and of an entry of a directory, and the kind of numbers of 16 bits."""
 _KIND, _COMPRESSION, _DNG = 0xFE, 0x103, 0xC612
 """Tags: what a picture is to the others, how it is compressed, and the version of DNG."""
 _PHOTOMETRIC, _COEFFICIENTS, _BLACK_AND_WHITE = 0x106, 0x211, 0x214
 """Tags: what the numbers are, the weights of red, green and blue in luma, and the numbers of black and white."""
-_YCBCR = 6
+_PALETTE, _CMYK, _YCBCR = 3, 5, 6
 _TOP, _LIMITED_TOP = 255, 235
 _FULL = (0, _TOP, 128, _TOP, 128, _TOP)
 """Black and white of Y, Cb and Cr in the full range: what is meant where a file does not say."""
 _LESS = 0b101
 """Kinds that are a smaller version of another picture, or a mask of it."""
 _JPEG = (6, 7)
+_BITS, _SAMPLES, _TILE, _FORMAT = 0x102, 0x115, 0x142, 0x153
+"""Tags: bits of each sample, samples of a pixel, the width of a tile, and what samples are."""
+_WHOLE, _SIGNED, _FLOAT, _FULL_FLOAT = 1, 2, 3, 32
+"""What samples may be, and the bits of the floats that FFmpeg reads."""
 _ACROSS, _DOWN, _UNIT = 0x11A, 0x11B, 0x128
 """Tags: pixels in a unit, of the width and the height, and the unit."""
 _UNITS = {2: Fraction(1), 3: Fraction(254, 100)}
 """Inch (where none is named, too) and centimetre -> how many of them make an inch."""
 
 
-def is_jpeg(data: bytes) -> bool:
-    """Whether the first picture of a TIFF file is compressed as JPEG: FFmpeg reads that in a DNG alone, others come out black."""
+def unreadable(data: bytes) -> str | None:
+    """What the first picture of a TIFF file is, where FFmpeg would show it black or wrong without a word, and what to make of it;
+    None of any other."""
     first = next(_directories(data), {})
-    return first.get(_COMPRESSION) in _JPEG and _DNG not in first
+    if _DNG in first:
+        return None
+    bits, kind, colours = first.get(_BITS, 1), first.get(_FORMAT, _WHOLE), first.get(_PHOTOMETRIC)
+    mistaken = {
+        "that is compressed as JPEG": first.get(_COMPRESSION) in _JPEG,
+        "in tiles": _TILE in first,
+        "of signed numbers": kind == _SIGNED,
+        f"of floats of {bits} bits": kind == _FLOAT and bits < _FULL_FLOAT,
+        f"of whole numbers of {bits} bits": kind == _WHOLE and bits >= _FULL_FLOAT,
+        f"of CMYK in {bits} bits": colours == _CMYK and bits > 8,
+        "of a palette with transparency": colours == _PALETTE and first.get(_SAMPLES, 1) > 1,
+    }
+    what = next((what for what, holds in mistaken.items() if holds), None)
+    return what and f"a TIFF {what} cannot be decoded here; convert it to {'EXR' if kind == _FLOAT else 'PNG'}"
 
 
 def pages(data: bytes) -> int:
@@ -84,7 +102,7 @@ def resolution(data: bytes) -> Fraction | None:
 
 
 def _directories(data: bytes) -> Iterator[dict[int, int]]:
-    """Of each picture its tags, with the value of those that hold a single number."""
+    """Of each picture its tags, with the value of those that hold a single number, and of short ones the first."""
     order = _ORDERS.get(data[:4])
     if order is None or len(data) < _HEAD:
         return
@@ -96,6 +114,14 @@ def _directories(data: bytes) -> Iterator[dict[int, int]]:
         end = at + 2 + count * _ENTRY
         if end > len(data):
             return
-        entries = ((*struct.unpack_from(order + "HH", data, place), place + 8) for place in range(at + 2, end, _ENTRY))
-        yield {tag: struct.unpack_from(order + ("H" if kind == 3 else "I"), data, value)[0] for tag, kind, value in entries}
+        yield dict(_entry(data, order, place) for place in range(at + 2, end, _ENTRY))
         at = struct.unpack_from(order + "I", data, end)[0] if end + 4 <= len(data) else 0
+
+
+def _entry(data: bytes, order: str, place: int) -> tuple[int, int]:
+    tag, kind, count = struct.unpack_from(order + "HHI", data, place)
+    at: int = place + 8
+    if kind == _SHORT and count > 2:  # more than fit in here
+        (at,) = struct.unpack_from(order + "I", data, at)
+        at = min(at, len(data) - 2)
+    return tag, struct.unpack_from(order + ("H" if kind == _SHORT else "I"), data, at)[0]

@@ -1,7 +1,8 @@
-"""What picture files hold besides their picture that FFmpeg reads nothing of: XMP, and further pictures in a JPEG.
+"""What picture files hold besides their picture that FFmpeg reads nothing of: XMP, IPTC, texts, and further pictures in a JPEG.
 
-XMP is captions, rights, ratings and edits (XMP specification, part 3). Further pictures are views, or what makes the first one HDR
-(CIPA DC-007, "Multi-Picture Format"; the gain maps of ISO 21496-1 are stored so).
+XMP is captions, rights, ratings and edits (XMP specification, part 3); IPTC is what the press says of the same, in a resource of
+Photoshop's (IPTC-NAA, record 2), and a PNG has texts of its own, by keyword. Further pictures are views, or what makes the first
+one HDR (CIPA DC-007, "Multi-Picture Format"; the gain maps of ISO 21496-1 are stored so).
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from videoclr.media import tiff
 _JPEG, _PNG, _RIFF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF"
 _APP1, _APP2, _SCAN = 0xE1, 0xE2, 0xDA
 _XMP_OF_JPEG, _XMP_OF_PNG, _PICTURES = b"http://ns.adobe.com/xap/1.0/\0", b"XML:com.adobe.xmp\0", b"MPF\0"
-_XMP_OF_TIFF = 700
+_XMP_OF_TIFF, _IPTC_OF_TIFF = 700, 33723
+_APP13, _PHOTOSHOP, _IPTC_OF_JPEG = 0xED, b"Photoshop 3.0\0", b"8BIM\4\4"
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_SOFTWARE, _EXIF_OF_PNG = b"Software", b"Raw profile type exif"
+"""Keywords of texts that nobody wrote, and that FFmpeg reads; of those with a colon programs made the others (`date:create`)."""
 _WEBP_FLAGS, _WEBP_XMP, _WEBP_ANIMATED = 20, 0x04, 0x02
 """Where a WebP that is more than its picture says what it holds, and the flags of XMP and of an animation (RFC 9649, 2.7)."""
 _COUNT, _ENTRIES, _ENTRY, _KIND = 0xB001, 0xB002, 16, 0xFFFFFF
@@ -24,7 +29,7 @@ _THUMBNAILS = (0x010001, 0x010002)
 
 
 def has_xmp(data: bytes) -> bool:
-    """Whether a JPEG, PNG, WebP or TIFF file, of which `data` is the beginning (of a TIFF, all), has XMP."""
+    """Whether a JPEG, PNG, WebP or TIFF file, of which `data` is the beginning (of a PNG or a TIFF, all), has XMP."""
     if data.startswith(_JPEG):
         return any(kind == _APP1 and content.startswith(_XMP_OF_JPEG) for kind, content in _segments(data))
     if data.startswith(_PNG):
@@ -32,6 +37,25 @@ def has_xmp(data: bytes) -> bool:
     if data.startswith(_RIFF):
         return bool(_webp_flags(data) & _WEBP_XMP)
     return _XMP_OF_TIFF in tiff.first_tags(data)
+
+
+def has_iptc(data: bytes) -> bool:
+    """Whether a JPEG or TIFF file, of which `data` is the beginning (of a TIFF, all), has IPTC data."""
+    if data.startswith(_JPEG):
+        return any(kind == _APP13 and content.startswith(_PHOTOSHOP) and _has_iptc(content) for kind, content in _segments(data))
+    return _IPTC_OF_TIFF in tiff.first_tags(data)
+
+
+def _has_iptc(resources: bytes) -> bool:
+    """Whether there is one, and something in it: its name is padded to whole pairs of bytes, and its length follows."""
+    at = resources.find(_IPTC_OF_JPEG) + len(_IPTC_OF_JPEG)
+    return at >= len(_IPTC_OF_JPEG) and any(resources[at + 2 : at + 6])
+
+
+def has_texts(data: bytes) -> bool:
+    """Whether `data` is a PNG file into which somebody wrote texts."""
+    found = (content.partition(b"\0")[0] for name, content in _chunks(data) if name in _TEXTS) if data.startswith(_PNG) else ()
+    return any(keyword not in (_SOFTWARE, _EXIF_OF_PNG) and b":" not in keyword for keyword in found)
 
 
 def is_animated_webp(data: bytes) -> bool:

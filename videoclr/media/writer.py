@@ -88,6 +88,7 @@ class Writer:
         MediaError: the target exists, is the input, is being written by another run, or cannot be written; a stream that
             the container cannot hold.
         EncodeError: a frame that does not fit.
+        TypeError: `like` is no reader.
     """
 
     def __init__(
@@ -101,9 +102,9 @@ class Writer:
         pix_fmt: str | None = None,
         profile: str | None = None,
         level: str | None = None,
-        bitrate: str | None = None,
+        bitrate: str | int | None = None,
         gop: int | None = None,
-        options: Mapping[str, str] | None = None,
+        options: Mapping[str, str | float] | None = None,
         linear: bool = True,
         deliver: Kind = "video",
         wipe_seconds: float = 4.0,
@@ -117,6 +118,10 @@ class Writer:
     ) -> None:
         if deliver not in get_args(Kind):
             raise ConfigError(f"$.media.deliver: expected {', '.join(get_args(Kind))}, got {deliver!r}")
+        if like is not None and not isinstance(like, Reader):
+            raise TypeError(f"like: expected the Reader of the source, got a {type(like).__name__}")
+        if gop is not None and (not isinstance(gop, int) or gop < 1):
+            raise ConfigError(f"$.media.gop: expected 1 or more, got {gop!r}")
         check_drop(drop)
         self.path, self.like = str(path), like
         self._state: Literal["before", "inside", "over"] = "before"
@@ -158,8 +163,9 @@ class Writer:
                     f"$.media.smart_copy: the source hides borders of its pictures, {where} cannot, and packets cannot be cut;"
                     " write to .mkv, .mov or .mp4, or leave smart_copy out"
                 )
-            rate = None if bitrate is None else bits_per_second(bitrate)
-            wanted = Wanted(crf, preset, pix_fmt, profile, level, rate, gop, options=dict(options or {}))
+            rate = None if bitrate is None else bits_per_second(str(bitrate))
+            texts = {name: str(int(value) if isinstance(value, bool) else value) for name, value in (options or {}).items()}
+            wanted = Wanted(crf, preset, pix_fmt, profile, level, rate, gop, options=texts)
             joint: Joint | None = None
             if smart_copy:
                 encoder, wanted, joint = joint_of(like, codec, muxer, wanted)
@@ -250,8 +256,11 @@ class Writer:
         Raises:
             EncodeError: wrong size or time, or the encoder fails.
             MediaError: the disk is full, the pipe closed, or this is no place inside the `with` block.
+            TypeError: it is no frame.
         """
         self._check_inside()
+        if not isinstance(frame, Frame):
+            raise TypeError(f"expected a frame, got a {type(frame).__name__}; make it with Frame.from_image")
         self.frames_written += 1
         if isinstance(self._sink, Stills):
             picture, patches = self._shown(frame)
@@ -260,7 +269,8 @@ class Writer:
         if self.like is None and self._size is None:
             # The first frame waits for the second: their times tell the rate and the tick.
             if self._held is None:
-                self._held = frame
+                # Whoever writes the next one may have filled the same array with it.
+                self._held = frame if frame.native is not None else replace(frame, _rgb={"base": frame.source.copy()})
                 return
             self._open_for_own(self._held, frame)
         self._write_film(frame)

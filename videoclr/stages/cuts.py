@@ -41,7 +41,7 @@ def cuts(frames: Iterable[Frame], detector: CutDetector) -> Iterator[Frame]:
 
     def asked(frame: Frame) -> bool:
         with blamed("cut detector", frame.index):
-            return detector.is_cut(frame)
+            return bool(detector.is_cut(frame))
 
     def numbered(cut: bool) -> Frame:
         nonlocal shot, start
