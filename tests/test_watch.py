@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -121,6 +122,26 @@ def test_a_file_that_fails_is_told_once_and_tried_again_when_it_changes(inbox, r
     film.write_text("bad")
     ends = run(inbox, Clock(t30=lambda: film.write_text("good"), t60=stop), settle=4)
     assert [type(end).__name__ for _, end in ends] == ["MediaError", "Report"] and len(restored) == 2
+
+
+def test_a_file_that_failed_is_tried_again_when_it_is_copied_anew_with_its_time_or_may_be_read_at_last(inbox, restored):
+    film = inbox / "a.mp4"
+
+    def change(mode):
+        """The clock of the file system may be slow."""
+        before = film.stat().st_ctime_ns
+        while film.stat().st_ctime_ns == before:
+            film.chmod(mode)
+
+    def replace():
+        times = film.stat().st_atime_ns, film.stat().st_mtime_ns
+        film.write_text("yes")
+        os.utime(film, ns=times)
+        change(0o600)
+
+    film.write_text("bad")
+    ends = run(inbox, Clock(t20=lambda: change(0o640), t40=replace, t60=lambda: change(0o644), t80=stop), settle=4)
+    assert [type(end).__name__ for _, end in ends] == ["MediaError", "MediaError", "Report"]
 
 
 def test_a_file_that_another_watch_works_on_is_left_to_it_for_a_while(inbox, restored):
