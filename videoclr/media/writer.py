@@ -126,8 +126,9 @@ class Writer:
         self._sink: Film | Stills
         crop = WHOLE if like is None else like.crop
         suffix = Path(self.path).suffix.lower()
-        # One picture has one name: `100%done.png` asks for no number, `out%04d.png` does.
-        asked = like is None or not like.is_still or has_width(self.path)
+        # One picture has one name: `100%done.png` asks for no number, `out%04d.png` does, but not where the source is called so.
+        same = like is not None and like.sequence is None and Path(like.path).stem == Path(self.path).stem
+        asked = like is None or not like.is_still or (has_width(self.path) and not same)
         self._pattern = suffix in STILLS and is_pattern(self.path) and asked
         if self.path != PIPE and not self._pattern:
             check_target(self.path, like.path if like else None, overwrite)
