@@ -192,6 +192,15 @@ def test_inputs_are_put_away_and_replace_nothing(inbox, restored):
     assert "stays where it is" in str(told["b.mp4"]) and "is no video" in str(told["c.mp4"])
 
 
+def test_a_link_that_leads_nowhere_for_now_is_not_replaced_by_an_input_that_is_put_away(inbox, restored):
+    (inbox / "a.mp4").write_text("a")
+    done = inbox.parent / "done"
+    done.mkdir()
+    (done / "a.mp4").symlink_to(inbox.parent / "another drive" / "a.mp4")
+    ((_, end),) = run(inbox, Clock(), settle=2, once=True, move_to=done)
+    assert "stays where it is" in str(end) and (inbox / "a.mp4").is_file() and (done / "a.mp4").is_symlink()
+
+
 def test_an_input_is_put_away_whole_or_not_at_all(inbox, restored, monkeypatch):
     done, film = inbox.parent / "done", inbox / "a.mp4"
     film.write_text("a whole film")

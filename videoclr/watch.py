@@ -264,7 +264,7 @@ def _outdated(source: Path, target: Path, before: _Signature | None) -> Videoclr
 def _moved(source: Path, folder: Path) -> VideoclrError | None:
     """Put a restored input away; what is in the way is returned."""
     place = folder / source.name
-    if place.exists() and os.path.lexists(source):
+    if os.path.lexists(place) and os.path.lexists(source):  # a link that leads nowhere now is somebody's too
         return MediaError(source, f"is restored, and stays where it is: {place} exists already")
     try:
         _move(source, place)
