@@ -236,6 +236,16 @@ def test_a_report_is_absent_or_complete(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_report_whose_folder_became_a_file_is_told_in_the_reports_own_words(tmp_path):
+    said = r"here/r\.json: the report cannot be written \(Not a directory\)"
+    (tmp_path / "here").mkdir()
+    with pytest.raises(MediaError, match=said), report_file(tmp_path / "here" / "r.json", (), False) as file:
+        (tmp_path / "here" / "r.json.part").unlink()
+        (tmp_path / "here").rmdir()
+        (tmp_path / "here").write_text("mine")
+        file.write({})
+
+
 @pytest.mark.parametrize(("option", "named"), [("--report", "the report "), ("--report-frames", "the report "), ("--json", "")])
 def test_only_a_report_is_called_one_where_it_cannot_be_written(tmp_path, option, named):
     said = rf"some\.json: {named}cannot be written \(No such file or directory\)"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from pathlib import Path
 
 import pytest
 
@@ -199,6 +200,32 @@ def test_figures_whose_folder_has_gone_do_not_stop_the_job_and_are_told_once(tmp
             clock.now = second
             figures.progress(at(1))
     assert sum("can no longer be written" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_figures_that_cannot_tell_the_end_are_told(tmp_path, caplog):
+    folder = tmp_path / "there"
+    folder.mkdir()
+    with PrometheusFile(folder / "a.prom"):
+        (folder / "a.prom").unlink()
+        folder.rmdir()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{folder / 'a.prom'}: the figures can no longer be written (No such file or directory)"
+    ]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here is full")
+def test_a_log_on_a_full_disk_does_not_stop_the_job_and_is_told_once(caplog):
+    library = logging.getLogger("videoclr")
+    with JsonLog("/dev/full") as told:
+        library.addHandler(told)
+        try:
+            for _ in range(3):
+                told.event("progress")
+        finally:
+            library.removeHandler(told)
+    assert [record.getMessage() for record in caplog.records] == [
+        "/dev/full: the log can no longer be written (No space left on device)"
+    ]
 
 
 def test_names_cannot_break_out_of_their_label():

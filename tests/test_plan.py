@@ -111,6 +111,7 @@ def test_what_cannot_be_planned_is_told(film, tmp_path):
         (tmp_path / "out.xyz", "the ending '.xyz' is unknown"),
         (path, "is the input itself"),
         (tmp_path / "none" / "out.mp4", "does not exist; make it first"),
+        (path / "out.mp4", "is a file, not a folder; choose another name"),
         (tmp_path / "out.png", "holds one picture, and the source has more"),
     ):
         with pytest.raises(MediaError, match=rf"^{re.escape(str(target))}: .*{said}"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -123,6 +124,26 @@ def test_a_file_that_fails_is_told_once_and_tried_again_when_it_changes(inbox, r
     assert [type(end).__name__ for _, end in ends] == ["MediaError", "Report"] and len(restored) == 2
 
 
+def test_a_file_that_failed_is_tried_again_when_it_is_copied_anew_with_its_time_or_may_be_read_at_last(inbox, restored):
+    film = inbox / "a.mp4"
+
+    def change(mode):
+        """The clock of the file system may be slow."""
+        before = film.stat().st_ctime_ns
+        while film.stat().st_ctime_ns == before:
+            film.chmod(mode)
+
+    def replace():
+        times = film.stat().st_atime_ns, film.stat().st_mtime_ns
+        film.write_text("yes")
+        os.utime(film, ns=times)
+        change(0o600)
+
+    film.write_text("bad")
+    ends = run(inbox, Clock(t20=lambda: change(0o640), t40=replace, t60=lambda: change(0o644), t80=stop), settle=4)
+    assert [type(end).__name__ for _, end in ends] == ["MediaError", "MediaError", "Report"]
+
+
 def test_a_file_that_another_watch_works_on_is_left_to_it_for_a_while(inbox, restored):
     (inbox / "a.mp4").write_text("busy")
     ends = run(inbox, Clock(), settle=4, once=True)
@@ -169,6 +190,15 @@ def test_inputs_are_put_away_and_replace_nothing(inbox, restored):
     assert (done / "a.mp4").read_text() == "a.mp4" and (done / "b.mp4").read_text() == "older"
     told = {Path(source).name: end for source, end in ends}
     assert "stays where it is" in str(told["b.mp4"]) and "is no video" in str(told["c.mp4"])
+
+
+def test_a_link_that_leads_nowhere_for_now_is_not_replaced_by_an_input_that_is_put_away(inbox, restored):
+    (inbox / "a.mp4").write_text("a")
+    done = inbox.parent / "done"
+    done.mkdir()
+    (done / "a.mp4").symlink_to(inbox.parent / "another drive" / "a.mp4")
+    ((_, end),) = run(inbox, Clock(), settle=2, once=True, move_to=done)
+    assert "stays where it is" in str(end) and (inbox / "a.mp4").is_file() and (done / "a.mp4").is_symlink()
 
 
 def test_an_input_is_put_away_whole_or_not_at_all(inbox, restored, monkeypatch):

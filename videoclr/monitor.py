@@ -77,7 +77,7 @@ class JsonLog(logging.Handler):
 
     def __init__(self, path: str | Path, clock: Callable[[], float] = time.monotonic, source: str | None = None) -> None:
         super().__init__()
-        self.path, self._pace, self._source = str(path), Pace(clock), source
+        self.path, self._pace, self._source, self._lost = str(path), Pace(clock), source, False
         if self.path != "-":
             _refuse_others(Path(path), b"{", "a log of JSON lines")
         try:
@@ -109,12 +109,18 @@ class JsonLog(logging.Handler):
         super().close()
 
     def event(self, name: str, **values: Any) -> None:
-        """Write one line. A log that can no longer be written does not stop a job: it falls silent."""
+        """Write one line. A log that can no longer be written does not stop a job: it says so once, and falls silent."""
         stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": stamp, "event": name, **plain(values)}, ensure_ascii=False)
-        with suppress(OSError, ValueError):
+        try:
             self._file.write(line + "\n")
             self._file.flush()
+        except OSError as error:
+            if not self._lost and self.path != "-":
+                self._lost = True  # before it is said: what is said comes here too
+                log.warning("%s: the log can no longer be written (%s)", self.path, error.strerror)
+        except ValueError:  # closed
+            pass
 
     def emit(self, record: logging.LogRecord) -> None:
         """A record of the library's log."""
@@ -187,9 +193,8 @@ class PrometheusFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with suppress(OSError):  # the job's own end matters more
-            stopped = isinstance(error, KeyboardInterrupt)
-            self._write(STOPPED if stopped else WELL if error is None and self._well else FAILED)
+        stopped = isinstance(error, KeyboardInterrupt)
+        self._try(STOPPED if stopped else WELL if error is None and self._well else FAILED)
 
     def progress(self, now: Progress) -> None:
         """Where the job stands, every few seconds. Where the file can no longer be written the job goes on, and says so once."""
@@ -201,17 +206,21 @@ class PrometheusFile:
         if self._clock() - self._said < EVERY_SECONDS:
             return
         self._said = self._clock()
-        try:
-            self._write(RUNNING)
-        except OSError as error:
-            if not self._lost:
-                log.warning("%s: the figures can no longer be written (%s)", self.path, error.strerror)
-            self._lost = True
+        self._try(RUNNING)
 
     def ended(self, result: object, source: str) -> None:
         """The job of `source` is over: its report, or what stopped it."""
         self._ended.add(source)
         self._well = self._well and not isinstance(result, Exception)
+
+    def _try(self, finished: int) -> None:
+        """As `_write`; the job matters more than its figures."""
+        try:
+            self._write(finished)
+        except OSError as error:
+            if not self._lost:
+                log.warning("%s: the figures can no longer be written (%s)", self.path, error.strerror)
+            self._lost = True
 
     def _write(self, finished: int) -> None:
         part = self.path.with_name(self.path.name + ".part")

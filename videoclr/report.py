@@ -180,7 +180,8 @@ def report_file(
     finally:
         with suppress(OSError):  # what could not be written is said already
             file.close()
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def check_report(path: str | Path | None, used: tuple[object, ...], overwrite: bool, option: str = "--report") -> None:

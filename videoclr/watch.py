@@ -45,7 +45,7 @@ _NAMELESS = {".yuv"}
 """Endings of files that do not describe themselves."""
 
 _Signature = tuple[int, int]
-"""Size, and nanoseconds of the last change."""
+"""Size, and nanoseconds of the last change of the content, as whoever wrote it says."""
 
 
 @dataclass(slots=True)
@@ -54,6 +54,8 @@ class _Seen:
     since: float
     over: bool = False
     """Finished or failed, as it is."""
+    failed: int | None = None
+    """Of one that failed, what `_touched` said before."""
 
 
 class Arrivals:
@@ -87,7 +89,7 @@ class Arrivals:
             del self._seen[path]
         for path, signature in there.items():
             known = self._seen.get(path)
-            if known is None or known.signature != signature:
+            if known is None or known.signature != signature or (known.failed is not None and known.failed != _touched(path)):
                 self._seen[path] = _Seen(signature, now)
 
     def _files(self) -> Iterator[tuple[Path, _Signature]]:
@@ -122,10 +124,17 @@ class Arrivals:
         now, known = _signature(path), self._seen.get(path)
         return now is not None and known is not None and now != known.signature
 
-    def over(self, path: Path) -> None:
-        """`path` is finished or failed; it counts again when it changes."""
+    def over(self, path: Path, failed: int | None = None) -> None:
+        """`path` is finished, or failed; it counts again when it changes.
+
+        What failed may be mended in ways that leave its size and time alone: it may be read now, or was copied anew, times and all.
+
+        Args:
+            path: of `next`.
+            failed: what `_touched` said before it failed; None where it did not.
+        """
         if path in self._seen:
-            self._seen[path].over = True
+            self._seen[path].over, self._seen[path].failed = True, failed
 
     def later(self, path: Path) -> None:
         """Not now: `path` has to stand still for as long again."""
@@ -196,7 +205,7 @@ def watch(
             wait(min(EVERY, settle) if once and settle else EVERY)
             continue
         (target,) = targets_of([source], Path(to), ending)
-        before = _signature(target)
+        before, touched = _signature(target), _touched(source)
         result = unless_lost(source, restore_task(Task(source, target, config), Manner(resume=True), pipeline, progress))
         if isinstance(result, BusyError):
             arrivals.later(source)
@@ -208,7 +217,7 @@ def watch(
             result = _of_another(source, target, result)
         if isinstance(result, Report) and arrivals.changed(source):
             result = _outdated(source, target, before)
-        arrivals.over(source)
+        arrivals.over(source, touched if isinstance(result, VideoclrError) else None)
         if move_to is not None and isinstance(result, Report):
             result = _moved(source, Path(move_to)) or result
         if ended is not None:
@@ -222,6 +231,14 @@ def _signature(path: Path) -> _Signature | None:
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns
+
+
+def _touched(path: Path) -> int | None:
+    """When anything of a file changed last, its mode and name too, in nanoseconds; None where it is not there."""
+    try:
+        return path.stat().st_ctime_ns
+    except OSError:
+        return None
 
 
 def _of_another(source: Path, target: Path, error: ResumeError) -> VideoclrError:
@@ -247,7 +264,7 @@ def _outdated(source: Path, target: Path, before: _Signature | None) -> Videoclr
 def _moved(source: Path, folder: Path) -> VideoclrError | None:
     """Put a restored input away; what is in the way is returned."""
     place = folder / source.name
-    if place.exists() and os.path.lexists(source):
+    if os.path.lexists(place) and os.path.lexists(source):  # a link that leads nowhere now is somebody's too
         return MediaError(source, f"is restored, and stays where it is: {place} exists already")
     try:
         _move(source, place)

@@ -64,6 +64,30 @@ def test_a_target_that_another_run_finished_meanwhile_is_not_replaced(clip, tmp_
     assert target.read_text() == "theirs" and not Path(f"{target}.part").exists()
 
 
+def test_a_file_that_somebody_puts_in_the_place_of_a_growing_one_stays_and_so_does_the_result(clip, tmp_path):
+    source, target = clip("i.mp4"), tmp_path / "o.mp4"
+    with (
+        pytest.raises(MediaError, match=r"meanwhile, which stays; the result is whole and called \S*o.mp4.part: rename it"),
+        Reader(source) as reader,
+        Writer(target, like=reader) as writer,
+    ):
+        for frame in reader.frames():
+            writer.write(frame)
+        target.write_text("theirs")
+    assert target.read_text() == "theirs"
+    with Reader(Path(f"{target}.part").rename(tmp_path / "whole.mp4")) as reader:
+        assert len(list(reader.frames())) == writer.frames_written
+
+
+@pytest.mark.parametrize("name", ["f%d.png", "f2.png"])
+def test_a_picture_that_somebody_puts_in_the_place_of_a_new_one_stays(tmp_path, pattern, name):
+    with pytest.raises(MediaError, match=r"f2\.png meanwhile, which stays"), Writer(tmp_path / name) as writer:
+        for number in range(2 if "%" in name else 1):
+            writer.write(Frame.from_image(pattern(number, 33, 21)))
+        (tmp_path / "f2.png").write_text("theirs")
+    assert [path.name for path in tmp_path.iterdir()] == ["f2.png"] and (tmp_path / "f2.png").read_text() == "theirs"
+
+
 @pytest.mark.parametrize("name", ["f%02d.png", "f.png"])
 def test_two_runs_on_the_same_pictures_the_second_is_refused_and_the_first_goes_on(tmp_path, pattern, name):
     target = tmp_path / name

@@ -645,6 +645,16 @@ def test_a_whole_picture_that_ffmpeg_does_not_read_is_not_called_empty(tmp_path,
     assert caplog.records == [], "one line is enough"
 
 
+def test_a_picture_keeps_its_name_where_a_web_page_wrote_a_space_into_it(tmp_path, pattern):
+    source = save(tmp_path / "p.png", pattern(1, 33, 21)).rename(tmp_path / "the%20director.png")
+    target = tmp_path / "out" / source.name
+    target.parent.mkdir()
+    with Reader(source) as reader, Writer(target, like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert [path.name for path in target.parent.iterdir()] == [target.name] and writer.pictures is None
+
+
 def test_one_picture_has_one_name_whatever_percent_signs_are_in_it(tmp_path, pattern):
     source = save(tmp_path / "p.png", pattern(1, 33, 21))
     for number in range(2):

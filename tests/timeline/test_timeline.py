@@ -611,6 +611,7 @@ def test_two_sources_of_one_name_get_names_of_their_own(film, tmp_path):
         ("cut.edl", "TITLE: empty\n", "shows no footage"),
         ("cut.edl", "001  AX V C 01:00:00:75 01:00:01:00 00:00:00:00 00:00:00:10\n", "cannot be read as a timeline"),
         ("gone.otio", None, "no such file"),
+        ("", None, "is a folder; name the cut in it"),
     ],
 )
 def test_a_bad_cut_is_one_line(name, text, message, tmp_path, capsys):

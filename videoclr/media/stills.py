@@ -150,6 +150,9 @@ class Stills:
     def finish(self) -> None:
         """Give every picture its name."""
         with explained(self.path, "cannot be finished"):
+            for _, target in self._parts:
+                if not self.overwrite and target.is_file():
+                    raise MediaError(self.path, f"another program made {target.name} meanwhile, which stays; choose another name")
             while self._parts:
                 os.replace(*self._parts[0])
                 del self._parts[0]

@@ -255,6 +255,8 @@ def check_target(path: str, source: str | None, overwrite: bool) -> None:
             raise MediaError(path, "is a pipe or a device, not a file; use - for standard output")
         if target.exists() and not overwrite:
             raise MediaError(path, "exists already; remove it or allow overwriting (--overwrite)")
+        if place.parent.is_file():
+            raise MediaError(path, f"{place.parent} is a file, not a folder; choose another name")
         if not place.parent.is_dir():
             raise MediaError(path, f"its folder {place.parent} does not exist; make it first")
         if not os.access(place.parent, os.W_OK | os.X_OK):

@@ -131,8 +131,9 @@ class Writer:
         self._sink: Film | Stills
         crop = WHOLE if like is None else like.crop
         suffix = Path(self.path).suffix.lower()
-        # One picture has one name: `100%done.png` asks for no number, `out%04d.png` does.
-        asked = like is None or not like.is_still or has_width(self.path)
+        # One picture has one name: `100%done.png` asks for no number, `out%04d.png` does, but not where the source is called so.
+        same = like is not None and like.sequence is None and Path(like.path).stem == Path(self.path).stem
+        asked = like is None or not like.is_still or (has_width(self.path) and not same)
         self._pattern = suffix in STILLS and is_pattern(self.path) and asked
         if self.path != PIPE and not self._pattern:
             check_target(self.path, like.path if like else None, overwrite)
@@ -306,7 +307,8 @@ class Writer:
 
         Raises:
             EncodeError: no frame was written, or the encoder fails.
-            MediaError: the disk is full, the pipe closed, or this is no place inside the `with` block.
+            MediaError: the disk is full, the pipe closed, this is no place inside the `with` block, or somebody else made a file of
+                that name meanwhile.
         """
         self._check_inside()
         if isinstance(self._sink, Film):
@@ -322,6 +324,8 @@ class Writer:
                     if self._sealed is not None:
                         sync_file(Path(self._part))
                         self._sealed(Path(self._part))
+                    if not self._overwrite and os.path.isfile(self._place):
+                        self._leave_part()
                     os.replace(self._part, self._place)
                 self._unlock()
         else:
@@ -348,6 +352,12 @@ class Writer:
     def _check_lock(self) -> None:
         if self._lock is not None and not self._lock.is_there:
             raise MediaError(self.path, f"cannot be finished: {self._part} was removed or replaced while it grew")
+
+    def _leave_part(self) -> None:
+        """Of a whole file whose name somebody took: hours of work are nobody's to throw away, and neither is what is there now."""
+        self._unlock()
+        text = "another program made a file of that name meanwhile, which stays"
+        raise MediaError(self.path, f"{text}; the result is whole and called {self._part}: rename it")
 
     def _remove_part(self) -> None:
         if self._lock is not None:

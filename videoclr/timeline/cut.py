@@ -323,7 +323,7 @@ def _with_mode(edl: str) -> str:
 
 def _check(path: Path) -> None:
     if not path.is_file():
-        raise MediaError(path, "no such file")
+        raise MediaError(path, "is a folder; name the cut in it" if path.is_dir() else "no such file")
     if path.suffix.lower() not in (known := _endings(read=True)):
         raise MediaError(
             path, f"is no timeline that can be read here; expected {', '.join(sorted([*known, '.fcpxml', '.fcpxmld']))}"
