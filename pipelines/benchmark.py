@@ -38,9 +38,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from videoclr import Config, Reader, VideoclrError, Writer, restore_video
+from videoclr import Config, Pipeline, Reader, VideoclrError, Writer, restore_video
 from videoclr.arguments import integer, rate_of, real
-from videoclr.jobs import load_pipeline
 from videoclr.media.encoders import x264_options
 from videoclr.media.picture import Picture
 from videoclr.media.recode import Generation, Tone, write_clip
@@ -98,8 +97,6 @@ def measure_speed(config: Config, threads: int, repeat: int) -> dict[str, Any]:
         VideoclrError: a part cannot be built.
     """
     import torch
-
-    from videoclr import Pipeline
 
     use_threads(threads)
     pipeline = Pipeline(config)
@@ -214,7 +211,7 @@ def measure_media(config: Config, seconds: float, size: tuple[int, int], rounds:
         source, panning(size, max(1, round(seconds * RATE))), RATE, Generation(quality=20), Tone(), threads=os.cpu_count() or 1
     )
     unchanged = config.override("restore.use=unchanged", f"media.crf={CRF}", f"media.preset={PRESET}", "media.codec=h264")
-    pipeline = load_pipeline(unchanged)
+    pipeline = Pipeline(unchanged)
     theirs, ours, through = (folder / f"{name}.mp4" for name in ("theirs", "ours", "through"))
     figures: dict[str, Any] = {"size": f"{size[0]}x{size[1]}", "frames": count, "crf": CRF, "preset": PRESET, "rounds": rounds}
     figures |= compared("reader", "pyav", lambda: read_frames(source), lambda: decode_bare(source), count, rounds)

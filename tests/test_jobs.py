@@ -5,6 +5,7 @@ from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -423,16 +424,19 @@ def test_no_result_replaces_what_another_one_is_made_of(log, tmp_path):
     assert {path.name: path.read_text() for path in two} == {path.name: "2" for path in two}
 
 
-def test_threads_are_set_only_when_asked(log, monkeypatch):
-    import cv2
-    import torch
+def test_as_many_threads_as_asked_for_work_on_a_film_and_afterwards_as_many_as_before(log, film, tmp_path, monkeypatch):
+    inside: list[tuple[int, int]] = []
 
-    asked: list[tuple[str, int]] = []
-    monkeypatch.setattr(torch, "set_num_threads", lambda number: asked.append(("torch", number)))
-    monkeypatch.setattr(cv2, "setNumThreads", lambda number: asked.append(("opencv", number)))
-    jobs.load_pipeline(Config())
-    jobs.load_pipeline(Config().override("runtime.threads=3"))
-    assert asked == [("torch", 3), ("opencv", 3)]
+    def restore_frames(self, frames, *args, **options):
+        inside.append((torch.get_num_threads(), cv2.getNumThreads()))
+        return frames
+
+    monkeypatch.setattr(Passing, "restore_frames", restore_frames)
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    restore_video(film, tmp_path / "a.mp4")
+    restore_video(film, tmp_path / "b.mp4", Config().override("runtime.threads=3"))
+    assert inside == [before, (3, 3)]
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == before
 
 
 def test_plain_values_are_exact_and_fit_json():

@@ -48,7 +48,7 @@ def film(tmp_path, monkeypatch):
         own = config.override("restore.use=unchanged", "gate.use=none", "track.max_gap=0", "align.smoothing=0")
         return Pipeline(own, detector=Here(), recognizer=None, restorer=Unchanged(64))
 
-    monkeypatch.setattr(plan, "load_pipeline", load)
+    monkeypatch.setattr(plan, "Pipeline", load)
     monkeypatch.setattr("videoclr.plan.tempfile.tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
     return path, loaded

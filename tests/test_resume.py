@@ -495,7 +495,7 @@ def test_two_runs_through_two_links_to_one_film_the_second_is_refused(film, part
 def test_a_batch_goes_on_where_it_stopped_and_leaves_finished_files_alone(film, made, parts, tmp_path, monkeypatch):
     other = Path(shutil.copy(film, tmp_path / "other.mp4"))
     out, place = tmp_path / "out", tmp_path / "report.json"
-    monkeypatch.setattr(jobs, "load_pipeline", lambda config: parts())
+    monkeypatch.setattr(jobs, "Pipeline", lambda config: parts())
     config = parts().config
     done: list[Progress] = []
 
@@ -518,7 +518,7 @@ def test_a_batch_goes_on_where_it_stopped_and_leaves_finished_files_alone(film, 
 
 def test_a_batch_does_not_take_a_file_of_other_settings_for_its_own(film, parts, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    monkeypatch.setattr(jobs, "load_pipeline", lambda config: parts())
+    monkeypatch.setattr(jobs, "Pipeline", lambda config: parts())
     restore_batch([film], out, parts().config, resume=True)
     (error,) = restore_batch([film], out, parts("restore.seed=3").config, resume=True)
     assert isinstance(error, ResumeError) and "restore.seed was 0 and is 3 now" in str(error)
@@ -529,7 +529,7 @@ def test_a_batch_does_not_take_a_file_of_other_settings_for_its_own(film, parts,
 
 
 def test_a_batch_knows_the_pictures_that_it_has_finished(tmp_path, parts, monkeypatch):
-    monkeypatch.setattr(jobs, "load_pipeline", lambda config: parts())
+    monkeypatch.setattr(jobs, "Pipeline", lambda config: parts())
     for number in range(9, 13):
         Image.new("RGB", (64, 64), (number, 0, 0)).save(tmp_path / f"f.{number:04d}.png")
     source, out, done = tmp_path / "f.%04d.png", tmp_path / "out", []

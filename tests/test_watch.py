@@ -63,7 +63,7 @@ def restored(monkeypatch):
         return a_report(source=str(task.source), target=str(task.target))
 
     monkeypatch.setattr(watch, "restore_task", restore)
-    monkeypatch.setattr(watch, "load_pipeline", lambda config: "loaded")
+    monkeypatch.setattr(watch, "Pipeline", lambda config: "loaded")
     return tasks
 
 

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 from videoclr import __version__
 from videoclr.config import Config
 from videoclr.errors import ClusterError, ConfigError, VideoclrError
-from videoclr.jobs import Manner, Progress, ProgressCallback, Task, load_pipeline, restore_task
+from videoclr.jobs import Manner, Progress, ProgressCallback, Task, restore_task
 from videoclr.media.lock import Lock
 from videoclr.pipeline import Pipeline
 from videoclr.scheduling import Ended, Event, Lost, Placed, Ready, Refused, Result, Scheduler
@@ -241,7 +241,7 @@ class Worker:
     def load(self, config: Config) -> VideoclrError | None:
         """Load the networks; what stops that is returned."""
         try:
-            self._pipeline = load_pipeline(config)
+            self._pipeline = Pipeline(config)
         except VideoclrError as error:
             return error
         return None

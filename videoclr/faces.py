@@ -25,6 +25,7 @@ from videoclr.errors import ConfigError, MediaError
 from videoclr.jobs import Progress, ProgressCallback, make_folder, open_reader
 from videoclr.pipeline import Pipeline, RunLog, TrackSummary, recognizer_of
 from videoclr.pixels import quantized, to_array
+from videoclr.process import threads
 from videoclr.report import plain, report_file
 from videoclr.shelf import Listed, Shelf
 from videoclr.tracks import Head, told
@@ -114,6 +115,7 @@ def find_faces(
         people = stack.enter_context(report_file(people_file, (*used, json_file, tracks_file), overwrite, option="--save-people"))
         pictures = stack.enter_context(_new_folder(folder))
         reader = stack.enter_context(open_reader(source, config))
+        stack.enter_context(threads(config.runtime.threads))
         pipeline = Pipeline(config)
         if lines is not None:
             info, media = reader.info, config.media

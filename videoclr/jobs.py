@@ -33,7 +33,7 @@ from videoclr.media.target import STILLS, check_ending
 from videoclr.media.writer import Writer
 from videoclr.models import store, weights
 from videoclr.pipeline import Pipeline, RunLog, recognizer_of, slowest
-from videoclr.process import use_threads
+from videoclr.process import threads
 from videoclr.provenance import provenance
 from videoclr.references import people_of
 from videoclr.report import Report, check_report, is_of_several, plain, report_file, same_file, spare_inputs
@@ -143,6 +143,7 @@ def _restored(job: _Job, resume: bool, report: str | Path | None = None, report_
     with (
         report_file(report, used, replace_reports) as place,
         report_file(report_frames, (*used, report), replace_reports, "--report-frames") as lines,
+        threads(job.config.runtime.threads),
     ):
         job.log.each_face = None if lines is None else lines.add
         with closing(_resumed(job) if resume else _at_once(job)) as steps:
@@ -187,7 +188,7 @@ class _Job:
         return open_writer(self.target, reader, self.config, self.overwrite)
 
     def loaded(self) -> Pipeline:
-        return self.pipeline or load_pipeline(self.config)
+        return self.pipeline or Pipeline(self.config)
 
     def check_look(self) -> None:
         """Whether the film can be gone through twice, where that is asked for.
@@ -362,7 +363,7 @@ def here(
     tasks: Sequence[Task], manner: Manner, progress: ProgressCallback | None
 ) -> Generator[tuple[int, Report | VideoclrError], None, None]:
     """In this process, one after the other: the `Site` of whoever names none."""
-    pipeline = load_pipeline(tasks[0].config) if tasks else None
+    pipeline = Pipeline(tasks[0].config) if tasks else None
     for number, task in enumerate(tasks):
         yield number, unless_lost(task.source, restore_task(task, manner, pipeline, progress))
 
@@ -560,17 +561,6 @@ def _once(job: _Job, faceless: bool) -> Report:
     if target.is_file() or job.pictures is not None:
         finished.add(target, own, done.as_written(), job.pictures)
     return done
-
-
-def load_pipeline(config: Config) -> Pipeline:
-    """The pipeline of `config`, with as many threads of torch and OpenCV as it asks for.
-
-    Raises:
-        ConfigError: an unknown part or device.
-        WeightsError: the networks cannot be loaded.
-    """
-    use_threads(config.runtime.threads)
-    return Pipeline(config)
 
 
 @dataclass

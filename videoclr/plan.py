@@ -21,7 +21,7 @@ from typing import Any
 from videoclr import __version__
 from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError, EmptyPartError, MediaError, VideoclrError
-from videoclr.jobs import load_pipeline, open_reader, open_writer, restore_video
+from videoclr.jobs import open_reader, open_writer, restore_video
 from videoclr.media.spool import check_scratch
 from videoclr.pipeline import Pipeline, slowest
 from videoclr.references import is_number, people_of
@@ -159,7 +159,7 @@ def plan(
         length = min(count, max(_LEAST, round(seconds * rate)))
         pieces = min(pieces, max(1, count // length))
         tried, refused = [], None
-        pipeline = load_pipeline(config)
+        pipeline = Pipeline(config)
         config, warnings = _without_numbers(pipeline.config, pipeline.cast.names)
         pipeline = dataclasses.replace(pipeline, config=config)
         for number in range(pieces):

@@ -129,6 +129,24 @@ def settle_heap() -> None:
         libc.mallopt(_M_ARENA_MAX, _HEAPS)
 
 
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """So many threads for torch and for OpenCV inside, and as many as before behind it; 0 leaves both as they are."""
+    if not number:
+        yield
+        return
+    import cv2
+    import torch
+
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    use_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+
+
 def use_threads(number: int) -> None:
     """So many threads for torch, and for OpenCV; 0 leaves both as they are."""
     if number:

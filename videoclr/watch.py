@@ -25,7 +25,6 @@ from videoclr.jobs import (
     Manner,
     ProgressCallback,
     Task,
-    load_pipeline,
     make_folder,
     refuse_tracks,
     restore_task,
@@ -33,6 +32,7 @@ from videoclr.jobs import (
     unless_lost,
 )
 from videoclr.media.target import CONTAINERS, READ_ONLY, STILLS, check_ending
+from videoclr.pipeline import Pipeline
 from videoclr.report import Report
 
 _log = logging.getLogger("videoclr.watch")
@@ -195,7 +195,7 @@ def watch(
     make_folder(to)
     if move_to is not None:
         make_folder(move_to)
-    pipeline = load_pipeline(config)
+    pipeline = Pipeline(config)
     while True:
         arrivals.look()
         source = arrivals.next()

@@ -36,7 +36,7 @@ def pipeline(monkeypatch):
         loaded.append(config)
         return Pipeline(config, detector=Here(), recognizer=None, restorer=Unchanged(64))
 
-    monkeypatch.setattr(jobs, "load_pipeline", load)
+    monkeypatch.setattr(jobs, "Pipeline", load)
     return loaded
 
 

@@ -15,7 +15,7 @@ from videoclr.evaluation.meter import Meter, Row
 from videoclr.evaluation.observer import Judge, Observer
 from videoclr.evaluation.table import PER_FACE, Figures, plain
 from videoclr.evaluation.views import Finder, frames_of
-from videoclr.process import use_threads
+from videoclr.process import threads
 from videoclr.report import report_file, same_file
 from videoclr.types import Frame
 
@@ -70,7 +70,7 @@ def evaluate(
     with ExitStack() as held:
         told = held.enter_context(report_file(json_file, tuple(paths.values()), overwrite, option="--json"))
         lines = held.enter_context(report_file(csv_file, tuple(paths.values()), overwrite, option="--csv"))
-        use_threads(config.runtime.threads)
+        held.enter_context(threads(config.runtime.threads))
         finder = Finder(config, size)
         meter = Meter(Observer(finder.parts.detector, Judge(judge) if judge else None), borders)
         frames = {name: held.enter_context(closing(frames_of(path))) for name, path in paths.items()}
