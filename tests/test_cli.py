@@ -368,6 +368,8 @@ def test_verbose_shows_the_traceback(jobs, capsys):
         (["in.mp4", "out.mp4", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["in.mp4", "out.mp4", "--on-error", "ignore"], "$.runtime.on_error"),
         (["batch", "in.mp4"], "--to"),
+        (["batch", "in.mp4", "--to", ""], "an argument is empty (after --to)"),
+        ([""], "an argument is empty (at the beginning)"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_two(jobs, capsys, arguments, says):

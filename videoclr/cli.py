@@ -855,6 +855,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: list[str]) -> _Run | int:
     """What to run, or an exit code where the parser answered by itself (`--help`, `--version`)."""
+    if "" in arguments:
+        before = arguments[: arguments.index("")]
+        where = f"after {before[-1]}" if before else "at the beginning"
+        raise ConfigError(f"an argument is empty ({where}), as of a variable that is not set")
     commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     commands |= {str(_weights.info.name)}
     if arguments and arguments[0] not in commands | {"-h", "--help", "--version"}:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from videoclr import plainyaml
 from videoclr.errors import ConfigError
@@ -36,11 +38,13 @@ class Input(_Section):
 
     format: str | None = None
     """FFmpeg's name of the format; None finds it out. `rawvideo` needs `video_size` and `pix_fmt`."""
-    video_size: str | None = Field(None, pattern=r"^\d{1,6}x\d{1,6}$")
+    video_size: str | None = Field(None, pattern=r"^\d{1,6}x\d{1,6}$", examples=["1920x1080"])
     """`1920x1080`, of raw pictures."""
     pix_fmt: str | None = None
     """FFmpeg's pixel format of raw pictures."""
-    rate: str | None = Field(None, coerce_numbers_to_str=True, pattern=r"^\d{1,9}(\.\d{1,9}|/[1-9]\d{0,8})?$")
+    rate: str | None = Field(
+        None, coerce_numbers_to_str=True, pattern=r"^\d{1,9}(\.\d{1,9}|/[1-9]\d{0,8})?$", examples=["25", "30000/1001"]
+    )
     """Pictures a second of raw video and loose pictures, as `25` or `30000/1001`; None for 25."""
     start_number: int | None = Field(None, ge=0, le=2**31 - 1)
     """First picture of a numbered sequence; None for the lowest that is there."""
@@ -317,7 +321,10 @@ class Config(_Section):
             path = ".".join(["$", *map(str, first["loc"])])
             if first["type"] == "extra_forbidden":
                 raise ConfigError(f"{path}: unknown setting; {_choices(first['loc'])}") from error
-            raise ConfigError(f"{path}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}") from error
+            expected = first["msg"][0].lower() + first["msg"][1:]
+            if first["type"] == "string_pattern_mismatch" and (field := _beside(first["loc"]).get(str(first["loc"][-1]))):
+                expected = "expected " + " or ".join(map(str, field.examples or [])) + " or the like"
+            raise ConfigError(f"{path}: {expected}, got {first['input']!r}") from error
 
     def files(self) -> list[str]:
         """Files that the settings name: those that are there, and in any case photographs, tracks and people."""
@@ -384,10 +391,33 @@ def _texts(values: Any) -> Iterator[str]:
 
 
 def _choices(location: tuple[int | str, ...]) -> str:
+    wanted = ".".join(map(str, location))
+    meant = [path for path in _paths(Config) if path.endswith(f".{location[-1]}")] or get_close_matches(
+        wanted, _paths(Config), 1, 0.8
+    )
+    return f"{f'is {meant[0]} meant? ' if len(meant) == 1 else ''}known here: {', '.join(_beside(location))}"
+
+
+def _beside(location: tuple[int | str, ...]) -> dict[str, FieldInfo]:
+    """What is known in the section of a setting."""
     model: type[BaseModel] = Config
     for name in location[:-1]:
         field = model.model_fields.get(str(name))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        if field is None or (inside := _section(field)) is None:
             break
-        model = field.annotation
-    return "known here: " + ", ".join(model.model_fields)
+        model = inside
+    return model.model_fields
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _paths(model: type[BaseModel], above: str = "") -> list[str]:
+    """Every setting, dotted."""
+    paths: list[str] = []
+    for name, field in model.model_fields.items():
+        inside = _section(field)
+        paths += [above + name] if inside is None else _paths(inside, f"{above}{name}.")
+    return paths
