@@ -400,6 +400,18 @@ def test_a_pipe_carries_picture_and_sound_through(clip, tmp_path, packets_of):
     assert [data for data, _ in packets_of(source, "audio")[0]] == [data for data, _ in packets_of(target, "audio")[0]]
 
 
+@pytest.mark.parametrize(("name", "container", "told"), [("o.mp4", "mkv", True), ("o.mkv", "mkv", False), ("o.film", "mkv", False)])
+def test_a_container_of_another_name_is_told(clip, tmp_path, name, container, told):
+    with Reader(clip("s.mp4")) as reader, Writer(tmp_path / name, like=reader, container=container) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    with av.open(str(tmp_path / name)) as result:
+        assert "matroska" in result.format.name
+    assert [text for text in writer.warnings if "inside" in text] == (
+        ["is matroska inside, as the container says, and not what programs take .mp4 for"] if told else []
+    )
+
+
 def test_a_pipe_whose_reader_leaves_is_one_line(clip):
     source = clip("s.mp4", ticks=range(60), codec="ffv1", container="nut")
     code = (

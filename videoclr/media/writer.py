@@ -32,7 +32,7 @@ from videoclr.media.segments import Segment, sync_file
 from videoclr.media.source import PIPE, has_width, is_pattern, numbered, still_covers
 from videoclr.media.splice import Tally
 from videoclr.media.stills import Stills
-from videoclr.media.target import PLAIN, STILLS, behind_link, check_target, muxer_of, named
+from videoclr.media.target import CONTAINERS, PLAIN, STILLS, behind_link, check_target, muxer_of, named
 from videoclr.types import Frame, Patch
 
 _log = logging.getLogger("videoclr.media.writer")
@@ -198,6 +198,8 @@ class Writer:
         self._size: tuple[int, int] | None = None
         self.frames_written = 0
         """Frames taken so far."""
+        if isinstance(self._sink, Film) and {**CONTAINERS, **STILLS}.get(suffix, muxer) != muxer and self.path != PIPE:
+            self._warn(f"is {muxer} inside, as the container says, and not what programs take {suffix} for")
 
     @property
     def tally(self) -> Tally:
