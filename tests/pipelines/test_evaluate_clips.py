@@ -198,6 +198,7 @@ def test_the_rows_that_ship_are_valid(program):
     rows = program.recipes(ROOT / "configs/evaluate/clips.yaml")
     assert {"per frame", "ours", "temporal blur"} <= set(rows)
     assert list(program.recipes(ROOT / "configs/evaluate/earlier.yaml")) == ["ours", "without the earlier shot"]
+    assert list(program.recipes(ROOT / "configs/evaluate/precision.yaml")) == ["float32", "bfloat16"]
     assert list(program.recipes(ROOT / "configs/evaluate/later.yaml")) == ["ours", "look first"]
 
 
