@@ -16,8 +16,10 @@ process.settle_heap()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+blocks = [0] * 100  # here, for a list that grows lies in the heap as well, and may hold its end
 for _ in range(50):
-    blocks = [libc.malloc(100_000) for _ in range(100)]  # 10 MB in pieces, all of it written, and given back
+    for place in range(100):  # 10 MB in pieces, all of it written, and given back
+        blocks[place] = libc.malloc(100_000)
     for block in blocks:
         ctypes.memset(block, 1, 100_000)
     for block in blocks:

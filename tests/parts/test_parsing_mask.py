@@ -140,7 +140,7 @@ def test_the_setting_reaches_the_part(tmp_path):
     state = OcclusionNet().state_dict()
     write_safetensors(tmp_path / "own.safetensors", state, {})
     config = Config.of({"blend": {"use": "parsing", "options": {"weights": str(tmp_path / "own.safetensors"), "edge": 0.03}}})
-    others = {name: None for name in ("detector", "make_tracker", "recognizer", "restorer", "judge")}
+    others = {"make_tracker": object, **dict.fromkeys(("detector", "recognizer", "restorer", "judge"))}
     made = Pipeline(config, **others).masker
     assert isinstance(made, ParsingMask) and made.edge == 0.03
     with pytest.raises(ConfigError, match=r"blend\.options.*edge must be in"):
