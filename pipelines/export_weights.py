@@ -24,17 +24,16 @@ from videoclr.parts.clr import FILES, OPTIONAL, RUNS, ClrNetworks
 from videoclr.training.program import document, in_one_line
 
 
-def collect(runs: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The averaged tensors of one embedded file, and how far each of its runs went."""
+def collect(networks: ClrNetworks, runs: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The averaged tensors of one embedded file, of the `networks` of `runs`, and how far each of these went."""
     progress: dict[str, Any] = {}
     for run in dict.fromkeys(run for run, _, part in RUNS if part.split(".")[0] in FILES[name]):
         path = runs / run / "checkpoint.pt"
         if path.exists():
-            whole = read_checkpoint(path)
+            whole = read_checkpoint(path, mmap=True)
             progress[run] = {"steps": whole["step"], "minutes": round(whole["spent"] / 60, 1)}
     if not progress:
         sys.exit(f"{runs}: no checkpoint for {name}; train it first, or leave it out with --only")
-    networks = ClrNetworks.of_runs(runs)
     state = {f"{part}.{k}": v for part in FILES[name] for k, v in networks.get_submodule(part).state_dict().items()}
     return state, progress
 
@@ -163,7 +162,8 @@ def main() -> None:
         }
         write_manifest(path, entries)
     # All of it is read before anything is written: files and manifest never disagree.
-    for name, (state, progress) in {name: collect(args.runs, name) for name in wanted}.items():
+    networks = ClrNetworks.of_runs(args.runs)
+    for name, (state, progress) in {name: collect(networks, args.runs, name) for name in wanted}.items():
         # One entry only: safetensors writes several in any order, and equal weights would get another hash.
         entry = write_safetensors(args.out / f"{name}.safetensors", state, {"name": name})
         entries[name] = {**entry, "licence": notes["licence"], "progress": progress}

@@ -159,10 +159,11 @@ class ClrNetworks(nn.Module):
         networks.student = Denoiser() if (Path(folder) / "student/checkpoint.pt").exists() else None
         networks.start = StartLevel() if (Path(folder) / "start/checkpoint.pt").exists() else None
         networks.reference = ReferenceFusion() if (Path(folder) / "reference/checkpoint.pt").exists() else None
+        read: dict[Path, dict[str, Tensor]] = {}
         for run, inside, name in RUNS:
             path = Path(folder) / run / "checkpoint.pt"
             if path.exists():
-                averaged = read_checkpoint(path)["ema"]
+                averaged = read[path] = read.get(path) or read_checkpoint(path, mmap=True)["ema"]
                 own = {k.removeprefix(inside + "."): v for k, v in averaged.items() if k.startswith(inside + ".")}
                 fit(networks.get_submodule(name), own, path)
             elif name == "condition":
