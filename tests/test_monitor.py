@@ -62,9 +62,12 @@ def test_a_log_goes_on_in_the_file_that_is_there(tmp_path):
 
 
 def test_a_log_or_figures_that_cannot_be_written_are_refused_before_any_work(tmp_path):
-    with pytest.raises(MediaError, match="the log cannot be written"):
+    with pytest.raises(MediaError, match=r"the log cannot be written \(its folder .*missing does not exist; make it first\)"):
         JsonLog(tmp_path / "missing" / "log")
-    with pytest.raises(MediaError, match="the figures cannot be written"), PrometheusFile(tmp_path / "missing" / "a.prom"):
+    with (
+        pytest.raises(MediaError, match=r"the figures cannot be .* make it first"),
+        PrometheusFile(tmp_path / "missing" / "a.prom"),
+    ):
         pass
 
 

@@ -97,8 +97,10 @@ def test_settings_are_offered_and_options_are_given(local: None) -> None:
 
 
 def test_an_option_that_the_part_does_not_take_says_what_it_takes(local: None) -> None:
-    with pytest.raises(ConfigError, match=r"\$\.restore\.options: part: .*taste.*flavour"):
+    with pytest.raises(ConfigError, match=r"^\$\.restore\.options\.taste: part has no such option; it takes steps, flavour$"):
         plugins.build("restore", "part", {"taste": "sweet"}, {})
+    with pytest.raises(ConfigError, match=r"options\.flavor: part has no such option; is flavour meant\? it takes"):
+        plugins.build("restore", "part", {"flavor": "sweet"}, {})
 
 
 def test_a_value_that_the_part_refuses_is_a_config_error(local: None) -> None:

@@ -704,7 +704,8 @@ def targets_of(sources: Sequence[str | Path], folder: Path, ending: str | None) 
             raise ConfigError("batch: a pipe has no name to save under; use `videoclr - OUTPUT`")
         target = folder / (Path(source).stem + ending if ending else Path(source).name)
         if target in targets:
-            raise ConfigError(f"batch: {targets[target]} and {source} would both become {target}")
+            others = "give it once" if targets[target] == source else "restore them into different folders"
+            raise ConfigError(f"batch: {targets[target]} and {source} would both become {target}; {others}")
         targets[target] = source
     return list(targets)
 

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from videoclr.errors import MediaError
-from videoclr.report import Report, plain
+from videoclr.report import Report, plain, unwritable
 
 if TYPE_CHECKING:
     from videoclr.jobs import Progress
@@ -87,7 +87,7 @@ class JsonLog(logging.Handler):
                 else open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
             )
         except OSError as error:
-            raise MediaError(path, f"the log cannot be written ({error.strerror})") from error
+            raise unwritable(path, "the log ", error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -183,13 +183,13 @@ class PrometheusFile:
         Raises:
             MediaError: the file cannot be written.
         """
-        if self.path.exists() and not self.path.is_file():
+        if str(self.path) == "-" or (self.path.exists() and not self.path.is_file()):
             raise MediaError(self.path, "is no file; the figures need one")
         _refuse_others(self.path, b"# HELP videoclr_", "a file of videoclr's figures")
         try:
             self._write(RUNNING)
         except OSError as error:
-            raise MediaError(self.path, f"the figures cannot be written ({error.strerror})") from error
+            raise unwritable(self.path, "the figures ", error) from error
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

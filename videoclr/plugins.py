@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 from numbers import Integral, Real
@@ -121,7 +122,13 @@ def build(kind: str, name: str, options: Mapping[str, Any], settings: Mapping[st
     try:
         inspect.signature(part).bind(**offered)
     except TypeError as error:
-        raise ConfigError(f"$.{kind}.options: {name}: {error}; it takes {inspect.signature(part)}") from error
+        taken = inspect.signature(part).parameters
+        known = f"it takes {', '.join(taken) or 'none'}"
+        if unknown := [option for option in options if option not in taken]:
+            near = get_close_matches(unknown[0], taken, 1, 0.8)
+            meant = f"is {near[0]} meant? " if near else ""
+            raise ConfigError(f"$.{kind}.options.{unknown[0]}: {name} has no such option; {meant}{known}") from error
+        raise ConfigError(f"$.{kind}.options: {name}: {error}; {known}") from error
     except ValueError:
         pass  # a class written in C shows no signature: its constructor will complain
     for option, annotation in _annotations(part).items():

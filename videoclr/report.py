@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -173,7 +174,7 @@ def report_file(
     try:
         part.touch()
     except OSError as error:
-        raise MediaError(path, f"{what}cannot be written ({error.strerror})") from error
+        raise unwritable(path, what, error) from error
     file = ReportFile(part, target, what)
     try:
         yield file
@@ -182,6 +183,15 @@ def report_file(
             file.close()
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def unwritable(path: str | Path, what: str, error: OSError) -> MediaError:
+    """What is said of a file that cannot be begun; `what` it is, with a blank behind it."""
+    folder = Path(path).parent
+    missing = error.errno == errno.ENOENT and not folder.exists()
+    return MediaError(
+        path, f"{what}cannot be written ({f'its folder {folder} does not exist; make it first' if missing else error.strerror})"
+    )
 
 
 def check_report(path: str | Path | None, used: tuple[object, ...], overwrite: bool, option: str = "--report") -> None:
