@@ -10,7 +10,7 @@ Everything in `runtime` leaves the pixels alone; everything else may change them
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,11 +22,6 @@ from videoclr import plainyaml
 from videoclr.errors import ConfigError
 
 OnError = Literal["stop", "keep"]
-
-
-def _as_text(value: Any) -> Any:
-    """A number as FFmpeg reads it: YAML takes `crf: 3` for one, and FFmpeg's options are texts."""
-    return str(int(value) if isinstance(value, bool) else value) if isinstance(value, int | float) else value
 
 
 class _Section(BaseModel):
@@ -91,7 +86,7 @@ class Media(_Section):
     """Bits a second on average, such as `8M` or `800k`, instead of a constant quality."""
     gop: int | None = Field(None, ge=1, le=2**31 - 1)
     """Frames from one key frame to the next, at most; None for the encoder's default."""
-    options: dict[str, Annotated[str, BeforeValidator(_as_text)]] = Field(default_factory=dict)
+    options: dict[str, Annotated[str, BeforeValidator(plainyaml.as_text)]] = Field(default_factory=dict)
     """FFmpeg's options of the encoder, by name: `{aq-mode: "3"}`."""
     linear: bool = True
     """EXR pictures, and others of floats, hold linear light (see `videoclr/media/linear.py`), and DPX pictures the densities of
@@ -391,11 +386,20 @@ def _texts(values: Any) -> Iterator[str]:
 
 
 def _choices(location: tuple[int | str, ...]) -> str:
-    wanted = ".".join(map(str, location))
-    meant = [path for path in _paths(Config) if path.endswith(f".{location[-1]}")] or get_close_matches(
-        wanted, _paths(Config), 1, 0.8
-    )
-    return f"{f'is {meant[0]} meant? ' if len(meant) == 1 else ''}known here: {', '.join(_beside(location))}"
+    paths = _paths(Config)
+    elsewhere = [path for path in paths if path.endswith(f".{location[-1]}")]
+    near = elsewhere or like(".".join(map(str, location)), paths)
+    return f"{is_meant(near)}known here: {', '.join(_beside(location))}"
+
+
+def like(name: str, known: Iterable[str]) -> list[str]:
+    """The one of those that are `known` that `name` was mistyped for, if any."""
+    return get_close_matches(name, list(known), 1, 0.8)
+
+
+def is_meant(near: Sequence[str]) -> str:
+    """A question to put before what is known; none where there is no single answer."""
+    return f"is {near[0]} meant? " if len(near) == 1 else ""
 
 
 def _beside(location: tuple[int | str, ...]) -> dict[str, FieldInfo]:

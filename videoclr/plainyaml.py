@@ -38,6 +38,11 @@ _NUMBER = (
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(_NUMBER), list("-+0123456789."))
 
 
+def as_text(value: Any) -> Any:
+    """A number, true or false as FFmpeg reads it: YAML takes `crf: 3` for a number, and FFmpeg's options are texts."""
+    return str(int(value) if isinstance(value, bool) else value) if isinstance(value, int | float) else value
+
+
 def load(text: str) -> Any:
     """The values of a YAML text: mappings, lists, texts, numbers, true, false and null.
 

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from videoclr.config import is_meant, like
 from videoclr.errors import ConfigError, VideoclrError
 
 BUILT_IN: Mapping[str, Mapping[str, str]] = {
@@ -125,8 +125,7 @@ def build(kind: str, name: str, options: Mapping[str, Any], settings: Mapping[st
         taken = inspect.signature(part).parameters
         known = f"it takes {', '.join(taken) or 'none'}"
         if unknown := [option for option in options if option not in taken]:
-            near = get_close_matches(unknown[0], taken, 1, 0.8)
-            meant = f"is {near[0]} meant? " if near else ""
+            meant = is_meant(like(unknown[0], taken))
             raise ConfigError(f"$.{kind}.options.{unknown[0]}: {name} has no such option; {meant}{known}") from error
         raise ConfigError(f"$.{kind}.options: {name}: {error}; {known}") from error
     except ValueError:

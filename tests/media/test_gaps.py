@@ -96,7 +96,8 @@ def test_packets_that_show_nothing_are_no_loss(clip, tmp_path):
 
 
 def test_every_packet_of_vp9_shows_a_picture(clip):
-    with av.open(str(clip("g.webm", codec="libvpx-vp9", ticks=range(60), options={"threads": "1"}))) as container:
+    options = {"auto-alt-ref": "1", "lag-in-frames": "16", "threads": "1"}
+    with av.open(str(clip("g.webm", codec="libvpx-vp9", ticks=range(60), options=options))) as container:
         shown = [shows("vp9", memoryview(packet)) for packet in container.demux(video=0) if packet.size]
     assert shown == [True] * 60
 

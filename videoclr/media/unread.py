@@ -17,7 +17,7 @@ _APP1, _APP2, _SCAN = 0xE1, 0xE2, 0xDA
 _XMP_OF_JPEG, _XMP_OF_PNG, _PICTURES = b"http://ns.adobe.com/xap/1.0/\0", b"XML:com.adobe.xmp\0", b"MPF\0"
 _XMP_OF_TIFF, _IPTC_OF_TIFF = 700, 33723
 _APP13, _PHOTOSHOP, _IPTC_OF_JPEG = 0xED, b"Photoshop 3.0\0", b"8BIM\4\4"
-_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_TEXTS, _PIXELS = (b"tEXt", b"zTXt", b"iTXt"), b"IDAT"
 _SOFTWARE, _EXIF_OF_PNG = b"Software", b"Raw profile type exif"
 """Keywords of texts that nobody wrote, and that FFmpeg reads; of those with a colon programs made the others (`date:create`)."""
 _WEBP_FLAGS, _WEBP_XMP, _WEBP_ANIMATED = 20, 0x04, 0x02
@@ -88,9 +88,10 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and content of a PNG's chunks."""
+    """Name and content of a PNG's chunks, but for the picture's, which are large."""
     at = len(_PNG)
     while at + 8 <= len(data):
         size, name = struct.unpack_from(">I4s", data, at)
-        yield name, data[at + 8 : at + 8 + size]
+        if name != _PIXELS:
+            yield name, data[at + 8 : at + 8 + size]
         at += size + 12

@@ -33,6 +33,7 @@ from videoclr.media.source import PIPE, has_width, is_pattern, numbered, still_c
 from videoclr.media.splice import Tally
 from videoclr.media.stills import Stills
 from videoclr.media.target import CONTAINERS, PLAIN, STILLS, behind_link, check_target, muxer_of, named
+from videoclr.plainyaml import as_text
 from videoclr.types import Frame, Patch
 
 _log = logging.getLogger("videoclr.media.writer")
@@ -165,7 +166,7 @@ class Writer:
                     " write to .mkv, .mov or .mp4, or leave smart_copy out"
                 )
             rate = None if bitrate is None else bits_per_second(str(bitrate))
-            texts = {name: str(int(value) if isinstance(value, bool) else value) for name, value in (options or {}).items()}
+            texts = {name: as_text(value) for name, value in (options or {}).items()}
             wanted = Wanted(crf, preset, pix_fmt, profile, level, rate, gop, options=texts)
             joint: Joint | None = None
             if smart_copy:
