@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from videoclr.training.data import FacePairs, batches
+from videoclr.errors import ConfigError
+from videoclr.training.data import FacePairs, batches, loader
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = """
@@ -65,3 +66,9 @@ def test_a_training_whose_whole_group_is_told_to_end_saves_and_leaves_nobody_beh
     assert done.returncode == 128 + signal.SIGTERM, done.stderr[-3000:]
     assert "Terminated" not in done.stderr and "Traceback" not in done.stderr
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 6
+
+
+@pytest.mark.parametrize("workers", ["device", "two", -1, True, 1.5])
+def test_what_is_no_number_of_processes_is_told(workers):
+    with pytest.raises(ConfigError, match="workers: expected a number of processes, 0 or more, got"):
+        loader([0], workers)

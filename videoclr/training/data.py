@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from videoclr.errors import MediaError
+from videoclr.errors import ConfigError, MediaError
 from videoclr.training.degrade import degrade
 from videoclr.training.mosaic import Donors, draw_parts, mosaic, regions
 from videoclr.training.motion import move, pose
@@ -295,7 +295,12 @@ def loader(data: Dataset[Any], workers: int, **settings: Any) -> DataLoader[Any]
 
     A scheduler's SIGTERM and Ctrl-C reach every process of a group. They are for the one that trains: it ends its step and
     saves (`Loop.steps`), and for that step it needs its samples. The workers end with it, whatever happens to it.
+
+    Raises:
+        ConfigError: `workers` is no number of processes.
     """
+    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
+        raise ConfigError(f"workers: expected a number of processes, 0 or more, got {workers!r}; `device` is for samples of stills")
     atexit.unregister(_end_workers)
     atexit.register(_end_workers)  # before multiprocessing's own farewell, which waits for who was only asked by SIGTERM
     # A generator of its own: torch's would be drawn from, and by how much depends on how often a training was interrupted.
