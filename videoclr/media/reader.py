@@ -161,6 +161,8 @@ class Reader:
         # A pipe may keep its reader waiting for ever, and whoever stops the run with it.
         self._demuxing: AbstractContextManager[object] = nullcontext() if self.is_pipe else one_at_a_time()
         self._pictures: Iterator[_Timed] | None = None
+        self._passed: Fraction | None = None
+        """Where the last picture was, at the end of the file."""
         self.start: Fraction | None = None
         """First presentation time to keep, seconds on the clock of `Frame.time`; None for all."""
         self.end: Fraction | None = None
@@ -370,6 +372,8 @@ class Reader:
         if first is None:
             if self.start is not None or self.end is not None:
                 raise EmptyPartError(self.path, f"has no picture between {_span(self.start, self.end)}")
+            if self._passed is not None:  # of a pipe, whose frames were counted
+                raise EmptyPartError(self.path, f"ends at {float(self._passed):.3f} s, before the part that was asked for")
             if self.is_pipe and self.container.format.name.startswith("mov"):
                 raise DecodeError(self.path, "its index comes last, which needs a file: save it as one, or send NUT or Matroska")
             raise DecodeError(self.path, self._why_none())
@@ -516,6 +520,7 @@ class Reader:
                     self.start = picture.time  # of a pipe: only now it is known
                 kept += 1
                 yield picture
+        self._passed = None if last is None else last.time
         self._check_end(last)
 
     def _timed(self, frames: Iterator[VideoFrame]) -> Iterator[_Timed]:
