@@ -196,6 +196,18 @@ def test_what_no_container_can_say_moves_picture_and_sound_by_whole_milliseconds
         assert abs(after.pts * after.time_base - first.pts * first.time_base - moved) <= Fraction(1, 2000)
 
 
+@pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov", "faststart"])
+def test_sound_that_breaks_off_is_told(carry, tmp_path, flags):
+    source, target = with_sound(tmp_path / "s.mp4", ticks=range(5), container_options={"movflags": flags}), tmp_path / "o.mp4"
+    whole = carry(source, target)
+    assert whole.warnings == []
+    with av.open(str(source)) as container:
+        sound = [packet for packet in container.demux(audio=0) if packet.size]
+    source.write_bytes(source.read_bytes()[: sound[20].pos + sound[20].size // 2])
+    cut_off = carry(source, tmp_path / "c.mp4")
+    assert any("stream 1 (audio, aac) is damaged, or cut off" in text for text in cut_off.warnings), cut_off.warnings
+
+
 def test_the_sound_of_a_cut_out_begins_with_its_picture(carry, tmp_path):
     source, target = with_sound(tmp_path / "s.mov", codec="pcm_s16le"), tmp_path / "o.mov"
     carry(source, target, "media.start=0.4", "media.end=0.8")
