@@ -809,6 +809,12 @@ def test_iptc_that_is_left_out_is_told(tmp_path, pattern):
     assert told(tmp_path / "without.jpg") == []
 
 
+@pytest.mark.parametrize(("comment", "count"), [("by Anna", 1), ("CREATOR: gd-jpeg v1.0", 0), ("", 0)])
+def test_comments_of_a_jpeg_that_are_left_out_are_told(tmp_path, pattern, comment, count):
+    Image.fromarray(pattern(0)).save(tmp_path / "p.jpg", comment=comment)
+    assert told(tmp_path / "p.jpg") == ["its texts (author, copyright, comments) are left out"] * count
+
+
 @pytest.mark.parametrize(("keyword", "count"), [("Copyright", 1), ("parameters", 1), ("Software", 0), ("date:create", 0)])
 @pytest.mark.parametrize("options", [{"zip": True}, {}])
 def test_texts_of_a_png_that_are_left_out_are_told(tmp_path, pattern, keyword, count, options):
