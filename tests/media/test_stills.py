@@ -392,6 +392,22 @@ def test_a_camera_jpeg_is_upright_and_leaves_upright(tmp_path, pattern, value, t
     assert np.array_equal(load(tmp_path / "o.png"), turn(stored))
 
 
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        (np.zeros((64, 96, 4), np.uint8), "rgba is written as bgr0: less transparency"),
+        (np.full((64, 96), 4711, np.uint16), "gray16be is written as bgr0: less bit depth"),
+    ],
+)
+def test_what_a_video_loses_of_later_pictures_is_told(tmp_path, pattern, second, said):
+    Image.fromarray(pattern(0)).save(tmp_path / "f1.png")
+    Image.fromarray(second).save(tmp_path / "f2.png")
+    with Reader(tmp_path / "f%d.png") as reader, Writer(tmp_path / "o.mkv", like=reader, codec="ffv1") as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert [text for text in writer.warnings if "written as" in text] == [said]
+
+
 def test_pictures_with_alpha_keep_it(tmp_path):
     rgba = np.random.default_rng(0).integers(0, 256, (16, 16, 4), dtype=np.uint8)
     source = tmp_path / "a.png"

@@ -180,6 +180,8 @@ class Film:
         self._started = False
         self._joined = False
         self._combed = self._captioned = False
+        self._told_of: set[str] = set()
+        """Pixel formats of pictures of which it was said what is lost."""
         self._segment: SegmentWriter | None = None
         self._stretch: _Stretch | None = None
         self._last: int | None = None
@@ -223,6 +225,7 @@ class Film:
         if self._even is not None:
             self.base, rate = self._even.base, self._even.rate
         self.format = self._format_for(picture.frame.format, self._size)
+        self._told_of.clear()
         if self._deliver == "overlay" and not any(part.is_alpha for part in VideoFormat(self.format).components):
             keeps = "prores (profile 4444) or ffv1, or pictures (out%04d.png, .exr)"
             raise ConfigError(f"$.media.deliver: {self.encoder.name} in {self.format} has no transparency; use {keeps}")
@@ -298,6 +301,7 @@ class Film:
         if (frame.width, frame.height) != self._size:
             change = f"{frame.width}x{frame.height}, the video {self._size[0]}x{self._size[1]}"
             raise EncodeError(self.path, f"the picture is {change}; all must be equal", time)
+        self._tell_what_is_lost(picture)
         self._tell_fields(picture, time)
         self._tell_captions(picture)
         colour = colour_in(picture, frame)
@@ -658,7 +662,8 @@ class Film:
             said |= {"pix_fmt": self.format} | dict(wanted.options)
             words = " ".join(f"{key}={value}" for key, value in said.items() if value is not None)
             size = f"{self._size[0]}x{self._size[1]}"
-            raise ConfigError(f"$.media: {name} refuses {words} at {size} ({reason(error)})") from error
+            why = f"{name} refuses {words} at {size} ({reason(error)})"
+            raise ConfigError(f"$.media: {why}; change one of them, or choose another codec") from error
         # FFmpeg passes over options that it does not know, and leaves them behind.
         if unknown := [option for option in wanted.options if option in stream.codec_context.options]:
             raise ConfigError(f"$.media.options: {name} knows no option {unknown[0]!r}; see `ffmpeg -h encoder={name}`")
@@ -889,7 +894,11 @@ class Film:
             self.warnings += [text for text in beside.warnings if text not in self.warnings]
 
     def _tell_what_is_lost(self, picture: Picture) -> None:
+        """Say it of the first picture of each pixel format: numbered pictures may be of several."""
         source = picture.frame.format
+        if source.name in self._told_of:
+            return
+        self._told_of.add(source.name)
         lost = what_is_lost(source, self.format)
         if self._deliver in ("overlay", "matte") and self.like is not None:  # made here, deeper than what they are made of
             source = self.like.first_picture.frame.format
