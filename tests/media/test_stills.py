@@ -326,6 +326,29 @@ def test_gaps_and_empty_patterns_are_told(tmp_path, pattern):
         Reader(tmp_path / "f%02d.png")
 
 
+def test_an_empty_picture_of_a_sequence_is_named_and_does_not_end_it(tmp_path, pattern):
+    for number in (1, 2, 3):
+        save(tmp_path / f"f{number:02d}.png", pattern(number))
+    (tmp_path / "f02.png").write_bytes(b"")
+    with pytest.raises(MediaError, match=r"f02\.png is empty \(0 bytes\); copy or export it again"):
+        Reader(tmp_path / "f%02d.png")
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "bmp"])
+@pytest.mark.parametrize(("count", "damaged"), [(3, [1]), (5, [3]), (5, [1, 3]), (3, [2]), (5, [3, 4]), (5, [])])
+def test_a_damaged_picture_at_the_end_of_a_sequence_costs_itself_alone(tmp_path, ending, count, damaged):
+    shown = []
+    for number in range(count):
+        name = save(tmp_path / f"f{number}.{ending}", np.full((48, 64, 3), 20 * number, np.uint8))
+        if number in damaged:
+            name.write_bytes(b"garbage" * 100)
+        shown.append(shown[-1] if number in damaged else 20 * number)
+    with Reader(tmp_path / f"f%d.{ending}") as reader:
+        assert [int(frame.image[0, 0, 0]) for frame in reader.frames()] == shown
+    said = [text for text in reader.warnings if "could not be decoded" in text]
+    assert [text.split(": at ")[1] for text in said] == [", ".join(f"{0.04 * one:.3f} s" for one in damaged)][: len(damaged)]
+
+
 def test_many_frames_do_not_fit_one_picture(clip, tmp_path, pattern):
     with Reader(clip("s.mp4")) as reader, pytest.raises(MediaError, match=r"use a pattern such as frame%04d\.png"):
         Writer(tmp_path / "o.png", like=reader)
