@@ -639,6 +639,13 @@ def test_ycbcr_of_a_tiff_means_what_the_file_says(tmp_path, says, height):
             assert np.array_equal(*codes), "what was not touched keeps its numbers"
 
 
+def test_of_an_icon_the_largest_picture_is_restored(tmp_path, pattern):
+    Image.fromarray(pattern(0, 256, 256)).save(tmp_path / "i.ico", sizes=[(16, 16), (256, 256), (32, 32)])
+    assert load(tmp_path / "i.ico").shape == (256, 256, 3)
+    with Reader(tmp_path / "i.ico", video=2) as reader:
+        assert (reader.info.width, reader.info.height) == (16, 16)
+
+
 def test_a_tiff_that_ffmpeg_would_show_black_is_refused(tmp_path, pattern):
     for number, compression in enumerate(("tiff_lzw", "jpeg"), 1):
         Image.fromarray(pattern(number)).save(tmp_path / f"m{number}.tif", compression=compression)

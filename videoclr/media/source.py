@@ -251,7 +251,8 @@ def _why_not(path: str, error: BaseException, opening: Opening) -> str:
 
 
 def video_of(path: str, container: InputContainer, number: int = 0) -> VideoStream:
-    """The stream to restore: of those that are no cover pictures, the one with this number, counted from 0.
+    """The stream to restore: of those that are no cover pictures, the one with this number, counted from 0 (in an icon, from the
+    largest one on).
 
     Raises:
         MediaError: there is none, or no decoder for it, or it is one tile of a picture.
@@ -260,6 +261,8 @@ def video_of(path: str, container: InputContainer, number: int = 0) -> VideoStre
     covers = still_covers(container)
     videos = [one for one in container.streams.video if one.index not in covers]
     streams = [one for one in videos if not one.disposition & Disposition.attached_pic]
+    if container.format.name == "ico":  # the same picture in several sizes
+        streams.sort(key=lambda one: -one.width * one.height)
     if number < len(streams):
         if _is_tiled(container):
             why = "its picture is made of tiles, which are put together from a file of its own alone"
