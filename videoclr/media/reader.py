@@ -531,6 +531,7 @@ class Reader:
             full = frames is not None and kept >= frames
             if full or (end is not None and end.reached(index, picture.time)):
                 self.end = picture.time if self.end is None else self.end
+                self._tell_damage()
                 return
             last = picture
             if start is None or start.reached(index, picture.time):
@@ -746,15 +747,19 @@ class Reader:
             str(error) if isinstance(error, TimesJump | PictureAstray | Astray) else f"reading failed in places: {reason(error)}"
         )
 
-    def _check_end(self, last: _Timed | None) -> None:
-        """At the true end of the file: say what was damaged and what is missing; FFmpeg keeps quiet about both."""
-        if last is None:
-            return  # that is an error
+    def _tell_damage(self) -> None:
+        """Say what was damaged as far as the file was read."""
         if self._damaged:
             what = "1 damaged picture or packet" if self._damaged == 1 else f"{self._damaged} damaged pictures or packets"
             self._warn(f"{what}; pictures of them show errors, or the one before")
         if self._gaps.count:
             self._warn(str(self._gaps))
+
+    def _check_end(self, last: _Timed | None) -> None:
+        """At the true end of the file: say what was damaged and what is missing; FFmpeg keeps quiet about both."""
+        if last is None:
+            return  # that is an error
+        self._tell_damage()
         claimed = _claimed_duration(self.container, self._stream)
         if claimed is not None and self.container.format.name == "avi":  # FFmpeg makes it fit the size of the file
             claimed = max(claimed, self._stream.frames * Fraction(self._stream.time_base or 0))
