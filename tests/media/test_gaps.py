@@ -65,6 +65,22 @@ def test_what_is_still_due_at_the_end_of_a_damaged_film_is_lost():
     assert damaged.passed(None) == at(3, 4)
 
 
+def test_what_is_still_due_at_the_end_of_a_film_without_second_fields_is_lost():
+    steady, in_fields = Gaps(likely=True), Gaps(likely=True)
+    run(steady, at(*range(5)), at(0, 1, 2))
+    run(in_fields, [time for number in range(5) for time in at(number, number + 0.5)], at(0, 1, 2, 3, 4))
+    assert steady.passed(None) == at(3, 4)
+    assert in_fields.passed(None) == []
+
+
+def test_a_packet_of_h264_shows_a_picture_where_it_has_a_slice():
+    slices, information, end = b"\0\0\0\2\x65\x88", b"\0\0\0\2\x06\x01", b"\0\0\0\1\x0a"
+    assert shows("h264", information + slices, 4)
+    assert not shows("h264", information + end, 4)
+    for damaged in (information + b"\0\0", b"\x5a" * 9, b"\0" * 9):
+        assert shows("h264", damaged, 4)
+
+
 def with_hidden(source, target):
     """VP8 with six packets of their own that are not to be shown, such as its encoder writes in two passes."""
     with av.open(str(source)) as container, av.open(str(target), "w") as out:

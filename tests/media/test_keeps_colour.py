@@ -351,6 +351,18 @@ def test_where_chroma_lies_beside_luma_stays(clip, tmp_path, where, target, opti
     assert writer.warnings == []
 
 
+@pytest.mark.parametrize(("word", "where"), [(b"420mpeg2", "left"), (b"420jpeg", "center"), (b"420paldv", "topleft")])
+def test_where_chroma_lies_in_y4m_stays(tmp_path, word, where):
+    source = tmp_path / "s.y4m"
+    source.write_bytes(b"YUV4MPEG2 W64 H48 F25:1 C" + word + b"\n" + (b"FRAME\n" + bytes(64 * 48 * 3 // 2)) * 2)
+    for target in ("o.y4m", "o.mkv"):
+        with Reader(source) as reader, Writer(tmp_path / target, like=reader) as writer:
+            assert reader.siting == where
+            for frame in reader.frames():
+                writer.write(frame)
+        assert sited(tmp_path / target) == where
+
+
 def test_where_chroma_lies_is_told_where_nothing_can_say_it(clip, tmp_path):
     source = clip("s.mp4", ticks=range(3), options={"chroma_sample_location": "topleft"})
     for target, options, told in (

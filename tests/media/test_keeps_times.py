@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from videoclr.errors import EncodeError, MediaError
 from videoclr.media.beside import Beside
@@ -96,6 +97,25 @@ def test_the_last_picture_lasts_as_long_as_it_did_also_where_it_was_changed(tmp_
         lasts = [one.streams.video[0].duration * one.streams.video[0].time_base for one in (before, after)]
         assert lasts[0] == lasts[1] > Fraction(7, 25)
         assert after.streams.video[0].average_rate == before.streams.video[0].average_rate
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_the_last_picture_lasts_as_long_as_it_did_behind_reordered_ones(tmp_path, ending, resume):
+    source, target = tmp_path / "s.gif", tmp_path / f"o.{ending}"
+    pictures = [Image.fromarray(np.full((48, 64), 50 * number, np.uint8)) for number in range(4)]
+    pictures[0].save(source, save_all=True, append_images=pictures[1:], duration=[100, 200, 50, 700])
+    with Reader(source) as reader, Writer(target, like=reader, preset="medium", options={"bf": "2", "b_strategy": "0"}) as writer:
+        if resume:
+            writer.begin_segment(tmp_path / "segment")
+        for frame in reader.frames():
+            writer.write(frame)
+        if resume:
+            segment = writer.end_segment()
+            writer.join([segment], segment.reorder)
+    with av.open(str(target)) as container:
+        assert Fraction(container.duration, av.time_base) == Fraction(105, 100)
+    assert shown(target) == [Fraction(tick, 100) for tick in (0, 10, 30, 35)]
 
 
 @pytest.mark.parametrize(("source_ending", "ending"), [("mp4", "mp4"), ("mov", "mov"), ("mp4", "nut")])
@@ -194,6 +214,18 @@ def test_what_no_container_can_say_moves_picture_and_sound_by_whole_milliseconds
     with av.open(str(source)) as a, av.open(str(target)) as b:
         first, after = (next(c.demux(audio=0)) for c in (a, b))
         assert abs(after.pts * after.time_base - first.pts * first.time_base - moved) <= Fraction(1, 2000)
+
+
+@pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov", "faststart"])
+def test_sound_that_breaks_off_is_told(carry, tmp_path, flags):
+    source, target = with_sound(tmp_path / "s.mp4", ticks=range(5), container_options={"movflags": flags}), tmp_path / "o.mp4"
+    whole = carry(source, target)
+    assert whole.warnings == []
+    with av.open(str(source)) as container:
+        sound = [packet for packet in container.demux(audio=0) if packet.size]
+    source.write_bytes(source.read_bytes()[: sound[20].pos + sound[20].size // 2])
+    cut_off = carry(source, tmp_path / "c.mp4")
+    assert any("stream 1 (audio, aac) is damaged, or cut off" in text for text in cut_off.warnings), cut_off.warnings
 
 
 def test_the_sound_of_a_cut_out_begins_with_its_picture(carry, tmp_path):

@@ -133,6 +133,33 @@ def test_a_damaged_packet_costs_no_frame_and_no_time_and_is_told(clip, tmp_path,
         assert "1 frame could not be decoded and repeats the one before: at 0.200 s" in reader.warnings
 
 
+@pytest.mark.parametrize("part", [{"start": "2f", "end": "8f"}, {"start": "2f", "frames": 6}, {"end": "0.32"}])
+def test_damage_inside_a_part_is_told(clip, tmp_path, part):
+    whole = clip("i.mp4", ticks=range(40), options={"g": "1", "bf": "0"})
+    data = bytearray(whole.read_bytes())
+    position, size = payloads(whole)[5]
+    data[position : position + size] = b"\xff" * size
+    broken = tmp_path / "b.mp4"
+    broken.write_bytes(data)
+    assert times(broken, **part) == times(whole, **part)
+    with Reader(broken, **part) as reader:
+        list(reader.frames())
+    assert "1 frame could not be decoded and repeats the one before: at 0.200 s" in reader.warnings
+
+
+@pytest.mark.parametrize(("name", "codec", "options"), [("i.mp4", "libx264", {"bf": "2"}), ("i.mkv", "ffv1", {})])
+def test_a_damaged_end_costs_no_frame_and_is_told(clip, tmp_path, name, codec, options):
+    whole = clip(name, codec=codec, ticks=range(8), options=options)
+    with av.open(str(whole)) as container:
+        last = [bytes(packet) for packet in container.demux(video=0) if packet.size][-1]
+    data = whole.read_bytes()
+    broken = tmp_path / f"b{name}"
+    broken.write_bytes(data.replace(last, b"\x5a" * len(last)))
+    with Reader(broken) as reader:
+        assert [frame.time for frame in reader.frames()] == times(whole)
+    assert any("could not be decoded" in text for text in reader.warnings)
+
+
 def test_lost_frames_among_reordered_ones_are_repeated_at_their_times(clip, tmp_path):
     whole = clip("w.mp4", ticks=range(40), options={"g": "20", "bf": "2"})
     data, places = bytearray(whole.read_bytes()), payloads(whole)

@@ -75,6 +75,14 @@ def test_a_pipe_is_counted_as_it_comes(videoclr, clip, tmp_path, options, wanted
     assert matched(source, tmp_path / "part") == list(wanted)
 
 
+@pytest.mark.parametrize("options", [["--start", "50f"], ["--start", "50f", "--frames", "3"]])
+def test_a_pipe_that_ends_before_the_part_says_so(videoclr, clip, tmp_path, options):
+    source = clip("a.nut", container="nut")
+    code, error = videoclr(tmp_path, "-", "-", "--quiet", *options, stdin=source, stdout=tmp_path / "part")
+    assert code == 1
+    assert error.strip().endswith("before the part that was asked for"), error
+
+
 def test_frames_are_counted_and_not_computed_where_the_rate_varies(clip, tmp_path):
     source = clip("v.mp4", ticks=[0, 1, 2, 10, 11, 40, 41, 90, 91, 92])
     assert kept(source, "--start", "3f", "--end", "7f", folder=tmp_path) == [3, 4, 5, 6]

@@ -326,6 +326,29 @@ def test_gaps_and_empty_patterns_are_told(tmp_path, pattern):
         Reader(tmp_path / "f%02d.png")
 
 
+def test_an_empty_picture_of_a_sequence_is_named_and_does_not_end_it(tmp_path, pattern):
+    for number in (1, 2, 3):
+        save(tmp_path / f"f{number:02d}.png", pattern(number))
+    (tmp_path / "f02.png").write_bytes(b"")
+    with pytest.raises(MediaError, match=r"f02\.png is empty \(0 bytes\); copy or export it again"):
+        Reader(tmp_path / "f%02d.png")
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "bmp"])
+@pytest.mark.parametrize(("count", "damaged"), [(3, [1]), (5, [3]), (5, [1, 3]), (3, [2]), (5, [3, 4]), (5, [])])
+def test_a_damaged_picture_at_the_end_of_a_sequence_costs_itself_alone(tmp_path, ending, count, damaged):
+    shown = []
+    for number in range(count):
+        name = save(tmp_path / f"f{number}.{ending}", np.full((48, 64, 3), 20 * number, np.uint8))
+        if number in damaged:
+            name.write_bytes(b"garbage" * 100)
+        shown.append(shown[-1] if number in damaged else 20 * number)
+    with Reader(tmp_path / f"f%d.{ending}") as reader:
+        assert [int(frame.image[0, 0, 0]) for frame in reader.frames()] == shown
+    said = [text for text in reader.warnings if "could not be decoded" in text]
+    assert [text.split(": at ")[1] for text in said] == [", ".join(f"{0.04 * one:.3f} s" for one in damaged)][: len(damaged)]
+
+
 def test_many_frames_do_not_fit_one_picture(clip, tmp_path, pattern):
     with Reader(clip("s.mp4")) as reader, pytest.raises(MediaError, match=r"use a pattern such as frame%04d\.png"):
         Writer(tmp_path / "o.png", like=reader)
@@ -390,6 +413,22 @@ def test_a_camera_jpeg_is_upright_and_leaves_upright(tmp_path, pattern, value, t
         for frame in reader.frames():
             writer.write(frame)
     assert np.array_equal(load(tmp_path / "o.png"), turn(stored))
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        (np.zeros((64, 96, 4), np.uint8), "rgba is written as bgr0: less transparency"),
+        (np.full((64, 96), 4711, np.uint16), "gray16be is written as bgr0: less bit depth"),
+    ],
+)
+def test_what_a_video_loses_of_later_pictures_is_told(tmp_path, pattern, second, said):
+    Image.fromarray(pattern(0)).save(tmp_path / "f1.png")
+    Image.fromarray(second).save(tmp_path / "f2.png")
+    with Reader(tmp_path / "f%d.png") as reader, Writer(tmp_path / "o.mkv", like=reader, codec="ffv1") as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert [text for text in writer.warnings if "written as" in text] == [said]
 
 
 def test_pictures_with_alpha_keep_it(tmp_path):
@@ -600,6 +639,13 @@ def test_ycbcr_of_a_tiff_means_what_the_file_says(tmp_path, says, height):
             assert np.array_equal(*codes), "what was not touched keeps its numbers"
 
 
+def test_of_an_icon_the_largest_picture_is_restored(tmp_path, pattern):
+    Image.fromarray(pattern(0, 256, 256)).save(tmp_path / "i.ico", sizes=[(16, 16), (256, 256), (32, 32)])
+    assert load(tmp_path / "i.ico").shape == (256, 256, 3)
+    with Reader(tmp_path / "i.ico", video=2) as reader:
+        assert (reader.info.width, reader.info.height) == (16, 16)
+
+
 def test_a_tiff_that_ffmpeg_would_show_black_is_refused(tmp_path, pattern):
     for number, compression in enumerate(("tiff_lzw", "jpeg"), 1):
         Image.fromarray(pattern(number)).save(tmp_path / f"m{number}.tif", compression=compression)
@@ -807,6 +853,12 @@ def test_iptc_that_is_left_out_is_told(tmp_path, pattern):
     Image.fromarray(pattern(0)).save(tmp_path / "with.tif", tiffinfo={33723: b"\x1c\x02\x78\0\7caption"})
     assert told(tmp_path / "with.jpg") == told(tmp_path / "with.tif") == ["its IPTC data (captions, rights) are left out"]
     assert told(tmp_path / "without.jpg") == []
+
+
+@pytest.mark.parametrize(("comment", "count"), [("by Anna", 1), ("CREATOR: gd-jpeg v1.0", 0), ("", 0)])
+def test_comments_of_a_jpeg_that_are_left_out_are_told(tmp_path, pattern, comment, count):
+    Image.fromarray(pattern(0)).save(tmp_path / "p.jpg", comment=comment)
+    assert told(tmp_path / "p.jpg") == ["its texts (author, copyright, comments) are left out"] * count
 
 
 @pytest.mark.parametrize(("keyword", "count"), [("Copyright", 1), ("parameters", 1), ("Software", 0), ("date:create", 0)])

@@ -471,6 +471,8 @@ class Beside:
         assert packet.pts is not None and packet.dts is not None
         if not self._clip(packet):
             return
+        if packet.is_corrupt:
+            self._warn(f"{named(route.source)} is damaged, or cut off: what came of it is copied as it is")
         if samples := self._samples.get(packet.stream_index):
             self._put_samples(container, samples, packet, offset)
             return

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import av
 import numpy as np
@@ -127,6 +127,36 @@ class _Stretch:
     stream: VideoStream
 
 
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """Over which times a film extends, seconds."""
+
+    begin: Fraction
+    end: Fraction
+    """When the picture that is shown last is over."""
+    first: Fraction
+    last: Fraction
+    """Decoding times."""
+
+    @classmethod
+    def of(cls, packet: Packet[Any]) -> Self:
+        """That of one packet."""
+        base = Fraction(packet.time_base)
+        assert packet.pts is not None
+        decoded = (packet.pts if packet.dts is None else packet.dts) * base
+        return cls(packet.pts * base, (packet.pts + (packet.duration or 0)) * base, decoded, decoded)
+
+    def with_packet(self, packet: Packet[Any]) -> Self:
+        """With the next packet."""
+        other = self.of(packet)
+        return replace(self, begin=min(self.begin, other.begin), end=max(self.end, other.end), last=other.last)
+
+    @property
+    def rest(self) -> Fraction:
+        """What is left of the film's length for the last packet, where all others last until the next one is decoded."""
+        return self.end - self.begin - (self.last - self.first)
+
+
 class Film:
     """A video file in the making.
 
@@ -180,6 +210,8 @@ class Film:
         self._started = False
         self._joined = False
         self._combed = self._captioned = False
+        self._told_of: set[str] = set()
+        """Pixel formats of pictures of which it was said what is lost."""
         self._segment: SegmentWriter | None = None
         self._stretch: _Stretch | None = None
         self._last: int | None = None
@@ -189,6 +221,8 @@ class Film:
         """The tick behind the last picture in the file."""
         self._before: Stored | None = None
         """What stands there; see `_fill`."""
+        self._held: Packet[Any] | None = None
+        self._extent: _Extent | None = None
         self._paused: list[Fraction] = []
         """Where pictures were repeated, seconds of the source."""
         self._repeated = 0
@@ -210,6 +244,7 @@ class Film:
         """
         self.abort()
         self._packets_written, self._next, self._before, self._paused, self._repeated = 0, 0, None, [], 0
+        self._held = self._extent = None
         self._fields = self.like.info.fields if self.like is not None and picture.woven else ""
         check_fields(self.encoder, self._fields)
         self._turn = picture.orientation if self.muxer in _TURNING else Orientation()
@@ -223,6 +258,7 @@ class Film:
         if self._even is not None:
             self.base, rate = self._even.base, self._even.rate
         self.format = self._format_for(picture.frame.format, self._size)
+        self._told_of.clear()
         if self._deliver == "overlay" and not any(part.is_alpha for part in VideoFormat(self.format).components):
             keeps = "prores (profile 4444) or ffv1, or pictures (out%04d.png, .exr)"
             raise ConfigError(f"$.media.deliver: {self.encoder.name} in {self.format} has no transparency; use {keeps}")
@@ -298,6 +334,7 @@ class Film:
         if (frame.width, frame.height) != self._size:
             change = f"{frame.width}x{frame.height}, the video {self._size[0]}x{self._size[1]}"
             raise EncodeError(self.path, f"the picture is {change}; all must be equal", time)
+        self._tell_what_is_lost(picture)
         self._tell_fields(picture, time)
         self._tell_captions(picture)
         colour = colour_in(picture, frame)
@@ -380,6 +417,7 @@ class Film:
         if not self._joined:
             self._end()
         try:
+            self._end_last()
             self._mux_copies(None)
             self._fill_up()
             container, self._container = self._container, None
@@ -658,7 +696,8 @@ class Film:
             said |= {"pix_fmt": self.format} | dict(wanted.options)
             words = " ".join(f"{key}={value}" for key, value in said.items() if value is not None)
             size = f"{self._size[0]}x{self._size[1]}"
-            raise ConfigError(f"$.media: {name} refuses {words} at {size} ({reason(error)})") from error
+            why = f"{name} refuses {words} at {size} ({reason(error)})"
+            raise ConfigError(f"$.media: {why}; change one of them, or choose another codec") from error
         # FFmpeg passes over options that it does not know, and leaves them behind.
         if unknown := [option for option in wanted.options if option in stream.codec_context.options]:
             raise ConfigError(f"$.media.options: {name} knows no option {unknown[0]!r}; see `ffmpeg -h encoder={name}`")
@@ -780,11 +819,29 @@ class Film:
 
     def _mux_one(self, packet: Packet[Any]) -> None:
         assert self._container is not None
+        self._let_go()
         self._check_grid(packet)
         order = packet.dts if packet.dts is not None else packet.pts
         self._mux_copies(None if order is None else order * self.base)
         self._packets_written += 1
-        self._container.mux_one(packet)
+        if self.muxer in MOV:
+            self._extent = _Extent.of(packet) if self._extent is None else self._extent.with_packet(packet)
+            self._held = packet
+        else:
+            self._container.mux_one(packet)
+
+    def _let_go(self) -> None:
+        """Mux the packet that waits to be known as the last one, or not."""
+        held, self._held = self._held, None
+        if held is not None and self._container is not None:
+            self._container.mux_one(held)
+
+    def _end_last(self) -> None:
+        """Mux the last packet, as long as the film lasts from there on: that ends an MP4, whichever picture is shown last."""
+        if self._held is not None and self._extent is not None:
+            rest = self._extent.rest / Fraction(self._held.time_base)
+            self._held.duration = max(self._held.duration or 0, round(rest))
+        self._let_go()
 
     def _mux_copies(self, until: Fraction | None) -> None:
         assert self._container is not None
@@ -889,7 +946,11 @@ class Film:
             self.warnings += [text for text in beside.warnings if text not in self.warnings]
 
     def _tell_what_is_lost(self, picture: Picture) -> None:
+        """Say it of the first picture of each pixel format: numbered pictures may be of several."""
         source = picture.frame.format
+        if source.name in self._told_of:
+            return
+        self._told_of.add(source.name)
         lost = what_is_lost(source, self.format)
         if self._deliver in ("overlay", "matte") and self.like is not None:  # made here, deeper than what they are made of
             source = self.like.first_picture.frame.format

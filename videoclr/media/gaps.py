@@ -4,8 +4,9 @@ Every packet of the picture says when its frame is due. Frames come out in the o
 passed over belongs to a frame that is lost, or to none: some packets hold pictures that are never shown (VP8's golden frames),
 or the second field of a picture that was due before. Which of the two it is:
 
-* In HEVC, AV1, VP9 and VP8 every packet shows a picture, or says in its head that it does not (`shows`). Their decoders drop
-  what they cannot decode, often without a word, so every time that is passed over counts as lost.
+* In HEVC, AV1, VP9, VP8 and FFV1 every packet shows a picture, or says in its head that it does not (`shows`). Their decoders
+  drop what they cannot decode, often without a word, so every time that is passed over counts as lost.
+* H.264 differs in second fields. Where it had none, what its decoder does not give at the end, without a word, is lost.
 * Elsewhere as many are believed lost as packets failed; and once something is damaged, all that are a whole frame away from
   their neighbours, if a dozen frames in a row had passed over nothing before.
 """
@@ -22,22 +23,41 @@ _CALM = 12
 """Frames in a row without a time that was passed over, after which such a time means something."""
 _APART = Fraction(3, 4)
 """Of the shortest time between two frames: a second field lies at a half."""
-CERTAIN: Final = frozenset({"hevc", "av1", "vp9", "vp8"})
+CERTAIN: Final = frozenset({"hevc", "av1", "vp9", "vp8", "ffv1"})
 """Codecs whose packets say whether they show a picture."""
+_NO_SLICES = range(6, 13)
+"""Types of units of H.264 that hold no part of a picture: supplemental information, parameter sets, borders, filling."""
+LIKELY: Final = frozenset({"h264"})
+"""Codecs whose packets do, or are the second fields of pictures."""
 
 
-def shows(codec: str, packet: bytes | memoryview) -> bool:
+def shows(codec: str, packet: bytes | memoryview, length: int = 0) -> bool:
     """Whether a packet holds a picture that is to be shown; True where nobody can tell.
 
     Args:
         codec: by FFmpeg's name.
         packet: as it is stored.
+        length: of H.264: bytes of the sizes in packets; 0 for start codes.
     """
+    if codec == "h264" and length:
+        return _h264_shows(packet, length)
     if codec == "vp8":  # RFC 6386, section 9.1
         return not packet or bool(packet[0] & 0x10)
     if codec == "vp9":
         return any(_vp9_shows(frame) for frame in _vp9_frames(packet))
     return True
+
+
+def _h264_shows(packet: bytes | memoryview, length: int) -> bool:
+    """Whether there is more in it than units that go with pictures (ITU-T H.264, table 7-1)."""
+    at = 0
+    while at + length < len(packet):
+        size = int.from_bytes(packet[at : at + length])
+        at += length
+        if packet[at] & 0x1F not in _NO_SLICES:
+            return True
+        at += size
+    return at != len(packet)
 
 
 def _vp9_frames(packet: bytes | memoryview) -> list[bytes | memoryview]:
@@ -71,17 +91,20 @@ class Gaps:
 
     Args:
         certain: every packet that is expected shows a picture (`CERTAIN`).
+        likely: every one does, or is a second field (`LIKELY`).
     """
 
-    def __init__(self, certain: bool = False) -> None:
+    def __init__(self, certain: bool = False, likely: bool = False) -> None:
         self.filled: list[Fraction] = []
         """The first times of frames that were repeated, seconds; see `count` for how many there were."""
         self.count = 0
-        self._certain = certain
+        self._certain, self._likely = certain, likely
         self._due: list[Fraction] = []
         self._failed = 0
         self._damaged = False
         self._calm = 0
+        self._always = True
+        """No time was passed over so far."""
         self._last: Fraction | None = None
         self._least: Fraction | None = None
 
@@ -107,11 +130,15 @@ class Gaps:
         while self._due and (time is None or self._due[0] <= time):
             due.append(heapq.heappop(self._due))
         if time is None:
-            return due if self._certain or self._damaged else []
+            return due if self._certain or self._damaged or self._is_steady() else []
         missed = [one for one in due if one < time]
         lost = [one for one in missed if self._is_lost(one, time)]
         self._came(time, calm=not missed)
         return lost
+
+    def _is_steady(self) -> bool:
+        """Whether all that was due came, at least lately: then so should what is due at the end."""
+        return self._likely and (self._always or self._calm >= _CALM)
 
     def _is_lost(self, due: Fraction, now: Fraction) -> bool:
         if self._certain:
@@ -125,6 +152,7 @@ class Gaps:
 
     def _came(self, time: Fraction, calm: bool) -> None:
         """A frame at `time`."""
+        self._always &= calm
         if self._calm < _CALM:
             self._calm = self._calm + 1 if calm else 0
         if self._last is not None and time > self._last:

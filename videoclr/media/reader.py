@@ -31,7 +31,7 @@ from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.crop import WHOLE
 from videoclr.media.faults import AV_ERRORS, explained, reason
 from videoclr.media.filters import through, top_down
-from videoclr.media.gaps import CERTAIN, Gaps, shows
+from videoclr.media.gaps import CERTAIN, LIKELY, Gaps, shows
 from videoclr.media.hardware import opened_on
 from videoclr.media.hdr import dolby_vision_profile, proxy_of
 from videoclr.media.headers import crop_of, rate_of, siting_of
@@ -161,6 +161,8 @@ class Reader:
         # A pipe may keep its reader waiting for ever, and whoever stops the run with it.
         self._demuxing: AbstractContextManager[object] = nullcontext() if self.is_pipe else one_at_a_time()
         self._pictures: Iterator[_Timed] | None = None
+        self._passed: Fraction | None = None
+        """Where the last picture was, at the end of the file."""
         self.start: Fraction | None = None
         """First presentation time to keep, seconds on the clock of `Frame.time`; None for all."""
         self.end: Fraction | None = None
@@ -288,6 +290,8 @@ class Reader:
     def _open(self) -> None:
         self._intact.clear()
         self._damaged = 0
+        self._inside: deque[Packet[Any]] | None = None
+        """Packets that the decoder has not answered yet; None where pictures do not stand alone."""
         decoder = None
         if self.hwaccel is None:
             self._container = open_input(self.path, self.rate, self.opening)
@@ -301,6 +305,8 @@ class Reader:
             self._stream.thread_type = ThreadType.AUTO
             self._decoder = decoder or self._decoder_here()
             self._apart = decoder is not None
+            if decoder is None and self._stands_alone:
+                self._inside = deque()
             self._decoder.options = {"max_pixels": str(self.opening.limits.decoder_pixels)}
         except BaseException:
             self._shut()
@@ -314,11 +320,25 @@ class Reader:
         """Presentation time at which the file begins, seconds: what `start` and `end` count from."""
 
     def _expecting(self) -> Gaps:
-        return Gaps(certain=self._codec in CERTAIN)
+        return Gaps(certain=self._codec in CERTAIN, likely=self._codec in LIKELY)
+
+    def _length(self) -> int:
+        """Of H.264: how many bytes say the size of a unit in a packet; 0 where start codes divide them, and of other codecs."""
+        if self._codec != "h264":
+            return 0
+        try:
+            return nal.header_of("h264", bytes(self._stream.codec_context.extradata or b""))[0]
+        except IndexError:
+            return 0
 
     @property
     def _codec(self) -> str:
         return self._stream.codec_context.codec.canonical_name
+
+    @property
+    def _stands_alone(self) -> bool:
+        """Whether each picture can be decoded without the others; FFmpeg does not say so of PNG."""
+        return self._codec == "png" or self._stream.codec_context.codec.intra_only
 
     def _is_picture(self, name: str) -> bool:
         return (
@@ -370,6 +390,8 @@ class Reader:
         if first is None:
             if self.start is not None or self.end is not None:
                 raise EmptyPartError(self.path, f"has no picture between {_span(self.start, self.end)}")
+            if self._passed is not None:  # of a pipe, whose frames were counted
+                raise EmptyPartError(self.path, f"ends at {float(self._passed):.3f} s, before the part that was asked for")
             if self.is_pipe and self.container.format.name.startswith("mov"):
                 raise DecodeError(self.path, "its index comes last, which needs a file: save it as one, or send NUT or Matroska")
             raise DecodeError(self.path, self._why_none())
@@ -509,6 +531,7 @@ class Reader:
             full = frames is not None and kept >= frames
             if full or (end is not None and end.reached(index, picture.time)):
                 self.end = picture.time if self.end is None else self.end
+                self._tell_damage()
                 return
             last = picture
             if start is None or start.reached(index, picture.time):
@@ -516,6 +539,7 @@ class Reader:
                     self.start = picture.time  # of a pipe: only now it is known
                 kept += 1
                 yield picture
+        self._passed = None if last is None else last.time
         self._check_end(last)
 
     def _timed(self, frames: Iterator[VideoFrame]) -> Iterator[_Timed]:
@@ -600,12 +624,14 @@ class Reader:
         return not nal.recovers_later(codec, nal.units(bytes(packet), length))
 
     def _decoded(self, packets: Iterator[Packet[Any]] | None = None) -> Iterator[VideoFrame]:
+        length = self._length()
         for packet in packets or self._packets():
-            shown = packet.size and not packet.is_discard and shows(self._codec, memoryview(packet))
+            shown = packet.size and not packet.is_discard and shows(self._codec, memoryview(packet), length)
             if packet.pts is not None and packet.time_base is not None and shown:
                 self._gaps.expect(packet.pts * Fraction(packet.time_base))
             yield from self._decode(packet)
         yield from self._decode(None)
+        yield from self._one_by_one()  # a last one that is damaged fails without a word
 
     def _decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
         """Frames that `packet` completes; a packet that cannot be decoded is counted and passed over."""
@@ -617,17 +643,48 @@ class Reader:
             self._check_tiff(packet)
         if packet is not None and self._codec in _TELLING and (self._still or self.sequence is not None):
             self._tell_unread(packet)
+        if packet is not None and not packet.is_discard:
+            self._waits(packet)
         try:
             frames = [self._plain(frame) for frame in self._decoder.decode(self._placed(packet))]
         except AV_ERRORS as error:
             _log.debug("%s: damaged packet: %s", self.path, reason(error))
+            if packet is None and self._inside:
+                return self._one_by_one()
+            if self._inside:
+                self._inside.popleft()
             self._damaged += 1
             self._gaps.failed()
             return []
+        for frame in frames:
+            self._came(frame)
         if corrupt := sum(frame.is_corrupt for frame in frames):
             self._damaged += corrupt
             self._gaps.damaged()
         self._intact.extend(not frame.is_corrupt and not self._is_made_whole(frame) for frame in frames)
+        return frames
+
+    def _waits(self, packet: Packet[Any]) -> None:
+        """`packet` is in the decoder until its picture comes out."""
+        if self._inside is not None:
+            self._inside.append(packet)
+            if len(self._inside) > _DECODING:  # not each one of these shows a picture
+                self._inside = None
+
+    def _came(self, frame: VideoFrame) -> None:
+        """What is not behind `frame` in the decoder is no more in it."""
+        while self._inside and (frame.pts is None or (self._inside[0].pts or 0) <= frame.pts):
+            self._inside.popleft()
+            if frame.pts is None:
+                return
+
+    def _one_by_one(self) -> list[VideoFrame]:
+        """The last pictures: of those that a decoder's threads are busy with at the end, all behind a damaged one are lost."""
+        waiting, self._inside = self._inside or (), None
+        frames = []
+        for packet in waiting:
+            self._decoder.flush_buffers()
+            frames += [*self._decode(packet), *self._decode(None)]
         return frames
 
     def _plain(self, frame: VideoFrame) -> VideoFrame:
@@ -690,15 +747,19 @@ class Reader:
             str(error) if isinstance(error, TimesJump | PictureAstray | Astray) else f"reading failed in places: {reason(error)}"
         )
 
-    def _check_end(self, last: _Timed | None) -> None:
-        """At the true end of the file: say what was damaged and what is missing; FFmpeg keeps quiet about both."""
-        if last is None:
-            return  # that is an error
+    def _tell_damage(self) -> None:
+        """Say what was damaged as far as the file was read."""
         if self._damaged:
             what = "1 damaged picture or packet" if self._damaged == 1 else f"{self._damaged} damaged pictures or packets"
             self._warn(f"{what}; pictures of them show errors, or the one before")
         if self._gaps.count:
             self._warn(str(self._gaps))
+
+    def _check_end(self, last: _Timed | None) -> None:
+        """At the true end of the file: say what was damaged and what is missing; FFmpeg keeps quiet about both."""
+        if last is None:
+            return  # that is an error
+        self._tell_damage()
         claimed = _claimed_duration(self.container, self._stream)
         if claimed is not None and self.container.format.name == "avi":  # FFmpeg makes it fit the size of the file
             claimed = max(claimed, self._stream.frames * Fraction(self._stream.time_base or 0))

@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media.continuous import continuous
 from videoclr.media.cutoff import is_cut_off
-from videoclr.media.faults import AV_ERRORS, is_system_error, reason
+from videoclr.media.faults import AV_ERRORS, explained, is_system_error, reason
 from videoclr.media.filelist import check_alike, is_list, names_in, part_of, script
 from videoclr.media.opening import Opening, playlist_kind
 from videoclr.media.tiles import assembled
@@ -105,7 +105,7 @@ def sequence_of(pattern: str, start_number: int | None = None) -> Run:
     """The run that `pattern` names, from `start_number` on (None: from its lowest number).
 
     Raises:
-        MediaError: there is none, or it has a gap.
+        MediaError: there is none, it has a gap, or one of its files is empty.
     """
     numbers = matching(pattern)
     if start_number is not None:
@@ -119,6 +119,10 @@ def sequence_of(pattern: str, start_number: int | None = None) -> Run:
     gap = next((first + i for i, number in enumerate(numbers) if number != first + i), None)
     if gap is not None:
         raise MediaError(pattern, f"the sequence has a gap: {Path(numbered(pattern, gap)).name} is missing")
+    with explained(pattern, "cannot be opened"):  # FFmpeg takes an empty one for the end
+        empty = next((number for number in numbers if not Path(numbered(pattern, number)).stat().st_size), None)
+    if empty is not None:
+        raise MediaError(pattern, f"{Path(numbered(pattern, empty)).name} is empty (0 bytes); copy or export it again")
     return Run(pattern, first, len(numbers))
 
 
@@ -247,7 +251,8 @@ def _why_not(path: str, error: BaseException, opening: Opening) -> str:
 
 
 def video_of(path: str, container: InputContainer, number: int = 0) -> VideoStream:
-    """The stream to restore: of those that are no cover pictures, the one with this number, counted from 0.
+    """The stream to restore: of those that are no cover pictures, the one with this number, counted from 0 (in an icon, from the
+    largest one on).
 
     Raises:
         MediaError: there is none, or no decoder for it, or it is one tile of a picture.
@@ -256,6 +261,8 @@ def video_of(path: str, container: InputContainer, number: int = 0) -> VideoStre
     covers = still_covers(container)
     videos = [one for one in container.streams.video if one.index not in covers]
     streams = [one for one in videos if not one.disposition & Disposition.attached_pic]
+    if container.format.name == "ico":  # the same picture in several sizes
+        streams.sort(key=lambda one: -one.width * one.height)
     if number < len(streams):
         if _is_tiled(container):
             why = "its picture is made of tiles, which are put together from a file of its own alone"

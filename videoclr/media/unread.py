@@ -1,8 +1,8 @@
 """What picture files hold besides their picture that FFmpeg reads nothing of: XMP, IPTC, texts, and further pictures in a JPEG.
 
 XMP is captions, rights, ratings and edits (XMP specification, part 3); IPTC is what the press says of the same, in a resource of
-Photoshop's (IPTC-NAA, record 2), and a PNG has texts of its own, by keyword. Further pictures are views, or what makes the first
-one HDR (CIPA DC-007, "Multi-Picture Format"; the gain maps of ISO 21496-1 are stored so).
+Photoshop's (IPTC-NAA, record 2); a PNG has texts of its own, by keyword, and a JPEG has comments. Further pictures are views, or
+what makes the first one HDR (CIPA DC-007, "Multi-Picture Format"; the gain maps of ISO 21496-1 are stored so).
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from videoclr.media import tiff
 
 _JPEG, _PNG, _RIFF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF"
-_APP1, _APP2, _SCAN = 0xE1, 0xE2, 0xDA
+_APP1, _APP2, _SCAN, _COMMENT = 0xE1, 0xE2, 0xDA, 0xFE
 _XMP_OF_JPEG, _XMP_OF_PNG, _PICTURES = b"http://ns.adobe.com/xap/1.0/\0", b"XML:com.adobe.xmp\0", b"MPF\0"
 _XMP_OF_TIFF, _IPTC_OF_TIFF = 700, 33723
 _APP13, _PHOTOSHOP, _IPTC_OF_JPEG = 0xED, b"Photoshop 3.0\0", b"8BIM\4\4"
 _TEXTS, _PIXELS = (b"tEXt", b"zTXt", b"iTXt"), b"IDAT"
 _SOFTWARE, _EXIF_OF_PNG = b"Software", b"Raw profile type exif"
 """Keywords of texts that nobody wrote, and that FFmpeg reads; of those with a colon programs made the others (`date:create`)."""
+_OF_PROGRAMS = (b"Lavc", b"CREATOR: gd-jpeg", b"Created with GIMP", b"LEAD Technologies", b"Intel(R) JPEG Library", b"AppleMark")
+"""How the comments begin that encoders of JPEG write by themselves."""
 _WEBP_FLAGS, _WEBP_XMP, _WEBP_ANIMATED = 20, 0x04, 0x02
 """Where a WebP that is more than its picture says what it holds, and the flags of XMP and of an animation (RFC 9649, 2.7)."""
 _COUNT, _ENTRIES, _ENTRY, _KIND = 0xB001, 0xB002, 16, 0xFFFFFF
@@ -53,7 +55,10 @@ def _has_iptc(resources: bytes) -> bool:
 
 
 def has_texts(data: bytes) -> bool:
-    """Whether `data` is a PNG file into which somebody wrote texts."""
+    """Whether a PNG or JPEG file, of which `data` is the beginning (of a PNG, all), has texts that somebody wrote into it."""
+    if data.startswith(_JPEG):
+        comments = (content.strip(b"\0 \r\n") for kind, content in _segments(data) if kind == _COMMENT)
+        return any(text and not text.startswith(_OF_PROGRAMS) for text in comments)
     found = (content.partition(b"\0")[0] for name, content in _chunks(data) if name in _TEXTS) if data.startswith(_PNG) else ()
     return any(keyword not in (_SOFTWARE, _EXIF_OF_PNG) and b":" not in keyword for keyword in found)
 
