@@ -241,6 +241,19 @@ def test_restored_pictures_are_known_again_and_a_cut_that_shows_them_outlives_a_
     assert (tmp_path / "out" / "cut.otio").read_text() == first
 
 
+def test_where_every_part_fails_there_is_no_cut_and_one_that_is_there_stays(film, tmp_path, capsys):
+    old = write(tmp_path / "cut.otio", timeline(clip(film(tmp_path / "A.mkv"), 10, 5), clip(film(tmp_path / "B.mkv"), 10, 5)))
+    new = tmp_path / "out" / "cut.otio"
+    asked = ["timeline", str(old), "--to", str(new.parent), "--codec", "ffv1", "--preset", "slow", "--overwrite"]
+    assert cli.main(asked) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 3 and said[-1] == f"videoclr: error: {new}: is not written, for none of its parts could be restored"
+    assert not list(new.parent.iterdir())
+    new.write_text("an earlier one")
+    assert cli.main(asked) == 1
+    assert new.read_text() == "an earlier one"
+
+
 def test_clips_that_begin_to_count_the_same_pictures_at_other_numbers_show_what_they_showed(tmp_path):
     folder = scan(tmp_path / "media" / "sh010")
     old = write(tmp_path / "cut.otio", timeline(pictures(folder, 1, 3), pictures(folder, 1, 3, 1011), pictures(folder, 2, 3)))

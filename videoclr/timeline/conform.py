@@ -94,6 +94,8 @@ class Conformed:
     """What is the matter with clips whose media was not found, or is not what they mean; one line each."""
     kept: bool = False
     """Whether an earlier cut of that name was left as it is: a part failed whose earlier result it may show."""
+    failed: bool = False
+    """Whether every part failed: no cut is written then, and one that is there is left as it is."""
 
 
 def restore_timeline(
@@ -116,7 +118,8 @@ def restore_timeline(
 ) -> Conformed:
     """Restore what a cut shows into `folder`, and write a cut there that shows it.
 
-    An earlier cut of that name stays as it is where a part fails whose earlier result is there: the new one would show less.
+    An earlier cut of that name stays as it is where a part fails whose earlier result is there: the new one would show less. Where
+    every part fails, no cut is written: it would show what the old one shows.
 
     Args:
         timeline: AAF, FCPXML, or any format that OpenTimelineIO has an adapter for.
@@ -160,9 +163,9 @@ def restore_timeline(
             relinked += len(part.uses)
     failed = [part for part, result in zip(parts, results, strict=True) if isinstance(result, VideoclrError)]
     kept = target.exists() and any(part.target.exists() or matching(str(part.target)) for part in failed)
-    if not kept:
+    if not kept and len(failed) < len(parts):
         cut.save(target)
-    return Conformed(target, parts, results, clips, relinked, faceless, missed, kept)
+    return Conformed(target, parts, results, clips, relinked, faceless, missed, kept, failed=len(failed) == len(parts))
 
 
 def parts_of_timeline(
