@@ -229,6 +229,17 @@ def test_ctrl_c_keeps_what_is_done_says_so_and_leaves_no_half_file(film, made, p
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["in.mp4", "out.mp4"]
 
 
+def test_a_film_that_is_there_with_nothing_to_go_on_with_may_be_finished(film, parts, tmp_path):
+    target = tmp_path / "out.mp4"
+    target.write_bytes(b"finished")
+    with pytest.raises(
+        MediaError, match=r"exists already, and nothing is left to go on with: if this command made it, it is finished"
+    ):
+        restore_video(film, target, pipeline=parts(), resume=True)
+    assert target.read_bytes() == b"finished"
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["in.mp4", "out.mp4"]
+
+
 def test_a_run_that_was_stopped_before_anything_was_done_leaves_nothing(film, parts, tmp_path):
     with pytest.raises(KeyboardInterrupt) as stop:
         restore_video(film, tmp_path / "out.mp4", pipeline=parts(), resume=True, progress=stopping(3))

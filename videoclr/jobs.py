@@ -255,6 +255,9 @@ def _resumed(job: _Job) -> Generator[Report, None, None]:
             yield Report(**ledger.reported)
             ledger.clear(ledger.reported)
             return
+        if ledger.is_new() and os.path.exists(job.target) and not job.overwrite:
+            told = "exists already, and nothing is left to go on with: if this command made it, it is finished"
+            raise MediaError(job.target, f"{told}; else remove it or allow overwriting (--overwrite)")
         warnings: list[str] = []
         total = RunLog(each_face=job.log.each_face, seconds_per_stage=job.log.seconds_per_stage)
         if ledger.is_finished():

@@ -276,9 +276,13 @@ class Ledger:
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
 
+    def is_new(self) -> bool:
+        """True where nothing was done yet."""
+        return self.last is None and self.complete is None and not self._people.exists()
+
     def release(self) -> None:
         """Let another run go on here."""
-        if self.last is None and self.complete is None and not self._people.exists():
+        if self.is_new():
             self._remove()  # nothing was done: nothing is left behind
         self._lock.release()
 

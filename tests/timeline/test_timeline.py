@@ -365,6 +365,15 @@ def test_an_edl_is_read_in_the_encodings_in_which_programs_write_it(film, tmp_pa
     assert (done.relinked, done.missed, shown(done.timeline)) == (1, [], [list(range(10, 15))])
 
 
+def test_comments_before_the_first_event_of_an_edl_are_no_reason_to_refuse_it(film, tmp_path):
+    film(tmp_path / "A.mkv")
+    head = "TITLE: cut\n* MADE BY HAND\n>>> of today\nFCM: NON-DROP FRAME\n; more\n\n"
+    old = tmp_path / "cut.edl"
+    old.write_text(f"{head}001  AX  V  C  00:00:00:10 00:00:00:15 00:00:00:00 00:00:00:05\n* FROM CLIP NAME: A.mkv\n")
+    (part,), missed = parts_of_timeline(old, tmp_path / "out", LOSSLESS, handles=0, media=[tmp_path])
+    assert (part.first, part.last, missed) == (10, 15, [])
+
+
 def test_what_says_not_how_long_it_is_is_measured_for_xml(film, tmp_path):
     source, none = film(tmp_path / "A.mkv"), film(tmp_path / "B.mkv", timecode="10:00:00:00", face=False)
     bars = schema.Clip("bars", schema.GeneratorReference(generator_kind="SMPTEBars"), ranged(0, 5))
