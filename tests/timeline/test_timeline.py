@@ -435,6 +435,22 @@ def test_media_that_lies_elsewhere_is_found_by_name(film, tmp_path):
         restore_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path / "nowhere"])
 
 
+def test_a_name_that_is_too_long_for_the_disk_does_not_stop_the_others(film, tmp_path):
+    source, long = film(tmp_path / "A.mkv"), "a" * 300
+    old = write(tmp_path / "cut.otio", timeline(clip(f"{long}.mkv", 10, 5), clip(source, 10, 5)))
+    (part,), (missed,) = parts_of_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path])
+    assert part.source.path == str(source) and missed.startswith(long) and "is not there" in missed
+
+
+def test_a_file_that_a_cut_names_in_several_ways_is_restored_once(film, tmp_path):
+    source = film(tmp_path / "media" / "A.mkv")
+    (tmp_path / "link.mkv").symlink_to(source)
+    names = ("media/A.mkv", "media/../media/A.mkv", "link.mkv", source.as_uri())
+    old = write(tmp_path / "cut.otio", timeline(*(clip(name, 10, 5) for name in names)))
+    (part,), missed = parts_of_timeline(old, tmp_path / "out", LOSSLESS)
+    assert len(part.uses) == 4 and not missed
+
+
 def test_a_clip_without_its_media_does_not_stop_the_others_and_is_told(film, tmp_path, capsys):
     source = film(tmp_path / "A.mkv")
     other = film(tmp_path / "short.mkv", count=5)

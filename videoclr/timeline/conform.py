@@ -9,6 +9,7 @@ restored keeps its timecode, so that the new cut is frame-exact in programs that
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -292,14 +293,15 @@ class _Finder:
     def _file(self, clip: Any, names: Sequence[PurePath]) -> str:
         places = (place for name in names if name.suffix for place in candidates(name, self.beside))
         spelled = [one for name in names for one in spellings(name)]
-        found = next((place for place in places if place.is_file()), None) or self.shelves.find(spelled)
+        # unlike Path's own, no error where a name is too long
+        found = next((place for place in places if os.path.isfile(place)), None) or self.shelves.find(spelled)
         if found is None:
             raise MediaError(names[0], f"the media of clip {clip.name!r} is not there; name the folder that it is in with --media")
         return str(found)
 
     def _pictures(self, pattern: PurePath, number: int) -> str:
         for folder in candidates(pattern.parent, self.beside):
-            if Path(numbered(str(folder / pattern.name), number)).is_file():
+            if os.path.isfile(numbered(str(folder / pattern.name), number)):
                 return str(folder / pattern.name)
         first = self.shelves.find([PurePath(numbered(str(pattern), number))])
         if first is None:
@@ -314,8 +316,8 @@ def _uses(finder: _Finder, cut: AnyCut) -> Iterator[tuple[Use, Config]]:
 
 
 def _key(path: str, config: Config) -> _Key:
-    """Numbered pictures are other footage from another number on, and at another rate."""
-    return path, config.media.input.start_number, config.media.input.rate
+    """A file is one by all its names; numbered pictures are other footage from another number on, and at another rate."""
+    return os.path.realpath(path), config.media.input.start_number, config.media.input.rate
 
 
 def _merged(uses: Iterable[tuple[Use, Config]], handles: int) -> list[Part]:
