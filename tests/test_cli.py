@@ -369,6 +369,10 @@ def test_verbose_shows_the_traceback(jobs, capsys):
         (["in.mp4", "out.mp4", "--on-error", "ignore"], "$.runtime.on_error"),
         (["batch", "in.mp4"], "--to"),
         (["batch", "in.mp4", "--to", ""], "an argument is empty (after --to)"),
+        (["batch", "in.mp4", "--to", "-"], "--to: expected a folder, not a pipe"),
+        (["watch", "inbox", "--to", "-"], "--to: expected a folder, not a pipe"),
+        (["timeline", "cut.otio", "--to", "-"], "--to: expected a folder, not a pipe"),
+        (["faces", "in.mp4", "--to", "-"], "--to: expected a folder, not a pipe"),
         ([""], "an argument is empty (at the beginning)"),
     ],
 )
@@ -540,6 +544,21 @@ def test_weights_verify_exits_by_what_it_finds(given, capsys):
 
     last = list(doctor._weights())[-1]
     assert (last.topic, last.found, last.ok) == ("weights mine", "added, wrong hash", True) and "add it again" in last.advice
+
+
+def test_names_of_files_and_licences_do_not_steer_the_terminal_and_advice_can_be_pasted(given, capsys):
+    from videoclr.models import store
+
+    file, digest = given
+    odd = file.rename(file.with_name("my \x1b[31mred\n.safetensors"))
+    assert cli.main(["weights", "add", str(odd), "--name", "mine", "--sha256", digest, "--licence", "\x1b[2J"]) == 0
+    store.added()["mine"].path.unlink()
+    capsys.readouterr()
+    for command, code in (["list"], 0), (["verify"], 1), (["show", "mine"], 0):
+        assert cli.main(["weights", *command]) == code
+        out = capsys.readouterr().out
+        assert out.replace("\n", "").isprintable()
+        assert command != ["verify"] or out.splitlines()[-1].split(" add ")[-1].startswith(f"'{file.parent}/my \\x1b[31mred\\n.")
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,16 @@ def test_a_bad_file_is_refused_in_one_line(tmp_path, content, says):
         Config.load(path)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value) or caught.value.__notes__ == [f"in {path}"]
+
+
+@pytest.mark.parametrize("setting", ["restore=4", "restore.options=[1]", "gate=null", "media.options=fast"])
+def test_what_holds_settings_and_is_something_else_is_told_plainly(setting):
+    path, _, value = setting.partition("=")
+    said = {"null": "None", "fast": "'fast'"}.get(value, value)
+    with pytest.raises(ConfigError) as caught:
+        Config().override(setting)
+    assert str(caught.value) == f"$.{path}: expected names with values, as in {{name: value}}, got {said}"
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -118,6 +118,20 @@ def film(tmp_path) -> Path:
     return path
 
 
+def test_what_a_part_prints_does_not_get_into_the_film_on_standard_output(log, film, tmp_path, monkeypatch, capsys):
+    class Printing(Passing):
+        def restore_frames(self, *arguments, **named):
+            print("hello")
+            return super().restore_frames(*arguments, **named)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jobs, "Pipeline", Printing)
+    restore_video(film, "-")
+    assert capsys.readouterr() == ("", "hello\n")
+    restore_video(film, "out.mp4")
+    assert capsys.readouterr() == ("hello\n", "")
+
+
 def test_a_job_writes_the_film_and_tells_what_it_did(log, film, tmp_path):
     target, place = tmp_path / "out.mp4", tmp_path / "report.json"
     report = restore_video(film, target, Config().override("restore.steps=9"), report=place)

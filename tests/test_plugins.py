@@ -21,6 +21,8 @@ class Part:
             sys.exit("no licence")
         if flavour == "bad":
             raise ValueError("flavour must not be bad")
+        if flavour == "locked":
+            raise RuntimeError("no licence\nfound")
         self.steps = steps
         self.flavour = flavour
 
@@ -114,6 +116,12 @@ def test_a_part_that_would_end_the_program_is_named(local: None) -> None:
     ) as raised:
         plugins.build("restore", "part", {"flavour": "leaving"}, {})
     assert not isinstance(raised.value, ConfigError)
+
+
+def test_a_part_whose_constructor_fails_is_named_with_its_setting(local: None) -> None:
+    with pytest.raises(RuntimeError, match="no licence") as raised:
+        plugins.build("restore", "part", {"flavour": "locked"}, {})
+    assert raised.value.__notes__ == ["$.restore.use: raised when part was made"]
 
 
 def test_a_module_that_would_end_the_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

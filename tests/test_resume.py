@@ -20,7 +20,7 @@ from PIL import Image
 from videoclr import jobs
 from videoclr.errors import ConfigError, MediaError, ResumeError
 from videoclr.jobs import Progress, restore_batch, restore_video
-from videoclr.ledger import Ledger, content_of, differences, fingerprint
+from videoclr.ledger import Finished, Ledger, content_of, differences, fingerprint
 from videoclr.media.lock import Lock
 from videoclr.media.reader import Reader
 from videoclr.media.segments import SegmentWriter
@@ -226,6 +226,17 @@ def test_ctrl_c_keeps_what_is_done_says_so_and_leaves_no_half_file(film, made, p
     restore_video(film, target, pipeline=parts(), resume=True, progress=seen.append)
     assert target.read_bytes() == (made / "whole.mp4").read_bytes()
     assert (seen[0].frames, seen[0].before, seen[-1].frames) == (29, 28, 62)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["in.mp4", "out.mp4"]
+
+
+def test_a_film_that_is_there_with_nothing_to_go_on_with_may_be_finished(film, parts, tmp_path):
+    target = tmp_path / "out.mp4"
+    target.write_bytes(b"finished")
+    with pytest.raises(
+        MediaError, match=r"exists already, and nothing is left to go on with: if this command made it, it is finished"
+    ):
+        restore_video(film, target, pipeline=parts(), resume=True)
+    assert target.read_bytes() == b"finished"
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["in.mp4", "out.mp4"]
 
 
@@ -514,6 +525,20 @@ def test_a_batch_goes_on_where_it_stopped_and_leaves_finished_files_alone(film, 
     assert (out / "other.mp4").read_bytes() == (made / "whole.mp4").read_bytes()
     assert [result.frames_out for result in results] == [62, 62]
     assert [one["target"] for one in json.loads(place.read_text())["files"]] == [str(out / "in.mp4"), str(out / "other.mp4")]
+
+
+def test_a_note_that_was_torn_costs_none_of_those_that_follow(tmp_path):
+    film = tmp_path / "a.mp4"
+    film.write_bytes(b"film")
+    (tmp_path / ".videoclr-finished.jsonl").write_bytes(b'{"said": {"name": "oth')
+    Finished(tmp_path).add(film, {"of": 1}, {"faces_restored": 0})
+    assert Finished(tmp_path).report(film, {"of": 1}) == {"faces_restored": 0}
+
+
+def test_notes_that_cannot_be_read_are_told(tmp_path):
+    (tmp_path / ".videoclr-finished.jsonl").mkdir()
+    with pytest.raises(MediaError, match=r"finished\.jsonl: cannot be read \(.*\); it says which files are finished"):
+        Finished(tmp_path).report(tmp_path / "a.mp4", {})
 
 
 def test_a_batch_does_not_take_a_file_of_other_settings_for_its_own(film, parts, tmp_path, monkeypatch):

@@ -362,6 +362,7 @@ def batch(
 
     def go() -> int:
         settings, conditions, site = options.settings(), _conditions(options), _site(cluster, workers)
+        _refuse_pipe(to)
         from videoclr.jobs import restore_batch, targets_of
 
         used: list[str | Path | None] = [*sources, *targets_of(sources, to, ending), *settings.files()]
@@ -410,6 +411,7 @@ def watch_(
         for option, given in (("--report", options.report), ("--overwrite", options.overwrite), ("--aligned", options.aligned)):
             if given:
                 raise ConfigError(f"{option}: goes with `restore` and `batch`, not with `watch`")
+        _refuse_pipe(to)
         from videoclr.watch import watch
 
         with _speaking(options) as console, _watched(options, console, to, *settings.files(), folder=to) as (shown, finished):
@@ -458,6 +460,7 @@ def timeline_(
         settings, conditions, site = options.settings(), _conditions(options), _site(cluster, workers)
         if options.aligned:
             raise ConfigError("--aligned: a cut shows whole pictures")
+        _refuse_pipe(to)
         from videoclr.timeline import parts_of_timeline, restore_timeline, table_of
 
         given: dict[str, Any] = {"handles": handles, "media": media or [], "sequence": sequence, "ending": ending}
@@ -477,6 +480,8 @@ def timeline_(
             _say(f"error: {text}")
         if done.kept:
             _say(f"error: {done.timeline}: is left as it was, for parts failed whose earlier results it may show")
+        elif done.failed:
+            _say(f"error: {done.timeline}: is not written, for none of its parts could be restored")
         elif not options.quiet and options.log_json != "-":
             left = f", {done.faceless} without a face left as they are" if done.faceless else ""
             _say(f"{done.timeline}: {done.relinked} of {_many(done.clips, 'clip')} restored{left}")
@@ -620,6 +625,8 @@ def faces_(
         pictures = {"rate": rate, "start_number": start_number}
         options = _Options(**given, **pictures, device=device, quiet=quiet, verbose=verbose)  # type: ignore[arg-type]
         settings = options.settings()
+        if to is not None:
+            _refuse_pipe(to)
         with _speaking(options) as console, _progress_shown(console, quiet) as shown:
             from videoclr.faces import find_faces, table
 
@@ -774,7 +781,7 @@ def weights_show(name: Annotated[str, typer.Argument(metavar="NAME")], verbose: 
     def go() -> int:
         from videoclr.models.store import card
 
-        sys.stdout.write(card(name))
+        sys.stdout.write("".join(f"{_harmless(line)}\n" for line in card(name).split("\n")).removesuffix("\n"))
         return DONE
 
     return _Run(go, verbose)
@@ -819,6 +826,7 @@ def weights_remove(name: Annotated[str, typer.Argument(metavar="NAME")], verbose
 
 def _columns(rows: Sequence[Sequence[str]]) -> str:
     """Aligned lines of text; columns of numbers to the right."""
+    rows = [[_harmless(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -1159,6 +1167,12 @@ def _site(cluster: str | None, workers: int | None) -> dict[str, Any]:
     from videoclr.cluster import Cluster
 
     return {"site": Cluster(cluster, workers)}
+
+
+def _refuse_pipe(folder: Path) -> None:
+    """A folder `-` would be a pipe's name gone wrong."""
+    if str(folder) == "-":
+        raise ConfigError("--to: expected a folder, not a pipe; `videoclr INPUT -` writes one film to standard output")
 
 
 def _conditions(options: _Options) -> list[Condition]:

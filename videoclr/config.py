@@ -292,7 +292,7 @@ class Config(_Section):
         """Read a YAML file of values that differ from the defaults.
 
         Raises:
-            ConfigError: the file is missing, is no YAML mapping, or holds a bad value.
+            ConfigError: the file is missing, is no YAML mapping, or holds a bad value (a note names the file then).
         """
         try:
             values = plainyaml.load(Path(path).read_text(encoding="utf-8"))
@@ -304,7 +304,11 @@ class Config(_Section):
             values = {}
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: expected sections such as `restore:`, found {type(values).__name__}")
-        return cls.of(values)
+        try:
+            return cls.of(values)
+        except ConfigError as error:
+            error.add_note(f"in {path}")
+            raise
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Config:
@@ -317,6 +321,8 @@ class Config(_Section):
             if first["type"] == "extra_forbidden":
                 raise ConfigError(f"{path}: unknown setting; {_choices(first['loc'])}") from error
             expected = first["msg"][0].lower() + first["msg"][1:]
+            if first["type"] in ("model_type", "dict_type"):
+                expected = "expected names with values, as in {name: value}"
             if first["type"] == "string_pattern_mismatch" and (field := _beside(first["loc"]).get(str(first["loc"][-1]))):
                 expected = "expected " + " or ".join(map(str, field.examples or [])) + " or the like"
             raise ConfigError(f"{path}: {expected}, got {first['input']!r}") from error

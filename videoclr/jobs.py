@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -33,7 +33,7 @@ from videoclr.media.target import STILLS, check_ending
 from videoclr.media.writer import Writer
 from videoclr.models import store, weights
 from videoclr.pipeline import Pipeline, RunLog, recognizer_of, slowest
-from videoclr.process import threads
+from videoclr.process import Stderr, threads
 from videoclr.provenance import provenance
 from videoclr.references import people_of
 from videoclr.report import Report, check_report, is_of_several, plain, report_file, same_file, spare_inputs
@@ -144,6 +144,8 @@ def _restored(job: _Job, resume: bool, report: str | Path | None = None, report_
         report_file(report, used, replace_reports) as place,
         report_file(report_frames, (*used, report), replace_reports, "--report-frames") as lines,
         threads(job.config.runtime.threads),
+        # what a part of the user's prints is no picture
+        redirect_stdout(Stderr()) if str(job.target) == "-" else nullcontext(),
     ):
         job.log.each_face = None if lines is None else lines.add
         with closing(_resumed(job) if resume else _at_once(job)) as steps:
@@ -253,6 +255,9 @@ def _resumed(job: _Job) -> Generator[Report, None, None]:
             yield Report(**ledger.reported)
             ledger.clear(ledger.reported)
             return
+        if ledger.is_new() and os.path.exists(job.target) and not job.overwrite:
+            told = "exists already, and nothing is left to go on with: if this command made it, it is finished"
+            raise MediaError(job.target, f"{told}; else remove it or allow overwriting (--overwrite)")
         warnings: list[str] = []
         total = RunLog(each_face=job.log.each_face, seconds_per_stage=job.log.seconds_per_stage)
         if ledger.is_finished():

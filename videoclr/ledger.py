@@ -276,9 +276,13 @@ class Ledger:
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
 
+    def is_new(self) -> bool:
+        """True where nothing was done yet."""
+        return self.last is None and self.complete is None and not self._people.exists()
+
     def release(self) -> None:
         """Let another run go on here."""
-        if self.last is None and self.complete is None and not self._people.exists():
+        if self.is_new():
             self._remove()  # nothing was done: nothing is left behind
         self._lock.release()
 
@@ -376,6 +380,7 @@ class Finished:
 
         Raises:
             ResumeError: it was made by another job.
+            MediaError: the file among the results cannot be read.
         """
         known = self._last(target.name)
         if known is None:
@@ -413,6 +418,8 @@ class Finished:
                     last = found if found is not None and found.get("name") == name else last
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise MediaError(self._book, f"cannot be read ({error.strerror}); it says which files are finished") from error
         return last
 
 
@@ -521,8 +528,12 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 
 
 def _append(book: Path, line: Mapping[str, Any]) -> None:
-    """Add a line of JSON to `book`, on the disk when this returns."""
-    with book.open("ab") as file:
+    """Add a line of JSON to `book`, on the disk when this returns; one that was torn before it stays by itself."""
+    with book.open("a+b") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
         file.writelines(_with_check(line))
         file.flush()
         os.fsync(file.fileno())

@@ -115,7 +115,7 @@ def build(kind: str, name: str, options: Mapping[str, Any], settings: Mapping[st
     Raises:
         ConfigError: unknown name, an option that the part does not know, one that is no text, number or the like where its
             constructor is annotated with that, or a value that it refuses (`ValueError` or `TypeError`).
-        VideoclrError: it would end the program (`SystemExit`).
+        VideoclrError: it would end the program (`SystemExit`). What else its constructor raises has a note that names it.
     """
     part = resolve(kind, name)
     offered = {**_wanted(part, settings), **options}
@@ -139,11 +139,14 @@ def build(kind: str, name: str, options: Mapping[str, Any], settings: Mapping[st
         raise ConfigError(f"$.{kind}.options: {name}: {' '.join(str(error).split())}") from error
     except SystemExit as error:
         raise VideoclrError(f"$.{kind}.use: {name} raised {_said_by(error)} when it was made") from error
-    except RuntimeError as error:
-        if "device" not in options:
-            raise
-        device = options["device"]
-        raise ConfigError(f"$.{kind}.options.device: {device!r} cannot be used here; expected cpu, cuda or cuda:n") from error
+    except VideoclrError:
+        raise
+    except Exception as error:
+        if isinstance(error, RuntimeError) and "device" in options:
+            device = options["device"]
+            raise ConfigError(f"$.{kind}.options.device: {device!r} cannot be used here; expected cpu, cuda or cuda:n") from error
+        error.add_note(f"$.{kind}.use: raised when {name} was made")
+        raise
 
 
 def _said_by(error: BaseException) -> str:

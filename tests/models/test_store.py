@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -488,3 +489,27 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     for source in (str(a_file(tmp_path)), "http://127.0.0.1:1/net"):
         with pytest.raises(WeightsError, match=r"file/cache: cannot be written"):
             store.add(source, "mine", digest_of(GOOD))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path, cache):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WeightsError, match=r"pipe: is a pipe or a device; save what comes out of it as a file"):
+        store.add(str(tmp_path / "pipe"), "mine", digest_of(GOOD))
+    assert not cache.exists()
+
+
+def test_a_kept_file_that_cannot_be_read_is_told_beside_the_others(tmp_path):
+    for name in ("first", "second"):
+        store.add(str(a_file(tmp_path)), name, digest_of(GOOD))
+    path = store.added()["first"].path
+    path.unlink()
+    path.mkdir()
+    assert [(one.name, one.state) for one in store.listing()[-2:]] == [("first", "unreadable"), ("second", "ok")]
+    with pytest.raises(WeightsError, match="unreadable; add it again"):
+        store.find("first")
+
+
+def test_an_address_may_shout(site):
+    site.files["/net"] = GOOD
+    assert store.add(f"{site.address.replace('http', 'HTTP')}/net", "mine", digest_of(GOOD)).state == "ok"

@@ -241,6 +241,19 @@ def test_restored_pictures_are_known_again_and_a_cut_that_shows_them_outlives_a_
     assert (tmp_path / "out" / "cut.otio").read_text() == first
 
 
+def test_where_every_part_fails_there_is_no_cut_and_one_that_is_there_stays(film, tmp_path, capsys):
+    old = write(tmp_path / "cut.otio", timeline(clip(film(tmp_path / "A.mkv"), 10, 5), clip(film(tmp_path / "B.mkv"), 10, 5)))
+    new = tmp_path / "out" / "cut.otio"
+    asked = ["timeline", str(old), "--to", str(new.parent), "--codec", "ffv1", "--preset", "slow", "--overwrite"]
+    assert cli.main(asked) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 3 and said[-1] == f"videoclr: error: {new}: is not written, for none of its parts could be restored"
+    assert not list(new.parent.iterdir())
+    new.write_text("an earlier one")
+    assert cli.main(asked) == 1
+    assert new.read_text() == "an earlier one"
+
+
 def test_clips_that_begin_to_count_the_same_pictures_at_other_numbers_show_what_they_showed(tmp_path):
     folder = scan(tmp_path / "media" / "sh010")
     old = write(tmp_path / "cut.otio", timeline(pictures(folder, 1, 3), pictures(folder, 1, 3, 1011), pictures(folder, 2, 3)))
@@ -352,6 +365,15 @@ def test_an_edl_is_read_in_the_encodings_in_which_programs_write_it(film, tmp_pa
     assert (done.relinked, done.missed, shown(done.timeline)) == (1, [], [list(range(10, 15))])
 
 
+def test_comments_before_the_first_event_of_an_edl_are_no_reason_to_refuse_it(film, tmp_path):
+    film(tmp_path / "A.mkv")
+    head = "TITLE: cut\n* MADE BY HAND\n>>> of today\nFCM: NON-DROP FRAME\n; more\n\n"
+    old = tmp_path / "cut.edl"
+    old.write_text(f"{head}001  AX  V  C  00:00:00:10 00:00:00:15 00:00:00:00 00:00:00:05\n* FROM CLIP NAME: A.mkv\n")
+    (part,), missed = parts_of_timeline(old, tmp_path / "out", LOSSLESS, handles=0, media=[tmp_path])
+    assert (part.first, part.last, missed) == (10, 15, [])
+
+
 def test_what_says_not_how_long_it_is_is_measured_for_xml(film, tmp_path):
     source, none = film(tmp_path / "A.mkv"), film(tmp_path / "B.mkv", timecode="10:00:00:00", face=False)
     bars = schema.Clip("bars", schema.GeneratorReference(generator_kind="SMPTEBars"), ranged(0, 5))
@@ -411,6 +433,22 @@ def test_media_that_lies_elsewhere_is_found_by_name(film, tmp_path):
     assert [part.source.path for part in parts_of_timeline(old, tmp_path / "out", LOSSLESS)[0]] == [str(right)]
     with pytest.raises(MediaError, match="is no folder to look for media in"):
         restore_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path / "nowhere"])
+
+
+def test_a_name_that_is_too_long_for_the_disk_does_not_stop_the_others(film, tmp_path):
+    source, long = film(tmp_path / "A.mkv"), "a" * 300
+    old = write(tmp_path / "cut.otio", timeline(clip(f"{long}.mkv", 10, 5), clip(source, 10, 5)))
+    (part,), (missed,) = parts_of_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path])
+    assert part.source.path == str(source) and missed.startswith(long) and "is not there" in missed
+
+
+def test_a_file_that_a_cut_names_in_several_ways_is_restored_once(film, tmp_path):
+    source = film(tmp_path / "media" / "A.mkv")
+    (tmp_path / "link.mkv").symlink_to(source)
+    names = ("media/A.mkv", "media/../media/A.mkv", "link.mkv", source.as_uri())
+    old = write(tmp_path / "cut.otio", timeline(*(clip(name, 10, 5) for name in names)))
+    (part,), missed = parts_of_timeline(old, tmp_path / "out", LOSSLESS)
+    assert len(part.uses) == 4 and not missed
 
 
 def test_a_clip_without_its_media_does_not_stop_the_others_and_is_told(film, tmp_path, capsys):

@@ -24,6 +24,7 @@ import logging
 import math
 import os
 import re
+import shlex
 import shutil
 import urllib.error
 import urllib.request
@@ -37,7 +38,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from videoclr import __version__
 from videoclr.errors import ConfigError, WeightsError
 from videoclr.models import weights
-from videoclr.models.weights import read_state, sha256
+from videoclr.models.weights import read_state, sha256, state_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,10 +82,8 @@ class Added:
 
     @property
     def state(self) -> str:
-        """`ok`, `missing` or `wrong hash`, by reading the file."""
-        if not self.path.exists():
-            return "missing"
-        return "ok" if sha256(self.path) == self.sha256 else "wrong hash"
+        """`ok`, `missing`, `unreadable` or `wrong hash`, by reading the file."""
+        return state_of(self.path, self.sha256)
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Known:
     parameters: int
     licence: str
     state: str
-    """`ok`, `missing` or `wrong hash`."""
+    """`ok`, `missing`, `unreadable` or `wrong hash`."""
     advice: str
     """What to do; empty where the state is `ok`."""
 
@@ -145,7 +144,7 @@ def _known(name: str, origin: str, entry: dict[str, object], state: str, advice:
 
 
 def _again(one: Added) -> str:
-    return f"add it again: videoclr weights add {one.source} --name {one.name} --sha256 {one.source_sha256}"
+    return f"add it again: videoclr weights add {shlex.quote(one.source)} --name {one.name} --sha256 {one.source_sha256}"
 
 
 def card(name: str) -> str:
@@ -307,6 +306,8 @@ def _file(source: Path, digest: str) -> Path:
     """`source`, or the file in the folder `source`, that has this SHA-256."""
     try:
         if not source.is_dir():
+            if source.exists() and not source.is_file():  # it could be read only once, or without an end
+                raise WeightsError(source, "is a pipe or a device; save what comes out of it as a file, and add that")
             found = sha256(source)
             if found != digest:
                 raise WeightsError(source, f"is not the file that is expected: its SHA-256 is {found}, not {digest}")
@@ -423,7 +424,7 @@ def _parameters(path: Path) -> int:
 
 
 def _added_from_address(name: str, url: str, digest: str, licence: str, advice: str, progress: DownloadProgress | None) -> Added:
-    if not url.startswith(("https://", "http://")):
+    if not url.lower().startswith(("https://", "http://")):
         raise WeightsError(_shown(url), "only http:// and https:// addresses are fetched")
     with _alone(digest):
         known = added().get(name)

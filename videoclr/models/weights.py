@@ -38,15 +38,18 @@ def manifest() -> dict[str, dict[str, Any]]:
 
 
 def verify() -> dict[str, str]:
-    """Name -> `ok`, `missing` or `wrong hash`, by reading every embedded file."""
-    return {name: _state_of(name, entry) for name, entry in manifest().items()}
+    """Name -> its state (see `state_of`), by reading every embedded file."""
+    return {name: state_of(FOLDER / f"{name}.safetensors", entry["sha256"]) for name, entry in manifest().items()}
 
 
-def _state_of(name: str, entry: dict[str, Any]) -> str:
-    path = FOLDER / f"{name}.safetensors"
-    if not path.exists():
+def state_of(path: Path, digest: str) -> str:
+    """`ok`, `missing`, `unreadable`, or `wrong hash` where a file has another SHA-256 than `digest`."""
+    try:
+        return "ok" if sha256(path) == digest else "wrong hash"
+    except FileNotFoundError:
         return "missing"
-    return "ok" if sha256(path) == entry["sha256"] else "wrong hash"
+    except OSError:
+        return "unreadable"
 
 
 def sha256(path: str | Path) -> str:
@@ -61,7 +64,7 @@ def _load_embedded(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     if name not in entries:
         raise WeightsError(name, f"no such embedded weights; there are {', '.join(entries)}")
     path = FOLDER / f"{name}.safetensors"
-    found = _state_of(name, entries[name])
+    found = state_of(path, entries[name]["sha256"])
     if found != "ok":
         raise WeightsError(path, f"{found}; install videoclr again")
     return read_safetensors(path)

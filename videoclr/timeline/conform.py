@@ -9,6 +9,7 @@ restored keeps its timecode, so that the new cut is frame-exact in programs that
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -94,6 +95,8 @@ class Conformed:
     """What is the matter with clips whose media was not found, or is not what they mean; one line each."""
     kept: bool = False
     """Whether an earlier cut of that name was left as it is: a part failed whose earlier result it may show."""
+    failed: bool = False
+    """Whether every part failed: no cut is written then, and one that is there is left as it is."""
 
 
 def restore_timeline(
@@ -116,7 +119,8 @@ def restore_timeline(
 ) -> Conformed:
     """Restore what a cut shows into `folder`, and write a cut there that shows it.
 
-    An earlier cut of that name stays as it is where a part fails whose earlier result is there: the new one would show less.
+    An earlier cut of that name stays as it is where a part fails whose earlier result is there: the new one would show less. Where
+    every part fails, no cut is written: it would show what the old one shows.
 
     Args:
         timeline: AAF, FCPXML, or any format that OpenTimelineIO has an adapter for.
@@ -160,9 +164,9 @@ def restore_timeline(
             relinked += len(part.uses)
     failed = [part for part, result in zip(parts, results, strict=True) if isinstance(result, VideoclrError)]
     kept = target.exists() and any(part.target.exists() or matching(str(part.target)) for part in failed)
-    if not kept:
+    if not kept and len(failed) < len(parts):
         cut.save(target)
-    return Conformed(target, parts, results, clips, relinked, faceless, missed, kept)
+    return Conformed(target, parts, results, clips, relinked, faceless, missed, kept, failed=len(failed) == len(parts))
 
 
 def parts_of_timeline(
@@ -289,14 +293,15 @@ class _Finder:
     def _file(self, clip: Any, names: Sequence[PurePath]) -> str:
         places = (place for name in names if name.suffix for place in candidates(name, self.beside))
         spelled = [one for name in names for one in spellings(name)]
-        found = next((place for place in places if place.is_file()), None) or self.shelves.find(spelled)
+        # unlike Path's own, no error where a name is too long
+        found = next((place for place in places if os.path.isfile(place)), None) or self.shelves.find(spelled)
         if found is None:
             raise MediaError(names[0], f"the media of clip {clip.name!r} is not there; name the folder that it is in with --media")
         return str(found)
 
     def _pictures(self, pattern: PurePath, number: int) -> str:
         for folder in candidates(pattern.parent, self.beside):
-            if Path(numbered(str(folder / pattern.name), number)).is_file():
+            if os.path.isfile(numbered(str(folder / pattern.name), number)):
                 return str(folder / pattern.name)
         first = self.shelves.find([PurePath(numbered(str(pattern), number))])
         if first is None:
@@ -311,8 +316,8 @@ def _uses(finder: _Finder, cut: AnyCut) -> Iterator[tuple[Use, Config]]:
 
 
 def _key(path: str, config: Config) -> _Key:
-    """Numbered pictures are other footage from another number on, and at another rate."""
-    return path, config.media.input.start_number, config.media.input.rate
+    """A file is one by all its names; numbered pictures are other footage from another number on, and at another rate."""
+    return os.path.realpath(path), config.media.input.start_number, config.media.input.rate
 
 
 def _merged(uses: Iterable[tuple[Use, Config]], handles: int) -> list[Part]:

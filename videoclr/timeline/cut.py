@@ -47,6 +47,8 @@ _REMAP = "timeremap"
 """What Final Cut Pro 7 calls the effect that changes the speed of a clip."""
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 """Byte order mark -> encoding, of EDLs by programs of Windows and of Avid."""
+_ASIDE = ("*", ">", ";", "#")
+"""How comments in an EDL begin; its adapter knows them behind events alone."""
 _LABEL = re.compile(r"(\d\d:\d\d:\d\d):(\d\d)")
 _ANY_RATE = 60000 / 1001
 """A rate at which every label of an EDL exists that drops no frames."""
@@ -274,7 +276,7 @@ def _read_edl(path: Path, rate: float | None) -> Any:
     module = otio()
     _check(path)
     try:
-        text = _with_drop_marks(_decoded(path.read_bytes()))
+        text = _with_drop_marks(_without_preface(_decoded(path.read_bytes())))
         wanted = _ANY_RATE if rate is None else rate
         exact = wanted if ";" in text or wanted == _ANY_RATE else round(wanted)
         root = module.adapters.read_from_string(text, "cmx_3600", rate=exact, ignore_timecode_mismatch=True)
@@ -302,6 +304,13 @@ def _speeds_left(edl: str, rate: float, root: Any) -> int:
     said = [float(match[1]) for match in _SPEED.finditer(edl)]
     known = sum(isinstance(effect, otio().schema.TimeEffect) for clip in root.find_clips() for effect in clip.effects)
     return max(0, sum(abs(speed - rate) > _STEADY for speed in said) - known)
+
+
+def _without_preface(edl: str) -> str:
+    """An EDL without comments before its first event."""
+    lines = edl.splitlines()
+    first = next((place for place, line in enumerate(lines) if line.strip()[:1].isdigit()), len(lines))
+    return "\n".join([*(line for line in lines[:first] if not line.strip().startswith(_ASIDE)), *lines[first:]]) + "\n"
 
 
 def _with_drop_marks(edl: str) -> str:
