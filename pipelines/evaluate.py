@@ -394,7 +394,7 @@ def least(guided: Callable[[float], Guided], aim: float, best: Guided) -> Guided
     """The smallest strength that gains `aim`, up to that of `best`, to 2 % of it."""
     if best.gain <= aim:
         return best
-    found = brentq(lambda s: (guided(s).gain if s else 0.0) - aim, 0.0, best.strength, xtol=0.02 * best.strength, maxiter=12)
+    found = brentq(lambda s: (guided(s).gain if s else 0.0) - aim, 0.0, best.strength, xtol=0.02 * best.strength)
     return guided(float(found))
 
 
