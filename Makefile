@@ -8,7 +8,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 LOCKED := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-faces test-cluster check audit format clean
+.PHONY: help demo test test-slow test-gpu test-faces test-cluster check audit format clean
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -68,6 +68,9 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(PY) -m pytest -q -m slow
+
+test-gpu: $(VENV)/.installed-dev
+	$(PY) -m pytest -q -m gpu
 
 test-faces: $(VENV)-faces/.installed
 	$(VENV)-faces/bin/python -m pytest -q -m "faces or interop"

@@ -1,14 +1,16 @@
-"""A device that is none: its tensors lie in the processor's memory, and it is as strict about them as a GPU.
+"""A film restored, or every stage trained, on a device; where no GPU is, on one that only pretends.
 
-    python tests/pretend_device.py film '[["restore.anchors=1"], []]' [PHOTO.png]    a short film, there and on the processor
-    python tests/pretend_device.py train FOLDER                                      every stage of training, for two steps
+    python tests/on_device.py pretend film '[["restore.anchors=1"], []]' [PHOTO.png]    a short film, there and on the processor
+    python tests/on_device.py pretend batches '[[]]'                                    the film in batches of one face, and of 16
+    python tests/on_device.py pretend train FOLDER                                      every stage of training, for two steps
+    python tests/on_device.py cuda film '[[]]'                                          the same on a GPU
 
-Where no GPU is, a tensor that was left behind on the processor changes nothing, and the mistake shows first at somebody who has
-one. Here an operation on tensors of both places is an error, as it is on a GPU, and so is reading from the device what was not
-fetched. What it does not show is all that a GPU does otherwise: its speed, its memory, its kernels, and that it draws random
-numbers by generators of its own alone.
-
-It is torch's backend for others to fill (PrivateUse1), which stays in a process for good: hence a program, and no fixture.
+The device that pretends has its tensors in the processor's memory, and is as strict about them as a GPU. Where no GPU is, a
+tensor that was left behind on the processor changes nothing, and the mistake shows first at somebody who has one. Here an
+operation on tensors of both places is an error, as it is on a GPU, and so is reading from the device what was not fetched.
+What it does not show is all that a GPU does otherwise: its speed, its memory, its kernels, and that it draws random numbers by
+generators of its own alone. It is torch's backend for others to fill (PrivateUse1), which stays in a process for good: hence a
+program, and no fixture.
 """
 
 from __future__ import annotations
@@ -263,22 +265,31 @@ def restored(where: str, settings: list[str]) -> tuple[list[Any], list[int]]:
     return [patch for frame in frames for patch in frame.patches], [one.frames for one in ledger.tracks]
 
 
-def compare(each: list[list[str]], photograph: Path | None = None) -> None:
-    """Print how far the device's film is from the processor's with each of the settings, as JSON.
+def apart(ours: list[Any], theirs: list[Any]) -> tuple[float, float]:
+    """How far patches are from one another at most, and in the mean, in 255ths."""
+    import numpy as np
+
+    each = [np.abs(a.rgb.astype(float) - b.rgb.astype(float)) for a, b in zip(ours, theirs, strict=True)]
+    return max(float(one.max()) for one in each), float(np.mean([one.mean() for one in each]))
+
+
+def compare(what: str, where: str, each: list[list[str]], photograph: Path | None = None) -> None:
+    """Print for each of the settings how far the device's film is from the processor's, or one face at a time from many, as JSON.
 
     A photograph of who is in it is written to `photograph` before, for settings that name it.
     """
     import cv2
-    import numpy as np
 
     if photograph is not None:
         cv2.imwrite(str(photograph), portrait()[..., ::-1])
     for settings in each:
         before = next(calls)
-        (ours, faces), (theirs, _) = restored(NAME, settings), restored("cpu", settings)
-        apart = [np.abs(a.rgb.astype(float) - b.rgb.astype(float)) for a, b in zip(ours, theirs, strict=True)]
-        facts = {"faces": faces, "calls": next(calls) - before - 1, "most": max(float(a.max()) for a in apart)}
-        print(json.dumps({"settings": settings, **facts, "mean": float(np.mean([a.mean() for a in apart]))}), flush=True)
+        one, other = ([], []) if what == "film" else (["runtime.batch=1"], ["runtime.batch=16"])
+        ours, faces = restored(where, [*settings, *one])
+        theirs, _ = restored("cpu" if what == "film" else where, [*settings, *other])
+        most, mean = apart(ours, theirs)
+        facts = {"faces": faces, "calls": next(calls) - before - 1, "most": most, "mean": mean}
+        print(json.dumps({"settings": settings, **facts}), flush=True)
 
 
 class _Alone:
@@ -306,7 +317,7 @@ def _program(name: str) -> Any:
     return module
 
 
-def train(folder: Path) -> None:
+def train(where: str, folder: Path) -> None:
     """Train every stage that needs nothing but faces, by `folder/all.yaml` with `folder/faces`."""
     from videoclr.training import loop
 
@@ -319,15 +330,18 @@ def train(folder: Path) -> None:
         print(json.dumps({"stage": stage.name, "calls": next(calls)}), flush=True)
         return True
 
-    wanted = ["--minutes", "5", "--data", folder / "faces", "--out", folder / "out", "--config", folder / "all.yaml"]
-    with mock.patch.object(loop, "launched", _Alone), mock.patch.object(train_all.Training, "call", called):
+    wanted: list[Any] = ["--minutes", "5", "--data", folder / "faces", "--out", folder / "out", "--config", folder / "all.yaml"]
+    chosen = mock.patch.object(loop, "launched", _Alone) if where == NAME else contextlib.nullcontext()
+    with chosen, mock.patch.object(train_all.Training, "call", called):
         train_all.main([str(word) for word in wanted])
 
 
 if __name__ == "__main__":
-    held = set_up()
-    refuses()
-    if sys.argv[1] == "film":
-        compare(json.loads(sys.argv[2]), *map(Path, sys.argv[3:]))
+    place, what, *given = sys.argv[1:]
+    if place == NAME:
+        held = set_up()
+        refuses()
+    if what != "train":
+        compare(what, place, json.loads(given[0]), *map(Path, given[1:]))
     else:
-        train(Path(sys.argv[2]))
+        train(place, Path(given[0]))
