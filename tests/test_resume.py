@@ -548,6 +548,8 @@ def test_a_batch_that_died_as_a_film_was_finished_knows_it_and_clears_up(film, p
     for _ in range(2):
         (report,) = restore_batch([film], out, parts().config, resume=True)
         assert report.frames_out == 62 and report.shots == 5
+    Path(f"{target}.resume").mkdir()  # nothing but the folder itself is left
+    restore_batch([film], out, parts().config, resume=True)
     assert target.stat() == before and sorted(path.name for path in out.iterdir()) == [".videoclr-finished.jsonl", "in.mp4"]
 
 

@@ -368,6 +368,8 @@ class Ledger:
 def clear_up(target: str | Path, fingerprint: Mapping[str, Any]) -> None:
     """Remove what a run kept of a film that it finished, where it died before it did so itself; what is of others stays."""
     folder = folder_of(target)
+    with suppress(OSError):
+        folder.rmdir()  # all but the folder itself was removed
     if not any(os.path.exists(folder / name) for name in ("ledger.jsonl", "lock")):
         return
     with suppress(MediaError, ResumeError):
