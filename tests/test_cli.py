@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
 import os
@@ -512,6 +513,18 @@ def given(tmp_path, monkeypatch) -> tuple[Path, str]:
     return tmp_path / "given.safetensors", sha256(tmp_path / "given.safetensors")
 
 
+def test_of_one_parameter_there_is_one(given, capsys):
+    import torch
+    from safetensors.torch import save_file
+
+    from videoclr.models.weights import sha256
+
+    file, _ = given
+    save_file({"w": torch.ones(1)}, file)
+    assert cli.main(["weights", "add", str(file), "--name", "mine", "--sha256", sha256(file)]) == 0
+    assert capsys.readouterr().err.endswith(" bytes, 1 parameter\n")
+
+
 def test_weights_are_listed_shown_added_and_removed(given, capsys):
     file, digest = given
     assert cli.main(["weights", "add", str(file), "--name", "mine", "--sha256", digest, "--licence", "CC0-1.0"]) == 0
@@ -767,6 +780,62 @@ PROGRESS = {
 def test_closed_standard_streams_change_nothing(tmp_path, closed, code):
     program = f'"{sys.executable}" -m videoclr --version {closed}'
     assert subprocess.run(["sh", "-c", program], check=False, capture_output=True).returncode == code
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closed as a POSIX shell does it")
+def test_a_film_for_a_standard_output_that_is_closed_is_refused():
+    program = f'"{sys.executable}" -m videoclr in.mp4 - >&-'
+    done = subprocess.run(["sh", "-c", program], check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "videoclr: error: -: standard output is closed; name a file, or say where it leads\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize("arguments", ["--version", "weights list"])
+def test_a_full_standard_output_is_one_line_and_exit_code_1(arguments):
+    program = f'"{sys.executable}" -m videoclr {arguments} >/dev/full'
+    done = subprocess.run(["sh", "-c", program], check=False, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("videoclr: error: standard output: No space left on device")
+
+
+def test_what_standard_output_has_no_character_for_is_spelled_out(given, monkeypatch):
+    file, digest = given
+    assert cli.main(["weights", "add", str(file), "--name", "mine", "--sha256", digest, "--licence", "© Zoë"]) == 0
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    assert cli.main(["weights", "list"]) == 0
+    assert rb"\xa9 Zo\xeb" in raw.getvalue()
+
+
+@pytest.mark.parametrize("command", ["eval", "watch", "weights", "weights add"])
+def test_wrong_usage_points_to_the_help_of_its_own_command(command, capsys):
+    assert cli.main([*command.split(), "--nonsense"]) == 2
+    assert f"(see `videoclr {command} --help`)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("in.mp4 mine.yaml", "OUTPUT"),
+        ("in.mp4 out.mp4 --report mine.yaml", "--report"),
+        ("in.mp4 out.mp4 --report-frames mine.yaml", "--report-frames"),
+        ("batch in.mp4 --to out --report ./mine.yaml", "--report"),
+        ("timeline cut.otio --to out --save-as mine.yaml", "--save-as"),
+        ("plan in.mp4 out.mp4 --json mine.yaml", "--json"),
+        ("faces in.mp4 --json mine.yaml", "--json"),
+        ("faces in.mp4 --save-tracks mine.yaml", "--save-tracks"),
+        ("faces in.mp4 --save-people mine.yaml", "--save-people"),
+        ("eval a.mp4 b.mp4 --json mine.yaml", "--json"),
+        ("eval a.mp4 b.mp4 --csv mine.yaml", "--csv"),
+    ],
+)
+def test_nothing_that_is_written_replaces_the_file_of_settings(tmp_path, monkeypatch, capsys, command, option):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("restore: {use: unchanged}")
+    assert cli.main([*command.split(), "--config", "mine.yaml", "--overwrite"]) == 2
+    assert f"{option}: " in (said := capsys.readouterr().err) and "is a file of this run already (mine.yaml)" in said
+    assert os.listdir() == ["mine.yaml"] and Path("mine.yaml").read_text() == "restore: {use: unchanged}"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closed as a POSIX shell does it")

@@ -126,6 +126,15 @@ def test_an_empty_file_is_the_defaults(tmp_path):
     assert Config.load(path) == Config()
 
 
+def test_a_section_of_which_all_is_commented_out_is_its_defaults(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("restore:\n  # steps: 8\nmedia:\n  limits:\n    # rate: 60\n  options:\n  crf: 12\n")
+    assert Config.load(path) == Config().override("media.crf=12")
+    path.write_text("restore:\n  steps:\n")
+    with pytest.raises(ConfigError, match=r"\$\.restore\.steps"):
+        Config.load(path)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -98,7 +98,7 @@ def test_a_full_disk_is_told_as_what_it_is(film, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(MediaError, match=r"track00000\.jpg: cannot be written \(No space left on device\)"):
+    with pytest.raises(MediaError, match=r"/found/track00000\.jpg: cannot be written \(No space left on device\)"):
         find_faces(film, tmp_path / "found")
 
 

@@ -61,6 +61,14 @@ def test_a_log_goes_on_in_the_file_that_is_there(tmp_path):
     assert len(lines(tmp_path / "log")) == 2
 
 
+def test_a_line_that_was_torn_costs_none_of_the_next_run(tmp_path):
+    (tmp_path / "log").write_text('{"time": "2026-01-')
+    with JsonLog(tmp_path / "log") as log:
+        log.event("log", text="again")
+    torn, line = (tmp_path / "log").read_text().splitlines()
+    assert torn == '{"time": "2026-01-' and json.loads(line)["text"] == "again"
+
+
 def test_a_log_or_figures_that_cannot_be_written_are_refused_before_any_work(tmp_path):
     with pytest.raises(MediaError, match=r"the log cannot be written \(its folder .*missing does not exist; make it first\)"):
         JsonLog(tmp_path / "missing" / "log")
@@ -229,6 +237,10 @@ def test_a_log_on_a_full_disk_does_not_stop_the_job_and_is_told_once(caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "/dev/full: the log can no longer be written (No space left on device)"
     ]
+
+
+def test_a_name_that_is_no_utf8_has_no_escape_that_prometheus_does_not_know():
+    assert r'{source="\\udcff.mp4"} 3' in exposition([at(3, source=os.fsdecode(b"\xff.mp4"))], RUNNING)
 
 
 def test_names_cannot_break_out_of_their_label():

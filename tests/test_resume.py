@@ -527,6 +527,43 @@ def test_a_batch_goes_on_where_it_stopped_and_leaves_finished_files_alone(film, 
     assert [one["target"] for one in json.loads(place.read_text())["files"]] == [str(out / "in.mp4"), str(out / "other.mp4")]
 
 
+@pytest.mark.parametrize("step", ["as it is noted", "as the ledger learns of it", "as what was kept is removed"])
+def test_a_batch_that_died_as_a_film_was_finished_knows_it_and_clears_up(film, parts, tmp_path, monkeypatch, step):
+    out, target = tmp_path / "out", tmp_path / "out" / "in.mp4"
+    monkeypatch.setattr(jobs, "Pipeline", lambda config: parts())
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    place, name = {
+        "as it is noted": (Finished, "add"),
+        "as the ledger learns of it": (Ledger, "clear"),
+        "as what was kept is removed": (Ledger, "_remove"),
+    }[step]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(place, name, die)
+        restore_batch([film], out, parts().config, resume=True)
+    before = target.stat()
+    assert Path(f"{target}.resume").exists()
+    for _ in range(2):
+        (report,) = restore_batch([film], out, parts().config, resume=True)
+        assert report.frames_out == 62 and report.shots == 5
+    Path(f"{target}.resume").mkdir()  # nothing but the folder itself is left
+    restore_batch([film], out, parts().config, resume=True)
+    assert target.stat() == before and sorted(path.name for path in out.iterdir()) == [".videoclr-finished.jsonl", "in.mp4"]
+
+
+def test_what_another_run_keeps_of_a_finished_film_stays(film, parts, tmp_path, monkeypatch):
+    out, target = tmp_path / "out", tmp_path / "out" / "in.mp4"
+    monkeypatch.setattr(jobs, "Pipeline", lambda config: parts())
+    restore_batch([film], out, parts().config, resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(film, target, pipeline=parts("restore.seed=3"), overwrite=True, resume=True, progress=stopping(40))
+    kept = sorted(Path(f"{target}.resume").iterdir())
+    (report,) = restore_batch([film], out, parts().config, resume=True)
+    assert report.frames_out == 62 and kept and sorted(Path(f"{target}.resume").iterdir()) == kept
+
+
 def test_a_note_that_was_torn_costs_none_of_those_that_follow(tmp_path):
     film = tmp_path / "a.mp4"
     film.write_bytes(b"film")

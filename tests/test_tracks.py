@@ -140,6 +140,7 @@ def test_a_line_about_a_track_holds_for_all_its_faces(tmp_path):
         (['{"track": 0, "name": ""}'], "line 2: name: "),
         (['{"track": 0, "strength": 1.5}'], "line 2: strength"),
         (['{"track": 0, "strength": []}'], "line 2: strength: .*pairs of a frame and a number in order"),
+        (['{"track": 0, "strength": [[0, 1], [5, 2]]}'], r"line 2: strength\.pair\.1\.1: .*less than or equal to 1"),
         (['{"track": 0, "strength": [[5, 1], [5, 0]]}'], "line 2: strength: .*in order of the frames"),
     ],
 )

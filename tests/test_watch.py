@@ -345,6 +345,70 @@ def test_a_folder_that_goes_away_is_one_line(inbox, restored):
         Arrivals(inbox, 1, Clock())
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_failed_while_a_folder_of_results_was_gone_is_done_when_it_is_there_again(inbox, restored, monkeypatch, caplog, moved):
+    out, done = inbox.parent / "out", inbox.parent / "done"
+    lost, restore = (done if moved else out), watch.restore_task
+    (inbox / "a.mp4").write_text("a")
+    done.mkdir()
+
+    def pulled(task, *rest):
+        """The drive goes in the middle of the first film."""
+        if restored:
+            return restore(task, *rest)
+        if moved:
+            report = restore(task, *rest)
+            lost.rmdir()
+            return report
+        restored.append(task)
+        lost.rmdir()
+        return MediaError(task.target, "cannot be written: no such file or directory")
+
+    def arrive():
+        (inbox / "b.mp4").write_text("b")
+
+    monkeypatch.setattr(watch, "restore_task", pulled)
+    ends = run(inbox, Clock(t20=arrive, t60=lost.mkdir, t99=stop), settle=4, move_to=done)
+    assert [(Path(source).name, type(end).__name__) for source, end in ends] == [
+        ("a.mp4", "MediaError"),
+        ("a.mp4", "Report"),
+        ("b.mp4", "Report"),
+    ]
+    assert [(path.name, path.read_text()) for path in sorted(out.iterdir())] == [("a.mp4", "a"), ("b.mp4", "b")]
+    said = f"{lost}: has gone; nothing is restored until it is there again"
+    assert [text for text in caplog.messages if "has gone" in text] == [said]
+    assert len(list(done.iterdir())) == 2
+
+
+def test_what_failed_in_a_folder_of_results_that_went_and_came_back_meanwhile_is_done_again(inbox, restored, monkeypatch):
+    (inbox / "a.mp4").write_text("a")
+    restore = watch.restore_task
+
+    def pulled(task, *rest):
+        if restored:
+            return restore(task, *rest)
+        restored.append(task)
+        task.target.parent.rmdir()
+        task.target.parent.mkdir()
+        return MediaError(task.target, "cannot be written: no such file or directory")
+
+    monkeypatch.setattr(watch, "restore_task", pulled)
+    ends = run(inbox, Clock(t60=stop), settle=4)
+    assert [type(end).__name__ for _, end in ends] == ["MediaError", "Report"]
+
+
+def test_nobody_waits_for_a_folder_of_results_that_has_gone_where_the_watch_is_to_end(inbox, restored, monkeypatch):
+    (inbox / "a.mp4").write_text("a")
+
+    def pulled(task, *_):
+        task.target.parent.rmdir()
+        return MediaError(task.target, "cannot be written: no such file or directory")
+
+    monkeypatch.setattr(watch, "restore_task", pulled)
+    with pytest.raises(MediaError, match="out: has gone; make it, or connect its drive"):
+        run(inbox, Clock(), settle=0, once=True)
+
+
 def test_folders_that_would_feed_themselves_are_refused(inbox, restored):
     for more in (
         {"to": inbox},

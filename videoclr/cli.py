@@ -30,8 +30,8 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Protocol, cast
 import typer
 
 from videoclr import __version__
-from videoclr.errors import ConfigError, VideoclrError
-from videoclr.process import STOPPED, Stderr, let_go_of_stderr, open_closed_streams, settle_heap, stoppable
+from videoclr.errors import ConfigError, MediaError, VideoclrError
+from videoclr.process import STOPPED, Stderr, is_closed, let_go_of_streams, open_closed_streams, settle_heap, spell_out, stoppable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -214,6 +214,7 @@ class _Options:
         from videoclr.config import Config
 
         config = Config() if self.config is None else Config.load(self.config)
+        _spare_config(self.config, report=self.report)
         # JSON is YAML, and its quotes keep `--start 1:30` a text
         named = [
             f"{path}={json.dumps(getattr(self, name))}"
@@ -293,7 +294,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        sys.stdout.write(f"videoclr {__version__}\n")
+        _print(f"videoclr {__version__}\n")
         raise typer.Exit
 
 
@@ -320,6 +321,9 @@ def restore(
 
     def go() -> int:
         settings, conditions = options.settings(), _conditions(options)
+        _spare_config(options.config, OUTPUT=target, report_frames=report_frames)
+        if target == "-" and is_closed(1):
+            raise MediaError(target, "standard output is closed; name a file, or say where it leads")
         with (
             _speaking(options) as console,
             _watched(options, console, target, report_frames, *settings.files(), of=source) as (shown, finished),
@@ -464,12 +468,13 @@ def timeline_(
         from videoclr.timeline import parts_of_timeline, restore_timeline, table_of
 
         given: dict[str, Any] = {"handles": handles, "media": media or [], "sequence": sequence, "ending": ending}
+        _spare_config(options.config, save_as=save_as)
         given |= {"save_as": save_as, "report": options.report, "overwrite": options.overwrite, "resume": options.resume}
         if dry_run:
             _refuse_used(options, timeline, *settings.files())
             with _speaking(options):
                 parts, missed = parts_of_timeline(timeline, to, settings, **given)
-            sys.stdout.write(_columns(list(table_of(parts))))
+            _print(_columns(list(table_of(parts))))
             for text in missed:
                 _say(f"error: {text}")
             return FAILED if missed else DONE
@@ -533,6 +538,7 @@ def plan_(
 
     def go() -> int:
         settings = options.settings()
+        _spare_config(options.config, json=json_file)
         # What is said of the pieces' own files would be of none that the user knows.
         with (
             _speaking(replace(options, quiet=not options.verbose)) as console,
@@ -566,7 +572,7 @@ def plan_(
         if not options.quiet:
             for text in made.warnings:
                 _say(f"warning: {text}")
-        sys.stdout.write("".join(f"{name:<8} {text}\n" for name, text in rows))
+        _print("".join(f"{name:<8} {text}\n" for name, text in rows))
         return DONE
 
     return _Run(go, options.verbose)
@@ -625,6 +631,7 @@ def faces_(
         pictures = {"rate": rate, "start_number": start_number}
         options = _Options(**given, **pictures, device=device, quiet=quiet, verbose=verbose)  # type: ignore[arg-type]
         settings = options.settings()
+        _spare_config(config, json=json_file, save_tracks=save_tracks, save_people=save_people)
         if to is not None:
             _refuse_pipe(to)
         with _speaking(options) as console, _progress_shown(console, quiet) as shown:
@@ -640,7 +647,7 @@ def faces_(
                 overwrite=overwrite,
                 progress=None if shown is None else shown.progress,
             )
-        sys.stdout.write(_columns(list(table(found))))
+        _print(_columns(list(table(found))))
         if not quiet:
             counted = f"{_many(found.faces, 'face')} in {_many(len(found.tracks), 'track')}, {_many(found.shots, 'shot')}"
             _say(f"{source}: {_many(found.frames, 'frame')}, {counted}, {_clock(found.seconds)}")
@@ -697,6 +704,7 @@ def evaluate(
 
     def go() -> int:
         settings = _Options(config=config, set_=set_).settings()
+        _spare_config(config, json=json_file, csv=csv_file)
         with _speaking(_Options(verbose=verbose)) as console:
             from videoclr.evaluation.files import evaluate as measure
             from videoclr.evaluation.table import text
@@ -714,7 +722,7 @@ def evaluate(
                 overwrite=overwrite,
                 progress=_counting(console, clean),
             )
-        sys.stdout.write(text(figures))
+        _print(text(figures))
         return DONE
 
     return _Run(go, verbose)
@@ -730,7 +738,7 @@ def doctor(
         from videoclr.doctor import examine, table
 
         findings = examine()
-        sys.stdout.write(table(findings))
+        _print(table(findings))
         return DONE if all(finding.ok for finding in findings) else FAILED
 
     return _Run(go, verbose)
@@ -754,7 +762,7 @@ def weights_list(verbose: _Verbose = False) -> _Run:
         from videoclr.models.store import listing
 
         rows = [(one.state, one.name, one.origin, f"{one.bytes:,}", f"{one.parameters:,}", one.licence) for one in listing()]
-        sys.stdout.write(_columns([("state", "name", "origin", "bytes", "parameters", "licence"), *rows]))
+        _print(_columns([("state", "name", "origin", "bytes", "parameters", "licence"), *rows]))
         return DONE
 
     return _Run(go, verbose)
@@ -768,7 +776,7 @@ def weights_verify(verbose: _Verbose = False) -> _Run:
         from videoclr.models.store import listing
 
         found = listing()
-        sys.stdout.write(_columns([(one.state, one.name, one.advice) for one in found]))
+        _print(_columns([(one.state, one.name, one.advice) for one in found]))
         return DONE if all(one.state == "ok" for one in found) else FAILED
 
     return _Run(go, verbose)
@@ -781,7 +789,7 @@ def weights_show(name: Annotated[str, typer.Argument(metavar="NAME")], verbose: 
     def go() -> int:
         from videoclr.models.store import card
 
-        sys.stdout.write("".join(f"{_harmless(line)}\n" for line in card(name).split("\n")).removesuffix("\n"))
+        _print("".join(f"{_harmless(line)}\n" for line in card(name).split("\n")).removesuffix("\n"))
         return DONE
 
     return _Run(go, verbose)
@@ -804,7 +812,7 @@ def weights_add(
         with _speaking(_Options(verbose=verbose)) as console, _download_shown(console, name) as shown:
             kept = add(source, name, sha256, licence=licence, offline=offline, progress=shown)
         converted = ", converted to safetensors" if kept.sha256 != kept.source_sha256 else ""
-        _say(f"added {name}: {kept.bytes:,} bytes, {kept.parameters:,} parameters{converted}")
+        _say(f"added {name}: {kept.bytes:,} bytes, {_many(kept.parameters, 'parameter', ',')}{converted}")
         return DONE
 
     return _Run(go, verbose)
@@ -842,6 +850,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line on `argv` (default: the process's own) and return the exit code."""
     verbose = False
     open_closed_streams()
+    spell_out()
     try:
         settle_heap()
         with stoppable():
@@ -849,16 +858,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             if isinstance(run, int):
                 return run
             verbose = run.verbose
-            code = run.go()
-            sys.stdout.flush()
-            return code
+            return run.go()
     except (KeyboardInterrupt, typer.Abort) as stop:
         _say(f"error: stopped{_noted(stop)}")
         return STOPPED
     except (Exception, SystemExit) as error:
         return _failed(error, verbose)
     finally:
-        let_go_of_stderr()
+        let_go_of_streams()
 
 
 def _parse(arguments: list[str]) -> _Run | int:
@@ -888,7 +895,9 @@ def _failed(error: BaseException, verbose: bool) -> int:
     if verbose:
         traceback.print_exception(error, file=sys.stderr)
     if isinstance(error, _USAGE_ERROR):
-        hint = "see `videoclr --help` and `videoclr restore --help`"
+        command = getattr(getattr(error, "ctx", None), "command_path", "videoclr")
+        own = command not in ("videoclr", "videoclr restore")
+        hint = f"see `{command} --help`" if own else "see `videoclr --help` and `videoclr restore --help`"
         text = error.format_message() if hasattr(error, "format_message") else str(error)
         _say(f"error: {' '.join(text.split()).removesuffix('.')} ({hint})")
         return USAGE
@@ -920,6 +929,19 @@ def _one_line(error: BaseException) -> str:
 def _harmless(text: str) -> str:
     """`text` as one line that a terminal shows and does not obey: file names and tags may hold anything."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _print(text: str) -> None:
+    """On standard output.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def _say(text: str) -> None:
@@ -965,6 +987,17 @@ def _speaking(options: _Options) -> Iterator[Console]:
         foreign.removeHandler(silent)
         library.removeHandler(handler)
         library.level, library.propagate = before
+
+
+def _spare_config(config: Path | None, **places: str | Path | None) -> None:
+    """Keep what is written, by the option's name with `_` for a hyphen, from replacing the file of settings."""
+    if config is None:
+        return
+    from videoclr.report import refuse_used
+
+    for name, place in places.items():
+        if place is not None:
+            refuse_used(place, [config], name if name.isupper() else f"--{name.replace('_', '-')}")
 
 
 def _refuse_used(options: _Options, *used: str | Path | None) -> None:
@@ -1208,5 +1241,5 @@ def _summary(done: Report) -> str:
     )
 
 
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+def _many(count: int, noun: str, form: str = "") -> str:
+    return f"{count:{form}} {noun}{'' if count == 1 else 's'}"

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -289,7 +289,7 @@ class Config(_Section):
 
     @classmethod
     def load(cls, path: str | Path) -> Config:
-        """Read a YAML file of values that differ from the defaults.
+        """Read a YAML file of values that differ from the defaults. A section of which nothing stands there says nothing.
 
         Raises:
             ConfigError: the file is missing, is no YAML mapping, or holds a bad value (a note names the file then).
@@ -305,7 +305,7 @@ class Config(_Section):
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: expected sections such as `restore:`, found {type(values).__name__}")
         try:
-            return cls.of(values)
+            return cls.of(_said(values, cls))
         except ConfigError as error:
             error.add_note(f"in {path}")
             raise
@@ -389,6 +389,18 @@ def _texts(values: Any) -> Iterator[str]:
     elif isinstance(values, list | tuple):
         for value in values:
             yield from _texts(value)
+
+
+def _said(values: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """`values` without the sections and options that are empty, as where all that is below them is commented out."""
+    found = {}
+    for name, value in values.items():
+        field = model.model_fields.get(name)
+        inside = None if field is None else _section(field)
+        if value is None and field is not None and (inside is not None or get_origin(field.annotation) is dict):
+            continue
+        found[name] = _said(value, inside) if inside is not None and isinstance(value, dict) else value
+    return found
 
 
 def _choices(location: tuple[int | str, ...]) -> str:

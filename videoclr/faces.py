@@ -131,8 +131,8 @@ def find_faces(
                 if lines is not None and faces.faces:
                     lines.add(told(faces))
                 for crop in faces.faces:
-                    if pictures is not None:
-                        _show(crop, best, pictures)
+                    if folder is not None and pictures is not None:
+                        _show(crop, best, pictures, folder)
                 if progress is not None:
                     seconds = time.perf_counter() - began
                     so_far = Progress(str(source), number, reader.info.frame_count, 0, seconds, log.seconds_per_stage)
@@ -221,8 +221,8 @@ def _pictured(track: TrackSummary, pictured: bool) -> dict[str, str]:
     return {"picture": picture_of(track.track)} if pictured else {}
 
 
-def _show(crop: FaceCrop, best: dict[int, float], folder: Path) -> None:
-    """Keep the picture of a crop where it shows its track better than those before."""
+def _show(crop: FaceCrop, best: dict[int, float], part: Path, folder: str | Path) -> None:
+    """Keep the picture of a crop in `part`, which will be `folder`, where it shows its track better than those before."""
     from videoclr.stages.identify import quality
 
     track, value = crop.face.track, quality(crop)
@@ -230,11 +230,10 @@ def _show(crop: FaceCrop, best: dict[int, float], folder: Path) -> None:
         return
     best[track] = value
     picture = np.ascontiguousarray(quantized(to_array(crop.image), np.uint8)[..., ::-1])
-    target = folder / picture_of(track)
     try:
-        target.write_bytes(cv2.imencode(".jpg", picture, _JPEG)[1].tobytes())
+        (part / picture_of(track)).write_bytes(cv2.imencode(".jpg", picture, _JPEG)[1].tobytes())
     except OSError as error:
-        raise MediaError(target, f"cannot be written ({error.strerror})") from error
+        raise MediaError(Path(folder) / picture_of(track), f"cannot be written ({error.strerror})") from error
 
 
 _COLUMNS = ("track", "person", "name", "shot", "from", "to", "faces", "size")

@@ -23,7 +23,7 @@ from videoclr import __version__
 from videoclr.cast import Cast
 from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError, DeviceLostError, MediaError, ResumeError, VideoclrError, WeightsError
-from videoclr.ledger import Finished, Ledger, fingerprint, folder_of, libraries
+from videoclr.ledger import Finished, Ledger, clear_up, fingerprint, folder_of, libraries
 from videoclr.media.faults import explained
 from videoclr.media.opening import Limits, Opening
 from videoclr.media.reader import Reader
@@ -128,8 +128,14 @@ def restore_video(
     return _restored(job, resume, report, report_frames)
 
 
-def _restored(job: _Job, resume: bool, report: str | Path | None = None, report_frames: str | Path | None = None) -> Report:
-    """See `restore_video`."""
+def _restored(
+    job: _Job,
+    resume: bool,
+    report: str | Path | None = None,
+    report_frames: str | Path | None = None,
+    note: Callable[[Report], None] | None = None,
+) -> Report:
+    """See `restore_video`; `note` is told what was done before anything that was kept is removed."""
     if same_file(job.source, job.target):
         raise MediaError(job.target, "is the input as well; choose another name for the output")
     job.check_look()
@@ -154,6 +160,8 @@ def _restored(job: _Job, resume: bool, report: str | Path | None = None, report_
                 lines.finish()
             if place is not None:
                 place.write(done.as_written())
+            if note is not None:
+                note(done)
             next(steps, None)  # only now nothing is needed any more of what was kept
     return done
 
@@ -560,12 +568,15 @@ def _once(job: _Job, faceless: bool) -> Report:
         known = None
     if known is not None:
         _log.info("%s: is finished already", target)
+        clear_up(target, own)
         return Report(**known)
     film = job.config.media.container is not None or target.suffix.lower() not in STILLS
-    done = _restored(job, resume=film)
-    if target.is_file() or job.pictures is not None:
-        finished.add(target, own, done.as_written(), job.pictures)
-    return done
+
+    def note(done: Report) -> None:
+        if target.is_file() or job.pictures is not None:
+            finished.add(target, own, done.as_written(), job.pictures)
+
+    return _restored(job, resume=film, note=note)
 
 
 @dataclass

@@ -268,6 +268,11 @@ class Ledger:
             _append(self._book, {"reported": report})
         self._remove()
 
+    def clear_finished(self) -> None:
+        """Of a film that is finished and noted elsewhere, as `clear`."""
+        if self.is_finished():
+            self._remove()
+
     def _remove(self) -> None:
         with suppress(OSError):
             for place in self.folder.iterdir():
@@ -358,6 +363,21 @@ class Ledger:
         with explained(self.target, "cannot be written"), part.open("wb") as file:
             file.writelines(_with_check(values))
             settle(file, part, place)
+
+
+def clear_up(target: str | Path, fingerprint: Mapping[str, Any]) -> None:
+    """Remove what a run kept of a film that it finished, where it died before it did so itself; what is of others stays."""
+    folder = folder_of(target)
+    with suppress(OSError):
+        folder.rmdir()  # all but the folder itself was removed
+    if not any(os.path.exists(folder / name) for name in ("ledger.jsonl", "lock")):
+        return
+    with suppress(MediaError, ResumeError):
+        ledger = Ledger(target, fingerprint)
+        try:
+            ledger.clear_finished()
+        finally:
+            ledger.release()
 
 
 class Finished:

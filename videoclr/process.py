@@ -17,6 +17,8 @@ _STOPPING = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal,
 _PATIENCE = 3
 """The how-manieth signal ends the process at once."""
 _SAID = b"videoclr: stopping after what is being computed; two more signals end at once\n"
+_closed: set[int] = set()
+"""Numbers of the standard streams that `open_closed_streams` found closed."""
 _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -2, -3, -8
 """glibc's numbers of the settings (malloc.h)."""
 _LARGE = 4 << 20
@@ -69,20 +71,33 @@ def open_closed_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            _closed.add(number)
     if cast("IO[str] | None", sys.stdout) is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  for as long as the process lives
     if cast("IO[str] | None", sys.stderr) is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
-def let_go_of_stderr() -> None:
-    """Where nobody reads standard error, what it still holds would fail at the interpreter's end, and 120 take our code's place."""
-    try:
-        sys.stderr.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    except ValueError:  # closed
-        pass
+def is_closed(number: int) -> bool:
+    """Whether the caller closed the standard stream of this number."""
+    return number in _closed
+
+
+def spell_out() -> None:
+    """What standard output's encoding has no character for is written by its number, not refused."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def let_go_of_streams() -> None:
+    """What a standard stream holds and cannot get rid of would fail at the interpreter's end, and 120 take our code's place."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        except ValueError:  # closed
+            pass
 
 
 class Stderr(io.TextIOBase):

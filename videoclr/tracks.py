@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
 
 from videoclr.errors import MediaError
 from videoclr.types import Detection, FaceCrop, Faces, TrackedFace
@@ -96,7 +96,10 @@ class _Direction(_Strict):
 
     track: Number
     name: Name | None = None
-    strength: Share | tuple[tuple[Number, Share], ...] = 1.0
+    strength: Annotated[
+        Annotated[Share, Tag("number")] | Annotated[tuple[tuple[Number, Share], ...], Tag("pair")],
+        Discriminator(lambda said: "pair" if isinstance(said, list | tuple) else "number"),
+    ] = 1.0
 
     @field_validator("strength")
     @classmethod

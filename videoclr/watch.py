@@ -16,6 +16,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -196,9 +197,10 @@ def watch(
     if move_to is not None:
         make_folder(move_to)
     pipeline = Pipeline(config)
+    destinations = _Places([Path(place) for place in (to, move_to) if place is not None])
     while True:
         arrivals.look()
-        source = arrivals.next()
+        source = None if destinations.are_gone(once) else arrivals.next()
         if source is None:
             if once and not arrivals.waiting:
                 return
@@ -206,7 +208,9 @@ def watch(
             continue
         (target,) = targets_of([source], Path(to), ending)
         before, touched = _signature(target), _touched(source)
-        result = unless_lost(source, restore_task(Task(source, target, config), Manner(resume=True), pipeline, progress))
+        with _held(Path(to)) as lost:
+            result = unless_lost(source, restore_task(Task(source, target, config), Manner(resume=True), pipeline, progress))
+            again = lost()
         if isinstance(result, BusyError):
             arrivals.later(source)
             continue
@@ -217,11 +221,60 @@ def watch(
             result = _of_another(source, target, result)
         if isinstance(result, Report) and arrivals.changed(source):
             result = _outdated(source, target, before)
-        arrivals.over(source, touched if isinstance(result, VideoclrError) else None)
+        failed = isinstance(result, VideoclrError)
         if move_to is not None and isinstance(result, Report):
             result = _moved(source, Path(move_to)) or result
+        if isinstance(result, VideoclrError) and (again or destinations.gone() is not None):
+            arrivals.later(source)
+        else:
+            arrivals.over(source, touched if failed else None)
         if ended is not None:
             ended(str(source), result)
+
+
+class _Places:
+    """The folders into which files go. Where one goes away, as a drive does, nothing is begun until it is there again."""
+
+    def __init__(self, folders: list[Path]) -> None:
+        self._folders, self._told = folders, False
+
+    def gone(self) -> Path | None:
+        """The first one that is not there."""
+        return next((folder for folder in self._folders if not os.path.isdir(folder)), None)
+
+    def are_gone(self, once: bool) -> bool:
+        """Whether one is not there, which is told once.
+
+        Raises:
+            MediaError: one is not, and nobody is to wait for it.
+        """
+        gone = self.gone()
+        if gone is not None and once:
+            raise MediaError(gone, "has gone; make it, or connect its drive, and start again")
+        if gone is not None and not self._told:
+            _log.warning("%s: has gone; nothing is restored until it is there again", gone)
+        self._told = gone is not None
+        return gone is not None
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Gives a function that tells whether a folder has gone, also where another one of its name is there by now."""
+    file: int | None = None
+    with suppress(OSError):  # not every system opens folders
+        file = os.open(folder, os.O_RDONLY)  # as long as it is open, no new one gets its number
+
+    def lost() -> bool:
+        try:
+            return file is not None and not os.path.samestat(os.fstat(file), folder.stat())
+        except OSError:
+            return True
+
+    try:
+        yield lost
+    finally:
+        if file is not None:
+            os.close(file)
 
 
 def _signature(path: Path) -> _Signature | None:

@@ -63,6 +63,13 @@ def test_a_clip_without_a_face_is_an_error(clips, drawn) -> None:
     assert not (clips / "f.csv").exists()
 
 
+def test_no_file_of_figures_replaces_what_is_read(clips, judge_file) -> None:
+    for file in (clips / "restored" / "3.png", judge_file):
+        for option in ("json_file", "csv_file"):
+            with pytest.raises(ConfigError, match="is a file of this run"):
+                evaluate(clips / "clean", clips / "restored", judge=judge_file, overwrite=True, **{option: file})
+
+
 def test_a_file_that_exists_is_kept_unless_told_otherwise(clips) -> None:
     (clips / "f.csv").write_text("mine")
     with pytest.raises(MediaError, match="exists already"):

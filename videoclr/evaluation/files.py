@@ -14,7 +14,7 @@ from videoclr.errors import ConfigError, MediaError
 from videoclr.evaluation.meter import Meter, Row
 from videoclr.evaluation.observer import Judge, Observer
 from videoclr.evaluation.table import PER_FACE, Figures, plain
-from videoclr.evaluation.views import Finder, frames_of
+from videoclr.evaluation.views import Finder, frames_of, pictures_in
 from videoclr.process import threads
 from videoclr.report import report_file, same_file
 from videoclr.types import Frame
@@ -67,9 +67,10 @@ def evaluate(
     if json_file is not None and csv_file is not None and same_file(json_file, csv_file):
         raise ConfigError(f"--csv: {csv_file} is the file of --json as well")
     paths = {"clean": clean, **{name: path for name, path in others.items() if path is not None}}
+    used = (*(file for path in paths.values() for file in _files_of(path)), judge)
     with ExitStack() as held:
-        told = held.enter_context(report_file(json_file, tuple(paths.values()), overwrite, option="--json"))
-        lines = held.enter_context(report_file(csv_file, tuple(paths.values()), overwrite, option="--csv"))
+        told = held.enter_context(report_file(json_file, used, overwrite, option="--json"))
+        lines = held.enter_context(report_file(csv_file, used, overwrite, option="--csv"))
         held.enter_context(threads(config.runtime.threads))
         finder = Finder(config, size)
         meter = Meter(Observer(finder.parts.detector, Judge(judge) if judge else None), borders)
@@ -85,6 +86,13 @@ def evaluate(
             about = {"version": __version__, "clips": {n: str(p) for n, p in paths.items()}, "size": size, "borders": borders}
             told.write({"measured": about, **figures.as_dict(), "settings": config.model_dump(mode="json")})
     return figures
+
+
+def _files_of(clip: str | Path) -> Iterator[str | Path]:
+    """The clip and, of a folder, what is read of it."""
+    yield clip
+    if Path(clip).is_dir():
+        yield from pictures_in(Path(clip))
 
 
 def _counted(frames: Iterable[Frame], progress: Callable[[int], None] | None) -> Iterator[Frame]:
