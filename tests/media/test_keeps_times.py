@@ -216,6 +216,44 @@ def test_what_no_container_can_say_moves_picture_and_sound_by_whole_milliseconds
         assert abs(after.pts * after.time_base - first.pts * first.time_base - moved) <= Fraction(1, 2000)
 
 
+@pytest.mark.parametrize("ending", ["mkv", "nut", "avi", "mxf"])
+def test_uncompressed_sound_that_an_edit_list_hides_is_left_out_to_the_sample(carry, tmp_path, ending):
+    source = with_sound(tmp_path / "s.mov", codec="pcm_s16le", begins=Fraction(-2, 5))
+    target = tmp_path / f"o.{ending}"
+    report = carry(source, target, *(["media.codec=prores"] if ending == "mxf" else []))
+    (begins, samples), (begins_after, samples_after) = heard(source), heard(target)
+    assert begins == begins_after == shown(source)[0] == 0
+    assert np.array_equal(samples, samples_after[: len(samples)])
+    assert not any("all times are" in text or "hides" in text for text in report.warnings), report.warnings
+
+
+@pytest.mark.parametrize("ending", ["ts", "flv", "nut", "avi"])
+def test_compressed_sound_that_an_edit_list_hides_is_left_out_but_for_what_a_decoder_begins_with(carry, tmp_path, ending):
+    source = with_sound(tmp_path / "s.mp4", begins=Fraction(-2, 5))
+    target = tmp_path / f"o.{ending}"
+    report = carry(source, target)
+    with av.open(str(source)) as container:
+        packets = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+    with av.open(str(target)) as container:
+        first, *after = [packet for packet in container.demux(audio=0) if packet.size]
+    assert len(after) == len(packets) - 19, "of 19 that are wholly hidden the last one is kept"
+    moved = shown(target)[0] - shown(source)[0]
+    assert moved < Fraction(1, 10)
+    if ending != "avi":  # no times
+        assert abs(first.pts * first.time_base - Fraction(18 * 1024 - 20224, RATE) - moved) <= Fraction(1, 500)
+    told = "0.037 s of stream 1 (audio, aac) that the film hides before its beginning are heard"
+    assert sum(told in text for text in report.warnings) == 1, report.warnings
+
+
+def test_matroska_hides_what_an_edit_list_hides(carry, tmp_path):
+    source, target = with_sound(tmp_path / "s.mp4", begins=Fraction(-2, 5)), tmp_path / "o.mkv"
+    report = carry(source, target)
+    (begins, samples), (begins_after, samples_after) = heard(source), heard(target)
+    assert shown(target) == shown(source) and abs(begins_after - begins) <= Fraction(1, 2000)
+    assert np.array_equal(samples, samples_after)
+    assert report.warnings == []
+
+
 @pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov", "faststart"])
 def test_sound_that_breaks_off_is_told(carry, tmp_path, flags):
     source, target = with_sound(tmp_path / "s.mp4", ticks=range(5), container_options={"movflags": flags}), tmp_path / "o.mp4"
