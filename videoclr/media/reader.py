@@ -564,10 +564,28 @@ class Reader:
 
     def _repeated(self, frame: VideoFrame | None, last: Fraction | None, now: Fraction | None) -> Iterator[_Timed]:
         """The frame before, in place of those that were lost before the one at `now` (None: the end)."""
-        for time in self._gaps.passed(now):
+        lost = self._gaps.passed(now)
+        if frame is None and now is not None:
+            self._tell_late(now)
+        for time in lost:
             if frame is not None and last is not None and time > last:
                 self._gaps.fill(time)
                 yield _Timed(time, frame, stored=False)
+
+    def _tell_late(self, first: Fraction) -> None:
+        """Say it where the pictures before the first one that came, at `first`, are lost: none can be repeated in their place."""
+        missing = self._gaps.missing(self.start, self._codec)
+        if not missing:
+            return
+        late, rate = first - missing[0], rate_of(self._stream)
+        count = min(len(missing), max(1, round(late * rate))) if rate else len(missing)  # each field may have had a packet
+        what = (
+            "the first frame could not be decoded and is"
+            if count == 1
+            else f"the first {count} frames could not be decoded and are"
+        )
+        beside = ", where they stay beside the sound" if self.container.streams.audio else ""
+        self._warn(f"{what} left out: the pictures begin {float(late):.3f} s late{beside}")
 
     def _decoded_from(self, start: Fraction) -> Iterator[VideoFrame]:
         """Frames from a key frame at or before `start` on; falls back to reading from the front."""
