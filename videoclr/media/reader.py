@@ -47,6 +47,7 @@ from videoclr.media.source import (
     PICTURE_RATE,
     PIPE,
     Run,
+    bytes_in,
     clock_may_jump,
     demuxed,
     is_pattern,
@@ -73,6 +74,7 @@ _HEADER = 1 << 20
 """Bytes in which it is looked for, of the others."""
 _DECODING = 256
 """Pictures whose headers are held: more than a decoder's threads are busy with."""
+_Y4M = "yuv4mpegpipe"
 _HELD = 1 << 28
 """Bytes of packets from which decoding begins, whether or not a better place to begin is to come."""
 _EARLIER = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
@@ -290,6 +292,8 @@ class Reader:
     def _open(self) -> None:
         self._intact.clear()
         self._damaged = 0
+        self._read_to: int | None = None
+        """Bytes of the input up to the end of the last picture."""
         self._inside: deque[Packet[Any]] | None = None
         """Packets that the decoder has not answered yet; None where pictures do not stand alone."""
         decoder = None
@@ -755,6 +759,7 @@ class Reader:
             streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle", "data")]
         for packet in demuxed(self.container, streams, self._note_read_error):
             if packet.stream_index == self._stream.index:
+                self._read_to = None if packet.pos is None else packet.pos + packet.size
                 yield packet
             elif self._keep:
                 self._shelf.append(packet)
@@ -778,15 +783,24 @@ class Reader:
         if last is None:
             return  # that is an error
         self._tell_damage()
+        self._tell_cut_off(last)
         claimed = _claimed_duration(self.container, self._stream)
         if claimed is not None and self.container.format.name == "avi":  # FFmpeg makes it fit the size of the file
             claimed = max(claimed, self._stream.frames * Fraction(self._stream.time_base or 0))
         if claimed is None or self._still or self.sequence or self._jumped:
             return
         step = 1 / (rate_of(self._stream) or Fraction(25))
-        reached, promised = last.time + step, self.begin + claimed
+        # Matroska counts its length from zero on, wherever its times begin.
+        reached, promised = last.time + step, claimed + (0 if "matroska" in self.container.format.name else self.begin)
         if promised - reached > max(Fraction(1, 4), 3 * step):
             self._warn(f"truncated: the pictures end at {float(reached):.3f} s of {float(promised):.3f} s")
+
+    def _tell_cut_off(self, last: _Timed) -> None:
+        """Say it where raw pictures (y4m) break off within one: FFmpeg takes that for the end."""
+        size = bytes_in(self.container)
+        if self.container.format.name == _Y4M and None not in (size, self._read_to) and size != self._read_to:
+            reached = last.time + 1 / (rate_of(self._stream) or Fraction(25))
+            self._warn(f"truncated: it breaks off within the picture at {float(reached):.3f} s, which is left out")
 
     def _went_back(self, time: Fraction) -> None:
         """Say it once: a broken film may do so in every frame, and what is told must not grow with it."""
