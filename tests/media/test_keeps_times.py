@@ -254,6 +254,29 @@ def test_matroska_hides_what_an_edit_list_hides(carry, tmp_path):
     assert report.warnings == []
 
 
+FAR = 66_000
+"""Ticks that FFmpeg's AVI muxer does not skip at once."""
+
+
+def test_a_film_far_from_zero_counts_from_its_beginning_in_avi(carry, tmp_path):
+    source = with_sound(tmp_path / "s.mkv", ticks=range(FAR, FAR + 10), codec="pcm_s16le", begins=Fraction(FAR, 25) + 2)
+    report = carry(source, tmp_path / "o.avi")
+    assert f"the film begins at {FAR / 25:.3f} s, later than avi can say: times count from there" in report.warnings
+    assert not any("truncated" in text for text in report.warnings), report.warnings
+    assert [time - shown(tmp_path / "o.avi")[0] for time in shown(tmp_path / "o.avi")] == [Fraction(tick, 25) for tick in range(10)]
+    begins, samples = heard(tmp_path / "o.avi")
+    assert begins == 0 and not samples[: 2 * 2 * RATE].any() and samples[2 * 2 * RATE :].any(), "silence keeps it in place"
+
+
+@pytest.mark.parametrize(("ticks", "begins"), [((*range(5), *range(FAR + 5, FAR + 10)), None), (range(FAR, FAR + 5), Fraction(0))])
+def test_a_pause_that_avi_has_no_room_for_is_refused(clip, carry, tmp_path, ticks, begins):
+    sound = {} if begins is None else {"codec": "pcm_s16le", "begins": begins}
+    source = with_sound(tmp_path / "s.mkv", ticks=ticks, **sound) if sound else clip("s.mkv", ticks=ticks)
+    with pytest.raises(EncodeError, match=r"there is no picture for .* use \.mkv or \.mov, or cut the film there"):
+        carry(source, tmp_path / "o.avi")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["s.mkv"]
+
+
 @pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov", "faststart"])
 def test_sound_that_breaks_off_is_told(carry, tmp_path, flags):
     source, target = with_sound(tmp_path / "s.mp4", ticks=range(5), container_options={"movflags": flags}), tmp_path / "o.mp4"

@@ -80,6 +80,8 @@ _CLOCKED = ("mpegts", "mpeg", "hls")
 """Containers whose clock begins anywhere: that of the broadcast, or a second or two of what a decoder waits."""
 _FILLED = {"mxf"}
 """Muxers that write pictures, and sound, one behind the other from the beginning on, whatever their times."""
+_SKIPPED = 1 << 16
+"""Ticks without a picture that FFmpeg's AVI muxer writes down at once, at most."""
 _MILLISECONDS = {"matroska", "webm", "flv"}
 """Muxers that store times in milliseconds."""
 _STEREO = {"matroska", "webm"}
@@ -495,6 +497,13 @@ class Film:
             self._warn(f"all times are {float(moved):.6g} s later: {self.muxer} keeps none before zero here")
         self._first = first
         self._late = (first + self.offset) / self.base
+        self._check_pause(0, self._late, first)
+
+    def _check_pause(self, last: int, ticks: Fraction | int, time: Fraction) -> None:
+        """Refuse what AVI has no room for: to its muxer it is an invalid argument."""
+        if self.muxer == "avi" and ticks - last > _SKIPPED:
+            pause = f"there is no picture for {float((ticks - last) * self.base):.3f} s, and avi holds {_SKIPPED} frames of that"
+            raise EncodeError(self.path, f"{pause}; use .mkv or .mov, or cut the film there (--start, --end)", time)
 
     def _shifted(self, first: Fraction) -> Fraction:
         """What is taken off every time, as far as the container can count it; `first` is the first picture's."""
@@ -505,12 +514,17 @@ class Film:
         if self.like.start is not None:
             return self.like.start
         name = self.like.container.format.name
-        if self.muxer in TRANSPORT | PLAIN or name not in _CLOCKED:
+        distant = self.muxer == "avi" and first / self.base > _SKIPPED
+        if self.muxer in TRANSPORT | PLAIN or not (distant or name in _CLOCKED):
             return Fraction(0)
         sounds = [one for one in self._beside.timed if one.type == "audio"] if self._beside is not None else []
         starts = (one.start_time * Fraction(one.time_base or 1) for one in sounds if one.start_time is not None)
         begin = min([first, *starts])
-        if begin:
+        if distant and name not in _CLOCKED:
+            begin = begin if begin / self.base > _SKIPPED else Fraction(0)
+            if begin:
+                self._warn(f"the film begins at {float(begin):.3f} s, later than avi can say: times count from there")
+        elif begin:
             _log.info("%s: the clock of the source (%s) begins at %.3f s; times count from there", self.path, name, float(begin))
         return begin
 
@@ -536,6 +550,8 @@ class Film:
                 self._warn(f"{self.muxer} stores no presentation times: all frames last equally long")
         elif exact != ticks:
             self._warn(f"times are rounded to 1/{self.base.denominator / self.base.numerator:g} s")
+        if self._last is not None:
+            self._check_pause(self._last, ticks, time)
         if self._last is not None and ticks <= self._last:
             if self.muxer in _GRID and ticks == self._last:
                 raise too_close(self.path, self.muxer, 1 / self.base, time)
