@@ -203,6 +203,29 @@ def test_frames_that_are_lost_before_a_part_are_not_missed(clip, tmp_path):
             assert [text for text in reader.warnings if "the first" in text] == expected
 
 
+def without_length(path, track):
+    """`path`, an mp4 whose index comes last, with edit lists of a duration of 0 in this track."""
+    data = bytearray(path.read_bytes())
+    at = -1
+    for _ in range(track + 1):
+        at = data.index(b"elst", at + 1)
+    struct.pack_into(">I", data, at + 12, 0)
+    path.write_bytes(data)
+
+
+def test_an_edit_list_that_hides_everything_is_named(clip, tmp_path):
+    source = clip("s.mp4", audio=1, muxing={"use_editlist": "1"})
+    without_length(source, 1)
+    with Reader(source) as reader, Writer(tmp_path / "o.mkv", like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert "an edit list in the file hides stream 1 (audio, aac): its duration is 0" in writer.warnings
+    without_length(source, 0)
+    hidden = "an edit list in the file hides all its 10 pictures, which not all players heed; ffmpeg -ignore_editlist 1 "
+    with pytest.raises(DecodeError, match=hidden):
+        Reader(source)
+
+
 def test_lost_frames_among_reordered_ones_are_repeated_at_their_times(clip, tmp_path):
     whole = clip("w.mp4", ticks=range(40), options={"g": "20", "bf": "2"})
     data, places = bytearray(whole.read_bytes()), payloads(whole)

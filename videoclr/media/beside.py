@@ -91,6 +91,28 @@ def attached_in(like: Reader) -> dict[int, tuple[str, str, bytes]]:
         return {one.index: (one.name or f"attachment {one.index}", one.mimetype or _ANY, bytes(one.data or b"")) for one in fonts}
 
 
+def attached_later(like: Reader) -> list[str]:
+    """Of a list of files: the names of attachments that its first one does not have, or has with other bytes."""
+    if not (is_list(like.path) and Path(like.path).is_file()):
+        return []
+    first, *others = names_in(like.path)
+    known = set(_attachments(first, like))
+    return list(dict.fromkeys(name for part in others for name, data in _attachments(part, like) if (name, data) not in known))
+
+
+def _attachments(path: Path, like: Reader) -> list[tuple[str, bytes]]:
+    with open_input(str(path), None, like.opening) as part:
+        return [(one.name or "", bytes(one.data or b"")) for one in part.streams if isinstance(one, AttachmentStream)]
+
+
+def dispositions_in(like: Reader) -> dict[int, Disposition]:
+    """Of a list of files: what its first one says of its streams, by their number; FFmpeg tells nothing of it. Else empty."""
+    if not (is_list(like.path) and Path(like.path).is_file()):
+        return {}
+    with open_input(str(names_in(like.path)[0]), None, like.opening) as first:
+        return {one.index: one.disposition for one in first.streams}
+
+
 def is_opacity(stream: Stream) -> bool:
     """Whether a stream is the transparency of AVIF pictures, which are a stream of their own."""
     brand = stream.container.metadata.get("major_brand", "")
@@ -174,10 +196,13 @@ class Beside:
         # QuickTime keeps chapters in a track as well; FFmpeg reads them from there and marks it like this.
         chapters = {one.index for one in self._streams if one.type == "data" and one.discard == Discard.all}
         stills = still_covers(copies.container)
-        self._attached = attached_in(like)
+        self._attached, self._dispositions = attached_in(like), dispositions_in(like)
         self._out = dropped(drop, self._streams, like.stream_index) | chapters | stills
         if "attachments" in drop:
             self._out |= self._attached.keys()
+        elif later := attached_later(like):
+            names = ", ".join(later)
+            self._warn(f"attachments of the list's later files are left out, which the first one does not have: {names}")
         if stills:
             self._warn("the still picture that stands for the animation is left out: it would show what was not restored")
         opacity = {one.index for one in self._streams if is_opacity(one)} - self._out - {like.stream_index}
@@ -267,7 +292,7 @@ class Beside:
         for template in templates:
             if template not in early:
                 self._add(container, template)
-        video.disposition = main.disposition
+        video.disposition = self._disposition(main)
         # Muxers make a timecode track of the video's tag, not of another one.
         video.metadata.update(self._labels)
         self.copies.select([route.source for route in self.routes.values()])
@@ -348,6 +373,9 @@ class Beside:
     def _kind(self, stream: Stream) -> str:
         return "attachments" if stream.index in self._attached else kind_of(stream)
 
+    def _disposition(self, stream: Stream) -> Disposition:
+        return self._dispositions.get(stream.index, stream.disposition)
+
     def _wanted(self) -> Iterator[Stream]:
         return (one for one in self._streams if one.index not in self._out and one.index != self.like.stream_index)
 
@@ -399,8 +427,10 @@ class Beside:
             self._warn(f"{named(template)} is converted to {other}, since {self.muxer} does not hold it")
         else:
             self._refuse(template, advice(fits, self.muxer))
+        if template.type == "audio" and template.frames > 1 and template.duration == 0:
+            self._warn(f"an edit list in the file hides {named(template)}: its duration is 0")
         stream.metadata.update(copied_tags(template, self.muxer, whole=self.like.start is None and self.like.end is None))
-        stream.disposition = template.disposition
+        stream.disposition = self._disposition(template)
         if said is not None:
             self.described[stream.index] = said
         self.routes[template.index] = Route(template, stream, rewrapping)

@@ -292,6 +292,8 @@ class Reader:
     def _open(self) -> None:
         self._intact.clear()
         self._damaged = 0
+        self._hidden = 0
+        """Packets that an edit list hides."""
         self._read_to: int | None = None
         """Bytes of the input up to the end of the last picture."""
         self._inside: deque[Packet[Any]] | None = None
@@ -436,6 +438,10 @@ class Reader:
 
     def _why_none(self) -> str:
         """Why no picture could be decoded, as far as FFmpeg tells."""
+        if self._hidden and not self._damaged:
+            pictures = "its 1 picture" if self._hidden == 1 else f"all its {self._hidden} pictures"
+            remedy = "ffmpeg -ignore_editlist 1 -i INPUT -c copy OUTPUT makes one without it"
+            return f"an edit list in the file hides {pictures}, which not all players heed; {remedy}"
         why = "the file is empty, or cut off"
         if self._damaged:
             why = "damaged, or of a kind that FFmpeg does not read"
@@ -648,6 +654,7 @@ class Reader:
     def _decoded(self, packets: Iterator[Packet[Any]] | None = None) -> Iterator[VideoFrame]:
         length = self._length()
         for packet in packets or self._packets():
+            self._hidden += bool(packet.size and packet.is_discard)
             shown = packet.size and not packet.is_discard and shows(self._codec, memoryview(packet), length)
             if packet.pts is not None and packet.time_base is not None and shown:
                 self._gaps.expect(packet.pts * Fraction(packet.time_base))
