@@ -188,6 +188,13 @@ def test_y4m_that_breaks_off_within_a_picture_is_told(videoclr, tmp_path, missin
         assert (len(list(reader.frames())), reader.warnings) == (4, [])
 
 
+def test_y4m_says_the_shape_of_its_pixels_in_a_pipe_too(piped, tmp_path):
+    source = b"YUV4MPEG2 W96 H64 F25:1 Ip A16:15 C420jpeg\n" + b"".join(b"FRAME\n" + bytes(one) for one in yuv(4))
+    (tmp_path / "o.y4m").write_bytes(out := piped(source, "--container", "y4m"))
+    assert b" A16:15 " in out.partition(b"\n")[0]
+    assert [data for data, _ in planes(tmp_path / "o.y4m")] == [bytes(one) for one in yuv(4)]
+
+
 def test_waiting_for_a_pipe_can_be_stopped(monkeypatch):
     def stopped(*_: object) -> bytes:
         raise KeyboardInterrupt

@@ -65,6 +65,8 @@ from videoclr.media.source import PIPE
 from videoclr.media.sphere import sphere_of
 from videoclr.media.splice import DecodingTimes, LostPicture, Splice, Tally
 from videoclr.media.target import CONTAINERS, MOV, OF_MXF, PLAIN, TRANSPORT, Nowhere, advice, holds, transports, written
+from videoclr.media.y4m import MUXER as Y4M
+from videoclr.media.y4m import Shaped
 
 _log = logging.getLogger("videoclr.media.film")
 
@@ -93,7 +95,7 @@ _TRIED = (64, 32)
 _BIG = (1 << 31) - 1
 _UNDELAYED = 2
 """Pictures so few that none of them is reordered."""
-_SHAPING = MOV | {"mxf"}
+_SHAPING = MOV | {"mxf", Y4M}
 """Muxers that write the sample aspect ratio of every codec but those of `_UNSHAPED`."""
 _UNSHAPED = {("mxf", "dnxhd")}
 """Muxers and codecs that do not."""
@@ -208,6 +210,8 @@ class Film:
         """What of the film was copied."""
         self._beside: Beside | None = None
         self._container: OutputContainer | None = None
+        self._shaped: Shaped | None = None
+        """What a y4m is written through that has a shape of its pixels to say."""
         self._kept: Kept | None = None
         self._started = False
         self._joined = False
@@ -424,6 +428,7 @@ class Film:
             self._fill_up()
             container, self._container = self._container, None
             container.close()
+            self._close_shaped()
             self._write_look()
         except AV_ERRORS as error:
             raise MediaError(self.path, f"cannot be finished: {reason(error)}") from error
@@ -471,6 +476,12 @@ class Film:
                 container.close()
             except AV_ERRORS as error:
                 _log.debug("%s: closing an abandoned file: %s", self.path, reason(error))
+        self._close_shaped()
+
+    def _close_shaped(self) -> None:
+        shaped, self._shaped = self._shaped, None
+        if shaped is not None:
+            shaped.close()
 
     # -- times ------------------------------------------------------------------------------------------------
 
@@ -577,7 +588,7 @@ class Film:
             options["movie_timescale"] = str(self._movie_scale())
             if self._dolby:
                 options["strict"] = "unofficial"  # what movenc asks for before it writes the box that names the profile
-        elif self.muxer == "yuv4mpegpipe":
+        elif self.muxer == Y4M:
             options["strict"] = "-1"  # or it refuses more than 8 bits
         elif self.muxer not in ("flv", *_GRID):
             # Left alone, NUT and MPEG-TS would move everything so that B-frames' decoding times are not negative.
@@ -586,7 +597,9 @@ class Film:
         if self.place == PIPE and self.muxer in MOV:
             raise MediaError(self.path, f"{self.muxer} cannot be written to a pipe; use the container nut or matroska")
         try:
-            container = written(name, self.muxer, options)
+            if self.muxer == Y4M and (aspect := self._aspect()) != 1:
+                self._shaped = Shaped(self.place, aspect)
+            container = written(self._shaped or name, self.muxer, options)
         except AV_ERRORS as error:
             raise MediaError(self.path, f"cannot be written: {reason(error)}") from error
         # Without this, Matroska draws random ids, and equal runs give unequal files.
