@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from videoclr.errors import EncodeError, MediaError
+from videoclr.media.beginning import Beginning
 from videoclr.media.beside import Beside
 from videoclr.media.film import Film
 from videoclr.media.grid import MXF_RATES
@@ -243,6 +244,26 @@ def test_compressed_sound_that_an_edit_list_hides_is_left_out_but_for_what_a_dec
         assert abs(first.pts * first.time_base - Fraction(18 * 1024 - 20224, RATE) - moved) <= Fraction(1, 500)
     told = "0.037 s of stream 1 (audio, aac) that the film hides before its beginning are heard"
     assert sum(told in text for text in report.warnings) == 1, report.warnings
+
+
+@pytest.mark.parametrize(
+    ("first", "heard", "length", "how", "kept"),
+    [
+        (-1024, 0, 1024, {}, -1024),  # encoders' delays
+        (-2112, 0, 1024, {}, -2112),
+        (-312, 0, 960, {}, -312),
+        (-20224, 0, 1024, {}, -1792),  # edit lists
+        (-5824, 14400, 1024, {}, 12608),
+        (-3072, 0, 1024, {}, -1024),
+        (-19200, 0, 4608, {"lossless": True}, -768),
+        (-19200, 0, 1024, {"samples": True}, 0),
+        (4800, 4800, 1024, {}, 4800),
+        (0, 0, 0, {}, 0),
+    ],
+)
+def test_of_what_an_edit_list_hides_a_decoder_needs_one_packet(first, heard, length, how, kept):
+    beginning = Beginning(*(Fraction(ticks, RATE) for ticks in (first, heard, length)))
+    assert beginning.kept(**{"samples": False, "lossless": False} | how) == Fraction(kept, RATE)
 
 
 def test_matroska_hides_what_an_edit_list_hides(carry, tmp_path):
