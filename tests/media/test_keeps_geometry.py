@@ -111,6 +111,7 @@ def test_turned_pictures_are_upright_for_the_detector_and_stay_turned(tmp_path, 
         ("ffv1", "mkv"),
         ("prores", "mov"),
         ("vp9", "webm"),
+        ("rawvideo", "y4m"),
     ],
 )
 def test_the_sample_aspect_ratio_stays(tmp_path, job, codec, ending, aspect):

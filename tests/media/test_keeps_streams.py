@@ -233,6 +233,28 @@ def test_a_list_of_files_keeps_the_fonts_of_its_first_one(broadcast, carry, fact
         carry(tmp_path / "all.ffconcat", tmp_path / "o.nut", "media.drop=[video,subtitles]")
 
 
+def test_what_a_list_says_of_streams_is_kept_and_fonts_of_later_files_are_told(clip, carry, facts, tmp_path):
+    def setup(number):
+        def add(out, video):
+            sound = out.streams.audio[0]
+            sound.disposition = Disposition.comment | Disposition.hearing_impaired
+            out.add_attachment("font.ttf", "application/x-truetype-font", FONT)
+            if number:
+                out.add_attachment("other.ttf", "application/x-truetype-font", FONT[::-1])
+
+        return add
+
+    for number in range(2):
+        clip(f"{number}.mkv", audio=1, setup=setup(number))
+    (tmp_path / "all.ffconcat").write_text("ffconcat version 1.0\nfile 0.mkv\nfile 1.mkv\n")
+    report = carry(tmp_path / "all.ffconcat", tmp_path / "o.mkv")
+    assert [one.disposition for one in facts(tmp_path / "o.mkv")][:2] == [one.disposition for one in facts(tmp_path / "0.mkv")][:2]
+    told = "attachments of the list's later files are left out, which the first one does not have: other.ttf"
+    assert told in report.warnings
+    quiet = carry(tmp_path / "all.ffconcat", tmp_path / "p.mkv", "media.drop=[attachments]")
+    assert told not in quiet.warnings
+
+
 def test_all_streams_of_a_quicktime_file_are_copied_bit_for_bit(camera, carry, facts, tmp_path):
     target = tmp_path / "o.mov"
     report = carry(camera, target)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from videoclr.errors import EncodeError, MediaError
+from videoclr.media.beginning import Beginning
 from videoclr.media.beside import Beside
 from videoclr.media.film import Film
 from videoclr.media.grid import MXF_RATES
@@ -214,6 +215,87 @@ def test_what_no_container_can_say_moves_picture_and_sound_by_whole_milliseconds
     with av.open(str(source)) as a, av.open(str(target)) as b:
         first, after = (next(c.demux(audio=0)) for c in (a, b))
         assert abs(after.pts * after.time_base - first.pts * first.time_base - moved) <= Fraction(1, 2000)
+
+
+@pytest.mark.parametrize("ending", ["mkv", "nut", "avi", "mxf"])
+def test_uncompressed_sound_that_an_edit_list_hides_is_left_out_to_the_sample(carry, tmp_path, ending):
+    source = with_sound(tmp_path / "s.mov", codec="pcm_s16le", begins=Fraction(-2, 5))
+    target = tmp_path / f"o.{ending}"
+    report = carry(source, target, *(["media.codec=prores"] if ending == "mxf" else []))
+    (begins, samples), (begins_after, samples_after) = heard(source), heard(target)
+    assert begins == begins_after == shown(source)[0] == 0
+    assert np.array_equal(samples, samples_after[: len(samples)])
+    assert not any("all times are" in text or "hides" in text for text in report.warnings), report.warnings
+
+
+@pytest.mark.parametrize("ending", ["ts", "flv", "nut", "avi"])
+def test_compressed_sound_that_an_edit_list_hides_is_left_out_but_for_what_a_decoder_begins_with(carry, tmp_path, ending):
+    source = with_sound(tmp_path / "s.mp4", begins=Fraction(-2, 5))
+    target = tmp_path / f"o.{ending}"
+    report = carry(source, target)
+    with av.open(str(source)) as container:
+        packets = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+    with av.open(str(target)) as container:
+        first, *after = [packet for packet in container.demux(audio=0) if packet.size]
+    assert len(after) == len(packets) - 19, "of 19 that are wholly hidden the last one is kept"
+    moved = shown(target)[0] - shown(source)[0]
+    assert moved < Fraction(1, 10)
+    if ending != "avi":  # no times
+        assert abs(first.pts * first.time_base - Fraction(18 * 1024 - 20224, RATE) - moved) <= Fraction(1, 500)
+    told = "0.037 s of stream 1 (audio, aac) that the film hides before its beginning are heard"
+    assert sum(told in text for text in report.warnings) == 1, report.warnings
+
+
+@pytest.mark.parametrize(
+    ("first", "heard", "length", "how", "kept"),
+    [
+        (-1024, 0, 1024, {}, -1024),  # encoders' delays
+        (-2112, 0, 1024, {}, -2112),
+        (-312, 0, 960, {}, -312),
+        (-20224, 0, 1024, {}, -1792),  # edit lists
+        (-5824, 14400, 1024, {}, 12608),
+        (-3072, 0, 1024, {}, -1024),
+        (-19200, 0, 4608, {"lossless": True}, -768),
+        (-19200, 0, 1024, {"samples": True}, 0),
+        (4800, 4800, 1024, {}, 4800),
+        (0, 0, 0, {}, 0),
+    ],
+)
+def test_of_what_an_edit_list_hides_a_decoder_needs_one_packet(first, heard, length, how, kept):
+    beginning = Beginning(*(Fraction(ticks, RATE) for ticks in (first, heard, length)))
+    assert beginning.kept(**{"samples": False, "lossless": False} | how) == Fraction(kept, RATE)
+
+
+def test_matroska_hides_what_an_edit_list_hides(carry, tmp_path):
+    source, target = with_sound(tmp_path / "s.mp4", begins=Fraction(-2, 5)), tmp_path / "o.mkv"
+    report = carry(source, target)
+    (begins, samples), (begins_after, samples_after) = heard(source), heard(target)
+    assert shown(target) == shown(source) and abs(begins_after - begins) <= Fraction(1, 2000)
+    assert np.array_equal(samples, samples_after)
+    assert report.warnings == []
+
+
+FAR = 66_000
+"""Ticks that FFmpeg's AVI muxer does not skip at once."""
+
+
+def test_a_film_far_from_zero_counts_from_its_beginning_in_avi(carry, tmp_path):
+    source = with_sound(tmp_path / "s.mkv", ticks=range(FAR, FAR + 10), codec="pcm_s16le", begins=Fraction(FAR, 25) + 2)
+    report = carry(source, tmp_path / "o.avi")
+    assert f"the film begins at {FAR / 25:.3f} s, later than avi can say: times count from there" in report.warnings
+    assert not any("truncated" in text for text in report.warnings), report.warnings
+    assert [time - shown(tmp_path / "o.avi")[0] for time in shown(tmp_path / "o.avi")] == [Fraction(tick, 25) for tick in range(10)]
+    begins, samples = heard(tmp_path / "o.avi")
+    assert begins == 0 and not samples[: 2 * 2 * RATE].any() and samples[2 * 2 * RATE :].any(), "silence keeps it in place"
+
+
+@pytest.mark.parametrize(("ticks", "begins"), [((*range(5), *range(FAR + 5, FAR + 10)), None), (range(FAR, FAR + 5), Fraction(0))])
+def test_a_pause_that_avi_has_no_room_for_is_refused(clip, carry, tmp_path, ticks, begins):
+    sound = {} if begins is None else {"codec": "pcm_s16le", "begins": begins}
+    source = with_sound(tmp_path / "s.mkv", ticks=ticks, **sound) if sound else clip("s.mkv", ticks=ticks)
+    with pytest.raises(EncodeError, match=r"there is no picture for .* use \.mkv or \.mov, or cut the film there"):
+        carry(source, tmp_path / "o.avi")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["s.mkv"]
 
 
 @pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov", "faststart"])

@@ -172,6 +172,38 @@ def test_a_beginning_that_breaks_off_gives_what_came(piped, tmp_path, clip):
     assert 10 < len(planes(target)) < 30
 
 
+@pytest.mark.parametrize("missing", [100, 9216 + 3])
+def test_y4m_that_breaks_off_within_a_picture_is_told(videoclr, tmp_path, missing):
+    source = tmp_path / "in.y4m"
+    source.write_bytes((b"YUV4MPEG2 W96 H64 F25:1 C420jpeg\n" + b"".join(b"FRAME\n" + bytes(one) for one in yuv(4)))[:-missing])
+    whole = 3
+    told = f"truncated: it breaks off within the picture at {whole / 25:.3f} s, which is left out"
+    with Reader(source) as reader:
+        assert (len(list(reader.frames())), reader.warnings) == (whole, [told])
+    code, error = videoclr(tmp_path, "-", "out.mkv", *PLAIN, stdin=source)
+    assert code == 0 and f"videoclr: warning: -: {told}\n" in error
+    assert len(planes(tmp_path / "out.mkv")) == whole
+    source.write_bytes(b"YUV4MPEG2 W96 H64 F25:1 C420jpeg\n" + b"".join(b"FRAME\n" + bytes(one) for one in yuv(4)))
+    with Reader(source) as reader:
+        assert (len(list(reader.frames())), reader.warnings) == (4, [])
+
+
+def test_y4m_says_the_shape_of_its_pixels_in_a_pipe_too(piped, tmp_path):
+    source = b"YUV4MPEG2 W96 H64 F25:1 Ip A16:15 C420jpeg\n" + b"".join(b"FRAME\n" + bytes(one) for one in yuv(4))
+    (tmp_path / "o.y4m").write_bytes(out := piped(source, "--container", "y4m"))
+    assert b" A16:15 " in out.partition(b"\n")[0]
+    assert [data for data, _ in planes(tmp_path / "o.y4m")] == [bytes(one) for one in yuv(4)]
+
+
+def test_waiting_for_a_pipe_can_be_stopped(monkeypatch):
+    def stopped(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("videoclr.media.source.os.read", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        Reader("-")
+
+
 @pytest.mark.parametrize("data", [b"", b"nothing that anybody could show\n" * 99])
 def test_a_pipe_without_a_film_is_one_line(videoclr, tmp_path, data):
     (tmp_path / "in").write_bytes(data)

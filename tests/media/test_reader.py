@@ -160,6 +160,72 @@ def test_a_damaged_end_costs_no_frame_and_is_told(clip, tmp_path, name, codec, o
     assert any("could not be decoded" in text for text in reader.warnings)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "lost"),
+    [
+        ("i.mp4", {"codec": "libx264", "options": {"g": "1", "bf": "0"}}, 3),
+        ("i.mp4", {"codec": "libx264", "options": {"g": "1", "bf": "0"}, "audio": 1}, 3),
+        ("i.mkv", {"codec": "ffv1", "options": {"g": "1"}}, 2),
+        ("i.mov", {"codec": "mpeg4", "options": {"g": "5"}}, 1),
+    ],
+)
+def test_frames_that_are_lost_at_the_beginning_are_told(clip, tmp_path, name, options, lost):
+    whole = clip(name, ticks=range(20), **options)
+    with av.open(str(whole)) as container:
+        first = [bytes(packet) for packet in container.demux(video=0) if packet.size][:lost]
+    data = whole.read_bytes()
+    for packet in first:
+        assert data.count(packet) == 1
+        data = data.replace(packet, bytes(len(packet)))
+    broken = tmp_path / f"b{name}"
+    broken.write_bytes(data)
+    with Reader(broken) as reader:
+        assert [frame.time for frame in reader.frames()] == times(whole)[lost:]
+        told = [text for text in reader.warnings if "the first" in text]
+    many = "frame could not be decoded and is" if lost == 1 else f"{lost} frames could not be decoded and are"
+    late = f"the first {many} left out: the pictures begin {lost / 25:.3f} s late"
+    assert told == [late + (", where they stay beside the sound" if "audio" in options else "")]
+
+
+def test_frames_that_are_lost_before_a_part_are_not_missed(clip, tmp_path):
+    whole = clip("i.mp4", ticks=range(20), options={"g": "1", "bf": "0"})
+    data = bytearray(whole.read_bytes())
+    for position, size in payloads(whole)[:3]:
+        data[position : position + size] = bytes(size)
+    broken = tmp_path / "b.mp4"
+    broken.write_bytes(data)
+    for start, expected in (
+        ("0.2", []),
+        ("0.08", ["the first frame could not be decoded and is left out: the pictures begin 0.040 s late"]),
+    ):
+        with Reader(broken, start=start) as reader:
+            list(reader.frames())
+            assert [text for text in reader.warnings if "the first" in text] == expected
+
+
+def without_length(path, track):
+    """`path`, an mp4 whose index comes last, with edit lists of a duration of 0 in this track."""
+    data = bytearray(path.read_bytes())
+    at = -1
+    for _ in range(track + 1):
+        at = data.index(b"elst", at + 1)
+    struct.pack_into(">I", data, at + 12, 0)
+    path.write_bytes(data)
+
+
+def test_an_edit_list_that_hides_everything_is_named(clip, tmp_path):
+    source = clip("s.mp4", audio=1, muxing={"use_editlist": "1"})
+    without_length(source, 1)
+    with Reader(source) as reader, Writer(tmp_path / "o.mkv", like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert "an edit list in the file hides stream 1 (audio, aac): its duration is 0" in writer.warnings
+    without_length(source, 0)
+    hidden = "an edit list in the file hides all its 10 pictures, which not all players heed; ffmpeg -ignore_editlist 1 "
+    with pytest.raises(DecodeError, match=hidden):
+        Reader(source)
+
+
 def test_lost_frames_among_reordered_ones_are_repeated_at_their_times(clip, tmp_path):
     whole = clip("w.mp4", ticks=range(40), options={"g": "20", "bf": "2"})
     data, places = bytearray(whole.read_bytes()), payloads(whole)

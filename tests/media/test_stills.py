@@ -150,6 +150,30 @@ def test_a_video_becomes_a_sequence_and_a_sequence_a_video(clip, tmp_path):
         assert len(list(reader.frames())) == 10
 
 
+def test_a_timecode_and_texts_that_pictures_have_no_place_for_are_told(clip, tmp_path):
+    def label(container, stream):
+        stream.metadata["timecode"] = "01:02:03:04"
+        container.metadata["comment"] = "by me"
+
+    timecode = "the timecode is left out, which begins at 01:02:03:04: no picture that is written here says it"
+    texts = "its texts (comment) are left out: pictures hold nothing besides"
+    for source, drop, said in (
+        (clip("s.mov", setup=label), (), [timecode, texts]),
+        (clip("s.mov", setup=label), ("data",), [texts]),
+        (clip("s.mp4"), (), []),
+    ):
+        with Reader(source) as reader, Writer(tmp_path / "f%03d.png", like=reader, drop=drop, overwrite=True) as writer:
+            writer.write(next(reader.frames()))
+        assert writer.warnings == said
+
+
+def test_a_comment_of_a_gif_that_becomes_a_picture_is_told(tmp_path):
+    Image.new("RGB", (64, 48), (90, 60, 30)).save(tmp_path / "a.gif", comment=b"by me")
+    with Reader(tmp_path / "a.gif") as reader, Writer(tmp_path / "a.png", like=reader) as writer:
+        writer.write(next(reader.frames()))
+    assert writer.warnings == ["its texts (comment) are left out: pictures hold nothing besides"]
+
+
 def test_what_pictures_have_no_place_for_is_told(clip, tmp_path):
     def more(container, stream):
         other = container.add_stream("ffv1", rate=25)

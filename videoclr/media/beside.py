@@ -24,6 +24,7 @@ from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, MediaError
+from videoclr.media.beginning import Beginning
 from videoclr.media.boxes import Described, described_in
 from videoclr.media.copies import Copies
 from videoclr.media.delay import can_be_delayed, delayed
@@ -31,7 +32,7 @@ from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.filelist import is_list, names_in
 from videoclr.media.lasting import LASTING, Lasting
 from videoclr.media.reader import Reader
-from videoclr.media.silence import END_TO_END, Samples, is_samples
+from videoclr.media.silence import END_TO_END, Samples, cut_off, is_samples
 from videoclr.media.source import open_input, still_covers
 from videoclr.media.subtitles import Rewrapping, counterpart
 from videoclr.media.target import MOV, VIDEO_FIRST, advice, codec_of, gives_back, holds, named, nameless
@@ -88,6 +89,28 @@ def attached_in(like: Reader) -> dict[int, tuple[str, str, bytes]]:
     with open_input(str(names_in(like.path)[0]), None, like.opening) as first:
         fonts = [one for one in first.streams if isinstance(one, AttachmentStream)]
         return {one.index: (one.name or f"attachment {one.index}", one.mimetype or _ANY, bytes(one.data or b"")) for one in fonts}
+
+
+def attached_later(like: Reader) -> list[str]:
+    """Of a list of files: the names of attachments that its first one does not have, or has with other bytes."""
+    if not (is_list(like.path) and Path(like.path).is_file()):
+        return []
+    first, *others = names_in(like.path)
+    known = set(_attachments(first, like))
+    return list(dict.fromkeys(name for part in others for name, data in _attachments(part, like) if (name, data) not in known))
+
+
+def _attachments(path: Path, like: Reader) -> list[tuple[str, bytes]]:
+    with open_input(str(path), None, like.opening) as part:
+        return [(one.name or "", bytes(one.data or b"")) for one in part.streams if isinstance(one, AttachmentStream)]
+
+
+def dispositions_in(like: Reader) -> dict[int, Disposition]:
+    """Of a list of files: what its first one says of its streams, by their number; FFmpeg tells nothing of it. Else empty."""
+    if not (is_list(like.path) and Path(like.path).is_file()):
+        return {}
+    with open_input(str(names_in(like.path)[0]), None, like.opening) as first:
+        return {one.index: one.disposition for one in first.streams}
 
 
 def is_opacity(stream: Stream) -> bool:
@@ -173,10 +196,13 @@ class Beside:
         # QuickTime keeps chapters in a track as well; FFmpeg reads them from there and marks it like this.
         chapters = {one.index for one in self._streams if one.type == "data" and one.discard == Discard.all}
         stills = still_covers(copies.container)
-        self._attached = attached_in(like)
+        self._attached, self._dispositions = attached_in(like), dispositions_in(like)
         self._out = dropped(drop, self._streams, like.stream_index) | chapters | stills
         if "attachments" in drop:
             self._out |= self._attached.keys()
+        elif later := attached_later(like):
+            names = ", ".join(later)
+            self._warn(f"attachments of the list's later files are left out, which the first one does not have: {names}")
         if stills:
             self._warn("the still picture that stands for the animation is left out: it would show what was not restored")
         opacity = {one.index for one in self._streams if is_opacity(one)} - self._out - {like.stream_index}
@@ -195,6 +221,8 @@ class Beside:
         self._delayed: set[int] = set()
         """Of sound whose next packets may be an encoder's delay."""
         self._delays: dict[int, Fraction] = {}
+        self._kept: dict[int, Fraction] = {}
+        """Of sound of which an edit list hides more than its encoder's delay: from when on it is copied."""
         self._samples: dict[int, Samples] = {}
         """Of sound that the container puts end to end."""
         self._labels: dict[str, str] = {}
@@ -209,20 +237,42 @@ class Beside:
     def earliest(self) -> Fraction | None:
         """The first moment (seconds) at which something is due that a muxer without edit lists must be told of; None for nothing.
 
+        Asked once, before `add`: what an edit list hides besides an encoder's delay is left out from then on.
+
         Matroska writes down an encoder's delay where FFmpeg knows it, of what came out of Matroska and of Opus, and where it can be
         told (see `delay`).
         """
+        if self.muxer in _DELAYING and "matroska" in self.copies.container.format.name:
+            return None
         streams = self.timed
-        if self.muxer in _DELAYING:
-            if "matroska" in self.copies.container.format.name:
-                return None
-            streams = [one for one in streams if codec_of(one) != "opus"]
-        times = self.copies.first_times(streams)
-        if self.muxer in _DELAYING:
-            self._delays = {
-                one.index: -times.pop(one.index) for one in streams if can_be_delayed(one) and times.get(one.index, 0) < 0
-            }
-        return min(times.values(), default=None)
+        begun = self.copies.beginnings(streams)
+        for one in streams:
+            if one.type == "audio" and one.index in begun:
+                self._leave_hidden(one, begun[one.index])
+        times = {index: self._kept.get(index, beginning.first) for index, beginning in begun.items()}
+        return min((time for index, time in times.items() if not self._tells_delay(index)), default=None)
+
+    def _leave_hidden(self, stream: Stream, beginning: Beginning) -> None:
+        """Find out what of sound is left out since an edit list hides it, and what is told to the container as a delay."""
+        lossless = stream.codec_context is not None and stream.codec_context.codec.lossless
+        first = beginning.kept(samples=is_samples(stream), lossless=lossless)
+        edited = first > beginning.first
+        if self.muxer in _DELAYING and can_be_delayed(stream):
+            delay = beginning.heard - beginning.first if edited else -beginning.first
+            if delay > 0:
+                self._delays[stream.index] = delay
+        elif edited:
+            self._kept[stream.index] = first
+            if beginning.heard > first:
+                rest = (
+                    f"{float(beginning.heard - first):.3f} s of {named(stream)} that the film hides before its beginning are heard"
+                )
+                self._warn(f"{rest}: {self.muxer} has no edit lists; mov and mp4 keep them hidden")
+
+    def _tells_delay(self, index: int) -> bool:
+        """Whether the container says by itself that the beginning of a stream is not to be heard."""
+        opus = self.muxer in _DELAYING and codec_of(self._streams[index]) == "opus" and index not in self._kept
+        return opus or index in self._delays
 
     def add(self, container: OutputContainer, make_video: Callable[[], VideoStream]) -> VideoStream:
         """Add a stream to `container` for each of the source's, in their order; `make_video` makes the restored one.
@@ -242,7 +292,7 @@ class Beside:
         for template in templates:
             if template not in early:
                 self._add(container, template)
-        video.disposition = main.disposition
+        video.disposition = self._disposition(main)
         # Muxers make a timecode track of the video's tag, not of another one.
         video.metadata.update(self._labels)
         self.copies.select([route.source for route in self.routes.values()])
@@ -323,6 +373,9 @@ class Beside:
     def _kind(self, stream: Stream) -> str:
         return "attachments" if stream.index in self._attached else kind_of(stream)
 
+    def _disposition(self, stream: Stream) -> Disposition:
+        return self._dispositions.get(stream.index, stream.disposition)
+
     def _wanted(self) -> Iterator[Stream]:
         return (one for one in self._streams if one.index not in self._out and one.index != self.like.stream_index)
 
@@ -374,8 +427,10 @@ class Beside:
             self._warn(f"{named(template)} is converted to {other}, since {self.muxer} does not hold it")
         else:
             self._refuse(template, advice(fits, self.muxer))
+        if template.type == "audio" and template.frames > 1 and template.duration == 0:
+            self._warn(f"an edit list in the file hides {named(template)}: its duration is 0")
         stream.metadata.update(copied_tags(template, self.muxer, whole=self.like.start is None and self.like.end is None))
-        stream.disposition = template.disposition
+        stream.disposition = self._disposition(template)
         if said is not None:
             self.described[stream.index] = said
         self.routes[template.index] = Route(template, stream, rewrapping)
@@ -471,6 +526,11 @@ class Beside:
         assert packet.pts is not None and packet.dts is not None
         if not self._clip(packet):
             return
+        heard = self._heard_of(packet)
+        if heard is None:
+            return
+        packet = heard
+        assert packet.pts is not None and packet.dts is not None
         if packet.is_corrupt:
             self._warn(f"{named(route.source)} is damaged, or cut off: what came of it is copied as it is")
         if samples := self._samples.get(packet.stream_index):
@@ -500,6 +560,13 @@ class Beside:
             if is_system_error(error):
                 raise
             self._warn(f"packets of {named(route.source)} that the container refuses are left out: {reason(error)}")
+
+    def _heard_of(self, packet: Packet[Any]) -> Packet[Any] | None:
+        """What of a packet is copied; None of one that an edit list hides, where the container has none."""
+        begin = self._kept.get(packet.stream_index)
+        if begin is None or packet.pts is None or packet.pts * Fraction(packet.time_base) >= begin:
+            return packet
+        return cut_off(packet, begin) if is_samples(packet.stream) else None
 
     def _is_delay(self, packet: Packet[Any]) -> bool:
         """Whether a packet is an encoder's delay: marked as such, or out of Matroska, which marks the first one alone."""

@@ -16,6 +16,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
+from videoclr.media.beginning import Beginning
 from videoclr.media.continuous import Astray, PictureAstray, TimesJump
 from videoclr.media.faults import reason
 from videoclr.media.opening import Opening
@@ -42,8 +43,8 @@ class Copies(Protocol):
         """The picture in a stream of one (a cover); asked for before `select`. None where there is none."""
         ...
 
-    def first_times(self, streams: Sequence[Stream]) -> dict[int, Fraction]:
-        """Stream index -> when its first packet is due, seconds, as far as the beginning of the source tells.
+    def beginnings(self, streams: Sequence[Stream]) -> dict[int, Beginning]:
+        """Stream index -> where it begins, as far as the beginning of the source tells.
 
         Encoder delay, which `start_time` hides, is included. Asked for before `select`.
         """
@@ -90,13 +91,13 @@ class FileCopies:
         with open_input(self._path, None, self._opening) as container:
             return next(demuxed(container, [container.streams[stream.index]], self._note), None)
 
-    def first_times(self, streams: Sequence[Stream]) -> dict[int, Fraction]:
+    def beginnings(self, streams: Sequence[Stream]) -> dict[int, Beginning]:
         """Out of an opening of its own."""
         if not streams:
             return {}
         with open_input(self._path, None, self._opening) as container:
             same = [container.streams[stream.index] for stream in streams]
-            return _first_times(islice(demuxed(container, same, self._note), _BEGINNING), len(same))
+            return _beginnings(islice(demuxed(container, same, self._note), _BEGINNING), len(same))
 
     def next_packet(self) -> Packet[Stream] | None:
         """The next one, or None at the end."""
@@ -132,10 +133,10 @@ class PipeCopies:
         """It has come already, before the first picture was decoded."""
         return next((packet for packet in self._shelf if packet.stream_index == stream.index), None)
 
-    def first_times(self, streams: Sequence[Stream]) -> dict[int, Fraction]:
+    def beginnings(self, streams: Sequence[Stream]) -> dict[int, Beginning]:
         """Of what has come already."""
         wanted = {stream.index for stream in streams}
-        return _first_times((packet for packet in self._shelf if packet.stream_index in wanted), len(wanted))
+        return _beginnings((packet for packet in self._shelf if packet.stream_index in wanted), len(wanted))
 
     def next_packet(self) -> Packet[Stream] | None:
         """The next one that has come already; never waits."""
@@ -149,11 +150,11 @@ class PipeCopies:
         """The reader owns the pipe."""
 
 
-def _first_times(packets: Iterable[Packet[Any]], count: int) -> dict[int, Fraction]:
-    found: dict[int, Fraction] = {}
+def _beginnings(packets: Iterable[Packet[Any]], count: int) -> dict[int, Beginning]:
+    found: dict[int, Beginning] = {}
     for packet in packets:
-        if packet.pts is not None:
-            found.setdefault(packet.stream_index, packet.pts * Fraction(packet.time_base))
+        if packet.pts is not None and packet.stream_index not in found:
+            found[packet.stream_index] = Beginning.of(packet)
         if len(found) == count:
             break
     return found

@@ -65,6 +65,8 @@ from videoclr.media.source import PIPE
 from videoclr.media.sphere import sphere_of
 from videoclr.media.splice import DecodingTimes, LostPicture, Splice, Tally
 from videoclr.media.target import CONTAINERS, MOV, OF_MXF, PLAIN, TRANSPORT, Nowhere, advice, holds, transports, written
+from videoclr.media.y4m import MUXER as Y4M
+from videoclr.media.y4m import Shaped
 
 _log = logging.getLogger("videoclr.media.film")
 
@@ -80,6 +82,8 @@ _CLOCKED = ("mpegts", "mpeg", "hls")
 """Containers whose clock begins anywhere: that of the broadcast, or a second or two of what a decoder waits."""
 _FILLED = {"mxf"}
 """Muxers that write pictures, and sound, one behind the other from the beginning on, whatever their times."""
+_SKIPPED = 1 << 16
+"""Ticks without a picture that FFmpeg's AVI muxer writes down at once, at most."""
 _MILLISECONDS = {"matroska", "webm", "flv"}
 """Muxers that store times in milliseconds."""
 _STEREO = {"matroska", "webm"}
@@ -91,7 +95,7 @@ _TRIED = (64, 32)
 _BIG = (1 << 31) - 1
 _UNDELAYED = 2
 """Pictures so few that none of them is reordered."""
-_SHAPING = MOV | {"mxf"}
+_SHAPING = MOV | {"mxf", Y4M}
 """Muxers that write the sample aspect ratio of every codec but those of `_UNSHAPED`."""
 _UNSHAPED = {("mxf", "dnxhd")}
 """Muxers and codecs that do not."""
@@ -206,6 +210,8 @@ class Film:
         """What of the film was copied."""
         self._beside: Beside | None = None
         self._container: OutputContainer | None = None
+        self._shaped: Shaped | None = None
+        """What a y4m is written through that has a shape of its pixels to say."""
         self._kept: Kept | None = None
         self._started = False
         self._joined = False
@@ -422,6 +428,7 @@ class Film:
             self._fill_up()
             container, self._container = self._container, None
             container.close()
+            self._close_shaped()
             self._write_look()
         except AV_ERRORS as error:
             raise MediaError(self.path, f"cannot be finished: {reason(error)}") from error
@@ -469,6 +476,12 @@ class Film:
                 container.close()
             except AV_ERRORS as error:
                 _log.debug("%s: closing an abandoned file: %s", self.path, reason(error))
+        self._close_shaped()
+
+    def _close_shaped(self) -> None:
+        shaped, self._shaped = self._shaped, None
+        if shaped is not None:
+            shaped.close()
 
     # -- times ------------------------------------------------------------------------------------------------
 
@@ -495,6 +508,13 @@ class Film:
             self._warn(f"all times are {float(moved):.6g} s later: {self.muxer} keeps none before zero here")
         self._first = first
         self._late = (first + self.offset) / self.base
+        self._check_pause(0, self._late, first)
+
+    def _check_pause(self, last: int, ticks: Fraction | int, time: Fraction) -> None:
+        """Refuse what AVI has no room for: to its muxer it is an invalid argument."""
+        if self.muxer == "avi" and ticks - last > _SKIPPED:
+            pause = f"there is no picture for {float((ticks - last) * self.base):.3f} s, and avi holds {_SKIPPED} frames of that"
+            raise EncodeError(self.path, f"{pause}; use .mkv or .mov, or cut the film there (--start, --end)", time)
 
     def _shifted(self, first: Fraction) -> Fraction:
         """What is taken off every time, as far as the container can count it; `first` is the first picture's."""
@@ -505,12 +525,17 @@ class Film:
         if self.like.start is not None:
             return self.like.start
         name = self.like.container.format.name
-        if self.muxer in TRANSPORT | PLAIN or name not in _CLOCKED:
+        distant = self.muxer == "avi" and first / self.base > _SKIPPED
+        if self.muxer in TRANSPORT | PLAIN or not (distant or name in _CLOCKED):
             return Fraction(0)
         sounds = [one for one in self._beside.timed if one.type == "audio"] if self._beside is not None else []
         starts = (one.start_time * Fraction(one.time_base or 1) for one in sounds if one.start_time is not None)
         begin = min([first, *starts])
-        if begin:
+        if distant and name not in _CLOCKED:
+            begin = begin if begin / self.base > _SKIPPED else Fraction(0)
+            if begin:
+                self._warn(f"the film begins at {float(begin):.3f} s, later than avi can say: times count from there")
+        elif begin:
             _log.info("%s: the clock of the source (%s) begins at %.3f s; times count from there", self.path, name, float(begin))
         return begin
 
@@ -536,6 +561,8 @@ class Film:
                 self._warn(f"{self.muxer} stores no presentation times: all frames last equally long")
         elif exact != ticks:
             self._warn(f"times are rounded to 1/{self.base.denominator / self.base.numerator:g} s")
+        if self._last is not None:
+            self._check_pause(self._last, ticks, time)
         if self._last is not None and ticks <= self._last:
             if self.muxer in _GRID and ticks == self._last:
                 raise too_close(self.path, self.muxer, 1 / self.base, time)
@@ -561,7 +588,7 @@ class Film:
             options["movie_timescale"] = str(self._movie_scale())
             if self._dolby:
                 options["strict"] = "unofficial"  # what movenc asks for before it writes the box that names the profile
-        elif self.muxer == "yuv4mpegpipe":
+        elif self.muxer == Y4M:
             options["strict"] = "-1"  # or it refuses more than 8 bits
         elif self.muxer not in ("flv", *_GRID):
             # Left alone, NUT and MPEG-TS would move everything so that B-frames' decoding times are not negative.
@@ -570,7 +597,9 @@ class Film:
         if self.place == PIPE and self.muxer in MOV:
             raise MediaError(self.path, f"{self.muxer} cannot be written to a pipe; use the container nut or matroska")
         try:
-            container = written(name, self.muxer, options)
+            if self.muxer == Y4M and (aspect := self._aspect()) != 1:
+                self._shaped = Shaped(self.place, aspect)
+            container = written(self._shaped or name, self.muxer, options)
         except AV_ERRORS as error:
             raise MediaError(self.path, f"cannot be written: {reason(error)}") from error
         # Without this, Matroska draws random ids, and equal runs give unequal files.

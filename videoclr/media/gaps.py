@@ -98,6 +98,8 @@ class Gaps:
         self.filled: list[Fraction] = []
         """The first times of frames that were repeated, seconds; see `count` for how many there were."""
         self.count = 0
+        self.front: list[Fraction] = []
+        """Due times that were passed over before the first frame came."""
         self._certain, self._likely = certain, likely
         self._due: list[Fraction] = []
         self._failed = 0
@@ -132,6 +134,8 @@ class Gaps:
         if time is None:
             return due if self._certain or self._damaged or self._is_steady() else []
         missed = [one for one in due if one < time]
+        if self._last is None:
+            self.front = missed
         lost = [one for one in missed if self._is_lost(one, time)]
         self._came(time, calm=not missed)
         return lost
@@ -165,6 +169,19 @@ class Gaps:
         self.count += 1
         if len(self.filled) < _NAMED:
             self.filled.append(time)
+
+    def missing(self, since: Fraction | None, codec: str) -> list[Fraction]:
+        """Times of frames that were lost before the first one came: nothing can be shown in their place.
+
+        Where nothing is damaged, a film that begins within a group of pictures begins with what its decoders leave out.
+
+        Args:
+            since: where the part begins that is wanted; None for all.
+            codec: FFmpeg's name.
+        """
+        if not self._damaged and (not self._certain or codec == "hevc"):
+            return []
+        return [one for one in self.front if since is None or one >= since]
 
     def __str__(self) -> str:
         """`2 frames could not be decoded and repeat the one before: at 1.000 s, 1.040 s`."""

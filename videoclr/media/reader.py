@@ -47,6 +47,7 @@ from videoclr.media.source import (
     PICTURE_RATE,
     PIPE,
     Run,
+    bytes_in,
     clock_may_jump,
     demuxed,
     is_pattern,
@@ -73,6 +74,7 @@ _HEADER = 1 << 20
 """Bytes in which it is looked for, of the others."""
 _DECODING = 256
 """Pictures whose headers are held: more than a decoder's threads are busy with."""
+_Y4M = "yuv4mpegpipe"
 _HELD = 1 << 28
 """Bytes of packets from which decoding begins, whether or not a better place to begin is to come."""
 _EARLIER = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
@@ -290,6 +292,10 @@ class Reader:
     def _open(self) -> None:
         self._intact.clear()
         self._damaged = 0
+        self._hidden = 0
+        """Packets that an edit list hides."""
+        self._read_to: int | None = None
+        """Bytes of the input up to the end of the last picture."""
         self._inside: deque[Packet[Any]] | None = None
         """Packets that the decoder has not answered yet; None where pictures do not stand alone."""
         decoder = None
@@ -432,6 +438,10 @@ class Reader:
 
     def _why_none(self) -> str:
         """Why no picture could be decoded, as far as FFmpeg tells."""
+        if self._hidden and not self._damaged:
+            pictures = "its 1 picture" if self._hidden == 1 else f"all its {self._hidden} pictures"
+            remedy = "ffmpeg -ignore_editlist 1 -i INPUT -c copy OUTPUT makes one without it"
+            return f"an edit list in the file hides {pictures}, which not all players heed; {remedy}"
         why = "the file is empty, or cut off"
         if self._damaged:
             why = "damaged, or of a kind that FFmpeg does not read"
@@ -564,10 +574,28 @@ class Reader:
 
     def _repeated(self, frame: VideoFrame | None, last: Fraction | None, now: Fraction | None) -> Iterator[_Timed]:
         """The frame before, in place of those that were lost before the one at `now` (None: the end)."""
-        for time in self._gaps.passed(now):
+        lost = self._gaps.passed(now)
+        if frame is None and now is not None:
+            self._tell_late(now)
+        for time in lost:
             if frame is not None and last is not None and time > last:
                 self._gaps.fill(time)
                 yield _Timed(time, frame, stored=False)
+
+    def _tell_late(self, first: Fraction) -> None:
+        """Say it where the pictures before the first one that came, at `first`, are lost: none can be repeated in their place."""
+        missing = self._gaps.missing(self.start, self._codec)
+        if not missing:
+            return
+        late, rate = first - missing[0], rate_of(self._stream)
+        count = min(len(missing), max(1, round(late * rate))) if rate else len(missing)  # each field may have had a packet
+        what = (
+            "the first frame could not be decoded and is"
+            if count == 1
+            else f"the first {count} frames could not be decoded and are"
+        )
+        beside = ", where they stay beside the sound" if self.container.streams.audio else ""
+        self._warn(f"{what} left out: the pictures begin {float(late):.3f} s late{beside}")
 
     def _decoded_from(self, start: Fraction) -> Iterator[VideoFrame]:
         """Frames from a key frame at or before `start` on; falls back to reading from the front."""
@@ -626,6 +654,7 @@ class Reader:
     def _decoded(self, packets: Iterator[Packet[Any]] | None = None) -> Iterator[VideoFrame]:
         length = self._length()
         for packet in packets or self._packets():
+            self._hidden += bool(packet.size and packet.is_discard)
             shown = packet.size and not packet.is_discard and shows(self._codec, memoryview(packet), length)
             if packet.pts is not None and packet.time_base is not None and shown:
                 self._gaps.expect(packet.pts * Fraction(packet.time_base))
@@ -737,6 +766,7 @@ class Reader:
             streams = [stream for stream in self.container.streams if stream.type in ("video", "audio", "subtitle", "data")]
         for packet in demuxed(self.container, streams, self._note_read_error):
             if packet.stream_index == self._stream.index:
+                self._read_to = None if packet.pos is None else packet.pos + packet.size
                 yield packet
             elif self._keep:
                 self._shelf.append(packet)
@@ -760,15 +790,24 @@ class Reader:
         if last is None:
             return  # that is an error
         self._tell_damage()
+        self._tell_cut_off(last)
         claimed = _claimed_duration(self.container, self._stream)
         if claimed is not None and self.container.format.name == "avi":  # FFmpeg makes it fit the size of the file
             claimed = max(claimed, self._stream.frames * Fraction(self._stream.time_base or 0))
         if claimed is None or self._still or self.sequence or self._jumped:
             return
         step = 1 / (rate_of(self._stream) or Fraction(25))
-        reached, promised = last.time + step, self.begin + claimed
+        # Matroska counts its length from zero on, wherever its times begin.
+        reached, promised = last.time + step, claimed + (0 if "matroska" in self.container.format.name else self.begin)
         if promised - reached > max(Fraction(1, 4), 3 * step):
             self._warn(f"truncated: the pictures end at {float(reached):.3f} s of {float(promised):.3f} s")
+
+    def _tell_cut_off(self, last: _Timed) -> None:
+        """Say it where raw pictures (y4m) break off within one: FFmpeg takes that for the end."""
+        size = bytes_in(self.container)
+        if self.container.format.name == _Y4M and None not in (size, self._read_to) and size != self._read_to:
+            reached = last.time + 1 / (rate_of(self._stream) or Fraction(25))
+            self._warn(f"truncated: it breaks off within the picture at {float(reached):.3f} s, which is left out")
 
     def _went_back(self, time: Fraction) -> None:
         """Say it once: a broken film may do so in every frame, and what is told must not grow with it."""

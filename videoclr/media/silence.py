@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -48,11 +49,9 @@ class Samples:
     def __init__(self, source: AudioStream, target: Stream) -> None:
         context = source.codec_context
         name = context.codec.canonical_name
-        found = _SAMPLES.fullmatch(name)
-        assert found is not None
         self.source, self._target = source, target
         self._rate = context.sample_rate
-        self._size = context.channels * int(found["bits"] or 8) // 8
+        self._size = _size(source)
         self._silent = bytes([_SILENT.get(name, 0)])
         self._tolerance = _TICKS * Fraction(source.time_base or 0)
         self._claim = _claim(source)
@@ -122,6 +121,31 @@ def is_samples(stream: Stream) -> bool:
     if not isinstance(stream, AudioStream) or stream.codec_context is None or not stream.codec_context.sample_rate:
         return False
     return _SAMPLES.fullmatch(stream.codec_context.codec.canonical_name) is not None
+
+
+def cut_off(packet: Packet[Any], until: Fraction) -> Packet[Any] | None:
+    """What of uncompressed sound is due from `until` on, seconds of its clock; None where nothing is."""
+    base, stream = Fraction(packet.time_base), packet.stream
+    assert packet.pts is not None and isinstance(stream, AudioStream)
+    samples = math.ceil((until - packet.pts * base) * stream.codec_context.sample_rate)
+    if samples <= 0:
+        return packet
+    data = bytes(packet)[samples * _size(stream) :]
+    if not data:
+        return None
+    rest: Packet[Any] = Packet(data)
+    ticks = round(samples / (stream.codec_context.sample_rate * base))
+    rest.stream, rest.time_base = stream, base
+    rest.pts = rest.dts = packet.pts + ticks
+    rest.duration, rest.is_keyframe = max(0, (packet.duration or 0) - ticks), packet.is_keyframe
+    return rest
+
+
+def _size(stream: AudioStream) -> int:
+    """Bytes of a sample of all channels."""
+    found = _SAMPLES.fullmatch(stream.codec_context.codec.canonical_name)
+    assert found is not None
+    return stream.codec_context.channels * int(found["bits"] or 8) // 8
 
 
 def _claim(stream: AudioStream) -> _Claim:

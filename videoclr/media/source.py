@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,6 +40,7 @@ TIMELESS = {"rawvideo", "image2", "image2pipe", "v210", "v210x", "bitpacked", "h
 """Inputs that can be told how many pictures a second they are."""
 ANYTHING = Opening()
 """Find out what it is; reach nothing else; the limits by default."""
+_STANDARD_INPUT = 0
 _IN_A_ROW = 50
 """Failed reads in a row after which the rest of a file is given up."""
 _MOVING = ("avis", "msf1", "hevc", "hevs")
@@ -58,6 +61,55 @@ class Run:
     def path(self, index: int) -> Path:
         """Of the picture number `index`, counted from 0."""
         return Path(numbered(self.pattern, self.first + index))
+
+
+class Piped:
+    """Standard input as it comes, for FFmpeg, which does not tell how much that was."""
+
+    def __init__(self) -> None:
+        self.came = 0
+        """Bytes read so far."""
+        self._stopped: KeyboardInterrupt | None = None
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; empty at the end. Waits for the first of them.
+
+        Raises:
+            OSError: there is no standard input.
+        """
+        while self._stopped is None:  # FFmpeg asks again at an end
+            try:
+                data = os.read(_STANDARD_INPUT, size)
+            except BlockingIOError:  # whoever made the pipe said that nobody is to wait for it
+                select.select([_STANDARD_INPUT], [], [])
+                continue
+            except KeyboardInterrupt as stop:  # FFmpeg, which calls this, passes none on
+                self._stopped = stop
+                break
+            self.came += len(data)
+            return data
+        return b""
+
+    def check(self) -> None:
+        """Tell what an end of the input was in truth.
+
+        Raises:
+            KeyboardInterrupt: somebody stopped the waiting.
+        """
+        if self._stopped is not None:
+            raise self._stopped
+
+
+def bytes_in(container: InputContainer) -> int | None:
+    """How many bytes an input that was read to its end had; None where nobody tells."""
+    if (piped := _piped(container)) is not None:
+        return piped.came
+    return container.size if container.size >= 0 else None
+
+
+def _piped(container: InputContainer) -> Piped | None:
+    came = getattr(container.file, "file", None)
+    return came if isinstance(came, Piped) else None
 
 
 def is_pattern(path: str) -> bool:
@@ -143,12 +195,13 @@ def open_input(
         MediaError: it cannot be opened; the message says what it is and what to do.
         ConfigError: an address of a kind that is not taken.
     """
-    name, form = path, opening.format
+    name: str | Piped = path
+    form = opening.format
     options = {"framerate": str(rate)} if rate is not None else {}
     if path == PIPE:
         if sys.stdin is not None and sys.stdin.isatty():
             raise MediaError(path, "nothing comes through the pipe: the input is a terminal")
-        name = "pipe:0"
+        name = Piped()
     elif is_pattern(path):
         run = sequence_of(path, opening.start_number)
         folder, dash, file = path.rpartition("/")
@@ -166,6 +219,8 @@ def open_input(
         allowed = options | opening.options(scheme_of(path))
         container = av.open(name, "r", format=form, options=allowed, metadata_errors="surrogateescape", hwaccel=hwaccel)
     except AV_ERRORS as error:
+        if isinstance(name, Piped):
+            name.check()
         raise MediaError(path, _why_not(path, error, opening)) from error
     try:
         _check_form(path, container.format.name, rate, opening)
@@ -354,6 +409,8 @@ def _read(
                     if pictures is not None and is_cut_off(pictures, packet):
                         on_error(ValueError("a picture is cut off; what is missing of it is made up"))
                     yield packet
+            if (piped := _piped(container)) is not None:
+                piped.check()
             return
         except AV_ERRORS as error:
             failures += 1

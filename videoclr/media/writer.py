@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, get_args
 
+from av.stream import Discard, Stream
+
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media import dpx, exr
 from videoclr.media.beside import OPAQUE, check_drop, dropped, is_opacity, kind_of
@@ -41,8 +43,10 @@ _log = logging.getLogger("videoclr.media.writer")
 _HALF = 16
 _TRANSPARENT = (".png", ".exr")
 """Endings of pictures for compositing."""
-_BESIDE = ("audio", "subtitles", "video")
+_BESIDE = ("audio", "subtitles", "video", "data")
 """Kinds of streams that are missed where pictures are all that is written."""
+_TEXTS = ("title", "artist", "author", "copyright", "comment", "description")
+"""Tags of a file that people write, and that are missed there too."""
 _TICKS = 90_000
 _FINEST = 10_000_000
 _GUESSED_RATE = Fraction(25)
@@ -393,13 +397,18 @@ class Writer:
         """Warn of what is in the source besides its pictures, which pictures have no place for."""
         streams = list(like.container.streams)
         out = dropped(self._drop, streams, like.stream_index) | {like.stream_index} | still_covers(like.container)
-        others = [one for one in streams if one.index not in out and kind_of(one) in _BESIDE]
+        others = [one for one in streams if one.index not in out and kind_of(one) in _BESIDE and not _is_timecode(one)]
+        others = [one for one in others if one.type != "data" or one.discard != Discard.all]  # of QuickTime's chapters
         if opacity := [one for one in others if is_opacity(one)]:
             self._warn(OPAQUE)
         if left := [one for one in others if one not in opacity]:
             are = "is" if len(left) == 1 else "are"
             choice = "; --video-stream chooses another video" if any(one.type == "video" for one in left) else ""
             self._warn(f"{', '.join(map(named, left))} {are} left out: pictures hold nothing besides{choice}")
+        if like.sequence is None and like.timecode is not None and "data" not in self._drop:
+            self._warn(f"the timecode is left out, which begins at {like.timecode}: no picture that is written here says it")
+        if texts := [name for name in _TEXTS if any(key.lower() == name for key in like.container.metadata)]:
+            self._warn(f"its texts ({', '.join(texts)}) are left out: pictures hold nothing besides")
 
     def _write_film(self, frame: Frame) -> None:
         assert isinstance(self._sink, Film)
@@ -501,6 +510,10 @@ def _density(like: Reader) -> Fraction | None:
     with explained(like.path, "cannot be read"), path.open("rb") as file:
         head = file.read(HEAD)
         return density_of(head + file.read() if head[:2] in (b"II", b"MM") else head)
+
+
+def _is_timecode(stream: Stream) -> bool:
+    return stream.type == "data" and "timecode" in stream.metadata
 
 
 def first_number(like: Reader) -> int:
