@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from asyncio import CancelledError
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from videoclr.errors import (
     VideoclrError,
     WeightsError,
 )
+from videoclr.flow import Unwanted
 
 
 def said(error: BaseException, *where: object) -> str:
@@ -32,6 +34,11 @@ def test_it_is_said_in_one_line_where_which_part_raised_what() -> None:
     assert said(RuntimeError(), 7, 2, 4) == "frame 7, track 2: the tracker raised RuntimeError (in a batch of 4)"
     assert said(StopIteration("the end"), 0) == "frame 0: the tracker raised StopIteration: the end"
     assert said(SystemExit("no licence"), 0) == "frame 0: the tracker raised SystemExit: no licence"
+
+
+def test_what_would_end_a_program_or_a_generator_without_a_word_is_the_parts_fault() -> None:
+    assert said(GeneratorExit("over"), 0) == "frame 0: the tracker raised GeneratorExit: over"
+    assert said(CancelledError(), 0) == "frame 0: the tracker raised CancelledError"
 
 
 class Mine(VideoclrError):
@@ -53,6 +60,7 @@ def test_errors_of_ones_own_kind_are_the_parts_like_any_other() -> None:
         ClusterError("lost"),
         RestorationError(3, None, "no"),
         KeyboardInterrupt(),
+        Unwanted(),
     ],
 )
 def test_what_is_about_the_whole_run_passes_as_it_is(error: BaseException) -> None:

@@ -179,3 +179,22 @@ def test_files_that_settings_name_are_known(tmp_path):
     )
     assert set(config.files()) == {str(photograph), str(tracks), str(absent)}
     assert Config().files() == []
+
+
+def test_a_bad_value_is_the_packages_own_exception_however_a_config_is_made():
+    with pytest.raises(ConfigError, match=r"^\$\.restore\.steps: input should be greater than or equal to 1, got 0$"):
+        Config(restore={"steps": 0})
+    with pytest.raises(ConfigError, match=r"^\$\.restor: unknown setting; "):
+        Config(restor={})
+    assert Config(restore={"steps": 4}) == Config().override("restore.steps=4")
+
+
+@pytest.mark.parametrize("setting", [["restore.steps=3"], 3, None, {"restore.steps": 3}])
+def test_an_override_that_is_no_text_is_told(setting):
+    with pytest.raises(ConfigError, match=r"expected section\.name=value, a text for each setting"):
+        Config().override(setting)
+
+
+def test_a_name_that_no_file_can_have_is_told():
+    with pytest.raises(ConfigError, match=r"cannot be read .*null"):
+        Config.load("a\0.yaml")

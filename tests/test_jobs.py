@@ -631,3 +631,16 @@ def test_given_tracks_belong_to_one_film(tmp_path):
     (tmp_path / "a.mkv").write_text("1")
     with pytest.raises(ConfigError, match=r"--report: .* is a file of this run already"):
         restore_batch([tmp_path / "a.mkv"], tmp_path / "out", config, report=tmp_path / "tracks.jsonl", overwrite=True)
+
+
+@pytest.mark.parametrize("pipeline", [Config(), "clr", Passing])
+def test_what_is_no_pipeline_is_told(film, tmp_path, pipeline):
+    with pytest.raises(TypeError, match="pipeline: expected a Pipeline, got a "):
+        restore_video(film, tmp_path / "out.mp4", pipeline=pipeline)
+
+
+@pytest.mark.parametrize("names", [("in\0.mp4", "out.mp4"), ("in.mp4", "out\0.mp4")])
+def test_a_name_that_no_file_can_have_is_told(film, tmp_path, names):
+    source, target = (str(tmp_path / name) if "\0" in name else None for name in names)
+    with pytest.raises(MediaError):
+        restore_video(source or film, target or tmp_path / "out.mp4")

@@ -342,6 +342,88 @@ def test_what_is_no_frame_is_told_with_the_way_to_make_one() -> None:
         list(pipeline().restore_frames(iter([np.zeros((8, 8, 3), np.uint8)])))
 
 
+class Spans(Lighter):
+    anchors, reach = 4, 2
+
+    def restore_span(
+        self, crops: Sequence[FaceCrop], after: Sequence[FaceCrop], first: bool, memory: dict[int, Any], batch: int
+    ) -> Tensor:
+        return self.restore(crops, memory)
+
+
+@pytest.mark.parametrize("restorer", [Lighter(), Spans()])
+def test_frames_that_are_not_numbered_upwards_are_told_and_none_is_lost(restorer: Any) -> None:
+    same = [Frame.from_image(one.source) for one in clip()]  # nobody said which is which
+    twice = [one for one in clip() for _ in range(2)]
+    for frames, said in (
+        (same, "frame 0 came after frame 0"),
+        (twice, "frame 0 came after"),
+        (clip()[::-1], "frame 50 came after frame 51"),
+    ):
+        with pytest.raises(ValueError, match=said + ".*; number them upwards, with dataclasses.replace"):
+            list(pipeline(restorer).restore_frames(frames))
+    with pytest.raises(ValueError, match="number them upwards"):
+        list(pipeline(restorer).find_faces(same))
+    assert len(list(pipeline(restorer).restore_frames(clip()[::2]))) == 26
+
+
+@pytest.mark.parametrize(("name", "value"), [("anchors", None), ("anchors", 0), ("anchors", 2.5), ("reach", None), ("reach", -1)])
+def test_a_restorer_that_does_not_say_how_far_it_looks_is_refused(name: str, value: Any) -> None:
+    restorer = Spans()
+    setattr(restorer, name, value)
+    with pytest.raises(
+        ConfigError, match=f"^the restorer Spans: expected as `{name}` a number of frames from [01] on, got {value}$"
+    ):
+        pipeline(restorer)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("detector", "detect"), ("recognizer", "embed"), ("restorer", "restore"), ("judge", "judge"), ("masker", "mask")],
+)
+def test_what_is_no_part_is_told_when_the_pipeline_is_made(name: str, method: str) -> None:
+    with pytest.raises(ConfigError, match=f"^the {name}: expected a part with the method {method}, got a str$"):
+        dataclasses.replace(pipeline(), **{name: "theirs"})
+    forgotten = type("Forgotten", (), {"size": 64, method: lambda self, *_: None})
+    with pytest.raises(
+        ConfigError, match=rf"^the {name}: expected a part, got the class Forgotten itself; make one: Forgotten\(...\)$"
+    ):
+        dataclasses.replace(pipeline(), **{name: forgotten})
+    dataclasses.replace(pipeline(), **{name: type("Static", (), {"size": 64, method: staticmethod(lambda *_: None)})})
+
+
+@pytest.mark.parametrize("kind", ["cuts", "detect", "track", "identify", "restore", "gate", "blend"])
+def test_a_function_that_makes_no_part_is_named_with_its_setting(kind: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^\$\.{kind}\.use: os:getcwd: expected a part with the method \w+, got a str$"):
+        Pipeline(Config.of({"restore": {"use": "unchanged"}, "gate": {"use": "none"}, kind: {"use": "os:getcwd"}}))
+
+
+@pytest.mark.parametrize(
+    ("references", "said"),
+    [
+        (None, "got None"),
+        ([1], "got a list"),
+        ({"anna": None}, "got for anna None"),
+        ({"anna": np.ones(3)}, r"got for anna a ndarray \(3,\)"),
+        ({"anna": torch.ones(1, 3)}, r"got for anna a Tensor \(1, 3\)"),
+        ({"anna": torch.ones(4)}, "got for anna one of length 2"),
+        ({"anna": torch.full((4,), torch.nan)}, "got for anna one of length nan"),
+    ],
+)
+def test_references_that_are_no_identities_are_refused(references: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^references: expected name -> a tensor \(D,\) of length 1, {said}$"):
+        dataclasses.replace(pipeline(), references=references)
+
+
+@pytest.mark.parametrize("name", ["make_cut_detector", "make_tracker"])
+def test_what_fails_to_make_a_part_is_told(name: str) -> None:
+    def fails() -> Any:
+        raise OSError("no model")
+
+    with pytest.raises(RestorationError, match=r"^frame 0: the (tracker|cut detector) raised OSError: no model$"):
+        list(dataclasses.replace(pipeline(), **{name: fails}).restore_frames(clip()))
+
+
 @pytest.mark.parametrize("name", ["make_cut_detector", "make_tracker"])
 def test_a_part_where_what_makes_it_belongs_is_told(name: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name}: expected what makes one, such as its class, got a Detection$"):
@@ -363,7 +445,7 @@ def test_aligned_pictures_are_restored_whole_and_each_for_itself() -> None:
 
 
 def test_a_changing_picture_size_is_no_problem() -> None:
-    wide = [Frame.from_image(cv2.resize(one.image, (240, 180)), one.index) for one in clip()[:6]]
+    wide = [Frame.from_image(cv2.resize(one.image, (240, 180)), 6 + one.index) for one in clip()[:6]]
     out = list(pipeline().restore_frames([*clip()[:6], *wide]))
     assert [one.image.shape for one in out] == [(120, 160, 3)] * 6 + [(180, 240, 3)] * 6
 

@@ -19,6 +19,8 @@ class Part:
     def __init__(self, steps: int = 1, flavour: str = "plain") -> None:
         if flavour == "leaving":
             sys.exit("no licence")
+        if flavour == "closed":
+            raise GeneratorExit
         if flavour == "bad":
             raise ValueError("flavour must not be bad")
         if flavour == "locked":
@@ -116,6 +118,8 @@ def test_a_part_that_would_end_the_program_is_named(local: None) -> None:
     ) as raised:
         plugins.build("restore", "part", {"flavour": "leaving"}, {})
     assert not isinstance(raised.value, ConfigError)
+    with pytest.raises(VideoclrError, match=r"^\$\.restore\.use: part raised GeneratorExit when it was made$"):
+        plugins.build("restore", "part", {"flavour": "closed"}, {})
 
 
 def test_a_part_whose_constructor_fails_is_named_with_its_setting(local: None) -> None:
@@ -129,6 +133,9 @@ def test_a_module_that_would_end_the_program_is_named(tmp_path: Path, monkeypatc
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(VideoclrError, match=r"^\$\.gate\.use: leaving_module:Part raised SystemExit when it was imported$"):
         plugins.resolve("gate", "leaving_module:Part")
+    (tmp_path / "gone_module.py").write_text("raise GeneratorExit\n")
+    with pytest.raises(VideoclrError, match=r"^\$\.gate\.use: gone_module:Part raised GeneratorExit when it was imported$"):
+        plugins.resolve("gate", "gone_module:Part")
 
 
 @pytest.mark.parametrize(("text", "said"), [("def (\n", "SyntaxError"), ("1 / 0\n", r"ZeroDivisionError \(division by zero\)")])

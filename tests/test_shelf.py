@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import sqlite3
@@ -95,3 +96,17 @@ def test_entries_are_never_all_in_memory_while_they_are_written(monkeypatch):
     for _ in json_pieces({"tracks": Listed(entries, lambda entry: {"number": entry.number})}):
         seen.append(len(entries._near))
     assert max(seen) <= 4
+
+
+@pytest.mark.parametrize("count", [0, 3, 200])
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda entries: pickle.loads(pickle.dumps(entries))])
+def test_entries_travel_though_they_were_read(again, count):
+    entries = filled(count)
+    read = list(entries)
+    there = again(entries)
+    assert list(there) == read
+    there.of(10**6, lambda: Entry(10**6, Fraction(0)))
+    assert (len(there), len(entries)) == (count + 1, count)
+    if count:
+        there.of(100, lambda: pytest.fail("it is there")).count += 7
+        assert there[0].count == entries[0].count + 7

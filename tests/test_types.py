@@ -223,3 +223,20 @@ def test_times_of_ones_own_frames_become_exact_or_are_refused():
     for time in (float("nan"), float("inf"), np.float32("nan")):
         with pytest.raises(ValueError):
             Frame.from_image(image, 0, time)
+
+
+@pytest.mark.parametrize("index", [None, "first", 1.5, float("nan"), float("inf"), [1]])
+def test_an_index_that_is_no_whole_number_is_told(index: object) -> None:
+    with pytest.raises(ValueError, match="expected a whole number as index, got "):
+        Frame.from_image(np.zeros((2, 2, 3), np.uint8), index)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("time", ["soon", [1], 1j, b"1", "1/0"])
+def test_a_time_of_another_kind_is_told_as_one_that_is_no_number(time: object) -> None:
+    with pytest.raises(ValueError, match="expected a time in seconds, got "):
+        Frame.from_image(np.zeros((2, 2, 3), np.uint8), 0, time)  # type: ignore[arg-type]
+
+
+def test_the_array_of_a_frame_is_a_plain_one() -> None:
+    masked = np.ma.array(np.full((2, 2, 3), 7, np.uint8), mask=True)
+    assert type(Frame.from_image(masked).image) is np.ndarray and int(Frame.from_image(masked).image.max()) == 7

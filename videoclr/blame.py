@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from videoclr.errors import (
     ClusterError,
@@ -15,13 +19,19 @@ from videoclr.errors import (
     ResumeError,
     WeightsError,
 )
+from videoclr.flow import Unwanted
 from videoclr.shortage import is_of_the_device, of_the_device
+from videoclr.types import Detection, TrackedFace
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _OF_THE_RUN = (ClusterError, ConfigError, DeviceError, MediaError, ResumeError, WeightsError)
 """What the next face would meet as well."""
+_UNIT = 0.01
+"""By how much what is 1 may differ: reduced precision rounds."""
+_FAR = 1e6
+"""Pixels from the origin at which no frame reaches."""
 
 
 @contextmanager
@@ -36,15 +46,15 @@ def blamed(part: str, frame: int, track: int | None = None, held: int = 1, again
         again: whoever calls tries again with less where the device has too little memory (`videoclr.shortage.Batch`).
 
     Raises:
-        RestorationError: from whatever the part raised, `SystemExit` too, but for the exceptions of this package that are about
-            the whole run: those pass as they are.
+        RestorationError: from whatever the part raised, `SystemExit` and `GeneratorExit` too, but for Ctrl-C and the exceptions of
+            this package that are about the whole run: those pass as they are.
         DeviceError: what the part raised is the device's fault (see `videoclr.shortage`); with `again` that passes as it is.
     """
     try:
         yield
-    except (RestorationError, *_OF_THE_RUN):
+    except (RestorationError, *_OF_THE_RUN, KeyboardInterrupt, Unwanted):
         raise
-    except (Exception, SystemExit) as error:  # a part may not end the program either
+    except BaseException as error:  # a part may not end the program either, nor the generators that it is called in
         if is_of_the_device(error):
             if again:
                 raise
@@ -77,6 +87,69 @@ def tensor_of(given: Any, shape: tuple[int | None, ...], part: str, frame: int, 
         raise RestorationError(frame, track, f"the {part} gave {tuple(given.shape)}, expected {expected}")
     found: Tensor = given.detach().to("cpu", torch.float32)
     return found
+
+
+def directions_of(given: Any, count: int, frame: int, track: int | None) -> Tensor:
+    """What a recognizer gave for `count` faces, as `tensor_of`: `(count, D)` unit vectors. Those that are 0 or not finite pass.
+
+    Raises:
+        RestorationError: it is something else.
+    """
+    found = tensor_of(given, (count, None), "recognizer", frame, track)
+    if found.shape[1] == 0:
+        raise RestorationError(frame, track, f"the recognizer gave {tuple(found.shape)}, expected vectors with numbers in them")
+    for length in found.norm(dim=1).tolist():
+        if length > 1e-6 and abs(length - 1) > _UNIT and math.isfinite(length):
+            message = f"the recognizer gave a vector of length {length:.3g}, expected 1; divide each by its length"
+            raise RestorationError(frame, track, message)
+    return found
+
+
+def detection_of(given: Any, part: str, frame: int) -> Detection | None:
+    """What a part gave for a face, in arrays of its own; None where no face can be there: it is not finite, or far from any frame.
+
+    Raises:
+        RestorationError: it is no `Detection`, or one of other shapes and numbers than the stages behind rely on.
+    """
+    if not isinstance(given, Detection):
+        raise RestorationError(frame, None, f"the {part} gave {described(given)}, expected a Detection")
+    copied = []
+    for what, array, shape in (("box", given.box, (4,)), ("landmarks", given.landmarks, (5, 2))):
+        if not isinstance(array, np.ndarray) or array.shape != shape:
+            raise RestorationError(frame, None, f"the {part} gave as {what} {described(array)}, expected an array {shape}")
+        if array.dtype.kind not in "fiu":
+            raise RestorationError(frame, None, f"the {part} gave as {what} an array of {array.dtype}, expected float32")
+        copied.append(np.array(array, np.float32))
+    box, landmarks = copied
+    score = _number(given.score)
+    if score is None or score < -_UNIT or score > 1 + _UNIT:
+        raise RestorationError(frame, None, f"the {part} gave as score {given.score!r}, expected a number from 0 to 1")
+    if not (np.abs(box).max() < _FAR and np.abs(landmarks).max() < _FAR and math.isfinite(score)):
+        return None
+    return Detection(box, landmarks, min(max(score, 0.0), 1.0))
+
+
+def tracked_of(given: Any, frame: int) -> TrackedFace | None:
+    """What a tracker gave for a face, as `detection_of`.
+
+    Raises:
+        RestorationError: it is no `TrackedFace`, or one that the stages behind cannot rely on.
+    """
+    if not isinstance(given, TrackedFace):
+        raise RestorationError(frame, None, f"the tracker gave {described(given)}, expected a TrackedFace")
+    found = detection_of(given.detection, "tracker", frame)
+    strength = _number(given.strength)
+    if strength is None or not 0 <= strength <= 1:
+        raise RestorationError(frame, None, f"the tracker gave as strength {given.strength!r}, expected a number from 0 to 1")
+    return None if found is None else replace(given, detection=found, strength=strength)
+
+
+def _number(given: Any) -> float | None:
+    """A number, numpy's and torch's too; None where it is none."""
+    try:
+        return None if isinstance(given, str | bytes) else float(given)
+    except (TypeError, ValueError, RuntimeError):
+        return None
 
 
 def described(given: object) -> str:

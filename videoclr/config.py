@@ -13,9 +13,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, Literal, Self, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from videoclr import plainyaml
@@ -296,10 +296,10 @@ class Config(_Section):
         """
         try:
             values = plainyaml.load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
         except (plainyaml.NotPlain, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
+        except (OSError, ValueError) as error:  # a name with a NUL is a bad value
+            raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
         if values is None:
             values = {}
         if not isinstance(values, dict):
@@ -313,19 +313,16 @@ class Config(_Section):
     @classmethod
     def of(cls, values: dict[str, Any]) -> Config:
         """Build from nested plain values; `ConfigError` names the path of the first bad one."""
+        return cls.model_validate(values)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _told(cls, values: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
+        # However one is made, `Config(restore={...})` too, what is wrong with it is the package's own exception.
         try:
-            return cls.model_validate(values)
+            return check(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            path = ".".join(["$", *map(str, first["loc"])])
-            if first["type"] == "extra_forbidden":
-                raise ConfigError(f"{path}: unknown setting; {_choices(first['loc'])}") from error
-            expected = first["msg"][0].lower() + first["msg"][1:]
-            if first["type"] in ("model_type", "dict_type"):
-                expected = "expected names with values, as in {name: value}"
-            if first["type"] == "string_pattern_mismatch" and (field := _beside(first["loc"]).get(str(first["loc"][-1]))):
-                expected = "expected " + " or ".join(map(str, field.examples or [])) + " or the like"
-            raise ConfigError(f"{path}: {expected}, got {first['input']!r}") from error
+            raise _error_of(error) from error
 
     def files(self) -> list[str]:
         """Files that the settings name: those that are there, and in any case photographs, tracks and people."""
@@ -343,6 +340,8 @@ class Config(_Section):
         """
         values = self.model_dump()
         for setting in settings:
+            if not isinstance(setting, str):
+                raise ConfigError(f"{setting!r}: expected section.name=value, a text for each setting")
             path, equals, text = setting.partition("=")
             path = ".".join(name.strip() for name in path.split("."))
             if not equals or not path:
@@ -359,6 +358,20 @@ class Config(_Section):
                 raise ConfigError(f"$.{path}: unknown setting")
             place[name] = value
         return type(self).of(values)
+
+
+def _error_of(error: ValidationError) -> ConfigError:
+    """What is said of the first bad value."""
+    first = error.errors()[0]
+    path = ".".join(["$", *map(str, first["loc"])])
+    if first["type"] == "extra_forbidden":
+        return ConfigError(f"{path}: unknown setting; {_choices(first['loc'])}")
+    expected = first["msg"][0].lower() + first["msg"][1:]
+    if first["type"] in ("model_type", "dict_type"):
+        expected = "expected names with values, as in {name: value}"
+    if first["type"] == "string_pattern_mismatch" and (field := _beside(first["loc"]).get(str(first["loc"][-1]))):
+        expected = "expected " + " or ".join(map(str, field.examples or [])) + " or the like"
+    return ConfigError(f"{path}: {expected}, got {first['input']!r}")
 
 
 def or_defaults(config: Config | None) -> Config:

@@ -119,10 +119,14 @@ def restore_video(
         MediaError: `source` cannot be read or `target` cannot be written; nothing is left at `target`.
         WeightsError: the networks cannot be loaded.
         RestorationError: a part failed; one that restores, with `runtime.on_error` at `stop`.
+        DeviceError: the device's memory does not suffice for one face, or the device failed.
         ResumeError: with `resume`, where what is there belongs to another source, setting or other weights.
+        TypeError: `pipeline` is none, or given beside `config`.
     """
     if config is not None and pipeline is not None:
         raise TypeError("a pipeline brings its own settings: give `config` or `pipeline`, not both")
+    if pipeline is not None and (isinstance(pipeline, type) or not hasattr(pipeline, "restore_frames")):
+        raise TypeError(f"pipeline: expected a Pipeline, got a {type(pipeline).__name__}; settings alone go into `config`")
     config = pipeline.config if pipeline is not None else or_defaults(config)
     job = _Job(source, target, config, overwrite, progress, aligned, pipeline, RunLog())
     return _restored(job, resume, report, report_frames)

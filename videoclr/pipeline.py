@@ -13,6 +13,7 @@ its bytes, pictures wait in a file (`videoclr.media.spool`).
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import numbers
 import time
@@ -24,6 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from videoclr import plugins
+from videoclr.blame import blamed, described
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("videoclr.pipeline")
 
+_UNIT: Final = 0.01
+"""By how much the length of an identity may differ from 1."""
 _FROM_CONFIG: Final[Any] = object()
 """Stands in a field until `Pipeline` has built what the config names; None is a value of its own for some fields."""
 
@@ -100,7 +104,11 @@ class Pipeline:
         for name, make in _BUILDERS.items():
             if getattr(self, name) is _FROM_CONFIG:
                 object.__setattr__(self, name, make(self.config))
+        for name, kind in _PARTS.items():
+            _check_methods(getattr(self, name), kind, f"the {name}")
         _check_size(self.restorer)
+        for name, kind in _PARTS.items():
+            _check_made(getattr(self, name), kind, f"the {name}")
         for name in ("make_cut_detector", "make_tracker"):
             if not callable(made := getattr(self, name)):
                 raise ConfigError(f"{name}: expected what makes one, such as its class, got a {type(made).__name__}")
@@ -109,6 +117,7 @@ class Pipeline:
         known = self._photographed() if self.references is _FROM_CONFIG else {}
         if self.references is _FROM_CONFIG:
             object.__setattr__(self, "references", {name: one.identity for name, one in known.items()})
+        _check_references(self.references)
         if self.photographs is _FROM_CONFIG:
             object.__setattr__(self, "photographs", {name: one.picture for name, one in known.items()})
 
@@ -170,7 +179,8 @@ class Pipeline:
         closes `frames`; so does an exception, which is raised here whichever thread it came from.
 
         Args:
-            frames: in order; iterated, and closed where it is a generator, in a thread of its own.
+            frames: in order, each with a higher `index` than the one before; iterated, and closed where it is a generator, in a
+                thread of its own.
             ledger: filled in as the run goes on; read it when the run is over.
             aligned: each frame is an FFHQ-aligned crop already; nothing is detected or tracked, each is restored as a
                 whole and for itself.
@@ -184,6 +194,8 @@ class Pipeline:
         Raises:
             RestorationError: a part failed; one that restores only where `runtime.on_error` is `stop`.
             MediaError: the disk has no room for pictures that wait.
+            TypeError: `frames` gives something else than frames.
+            ValueError: `frames` does not number them upwards.
         """
         ledger = RunLog() if ledger is None else ledger
         clock = ledger.seconds_per_stage
@@ -270,7 +282,8 @@ class Pipeline:
     def _shots(self, frames: Iterator[Frame], clock: dict[str, float], begin: Mark | None, waiting: _Waiting) -> Iterator[Frame]:
         from videoclr.stages.cuts import cuts
 
-        detector = self.make_cut_detector()
+        with blamed("cut detector", 0):
+            detector = self.make_cut_detector()
         if begin is None:
             shots = cuts(waiting.from_here(frames), detector)
         elif getattr(detector, "forgets", False):
@@ -555,12 +568,22 @@ class RunLog:
             self.seconds_per_stage["encode"] = self.seconds_per_stage.get("encode", 0.0) + time.perf_counter() - began
 
     def counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Pass frames on and count them in; close them at the end where they are a generator."""
+        """Pass frames on and count them in; close them at the end where they are a generator.
+
+        Raises:
+            TypeError: something else came than frames.
+            ValueError: a frame whose number is not above that of the one before: stages know frames by their numbers.
+        """
         iterator = iter(frames)
+        last: int | None = None
         try:
             for frame in iterator:
                 if not isinstance(frame, Frame):
                     raise TypeError(f"expected frames, got a {type(frame).__name__}; make each with Frame.from_image")
+                if last is not None and frame.index <= last:
+                    how = "number them upwards, with dataclasses.replace(frame, index=number) if need be"
+                    raise ValueError(f"frame {frame.index} came after frame {last}; {how}")
+                last = frame.index
                 self.frames_in += 1
                 yield frame
         finally:
@@ -789,11 +812,57 @@ def recognizer_of(config: Config) -> dict[str, Any]:
     return {"use": section.use, "options": section.options, "weights": known.get("sha256")}
 
 
-def _check_size(restorer: Restorer | None) -> None:
-    """See that the stages can ask a restorer, where there is one, for the crops that it wants.
+def _check_references(references: Mapping[str, Tensor]) -> None:
+    """See that faces can be compared with those of `references`.
 
     Raises:
-        ConfigError: it does not say how large they are.
+        ConfigError: they are no unit vectors with names.
+    """
+    import torch
+
+    expected = "references: expected name -> a tensor (D,) of length 1"
+    if not isinstance(references, Mapping):
+        raise ConfigError(f"{expected}, got {described(references)}")
+    for name, identity in references.items():
+        if not isinstance(identity, torch.Tensor) or identity.ndim != 1:
+            raise ConfigError(f"{expected}, got for {name} {described(identity)}")
+        if not abs(float(identity.float().norm()) - 1) < _UNIT:
+            raise ConfigError(f"{expected}, got for {name} one of length {float(identity.float().norm()):.3g}")
+
+
+def _check_methods(part: object, kind: str, who: str) -> None:
+    """See that a stage can call a part, where there is one.
+
+    Raises:
+        ConfigError: it has not the methods of its kind.
+    """
+    missing = [name for name in plugins.METHODS[kind] if not callable(getattr(part, name, None))]
+    if part is not None and missing:
+        raise ConfigError(f"{who}: expected a part with the method {missing[0]}, got a {type(part).__name__}")
+
+
+def _check_made(part: object, kind: str, who: str) -> None:
+    """See that a part is no class that somebody forgot to make one of.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if isinstance(part, type) and any(inspect.isfunction(inspect.getattr_static(part, name)) for name in plugins.METHODS[kind]):
+        raise ConfigError(f"{who}: expected a part, got the class {part.__name__} itself; make one: {part.__name__}(...)")
+
+
+def _built(kind: str, section: Any, settings: Mapping[str, Any]) -> Any:
+    """The part that a section of the settings names."""
+    part = plugins.build(kind, section.use, section.options, settings)
+    _check_methods(part, kind, f"$.{kind}.use: {section.use}")
+    return part
+
+
+def _check_size(restorer: Restorer | None) -> None:
+    """See that the stages can ask a restorer, where there is one, for the crops that it wants, and for as many.
+
+    Raises:
+        ConfigError: it does not say how large they are, or how far along a track it looks.
     """
     if restorer is None:
         return
@@ -802,12 +871,18 @@ def _check_size(restorer: Restorer | None) -> None:
         found = "nothing" if size is None else repr(size)
         who = restorer.__name__ + " (the class itself)" if isinstance(restorer, type) else type(restorer).__name__
         raise ConfigError(f"the restorer {who}: expected as `size` the side of its crops in pixels, a whole number, got {found}")
+    if callable(getattr(restorer, "restore_span", None)):  # what it has less than a `SpanRestorer`, it does not use
+        for name, least in (("anchors", 1), ("reach", 0)):
+            frames = getattr(restorer, name, least)
+            if not isinstance(frames, numbers.Integral) or frames < least:
+                who = type(restorer).__name__
+                raise ConfigError(f"the restorer {who}: expected as `{name}` a number of frames from {least} on, got {frames!r}")
 
 
 def _cut_detector_maker(config: Config) -> Callable[[], CutDetector]:
     section = config.cuts
     # Not a function of our own in here: what is made of these can be pickled, and the pipeline with it.
-    make = partial(plugins.build, "cuts", section.use, section.options, {})
+    make = partial(_built, "cuts", section, {})
     make()  # a bad option is said now, not when the run has begun
     return make
 
@@ -815,7 +890,7 @@ def _cut_detector_maker(config: Config) -> Callable[[], CutDetector]:
 def _tracker_maker(config: Config) -> Callable[[], Tracker]:
     section, detect = config.track, config.detect
     settings = {"threshold": detect.threshold, "low_threshold": detect.low_threshold, "max_gap": _gap(config)}
-    make = partial(plugins.build, "track", section.use, section.options, settings)
+    make = partial(_built, "track", section, settings)
     make()
     return make
 
@@ -828,12 +903,12 @@ def _detector(config: Config) -> Any:
         "long_side": section.long_side,
         "device": device_of(config),
     }
-    return plugins.build("detect", section.use, section.options, settings)
+    return _built("detect", section, settings)
 
 
 def _recognizer(config: Config) -> Any:
     section = config.identify
-    return plugins.build("identify", section.use, section.options, {"device": device_of(config)})
+    return _built("identify", section, {"device": device_of(config)})
 
 
 def _restorer(config: Config) -> Any:
@@ -846,20 +921,23 @@ def _restorer(config: Config) -> Any:
         "precision": section.precision,
         "device": device_of(config),
     }
-    return plugins.build("restore", section.use, section.options, settings)
+    return _built("restore", section, settings)
 
 
 def _judge(config: Config) -> Any:
     section = config.gate
     if section.use == "none":
         return None
-    return plugins.build("gate", section.use, section.options, {"device": device_of(config)})
+    return _built("gate", section, {"device": device_of(config)})
 
 
 def _masker(config: Config) -> Any:
     section = config.blend
-    return plugins.build("blend", section.use, section.options, {"device": device_of(config)})
+    return _built("blend", section, {"device": device_of(config)})
 
+
+_PARTS: Final = {"detector": "detect", "recognizer": "identify", "restorer": "restore", "judge": "gate", "masker": "blend"}
+"""Field of `Pipeline` that holds a part -> its kind; those that are made once per run are looked at when they are made."""
 
 _BUILDERS: Final[dict[str, Callable[[Config], Any]]] = {
     "make_cut_detector": _cut_detector_maker,

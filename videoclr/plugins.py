@@ -43,6 +43,16 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "blend": {"feather": "videoclr.parts.feather:Feather", "parsing": "videoclr.parts.parsing_mask:ParsingMask"},
 }
 """Kind of part (the section of the config that names it) -> name -> `module:Class`."""
+METHODS: Mapping[str, Sequence[str]] = {
+    "cuts": ("is_cut",),
+    "detect": ("detect",),
+    "track": ("update", "reset"),
+    "identify": ("embed",),
+    "restore": ("restore",),
+    "gate": ("judge",),
+    "blend": ("mask",),
+}
+"""Kind of part -> what its stage's protocol asks of all of them."""
 _PLAIN: Mapping[type, tuple[type, str]] = {
     bool: (bool, "true or false"),
     int: (Integral, "a whole number"),
@@ -93,9 +103,9 @@ def _imported(kind: str, target: str) -> type:
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"$.{kind}.use: cannot import {target} ({' '.join(str(error).split())})") from error
-    except VideoclrError:
+    except (VideoclrError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise VideoclrError(f"$.{kind}.use: {target} raised {_said_by(error)} when it was imported") from error
     if not callable(found):
         raise ConfigError(f"$.{kind}.use: {target} is not a class")
@@ -115,7 +125,8 @@ def build(kind: str, name: str, options: Mapping[str, Any], settings: Mapping[st
     Raises:
         ConfigError: unknown name, an option that the part does not know, one that is no text, number or the like where its
             constructor is annotated with that, or a value that it refuses (`ValueError` or `TypeError`).
-        VideoclrError: it would end the program (`SystemExit`). What else its constructor raises has a note that names it.
+        VideoclrError: it would end the program (`SystemExit`, `GeneratorExit`). What else its constructor raises has a note that
+            names it.
     """
     part = resolve(kind, name)
     offered = {**_wanted(part, settings), **options}
@@ -137,11 +148,11 @@ def build(kind: str, name: str, options: Mapping[str, Any], settings: Mapping[st
         return part(**offered)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"$.{kind}.options: {name}: {' '.join(str(error).split())}") from error
-    except SystemExit as error:
-        raise VideoclrError(f"$.{kind}.use: {name} raised {_said_by(error)} when it was made") from error
-    except VideoclrError:
+    except (VideoclrError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            raise VideoclrError(f"$.{kind}.use: {name} raised {_said_by(error)} when it was made") from error
         if isinstance(error, RuntimeError) and "device" in options:
             device = options["device"]
             raise ConfigError(f"$.{kind}.options.device: {device!r} cannot be used here; expected cpu, cuda or cuda:n") from error

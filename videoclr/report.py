@@ -296,5 +296,5 @@ def same_file(one: object, other: object) -> bool:
         if first.exists() or second.exists():
             return first.samefile(second)
         return first.name == second.name and first.parent.samefile(second.parent)
-    except OSError:  # one of them, or its folder, does not exist yet
+    except (OSError, ValueError):  # one of them, or its folder, does not exist yet, or cannot: a name with a NUL
         return first.absolute() == second.absolute()

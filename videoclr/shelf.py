@@ -41,6 +41,15 @@ class Shelf(Sequence[T], Generic[T]):
         if self._base is not None:
             self._base.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """With all of its entries, in another process or as a copy."""
+        rows: list[tuple[int, int, str]] = []
+        if self._count:
+            self._put(self._near.items())
+            with _explained():
+                rows = self._opened().execute("SELECT place, number, said FROM entries").fetchall()
+        return _filled, (type(self), self._say, self._of_json, rows)
+
     def of(self, number: int, make: Callable[[], T]) -> T:
         """The entry `number`, to be changed until the next call; made where there is none.
 
@@ -106,6 +115,13 @@ class Shelf(Sequence[T], Generic[T]):
                 "CREATE TABLE entries (place INTEGER PRIMARY KEY, number INTEGER UNIQUE, said TEXT)"
             )
         return self._base
+
+
+def _filled(kind: type[Shelf[T]], say: Any, of_json: Any, rows: Sequence[tuple[int, int, str]]) -> Shelf[T]:
+    shelf = kind(say, of_json)
+    shelf._put((number, (place, of_json(json.loads(said)))) for place, number, said in rows)
+    shelf._count = len(rows)
+    return shelf
 
 
 @contextmanager

@@ -136,19 +136,25 @@ class Frame:
         The array is kept, not copied, and read later in other threads: give every frame one of its own.
 
         Raises:
-            ValueError: no array, wrong shape or dtype, no pixel, or a time that is no number.
+            ValueError: no array, wrong shape or dtype, no pixel, an index that is no whole number, or a time that is no number.
         """
         if not isinstance(image, np.ndarray):
             raise ValueError(f"expected a numpy array (H, W, 3) uint8 or uint16 RGB, got a {type(image).__name__}")
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or image.size == 0:
             raise ValueError(f"expected (H, W, 3) uint8 or uint16 RGB, got {image.shape} {image.dtype}")
-        view = image.view()
+        view = image.view(np.ndarray)  # of a subclass, such as a masked array, the plain numbers
         view.flags.writeable = False
         try:
-            exact = Fraction(int(index), 25) if time is None else _seconds(time)
-        except OverflowError as error:
-            raise ValueError(f"expected a time in seconds, got {time}") from error
-        return cls(int(index), exact, _rgb={"base": view})
+            number = int(index)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"expected a whole number as index, got {index!r}") from error
+        if not isinstance(index, str) and number != index:
+            raise ValueError(f"expected a whole number as index, got {index!r}")
+        try:
+            exact = Fraction(number, 25) if time is None else _seconds(time)
+        except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+            raise ValueError(f"expected a time in seconds, got {time!r}") from error
+        return cls(number, exact, _rgb={"base": view})
 
     @property
     def source(self) -> NDArray[Any]:

@@ -370,21 +370,21 @@ def test_the_search_finds_what_it_looks_for(text):
 
 def test_a_stream_that_turns_up_late_is_left_out(clip):
     """PyAV fails at its first packet; reading goes on behind it."""
-    with av.open(str(clip("a.mp4"))) as file:
+    with av.open(str(clip("a.mp4"))) as film:
         calls = []
 
         class Container:
-            streams, format = file.streams, file.format
+            streams, format, file = film.streams, film.format, film.file
 
             @staticmethod
             def demux(*streams):
                 calls.append(streams)
-                for number, packet in enumerate(file.demux(*streams)):
+                for number, packet in enumerate(film.demux(*streams)):
                     yield packet
                     if len(calls) == 1 and number == 2:
                         raise IndexError("list index out of range")
 
         told = []
-        packets = list(demuxed(Container(), [file.streams.video[0]], told.append))
+        packets = list(demuxed(Container(), [film.streams.video[0]], told.append))
     assert len(packets) == 10 and len(calls) == 2
     assert [str(error) for error in told] == ["a stream that begins late is left out"]

@@ -646,3 +646,30 @@ def test_what_no_encoder_or_source_can_be_is_refused(tmp_path):
             Writer(tmp_path / "o.mp4", gop=gop)
     with pytest.raises(TypeError, match="like: expected the Reader of the source, got a str"):
         Writer(tmp_path / "o.mp4", "in.mp4")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"crf": "high"}, r"\$\.media\.crf: expected a number, got 'high'"),
+        ({"wipe_seconds": -1}, r"\$\.media\.wipe_seconds: expected 0 or more, got -1"),
+        ({"wipe_seconds": float("nan")}, r"\$\.media\.wipe_seconds: expected 0 or more, got nan"),
+        ({"smart_copy_mb": "much"}, r"\$\.media\.smart_copy_mb: expected 1 or more, got 'much'"),
+        ({"options": ["aq-mode"]}, r"\$\.media\.options: expected names with values, .*, got \['aq-mode'\]"),
+        ({"options": {"aq-mode": None}}, r"\$\.media\.options: expected names with values"),
+        ({"container": 3}, r"\$\.media\.container: expected a text, got 3"),
+        ({"provenance": 3}, r"\$\.media\.provenance: expected a text, got 3"),
+        ({"shift": "late"}, "shift: expected seconds, got 'late'"),
+        ({"shift": float("nan")}, "shift: expected seconds, got nan"),
+    ],
+)
+def test_an_argument_of_another_kind_is_told_before_anything_is_written(tmp_path, setting, said):
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        Writer(tmp_path / "o.mkv", **setting)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_level_may_be_a_number(tmp_path):
+    with Writer(tmp_path / "o.mkv", level=4.1) as writer:
+        writer.write(Frame.from_image(np.zeros((16, 16, 3), np.uint8)))
+    assert writer.frames_written == 1

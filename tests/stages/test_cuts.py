@@ -82,3 +82,15 @@ def test_an_answer_that_is_neither_yes_nor_no_is_the_detectors_fault() -> None:
 
     with pytest.raises(RestorationError, match="frame 0: the cut detector raised ValueError: The truth value"):
         list(cuts(frames(2), Unsure()))
+
+
+@pytest.mark.parametrize("delay", [None, "x", -1, 2.5])
+def test_a_delay_that_is_no_number_of_frames_is_told(delay: object) -> None:
+    class Late:
+        def is_cut(self, _: Frame) -> bool:
+            return False
+
+    detector = Late()
+    detector.delay = delay  # type: ignore[attr-defined]
+    with pytest.raises(RestorationError, match=f"the cut detector has as `delay` {delay!r}, expected a whole number of frames"):
+        list(cuts([Frame.from_image(np.zeros((4, 4, 3), np.uint8))], detector))

@@ -141,6 +141,12 @@ BOX, POINTS = np.array([0, 0, 40, 40], np.float32), np.zeros((5, 2), np.float32)
         ([[None]], "gave None, expected a Detection"),
         ([[(BOX, POINTS, 0.9)]], "gave a tuple, expected a Detection"),
         ([[Detection(BOX, POINTS.reshape(-1), 0.9)]], r"gave as landmarks a ndarray \(10,\), expected an array \(5, 2\)"),
+        ([[Detection(BOX.astype(str), POINTS, 0.9)]], "gave as box an array of <U32, expected float32"),
+        ([[Detection(BOX, POINTS.astype(complex), 0.9)]], "gave as landmarks an array of complex128, expected float32"),
+        ([[Detection(BOX, POINTS, None)]], "gave as score None, expected a number from 0 to 1"),
+        ([[Detection(BOX, POINTS, "0.9")]], "gave as score '0.9', expected a number from 0 to 1"),
+        ([[Detection(BOX, POINTS, 90)]], "gave as score 90, expected a number from 0 to 1"),
+        ([[Detection(BOX, POINTS, np.ones(2))]], r"gave as score array\(\[1., 1.\]\), expected a number from 0 to 1"),
         ([[Detection(BOX.tolist(), POINTS, 0.9)]], r"gave as box a list, expected an array \(4,\)"),
         ([[Detection(np.append(BOX, np.float32(0.9)), POINTS, 0.9)]], r"gave as box a ndarray \(5,\), expected an array \(4,\)"),
     ],
@@ -148,3 +154,30 @@ BOX, POINTS = np.array([0, 0, 40, 40], np.float32), np.zeros((5, 2), np.float32)
 def test_what_is_no_face_is_named_where_the_detector_gave_it(given: object, expected: str) -> None:
     with pytest.raises(RestorationError, match=f"^frame 0: the detector {expected}$"):
         list(detect(frames([0]), Gives(given)))
+
+
+def test_a_face_far_beyond_any_frame_or_without_a_score_is_left_out() -> None:
+    for bad in (Detection(BOX * 1e30, POINTS, 0.9), Detection(BOX, POINTS + 1e7, 0.9), Detection(BOX, POINTS, float("nan"))):
+        assert [one.faces for one in detect(frames([0]), Gives([[bad]]))] == [()]
+
+
+def test_scores_may_be_numbers_of_numpy_and_a_rounding_beyond_one() -> None:
+    for score in (np.float32(1.000001), np.float64(1.0), np.array(1.0)):
+        (found,) = detect(frames([0]), Gives([[Detection(BOX, POINTS, score)]]))
+        assert found.faces[0].score == 1.0 and type(found.faces[0].score) is float
+
+
+def test_a_detector_may_use_its_memory_again() -> None:
+    class Again:
+        def __init__(self) -> None:
+            self.box, self.points, self.calls = np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 0
+
+        def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+            self.calls += 1
+            self.box[:] = (0, 0, self.calls, 10)
+            self.points[:] = self.calls
+            return [[Detection(self.box, self.points, 0.9)]]
+
+    found = list(detect(frames([0] * 3), Again()))
+    assert [one.faces[0].box[2] for one in found] == [1, 2, 3]
+    assert [one.faces[0].landmarks[0, 0] for one in found] == [1, 2, 3]

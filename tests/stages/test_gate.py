@@ -186,3 +186,14 @@ def test_what_is_no_verdict_is_named_where_the_judge_gave_it(given: Any, expecte
 def test_a_confidence_beyond_its_range_counts_as_its_end(said: float, counts: float) -> None:
     (one,) = next(gate(clip(1), Gives([Verdict(said, None, {})]), 0)).faces
     assert one.confidence == pytest.approx(0.9 * counts)
+
+
+def test_a_judge_may_use_its_memory_again() -> None:
+    class Again(Says):
+        map = torch.zeros(1, 8, 8)
+
+        def judge(self, faces: Faces[RestoredFace], memory: dict[int, Any]) -> list[Verdict]:
+            return [Verdict(1.0, self.map.fill_(faces.frame.index / 10), {})]
+
+    trust = [one.faces[0].trust for one in gate(clip(9), Again({}), smoothing=1)]
+    assert [round(float(one.max()), 2) for one in trust if one is not None] == [0.0, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65]

@@ -430,3 +430,44 @@ def test_what_is_no_embedding_is_named_where_the_recognizer_gave_it(given: Tenso
 
     with pytest.raises(RestorationError, match=r"frame 0, track 0: the recognizer gave .*, expected (a tensor )?\(1, any\)"):
         list(identify(clip([crop(0)]), Gives(), window=0, views=1))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (torch.tensor([[3.0, 4.0]]), "gave a vector of length 5, expected 1; divide each by its length"),
+        (torch.zeros(1, 0), r"gave \(1, 0\), expected vectors with numbers in them"),
+    ],
+)
+def test_vectors_that_are_no_directions_are_named(given: Tensor, expected: str) -> None:
+    class Gives:
+        def embed(self, crops: Tensor) -> Tensor:
+            return given
+
+    with pytest.raises(RestorationError, match=f"^frame 0, track 0: the recognizer {expected}$"):
+        list(identify(clip([crop(0)]), Gives(), window=0))
+
+
+def test_vectors_of_another_length_than_before_are_named() -> None:
+    class Grows:
+        length = 1
+
+        def embed(self, crops: Tensor) -> Tensor:
+            self.length += 1
+            return torch.nn.functional.normalize(torch.ones(len(crops), self.length), dim=1)
+
+    with pytest.raises(RestorationError, match=r"^frame 1, track 0: the recognizer gave vectors of 3 numbers, and 2 before$"):
+        list(identify(clip([crop(0, blur=2), crop(1)]), Grows(), window=0))
+
+
+def test_a_recognizer_may_use_its_memory_again() -> None:
+    class Again(Reads):
+        memory = torch.zeros(1, 2)
+
+        def embed(self, crops: Tensor) -> Tensor:
+            return self.memory.copy_(super().embed(crops))
+
+    film = clip([crop(0, mark=0.1), crop(1, blur=2, mark=0.5)])
+    expected = [angle(one) for one in identify(film, Reads(), window=0)]
+    assert [angle(one) for one in identify(film, Again(), window=0)] == pytest.approx(expected, abs=1e-6)
+    assert expected[1] < 0.49

@@ -256,6 +256,55 @@ def test_values_beyond_the_range_are_clamped() -> None:
     assert float(run(clip([1]), Loud(16))[0].faces[0].image.max()) == 1
 
 
+def test_values_far_beyond_the_range_are_told_once() -> None:
+    class Times(Unchanged):
+        def __init__(self, factor: float) -> None:
+            super().__init__(16)
+            self.factor = factor
+
+        def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
+            return torch.full((len(crops), 3, 16, 16), float(self.factor))
+
+        def mask(self, crops: Sequence[FaceCrop], images: Tensor) -> Tensor:
+            return torch.full((len(crops), 1, 16, 16), float(self.factor))
+
+    warnings: list[str] = []
+    list(restore(clip([1] * 9), Times(255), Times(127), batch=2, warnings=warnings))
+    assert warnings == [
+        "the restorer gives values beyond [-1, 1], up to 255 in frame 0, track 0: they are cut off, so scale them",
+        "the masker gives values beyond [0, 1], up to 127 in frame 0, track 0: they are cut off, so scale them",
+    ]
+    list(restore(clip([1]), Times(1.5), Times(1.5), warnings=(overshoot := [])))
+    assert overshoot == []
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.complex64])
+def test_restored_faces_that_are_no_floats_are_refused(dtype: torch.dtype) -> None:
+    class Codes(Unchanged):
+        def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
+            return super().restore(crops, memory).to(dtype)
+
+    with pytest.raises(RestorationError, match=f"^frame 0, track 0: the restorer gave {dtype}, expected floats in "):
+        run(clip([1]), Codes(16))
+
+
+def test_a_part_that_changes_what_others_look_at_is_named() -> None:
+    class Writes(Unchanged):
+        def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
+            with torch.inference_mode():
+                return torch.stack([crop.image.add_(0.1) for crop in crops])
+
+    class Draws(Feather):
+        def mask(self, crops: Sequence[FaceCrop], images: Tensor) -> Tensor:
+            images[:] = 0
+            return super().mask(crops, images)
+
+    with pytest.raises(RestorationError, match=r"^frame 0, track 0: the restorer changed crop.image in place, .* a clone\(\)$"):
+        run(clip([1]), Writes(16))
+    with pytest.raises(RestorationError, match=r"^frame 0, track 0: the masker changed its images in place"):
+        list(restore(clip([1]), Unchanged(16), Draws()))
+
+
 def test_similarity_is_measured_against_the_identity_where_there_is_one() -> None:
     class Half:
         def embed(self, crops: Tensor) -> Tensor:
@@ -469,6 +518,35 @@ def test_what_a_restorer_saw_travels_with_the_face() -> None:
     first, second = (one.faces[0] for one in restore(clip([1, 1]), SeesMore(), Feather()))
     assert first.seen is not None and float(first.seen.max()) == 0.25 and second.seen is None
     assert all(one.faces[0].seen is None for one in restore(clip([1]), Unchanged(16), Feather()))
+
+
+@pytest.mark.parametrize("method", ["invented", "seen"])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, r"gave None for 1 face\(s\)"),
+        ([], r"gave 0 maps for 1 face\(s\)"),
+        ([torch.ones(16, 16)], r"gave \(1, 16, 16\), expected \(1, [13], 16, 16\)"),
+    ],
+)
+def test_maps_that_are_none_are_named(method: str, given: Any, expected: str) -> None:
+    class Tells(Unchanged):
+        pass
+
+    setattr(Tells, method, lambda *_: given)
+    with pytest.raises(RestorationError, match=f"^frame 0, track 0: the restorer {expected}$"):
+        list(restore(clip([1]), Tells(16), Feather()))
+
+
+def test_maps_may_lie_in_memory_that_is_used_again() -> None:
+    class Again(Unchanged):
+        map = torch.zeros(1, 16, 16)
+
+        def invented(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> list[Tensor | None]:
+            return [self.map.fill_(crops[0].frame.index / 10)]
+
+    found = [one.faces[0].invented for one in list(restore(clip([1] * 3), Again(16), Feather(), batch=1))]
+    assert [round(float(one.max()), 1) for one in found if one is not None] == [0.0, 0.1, 0.2]
 
 
 def test_each_part_is_blamed_for_what_is_its_own() -> None:

@@ -150,3 +150,41 @@ def test_a_tracker_that_fails_stops_at_its_frame() -> None:
         list(track(clip([10], [12], [14]), Lost))
     with pytest.raises(RestorationError, match="frame 2: the tracker raised RuntimeError: never"):
         list(track(clip([10], [12], [14], shots=[0, 0, 1]), Stubborn))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([None], "gave None, expected a TrackedFace"),
+        ([detection(10)], "gave a Detection, expected a TrackedFace"),
+        ([TrackedFace(0, None)], "gave None, expected a Detection"),  # type: ignore[arg-type]
+        (
+            [TrackedFace(0, Detection(np.zeros(3), np.zeros((5, 2)), 0.9))],
+            r"gave as box a ndarray \(3,\), expected an array \(4,\)",
+        ),
+        ([TrackedFace(0, detection(10), strength=7)], "gave as strength 7, expected a number from 0 to 1"),
+        ([TrackedFace(0, detection(10), strength=float("nan"))], "gave as strength nan, expected a number from 0 to 1"),
+        ([TrackedFace(0, detection(10))] * 2, r"gave 2 faces of 1 track\(s\), expected one of each"),
+    ],
+)
+def test_what_is_no_face_of_a_track_is_named_where_the_tracker_gave_it(given: list[TrackedFace], expected: str) -> None:
+    class Gives(Lanes):
+        def update(self, found: Faces[Detection]) -> list[TrackedFace]:
+            return given
+
+    with pytest.raises(RestorationError, match=f"^frame 0: the tracker {expected}$"):
+        list(track(clip([10]), Gives))
+
+
+def test_places_that_no_face_can_have_are_left_out() -> None:
+    class Lost(Lanes):
+        def update(self, found: Faces[Detection]) -> list[TrackedFace]:
+            return [TrackedFace(0, detection(float("nan"))), TrackedFace(1, detection(1e30)), TrackedFace(2, detection(10))]
+
+    (found,) = track(clip([10]), Lost)
+    assert [float(face.detection.box[0]) for face in found.faces] == [10]
+
+
+def test_a_tracker_that_cannot_be_made_is_told() -> None:
+    with pytest.raises(RestorationError, match="frame 0: the tracker raised TypeError"):
+        list(track(clip([10]), lambda: Lanes(1)))  # type: ignore[call-arg]

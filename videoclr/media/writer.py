@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, get_args
@@ -106,7 +107,7 @@ class Writer:
         preset: str | None = None,
         pix_fmt: str | None = None,
         profile: str | None = None,
-        level: str | None = None,
+        level: str | float | None = None,
         bitrate: str | int | None = None,
         gop: int | None = None,
         options: Mapping[str, str | float] | None = None,
@@ -127,6 +128,19 @@ class Writer:
             raise TypeError(f"like: expected the Reader of the source, got a {type(like).__name__}")
         if gop is not None and (not isinstance(gop, int) or gop < 1):
             raise ConfigError(f"$.media.gop: expected 1 or more, got {gop!r}")
+        if crf is not None and not _is_number(crf):
+            raise ConfigError(f"$.media.crf: expected a number, got {crf!r}")
+        if not _is_number(wipe_seconds) or not 0 <= wipe_seconds < math.inf:
+            raise ConfigError(f"$.media.wipe_seconds: expected 0 or more, got {wipe_seconds!r}")
+        if not isinstance(smart_copy_mb, int) or smart_copy_mb < 1:
+            raise ConfigError(f"$.media.smart_copy_mb: expected 1 or more, got {smart_copy_mb!r}")
+        if options is not None and not (isinstance(options, Mapping) and all(_is_option(*one) for one in options.items())):
+            raise ConfigError(f"$.media.options: expected names with values, as in {{'aq-mode': '3'}}, got {options!r}")
+        for name, text in (("container", container), ("provenance", provenance)):
+            if text is not None and not isinstance(text, str):
+                raise ConfigError(f"$.media.{name}: expected a text, got {text!r}")
+        if shift is not None and not (_is_number(shift) and math.isfinite(shift)):
+            raise ConfigError(f"shift: expected seconds, got {shift!r}")
         check_drop(drop)
         self.path, self.like = str(path), like
         self._state: Literal["before", "inside", "over"] = "before"
@@ -171,6 +185,7 @@ class Writer:
                 )
             rate = None if bitrate is None else bits_per_second(str(bitrate))
             texts = {name: as_text(value) for name, value in (options or {}).items()}
+            level = None if level is None else str(level)
             wanted = Wanted(crf, preset, pix_fmt, profile, level, rate, gop, options=texts)
             joint: Joint | None = None
             if smart_copy:
@@ -514,6 +529,14 @@ def _density(like: Reader) -> Fraction | None:
 
 def _is_timecode(stream: Stream) -> bool:
     return stream.type == "data" and "timecode" in stream.metadata
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real)
+
+
+def _is_option(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, str | Real)
 
 
 def first_number(like: Reader) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from numbers import Integral
+from typing import Any, Protocol
 
 from videoclr.blame import blamed
+from videoclr.errors import RestorationError
 from videoclr.types import Frame
 
 
@@ -32,9 +34,12 @@ def cuts(frames: Iterable[Frame], detector: CutDetector) -> Iterator[Frame]:
     go on counting, and so it keeps its `shot_start`. The delay is the detector's.
 
     Raises:
-        RestorationError: the detector failed at the frame that it was shown.
+        RestorationError: the detector failed at the frame that it was shown, or its `delay` is no number of frames.
     """
-    delay = int(getattr(detector, "delay", 0))
+    told: Any = getattr(detector, "delay", 0)
+    if not isinstance(told, Integral) or told < 0:
+        raise RestorationError(0, None, f"the cut detector has as `delay` {told!r}, expected a whole number of frames")
+    delay = int(told)
     waiting: deque[Frame] = deque()
     shot: int | None = None
     start = 0

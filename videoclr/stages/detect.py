@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from videoclr.blame import blamed, described
+from videoclr.blame import blamed, described, detection_of
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import RestorationError
 from videoclr.shortage import Batch
@@ -111,7 +111,11 @@ def _detected(waiting: list[_Waiting], detector: Detector, min_size: float, call
             if len(results) != len(group):
                 raise RestorationError(first, None, f"the detector answered {len(results)} lists for {len(group)} pictures")
             return [
-                [one for one in found if _usable(_checked(one, frame.index), min_size)]
+                [
+                    face
+                    for one in found
+                    if (face := detection_of(one, "detector", frame.index)) is not None and _usable(face, min_size)
+                ]
                 for (frame, _), found in zip(group, results, strict=True)
             ]
 
@@ -119,20 +123,5 @@ def _detected(waiting: list[_Waiting], detector: Detector, min_size: float, call
     return [Faces(frame, looked=False) if image is None else Faces(frame, tuple(next(answers))) for frame, image in waiting]
 
 
-def _checked(found: Detection, frame: int) -> Detection:
-    """`found`, of the shapes that the stages behind rely on.
-
-    Raises:
-        RestorationError: it has others.
-    """
-    if not isinstance(found, Detection):
-        raise RestorationError(frame, None, f"the detector gave {described(found)}, expected a Detection")
-    for what, given, shape in (("box", found.box, (4,)), ("landmarks", found.landmarks, (5, 2))):
-        if not isinstance(given, np.ndarray) or given.shape != shape:
-            raise RestorationError(frame, None, f"the detector gave as {what} {described(given)}, expected an array {shape}")
-    return found
-
-
 def _usable(found: Detection, min_size: float) -> bool:
-    finite = bool(np.isfinite(found.box).all() and np.isfinite(found.landmarks).all())
-    return finite and found.size >= min_size and found.size > 0
+    return found.size >= min_size and found.size > 0

@@ -130,7 +130,7 @@ def _checked(verdict: Verdict, face: RestoredFace) -> Verdict:
         raise RestorationError(frame, track, f"the judge gave as reasons {described(verdict.reasons)}, expected a dict")
     trust = verdict.trust
     if trust is not None:
-        trust = tensor_of(trust, (1, *face.mask.shape[-2:]), "judge", frame, track)
+        trust = tensor_of(trust, (1, *face.mask.shape[-2:]), "judge", frame, track).clone()  # it may use its memory again
     if not np.isfinite(verdict.confidence) or not (trust is None or bool(torch.isfinite(trust).all())):
         raise NotFiniteError(frame, track, "the judge gave NaN or infinite values")
     return replace(verdict, confidence=min(max(float(verdict.confidence), 0.0), 1.0), trust=trust)

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from videoclr import appearance, geometry
-from videoclr.blame import blamed, tensor_of
+from videoclr.blame import blamed, directions_of
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.cast import Cast, Member, View, jpeg
+from videoclr.errors import RestorationError
 from videoclr.flow import around
 from videoclr.packing import keepable
 from videoclr.pixels import quantized, to_array
@@ -560,17 +561,28 @@ def _refine(track: _Track, number: int, frames: tuple[Faces[FaceCrop], ...], rec
     first = entering[0][1].frame.index
     with blamed("recognizer", first, number, len(entering)):
         given = recognizer.embed(torch.stack([crop.image for _, crop in entering]))
-        vectors = list(zip(entering, tensor_of(given, (len(entering), None), "recognizer", first, number), strict=True))
+        vectors = list(zip(entering, _like(pool, directions_of(given, len(entering), first, number), first, number), strict=True))
     found = []
     for (value, crop), vector in vectors:
         if torch.isfinite(vector).all():
-            found.append((value, vector))
+            found.append((value, vector.clone()))  # the recognizer may use its memory again
             if track.best is None or value > track.best[0]:
                 track.best = value, _jpeg(crop.image)
         else:
             log.warning("frame %d, track %d: the recognizer gave no finite embedding", crop.frame.index, number)
     pool.add(found)
     return bool(found)
+
+
+def _like(pool: _Pool, vectors: Tensor, frame: int, track: int) -> Tensor:
+    """`vectors`, as long as those that are pooled already.
+
+    Raises:
+        RestorationError: they are not.
+    """
+    if pool.views and (before := len(pool.views[0][1])) != vectors.shape[1]:
+        raise RestorationError(frame, track, f"the recognizer gave vectors of {vectors.shape[1]} numbers, and {before} before")
+    return vectors
 
 
 def pooled(views: Sequence[tuple[float, Tensor]]) -> Tensor | None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from videoclr.blame import blamed, tensor_of
+from videoclr.blame import blamed, described, directions_of, tensor_of
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import NotFiniteError, RestorationError
 from videoclr.flow import grouped
@@ -26,6 +27,7 @@ from videoclr.types import FaceCrop, Faces, RestoredFace
 log = logging.getLogger("videoclr.stages.restore")
 
 _GONE = 50  # frames without a face after which a track's memory is dropped
+_BEYOND = 2.0  # magnitude that no rounding and no overshoot of a network reaches: somebody has another range in mind
 
 
 class Restorer(Protocol):
@@ -40,12 +42,14 @@ class Restorer(Protocol):
         A face's pixels must not depend on which others share the call: `runtime.batch` changes speed only.
 
         Args:
-            crops: faces of one shot, in order of time; several may be of one frame or of one track.
+            crops: faces of one shot, in order of time; several may be of one frame or of one track. Others look at them too:
+                they are not to be changed.
             memory: what the restorer wants to keep, by number of track. Entries are the restorer's own; they are
                 deleted when the track or the shot ends.
 
         Returns:
-            `(N, 3, S, S)` RGB in [-1, 1], in the order of `crops`, on any device, without NaN.
+            `(N, 3, S, S)` RGB in [-1, 1], of floats, in the order of `crops`, on any device, without NaN. What lies beyond the
+            range is cut off; where it is much, a warning says so.
         """
         ...
 
@@ -121,7 +125,7 @@ class Masker(Protocol):
     """Says where a restored crop is shown."""
 
     def mask(self, crops: Sequence[FaceCrop], images: Tensor) -> Tensor:
-        """`(N, 1, S, S)` in [0, 1] for `crops` and their restored `images` `(N, 3, S, S)` on the CPU."""
+        """`(N, 1, S, S)` in [0, 1] for `crops` and their restored `images` `(N, 3, S, S)` on the CPU; neither is to be changed."""
         ...
 
 
@@ -378,7 +382,7 @@ class _Calls:
         if not isinstance(restorer, TellingRestorer):
             return list(faces)
         with blamed("restorer", crops[0].frame.index, crops[0].face.track, len(crops), again=True):
-            return [replace(face, full=full) for face, full in zip(faces, restorer.full(crops, self.memory), strict=True)]
+            return [replace(face, full=bool(full)) for face, full in zip(faces, restorer.full(crops, self.memory), strict=True)]
 
     def forget(self) -> None:
         """Drop the memory of every track: a cut."""
@@ -423,22 +427,45 @@ class _Calls:
         first = crops[0]
         with blamed("restorer", first.frame.index, first.face.track, len(crops), again=True):
             # No inference_mode here: guidance needs gradients, so each part decides for itself, inside its own call.
-            images = _checked(restored(), crops, (3, *first.image.shape[1:]), "restorer").clamp(-1, 1)
+            with _unchanged("restorer", first, "crop.image", [crop.image for crop in crops]):
+                given = restored()
+            if isinstance(given, Tensor) and not given.is_floating_point():
+                raise RestorationError(
+                    first.frame.index, first.face.track, f"the restorer gave {given.dtype}, expected floats in [-1, 1]"
+                )
+            images = self._within(-1.0, _checked(given, crops, (3, *first.image.shape[1:]), "restorer"), first, "restorer")
             return [face for rows in grouped(range(len(crops)), self.batch.size) for face in self._shown(crops, images, rows)]
 
     def _shown(self, all_crops: Sequence[FaceCrop], all_images: Tensor, rows: Sequence[int]) -> list[RestoredFace]:
         crops, images = [all_crops[row] for row in rows], all_images[rows]
         with blamed("masker", crops[0].frame.index, crops[0].face.track, len(crops), again=True):
-            masks = _checked(self.masker.mask(crops, images), crops, (1, *images.shape[2:]), "masker").clamp(0, 1)
+            with _unchanged("masker", crops[0], "its images", [images, *(crop.image for crop in crops)]):
+                given = self.masker.mask(crops, images)
+            masks = self._within(0.0, _checked(given, crops, (1, *images.shape[2:]), "masker"), crops[0], "masker")
         similar = self._similarities(crops, images)
         nothing: list[Tensor | None] = [None] * len(crops)
         with blamed("restorer", crops[0].frame.index, crops[0].face.track, len(crops), again=True):
-            doubts = self.restorer.invented(crops, self.memory) if isinstance(self.restorer, DoubtingRestorer) else nothing
-            shown = self.restorer.seen(crops, self.memory) if isinstance(self.restorer, SeeingRestorer) else nothing
+            doubts, shown = nothing, nothing
+            if isinstance(self.restorer, DoubtingRestorer):
+                doubts = _maps(self.restorer.invented(crops, self.memory), crops, 1)
+            if isinstance(self.restorer, SeeingRestorer):
+                shown = _maps(self.restorer.seen(crops, self.memory), crops, 3)
         return [
             RestoredFace(crop, image, mask, similarity, invented=invented, seen=seen)
             for crop, image, mask, similarity, invented, seen in zip(crops, images, masks, similar, doubts, shown, strict=True)
         ]
+
+    def _within(self, low: float, values: Tensor, first: FaceCrop, who: str) -> Tensor:
+        """`values` in [`low`, 1]; where they reach far beyond, that is told once."""
+        told = f"the {who} gives values beyond [{low:g}, 1]"
+        most = float(values.abs().max())
+        if most > _BEYOND and not any(text.startswith(told) for text in self.kept.warnings):
+            text = (
+                f"{told}, up to {most:.4g} in frame {first.frame.index}, track {first.face.track}: they are cut off, so scale them"
+            )
+            log.warning(text)
+            self.kept.warnings.append(text)
+        return values.clamp(low, 1)
 
     def _similarities(self, crops: Sequence[FaceCrop], images: Tensor) -> list[float | None]:
         known = [place for place, crop in enumerate(crops) if crop.identity is not None]
@@ -448,12 +475,42 @@ class _Calls:
         first = crops[known[0]]
         with blamed("recognizer", first.frame.index, first.face.track, len(known), again=True):
             given = self.recognizer.embed(images[known])
-            vectors = tensor_of(given, (len(known), None), "recognizer", first.frame.index, first.face.track)
+            vectors = directions_of(given, len(known), first.frame.index, first.face.track)
             for place, vector in zip(known, vectors, strict=True):
                 identity = crops[place].identity
                 if identity is not None and bool(torch.isfinite(vector).all()):
                     found[place] = float(torch.dot(vector, identity.detach().float().cpu()))
         return found
+
+
+@contextmanager
+def _unchanged(who: str, first: FaceCrop, what: str, images: Sequence[Tensor]) -> Iterator[None]:
+    """See that a part leaves alone what the other stages look at as well.
+
+    Raises:
+        RestorationError: it changed one of `images` in place, with torch; `what` they are to it.
+    """
+    known = [image for image in images if not image.is_inference()]  # those count no changes
+    before = [image._version for image in known]
+    yield
+    if [image._version for image in known] != before:
+        message = f"the {who} changed {what} in place, which other stages look at; it has to work on a clone()"
+        raise RestorationError(first.frame.index, first.face.track, message)
+
+
+def _maps(given: Sequence[Tensor | None], crops: Sequence[FaceCrop], channels: int) -> list[Tensor | None]:
+    """A map of each crop, or None, in memory of its own: float32 on the CPU, of the crop's size, and finite.
+
+    Raises:
+        RestorationError: it is something else.
+    """
+    if not isinstance(given, Sized) or len(given) != len(crops):
+        first, said = crops[0], f"{len(given)} maps" if isinstance(given, Sized) else described(given)
+        raise RestorationError(first.frame.index, first.face.track, f"the restorer gave {said} for {len(crops)} face(s)")
+    return [
+        None if one is None else _checked(one[None], [crop], (channels, *crop.image.shape[1:]), "restorer")[0].clone()
+        for one, crop in zip(given, crops, strict=True)
+    ]
 
 
 def _checked(images: Tensor, crops: Sequence[FaceCrop], shape: tuple[int, ...], who: str) -> Tensor:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from videoclr.blame import blamed
+from videoclr.blame import blamed, tracked_of
 from videoclr.bookmark import NOWHERE, Inside
+from videoclr.errors import RestorationError
 from videoclr.packing import Keeping, keepable, memory_of
 from videoclr.types import Detection, Faces, Frame, TrackedFace
 
@@ -77,9 +78,10 @@ def track(
         inside: keeps what waits, and what a tracker that is `Keeping` remembers.
 
     Raises:
-        RestorationError: the tracker failed.
+        RestorationError: the tracker failed, or could not be made.
     """
-    tracker = make_tracker()
+    with blamed("tracker", 0):
+        tracker = make_tracker()
     current: int | None
     held = inside.begin("track", lambda: (numbers, shot, current, memory_of(tracker)))
     if held is None:
@@ -99,10 +101,23 @@ def track(
             begins(faces.frame, numbers.next)
         current = faces.frame.shot
         with blamed("tracker", faces.frame.index):
-            shot.add(faces, tracker.update(faces))
+            shot.add(faces, _checked(tracker.update(faces), faces.frame.index))
         if len(shot.waiting) > max_gap:
             yield shot.leave()
     yield from shot.finish()
+
+
+def _checked(given: Sequence[TrackedFace], frame: int) -> list[TrackedFace]:
+    """What a tracker gave for a frame, without the places that no face can have.
+
+    Raises:
+        RestorationError: it is something else than faces, each of a track of its own.
+    """
+    found = [face for one in given if (face := tracked_of(one, frame)) is not None]
+    tracks = {face.track for face in found}
+    if len(tracks) < len(found):
+        raise RestorationError(frame, None, f"the tracker gave {len(found)} faces of {len(tracks)} track(s), expected one of each")
+    return found
 
 
 @keepable
