@@ -155,8 +155,9 @@ def _report(path: Path) -> _Report:
         raise MediaError(path, f"is no report of a film; {expected}")
     try:
         return _Report.model_validate(values)
-    except ValidationError as error:
-        what = f"is damaged, or of another release of videoclr ({first_fault(error)}); review it with the release that wrote it"
+    except (ValidationError, ConfigError) as error:  # the second of its settings
+        fault = first_fault(error) if isinstance(error, ValidationError) else str(error)
+        what = f"is damaged, or of another release of videoclr ({fault}); review it with the release that wrote it"
         raise MediaError(path, what) from error
 
 
