@@ -485,8 +485,9 @@ def test_a_folder_without_rights_is_told(clip, tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"codec": "h265"}, "unknown codec.*hevc"), ({"preset": "warp"}, "libx264 refuses.*warp"),
+    [({"codec": "h265"}, "unknown codec.*hevc"), ({"preset": "warp"}, "libx264 has no preset 'warp'; it has ultrafast, .*placebo"),
      ({"codec": "ffv1", "crf": 3}, "media.crf"), ({"crf": 1000}, r"^\$\.media\.crf: libx264 takes 0 to 51, got 1000$"),
+     ({"codec": "av1", "preset": "fast"}, "libsvtav1 has no preset 'fast'; it has -2, -1, 0, .*13$"),
      ({"crf": -1}, "0 to 51, got -1"), ({"codec": "av1", "crf": 64}, "libsvtav1 takes 1 to 63, got 64"),
      ({"codec": "mjpeg", "crf": 0.5}, "mjpeg takes 1 to 69, got 0.5"), ({"pix_fmt": "rgb24"}, "media.pix_fmt.*yuv420p"),
      ({"container": "zip"}, "media.container")],

@@ -168,6 +168,8 @@ class Encoder:
     """Options that a bit rate needs, over `options`."""
     params: tuple[str, ...] = ()
     """Settings of the encoder's own library."""
+    presets: tuple[str, ...] = ()
+    """What `preset` may be; empty where FFmpeg and its drivers alone know."""
     fields: bool = False
     """True where it can write that pictures hold two fields."""
     playable: bool = False
@@ -250,25 +252,38 @@ class Encoder:
         if wanted.crf is not None and self.scale is not None and not self.scale[0] <= wanted.crf <= self.scale[1]:
             least, most = self.scale
             raise ConfigError(f"$.media.crf: {self.name} takes {least:g} to {most:g}, got {wanted.crf:g}")
+        if wanted.preset is not None and self.presets and wanted.preset not in self.presets:
+            known = ", ".join(self.presets)
+            raise ConfigError(f"$.media.preset: {self.name} has no preset {wanted.preset!r}; it has {known}")
         if wanted.profile is not None and wanted.profile not in self.profiles:
             known = ", ".join(self.profiles)
             raise ConfigError(f"$.media.profile: {self.name} has no profile {wanted.profile!r}; it has {known}")
 
 
+def _numbers(least: int, most: int) -> tuple[str, ...]:
+    return tuple(map(str, range(least, most + 1)))
+
+
+_X26X = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo", *_numbers(0, 9))
+"""The second ten are the first by number."""
+
 ENCODERS: Mapping[str, Encoder] = MappingProxyType(
     {
         "h264": Encoder(
-            "libx264", "crf", 17, "preset", "medium", fields=True, playable=True,
+            "libx264", "crf", 17, "preset", "medium", presets=_X26X, fields=True, playable=True,
             profiles=H264_PROFILES, level="level", long_gop=True, scale=(0, 51),
         ),
         "hevc": Encoder(
-            "libx265", "crf", 19, "preset", "medium", {"a53cc": "1"}, params=("log-level=error",), playable=True,
+            "libx265", "crf", 19, "preset", "medium", {"a53cc": "1"}, params=("log-level=error",), presets=_X26X, playable=True,
             profiles=HEVC_PROFILES, level="params:level-idc", long_gop=True, scale=(0, 51),
         ),
-        "av1": Encoder("libsvtav1", "crf", 22, "preset", "6", playable=True, long_gop=True, scale=(1, 63)),  # 0: its own default
+        "av1": Encoder(
+            "libsvtav1", "crf", 22, "preset", "6", presets=_numbers(-2, 13), playable=True, long_gop=True,
+            scale=(1, 63),  # 0: its own default
+        ),
         "vp9": Encoder(
-            "libvpx-vp9", "crf", 22, "cpu-used", "2", {"deadline": "good", "row-mt": "1"}, playable=True, long_gop=True,
-            scale=(0, 63),
+            "libvpx-vp9", "crf", 22, "cpu-used", "2", {"deadline": "good", "row-mt": "1"}, presets=_numbers(-8, 8), playable=True,
+            long_gop=True, scale=(0, 63),
         ),
         "ffv1": Encoder("ffv1", options={"level": "3", "coder": "1", "context": "1", "slices": "4", "slicecrc": "1"}, fields=True),
         "prores": Encoder("prores_ks", options={"vendor": "apl0"}, fields=True, profiles=PRORES_PROFILES, prefix=""),
