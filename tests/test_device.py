@@ -39,7 +39,7 @@ def there(place: str, *arguments: str) -> list[dict]:
 def compared(place: str, folder: Path, *settings: list[str], what: str = "film") -> list[dict]:
     pytest.importorskip("skimage")
     # Another batch is another order of summing, and where a face lies decides every pixel of it.
-    each = json.dumps([[*one, "runtime.detect_batch=1"] for one in settings])
+    each = json.dumps([[*one, "runtime.detect_batch=1", "restore.options.size=128"] for one in settings])
     found = there(place, what, each, str(folder / "photo.png"))
     assert [one["faces"] for one in found] == [[1, 3]] * len(settings)
     assert place != "pretend" or all(one["calls"] > 1000 for one in found)

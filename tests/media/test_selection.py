@@ -66,7 +66,9 @@ def test_other_containers_count_the_same(clip, tmp_path, ending):
         assert kept(source, *options, folder=tmp_path) == list(range(10, 20))
 
 
-@pytest.mark.parametrize(("options", "wanted"), SELECTIONS[:8])
+@pytest.mark.parametrize(
+    ("options", "wanted"), [pytest.param(*one, marks=[pytest.mark.slow] if n % 3 else []) for n, one in enumerate(SELECTIONS[:8])]
+)
 def test_a_pipe_is_counted_as_it_comes(videoclr, clip, tmp_path, options, wanted):
     source = long_clip(clip, "a.nut", container="nut")
     plain = ["--set", "restore.use=unchanged", "--codec", "ffv1"]

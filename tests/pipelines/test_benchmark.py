@@ -137,6 +137,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [item for name in names for item in ("--set", name)]
 
 
+@pytest.mark.slow
 def test_media_compares_with_ffmpeg_and_pyav(settings: list[str], tmp_path: Path) -> None:
     pytest.importorskip("ffmpeg")
     pytest.importorskip("imageio_ffmpeg")
@@ -219,6 +220,7 @@ def test_a_long_film_can_have_a_face_in_every_nth_frame_alone() -> None:
     assert [index for index in range(30) if not np.array_equal(frames[index], frames[0])] == [5, 15, 25]
 
 
+@pytest.mark.slow
 def test_large_pictures_are_watched_from_outside(settings: list[str], tmp_path: Path) -> None:
     pytest.importorskip("skimage")
     if not Path("/proc/self/status").exists():

@@ -68,6 +68,7 @@ def test_both_clips_have_every_frame_and_a_sound_track(sample: Path) -> None:
             assert container.streams.video[0].average_rate == 25
 
 
+@pytest.mark.slow
 def test_the_same_seed_makes_the_same_bytes(tmp_path: Path) -> None:
     # Two processes of their own, as a user starts them, with other garbage in fresh memory (glibc): an encoder that reads what
     # nobody wrote gives other bytes.
