@@ -22,6 +22,12 @@ _SKIPPED = "skip_samples"
 """Side data: samples to leave out at the beginning (32 bits), and more."""
 
 
+def skipped_in(packet: Packet[Any]) -> int:
+    """Samples at the beginning of a packet that are not to be heard."""
+    found = (bytes(one)[:4] for one in packet.iter_sidedata() if one.data_type == _SKIPPED)
+    return int.from_bytes(next(found, b""), "little")
+
+
 @dataclass(frozen=True, slots=True)
 class Beginning:
     """Of one stream, seconds on the source's clock."""
@@ -40,8 +46,7 @@ class Beginning:
         assert packet.pts is not None
         first, length = packet.pts * base, (packet.duration or 0) * base
         rate = getattr(packet.stream, "sample_rate", None)
-        skipped = (int.from_bytes(bytes(one)[:4], "little") for one in packet.iter_sidedata() if one.data_type == _SKIPPED)
-        return cls(first, first + (Fraction(next(skipped, 0), rate) if rate else 0), length)
+        return cls(first, first + (Fraction(skipped_in(packet), rate) if rate else 0), length)
 
     def kept(self, *, samples: bool, lossless: bool) -> Fraction:
         """From when on it is copied where nothing can be hidden; `first` where no edit list hides it.

@@ -24,7 +24,7 @@ from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, MediaError
-from videoclr.media.beginning import Beginning
+from videoclr.media.beginning import Beginning, skipped_in
 from videoclr.media.boxes import Described, described_in
 from videoclr.media.copies import Copies
 from videoclr.media.delay import can_be_delayed, delayed
@@ -79,23 +79,29 @@ def kind_of(stream: Stream) -> str:
     return names.get(stream.type, "other")
 
 
+def _files_of(like: Reader) -> list[Path]:
+    """Those of a list of files; none where it is none."""
+    return names_in(like.path) if is_list(like.path) and Path(like.path).is_file() else []
+
+
 def attached_in(like: Reader) -> dict[int, tuple[str, str, bytes]]:
     """Of a list of files: name, MIME type and bytes of its first one's attachments, by the number of their stream.
 
     FFmpeg joins files by their streams, and makes nameless ones of those that have no packets.
     """
-    if not (is_list(like.path) and Path(like.path).is_file()) or not any(kind_of(one) == "other" for one in like.container.streams):
+    files = _files_of(like)
+    if not files or not any(kind_of(one) == "other" for one in like.container.streams):
         return {}
-    with open_input(str(names_in(like.path)[0]), None, like.opening) as first:
+    with open_input(str(files[0]), None, like.opening) as first:
         fonts = [one for one in first.streams if isinstance(one, AttachmentStream)]
         return {one.index: (one.name or f"attachment {one.index}", one.mimetype or _ANY, bytes(one.data or b"")) for one in fonts}
 
 
 def attached_later(like: Reader) -> list[str]:
     """Of a list of files: the names of attachments that its first one does not have, or has with other bytes."""
-    if not (is_list(like.path) and Path(like.path).is_file()):
+    if not (files := _files_of(like)):
         return []
-    first, *others = names_in(like.path)
+    first, *others = files
     known = set(_attachments(first, like))
     return list(dict.fromkeys(name for part in others for name, data in _attachments(part, like) if (name, data) not in known))
 
@@ -107,9 +113,9 @@ def _attachments(path: Path, like: Reader) -> list[tuple[str, bytes]]:
 
 def dispositions_in(like: Reader) -> dict[int, Disposition]:
     """Of a list of files: what its first one says of its streams, by their number; FFmpeg tells nothing of it. Else empty."""
-    if not (is_list(like.path) and Path(like.path).is_file()):
+    if not (files := _files_of(like)):
         return {}
-    with open_input(str(names_in(like.path)[0]), None, like.opening) as first:
+    with open_input(str(files[0]), None, like.opening) as first:
         return {one.index: one.disposition for one in first.streams}
 
 
@@ -570,8 +576,7 @@ class Beside:
 
     def _is_delay(self, packet: Packet[Any]) -> bool:
         """Whether a packet is an encoder's delay: marked as such, or out of Matroska, which marks the first one alone."""
-        skipped = (bytes(one)[:4] for one in packet.iter_sidedata() if one.data_type == "skip_samples")
-        if any(map(any, skipped)):
+        if skipped_in(packet):
             self._delayed.add(packet.stream_index)
         return packet.is_discard or packet.stream_index in self._delayed
 

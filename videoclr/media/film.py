@@ -51,6 +51,7 @@ from videoclr.media.grid import Even, grid_rate, pauses, round_half_up, rounded_
 from videoclr.media.groups import Group, Groups
 from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
 from videoclr.media.hdr10plus import keeps_hdr10_plus, message_of, with_message
+from videoclr.media.headers import Y4M
 from videoclr.media.joint import Joint, cannot, check_trial
 from videoclr.media.kept import REEL, Kept, added
 from videoclr.media.layout import layout_of
@@ -65,7 +66,6 @@ from videoclr.media.source import PIPE
 from videoclr.media.sphere import sphere_of
 from videoclr.media.splice import DecodingTimes, LostPicture, Splice, Tally
 from videoclr.media.target import CONTAINERS, MOV, OF_MXF, PLAIN, TRANSPORT, Nowhere, advice, holds, transports, written
-from videoclr.media.y4m import MUXER as Y4M
 from videoclr.media.y4m import Shaped
 
 _log = logging.getLogger("videoclr.media.film")

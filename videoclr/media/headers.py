@@ -26,7 +26,8 @@ _MUXERS: tuple[tuple[str, dict[str, str], Callable[[bytes], Crop]], ...] = (
 """Of two containers that hold nearly every codec: FFmpeg's muxer, what makes it write its header first, and how that is read."""
 _HEAD = 1 << 20
 """Bytes in which the headers of a Matroska file lie."""
-_Y4M = "yuv4mpegpipe"
+Y4M = "yuv4mpegpipe"
+"""FFmpeg's name of it, reading and writing."""
 _SITINGS = {b"C420mpeg2": "left", b"C420jpeg": "center", b"C420paldv": "topleft"}
 """How YUV4MPEG2 says where chroma lies; Matroska does not hold its pictures."""
 
@@ -62,9 +63,9 @@ def crop_of(stream: VideoStream, path: str) -> Crop:
 
 def siting_of(stream: VideoStream) -> str:
     """Where the chroma of `stream` lies beside luma (FFmpeg's `chroma_sample_location`); empty where nothing says it."""
-    if stream.container.format.name == _Y4M:
+    if stream.container.format.name == Y4M:
         with suppress(*AV_ERRORS):
-            return next((name for word, name in _SITINGS.items() if word in _header(stream, _Y4M, {}).split()), "")
+            return next((name for word, name in _SITINGS.items() if word in _header(stream, Y4M, {}).split()), "")
     try:
         return matroska.siting_in(_header(stream, "matroska", {}))
     except (*AV_ERRORS, ValueError):

@@ -34,7 +34,7 @@ from videoclr.media.filters import through, top_down
 from videoclr.media.gaps import CERTAIN, LIKELY, Gaps, shows
 from videoclr.media.hardware import opened_on
 from videoclr.media.hdr import dolby_vision_profile, proxy_of
-from videoclr.media.headers import crop_of, rate_of, siting_of
+from videoclr.media.headers import Y4M, crop_of, rate_of, siting_of
 from videoclr.media.moments import moment
 from videoclr.media.opening import Opening
 from videoclr.media.orientation import Orientation, orientation_of
@@ -74,7 +74,6 @@ _HEADER = 1 << 20
 """Bytes in which it is looked for, of the others."""
 _DECODING = 256
 """Pictures whose headers are held: more than a decoder's threads are busy with."""
-_Y4M = "yuv4mpegpipe"
 _HELD = 1 << 28
 """Bytes of packets from which decoding begins, whether or not a better place to begin is to come."""
 _EARLIER = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
@@ -805,7 +804,7 @@ class Reader:
     def _tell_cut_off(self, last: _Timed) -> None:
         """Say it where raw pictures (y4m) break off within one: FFmpeg takes that for the end."""
         size = bytes_in(self.container)
-        if self.container.format.name == _Y4M and None not in (size, self._read_to) and size != self._read_to:
+        if self.container.format.name == Y4M and None not in (size, self._read_to) and size != self._read_to:
             reached = last.time + 1 / (rate_of(self._stream) or Fraction(25))
             self._warn(f"truncated: it breaks off within the picture at {float(reached):.3f} s, which is left out")
 

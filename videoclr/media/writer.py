@@ -26,6 +26,7 @@ from videoclr.media.density import HEAD, density_of
 from videoclr.media.encoders import COPY_LIKE, DEFAULT_CODEC, RAW, Y4M_FORMATS, Wanted, bits_per_second, encoder_of, takes_depth
 from videoclr.media.faults import explained
 from videoclr.media.film import CROPPING, Film
+from videoclr.media.headers import Y4M
 from videoclr.media.joint import Joint, cannot, joint_of
 from videoclr.media.lock import Lock
 from videoclr.media.orientation import Orientation
@@ -200,7 +201,7 @@ class Writer:
                 encoder = encoder_of(codec or (RAW if muxer in PLAIN else DEFAULT_CODEC))
             if muxer in PLAIN and encoder.name != RAW:
                 raise ConfigError(f"$.media.codec: {muxer} holds uncompressed pictures, not {codec}; leave the codec out")
-            if muxer == "yuv4mpegpipe":
+            if muxer == Y4M:
                 encoder = replace(encoder, formats=Y4M_FORMATS)
             encoder.settings(wanted)
             self._sink = Film(

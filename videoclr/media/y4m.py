@@ -7,7 +7,6 @@ from fractions import Fraction
 
 from videoclr.media.source import PIPE
 
-MUXER = "yuv4mpegpipe"
 _UNSAID = b" A0:0"
 _STANDARD_OUTPUT = 1
 
