@@ -134,23 +134,24 @@ class Run:
 
 
 @pytest.mark.parametrize(
-    ("restorer", "settings"),
+    ("restorer", "settings", "at"),
     [
-        (driver.Remembering, ("blend.grain=0.5",)),
-        (Along, ()),
-        (Along, ("gate.use=agreement", "detect.every=3", "runtime.detect_batch=3")),
+        (driver.Remembering, ("blend.grain=0.5",), AT),
+        (Along, (), AT),
+        (Along, ("gate.use=agreement", "detect.every=3", "runtime.detect_batch=3"), AT[-1:]),  # the dearest
         (
             driver.Remembering,
             ("align.smoothing=0", "track.max_gap=0", "identify.window=1", "gate.smoothing=0", "blend.match_color=false"),
+            AT,
         ),
     ],
 )
-def test_from_any_frame_a_run_goes_on_as_if_it_had_never_stopped(restorer, settings, tmp_path):
+def test_from_any_frame_a_run_goes_on_as_if_it_had_never_stopped(restorer, settings, at, tmp_path):
     # Where frames of the next shot are inside, the cut is waited for, and at a cut a mark of the shot suffices.
-    run = Run(tmp_path, lambda: pipeline(restorer(), *settings), at=(*AT, CUT - 1, CUT))
+    run = Run(tmp_path, lambda: pipeline(restorer(), *settings), at=(*at, CUT - 1, CUT))
     assert len(run.whole) == COUNT and sum(bool(patches) for _, _, patches in run.whole) > 40
-    assert tuple(run.saved) == AT
-    for upcoming in AT:
+    assert tuple(run.saved) == at
+    for upcoming in at:
         assert [told(frame) for frame in run.rest(upcoming)] == run.whole[upcoming:]
 
 

@@ -107,7 +107,7 @@ def test_a_run_that_was_killed_within_a_long_shot_gives_the_same_bytes(long):
     assert report["shots"] == 3 and [track["frames"] for track in report["tracks"]] == [4, 70]
 
 
-@pytest.mark.parametrize("frames", [15, 25, 35, 45, 55, 65])
+@pytest.mark.parametrize("frames", [15, *(pytest.param(n, marks=pytest.mark.slow) for n in (25, 35, 45, 55)), 65])
 def test_within_a_long_shot_a_run_goes_on_from_the_last_segment_and_not_from_the_beginning(long, tmp_path, frames):
     film, target, part = shutil.copy(long / "in.mp4", tmp_path), tmp_path / "out.mp4", driver.pipeline(*driver.SHORT_SIGHTED)
     with pytest.raises(KeyboardInterrupt):

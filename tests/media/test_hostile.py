@@ -272,7 +272,7 @@ NAMES = ["two\nlines.mp4", "it's \"quoted\".mp4", "-y.mp4", "--help.mp4", "sp√§√
          "\x1b[31mred.mp4", "a%20b.mp4", "100%d.mp4", "[bold]x[red].mp4", "a:b,c.mp4", "\\n.mp4"]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.slow] if n % 3 else []) for n, one in enumerate(NAMES)])
 def test_a_file_may_be_called_anything(tmp_path, clip, name, monkeypatch, capsys):
     clip("plain.mp4", audio=1).rename(tmp_path / name)
     (tmp_path / "out").mkdir()

@@ -139,7 +139,7 @@ CHART = [(r, g, b) for top in (191, 255) for r in (0, top) for g in (0, top) for
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("tags", ["bt601-525", "bt601-625", "bt709", "bt2020"])
-@pytest.mark.parametrize("pix_fmt", ["yuv444p", "yuv422p10le", "yuv420p12le"])
+@pytest.mark.parametrize("pix_fmt", ["yuv444p", pytest.param("yuv422p10le", marks=pytest.mark.slow), "yuv420p12le"])
 def test_a_colour_chart_is_understood_and_stays_within_one_code_value(tmp_path, job, frames_of, samples_of, tags, full, pix_fmt):
     """A colour in each picture, and a face in its middle that the restorer `unchanged` gives back."""
     path = tmp_path / "s.mkv"

@@ -150,7 +150,7 @@ def test_a_process_whose_reader_leaves_is_met_with_silence(clip):
         assert process.wait(60) in (1, 141)
 
 
-@pytest.mark.parametrize("container", ["mkv", "ts", "y4m", "rawvideo"])
+@pytest.mark.parametrize("container", ["mkv", *(pytest.param(one, marks=pytest.mark.slow) for one in ("ts", "y4m")), "rawvideo"])
 def test_an_end_that_leaves_early_is_met_with_silence(videoclr, tmp_path, clip, container):
     source = clip("in.nut", container="nut", codec="ffv1", ticks=range(60))
     codec = ["--codec", "ffv1"] if container == "mkv" else []

@@ -54,7 +54,7 @@ SELECTIONS = [
 
 
 @pytest.mark.parametrize(("options", "wanted"), SELECTIONS)
-@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+@pytest.mark.parametrize("ending", ["mp4", pytest.param("mkv", marks=pytest.mark.slow)])
 def test_a_part_is_the_frames_that_were_named(clip, tmp_path, options, wanted, ending):
     assert kept(long_clip(clip, f"a.{ending}"), *options, folder=tmp_path) == list(wanted)
 

@@ -183,6 +183,7 @@ def test_pairs_take_turns_and_give_the_share_of_the_other_s_speed(monkeypatch: p
     assert found["a_of_b_cpu"] == pytest.approx(2, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_memory_has_a_line_for_every_interval_of_film(settings: list[str], tmp_path: Path) -> None:
     pytest.importorskip("skimage")
     if not Path("/proc/self/clear_refs").exists():

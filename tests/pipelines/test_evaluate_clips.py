@@ -158,6 +158,7 @@ def test_another_shot_goes_before_or_behind_and_is_not_measured(program, faces, 
     assert told["mean"]["kept"]["psnr"] == pytest.approx(told["mean"]["input"]["psnr"], abs=0.5)
 
 
+@pytest.mark.slow
 def test_a_chunk_is_compared_with_the_same_frames_of_the_whole(program, faces):
     settings = ("restore.use=unchanged", "track.max_gap=1", "align.smoothing=1", "identify.window=1", "gate.smoothing=1")
     work = program.Restorations({"kept": program.Recipe(settings)}, (), "cpu")

@@ -104,6 +104,7 @@ def test_a_stage_that_had_its_share_is_not_begun_again_and_the_rest_is_trained(t
     assert "4 aligned face crops" in card and "no GPU" not in card
 
 
+@pytest.mark.slow
 def test_with_labels_the_refiner_looks_at_the_finds_of_the_detector_trained_before_and_both_are_exported(
     train_all, faces, tmp_path, monkeypatch
 ):

@@ -152,7 +152,7 @@ def differing(first, second, where=""):
     return [] if (torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second) else [where]
 
 
-@pytest.mark.parametrize("name", ["vqgan", "fusion"])
+@pytest.mark.parametrize("name", ["vqgan", pytest.param("fusion", marks=pytest.mark.slow)])
 def test_a_training_that_was_stopped_goes_on_to_the_same_checkpoint(chain, name, tmp_path, monkeypatch):
     update, last = Loop.update, 0 if name == "vqgan" else 1  # in its step 1 the codebook begins
 
@@ -292,6 +292,7 @@ def test_a_group_without_the_row_of_the_input_is_shown_as_far_as_it_goes():
     assert lines[-1] == "| mild, beard | 3 | full |  to 24.5 |  to  |  to  |"
 
 
+@pytest.mark.slow
 def test_files_that_only_add_a_loss_may_be_left_out(chain, tmp_path):
     before = {"vqgan": "vqgan", "irn": "irn", "denoiser": "denoiser"}
     assert chain.train("identity", "recognizer", out=tmp_path / "recognizer", steps=1)["step"] == 1
@@ -351,6 +352,7 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path):
     shutil.rmtree(tmp_path / "halves")
 
 
+@pytest.mark.slow
 def test_a_student_from_unpacked_weights_meets_its_discriminator_as_late_as_a_new_one(chain, tmp_path):
     begun = torch.load(chain.checkpoint("student"), weights_only=True)
     ended = []

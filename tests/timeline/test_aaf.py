@@ -175,8 +175,8 @@ def told(place: Path, skip: tuple[str, ...] = ()) -> dict[str, list[str]]:
     ("rate", "timecode", "label", "kind"),
     [
         (NTSC, "01:00:00;00", 107_892, "sequence"),
-        (FILM, "10:00:00:00", 864_000, None),
-        (Fraction(25), None, None, None),
+        pytest.param(FILM, "10:00:00:00", 864_000, None, marks=pytest.mark.slow),
+        pytest.param(Fraction(25), None, None, None, marks=pytest.mark.slow),
     ],
 )
 def test_the_new_cut_shows_the_same_frames_and_nothing_else_changes(rate, timecode, label, kind, tmp_path, film, shown, numbers):

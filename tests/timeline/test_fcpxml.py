@@ -103,9 +103,9 @@ def shown(numbers):
     ("rate", "timecode", "label", "version"),
     [
         (NTSC, "01:00:00;00", 107_892, "1.8"),
-        (FILM, "10:00:00:00", 864_000, "1.9"),
+        pytest.param(FILM, "10:00:00:00", 864_000, "1.9", marks=pytest.mark.slow),
         (Fraction(25), None, 0, "1.11"),
-        (NTSC, "01:00:00:00", 0, "1.10"),  # the cut counts from 0 all the same
+        pytest.param(NTSC, "01:00:00:00", 0, "1.10", marks=pytest.mark.slow),  # the cut counts from 0 all the same
     ],
 )
 def test_the_new_cut_shows_the_same_frames_and_nothing_else_changes(rate, timecode, label, version, tmp_path, film, shown):

@@ -106,7 +106,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("handles", [0, 4])
+@pytest.mark.parametrize("handles", [0, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", CASES)
 def test_the_new_cut_shows_the_same_frames_of_restored_files(film, case, handles, tmp_path):
     timecode, rate, items = CASES[case]
