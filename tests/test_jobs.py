@@ -251,6 +251,17 @@ def test_a_report_is_absent_or_complete(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_report_is_written_where_a_link_leads(tmp_path):
+    there, link = tmp_path / "there", tmp_path / "r.json"
+    there.mkdir()
+    link.symlink_to(there / "real.json")
+    for number in range(2):
+        with report_file(link, (), overwrite=True) as file:
+            assert [one.name for one in tmp_path.iterdir() if one.name.startswith("r.")] == ["r.json"]  # it grows there as well
+            file.write({"number": number})
+        assert link.is_symlink() and json.loads((there / "real.json").read_text()) == {"number": number}
+
+
 def test_a_report_whose_folder_became_a_file_is_told_in_the_reports_own_words(tmp_path):
     said = r"here/r\.json: the report cannot be written \(Not a directory\)"
     (tmp_path / "here").mkdir()
