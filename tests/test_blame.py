@@ -69,9 +69,16 @@ def test_what_is_about_the_whole_run_passes_as_it_is(error: BaseException) -> No
     assert raised.value is error
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA out of memory"), MemoryError()])
-def test_too_little_memory_is_told_unless_less_can_be_tried(error: Exception) -> None:
-    with pytest.raises(DeviceError, match=r"^frame 7: the judge ran out of memory; .*--device cpu") as raised, blamed("judge", 7):
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "--device cpu"),
+        (RuntimeError("CUDA out of memory"), "--device cpu"),
+        (MemoryError(), "on the machine"),
+    ],
+)
+def test_too_little_memory_is_told_unless_less_can_be_tried(error: Exception, advice: str) -> None:
+    with pytest.raises(DeviceError, match=f"^frame 7: the judge ran out of memory; .*{advice}") as raised, blamed("judge", 7):
         raise error
     assert raised.value.__cause__ is error
     with pytest.raises(type(error)) as passed, blamed("judge", 7, again=True):

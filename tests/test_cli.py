@@ -330,7 +330,7 @@ def test_verbose_shows_more_of_the_log_and_leaves_the_logger_as_it_was(jobs, cap
         (
             RuntimeError("CUDA out of memory.\n  Tried to allocate"),
             1,
-            "videoclr: error: unexpected RuntimeError: CUDA out of memory. Tried to allocate (--verbose shows where)\n",
+            "videoclr: error: the device ran out of memory; end what else runs on the device, or choose another (--device cpu)\n",
         ),
         (AssertionError(), 1, "videoclr: error: unexpected AssertionError: AssertionError (--verbose shows where)\n"),
         (SystemExit(0), 1, "videoclr: error: unexpected SystemExit: 0 (--verbose shows where)\n"),

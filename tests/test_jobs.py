@@ -251,6 +251,17 @@ def test_a_report_is_absent_or_complete(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_report_is_written_where_a_link_leads(tmp_path):
+    there, link = tmp_path / "there", tmp_path / "r.json"
+    there.mkdir()
+    link.symlink_to(there / "real.json")
+    for number in range(2):
+        with report_file(link, (), overwrite=True) as file:
+            assert [one.name for one in tmp_path.iterdir() if one.name.startswith("r.")] == ["r.json"]  # it grows there as well
+            file.write({"number": number})
+        assert link.is_symlink() and json.loads((there / "real.json").read_text()) == {"number": number}
+
+
 def test_a_report_whose_folder_became_a_file_is_told_in_the_reports_own_words(tmp_path):
     said = r"here/r\.json: the report cannot be written \(Not a directory\)"
     (tmp_path / "here").mkdir()
@@ -354,7 +365,7 @@ def test_a_setting_that_does_not_fit_one_file_does_not_stop_the_batch(log, tmp_p
     assert told == [(str(source), result) for source, result in zip(sources, results, strict=True)]
 
 
-@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit, MemoryError])
 def test_a_part_that_fails_unexpectedly_does_not_stop_the_batch_and_is_named(log, tmp_path, monkeypatch, kind):
     sources, place = films(tmp_path / "one", a="2", b="2"), tmp_path / "r.json"
     writer = jobs.Writer
@@ -366,7 +377,8 @@ def test_a_part_that_fails_unexpectedly_does_not_stop_the_batch_and_is_named(log
 
     monkeypatch.setattr(jobs, "Writer", faulty)
     results = restore_batch(sources, tmp_path / "done", report=place)
-    assert str(results[0]) == f"{sources[0]}: unexpected {kind.__name__}: boom and more" and isinstance(results[1], Report)
+    said = "the program ran out of memory" if kind is MemoryError else f"{sources[0]}: unexpected {kind.__name__}: boom and more"
+    assert str(results[0]).startswith(said) and isinstance(results[1], Report)
     assert [one["error"] for one in json.loads(place.read_text())["failed"]] == [str(results[0])]
 
 

@@ -69,6 +69,13 @@ def test_a_line_that_was_torn_costs_none_of_the_next_run(tmp_path):
     assert torn == '{"time": "2026-01-' and json.loads(line)["text"] == "again"
 
 
+def test_figures_are_written_where_a_link_leads(tmp_path):
+    (tmp_path / "a.prom").symlink_to(tmp_path / "real.prom")
+    with PrometheusFile(tmp_path / "a.prom"):
+        pass
+    assert (tmp_path / "a.prom").is_symlink() and "videoclr_finished 1" in (tmp_path / "real.prom").read_text()
+
+
 def test_a_log_or_figures_that_cannot_be_written_are_refused_before_any_work(tmp_path):
     with pytest.raises(MediaError, match=r"the log cannot be written \(its folder .*missing does not exist; make it first\)"):
         JsonLog(tmp_path / "missing" / "log")

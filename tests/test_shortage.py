@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from videoclr.shortage import Batch, is_full, is_lost
             "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
         ),
         RuntimeError("CUDA error: out of memory"),
+        cv2.error("OpenCV(4.11.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 3600000000 bytes"),
     ],
 )
 def test_memory_that_did_not_suffice_is_known_by_its_kind_or_its_words(error: BaseException) -> None:

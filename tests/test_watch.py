@@ -275,6 +275,20 @@ def test_a_link_that_is_put_away_leads_to_its_film_from_there(inbox, restored):
     assert list(inbox.iterdir()) == []
 
 
+def test_a_link_that_leads_nowhere_is_told_once_and_taken_when_its_film_is_there(inbox, caplog):
+    film = inbox.parent / "film.mp4"
+    (inbox / "a.mp4").symlink_to(film)
+    arrivals = watch.Arrivals(inbox, 0, Clock())
+    arrivals.look()
+    arrivals.look()
+    assert arrivals.next() is None
+    (told,) = [one.getMessage() for one in caplog.records]
+    assert told == f"{inbox / 'a.mp4'}: leads to {film}, which is not there; it is taken once it is"
+    film.write_text("a film")
+    arrivals.look()
+    assert arrivals.next() == inbox / "a.mp4"
+
+
 @pytest.mark.parametrize("put_away", [True, False])
 def test_an_input_that_goes_on_arriving_while_it_is_restored_is_restored_again(inbox, restored, monkeypatch, put_away):
     film, done, out = inbox / "a.ts", inbox.parent / "done", inbox.parent / "out" / "a.ts"

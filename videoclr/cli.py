@@ -904,6 +904,12 @@ def _failed(error: BaseException, verbose: bool) -> int:
     if isinstance(error, VideoclrError):
         _say(f"error: {_one_line(error)}{_noted(error)}")
         return USAGE if isinstance(error, ConfigError) else FAILED
+    if "torch" in sys.modules:
+        from videoclr.shortage import is_of_the_device, of_the_device
+
+        if is_of_the_device(error):
+            _say(f"error: {of_the_device(error)}{_noted(error)}")
+            return FAILED
     kind = "" if isinstance(error, OSError) else f"unexpected {type(error).__name__}: "
     _say(f"error: {kind}{_one_line(error)}{_noted(error)}" + ("" if verbose else " (--verbose shows where)"))
     return FAILED

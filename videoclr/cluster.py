@@ -34,6 +34,7 @@ from videoclr.config import Config
 from videoclr.errors import ClusterError, ConfigError, VideoclrError
 from videoclr.jobs import Manner, Progress, ProgressCallback, Task, restore_task
 from videoclr.media.lock import Lock
+from videoclr.media.target import behind_link
 from videoclr.pipeline import Pipeline
 from videoclr.scheduling import Ended, Event, Lost, Placed, Ready, Refused, Result, Scheduler
 from videoclr.shelf import Listed, Shelf
@@ -493,7 +494,7 @@ def clear(target: Path, seconds: float = 5.0) -> None:
         target: of its task.
         seconds: how long to wait for the end of a process that is being ended; somebody else's file stays.
     """
-    part = target.with_name(target.name + ".part")
+    part = Path(f"{behind_link(target)}.part")
     deadline = time.monotonic() + seconds
     while part.exists():
         try:

@@ -23,6 +23,7 @@ from videoclr.cast import Cast
 from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError, MediaError
 from videoclr.jobs import Progress, ProgressCallback, make_folder, open_reader
+from videoclr.media.target import behind_link
 from videoclr.pipeline import Pipeline, RunLog, TrackSummary, recognizer_of
 from videoclr.pixels import quantized, to_array
 from videoclr.process import threads
@@ -161,7 +162,7 @@ def _new_folder(folder: str | Path | None) -> Iterator[Path | None]:
     if folder is None:
         yield None
         return
-    target = Path(folder)
+    target = Path(behind_link(folder))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise MediaError(folder, "exists already and is not an empty folder; choose another name for the pictures")
     part = target.with_name(target.name + ".part")

@@ -39,6 +39,7 @@ from videoclr.references import people_of
 from videoclr.report import Report, check_report, is_of_several, plain, report_file, same_file, spare_inputs
 from videoclr.resume import Restoration, join, tell
 from videoclr.shelf import Listed
+from videoclr.shortage import is_of_the_device, of_the_device
 from videoclr.types import Frame, VideoInfo
 
 _log = logging.getLogger("videoclr.jobs")
@@ -410,7 +411,10 @@ def restore_task(
         return error
     except (Exception, SystemExit) as error:  # of a part of the user's: the other files may fare better
         _log.info("%s: failed unexpectedly", task.source, exc_info=True)
-        failed = VideoclrError(f"{task.source}: unexpected {type(error).__name__}: {' '.join(str(error).split())}")
+        if is_of_the_device(error):
+            failed: VideoclrError = of_the_device(error)
+        else:
+            failed = VideoclrError(f"{task.source}: unexpected {type(error).__name__}: {' '.join(str(error).split())}")
         failed.__cause__ = error
         return failed
     return done

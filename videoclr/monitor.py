@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from videoclr.errors import MediaError
+from videoclr.media.target import behind_link
 from videoclr.report import Report, plain, unwritable
 
 if TYPE_CHECKING:
@@ -235,10 +236,11 @@ class PrometheusFile:
             self._lost = True
 
     def _write(self, finished: int) -> None:
-        part = self.path.with_name(self.path.name + ".part")
+        place = Path(behind_link(self.path))
+        part = place.with_name(place.name + ".part")
         try:
             part.write_text(exposition(self._jobs.values(), finished), encoding="utf-8", errors="backslashreplace")
-            part.replace(self.path)
+            part.replace(place)
         except OSError:
             part.unlink(missing_ok=True)
             raise

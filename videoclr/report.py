@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media.filelist import is_list, names_in
 from videoclr.media.source import is_of, is_pattern
+from videoclr.media.target import behind_link
 from videoclr.shelf import Listed, json_pieces
 
 _ODD_BYTES = "backslashreplace"
@@ -168,13 +169,13 @@ def report_file(
     if path is None:
         yield None
         return
-    target = Path(path)
-    part = Path(_part(target))
+    target = Path(behind_link(path))
+    part = Path(_part(path))
     what = "the report " if option.startswith("--report") else ""
     try:
         part.touch()
     except OSError as error:
-        raise unwritable(path, what, error) from error
+        raise unwritable(target, what, error) from error
     file = ReportFile(part, target, what)
     try:
         yield file
@@ -283,8 +284,8 @@ def _listed(name: object) -> list[Path]:
 
 
 def _part(path: object) -> str:
-    """What a file is called while it grows."""
-    return f"{path}.part"
+    """What a file is called while it grows: beside the place that a link leads to."""
+    return f"{behind_link(str(path))}.part"
 
 
 def same_file(one: object, other: object) -> bool:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+import cv2
 import torch
 
 from videoclr.errors import DeviceError, DeviceLostError
@@ -20,7 +21,7 @@ R = TypeVar("R")
 
 log = logging.getLogger("videoclr.shortage")
 
-_FULL = ("out of memory", "can't allocate memory", "not enough memory")
+_FULL = ("out of memory", "can't allocate memory", "not enough memory", "Insufficient memory")
 _LOST = ("CUDA error", "device-side assert", "device lost", "GPU is lost", "fallen off the bus", "ECC error")
 
 
@@ -109,6 +110,9 @@ def of_the_device(error: BaseException, who: str = "the device") -> DeviceError:
     if any(is_lost(one) for one in found):
         failed = "the device failed" if who == "the device" else f"{who} met a device that failed"
         return DeviceLostError(f"{failed} ({_line(found[-1])}); start again, with --resume where the run had it")
+    if any(_is_of_the_machine(one) for one in found):
+        met = "the program" if who == "the device" else who
+        return DeviceError(f"{met} ran out of memory; end what else runs on the machine, or lower runtime.buffer_mb")
     return DeviceError(f"{who} ran out of memory; end what else runs on the device, or choose another (--device cpu)")
 
 
@@ -116,7 +120,12 @@ def is_full(error: BaseException) -> bool:
     """True where memory, of the device or of the machine, did not suffice."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL)
+    return isinstance(error, RuntimeError | cv2.error) and any(words in str(error) for words in _FULL)
+
+
+def _is_of_the_machine(error: BaseException) -> bool:
+    """Of what `is_full` knows: whether the memory is that of programs, whatever the device."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _FULL[1:])
 
 
 def is_lost(error: BaseException) -> bool:

@@ -78,6 +78,7 @@ class Arrivals:
         self.folder, self.settle, self.clock, self.renamed = folder, settle, clock, renamed
         self._seen: dict[Path, _Seen] = {}
         self._told: set[Path] = set()
+        self._astray: set[Path] = set()
 
     def look(self) -> None:
         """See what is there now.
@@ -96,12 +97,22 @@ class Arrivals:
     def _files(self) -> Iterator[tuple[Path, _Signature]]:
         try:
             for path in sorted(self.folder.iterdir()):
-                if path.name.startswith(".") or not path.is_file() or not self._is_film(path):
+                if path.name.startswith(".") or self._leads_nowhere(path) or not path.is_file() or not self._is_film(path):
                     continue
                 if (signature := _signature(path)) is not None:
                     yield path, signature
         except OSError as error:
             raise MediaError(self.folder, f"cannot be watched any more ({error.strerror})") from error
+
+    def _leads_nowhere(self, path: Path) -> bool:
+        """Whether it is a link to what is not there, as of a drive that is not connected; told each time that becomes so."""
+        if os.path.exists(path) or not path.is_symlink():
+            self._astray.discard(path)
+            return False
+        if path not in self._astray:
+            self._astray.add(path)
+            _log.warning("%s: leads to %s, which is not there; it is taken once it is", path, os.readlink(path))
+        return True
 
     def _is_film(self, path: Path) -> bool:
         ending = path.suffix.lower()

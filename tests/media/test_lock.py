@@ -54,6 +54,18 @@ def test_a_target_that_is_removed_while_it_grows_is_told_and_a_strangers_file_st
     assert not target.exists() and part.read_text() == "mine"
 
 
+def test_a_target_that_is_removed_is_not_worked_on_to_the_end(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr("videoclr.media.writer._LOOK", 2)
+    source = clip("i.mp4")
+    with Reader(source) as reader:
+        writer = Writer(tmp_path / "o.mp4", like=reader)
+        with pytest.raises(MediaError, match=r"o.mp4.part was removed or replaced"), writer:
+            for frame in reader.frames():
+                Path(f"{tmp_path / 'o.mp4'}.part").unlink(missing_ok=True)
+                writer.write(frame)
+    assert writer.frames_written == 2
+
+
 def test_a_target_that_another_run_finished_meanwhile_is_not_replaced(clip, tmp_path):
     source, target = clip("i.mp4"), tmp_path / "o.mp4"
     with Reader(source) as reader:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import struct
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.flow import prefetch
+from videoclr.media.faults import is_memory_short
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
 from videoclr.types import Frame
@@ -131,6 +133,20 @@ def test_a_damaged_packet_costs_no_frame_and_no_time_and_is_told(clip, tmp_path,
     if damage == "garbage":
         assert got[5][1] == got[4][1]
         assert "1 frame could not be decoded and repeats the one before: at 0.200 s" in reader.warnings
+
+
+def test_too_little_memory_is_no_damage(clip, tmp_path, monkeypatch):
+    assert is_memory_short(av.MemoryError(errno.ENOMEM, "Cannot allocate memory"), 0)
+    assert is_memory_short(ValueError("Invalid data"), 1 << 60) and not is_memory_short(ValueError("Invalid data"), 1 << 10)
+    whole = clip("i.mp4", ticks=range(12), options={"g": "1", "bf": "0"})
+    data = bytearray(whole.read_bytes())
+    position, size = payloads(whole)[5]
+    data[position : position + size] = b"\xff" * size
+    broken = tmp_path / "b.mp4"
+    broken.write_bytes(data)
+    monkeypatch.setattr("videoclr.media.reader._BYTES", 1 << 50)
+    with Reader(broken) as reader, pytest.raises(DecodeError, match="too little memory to decode it; end other"):
+        list(reader.frames())
 
 
 @pytest.mark.parametrize("part", [{"start": "2f", "end": "8f"}, {"start": "2f", "frames": 6}, {"end": "0.32"}])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import av
+import numpy as np
 
 from videoclr.errors import MediaError, VideoclrError
 
@@ -23,6 +24,8 @@ _ADVICE = {
     errno.EPIPE: "the program at the other end of the pipe stopped reading",
     errno.EIO: "input/output error; check the disk or the connection",
     errno.ENAMETOOLONG: "the name is too long for this file system",
+    errno.EMFILE: "too many open files; allow more (ulimit -n)",
+    errno.ENFILE: "too many open files on this machine; end other programs",
 }
 """What to say about an operating system's error number."""
 
@@ -48,6 +51,24 @@ def words(error: BaseException) -> str:
 def is_system_error(error: BaseException) -> bool:
     """True where the system (disk full, closed pipe, rights), not the data, is the cause."""
     return getattr(error, "errno", None) in _ADVICE
+
+
+def is_memory_short(error: BaseException, size: int) -> bool:
+    """True where memory did not suffice, and no damage is behind `error`.
+
+    FFmpeg's decoders call many a shortage invalid data, so it is tried whether as much memory is to be had.
+
+    Args:
+        error: what FFmpeg raised.
+        size: bytes that it needed.
+    """
+    if isinstance(error, MemoryError):
+        return True
+    try:
+        np.empty(size, np.uint8)
+    except MemoryError:
+        return True
+    return False
 
 
 @contextmanager

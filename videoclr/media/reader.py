@@ -29,7 +29,7 @@ from videoclr.media import dpx, exr, nal, tiff, unread
 from videoclr.media.continuous import Astray, PictureAstray, TimesJump
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.crop import WHOLE
-from videoclr.media.faults import AV_ERRORS, explained, reason
+from videoclr.media.faults import AV_ERRORS, explained, is_memory_short, reason
 from videoclr.media.filters import through, top_down
 from videoclr.media.gaps import CERTAIN, LIKELY, Gaps, shows
 from videoclr.media.hardware import opened_on
@@ -74,6 +74,8 @@ _HEADER = 1 << 20
 """Bytes in which it is looked for, of the others."""
 _DECODING = 256
 """Pictures whose headers are held: more than a decoder's threads are busy with."""
+_BYTES = 4
+"""Of a decoded pixel, roughly."""
 _HELD = 1 << 28
 """Bytes of packets from which decoding begins, whether or not a better place to begin is to come."""
 _EARLIER = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
@@ -239,7 +241,7 @@ class Reader:
         packets, a truncated end) is added to `warnings` by the time the last frame has come.
 
         Raises:
-            DecodeError: the size of the picture changes, and `scale` was not asked for.
+            DecodeError: the size of the picture changes, and `scale` was not asked for; or memory does not suffice.
             MediaError: a second reading of a pipe.
         """
         if self._pictures is None:
@@ -676,6 +678,11 @@ class Reader:
         try:
             frames = [self._plain(frame) for frame in self._decoder.decode(self._placed(packet))]
         except AV_ERRORS as error:
+            pixels = self._stream.codec_context.width * self._stream.codec_context.height
+            if is_memory_short(error, min(pixels, self.opening.limits.pixels) * _BYTES):
+                time = None if packet is None or packet.pts is None else packet.pts * Fraction(packet.time_base)
+                said = "too little memory to decode it; end other programs and start again"
+                raise DecodeError(self.path, said, time) from error
             _log.debug("%s: damaged packet: %s", self.path, reason(error))
             if packet is None and self._inside:
                 return self._one_by_one()

@@ -227,7 +227,7 @@ def named(stream: Stream) -> str:
 
 def behind_link(path: str | Path) -> str:
     """Where what is written to `path` lies: a link is written through, not replaced."""
-    return os.path.realpath(path) if Path(path).is_symlink() else str(path)
+    return os.path.realpath(path) if os.path.islink(path) else str(path)
 
 
 def check_target(path: str, source: str | None, overwrite: bool) -> None:

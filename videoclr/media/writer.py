@@ -49,6 +49,8 @@ _BESIDE = ("audio", "subtitles", "video", "data")
 """Kinds of streams that are missed where pictures are all that is written."""
 _TEXTS = ("title", "artist", "author", "copyright", "comment", "description")
 """Tags of a file that people write, and that are missed there too."""
+_LOOK = 100
+"""Pictures from one look at whether the growing file still has its name to the next."""
 _TICKS = 90_000
 _FINEST = 10_000_000
 _GUESSED_RATE = Fraction(25)
@@ -286,6 +288,8 @@ class Writer:
         if not isinstance(frame, Frame):
             raise TypeError(f"expected a frame, got a {type(frame).__name__}; make it with Frame.from_image")
         self.frames_written += 1
+        if self.frames_written % _LOOK == 0:
+            self._check_lock()
         if isinstance(self._sink, Stills):
             picture, patches = self._shown(frame)
             self._sink.write(picture, lambda: picture.composite(patches))
