@@ -350,6 +350,23 @@ def test_gaps_and_empty_patterns_are_told(tmp_path, pattern):
         Reader(tmp_path / "f%02d.png")
 
 
+@pytest.mark.parametrize(("marks", "digits"), [("####", 4), ("@@", 2), ("%03d", 3)])
+def test_a_sequence_is_named_as_compositing_programs_do(tmp_path, pattern, marks, digits):
+    for number in (9, 10):
+        save(tmp_path / f"50%.{number:0{digits}d}.png", pattern(number))
+    with Reader(tmp_path / f"50%.{marks}.png") as reader, Writer(tmp_path / f"o.{marks}.png", like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    for number in (9, 10):
+        assert np.array_equal(load(tmp_path / f"o.{number:0{digits}d}.png"), pattern(number))
+
+
+@pytest.mark.parametrize("name", ["s.[0001-0100].exr", "s.$F4.exr", "s.#.exr", "s.*.exr"])
+def test_other_ways_to_name_a_sequence_are_told_the_one_taken(tmp_path, name):
+    with pytest.raises(MediaError, match=r"numbered pictures are named shot\.%04d\.png or shot\.####\.png"):
+        Reader(tmp_path / name)
+
+
 def test_an_empty_picture_of_a_sequence_is_named_and_does_not_end_it(tmp_path, pattern):
     for number in (1, 2, 3):
         save(tmp_path / f"f{number:02d}.png", pattern(number))
