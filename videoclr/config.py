@@ -40,7 +40,7 @@ class Input(_Section):
     rate: str | None = Field(
         None, coerce_numbers_to_str=True, pattern=r"^\d{1,9}(\.\d{1,9}|/[1-9]\d{0,8})?$", examples=["25", "30000/1001"]
     )
-    """Pictures a second of raw video and loose pictures, as `25` or `30000/1001`; None for 25."""
+    """Pictures a second of raw video and loose pictures, as `25` or `30000/1001`; None for what DPX and EXR pictures say, or 25."""
     start_number: int | None = Field(None, ge=0, le=2**31 - 1)
     """First picture of a numbered sequence; None for the lowest that is there."""
     playlists: bool = False

@@ -32,6 +32,8 @@ _COLOURS = frozenset("RGBAY")
 _OF_COLOUR = frozenset(("adoptedNeutral", "chromaticities", "whiteLuminance"))
 """Attributes that say how light becomes colour."""
 _CHROMATICITIES = struct.Struct("<8f")
+TIMECODE = "timeCode"
+"""The attribute of that, of the type `timecode`."""
 _WINDOW = struct.Struct("<4i")
 _WINDOWS = ("dataWindow", "displayWindow")
 _LINE, _TILE = 4, 16
@@ -159,8 +161,25 @@ def with_head(data: bytes, head: bytes) -> bytes:
 
 def with_primaries(data: bytes, places: Primaries) -> bytes:
     """The EXR file `data`, of scan lines, that says which `places` (CIE x, y) its red, green, blue and white have."""
-    value = _CHROMATICITIES.pack(*(number for place in places for number in place))
-    said = b"chromaticities\0chromaticities\0" + struct.pack("<i", len(value)) + value
+    return _with(data, "chromaticities", "chromaticities", _CHROMATICITIES.pack(*(number for place in places for number in place)))
+
+
+def with_timecode(data: bytes, word: int) -> bytes:
+    """The EXR file `data`, of scan lines, that says its timecode (see `Timecode.word`)."""
+    return _with(data, TIMECODE, "timecode", struct.pack("<2I", word, 0))
+
+
+def clock_of(head: bytes) -> tuple[float, int]:
+    """Pictures a second, and the word of the timecode, that the header of an EXR file says; 0 for what it does not."""
+    values = _values(head)
+    rate, label = values.get("framesPerSecond", b""), values.get(TIMECODE, b"")
+    count, seconds = struct.unpack("<iI", rate) if len(rate) == 8 else (0, 1)
+    return count / seconds if count > 0 and seconds else 0.0, int.from_bytes(label[:4], "little")
+
+
+def _with(data: bytes, name: str, kind: str, value: bytes) -> bytes:
+    """The EXR file `data`, of scan lines, with one attribute more."""
+    said = f"{name}\0{kind}\0".encode() + struct.pack("<i", len(value)) + value
     return with_head(data, head_of(data)[:-1] + said + b"\0")
 
 

@@ -31,7 +31,7 @@ from videoclr.media.tiles import assembled
 
 PIPE = "-"
 _PATTERN = re.compile(r"%0?(?P<width>\d*)d|(?P<marks>#{2,}|@{2,})")
-"""Where the number of a picture stands: in C's way, or as compositing programs write it, a mark a digit. One mark alone is a name's."""
+"""Where the number of a picture stands: in C's way, or as compositing programs write it, a mark a digit. One alone is a name's."""
 _OTHER_NUMBERING = re.compile(r"[#@*?]|\$F|[\[{<(]\d+-\d+[\]}>)]")
 """What else programs write for it, and for a range of them."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -293,8 +293,8 @@ def _check_file(path: str) -> None:
         if file.is_dir():
             raise MediaError(path, "is a directory; name a file, or its pictures by a pattern such as frame%04d.png")
         if not file.exists():
-            numbered_so = "; numbered pictures are named shot.%04d.png or shot.####.png" if _OTHER_NUMBERING.search(file.name) else ""
-            raise MediaError(path, f"no such file; check the name and the folder{numbered_so}")
+            so = "; numbered pictures are named shot.%04d.png or shot.####.png" if _OTHER_NUMBERING.search(file.name) else ""
+            raise MediaError(path, f"no such file; check the name and the folder{so}")
         if file.is_fifo():
             raise MediaError(path, "is a pipe, which can be read once only; give it as standard input: videoclr - OUTPUT < PIPE")
         if file.is_file() and file.stat().st_size == 0:

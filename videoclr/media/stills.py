@@ -19,6 +19,7 @@ from av.video.frame import VideoFrame
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media import dpx, exr, tiff
 from videoclr.media.captions import CAPTIONS_LOST, has_captions
+from videoclr.media.clock import with_clock
 from videoclr.media.colour import BT601, FULL, LIMITED, PRIMARIES, RGB_SPACE, Colour, kind_of
 from videoclr.media.density import LARGEST, USUAL, with_density
 from videoclr.media.encoders import formats_of, what_is_lost
@@ -32,6 +33,7 @@ from videoclr.media.picture import Picture, colour_in, float_frame, frame_of_rgb
 from videoclr.media.proxy import Proxy, as_uint16
 from videoclr.media.source import matching, numbered
 from videoclr.media.target import behind_link
+from videoclr.media.timecode import Timecode
 
 _log = logging.getLogger("videoclr.media.stills")
 
@@ -53,6 +55,8 @@ _OPTIONS = {
 }
 _HDR = ("png", "exr")
 """Encoders of pictures that say, or need not say, which transfer function theirs is."""
+_CLOCKED = {"dpx": dpx.is_dpx, "exr": exr.is_exr}
+"""Encoders whose pictures say their rate and timecode -> whether a source's header does, which then stays."""
 _FILM = ("dpx", "exr")
 """Those that take a film scan."""
 
@@ -69,7 +73,8 @@ class Stills:
         pix_fmt: FFmpeg's pixel format; None takes the one nearest to the source's.
         linear: EXR pictures hold linear light (`videoclr.media.linear`); False leaves the code values, as 0..1.
         whole: EXR pictures hold floats of 32 bits, not of 16.
-        rate: pictures a second, which EXR pictures say.
+        rate: pictures a second, which EXR and DPX pictures say.
+        label: timecode of the first picture, which they say as well, each its own; None for none.
         aspect: width of a pixel over its height.
         density: pixels an inch, in print; None where nobody says.
 
@@ -88,6 +93,7 @@ class Stills:
         linear: bool = True,
         whole: bool = False,
         rate: Fraction | None = None,
+        label: Timecode | None = None,
         *,
         pattern: bool = False,
         aspect: Fraction = Fraction(1),
@@ -98,7 +104,7 @@ class Stills:
         if pix_fmt is not None and pix_fmt not in (known := formats_of(encoder)):
             raise ConfigError(f"$.media.pix_fmt: {encoder} does not take {pix_fmt!r}; it takes {', '.join(known)}")
         self.warnings: list[str] = []
-        self.pattern, self.aspect, self._captioned = pattern, aspect, False
+        self.pattern, self.aspect, self.label, self._captioned = pattern, aspect, label, False
         self.density = density if aspect == 1 and density is not None and 1 <= density <= LARGEST else None
         if density is not None and not 1 <= density <= LARGEST:
             self.warnings.append(f"the resolution of {float(density):.6g} pixels an inch is left out; 1 to {LARGEST} are kept")
@@ -132,6 +138,7 @@ class Stills:
             what = "holds one picture, and there are more"
             raise MediaError(self.path, f"{what}; use a pattern such as frame%04d{Path(self.path).suffix}")
         target = Path(behind_link(numbered(self.path, self._next) if self.pattern else self.path))
+        written = len(self.numbers)
         self._next += 1
         # Of the source's own frame: what a PNG becomes in YUV still has the PNG's profile, at which PyAV must not look.
         exif = exif_of(picture.frame) if self.encoder == "mjpeg" else b""
@@ -142,6 +149,8 @@ class Stills:
             data = exr.with_primaries(data, primaries)
         elif self.encoder == "dpx" and dpx.is_dpx(picture.head):
             data = dpx.with_head(data, picture.head)
+        if self.rate is not None and self.encoder in _CLOCKED and not _CLOCKED[self.encoder](picture.head):
+            data = with_clock(data, self.rate, None if self.label is None else self.label.after(written, self.rate))
         part = target.with_name(target.name + ".part")
         self._parts.append((part, target))
         with explained(self.path, "cannot be written"):
