@@ -95,8 +95,8 @@ class Media(_Section):
     """What red, green and blue are in EXR pictures, and others of floats; None: what the file says (`chromaticities`), or else
     BT.709. The networks are shown BT.709; the file keeps its own."""
     deliver: Literal["video", "overlay", "matte", "side-by-side", "wipe"] = "video"
-    """The restored video, or: the faces alone with straight alpha, that alpha, source | restored, or both with a moving line
-    between them (see `videoclr/media/deliver.py`)."""
+    """The restored video, or: the faces alone with straight alpha (in EXR multiplied with it), that alpha, source | restored, or
+    both with a moving line between them (see `videoclr/media/deliver.py`)."""
     wipe_seconds: float = Field(4.0, ge=0, le=86_400)
     """Seconds in which the line of a `wipe` goes to and fro; 0 leaves it in the middle."""
     hwaccel: str | None = None
