@@ -475,6 +475,8 @@ class Reader:
             remedy = "ffmpeg -ignore_editlist 1 -i INPUT -c copy OUTPUT makes one without it"
             return f"an edit list in the file hides {pictures}, which not all players heed; {remedy}"
         why = "the file is empty, or cut off"
+        if (head := next(iter(self._heads.values()), b"")) and exr.is_exr(head) and (unread := exr.unreadable(head)):
+            return f"no picture in it can be decoded: {unread}"
         if self._damaged:
             why = "damaged, or of a kind that FFmpeg does not read"
             if self._animated:
