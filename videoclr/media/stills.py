@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +26,7 @@ from videoclr.media.density import LARGEST, USUAL, with_density
 from videoclr.media.encoders import formats_of, what_is_lost
 from videoclr.media.exif import LONGEST, exif_of, with_exif
 from videoclr.media.faults import AV_ERRORS, explained, reason
+from videoclr.media.filters import through
 from videoclr.media.hdr import wide_primaries
 from videoclr.media.layout import layout_of
 from videoclr.media.linear import linear, transfer_of
@@ -38,8 +40,8 @@ from videoclr.media.timecode import Timecode
 _log = logging.getLogger("videoclr.media.stills")
 
 _TOP = 65535
-_PROFILED = {"png", "mjpeg"}
-"""Encoders that write the colour profile of a picture."""
+_PROFILED = {"png", "mjpeg", "tiff"}
+"""Encoders whose pictures keep a colour profile; FFmpeg writes it into PNG and JPEG."""
 _NOTED = {"png", "mjpeg"}
 """Encoders whose pictures keep EXIF data; FFmpeg's own writes it into PNG alone."""
 _COLOURED = {"png", "exr"}
@@ -48,6 +50,10 @@ _SHAPED = {"png", "mjpeg", "tiff", "exr", "dpx"}
 """Encoders that write the sample aspect ratio."""
 _MEASURED = {"png", "mjpeg", "tiff"}
 """Encoders whose pictures say here how many of their pixels make an inch."""
+_ICCP = b"iCCP"
+"""PNG's chunk of a colour profile."""
+_CORNER = 8
+"""Width and height of a picture that is made for what it carries."""
 _OPTIONS = {
     "libwebp": {"quality": "95"},
     "mjpeg": {"huffman": "optimal", "qmin": "2", "qmax": "2"},
@@ -278,6 +284,8 @@ class Stills:
         data = b"".join(bytes(packet) for packet in packets)
         if self.encoder == "tiff" and full:
             data = tiff.with_full_range(data)
+        if self.encoder == "tiff" and (profile := _profile(frame)):
+            data = tiff.with_profile(data, profile)
         if self.encoder in ("png", "mjpeg") and self.density is not None:
             data = with_density(data, self.encoder, self.density)
         if exif:
@@ -286,3 +294,20 @@ class Stills:
             else:
                 data = with_exif(data, exif)
         return data
+
+
+def _profile(frame: VideoFrame) -> bytes:
+    """The colour profile of a frame, empty for none: out of a PNG of its corner, since PyAV cannot look at every one."""
+    if not carries(frame, Type.ICC_PROFILE):
+        return b""
+    corner = through(frame, ("crop", f"{min(_CORNER, frame.width)}:{min(_CORNER, frame.height)}:0:0:exact=1"))
+    rgb = reformatted(corner, Picture(corner).colour, "rgb24", Colour("rgb", BT601, True))
+    context = CodecContext.create("png", "w")
+    assert isinstance(context, VideoCodecContext)
+    context.width, context.height, context.pix_fmt, context.time_base = rgb.width, rgb.height, "rgb24", Fraction(1, 25)
+    data = b"".join(bytes(packet) for packet in [*context.encode(rgb), *context.encode(None)])
+    at = data.find(_ICCP)
+    if at < 0:
+        return b""
+    packed = data.index(b"\0", at + len(_ICCP)) + 2  # behind the name, and how it is compressed
+    return zlib.decompress(data[packed : at + len(_ICCP) + int.from_bytes(data[at - 4 : at], "big")])
