@@ -84,7 +84,7 @@ def clock_of(head: bytes) -> tuple[float, int]:
     order = _MAGIC[head[:4]]
     rates = [struct.unpack_from(order + "f", head, place)[0] for place in (_FILM_RATE, _RATE)]
     (word,) = struct.unpack_from(order + "I", head, _TIMECODE)
-    return next((rate for rate in rates if 0 < rate < math.inf), 0.0), 0 if word == _UNSAID else word
+    return next((rate for rate in rates if 1 <= rate < math.inf), 0.0), 0 if word == _UNSAID else word
 
 
 def with_clock(data: bytes, rate: Fraction, word: int | None) -> bytes:
