@@ -40,7 +40,7 @@ class Input(_Section):
     rate: str | None = Field(
         None, coerce_numbers_to_str=True, pattern=r"^\d{1,9}(\.\d{1,9}|/[1-9]\d{0,8})?$", examples=["25", "30000/1001"]
     )
-    """Pictures a second of raw video and loose pictures, as `25` or `30000/1001`; None for 25."""
+    """Pictures a second of raw video and loose pictures, as `25` or `30000/1001`; None for what DPX and EXR pictures say, or 25."""
     start_number: int | None = Field(None, ge=0, le=2**31 - 1)
     """First picture of a numbered sequence; None for the lowest that is there."""
     playlists: bool = False
@@ -95,8 +95,8 @@ class Media(_Section):
     """What red, green and blue are in EXR pictures, and others of floats; None: what the file says (`chromaticities`), or else
     BT.709. The networks are shown BT.709; the file keeps its own."""
     deliver: Literal["video", "overlay", "matte", "side-by-side", "wipe"] = "video"
-    """The restored video, or: the faces alone with straight alpha, that alpha, source | restored, or both with a moving line
-    between them (see `videoclr/media/deliver.py`)."""
+    """The restored video, or: the faces alone with straight alpha (in EXR multiplied with it), that alpha, source | restored, or
+    both with a moving line between them (see `videoclr/media/deliver.py`)."""
     wipe_seconds: float = Field(4.0, ge=0, le=86_400)
     """Seconds in which the line of a `wipe` goes to and fro; 0 leaves it in the middle."""
     hwaccel: str | None = None

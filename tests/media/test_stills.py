@@ -16,11 +16,13 @@ from av.video.frame import VideoFrame
 from PIL import Image, ImageCms, PngImagePlugin, features
 
 from videoclr.errors import DecodeError, MediaError
+from videoclr.media.clock import clock_in, with_clock
 from videoclr.media.density import density_of
 from videoclr.media.exif import with_exif
 from videoclr.media.opening import Opening
 from videoclr.media.reader import Reader
 from videoclr.media.tiff import pages, unreadable
+from videoclr.media.timecode import Timecode
 from videoclr.media.writer import Writer
 from videoclr.monitor import PrometheusFile
 from videoclr.report import report_file
@@ -165,6 +167,45 @@ def test_a_timecode_and_texts_that_pictures_have_no_place_for_are_told(clip, tmp
         with Reader(source) as reader, Writer(tmp_path / "f%03d.png", like=reader, drop=drop, overwrite=True) as writer:
             writer.write(next(reader.frames()))
         assert writer.warnings == said
+
+
+@pytest.mark.parametrize("ending", ["dpx", "exr"])
+@pytest.mark.parametrize(
+    ("rate", "first", "third"), [(24, "10:00:00:22", "10:00:01:00"), (Fraction(30000, 1001), "01:00:59;28", "01:01:00;02")]
+)
+def test_a_timecode_and_a_rate_go_into_pictures_and_come_back(clip, tmp_path, ending, rate, first, third):
+    def label(container, stream):
+        stream.metadata["timecode"] = first
+
+    film = clip("s.mov", setup=label, rate=rate, base=1 / Fraction(rate), ticks=range(4))
+    pictures, back = tmp_path / f"f%02d.{ending}", tmp_path / "back.mov"
+    with Reader(film) as reader, Writer(pictures, like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert not any("timecode" in text for text in writer.warnings)
+    with Reader(pictures, start=third) as reader, Writer(back, like=reader) as writer:
+        assert (str(reader.timecode), reader.info.frame_rate) == (first, rate)
+        writer.write(frame := next(reader.frames()))
+        assert frame.time == 2 / Fraction(rate)
+    assert not any("timeCode" in text for text in writer.warnings)
+    with Reader(back) as reader:
+        assert str(reader.timecode) == third
+    with Reader(pictures, rate=12) as reader:
+        assert reader.info.frame_rate == 12
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [(23.98, Fraction(24000, 1001)), (29.97, Fraction(30000, 1001)), (24.0, 24), (12.5, 12.5)]
+)
+def test_a_rate_of_few_digits_is_the_one_that_is_meant(tmp_path, pattern, said, meant):
+    save(tmp_path / "f1.dpx", pattern(0))
+    (tmp_path / "f1.dpx").write_bytes(with_clock((tmp_path / "f1.dpx").read_bytes(), Fraction(said), None))
+    assert clock_in(tmp_path / "f1.dpx") == (meant, 0)
+
+
+@pytest.mark.parametrize(("word", "rate"), [(0x25000000, 24), (0x00000024, 24), (0x0000000A, 24), (0x01020304, 50)])
+def test_what_is_no_timecode_in_a_header_is_none(word, rate):
+    assert Timecode.of_word(word, Fraction(rate)) is None
 
 
 def test_a_comment_of_a_gif_that_becomes_a_picture_is_told(tmp_path):
@@ -348,6 +389,23 @@ def test_gaps_and_empty_patterns_are_told(tmp_path, pattern):
         save(tmp_path / f"f{number:02d}.png", pattern(0))
     with pytest.raises(MediaError, match=r"f03\.png is missing"):
         Reader(tmp_path / "f%02d.png")
+
+
+@pytest.mark.parametrize(("marks", "digits"), [("####", 4), ("@@", 2), ("%03d", 3)])
+def test_a_sequence_is_named_as_compositing_programs_do(tmp_path, pattern, marks, digits):
+    for number in (9, 10):
+        save(tmp_path / f"50%.{number:0{digits}d}.png", pattern(number))
+    with Reader(tmp_path / f"50%.{marks}.png") as reader, Writer(tmp_path / f"o.{marks}.png", like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    for number in (9, 10):
+        assert np.array_equal(load(tmp_path / f"o.{number:0{digits}d}.png"), pattern(number))
+
+
+@pytest.mark.parametrize("name", ["s.[0001-0100].exr", "s.$F4.exr", "s.#.exr", "s.*.exr"])
+def test_other_ways_to_name_a_sequence_are_told_the_one_taken(tmp_path, name):
+    with pytest.raises(MediaError, match=r"numbered pictures are named shot\.%04d\.png or shot\.####\.png"):
+        Reader(tmp_path / name)
 
 
 def test_an_empty_picture_of_a_sequence_is_named_and_does_not_end_it(tmp_path, pattern):
@@ -763,7 +821,7 @@ def with_profile(jpeg):
 
 
 @pytest.mark.parametrize(
-    ("value", "ending", "kept"), [(1, ".jpg", True), (6, ".jpg", True), (8, ".png", True), (1, ".tif", False), (6, ".webp", False)]
+    ("value", "ending", "kept"), [(1, ".jpg", True), (6, ".jpg", True), (8, ".png", True), (6, ".tif", True), (6, ".webp", False)]
 )
 def test_a_colour_profile_is_kept_or_its_loss_is_told(tmp_path, pattern, value, ending, kept):
     plain = save(tmp_path / "p.jpg", pattern(0)).read_bytes()
@@ -772,13 +830,15 @@ def test_a_colour_profile_is_kept_or_its_loss_is_told(tmp_path, pattern, value, 
         for frame in reader.frames():
             writer.write(frame)
     told = [warning for warning in writer.warnings if "colour profile (ICC) is left out" in warning]
-    written = (tmp_path / f"o{ending}").read_bytes()
-    assert (b"ICC_PROFILE" in written or b"iCCP" in written) == kept == (not told)
+    with Image.open(tmp_path / f"o{ending}") as written:
+        assert (written.info.get("icc_profile") == bytes(256)) == kept == (not told)
+        assert written.size == ((64, 96) if value > 4 else (96, 64))
 
 
 def test_the_lost_profile_of_a_png_is_told(tmp_path, pattern):
     (tmp_path / "icc.jpg").write_bytes(with_profile(save(tmp_path / "p.jpg", pattern(0)).read_bytes()))
-    for source, target, told in (("icc.jpg", "icc.png", 0), ("icc.png", "again.png", 0), ("icc.png", "o.webp", 1)):
+    becomes = (("icc.jpg", "icc.png", 0), ("icc.png", "again.png", 0), ("icc.png", "o.tif", 0), ("icc.png", "o.webp", 1))
+    for source, target, told in becomes:
         with Reader(tmp_path / source) as reader, Writer(tmp_path / target, like=reader) as writer:
             for frame in reader.frames():
                 writer.write(frame)

@@ -13,7 +13,7 @@
     segments.py     films in parts that outlive a crash                 splice.py  groups.py  joint.py  nal.py   smart copy
     boxes.py  matroska.py  mxf.py  headers.py  copylike.py   what a container or a stream says that PyAV does not tell
     colour.py  layout.py  orientation.py  hdr.py  hdr10plus.py  crop.py  sphere.py  scan.py  moments.py  gaps.py
-    beginning.py  delay.py
+    beginning.py  delay.py  clock.py
     timecode.py  selection.py  kept.py  subtitles.py  faults.py  linear.py  exif.py  dpx.py  exr.py   the small facts these rest on
     tiff.py  density.py  languages.py  tiles.py  captions.py  unread.py  y4m.py
     proxy.py  deliver.py  filelist.py  lock.py  opening.py  hardware.py   views for networks, deliverables, lists, locks, devices

@@ -51,7 +51,7 @@ _COVERED = {"mp4", "ipod"}
 """Muxers that hold a cover picture as a stream."""
 _ATTACHING = {"matroska"}
 """Muxers that hold attachments, a cover picture among them."""
-_LABELLING = MOV | {"matroska", "nut", "mxf"}
+LABELLING = MOV | {"matroska", "nut", "mxf"}
 """Muxers that keep a timecode: as a track made of a tag, or as the tag."""
 _DELAYING = {"matroska", "webm"}
 """Muxers that store an encoder's delay beside the times."""
@@ -360,12 +360,8 @@ class Beside:
 
     def label(self, text: str) -> str:
         """The timecode of the output's first picture, where `text` is that of the source's."""
-        begun, rate = Timecode.parse(text), self.like.info.frame_rate
-        if self.like.start is None or begun is None or rate is None:
-            return text
-        stream = self._streams[self.like.stream_index]
-        first = Fraction(0) if stream.start_time is None else stream.start_time * Fraction(stream.time_base or 1)
-        return str(begun.after(round((self.like.first_time - first) * rate), rate))
+        begun = Timecode.parse(text)
+        return text if begun is None or self.like.start is None else str(self.like.label_of_first(begun))
 
     def close(self) -> None:
         """Let go of the source."""
@@ -404,7 +400,7 @@ class Beside:
             self._add_copy(container, template)
 
     def _is_label(self, template: Stream) -> bool:
-        return template.type == "data" and "timecode" in template.metadata and self.muxer in _LABELLING
+        return template.type == "data" and "timecode" in template.metadata and self.muxer in LABELLING
 
     def _add_copy(self, container: OutputContainer, template: Stream) -> None:
         def add(target: OutputContainer) -> Stream:

@@ -2,8 +2,8 @@
 
 * `overlay`: the restored faces alone, RGBA with *straight* alpha (colours are not multiplied with it) in the source's own
   transfer function and primaries, black and transparent elsewhere. Over the source, `(1 - a) source + a colour`, it gives
-  the restored picture. In an EXR of linear light the same sum in linear light does: the colours are chosen for that, since
-  a half transparent edge is another one there.
+  the restored picture. In an EXR of linear light a sum in linear light does: the colours are chosen for that, since a half
+  transparent edge is another one there. They are multiplied with alpha, as OpenEXR has its colours: `(1 - a) source + colour`.
 * `matte`: the alpha of the overlay as a grey picture, white where all of the restoration shows.
 * `side-by-side`: source | restored, in the source's own pixel format, twice as wide.
 * `wipe`: the source left of a line that moves, the restoration right of it.
@@ -93,7 +93,7 @@ class Deliverable:
             elif self.floats:
                 colour = colour / np.float32(_TOP)
             window = rgba[y0:y1, x0:x1]
-            window[..., :3] = colour if self.floats else np.rint(colour.clip(0, _TOP))
+            window[..., :3] = colour * alpha[..., None] if self.floats else np.rint(colour.clip(0, _TOP))
             window[..., 3] = alpha if self.floats else np.rint(alpha * _TOP)
         frame = _made(rgba if self.upright else picture.orientation.stored(rgba), self.floats)
         frame.color_trc, frame.color_primaries = picture.frame.color_trc, picture.frame.color_primaries

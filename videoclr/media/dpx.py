@@ -7,8 +7,10 @@ and the transfer characteristic. Size, packing and place of the picture are thos
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
+from fractions import Fraction
 from types import MappingProxyType
 
 HEAD = 2048
@@ -24,6 +26,9 @@ _LINEAR = 2
 """For both bytes: transfer and colorimetry."""
 _TEXTS = ((36, 60), (160, 660), (_TRANSFER, 803), (1432, 1620), (_GENERIC, 1712), (1732, 1920), (1928, 1932))
 """From, to: time, project and copyright; transfer and colorimetry; source and device; film, frame and slate; signal."""
+_FILM_RATE, _TIMECODE, _RATE = 1724, 1920, 1940
+"""Pictures a second of the film, timecode, and pictures a second of television."""
+_UNSAID = 0xFFFFFFFF
 _LEVELS = (784, 800)
 """From, to: which code is which density."""
 _WORDS = ((1408, 1432, 4), (1620, 1628, 2), (1628, 1636, 4), (1712, 1732, 4), (1920, 1928, 4), (1932, 1972, 4))
@@ -49,9 +54,14 @@ def is_log(head: bytes) -> bool:
     return is_dpx(head) and head[_TRANSFER] in _LOG
 
 
-def says_more(head: bytes) -> bool:
-    """Whether the film or television header says anything; of the header of any file."""
-    return is_dpx(head) and bool(head[_GENERIC:].strip(b"\xff\0"))
+def says_more(head: bytes, clock: bool = True) -> bool:
+    """Whether the film or television header says anything, rate and timecode (`clock`) included; of the header of any file."""
+    if not is_dpx(head):
+        return False
+    said = bytearray(head)
+    for place in () if clock else (_FILM_RATE, _TIMECODE, _RATE):
+        said[place : place + 4] = bytes(4)
+    return bool(said[_GENERIC:].strip(b"\xff\0"))
 
 
 def of_matte(head: bytes) -> bytes:
@@ -67,6 +77,23 @@ def of_matte(head: bytes) -> bytes:
 def is_big_endian(head: bytes) -> bool:
     """The order of bytes of a file with this header."""
     return head[:4] == b"SDPX"
+
+
+def clock_of(head: bytes) -> tuple[float, int]:
+    """Pictures a second, and the word of the timecode, that the header of a DPX file says; 0 for what it does not."""
+    order = _MAGIC[head[:4]]
+    rates = [struct.unpack_from(order + "f", head, place)[0] for place in (_FILM_RATE, _RATE)]
+    (word,) = struct.unpack_from(order + "I", head, _TIMECODE)
+    return next((rate for rate in rates if 1 <= rate < math.inf), 0.0), 0 if word == _UNSAID else word
+
+
+def with_clock(data: bytes, rate: Fraction, word: int | None) -> bytes:
+    """The DPX file `data`, saying how many pictures a second there are, and its timecode; None for none."""
+    order, head = _MAGIC[data[:4]], bytearray(head_of(data))
+    for place in (_FILM_RATE, _RATE):
+        struct.pack_into(order + "f", head, place, float(rate))
+    struct.pack_into(order + "I", head, _TIMECODE, _UNSAID if word is None else word)
+    return with_head(data, bytes(head))
 
 
 def with_head(data: bytes, head: bytes) -> bytes:

@@ -28,16 +28,20 @@ _OWN = frozenset(
 """Attributes that are true of one file's pixels alone."""
 _USUAL = frozenset(("framesPerSecond", "gamma", "writer"))
 """Attributes that encoders write by themselves."""
-_COLOURS = frozenset("RGBAY")
+_COLOURS, _RGB = frozenset("RGBAY"), frozenset("RGB")
 _OF_COLOUR = frozenset(("adoptedNeutral", "chromaticities", "whiteLuminance"))
 """Attributes that say how light becomes colour."""
 _CHROMATICITIES = struct.Struct("<8f")
+TIMECODE = "timeCode"
+"""The attribute of that, of the type `timecode`."""
 _WINDOW = struct.Struct("<4i")
 _WINDOWS = ("dataWindow", "displayWindow")
 _LINE, _TILE = 4, 16
 """Bytes from the beginning of a chunk to its size, of scan lines and of tiles, in a file of one part."""
 _BROKEN = (LookupError, ValueError, ArithmeticError, struct.error)
 """What headers raise that say what cannot be."""
+_NAMED = 8
+"""Channels that a message names."""
 _CHANNEL = 17
 """Bytes of a channel from the end of its name on."""
 
@@ -78,15 +82,37 @@ def of_matte(head: bytes) -> bytes:
 
 def layers(head: bytes) -> list[str]:
     """Channels that are no part of the picture's colour, such as `Z` or `diffuse.R`."""
-    found = []
+    return [name for name in _channels(head) if name not in _COLOURS]
+
+
+def unreadable(head: bytes) -> str | None:
+    """What FFmpeg reads nothing of, in an EXR file with this header, and what to make of it; None where it seems to be nothing."""
+    try:
+        found, compression = _channels(head), _values(head).get("compression", b"")
+    except _BROKEN:
+        return None
+    if "Y" not in found and not found.keys() >= _RGB:
+        names = ", ".join([*found][:_NAMED]) + ", ..." * (len(found) > _NAMED)
+        where = "first part holds" if has_parts(head) else "picture holds"
+        return f"its {where} the channels {names}, and R, G and B, or Y, are read; write the layer to be restored as these"
+    if compression and compression[0] not in _LINES:
+        return "its compression is not known here; write it with ZIP or PIZ"
+    if len({kind for name, kind in found.items() if name in _COLOURS}) > 1:
+        return "its R, G, B and A are numbers of several kinds; write them all as half floats, or all of 32 bits"
+    return None
+
+
+def _channels(head: bytes) -> dict[str, int]:
+    """Name -> kind of numbers: whole ones, half floats, floats."""
+    found = {}
     for name, start, end in _attributes(head):
         if name == "channels":
             at = _value(head, start)
             while at < end and head[at]:
                 stop = head.index(b"\0", at)
-                found.append(head[at:stop].decode("latin-1"))
+                found[head[at:stop].decode("latin-1")] = head[stop + 1]
                 at = stop + _CHANNEL
-    return [name for name in found if name not in _COLOURS]
+    return found
 
 
 def primaries(head: bytes) -> Primaries | None:
@@ -159,8 +185,25 @@ def with_head(data: bytes, head: bytes) -> bytes:
 
 def with_primaries(data: bytes, places: Primaries) -> bytes:
     """The EXR file `data`, of scan lines, that says which `places` (CIE x, y) its red, green, blue and white have."""
-    value = _CHROMATICITIES.pack(*(number for place in places for number in place))
-    said = b"chromaticities\0chromaticities\0" + struct.pack("<i", len(value)) + value
+    return _with(data, "chromaticities", "chromaticities", _CHROMATICITIES.pack(*(number for place in places for number in place)))
+
+
+def with_timecode(data: bytes, word: int) -> bytes:
+    """The EXR file `data`, of scan lines, that says its timecode (see `Timecode.word`)."""
+    return _with(data, TIMECODE, "timecode", struct.pack("<2I", word, 0))
+
+
+def clock_of(head: bytes) -> tuple[float, int]:
+    """Pictures a second, and the word of the timecode, that the header of an EXR file says; 0 for what it does not."""
+    values = _values(head)
+    rate, label = values.get("framesPerSecond", b""), values.get(TIMECODE, b"")
+    count, seconds = struct.unpack("<iI", rate) if len(rate) == 8 else (0, 1)
+    return count / seconds if count > 0 and seconds else 0.0, int.from_bytes(label[:4], "little")
+
+
+def _with(data: bytes, name: str, kind: str, value: bytes) -> bytes:
+    """The EXR file `data`, of scan lines, with one attribute more."""
+    said = f"{name}\0{kind}\0".encode() + struct.pack("<i", len(value)) + value
     return with_head(data, head_of(data)[:-1] + said + b"\0")
 
 

@@ -24,7 +24,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
-from videoclr.media.beside import Beside, renamed
+from videoclr.media.beside import LABELLING, Beside, renamed
 from videoclr.media.boxes import spherical, stereo_tag
 from videoclr.media.captions import CAPTIONS_LOST, has_captions, keeps_captions
 from videoclr.media.copies import chapters_between
@@ -296,6 +296,8 @@ class Film:
         self._look = self._look_of(picture)
         if self._beside is not None:
             self._copy_facts(self._beside, picture)
+        if self.like is not None and self.like.label is not None and self.muxer in LABELLING:
+            self._video.metadata["timecode"] = str(self.like.label_of_first(self.like.label))
         if self._provenance is not None:
             self._container.metadata.update(added(self._container.metadata, self._provenance))
         if self.place == PIPE and self.muxer.startswith("mxf"):

@@ -26,6 +26,7 @@ from videoclr.errors import ConfigError, DecodeError, EmptyPartError, MediaError
 from videoclr.flow import one_at_a_time
 from videoclr.media import colour as colours
 from videoclr.media import dpx, exr, nal, tiff, unread
+from videoclr.media.clock import clock_in
 from videoclr.media.continuous import Astray, PictureAstray, TimesJump
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.crop import WHOLE
@@ -64,6 +65,8 @@ _log = logging.getLogger("videoclr.media.reader")
 
 _STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr", ".dpx"}
 _PICTURE_CODECS = {"png", "apng", "gif", "webp", "tiff", "bmp", "exr", "dpx"}
+_CLOCKED = {".dpx", ".exr"}
+"""Endings of pictures that may say how many of them a second there are, and their timecode."""
 _HEADS = {"dpx": dpx.head_of, "exr": exr.head_of}
 """What reads the header of a picture file, by the codec in it."""
 _TELLING = {"mjpeg", "png", "webp", "tiff"}
@@ -102,7 +105,7 @@ class Reader:
             it has one and from 00:00:00:00 otherwise.
         end: where to stop before, as `start`.
         frames: pictures to keep from `start` on, instead of `end`.
-        rate: pictures a second of a printf pattern, raw video, or pictures in a pipe; None for 25.
+        rate: pictures a second of a printf pattern, raw video, or pictures in a pipe; None for what DPX and EXR say, or 25.
         opening: what the input is taken for, what it may reach and claim.
         scale: scale pictures whose size changes in the middle to that of the first, instead of raising.
         hwaccel: decode on a device, `cuda` and the like (see `videoclr.media.hardware`); None on the processor.
@@ -151,6 +154,9 @@ class Reader:
         self._back = self._jumped = self._animated = False
         self._scaled: set[tuple[int, int]] = set()
         self.sequence: Run | None = sequence_of(self.path, opening.start_number) if is_pattern(self.path) else None
+        self.label: Timecode | None = None
+        """The timecode of the input's first picture where that itself says it (DPX, EXR) and no container."""
+        word = self._clock()
         self._shelf: deque[Packet[Any]] = deque()
         self._intact: deque[bool] = deque()
         self._heads: dict[int | None, bytes] = {}
@@ -171,8 +177,10 @@ class Reader:
         self.end: Fraction | None = None
         """Presentation time to stop before, as `start`; of a pipe whose frames are counted, None until it is reached."""
         self._open()
+        if word and (rate := rate_of(self._stream)):
+            self.label = Timecode.of_word(word, rate)
         try:
-            self._wanted = selection(start, end, frames, self.begin, self.container, self._stream)
+            self._wanted = selection(start, end, frames, self.begin, self.timecode, self._stream)
             self._locate()
             self._prime()
         except BaseException:
@@ -232,7 +240,20 @@ class Reader:
     @property
     def timecode(self) -> Timecode | None:
         """The label of the input's first picture, whatever `start` says; None where it has none."""
-        return timecode_of(self.container, self._stream)
+        return self.label or timecode_of(self.container, self._stream)
+
+    def label_of_first(self, begun: Timecode) -> Timecode:
+        """The label of the first picture that `frames` gives, where `begun` is that of the input's first.
+
+        Raises:
+            ConfigError: `begun` does not exist at the input's rate.
+        """
+        rate = self.info.frame_rate
+        if self.start is None or rate is None:
+            return begun
+        own = self._stream.start_time
+        first = Fraction(0) if own is None else own * Fraction(self._stream.time_base or 1)
+        return begun.after(round((self.first_time - first) * rate), rate)
 
     def frames(self) -> Iterator[Frame]:
         """Every frame from `start` up to `end`, in order of presentation, at strictly increasing exact times.
@@ -325,6 +346,18 @@ class Reader:
                 self._warn(what)
         self.begin = _begin(self._container, self._stream)
         """Presentation time at which the file begins, seconds: what `start` and `end` count from."""
+
+    def _clock(self) -> int:
+        """Take the rate from the first picture where nobody says one; returns the word of its timecode, 0 for none."""
+        first = self.sequence.path(0) if self.sequence else Path(self.path)
+        if first.suffix.lower() not in _CLOCKED or not first.is_file():
+            return 0
+        with explained(self.path, "cannot be opened"):
+            rate, word = clock_in(first)
+        if rate is not None and self.rate is None:
+            self.rate = rate
+            _log.info("%s: %s pictures a second, as the first one says", self.path, rate)
+        return word
 
     def _expecting(self) -> Gaps:
         return Gaps(certain=self._codec in CERTAIN, likely=self._codec in LIKELY)
@@ -444,6 +477,8 @@ class Reader:
             remedy = "ffmpeg -ignore_editlist 1 -i INPUT -c copy OUTPUT makes one without it"
             return f"an edit list in the file hides {pictures}, which not all players heed; {remedy}"
         why = "the file is empty, or cut off"
+        if (head := next(iter(self._heads.values()), b"")) and exr.is_exr(head) and (unread := exr.unreadable(head)):
+            return f"no picture in it can be decoded: {unread}"
         if self._damaged:
             why = "damaged, or of a kind that FFmpeg does not read"
             if self._animated:

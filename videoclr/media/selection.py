@@ -68,7 +68,7 @@ def selection(
     end: str | float | Fraction | None,
     frames: int | None,
     begin: Fraction,
-    container: InputContainer,
+    label: Timecode | None,
     stream: VideoStream,
 ) -> Selection:
     """What `start`, `end` and `frames` ask of an opened input.
@@ -78,7 +78,8 @@ def selection(
             input's own where it has one, otherwise the first picture is 00:00:00:00.
         frames: pictures to keep; None for all.
         begin: presentation time at which the input begins, seconds.
-        container, stream: the input and its video.
+        label: timecode of the input's first picture; None where it has none.
+        stream: the input's video.
 
     Raises:
         ConfigError: no such moment, an empty part, or both `end` and `frames`.
@@ -87,7 +88,7 @@ def selection(
         raise ConfigError("$.media.frames: give either an end or a number of frames")
     if frames is not None and (not isinstance(frames, int) or frames < 1):
         raise ConfigError(f"$.media.frames: expected 1 or more, got {frames!r}")
-    edges = [_edge(value, name, begin, container, stream) for name, value in (("start", start), ("end", end))]
+    edges = [_edge(value, name, begin, label, stream) for name, value in (("start", start), ("end", end))]
     first, last = edges
     if last is not None and _is_empty(first, last, begin):
         raise ConfigError(f"$.media.end: {end} is not after the start {start or 0}")
@@ -95,7 +96,7 @@ def selection(
 
 
 def _edge(
-    value: str | float | Fraction | None, name: str, begin: Fraction, container: InputContainer, stream: VideoStream
+    value: str | float | Fraction | None, name: str, begin: Fraction, label: Timecode | None, stream: VideoStream
 ) -> Edge | None:
     wanted = position(value, name)
     if wanted is None:
@@ -107,7 +108,7 @@ def _edge(
     rate = rate_of(stream)
     if not rate:
         raise ConfigError(f"$.media.{name}: a timecode counts frames, and the input does not tell its frame rate; give seconds")
-    frames = frames_between(timecode_of(container, stream), wanted, rate, name)
+    frames = frames_between(label, wanted, rate, name)
     base = Fraction(stream.time_base or 1)
     first = begin if stream.start_time is None else stream.start_time * base
     # half a frame early: a container may have rounded the picture's time

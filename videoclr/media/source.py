@@ -30,7 +30,10 @@ from videoclr.media.opening import Opening, playlist_kind
 from videoclr.media.tiles import assembled
 
 PIPE = "-"
-_PATTERN = re.compile(r"%0?(\d*)d")
+_PATTERN = re.compile(r"%0?(?P<width>\d*)d|(?P<marks>#{2,}|@{2,})")
+"""Where the number of a picture stands: in C's way, or as compositing programs write it, a mark a digit. One alone is a name's."""
+_OTHER_NUMBERING = re.compile(r"[#@*?]|\$F|[\[{<(]\d+-\d+[\]}>)]")
+"""What else programs write for it, and for a range of them."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _TEXT_DEMUXERS = {"tty", "bin", "xbin", "adf", "idf", "lavfi"}
 """FFmpeg shows any text file as ANSI art; nobody means that here."""
@@ -54,7 +57,7 @@ class Run:
     """A numbered run of pictures."""
 
     pattern: str
-    """As the user wrote it, with one `%d` or `%04d`."""
+    """As the user wrote it, with one `%d`, `%04d` or `####`."""
     first: int
     count: int
 
@@ -113,24 +116,37 @@ def _piped(container: InputContainer) -> Piped | None:
 
 
 def is_pattern(path: str) -> bool:
-    """True for `face%04d.png` where no file has that very name."""
+    """True for `face%04d.png` and `face####.png` where no file has that very name."""
     return len(_PATTERN.findall(Path(path).name)) == 1 and not Path(path).exists()
 
 
 def has_width(pattern: str) -> bool:
-    """Whether a printf pattern says how many digits it has (`%04d`): no other name has that by chance."""
+    """Whether a pattern says how many digits it has (`%04d`, `####`): no other name has that by chance."""
     found = _PATTERN.search(Path(pattern).name)
-    return found is not None and bool(found[1])
+    return found is not None and _digits(found) > 0
+
+
+def _digits(found: re.Match[str]) -> int:
+    """How many digits a number has at least; 0 where the pattern does not say."""
+    return len(found["marks"] or "") or int(found["width"] or 0)
 
 
 def numbered(pattern: str, number: int) -> str:
-    """The name of picture `number` of a printf pattern."""
+    """The name of picture `number` of a pattern."""
     folder, name = str(Path(pattern).parent), Path(pattern).name
-    return str(Path(folder) / _PATTERN.sub(lambda found: f"{number:0{found[1] or 1}d}", name))
+    return str(Path(folder) / _PATTERN.sub(lambda found: f"{number:0{_digits(found) or 1}d}", name))
+
+
+def _as_printf(folder: str, name: str) -> str:
+    """The pattern as C's printf reads it, which takes every percent sign for its own."""
+    found = _PATTERN.search(name)
+    assert found is not None
+    head, tail = (text.replace("%", "%%") for text in (folder + name[: found.start()], name[found.end() :]))
+    return f"{head}%0{_digits(found) or 1}d{tail}"
 
 
 def matching(pattern: str) -> list[int]:
-    """Numbers of the existing files of a printf pattern, sorted."""
+    """Numbers of the existing files of a pattern, sorted."""
     path = Path(pattern)
     found = _PATTERN.search(path.name)
     if found is None or not path.parent.is_dir():
@@ -166,7 +182,7 @@ def sequence_of(pattern: str, start_number: int | None = None) -> Run:
             raise MediaError(pattern, f"picture number {start_number} is missing{there}")
         numbers = numbers[numbers.index(start_number) :]
     if not numbers:
-        raise MediaError(pattern, "no file matches this pattern; %04d stands for 0000, 0001, ...")
+        raise MediaError(pattern, "no file matches this pattern; %04d and #### stand for 0000, 0001, ...")
     first = numbers[0]
     gap = next((first + i for i, number in enumerate(numbers) if number != first + i), None)
     if gap is not None:
@@ -205,7 +221,7 @@ def open_input(
     elif is_pattern(path):
         run = sequence_of(path, opening.start_number)
         folder, dash, file = path.rpartition("/")
-        name, form = f"file:{folder.replace('%', '%%')}{dash}{file}", "image2"  # printf reads the folder as well
+        name, form = f"file:{_as_printf(folder + dash, file)}", "image2"
         options = {"start_number": str(run.first), "framerate": str(rate or PICTURE_RATE), "pattern_type": "sequence"}
     elif not _URL.match(path) and is_list(path):
         _check_file(path)
@@ -277,7 +293,8 @@ def _check_file(path: str) -> None:
         if file.is_dir():
             raise MediaError(path, "is a directory; name a file, or its pictures by a pattern such as frame%04d.png")
         if not file.exists():
-            raise MediaError(path, "no such file; check the name and the folder")
+            so = "; numbered pictures are named shot.%04d.png or shot.####.png" if _OTHER_NUMBERING.search(file.name) else ""
+            raise MediaError(path, f"no such file; check the name and the folder{so}")
         if file.is_fifo():
             raise MediaError(path, "is a pipe, which can be read once only; give it as standard input: videoclr - OUTPUT < PIPE")
         if file.is_file() and file.stat().st_size == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -19,11 +20,13 @@ from av.video.frame import VideoFrame
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media import dpx, exr, tiff
 from videoclr.media.captions import CAPTIONS_LOST, has_captions
+from videoclr.media.clock import with_clock
 from videoclr.media.colour import BT601, FULL, LIMITED, PRIMARIES, RGB_SPACE, Colour, kind_of
 from videoclr.media.density import LARGEST, USUAL, with_density
 from videoclr.media.encoders import formats_of, what_is_lost
 from videoclr.media.exif import LONGEST, exif_of, with_exif
 from videoclr.media.faults import AV_ERRORS, explained, reason
+from videoclr.media.filters import through
 from videoclr.media.hdr import wide_primaries
 from videoclr.media.layout import layout_of
 from videoclr.media.linear import linear, transfer_of
@@ -32,12 +35,13 @@ from videoclr.media.picture import Picture, colour_in, float_frame, frame_of_rgb
 from videoclr.media.proxy import Proxy, as_uint16
 from videoclr.media.source import matching, numbered
 from videoclr.media.target import behind_link
+from videoclr.media.timecode import Timecode
 
 _log = logging.getLogger("videoclr.media.stills")
 
 _TOP = 65535
-_PROFILED = {"png", "mjpeg"}
-"""Encoders that write the colour profile of a picture."""
+_PROFILED = {"png", "mjpeg", "tiff"}
+"""Encoders whose pictures keep a colour profile; FFmpeg writes it into PNG and JPEG."""
 _NOTED = {"png", "mjpeg"}
 """Encoders whose pictures keep EXIF data; FFmpeg's own writes it into PNG alone."""
 _COLOURED = {"png", "exr"}
@@ -46,6 +50,10 @@ _SHAPED = {"png", "mjpeg", "tiff", "exr", "dpx"}
 """Encoders that write the sample aspect ratio."""
 _MEASURED = {"png", "mjpeg", "tiff"}
 """Encoders whose pictures say here how many of their pixels make an inch."""
+_ICCP = b"iCCP"
+"""PNG's chunk of a colour profile."""
+_CORNER = 8
+"""Width and height of a picture that is made for what it carries."""
 _OPTIONS = {
     "libwebp": {"quality": "95"},
     "mjpeg": {"huffman": "optimal", "qmin": "2", "qmax": "2"},
@@ -53,6 +61,8 @@ _OPTIONS = {
 }
 _HDR = ("png", "exr")
 """Encoders of pictures that say, or need not say, which transfer function theirs is."""
+_CLOCKED = {"dpx": dpx.is_dpx, "exr": exr.is_exr}
+"""Encoders whose pictures say their rate and timecode -> whether a source's header does, which then stays."""
 _FILM = ("dpx", "exr")
 """Those that take a film scan."""
 
@@ -69,7 +79,8 @@ class Stills:
         pix_fmt: FFmpeg's pixel format; None takes the one nearest to the source's.
         linear: EXR pictures hold linear light (`videoclr.media.linear`); False leaves the code values, as 0..1.
         whole: EXR pictures hold floats of 32 bits, not of 16.
-        rate: pictures a second, which EXR pictures say.
+        rate: pictures a second, which EXR and DPX pictures say.
+        label: timecode of the first picture, which they say as well, each its own; None for none.
         aspect: width of a pixel over its height.
         density: pixels an inch, in print; None where nobody says.
 
@@ -88,6 +99,7 @@ class Stills:
         linear: bool = True,
         whole: bool = False,
         rate: Fraction | None = None,
+        label: Timecode | None = None,
         *,
         pattern: bool = False,
         aspect: Fraction = Fraction(1),
@@ -98,7 +110,7 @@ class Stills:
         if pix_fmt is not None and pix_fmt not in (known := formats_of(encoder)):
             raise ConfigError(f"$.media.pix_fmt: {encoder} does not take {pix_fmt!r}; it takes {', '.join(known)}")
         self.warnings: list[str] = []
-        self.pattern, self.aspect, self._captioned = pattern, aspect, False
+        self.pattern, self.aspect, self.label, self._captioned = pattern, aspect, label, False
         self.density = density if aspect == 1 and density is not None and 1 <= density <= LARGEST else None
         if density is not None and not 1 <= density <= LARGEST:
             self.warnings.append(f"the resolution of {float(density):.6g} pixels an inch is left out; 1 to {LARGEST} are kept")
@@ -132,6 +144,7 @@ class Stills:
             what = "holds one picture, and there are more"
             raise MediaError(self.path, f"{what}; use a pattern such as frame%04d{Path(self.path).suffix}")
         target = Path(behind_link(numbered(self.path, self._next) if self.pattern else self.path))
+        written = len(self.numbers)
         self._next += 1
         # Of the source's own frame: what a PNG becomes in YUV still has the PNG's profile, at which PyAV must not look.
         exif = exif_of(picture.frame) if self.encoder == "mjpeg" else b""
@@ -142,6 +155,8 @@ class Stills:
             data = exr.with_primaries(data, primaries)
         elif self.encoder == "dpx" and dpx.is_dpx(picture.head):
             data = dpx.with_head(data, picture.head)
+        if self.rate is not None and self.encoder in _CLOCKED and not _CLOCKED[self.encoder](picture.head):
+            data = with_clock(data, self.rate, None if self.label is None else self.label.after(written, self.rate))
         part = target.with_name(target.name + ".part")
         self._parts.append((part, target))
         with explained(self.path, "cannot be written"):
@@ -269,6 +284,8 @@ class Stills:
         data = b"".join(bytes(packet) for packet in packets)
         if self.encoder == "tiff" and full:
             data = tiff.with_full_range(data)
+        if self.encoder == "tiff" and (profile := _profile(frame)):
+            data = tiff.with_profile(data, profile)
         if self.encoder in ("png", "mjpeg") and self.density is not None:
             data = with_density(data, self.encoder, self.density)
         if exif:
@@ -277,3 +294,20 @@ class Stills:
             else:
                 data = with_exif(data, exif)
         return data
+
+
+def _profile(frame: VideoFrame) -> bytes:
+    """The colour profile of a frame, empty for none: out of a PNG of its corner, since PyAV cannot look at every one."""
+    if not carries(frame, Type.ICC_PROFILE):
+        return b""
+    corner = through(frame, ("crop", f"{min(_CORNER, frame.width)}:{min(_CORNER, frame.height)}:0:0:exact=1"))
+    rgb = reformatted(corner, Picture(corner).colour, "rgb24", Colour("rgb", BT601, True))
+    context = CodecContext.create("png", "w")
+    assert isinstance(context, VideoCodecContext)
+    context.width, context.height, context.pix_fmt, context.time_base = rgb.width, rgb.height, "rgb24", Fraction(1, 25)
+    data = b"".join(bytes(packet) for packet in [*context.encode(rgb), *context.encode(None)])
+    at = data.find(_ICCP)
+    if at < 0:
+        return b""
+    packed = data.index(b"\0", at + len(_ICCP)) + 2  # behind the name, and how it is compressed
+    return zlib.decompress(data[packed : at + len(_ICCP) + int.from_bytes(data[at - 4 : at], "big")])

@@ -18,6 +18,8 @@ _KIND, _COMPRESSION, _DNG = 0xFE, 0x103, 0xC612
 _PHOTOMETRIC, _COEFFICIENTS, _BLACK_AND_WHITE = 0x106, 0x211, 0x214
 """Tags: what the numbers are, the weights of red, green and blue in luma, and the numbers of black and white."""
 _PALETTE, _CMYK, _YCBCR = 3, 5, 6
+_PROFILE, _BYTES = 0x8773, 7
+"""Tag of a colour profile, and the kind of its value."""
 _TOP, _LIMITED_TOP = 255, 235
 _FULL = (0, _TOP, 128, _TOP, 128, _TOP)
 """Black and white of Y, Cb and Cr in the full range: what is meant where a file does not say."""
@@ -81,6 +83,20 @@ def with_full_range(data: bytes) -> bytes:
         return data
     said = struct.pack(_ORDERS[data[:4]] + "12I", *(part for number in _FULL for part in (number, 1)))
     return data[:at] + said + data[at + len(said) :]
+
+
+def with_profile(data: bytes, profile: bytes) -> bytes:
+    """A TIFF file of one picture with a colour profile (ICC.1, annex B.4), which FFmpeg does not write."""
+    order = _ORDERS[data[:4]]
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, at)
+    data += bytes(len(data) % 2)
+    entries = [data[place : place + _ENTRY] for place in range(at + 2, at + 2 + count * _ENTRY, _ENTRY)]
+    entries.append(struct.pack(order + "HHII", _PROFILE, _BYTES, len(profile), len(data)))
+    entries.sort(key=lambda entry: struct.unpack_from(order + "H", entry))  # as TIFF asks for
+    table = struct.pack(order + "H", count + 1) + b"".join(entries) + bytes(4)
+    body = profile + bytes(len(profile) % 2)
+    return data[:4] + struct.pack(order + "I", len(data) + len(body)) + data[_HEAD:] + body + table
 
 
 def _fractions(data: bytes, at: int | None, count: int) -> list[float] | None:

@@ -19,6 +19,11 @@ _NEAR = Fraction(1, 1000)
 """How far (relatively) a container's rounded rate may lie from the exact one."""
 _MINUTES = 60
 _TENTH = 10
+_DIGITS = ((24, 3), (16, 7), (8, 7), (0, 3))
+"""Hours, minutes, seconds and frames in 32 bits: where their last digit begins, and the mask of the one before."""
+_DROP = 0x40
+_MOST = 30
+"""Labels a second; of more pictures, two share one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,28 @@ class Timecode:
             return None
         hours, minutes, seconds, mark, frames = found.groups()
         return cls(int(hours), int(minutes), int(seconds), int(frames), mark == ";")
+
+    @classmethod
+    def of_word(cls, word: int, rate: Fraction) -> Timecode | None:
+        """The label in 32 bits of a DPX or EXR header (ST 12-1, digits of four bits each), of pictures at `rate`; None where it is
+        none, and where more than 30 pictures a second have to share labels, for which programs have ways of their own."""
+        numbers = [(word >> place & 15, word >> place + 4 & mask) for place, mask in _DIGITS]
+        if any(ones > 9 for ones, _ in numbers) or round(rate) > _MOST:
+            return None
+        hours, minutes, seconds, frames = (10 * tens + ones for ones, tens in numbers)
+        label = cls(hours, minutes, seconds, frames, bool(word & _DROP) and bool(dropping(rate)))
+        try:
+            label.count(rate, "start")
+        except ConfigError:
+            return None
+        return label
+
+    def word(self, rate: Fraction) -> int | None:
+        """The label as `of_word` reads it; None where it would not read it again."""
+        parts = (self.hours, self.minutes, self.seconds, self.frames)
+        word = sum((part // 10 << 4 | part % 10) << place for part, (place, _) in zip(parts, _DIGITS, strict=True))
+        word |= _DROP if self.drop else 0
+        return word if Timecode.of_word(word, rate) == self else None
 
     def __str__(self) -> str:
         return f"{self.hours:02d}:{self.minutes:02d}:{self.seconds:02d}{';' if self.drop else ':'}{self.frames:02d}"

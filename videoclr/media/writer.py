@@ -18,7 +18,7 @@ from av.stream import Discard, Stream
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media import dpx, exr
-from videoclr.media.beside import OPAQUE, check_drop, dropped, is_opacity, kind_of
+from videoclr.media.beside import LABELLING, OPAQUE, check_drop, dropped, is_opacity, kind_of
 from videoclr.media.copylike import encoding_of
 from videoclr.media.crop import WHOLE, cropped, exactly
 from videoclr.media.deliver import Deliverable, Kind
@@ -37,12 +37,15 @@ from videoclr.media.source import PIPE, has_width, is_pattern, numbered, still_c
 from videoclr.media.splice import Tally
 from videoclr.media.stills import Stills
 from videoclr.media.target import CONTAINERS, PLAIN, STILLS, behind_link, check_target, muxer_of, named
+from videoclr.media.timecode import Timecode
 from videoclr.plainyaml import as_text
 from videoclr.types import Frame, Patch
 
 _log = logging.getLogger("videoclr.media.writer")
 
 _HALF = 16
+_LABELLED = (".exr", ".dpx")
+"""Endings of pictures that say their timecode."""
 _TRANSPARENT = (".png", ".exr")
 """Endings of pictures for compositing."""
 _BESIDE = ("audio", "subtitles", "video", "data")
@@ -169,15 +172,17 @@ class Writer:
             if deliver == "overlay" and suffix not in _TRANSPARENT:
                 raise ConfigError(f"$.media.deliver: {suffix} pictures hold no overlay; use {' or '.join(_TRANSPARENT)}")
             whole = suffix == ".exr" and like is not None and like.first_picture.is_light and like.info.bit_depth > _HALF
-            pace = None if like is None else like.info.frame_rate
+            pace, label = (None, None) if like is None else (like.info.frame_rate, _label(like))
+            self._labelled = label is not None and suffix in _LABELLED
             self._sink = Stills(
-                self.path, STILLS[suffix], first, overwrite, pix_fmt, linear, whole, pace, pattern=self._pattern,
+                self.path, STILLS[suffix], first, overwrite, pix_fmt, linear, whole, pace, label, pattern=self._pattern,
                 aspect=Fraction(1) if like is None else like.info.sample_aspect, density=None if like is None else _density(like),
             )  # fmt: skip
             shallow = not takes_depth(STILLS[suffix])
             made = Deliverable(deliver, wipe_seconds, suffix == ".exr", linear, upright=True, shallow=shallow)
         else:
             muxer = muxer_of(self.path, container)
+            self._labelled = like is not None and like.label is not None and muxer in LABELLING
             said = crop if muxer in CROPPING and self.path != PIPE and deliver != "side-by-side" else WHOLE
             crop = WHOLE if said else crop
             if smart_copy and crop:
@@ -425,7 +430,7 @@ class Writer:
             are = "is" if len(left) == 1 else "are"
             choice = "; --video-stream chooses another video" if any(one.type == "video" for one in left) else ""
             self._warn(f"{', '.join(map(named, left))} {are} left out: pictures hold nothing besides{choice}")
-        if like.sequence is None and like.timecode is not None and "data" not in self._drop:
+        if like.label is None and like.timecode is not None and not self._labelled and "data" not in self._drop:
             self._warn(f"the timecode is left out, which begins at {like.timecode}: no picture that is written here says it")
         if texts := [name for name in _TEXTS if any(key.lower() == name for key in like.container.metadata)]:
             self._warn(f"its texts ({', '.join(texts)}) are left out: pictures hold nothing besides")
@@ -456,9 +461,9 @@ class Writer:
     def _shown(self, frame: Frame) -> tuple[Picture, tuple[Patch, ...]]:
         """The picture to write, and the patches that are still to be put into it."""
         picture, patches = self._picture(frame), frame.patches
-        if dpx.says_more(picture.head) and not self._takes(".dpx"):
+        if dpx.says_more(picture.head, clock=not self._labelled) and not self._takes(".dpx"):
             self._warn("what the DPX headers say of film, time and slate is left out; .dpx pictures keep it")
-        if exr.is_exr(picture.head) and not self._takes(".exr") and (names := exr.said(picture.head)):
+        if exr.is_exr(picture.head) and not self._takes(".exr") and (names := self._unkept(exr.said(picture.head))):
             self._warn(f"what the EXR files say besides ({', '.join(names)}) is left out; .exr pictures keep it")
         if picture.is_light and not self._takes(".exr"):
             picture, patches = self._without_light(picture, patches)
@@ -473,6 +478,10 @@ class Writer:
         if self._first_time is None:
             self._first_time = frame.time if self.like is None else self.like.first_time
         return self._deliverable(picture, patches, frame.time - self._first_time), ()
+
+    def _unkept(self, names: list[str]) -> list[str]:
+        """Of what an EXR says, what is lost."""
+        return [name for name in names if not (self._labelled and name == exr.TIMECODE)]
 
     def _without_light(self, picture: Picture, patches: tuple[Patch, ...]) -> tuple[Picture, tuple[Patch, ...]]:
         """Floats for a file that holds none: straight where their alpha stays beside them, else as they are seen, over black."""
@@ -542,6 +551,14 @@ def _is_number(value: object) -> bool:
 
 def _is_option(name: object, value: object) -> bool:
     return isinstance(name, str) and isinstance(value, str | Real)
+
+
+def _label(like: Reader) -> Timecode | None:
+    """The timecode of the first picture to write, where a picture's header can say it."""
+    label, rate = like.timecode, like.info.frame_rate
+    if label is None or rate is None or label.word(rate) is None:
+        return None
+    return like.label_of_first(label)
 
 
 def first_number(like: Reader) -> int:

@@ -62,7 +62,8 @@ def footage(path: str, config: Config) -> Footage:
             return Footage(path, Fraction(25), 1, None, True, (info.width, info.height))
         if not info.frame_rate:
             raise MediaError(path, "does not tell its frame rate, so a cut cannot be laid on it")
-        return Footage(path, info.frame_rate, info.frame_count, reader.timecode, False, (info.width, info.height))
+        label = None if reader.sequence else reader.timecode  # pictures are found by their numbers
+        return Footage(path, info.frame_rate, info.frame_count, label, False, (info.width, info.height))
 
 
 class Shelves:
