@@ -32,7 +32,7 @@ from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.filelist import is_list, names_in
 from videoclr.media.lasting import LASTING, Lasting
 from videoclr.media.reader import Reader
-from videoclr.media.silence import END_TO_END, Samples, cut_off, is_samples
+from videoclr.media.silence import END_TO_END, SAMPLED, Samples, cut_off, is_samples
 from videoclr.media.source import open_input, still_covers
 from videoclr.media.subtitles import Rewrapping, counterpart
 from videoclr.media.target import MOV, VIDEO_FIRST, advice, codec_of, gives_back, holds, named, nameless
@@ -230,7 +230,11 @@ class Beside:
         self._kept: dict[int, Fraction] = {}
         """Of sound of which an edit list hides more than its encoder's delay: from when on it is copied."""
         self._samples: dict[int, Samples] = {}
-        """Of sound that the container puts end to end."""
+        """Of uncompressed sound that the container puts end to end."""
+        self._ends: dict[int, Fraction] = {}
+        """When the last packet of compressed sound ends, seconds of its clock, where the container keeps no times."""
+        self._early: dict[int, Fraction] = {}
+        """Seconds of its pauses."""
         self._labels: dict[str, str] = {}
         self.described: dict[int, Described] = {}
         """Index of an output's stream of data -> what the source says of it, which no muxer writes."""
@@ -327,7 +331,7 @@ class Beside:
                 break
             self._pending = None
             self._mux(container, packet_or_none, offset)
-        if until is not None:
+        if until is not None and self.muxer in END_TO_END:
             later = self._pending
             for index, samples in self._samples.items():
                 pause = () if later is None else samples.pause(until, later.stream_index == index)
@@ -369,6 +373,9 @@ class Beside:
 
     def close(self) -> None:
         """Let go of the source."""
+        for index, early in self._early.items():
+            told = f"{named(self._streams[index])} is heard up to {float(early):.3f} s too early behind its pauses"
+            self._warn(f"{told}: {self.muxer} cannot keep them; mkv and mov can")
         self.routes, self._pending = {}, None
         for text in self.copies.warnings:
             self._warn(text)
@@ -442,9 +449,10 @@ class Beside:
         self.routes[template.index] = Route(template, stream, rewrapping)
         if self.like.start is not None and (codec := codec_of(template)) in LASTING:
             self._lasting[template.index] = Lasting(codec, self.like.start)
-        if self.muxer in END_TO_END and is_samples(template):
+        if self.muxer in SAMPLED and is_samples(template):
             assert isinstance(template, AudioStream)
-            self._samples[template.index] = Samples(template, stream)
+            anywhere, cut = self.muxer not in END_TO_END, self.like.start is not None
+            self._samples[template.index] = Samples(template, stream, anywhere=anywhere, cut=cut)
 
     def _said_of(self, template: Stream) -> Described | None:
         """What the source says of data that FFmpeg has no name for, where it is a file of QuickTime's family."""
@@ -532,6 +540,13 @@ class Beside:
         assert packet.pts is not None and packet.dts is not None
         if not self._clip(packet):
             return
+        samples = self._samples.get(packet.stream_index)
+        move = round(offset / Fraction(packet.time_base))
+        last = self._last.get(packet.stream_index)
+        if last is not None and packet.dts + move <= last and self._is_delay(packet):
+            if samples is not None:
+                samples.rejoin()
+            return  # of a list's next file, or of an edit list's next entry, over the sound of the one before: nobody hears it
         heard = self._heard_of(packet)
         if heard is None:
             return
@@ -539,19 +554,18 @@ class Beside:
         assert packet.pts is not None and packet.dts is not None
         if packet.is_corrupt:
             self._warn(f"{named(route.source)} is damaged, or cut off: what came of it is copied as it is")
-        if samples := self._samples.get(packet.stream_index):
+        if samples is not None:
+            self._last[packet.stream_index] = packet.dts + move
             self._put_samples(container, samples, packet, offset)
             return
-        move = round(offset / Fraction(packet.time_base))
         if self.muxer == "nut" and packet.pts + move < 0:  # it would refuse the packet after this one
             self._warn(f"packets of {named(route.source)} before zero (encoder delay) are left out")
             return
         packet.pts, packet.dts = packet.pts + move, packet.dts + move
-        last = self._last.get(route.source.index)
-        if last is None and self.muxer in END_TO_END and packet.stream.type == "audio":
-            self._tell_early(route.source, packet.pts * Fraction(packet.time_base))
-        if last is not None and packet.dts <= last and self._is_delay(packet):
-            return  # of a list's next file, over the sound of the one before: nobody hears it
+        if self.muxer in END_TO_END and packet.stream.type == "audio":
+            if last is None:
+                self._tell_early(route.source, packet.pts * Fraction(packet.time_base))
+            self._count_pause(packet)
         self._delayed.discard(packet.stream_index)
         self._last[route.source.index] = packet.dts
         try:
@@ -597,6 +611,15 @@ class Beside:
         if begin > _EARLY:
             early = f"{named(source)} is heard {float(begin):.3f} s too early"
             self._warn(f"{early}: {self.muxer} cannot say when it begins; mkv and mov can")
+
+    def _count_pause(self, packet: Packet[Any]) -> None:
+        """Count what of a pause before `packet` is lost where packets of sound lie end to end; of FLAC FFmpeg keeps it."""
+        index, base = packet.stream_index, Fraction(packet.time_base)
+        assert packet.pts is not None
+        begin = packet.pts * base
+        if (pause := begin - self._ends.get(index, begin)) > _EARLY and codec_of(self._streams[index]) != "flac":
+            self._early[index] = self._early.get(index, Fraction(0)) + pause
+        self._ends[index] = begin + (packet.duration or 0) * base
 
     def _clip(self, packet: Packet[Any]) -> bool:
         """False for packets outside start and end; a subtitle that shows at one of them is shortened to begin or end there."""
