@@ -17,7 +17,7 @@ from videoclr.errors import ConfigError, MediaError
 from videoclr.media.boxes import described_in
 from videoclr.media.lasting import is_clear
 from videoclr.media.reader import Reader
-from videoclr.media.target import muxer_of
+from videoclr.media.target import advice, muxer_of
 from videoclr.media.writer import Writer
 
 SRT = """1
@@ -217,6 +217,11 @@ def test_pages_of_dvb_show_something_or_nothing():
 
 def test_a_transport_stream_of_discs_can_be_asked_for_by_name():
     assert muxer_of("-", "m2ts") == muxer_of("a.mts", None) != muxer_of("a.m2ts", "ts") == "mpegts"
+
+
+@pytest.mark.parametrize("muxer", ["avi", "3gp"])
+def test_containers_of_old_sound_are_advised(muxer):
+    assert advice(lambda other: other in ("nut", muxer), "mp4") == f"use .nut or .{muxer}"
 
 
 def test_a_list_of_files_keeps_the_fonts_of_its_first_one(broadcast, carry, facts, tmp_path):
