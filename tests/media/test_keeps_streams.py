@@ -585,3 +585,23 @@ def test_subtitles_that_change_their_wrapping_twice_are_the_same(titled, carry, 
     carry(tmp_path / "m.mp4", tmp_path / "o.mkv")
     (before,), (after,) = named(facts(titled), "subtitle"), named(facts(tmp_path / "o.mkv"), "subtitle")
     assert (after.payloads, after.times) == (before.payloads, before.times)
+
+
+def test_texts_that_overlap_begin_when_they_did(carry, facts, tmp_path):
+    source, target = tmp_path / "s.mkv", tmp_path / "o.mp4"
+    with av.open(str(source), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        words = out.add_mux_stream("subrip", time_base=Fraction(1, 1000))
+        for start in (0, 200, 400, 600):
+            packet = av.Packet(f"from {start}".encode())
+            packet.stream, packet.time_base = words, Fraction(1, 1000)
+            packet.pts = packet.dts = start
+            packet.duration = 300
+            out.mux(packet)
+        for _ in range(25):
+            out.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
+        out.mux(video.encode(None))
+    carry(source, target)
+    (shown,) = named(facts(target), "subtitle")
+    assert [float(time) for data, time, _, _ in shown.packets if len(data) > 2] == [0, 0.2, 0.4, 0.6]
