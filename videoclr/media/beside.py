@@ -15,10 +15,10 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from av.audio.stream import AudioStream
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.video.stream import VideoStream
@@ -79,44 +79,39 @@ def kind_of(stream: Stream) -> str:
     return names.get(stream.type, "other")
 
 
-def _files_of(like: Reader) -> list[Path]:
-    """Those of a list of files; none where it is none."""
-    return names_in(like.path) if is_list(like.path) and Path(like.path).is_file() else []
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What FFmpeg does not tell of a list of files, since it joins them by their streams; empty where it is none."""
+
+    dispositions: dict[int, Disposition]
+    """What the first file says of its streams, by their number."""
+    fonts: dict[int, tuple[str, str, bytes]]
+    """Name, MIME type and bytes of its attachments, by the number of their stream; FFmpeg makes nameless streams of them."""
+    others: list[Path]
+    """The later files."""
+
+    @classmethod
+    def of(cls, like: Reader) -> Self:
+        """Out of one opening of the first file."""
+        if not is_list(like.path) or not Path(like.path).is_file():
+            return cls({}, {}, [])
+        first, *others = names_in(like.path)
+        with open_input(str(first), None, like.opening) as part:
+            return cls({one.index: one.disposition for one in part.streams}, _attachments(part), others)
+
+    def later(self, like: Reader) -> list[str]:
+        """The names of attachments in later files that the first one does not have, or has with other bytes."""
+        known = {(name, data) for name, _, data in self.fonts.values()}
+        missed: dict[str, None] = {}
+        for path in self.others:
+            with open_input(str(path), None, like.opening) as part:
+                missed |= {name: None for name, _, data in _attachments(part).values() if (name, data) not in known}
+        return list(missed)
 
 
-def attached_in(like: Reader) -> dict[int, tuple[str, str, bytes]]:
-    """Of a list of files: name, MIME type and bytes of its first one's attachments, by the number of their stream.
-
-    FFmpeg joins files by their streams, and makes nameless ones of those that have no packets.
-    """
-    files = _files_of(like)
-    if not files or not any(kind_of(one) == "other" for one in like.container.streams):
-        return {}
-    with open_input(str(files[0]), None, like.opening) as first:
-        fonts = [one for one in first.streams if isinstance(one, AttachmentStream)]
-        return {one.index: (one.name or f"attachment {one.index}", one.mimetype or _ANY, bytes(one.data or b"")) for one in fonts}
-
-
-def attached_later(like: Reader) -> list[str]:
-    """Of a list of files: the names of attachments that its first one does not have, or has with other bytes."""
-    if not (files := _files_of(like)):
-        return []
-    first, *others = files
-    known = set(_attachments(first, like))
-    return list(dict.fromkeys(name for part in others for name, data in _attachments(part, like) if (name, data) not in known))
-
-
-def _attachments(path: Path, like: Reader) -> list[tuple[str, bytes]]:
-    with open_input(str(path), None, like.opening) as part:
-        return [(one.name or "", bytes(one.data or b"")) for one in part.streams if isinstance(one, AttachmentStream)]
-
-
-def dispositions_in(like: Reader) -> dict[int, Disposition]:
-    """Of a list of files: what its first one says of its streams, by their number; FFmpeg tells nothing of it. Else empty."""
-    if not (files := _files_of(like)):
-        return {}
-    with open_input(str(files[0]), None, like.opening) as first:
-        return {one.index: one.disposition for one in first.streams}
+def _attachments(part: InputContainer) -> dict[int, tuple[str, str, bytes]]:
+    fonts = [one for one in part.streams if isinstance(one, AttachmentStream)]
+    return {one.index: (one.name or f"attachment {one.index}", one.mimetype or _ANY, bytes(one.data or b"")) for one in fonts}
 
 
 def is_opacity(stream: Stream) -> bool:
@@ -202,11 +197,13 @@ class Beside:
         # QuickTime keeps chapters in a track as well; FFmpeg reads them from there and marks it like this.
         chapters = {one.index for one in self._streams if one.type == "data" and one.discard == Discard.all}
         stills = still_covers(copies.container)
-        self._attached, self._dispositions = attached_in(like), dispositions_in(like)
+        listed = _Listed.of(like)
+        self._dispositions = listed.dispositions
+        self._attached = listed.fonts if any(kind_of(one) == "other" for one in self._streams) else {}
         self._out = dropped(drop, self._streams, like.stream_index) | chapters | stills
         if "attachments" in drop:
             self._out |= self._attached.keys()
-        elif later := attached_later(like):
+        elif later := listed.later(like):
             names = ", ".join(later)
             self._warn(f"attachments of the list's later files are left out, which the first one does not have: {names}")
         if stills:

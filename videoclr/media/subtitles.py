@@ -18,8 +18,10 @@ from av.stream import Stream
 _WRAPPINGS: Mapping[str, str] = {"mov_text": "subrip", "subrip": "mov_text"}
 """Each one and its counterpart."""
 _FINE = Fraction(1, 1_000_000)
-"""Seconds a tick of mov_text. FFmpeg's muxer ends a text once a packet of any stream has a larger number for its time, whatever that
-one's ticks are; with ticks as coarse as Matroska's a text that overlaps the one before would come behind it, and push all others on."""
+"""Seconds a tick of mov_text.
+
+FFmpeg's muxer ends a text once a packet of any stream has a larger number for its time, whatever the ticks of that one are. With
+ticks as coarse as Matroska's a text that overlaps the one before would come behind it, and push all others on."""
 
 
 def counterpart(stream: Stream) -> str | None:
