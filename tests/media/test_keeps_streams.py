@@ -605,3 +605,14 @@ def test_texts_that_overlap_begin_when_they_did(carry, facts, tmp_path):
     carry(source, target)
     (shown,) = named(facts(target), "subtitle")
     assert [float(time) for data, time, _, _ in shown.packets if len(data) > 2] == [0, 0.2, 0.4, 0.6]
+
+
+def test_a_described_film_stays_one_in_matroska(clip, carry, facts, tmp_path):
+    def described(out, _):
+        out.streams.audio[0].disposition = Disposition.visual_impaired
+
+    source = clip("s.mp4", audio=1, setup=described)
+    report = carry(source, tmp_path / "o.mkv")
+    (before,), (after,) = (named(facts(path), "audio") for path in (source, tmp_path / "o.mkv"))
+    assert before.disposition == Disposition.visual_impaired | Disposition.descriptions
+    assert after.disposition & Disposition.visual_impaired and report.warnings == []
