@@ -502,14 +502,35 @@ def test_where_entries_of_an_edit_list_meet_sound_is_heard_when_it_is_due(carry,
     assert not any("refuses" in text for text in report.warnings), report.warnings
 
 
-def edited(film: bytes, entries: list[tuple[Fraction, Fraction]]) -> bytes:
-    """A QuickTime `film` whose sound, the second track, is played as these entries say: how long, and from when on, seconds."""
+@pytest.mark.parametrize(("ending", "settings"), [("mov", []), ("mov", ["media.start=0.12"]), ("mkv", ["media.start=0.12"])])
+def test_late_sound_of_which_an_edit_list_hides_more_is_heard_from_when_it_was(carry, tmp_path, ending, settings):
+    plain, source, target = with_sound(tmp_path / "p.mov", codec="pcm_s16le"), tmp_path / "s.mov", tmp_path / f"o.{ending}"
+    entries = [(Fraction(3, 10), None), (Fraction(4, 10), Fraction(19200, RATE))]
+    source.write_bytes(edited(plain.read_bytes(), entries))
+    report = carry(source, target, *settings)
+    (begins, samples), (begins_after, samples_after) = heard(source), heard(target)
+    since = Fraction(12, 100) if settings else 0
+    assert begins == Fraction(3, 10) and abs(begins_after - begins + since) <= Fraction(1024, RATE)
+    count = min(len(samples), len(samples_after))
+    assert np.array_equal(samples_after[-count:], samples[-count:])
+    assert abs(len(samples) - len(samples_after)) <= 2 * 1024, "parts begin with a whole packet"
+    assert report.warnings == []
+
+
+def edited(film: bytes, entries: list[tuple[Fraction, Fraction | None]]) -> bytes:
+    """A QuickTime `film` whose sound, the second track, is played as these entries say: how long, and from when on, seconds.
+
+    None stands for silence.
+    """
     moov = film.rindex(b"moov") - 4
     track = film.rindex(b"trak") - 4
     length, scale = (int.from_bytes(film[at : at + 4]) for at in (track, film.index(b"mvhd", moov) + 16))
     begin = film.index(b"edts", track) - 4
     end = begin + int.from_bytes(film[begin : begin + 4])
-    said = b"".join(struct.pack(">IiI", round(long * scale), round(since * RATE), 1 << 16) for long, since in entries)
+    begins = [-1 if since is None else round(since * RATE) for _, since in entries]
+    said = b"".join(
+        struct.pack(">IiI", round(long * scale), tick, 1 << 16) for (long, _), tick in zip(entries, begins, strict=True)
+    )
     elst = struct.pack(">I4sII", 16 + len(said), b"elst", 0, len(entries)) + said
     new = struct.pack(">I4s", 8 + len(elst), b"edts") + elst
     grown = len(new) - (end - begin)

@@ -244,18 +244,24 @@ class Beside:
     def earliest(self) -> Fraction | None:
         """The first moment (seconds) at which something is due that a muxer without edit lists must be told of; None for nothing.
 
-        Asked once, before `add`: what an edit list hides besides an encoder's delay is left out from then on.
+        Asked once, before `add`: what an edit list hides besides an encoder's delay is left out from then on. MP4 and QuickTime
+        are told of nothing, and what is hidden is left out there of sound that is heard later than the film begins: their
+        muxer hides what lies before zero, and no more.
 
         Matroska writes down an encoder's delay where FFmpeg knows it, of what came out of Matroska and of Opus, and where it can be
         told (see `delay`).
         """
         if self.muxer in _DELAYING and "matroska" in self.copies.container.format.name:
             return None
+        if self.muxer in MOV and "mov" not in self.copies.container.format.name:
+            return None
         streams = self.timed
         begun = self.copies.beginnings(streams)
         for one in streams:
-            if one.type == "audio" and one.index in begun:
+            if one.type == "audio" and one.index in begun and (self.muxer not in MOV or begun[one.index].heard > 0):
                 self._leave_hidden(one, begun[one.index])
+        if self.muxer in MOV:
+            return None
         times = {index: self._kept.get(index, beginning.first) for index, beginning in begun.items()}
         return min((time for index, time in times.items() if not self._tells_delay(index)), default=None)
 
@@ -274,7 +280,12 @@ class Beside:
                 rest = (
                     f"{float(beginning.heard - first):.3f} s of {named(stream)} that the film hides before its beginning are heard"
                 )
-                self._warn(f"{rest}: {self.muxer} has no edit lists; mov and mp4 keep them hidden")
+                why = (
+                    "has no edit lists; mov and mp4 keep them hidden"
+                    if self.muxer not in MOV
+                    else "hides what lies before zero alone"
+                )
+                self._warn(f"{rest}: {self.muxer} {why}")
 
     def _tells_delay(self, index: int) -> bool:
         """Whether the container says by itself that the beginning of a stream is not to be heard."""
@@ -628,6 +639,8 @@ class Beside:
             return self._clip_video(packet, start, end)
         if end is not None and time >= end:
             return False
+        if start is not None and packet.stream.type == "audio" and packet.is_discard:
+            return False  # hidden by an edit list: the part begins in what nobody hears
         if start is not None and time < start:
             left = time + (packet.duration or 0) * base - start
             if packet.stream_index in self._samples and left > 0:
