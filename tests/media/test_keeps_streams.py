@@ -17,7 +17,7 @@ from videoclr.errors import ConfigError, MediaError
 from videoclr.media.boxes import described_in
 from videoclr.media.lasting import is_clear
 from videoclr.media.reader import Reader
-from videoclr.media.target import muxer_of
+from videoclr.media.target import advice, muxer_of
 from videoclr.media.writer import Writer
 
 SRT = """1
@@ -217,6 +217,11 @@ def test_pages_of_dvb_show_something_or_nothing():
 
 def test_a_transport_stream_of_discs_can_be_asked_for_by_name():
     assert muxer_of("-", "m2ts") == muxer_of("a.mts", None) != muxer_of("a.m2ts", "ts") == "mpegts"
+
+
+@pytest.mark.parametrize("muxer", ["avi", "3gp"])
+def test_containers_of_old_sound_are_advised(muxer):
+    assert advice(lambda other: other in ("nut", muxer), "mp4") == f"use .nut or .{muxer}"
 
 
 def test_a_list_of_files_keeps_the_fonts_of_its_first_one(broadcast, carry, facts, tmp_path):
@@ -580,3 +585,34 @@ def test_subtitles_that_change_their_wrapping_twice_are_the_same(titled, carry, 
     carry(tmp_path / "m.mp4", tmp_path / "o.mkv")
     (before,), (after,) = named(facts(titled), "subtitle"), named(facts(tmp_path / "o.mkv"), "subtitle")
     assert (after.payloads, after.times) == (before.payloads, before.times)
+
+
+def test_texts_that_overlap_begin_when_they_did(carry, facts, tmp_path):
+    source, target = tmp_path / "s.mkv", tmp_path / "o.mp4"
+    with av.open(str(source), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        words = out.add_mux_stream("subrip", time_base=Fraction(1, 1000))
+        for start in (0, 200, 400, 600):
+            packet = av.Packet(f"from {start}".encode())
+            packet.stream, packet.time_base = words, Fraction(1, 1000)
+            packet.pts = packet.dts = start
+            packet.duration = 300
+            out.mux(packet)
+        for _ in range(25):
+            out.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
+        out.mux(video.encode(None))
+    carry(source, target)
+    (shown,) = named(facts(target), "subtitle")
+    assert [float(time) for data, time, _, _ in shown.packets if len(data) > 2] == [0, 0.2, 0.4, 0.6]
+
+
+def test_a_described_film_stays_one_in_matroska(clip, carry, facts, tmp_path):
+    def described(out, _):
+        out.streams.audio[0].disposition = Disposition.visual_impaired
+
+    source = clip("s.mp4", audio=1, setup=described)
+    report = carry(source, tmp_path / "o.mkv")
+    (before,), (after,) = (named(facts(path), "audio") for path in (source, tmp_path / "o.mkv"))
+    assert before.disposition & Disposition.descriptions
+    assert after.disposition & Disposition.visual_impaired and report.warnings == []

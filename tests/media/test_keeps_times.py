@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -471,6 +472,80 @@ def test_late_sound_stays_late_in_avi(carry, tmp_path):
     carry(source, target)
     (_, before), (_, after) = heard(source), heard(target)
     assert np.array_equal(after, np.concatenate([np.zeros(RATE, np.int16), before]))
+
+
+@pytest.mark.parametrize("ending", ["mov", "mp4"])
+def test_sound_goes_on_behind_a_pause_where_it_did(carry, tmp_path, ending):
+    source, target = tmp_path / "s.mkv", tmp_path / f"o.{ending}"
+    carry(with_sound(source, codec="pcm_s16le", begins=Fraction(1, 5), pause=Fraction(1, 2)), target)
+    begins, samples = heard(target)
+    _, whole = heard(source)
+    half = 2 * 24 * 1024
+    assert begins == Fraction(1, 5), "its beginning is not filled up"
+    pause = samples[half : len(samples) - len(whole) + half]
+    assert abs(len(pause) - RATE) <= 2 * 2 * RATE // 1000 and not pause.any()
+    assert np.array_equal(np.concatenate([samples[:half], samples[half + len(pause) :]]), whole)
+
+
+@pytest.mark.parametrize("ending", ["mov", "mkv", "avi"])
+def test_where_entries_of_an_edit_list_meet_sound_is_heard_when_it_is_due(carry, tmp_path, ending):
+    plain, source, target = with_sound(tmp_path / "p.mov", codec="pcm_s16le"), tmp_path / "s.mov", tmp_path / f"o.{ending}"
+    source.write_bytes(edited(plain.read_bytes(), [(Fraction(3, 10), Fraction(1, 10)), (Fraction(4, 10), Fraction(5, 10))]))
+    report = carry(source, target)
+    with av.open(str(source)) as container:
+        (due, piece), *_ = [
+            (frame.pts * frame.time_base, frame.to_ndarray()[0]) for frame in container.decode(audio=0) if frame.time > 0.35
+        ]
+    _, samples = heard(target)
+    first = 2 * round(due * RATE)
+    assert ending == "mkv" or np.array_equal(samples[first : first + len(piece)], piece), "Matroska has times"
+    assert not any("refuses" in text for text in report.warnings), report.warnings
+
+
+@pytest.mark.parametrize(("ending", "settings"), [("mov", []), ("mov", ["media.start=0.12"]), ("mkv", ["media.start=0.12"])])
+def test_late_sound_of_which_an_edit_list_hides_more_is_heard_from_when_it_was(carry, tmp_path, ending, settings):
+    plain, source, target = with_sound(tmp_path / "p.mov", codec="pcm_s16le"), tmp_path / "s.mov", tmp_path / f"o.{ending}"
+    entries = [(Fraction(3, 10), None), (Fraction(4, 10), Fraction(19200, RATE))]
+    source.write_bytes(edited(plain.read_bytes(), entries))
+    report = carry(source, target, *settings)
+    (begins, samples), (begins_after, samples_after) = heard(source), heard(target)
+    since = Fraction(12, 100) if settings else 0
+    assert begins == Fraction(3, 10) and abs(begins_after - begins + since) <= Fraction(1024, RATE)
+    count = min(len(samples), len(samples_after))
+    assert np.array_equal(samples_after[-count:], samples[-count:])
+    assert abs(len(samples) - len(samples_after)) <= 2 * 1024, "parts begin with a whole packet"
+    assert report.warnings == []
+
+
+def edited(film: bytes, entries: list[tuple[Fraction, Fraction | None]]) -> bytes:
+    """A QuickTime `film` whose sound, the second track, is played as these entries say: how long, and from when on, seconds.
+
+    None stands for silence.
+    """
+    moov = film.rindex(b"moov") - 4
+    track = film.rindex(b"trak") - 4
+    length, scale = (int.from_bytes(film[at : at + 4]) for at in (track, film.index(b"mvhd", moov) + 16))
+    begin = film.index(b"edts", track) - 4
+    end = begin + int.from_bytes(film[begin : begin + 4])
+    begins = [-1 if since is None else round(since * RATE) for _, since in entries]
+    said = b"".join(
+        struct.pack(">IiI", round(long * scale), tick, 1 << 16) for (long, _), tick in zip(entries, begins, strict=True)
+    )
+    elst = struct.pack(">I4sII", 16 + len(said), b"elst", 0, len(entries)) + said
+    new = struct.pack(">I4s", 8 + len(elst), b"edts") + elst
+    grown = len(new) - (end - begin)
+    sizes = {moov: int.from_bytes(film[moov : moov + 4]) + grown, track: length + grown}
+    head = bytearray(film[:begin])
+    for at, size in sizes.items():
+        head[at : at + 4] = size.to_bytes(4)
+    return bytes(head) + new + film[end:]
+
+
+def test_pauses_of_sound_that_avi_cannot_keep_are_told(carry, tmp_path):
+    source, target = with_sound(tmp_path / "s.mkv", pause=Fraction(1, 2)), tmp_path / "o.avi"
+    report = carry(source, target)
+    told = [text for text in report.warnings if "behind its pauses: avi cannot keep them; mkv and mov can" in text]
+    assert len(told) == 1 and "stream 1 (audio, aac) is heard up to 0.5" in told[0]
 
 
 def test_sound_that_avi_cannot_move_is_told(made, carry, tmp_path):

@@ -15,10 +15,10 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from av.audio.stream import AudioStream
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.video.stream import VideoStream
@@ -32,7 +32,7 @@ from videoclr.media.faults import AV_ERRORS, is_system_error, reason
 from videoclr.media.filelist import is_list, names_in
 from videoclr.media.lasting import LASTING, Lasting
 from videoclr.media.reader import Reader
-from videoclr.media.silence import END_TO_END, Samples, cut_off, is_samples
+from videoclr.media.silence import END_TO_END, SAMPLED, Samples, cut_off, is_samples
 from videoclr.media.source import open_input, still_covers
 from videoclr.media.subtitles import Rewrapping, counterpart
 from videoclr.media.target import MOV, VIDEO_FIRST, advice, codec_of, gives_back, holds, named, nameless
@@ -79,44 +79,39 @@ def kind_of(stream: Stream) -> str:
     return names.get(stream.type, "other")
 
 
-def _files_of(like: Reader) -> list[Path]:
-    """Those of a list of files; none where it is none."""
-    return names_in(like.path) if is_list(like.path) and Path(like.path).is_file() else []
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What FFmpeg does not tell of a list of files, since it joins them by their streams; empty where it is none."""
+
+    dispositions: dict[int, Disposition]
+    """What the first file says of its streams, by their number."""
+    fonts: dict[int, tuple[str, str, bytes]]
+    """Name, MIME type and bytes of its attachments, by the number of their stream; FFmpeg makes nameless streams of them."""
+    others: list[Path]
+    """The later files."""
+
+    @classmethod
+    def of(cls, like: Reader) -> Self:
+        """Out of one opening of the first file."""
+        if not is_list(like.path) or not Path(like.path).is_file():
+            return cls({}, {}, [])
+        first, *others = names_in(like.path)
+        with open_input(str(first), None, like.opening) as part:
+            return cls({one.index: one.disposition for one in part.streams}, _attachments(part), others)
+
+    def later(self, like: Reader) -> list[str]:
+        """The names of attachments in later files that the first one does not have, or has with other bytes."""
+        known = {(name, data) for name, _, data in self.fonts.values()}
+        missed: dict[str, None] = {}
+        for path in self.others:
+            with open_input(str(path), None, like.opening) as part:
+                missed |= {name: None for name, _, data in _attachments(part).values() if (name, data) not in known}
+        return list(missed)
 
 
-def attached_in(like: Reader) -> dict[int, tuple[str, str, bytes]]:
-    """Of a list of files: name, MIME type and bytes of its first one's attachments, by the number of their stream.
-
-    FFmpeg joins files by their streams, and makes nameless ones of those that have no packets.
-    """
-    files = _files_of(like)
-    if not files or not any(kind_of(one) == "other" for one in like.container.streams):
-        return {}
-    with open_input(str(files[0]), None, like.opening) as first:
-        fonts = [one for one in first.streams if isinstance(one, AttachmentStream)]
-        return {one.index: (one.name or f"attachment {one.index}", one.mimetype or _ANY, bytes(one.data or b"")) for one in fonts}
-
-
-def attached_later(like: Reader) -> list[str]:
-    """Of a list of files: the names of attachments that its first one does not have, or has with other bytes."""
-    if not (files := _files_of(like)):
-        return []
-    first, *others = files
-    known = set(_attachments(first, like))
-    return list(dict.fromkeys(name for part in others for name, data in _attachments(part, like) if (name, data) not in known))
-
-
-def _attachments(path: Path, like: Reader) -> list[tuple[str, bytes]]:
-    with open_input(str(path), None, like.opening) as part:
-        return [(one.name or "", bytes(one.data or b"")) for one in part.streams if isinstance(one, AttachmentStream)]
-
-
-def dispositions_in(like: Reader) -> dict[int, Disposition]:
-    """Of a list of files: what its first one says of its streams, by their number; FFmpeg tells nothing of it. Else empty."""
-    if not (files := _files_of(like)):
-        return {}
-    with open_input(str(files[0]), None, like.opening) as first:
-        return {one.index: one.disposition for one in first.streams}
+def _attachments(part: InputContainer) -> dict[int, tuple[str, str, bytes]]:
+    fonts = [one for one in part.streams if isinstance(one, AttachmentStream)]
+    return {one.index: (one.name or f"attachment {one.index}", one.mimetype or _ANY, bytes(one.data or b"")) for one in fonts}
 
 
 def is_opacity(stream: Stream) -> bool:
@@ -202,11 +197,13 @@ class Beside:
         # QuickTime keeps chapters in a track as well; FFmpeg reads them from there and marks it like this.
         chapters = {one.index for one in self._streams if one.type == "data" and one.discard == Discard.all}
         stills = still_covers(copies.container)
-        self._attached, self._dispositions = attached_in(like), dispositions_in(like)
+        listed = _Listed.of(like)
+        self._dispositions = listed.dispositions
+        self._attached = listed.fonts if any(kind_of(one) == "other" for one in self._streams) else {}
         self._out = dropped(drop, self._streams, like.stream_index) | chapters | stills
         if "attachments" in drop:
             self._out |= self._attached.keys()
-        elif later := attached_later(like):
+        elif later := listed.later(like):
             names = ", ".join(later)
             self._warn(f"attachments of the list's later files are left out, which the first one does not have: {names}")
         if stills:
@@ -230,7 +227,11 @@ class Beside:
         self._kept: dict[int, Fraction] = {}
         """Of sound of which an edit list hides more than its encoder's delay: from when on it is copied."""
         self._samples: dict[int, Samples] = {}
-        """Of sound that the container puts end to end."""
+        """Of uncompressed sound that the container puts end to end."""
+        self._ends: dict[int, Fraction] = {}
+        """When the last packet of compressed sound ends, seconds of its clock, where the container keeps no times."""
+        self._early: dict[int, Fraction] = {}
+        """Seconds of its pauses."""
         self._labels: dict[str, str] = {}
         self.described: dict[int, Described] = {}
         """Index of an output's stream of data -> what the source says of it, which no muxer writes."""
@@ -243,18 +244,24 @@ class Beside:
     def earliest(self) -> Fraction | None:
         """The first moment (seconds) at which something is due that a muxer without edit lists must be told of; None for nothing.
 
-        Asked once, before `add`: what an edit list hides besides an encoder's delay is left out from then on.
+        Asked once, before `add`: what an edit list hides besides an encoder's delay is left out from then on. MP4 and QuickTime
+        are told of nothing, and what is hidden is left out there of sound that is heard later than the film begins: their
+        muxer hides what lies before zero, and no more.
 
         Matroska writes down an encoder's delay where FFmpeg knows it, of what came out of Matroska and of Opus, and where it can be
         told (see `delay`).
         """
         if self.muxer in _DELAYING and "matroska" in self.copies.container.format.name:
             return None
+        if self.muxer in MOV and "mov" not in self.copies.container.format.name:
+            return None
         streams = self.timed
         begun = self.copies.beginnings(streams)
         for one in streams:
-            if one.type == "audio" and one.index in begun:
+            if one.type == "audio" and one.index in begun and (self.muxer not in MOV or begun[one.index].heard > 0):
                 self._leave_hidden(one, begun[one.index])
+        if self.muxer in MOV:
+            return None
         times = {index: self._kept.get(index, beginning.first) for index, beginning in begun.items()}
         return min((time for index, time in times.items() if not self._tells_delay(index)), default=None)
 
@@ -273,7 +280,12 @@ class Beside:
                 rest = (
                     f"{float(beginning.heard - first):.3f} s of {named(stream)} that the film hides before its beginning are heard"
                 )
-                self._warn(f"{rest}: {self.muxer} has no edit lists; mov and mp4 keep them hidden")
+                why = (
+                    "has no edit lists; mov and mp4 keep them hidden"
+                    if self.muxer not in MOV
+                    else "hides what lies before zero alone"
+                )
+                self._warn(f"{rest}: {self.muxer} {why}")
 
     def _tells_delay(self, index: int) -> bool:
         """Whether the container says by itself that the beginning of a stream is not to be heard."""
@@ -327,7 +339,7 @@ class Beside:
                 break
             self._pending = None
             self._mux(container, packet_or_none, offset)
-        if until is not None:
+        if until is not None and self.muxer in END_TO_END:
             later = self._pending
             for index, samples in self._samples.items():
                 pause = () if later is None else samples.pause(until, later.stream_index == index)
@@ -365,6 +377,9 @@ class Beside:
 
     def close(self) -> None:
         """Let go of the source."""
+        for index, early in self._early.items():
+            told = f"{named(self._streams[index])} is heard up to {float(early):.3f} s too early behind its pauses"
+            self._warn(f"{told}: {self.muxer} cannot keep them; mkv and mov can")
         self.routes, self._pending = {}, None
         for text in self.copies.warnings:
             self._warn(text)
@@ -438,9 +453,10 @@ class Beside:
         self.routes[template.index] = Route(template, stream, rewrapping)
         if self.like.start is not None and (codec := codec_of(template)) in LASTING:
             self._lasting[template.index] = Lasting(codec, self.like.start)
-        if self.muxer in END_TO_END and is_samples(template):
+        if self.muxer in SAMPLED and is_samples(template):
             assert isinstance(template, AudioStream)
-            self._samples[template.index] = Samples(template, stream)
+            anywhere, cut = self.muxer not in END_TO_END, self.like.start is not None
+            self._samples[template.index] = Samples(template, stream, anywhere=anywhere, cut=cut)
 
     def _said_of(self, template: Stream) -> Described | None:
         """What the source says of data that FFmpeg has no name for, where it is a file of QuickTime's family."""
@@ -528,6 +544,13 @@ class Beside:
         assert packet.pts is not None and packet.dts is not None
         if not self._clip(packet):
             return
+        samples = self._samples.get(packet.stream_index)
+        move = round(offset / Fraction(packet.time_base))
+        last = self._last.get(packet.stream_index)
+        if last is not None and packet.dts + move <= last and self._is_delay(packet):
+            if samples is not None:
+                samples.rejoin()
+            return  # of a list's next file, or of an edit list's next entry, over the sound of the one before: nobody hears it
         heard = self._heard_of(packet)
         if heard is None:
             return
@@ -535,19 +558,18 @@ class Beside:
         assert packet.pts is not None and packet.dts is not None
         if packet.is_corrupt:
             self._warn(f"{named(route.source)} is damaged, or cut off: what came of it is copied as it is")
-        if samples := self._samples.get(packet.stream_index):
+        if samples is not None:
+            self._last[packet.stream_index] = packet.dts + move
             self._put_samples(container, samples, packet, offset)
             return
-        move = round(offset / Fraction(packet.time_base))
         if self.muxer == "nut" and packet.pts + move < 0:  # it would refuse the packet after this one
             self._warn(f"packets of {named(route.source)} before zero (encoder delay) are left out")
             return
         packet.pts, packet.dts = packet.pts + move, packet.dts + move
-        last = self._last.get(route.source.index)
-        if last is None and self.muxer in END_TO_END and packet.stream.type == "audio":
-            self._tell_early(route.source, packet.pts * Fraction(packet.time_base))
-        if last is not None and packet.dts <= last and self._is_delay(packet):
-            return  # of a list's next file, over the sound of the one before: nobody hears it
+        if self.muxer in END_TO_END and packet.stream.type == "audio":
+            if last is None:
+                self._tell_early(route.source, packet.pts * Fraction(packet.time_base))
+            self._count_pause(packet)
         self._delayed.discard(packet.stream_index)
         self._last[route.source.index] = packet.dts
         try:
@@ -594,6 +616,15 @@ class Beside:
             early = f"{named(source)} is heard {float(begin):.3f} s too early"
             self._warn(f"{early}: {self.muxer} cannot say when it begins; mkv and mov can")
 
+    def _count_pause(self, packet: Packet[Any]) -> None:
+        """Count what of a pause before `packet` is lost where packets of sound lie end to end; of FLAC FFmpeg keeps it."""
+        index, base = packet.stream_index, Fraction(packet.time_base)
+        assert packet.pts is not None
+        begin = packet.pts * base
+        if (pause := begin - self._ends.get(index, begin)) > _EARLY and codec_of(self._streams[index]) != "flac":
+            self._early[index] = self._early.get(index, Fraction(0)) + pause
+        self._ends[index] = begin + (packet.duration or 0) * base
+
     def _clip(self, packet: Packet[Any]) -> bool:
         """False for packets outside start and end; a subtitle that shows at one of them is shortened to begin or end there."""
         start, end = self.like.start, self.like.end
@@ -604,6 +635,8 @@ class Beside:
             return self._clip_video(packet, start, end)
         if end is not None and time >= end:
             return False
+        if start is not None and packet.stream.type == "audio" and packet.is_discard:
+            return False  # hidden by an edit list: the part begins in what nobody hears
         if start is not None and time < start:
             left = time + (packet.duration or 0) * base - start
             if packet.stream_index in self._samples and left > 0:

@@ -76,8 +76,6 @@ _NO_REORDER = {"avi", "flv", "mxf", "nut"}
 """Muxers whose times go wrong with B-frames: no presentation times, or no negative decoding times (NUT: beside a second stream)."""
 _GRID = {"avi", "mxf"}
 """Muxers that store one picture per tick: the tick must be the frame rate's."""
-_NEGATIVE = MOV
-"""Muxers that keep sound from before zero (encoder delay), by an edit list."""
 _CLOCKED = ("mpegts", "mpeg", "hls")
 """Containers whose clock begins anywhere: that of the broadcast, or a second or two of what a decoder waits."""
 _FILLED = {"mxf"}
@@ -499,7 +497,7 @@ class Film:
                 # A cut-out begins with its first picture, unless whole ones are missing before that.
                 self.offset = max(0, math.floor((first - shift) / self.base - _HAIR)) * self.base - first
         earliest = first + self.offset
-        if self.muxer not in _NEGATIVE and self._beside is not None and (self.like is None or self.like.start is None):
+        if self._beside is not None and (self.like is None or self.like.start is None):
             first_beside = self._beside.earliest()
             earliest = earliest if first_beside is None else min(earliest, first_beside + self.offset)
         if earliest < 0:

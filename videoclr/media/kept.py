@@ -163,7 +163,8 @@ class Kept:
                 untitled.setdefault(said.kind, []).append(said.index)
         for (kind, names), numbers in lost.items():
             verb = "is" if len(numbers) == 1 else "are"
-            lines.append(f"{self.muxer} does not keep that {_numbered(numbers)} ({kind}) {verb} {names}; mkv does")
+            way = "" if self.muxer == "matroska" else "; mkv does"
+            lines.append(f"{self.muxer} does not keep that {_numbered(numbers)} ({kind}) {verb} {names}{way}")
         for kind, numbers in untitled.items():
             lines.append(f"{self.muxer} does not keep the title of {_numbered(numbers)} ({kind}); mkv and mov do")
         if len(found.chapters()) < self.chapters:
@@ -181,6 +182,8 @@ class Kept:
         lost = said.disposition & ~stream.disposition
         if all(one.disposition & Disposition.default for one in self.streams if one.kind == said.kind):
             lost &= ~Disposition.default  # none of them is to be chosen before the others
+        if stream.disposition & Disposition.visual_impaired:
+            lost &= ~Disposition.descriptions  # FFmpeg makes both of one mark of MP4 and MPEG-TS, and Matroska's is the other one
         return ", ".join(one.name for one in Disposition if one & lost and one.name)
 
 

@@ -1,4 +1,7 @@
-"""Uncompressed sound for containers that put its samples end to end, whatever their times (MXF, AVI): silence keeps it in place."""
+"""Uncompressed sound for containers that put its samples end to end, whatever their times: silence keeps it in place.
+
+MXF and AVI begin with it at zero. MP4 and QuickTime say by an edit list when it begins; what follows has no times either.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,19 @@ from av.audio.stream import AudioStream
 from av.packet import Packet
 from av.stream import Stream
 
+from videoclr.media.target import MOV
+
 END_TO_END = ("mxf", "avi")
 """Muxers that keep no times of sound."""
+SAMPLED = frozenset(END_TO_END) | MOV
+"""Muxers that keep no times of uncompressed sound but that of its first sample, at most."""
 _SAMPLES = re.compile(r"pcm_(?:[sf](?P<bits>8|16|24|32|64)(?:le|be)?|u8|alaw|mulaw)")
 _SILENT = {"pcm_u8": 0x80, "pcm_alaw": 0xD5, "pcm_mulaw": 0xFF}
 """Codec -> the byte that silence consists of, where it is not 0."""
 _AT_ONCE = Fraction(1, 10)
 """Seconds of silence in a packet."""
 _LATE = Fraction(1, 50)
-"""Seconds by which sound that goes on may lag behind its times: clocks drift, and silence would be heard."""
+"""Seconds by which sound that goes on may lag behind its times, or be ahead of them: clocks drift, and silence would be heard."""
 _TICKS = 2
 """By how many ticks of its container sound may begin late."""
 _BEHIND = 1
@@ -44,9 +51,11 @@ class Samples:
     Args:
         source: of the file that is read.
         target: of the file that is written.
+        anywhere: the container can say when the first sample is due, also before zero; otherwise that is at zero.
+        cut: what lies before zero is left out all the same.
     """
 
-    def __init__(self, source: AudioStream, target: Stream) -> None:
+    def __init__(self, source: AudioStream, target: Stream, *, anywhere: bool = False, cut: bool = False) -> None:
         context = source.codec_context
         name = context.codec.canonical_name
         self.source, self._target = source, target
@@ -55,8 +64,11 @@ class Samples:
         self._silent = bytes([_SILENT.get(name, 0)])
         self._tolerance = _TICKS * Fraction(source.time_base or 0)
         self._claim = _claim(source)
+        self._anywhere, self._cut = anywhere, cut
+        self._begin = 0
+        """When the first sample is due, in samples."""
         self._written = 0
-        self._heard = False
+        self._heard = self._rejoins = False
         self._quiet = False
         """What was written last is silence."""
         self.lost = Fraction(0)
@@ -64,26 +76,33 @@ class Samples:
 
     @property
     def reached(self) -> Fraction:
-        """Seconds written."""
-        return Fraction(self._written, self._rate)
+        """Seconds of the output up to which there are samples."""
+        return Fraction(self._begin + self._written, self._rate)
+
+    def rejoin(self) -> None:
+        """What comes next does not go on where the packet before ended: it is put exactly where it is due."""
+        self._rejoins = True
 
     def placed(self, packet: Packet[Any], time: Fraction) -> Iterator[Packet[Any]]:
-        """`packet`, due at `time` (seconds of the output), behind the silence before it and less what lies before zero."""
-        if time - self.reached > (_LATE if self._heard and not self._quiet else self._tolerance):
+        """`packet`, due at `time` (seconds of the output), behind the silence before it and less what is there already."""
+        if self._anywhere and not self._heard:
+            self._begin = round((max(time, Fraction(0)) if self._cut else time) * self._rate)
+        tolerance = _LATE if self._heard and not self._quiet and not self._rejoins else self._tolerance
+        if time - self.reached > tolerance:
             yield from self.silence(time)
         data = bytes(packet)
         early = self.reached - time
-        if early > self._tolerance and (self._quiet or not self._heard):
+        if early > tolerance:
             cut = min(round(early * self._rate), len(data) // self._size)
             data = data[cut * self._size :]
             self.lost += Fraction(cut, self._rate) if self._quiet else 0
         if data:
-            self._heard, self._quiet = True, False
+            self._heard, self._quiet, self._rejoins = True, False, False
             yield self._packet(data)
 
     def silence(self, until: Fraction) -> Iterator[Packet[Any]]:
         """As much as is missing until then (seconds of the output)."""
-        missing = round(until * self._rate) - self._written
+        missing = round(until * self._rate) - self._begin - self._written
         while missing > 0:
             count = min(missing, max(1, int(_AT_ONCE * self._rate)))
             self._quiet = True
@@ -109,7 +128,7 @@ class Samples:
     def _packet(self, data: bytes) -> Packet[Any]:
         packet: Packet[Any] = Packet(data)
         packet.stream, packet.time_base = self._target, Fraction(1, self._rate)
-        packet.pts = packet.dts = self._written
+        packet.pts = packet.dts = self._begin + self._written
         packet.duration = len(data) // self._size
         packet.is_keyframe = True
         self._written += packet.duration

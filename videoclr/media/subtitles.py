@@ -7,6 +7,7 @@ are lost.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from av.codec.context import CodecContext
@@ -16,6 +17,11 @@ from av.stream import Stream
 
 _WRAPPINGS: Mapping[str, str] = {"mov_text": "subrip", "subrip": "mov_text"}
 """Each one and its counterpart."""
+_FINE = Fraction(1, 1_000_000)
+"""Seconds a tick of mov_text.
+
+FFmpeg's muxer ends a text once a packet of any stream has a larger number for its time, whatever the ticks of that one are. With
+ticks as coarse as Matroska's a text that overlaps the one before would come behind it, and push all others on."""
 
 
 def counterpart(stream: Stream) -> str | None:
@@ -47,7 +53,7 @@ class Rewrapping:
         encoder.subtitle_header = self._decoder.subtitle_header
         encoder.time_base = template.time_base
         encoder.open(strict=False)
-        self.stream.time_base = template.time_base
+        self.stream.time_base = _FINE if self.stream.codec_context.name == "mov_text" else template.time_base
         self._encoder = encoder
 
     def packet(self, packet: Packet[Any]) -> Packet[Any] | None:

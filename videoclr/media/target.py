@@ -56,7 +56,7 @@ READ_ONLY = frozenset(
 """Further endings of films and pictures: FFmpeg reads these files, and none are written here."""
 PLAIN = frozenset({"yuv4mpegpipe", "rawvideo"})
 """Muxers that hold uncompressed pictures and nothing else."""
-_ADVISED = (".mkv", ".mov", ".mp4", ".nut", ".ts", ".m2ts", ".mxf")
+_ADVISED = (".mkv", ".mov", ".mp4", ".nut", ".avi", ".3gp", ".ts", ".m2ts", ".mxf")
 """Endings that an error message may advise, the most accommodating first."""
 
 
