@@ -281,7 +281,13 @@ BOMB = '<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">'
         ),
         (document(asset("a1", "A.mkv", NTSC), shows("a1", NTSC, 0, 1, 5).replace("/30000s", "/0s"), NTSC), "is no time"),
         (document(asset("a1", "https://x.org/A.mkv", NTSC), shows("a1", NTSC, 0, 1, 5), NTSC), "lies on the network"),
-        (document("", shows("a1", NTSC, 0, 1, 5), NTSC), "shows no footage"),
+        (document("", shows("a1", NTSC, 0, 1, 5), NTSC), "clip 'take 0': ref='a1' is no resource of this file; export it again"),
+        (document("", '<ref-clip ref="m1" name="x" duration="1s"/>', NTSC), "clip 'x': ref='m1' is no resource of this file"),
+        (
+            document(asset("a1", "A.mkv", NTSC), shows("a1", NTSC, 0, 1, -5), NTSC),
+            "clip 'take 0': duration='-1001/6000s' is no length",
+        ),
+        (document(asset("a1", "A.mkv", NTSC), shows("a1", NTSC, 0, 1, 0), NTSC), "shows no footage"),
     ],
 )
 def test_a_bad_cut_is_one_line(text, message, tmp_path, capsys):

@@ -123,6 +123,9 @@ class FcpxmlCut:
             name, disabled = one.get("name") or "", one.get("enabled") == "0" or (off and one.get("lane") is None)
             try:
                 beside = _beside(children, index)
+                pictures = one.tag in (*_SHOWING, "ref-clip") and not disabled and one.get("srcEnable") != "audio"
+                if pictures and one.get("ref") not in self._by_id:
+                    raise ValueError(f"ref={(one.get('ref') or '')[:40]!r} is no resource of this file; export it again")
                 if one.tag in _SHOWING and not disabled and (asset := self._asset_of(one)) is not None:
                     yield self._shown(one, parent, asset, beside, more)
             except ValueError as error:
@@ -160,8 +163,11 @@ class FcpxmlCut:
         shown.length = round(length / step) if length else None
         shown.label = round(origin / step) if origin else None
         contained = parent.tag == "clip" and one.get("lane") is None
-        start, duration = _time(one, "start"), _time(one, "duration") or length
-        if _retimed(one) or (contained and _retimed(parent)) or not duration:
+        start, duration = _time(one, "start"), _time(one, "duration")
+        if duration is not None and duration < 0:
+            raise ValueError(f"duration={(one.get('duration') or '')[:40]!r} is no length")
+        duration = length if duration is None else duration
+        if _retimed(one) or (contained and _retimed(parent)) or duration is None:
             return shown
         start = origin if start is None else start
         low, high = start - beside[0], start + duration + beside[1]
