@@ -90,8 +90,9 @@ def test_the_new_cut_shows_the_same_frames_and_nothing_else_changes(tmp_path, fi
     second += clip('<file id="f2"/>', 50, 55, 3, 8, "<enabled>FALSE</enabled>") + clip('<file id="f1"/>', 60, 62, 5, 6)
     layer = clip('<file id="f9"><name>Adjustment Layer</name></file>', 0, 30, 0, 30)
     layer += clip('<file id="f8"><name>Slug</name><mediaSource>Slug</mediaSource></file>', 30, 40, 0, 10)
-    speed = "<filter><effect><effectid>timeremap</effectid><parameter><parameterid>speed</parameterid><value>{}</value></parameter></effect></filter>"
-    layer += clip('<file id="f1"/>', 40, 50, 14, 19, speed.format(100))
+    steady = "<parameter><parameterid>speed</parameterid><value>100</value></parameter>"
+    remap = f"<filter><effect><effectid>timeremap</effectid>{steady}</effect></filter>"
+    layer += clip('<file id="f1"/>', 40, 45, 14, 19, remap)
     sound = clip('<file id="f1"/>', 0, 10, 10, 20, link)
     text = document(sequence("cut", first, second, layer, sound=sound))
     old = write(tmp_path / "cut.xml", text)
