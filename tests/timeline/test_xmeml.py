@@ -133,6 +133,13 @@ def test_what_counts_otherwise_than_its_file_has_it_restored_whole(tmp_path, fil
     assert (part.first, part.last, missed) == (0, None, [])
 
 
+def test_nested_sequences_that_another_format_loses_are_told(tmp_path, film, caplog):
+    inside = clip(sequence("inner", clip(file("f1", film(tmp_path / "A.mkv")), 0, 5, 1, 6)), 0, 5, 0, 5)
+    old = write(tmp_path / "cut.xml", document(sequence("cut", inside + clip('<file id="f1"/>', 5, 10, 1, 6))))
+    parts_of_timeline(old, tmp_path / "out", LOSSLESS, save_as=tmp_path / "out" / "cut.otio")
+    assert [one for one in caplog.messages if "what is in its 1 nested sequences is left out of another format" in one]
+
+
 def test_a_longer_file_of_that_name_is_told_by_its_timecode(tmp_path, film):
     film(tmp_path / "A.mkv", Fraction(25), "10:00:00:00")
     text = document(sequence("cut", clip(file("f1", "file://localhost/C:/gone/A.mkv", 900_010, 30), 0, 5, 10, 15)))

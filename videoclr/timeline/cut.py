@@ -100,6 +100,7 @@ class Cut:
             self.root, self._list = _read_edl(self.path, rate)
         else:
             self.root = _read(self.path)
+            _tell_of_empty(self.root, self.path)
         self.rate_is_known = not self.is_edl or rate is not None
         self.timeline = _timeline(self.root, self.path, sequence)
         self._uses: list[Use] = []
@@ -273,6 +274,16 @@ def _read(path: Path) -> Any:
             return module.adapters.read_from_file(str(path))
     except Exception as error:  # adapters raise what they like, and parsers below them too
         raise MediaError(path, f"cannot be read as a timeline ({one_line(error)})") from error
+
+
+def _tell_of_empty(root: Any, path: Path) -> None:
+    """Tell of nested sequences in XML, which OTIO's adapter reads as empty."""
+    empty = [
+        one for one in root.find_children(descended_from_type=otio().schema.Stack) if not len(one) and "fcp_xml" in one.metadata
+    ]
+    if empty and path.suffix.lower() == ".xml":
+        told = "is left out of another format; flatten them, or let the cut become .xml again"
+        _log.warning("%s: what is in its %d nested sequences %s", path, len(empty), told)
 
 
 @dataclass(slots=True)
