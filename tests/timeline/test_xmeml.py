@@ -137,7 +137,7 @@ def test_nested_sequences_that_another_format_loses_are_told(tmp_path, film, cap
     inside = clip(sequence("inner", clip(file("f1", film(tmp_path / "A.mkv")), 0, 5, 1, 6)), 0, 5, 0, 5)
     old = write(tmp_path / "cut.xml", document(sequence("cut", inside + clip('<file id="f1"/>', 5, 10, 1, 6))))
     parts_of_timeline(old, tmp_path / "out", LOSSLESS, save_as=tmp_path / "out" / "cut.otio")
-    assert [one for one in caplog.messages if "what is in its 1 nested sequences is left out of another format" in one]
+    assert [one for one in caplog.messages if "what is in its nested sequences (1) is left out of another format" in one]
 
 
 def test_a_longer_file_of_that_name_is_told_by_its_timecode(tmp_path, film):

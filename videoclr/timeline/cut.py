@@ -278,12 +278,12 @@ def _read(path: Path) -> Any:
 
 def _tell_of_empty(root: Any, path: Path) -> None:
     """Tell of nested sequences in XML, which OTIO's adapter reads as empty."""
-    empty = [
-        one for one in root.find_children(descended_from_type=otio().schema.Stack) if not len(one) and "fcp_xml" in one.metadata
-    ]
-    if empty and path.suffix.lower() == ".xml":
+    if path.suffix.lower() != ".xml" or not hasattr(root, "find_children"):
+        return
+    stacks = root.find_children(descended_from_type=otio().schema.Stack)
+    if empty := [one for one in stacks if not len(one) and "fcp_xml" in one.metadata]:
         told = "is left out of another format; flatten them, or let the cut become .xml again"
-        _log.warning("%s: what is in its %d nested sequences %s", path, len(empty), told)
+        _log.warning("%s: what is in its nested sequences (%d) %s", path, len(empty), told)
 
 
 @dataclass(slots=True)
