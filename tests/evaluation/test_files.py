@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -52,6 +54,19 @@ def test_clips_of_other_lengths_leave_no_file_behind(clips) -> None:
     with pytest.raises(MediaError, match="restored: ends after 4 frames"):
         evaluate(clips / "clean", clips / "restored", size=64, json_file=clips / "f.json", csv_file=clips / "f.csv")
     assert not list(clips.glob("f.*"))
+
+
+def test_films_of_other_rates_are_told(clips, drawn, caplog) -> None:
+    for name, rate in (("clean", 24), ("near", Fraction(24000, 1001)), ("far", 48)):
+        with av.open(str(clips / f"{name}.mkv"), "w") as out:
+            stream = out.add_stream("ffv1", rate=rate)
+            stream.width, stream.height, stream.pix_fmt = 128, 128, "bgr0"
+            for picture in drawn([[(60, 60, 0)]] * 2):
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:128, :128]), "rgb24")))
+            out.mux(stream.encode(None))
+    evaluate(clips / "clean.mkv", clips / "far.mkv", clips / "near.mkv", size=64)
+    (told,) = (one for one in caplog.messages if "frames a second" in one)
+    assert told == f"{clips}/far.mkv: has 48 frames a second, and {clips}/clean.mkv has 24; frames are compared one by one"
 
 
 def test_a_clip_without_a_face_is_an_error(clips, drawn) -> None:

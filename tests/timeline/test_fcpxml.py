@@ -194,6 +194,16 @@ def test_connected_nested_and_compound_clips_are_restored_and_what_shows_nothing
     assert kept == ["aG", "aG", "aG", "aS"] and done.relinked == 6
 
 
+def test_a_cut_without_blanks_between_its_elements_stays_one(tmp_path, film, shown):
+    rate = Fraction(25)
+    source = film(tmp_path / "A.mkv", rate, "10:00:00:00")
+    text = document(asset("a1", source, rate, 900_000, old=True), shows("a1", rate, 0, 900_020, 5), rate, "1.8")
+    old = write(tmp_path / "cut.fcpxml", re.sub(r">\s+<", "><", text))
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0)
+    assert shown(done.timeline) == shown(old) == [list(range(20, 25))]
+    assert len(ET.fromstring(done.timeline.read_bytes()).findall("resources/asset")) == 2
+
+
 def test_a_longer_file_of_that_name_is_told_by_its_timecode(tmp_path, film, shown):
     film(tmp_path / "rushes" / "A.mkv", NTSC, "01:00:00:00")
     spine = shows("a1", NTSC, 0, 108_020, 5)
@@ -281,7 +291,16 @@ BOMB = '<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">'
         ),
         (document(asset("a1", "A.mkv", NTSC), shows("a1", NTSC, 0, 1, 5).replace("/30000s", "/0s"), NTSC), "is no time"),
         (document(asset("a1", "https://x.org/A.mkv", NTSC), shows("a1", NTSC, 0, 1, 5), NTSC), "lies on the network"),
-        (document("", shows("a1", NTSC, 0, 1, 5), NTSC), "shows no footage"),
+        (
+            document("", shows("a1", NTSC, 0, 1, 5), NTSC),
+            "^[^:]*cut.fcpxml: clip 'take 0': ref='a1' is no resource of this file; export it again",
+        ),
+        (document("", '<ref-clip ref="m1" name="x" duration="1s"/>', NTSC), "clip 'x': ref='m1' is no resource of this file"),
+        (
+            document(asset("a1", "A.mkv", NTSC), shows("a1", NTSC, 0, 1, -5), NTSC),
+            "clip 'take 0': duration='-1001/6000s' is no length",
+        ),
+        (document(asset("a1", "A.mkv", NTSC), shows("a1", NTSC, 0, 1, 0), NTSC), "shows no footage"),
     ],
 )
 def test_a_bad_cut_is_one_line(text, message, tmp_path, capsys):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -293,8 +294,8 @@ def test_an_edl_is_read_at_the_rate_of_what_it_cuts_and_names_files_by_reel_or_c
     assert not done.missed and [(part.first, part.last) for part in done.parts] == [(2, 7), (20, 30)]
     lines = done.timeline.read_text().splitlines()
     events = [" ".join(line.split()[4:6]) for line in lines if line[:3].isdigit()]
-    assert events == [one, two]
-    assert [line for line in lines if line.startswith("FCM:")] == (["FCM: DROP FRAME"] if mode == "DROP FRAME" else [])
+    assert events == [label.replace(";", ":") if colons else label for label in (one, two)]
+    assert [line for line in lines if line.startswith("FCM:")] == [f"FCM: {mode}"]
     named = [line.partition("FROM CLIP: ")[2] for line in lines if "FROM CLIP: " in line]
     assert [Path(name).name for name in named] == ["A001C002.000020-000029.mkv", "A001C002.000002-000006.mkv"]
 
@@ -343,16 +344,81 @@ def test_speed_that_the_xml_of_final_cut_7_changes_shows_the_same_frames(film, t
 
 
 @pytest.mark.parametrize(
-    ("speed", "out", "told"), [("-025.0", "20", 1), ("025.0", "20", 0), ("050.0", "15", 0), ("-050.0", "15", 0)]
+    ("speed", "out", "known"),
+    [("-025.0", "20", -1), ("025.0", "20", None), ("050.0", "15", 2), ("-050.0", "15", -2), ("000.0", "20", 0)],
 )
-def test_speed_that_the_adapter_of_edl_leaves_out_is_told(film, tmp_path, caplog, speed, out, told):
+def test_speed_that_the_adapter_of_edl_leaves_out_is_known(film, tmp_path, speed, out, known):
     film(tmp_path / "A.mkv")
     event = f"001  AX  V  C  00:00:01:00 00:00:01:10 00:00:00:10 00:00:00:{out}"
     old = tmp_path / "cut.edl"
-    old.write_text(f"TITLE: cut\n\n{event}\nM2   AX       {speed}                00:00:01:00\n* FROM CLIP NAME: A.mkv\n")
-    done = restore_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path])
-    assert done.relinked == 1
-    assert len([one for one in caplog.messages if "changes of speed (M2) are not understood of 1 of its events" in one]) == told
+    freeze = " FF" if not known and known is not None else ""
+    old.write_text(f"TITLE: cut\n\n{event}\nM2   AX       {speed}                00:00:01:00\n* FROM CLIP NAME: A.mkv{freeze}\n")
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path], save_as=tmp_path / "out" / "cut.otio")
+    (effects,) = (one.effects for one in otio.adapters.read_from_file(str(done.timeline)).find_clips())
+    assert done.relinked == 1 and [one.time_scalar for one in effects] == ([] if known is None else [known])
+
+
+REEL = """TITLE: reel 1\r
+FCM: NON-DROP FRAME\r
+\r
+001  BL       V     C        00:00:00:00 00:00:00:00 01:00:00:00 01:00:00:00\r
+001  AX       V     D    004 00:00:00:04 00:00:00:10 01:00:00:00 01:00:00:06\r
+* TO CLIP NAME: A.mkv\r
+{A4}001  AX       AA    C        00:00:00:04 00:00:00:10 01:00:00:00 01:00:00:06\r
+002  my reel  AA/V  C        10:00:00:10 10:00:00:15 01:00:00:06 01:00:00:16\r
+M2   my reel  012.5                10:00:00:10\r
+* FROM CLIP NAME: B.mkv\r
+{B10}* FROM CLIP IS A STILL\r
+2nd take\r
+SPLIT:    AUDIO DELAY=  00:00:00:02\r
+003  AX       V     C        00:00:00:20 00:00:01:00 01:00:00:16 01:00:00:21\r
+M2   AX       -25.0                00:00:00:20\r
+* FROM CLIP NAME: A.mkv\r
+{A20}003  AX       A     C        00:00:00:20 00:00:01:00 01:00:00:18 01:00:00:23\r
+0004 AX       V     C        00:00:01:00 00:00:01:00 01:00:00:21 01:00:00:21\r
+0004 my reel  V     W001 003 10:00:01:05 10:00:01:10 01:00:00:21 01:00:01:01\r
+* FROM CLIP NAME: A.mkv\r
+{A25}* TO CLIP NAME: B.mkv\r
+{B30}"""
+
+
+def test_an_edl_stays_as_it_is_but_for_the_media_of_its_picture(film, tmp_path):
+    film(tmp_path / "A.mkv")  # without a timecode: the list counts from 0, and goes on doing so
+    film(tmp_path / "B.mkv", timecode="10:00:00:00")
+    old = tmp_path / "cut.edl"
+    old.write_bytes(re.sub(r"\{\w+\}", "", REEL).encode())
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=1, media=[tmp_path])
+    assert (done.missed, done.relinked, done.clips) == ([], 4, 4)
+    parts = [(Path(part.source.path).name, part.first, part.last) for part in done.parts]
+    assert parts == [("A.mkv", 3, 37), ("B.mkv", 9, 21), ("B.mkv", 29, 36)]
+    first, second, third = (part.target for part in done.parts)
+    files = {"A4": f"TO CLIP: {first}", "A20": f"FROM CLIP: {first}", "A25": f"FROM CLIP: {first}"}
+    files |= {"B10": f"FROM CLIP: {second}", "B30": f"TO CLIP: {third}"}
+    new = REEL.format(**{key: f"* {said}\r\n" for key, said in files.items()})
+    # those of A alone, whose first three frames are not restored, and none of its sound
+    for was, now in (
+        ("D    004 00:00:00:04 00:00:00:10", "D    004 00:00:00:01 00:00:00:07"),
+        ("003  AX       V     C        00:00:00:20 00:00:01:00", "003  AX       V     C        00:00:00:17 00:00:00:22"),
+        ("-25.0                00:00:00:20", "-25.0                00:00:00:17"),
+        ("C        00:00:01:00 00:00:01:00", "C        00:00:00:22 00:00:00:22"),
+    ):
+        assert was in new
+        new = new.replace(was, now)
+    assert done.timeline.read_bytes().decode() == new
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        ("001  A  V  K B      00:00:00:10 00:00:00:15 00:00:00:00 00:00:00:05", r"event 001 is a key \(K B\), which is not read"),
+        ("001  A  V  X  00:00:00:10 00:00:00:15 00:00:00:00 00:00:00:05", "line 2 is no event of an EDL: 001 A V X"),
+    ],
+)
+def test_what_is_not_read_of_an_edl_is_named(tmp_path, event, said):
+    old = tmp_path / "cut.edl"
+    old.write_text(f"TITLE: cut\n{event}\n")
+    with pytest.raises(MediaError, match=said):
+        parts_of_timeline(old, tmp_path / "out", LOSSLESS)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, nullcontext
+from fractions import Fraction
 from pathlib import Path
 from typing import TextIO
 
@@ -15,12 +17,16 @@ from videoclr.evaluation.meter import Meter, Row
 from videoclr.evaluation.observer import Judge, Observer
 from videoclr.evaluation.table import PER_FACE, Figures, plain
 from videoclr.evaluation.views import Finder, frames_of, pictures_in
+from videoclr.media.reader import Reader
 from videoclr.process import threads
 from videoclr.report import report_file, same_file
 from videoclr.types import Frame
 
 SMALLEST, LARGEST = 32, 4096
 """Pixels: side of a crop that is measured."""
+_NEAR = 0.005
+"""How far (relatively) rates may differ that count the same frames: 24 and 23.976."""
+_log = logging.getLogger("videoclr.evaluation")
 
 
 def evaluate(
@@ -72,6 +78,7 @@ def evaluate(
         told = held.enter_context(report_file(json_file, used, overwrite, option="--json"))
         lines = held.enter_context(report_file(csv_file, used, overwrite, option="--csv"))
         held.enter_context(threads(config.runtime.threads))
+        _warn_of_rates(paths)
         finder = Finder(config, size)
         meter = Meter(Observer(finder.parts.detector, Judge(judge) if judge else None), borders)
         frames = {name: held.enter_context(closing(frames_of(path))) for name, path in paths.items()}
@@ -93,6 +100,25 @@ def _files_of(clip: str | Path) -> Iterator[str | Path]:
     yield clip
     if Path(clip).is_dir():
         yield from pictures_in(Path(clip))
+
+
+def _warn_of_rates(paths: Mapping[str, str | Path]) -> None:
+    """Tell of films of other rates: frames are compared one by one, whenever they are shown."""
+    rates = {name: _rate_of(path) for name, path in paths.items()}
+    clean = rates.pop("clean")
+    for name, rate in rates.items():
+        if rate and clean and abs(rate / clean - 1) > _NEAR:
+            has, other = f"{float(rate):.6g}", f"{float(clean):.6g}"
+            told = f"has {has} frames a second, and {paths['clean']} has {other}; frames are compared one by one"
+            _log.warning("%s: %s", paths[name], told)
+
+
+def _rate_of(path: str | Path) -> Fraction | None:
+    """Frames a second of a film; None of pictures, pipes, and what does not say."""
+    if not Path(path).is_file():
+        return None
+    with Reader(path) as reader:
+        return None if reader.is_still else reader.info.frame_rate
 
 
 def _counted(frames: Iterable[Frame], progress: Callable[[int], None] | None) -> Iterator[Frame]:

@@ -143,7 +143,9 @@ def restore_timeline(
     cut, parts, missed = _planned(timeline, folder, target, or_defaults(config), handles, media, sequence, ending)
     _check_results(cut, folder, target, parts, manner, report)
     if not parts:
-        raise MediaError(timeline, missed[0] + (f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""))
+        raise MediaError(
+            timeline, missed[0].removeprefix(f"{timeline}: ") + (f" (and {len(missed) - 1} more)" if len(missed) > 1 else "")
+        )
     for place in _folders(folder, target, parts):
         make_folder(place)
     results = restore_tasks([part.task() for part in parts], manner, report=report, progress=progress, ended=ended, site=site)

@@ -9,7 +9,6 @@ Cut Pro 7 XML (which Premiere and Resolve write) and others by adapters that are
 
 from __future__ import annotations
 
-import codecs
 import copy
 import io
 import logging
@@ -25,6 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from videoclr.errors import ConfigError, MediaError
+from videoclr.timeline.edl import Change, Edl
 from videoclr.timeline.footage import Footage, anchored, moves, place_of
 
 _log = logging.getLogger("videoclr.timeline")
@@ -39,17 +39,10 @@ _EDL = ".edl"
 """Names files by plain paths, and tells no rate."""
 _WHOLE = ".otio"
 """In which whatever is read can be written."""
-_SPEED = re.compile(r"^M2\s.*?(-?\d+(?:\.\d+)?)\s+\d\d[:;]\d\d[:;]\d\d[:;]\d\d\s*$", re.MULTILINE)
-"""A change of speed in an EDL, in frames a second."""
 _STEADY = 0.1
 """Frames a second by which a speed may be written otherwise than the rate."""
 _REMAP = "timeremap"
 """What Final Cut Pro 7 calls the effect that changes the speed of a clip."""
-_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-"""Byte order mark -> encoding, of EDLs by programs of Windows and of Avid."""
-_ASIDE = ("*", ">", ";", "#")
-"""How comments in an EDL begin; its adapter knows them behind events alone."""
-_LABEL = re.compile(r"(\d\d:\d\d:\d\d):(\d\d)")
 _ANY_RATE = 60000 / 1001
 """A rate at which every label of an EDL exists that drops no frames."""
 _LATE = 0.75
@@ -102,7 +95,12 @@ class Cut:
 
     def __init__(self, path: str | Path, sequence: str | None = None, rate: float | None = None) -> None:
         self.path, self.is_edl = Path(path), Path(path).suffix.lower() == _EDL
-        self.root = _read_edl(self.path, rate) if self.is_edl else _read(self.path)
+        self._list: _List | None = None
+        if self.is_edl:
+            self.root, self._list = _read_edl(self.path, rate)
+        else:
+            self.root = _read(self.path)
+            _tell_of_empty(self.root, self.path)
         self.rate_is_known = not self.is_edl or rate is not None
         self.timeline = _timeline(self.root, self.path, sequence)
         self._uses: list[Use] = []
@@ -196,7 +194,7 @@ class Cut:
         Raises:
             MediaError: its adapter refuses.
         """
-        if path.suffix.lower() == _WHOLE:
+        if path.suffix.lower() == _WHOLE or self._stays(path):
             return
         with TemporaryDirectory() as folder:
             try:
@@ -205,8 +203,15 @@ class Cut:
                 way = f"write it as --save-as {path.with_suffix(_WHOLE)}"
                 raise MediaError(path, f"cannot be written as a timeline ({one_line(error)}); {way}") from error
 
+    def _stays(self, path: Path) -> bool:
+        """Whether the cut at `path` is the old one's text with other media in it: an EDL of an EDL."""
+        return self._list is not None and path.suffix.lower() == _EDL
+
     def _write(self, path: Path) -> None:
         """Write a copy, for adapters change what they are given; they raise what they like."""
+        if self._list is not None and self._stays(path):
+            path.write_text(self._list.patched(), encoding="utf-8", newline="")
+            return
         if path.suffix.lower() != _WHOLE:
             self._complete()
         if path.suffix.lower() != _EDL:
@@ -271,56 +276,75 @@ def _read(path: Path) -> Any:
         raise MediaError(path, f"cannot be read as a timeline ({one_line(error)})") from error
 
 
-def _read_edl(path: Path, rate: float | None) -> Any:
+def _tell_of_empty(root: Any, path: Path) -> None:
+    """Tell of nested sequences in XML, which OTIO's adapter reads as empty."""
+    if path.suffix.lower() != ".xml" or not hasattr(root, "find_children"):
+        return
+    stacks = root.find_children(descended_from_type=otio().schema.Stack)
+    if empty := [one for one in stacks if not len(one) and "fcp_xml" in one.metadata]:
+        told = "is left out of another format; flatten them, or let the cut become .xml again"
+        _log.warning("%s: what is in its nested sequences (%d) %s", path, len(empty), told)
+
+
+@dataclass(slots=True)
+class _List:
+    """An EDL as it was read."""
+
+    text: Edl
+    rate: float
+    """At which labels count frames."""
+    clips: dict[int, tuple[Any, Any, str | None]]
+    """By the lines of events: the clip of each, the time at which it began, and the address of its media."""
+
+    def patched(self) -> str:
+        """The text, with what has become of the clips."""
+        changes = {}
+        for place, (clip, start, address) in self.clips.items():
+            moved, now = clip.source_range.start_time - start, _told_in_edl(clip)
+            if moved.value or now != address:
+                changes[place] = Change(round(moved.value_rescaled_to(self.rate)), None if now == address else now)
+        return self.text.patched(changes, Fraction(self.rate).limit_denominator(1001))
+
+
+def _read_edl(path: Path, rate: float | None) -> tuple[Any, _List]:
     """An EDL whose labels count frames at `rate` (None: at any); where it drops none, at the whole number next to it."""
     module = otio()
     _check(path)
     try:
-        text = _with_drop_marks(_without_preface(_decoded(path.read_bytes())))
+        edl = Edl(path.read_bytes())
+        text = edl.for_adapter()
         wanted = _ANY_RATE if rate is None else rate
         exact = wanted if ";" in text or wanted == _ANY_RATE else round(wanted)
         root = module.adapters.read_from_string(text, "cmx_3600", rate=exact, ignore_timecode_mismatch=True)
-        speeds_left = 0 if rate is None else _speeds_left(text, rate, root)
+        found = dict[int, tuple[Any, Any, str | None]]()
+        pictures = [clip for track in root.video_tracks() for clip in track.find_clips()]
+        for clip in [*pictures, *root.find_clips()]:  # sound of the same event is not what is replaced
+            if (place := edl.event_of(clip)) is not None:
+                found.setdefault(place, (clip, clip.source_range.start_time, _told_in_edl(clip)))
+                _run(clip, edl.speed_of(place), exact)
     except Exception as error:
         raise MediaError(path, f"cannot be read as a timeline ({one_line(error)})") from error
-    if speeds_left:
-        _log.warning("%s: its changes of speed (M2) are not understood of %d of its events, and are left out", path, speeds_left)
-    return root
+    return root, _List(edl, exact, found)
 
 
-def _decoded(data: bytes) -> str:
-    """The text of an EDL: by the mark at its beginning, as UTF-8, or else as Windows' programs wrote before that."""
-    for mark, encoding in _MARKS.items():
-        if data.startswith(mark):
-            return data.decode(encoding, errors="replace")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
+def _run(clip: Any, speed: float | None, rate: float) -> None:
+    """Let `clip` run at `speed` (frames a second): OTIO's adapter knows changes alone that change how long a clip is."""
+    schema = otio().schema
+    if speed is None or abs(speed - rate) <= _STEADY or any(isinstance(one, schema.TimeEffect) for one in clip.effects):
+        return
+    clip.effects.append(schema.LinearTimeWarp(time_scalar=speed / rate) if speed else schema.FreezeFrame())
+    if not speed:
+        clip.name = clip.name.removesuffix(" FF")  # so do programs mark what is frozen
 
 
-def _speeds_left(edl: str, rate: float, root: Any) -> int:
-    """How many changes of speed in the text of an EDL its adapter left out: it knows those alone that change how long a clip is."""
-    said = [float(match[1]) for match in _SPEED.finditer(edl)]
-    known = sum(isinstance(effect, otio().schema.TimeEffect) for clip in root.find_clips() for effect in clip.effects)
-    return max(0, sum(abs(speed - rate) > _STEADY for speed in said) - known)
-
-
-def _without_preface(edl: str) -> str:
-    """An EDL without comments before its first event."""
-    lines = edl.splitlines()
-    first = next((place for place, line in enumerate(lines) if line.strip()[:1].isdigit()), len(lines))
-    return "\n".join([*(line for line in lines[:first] if not line.strip().startswith(_ASIDE)), *lines[first:]]) + "\n"
-
-
-def _with_drop_marks(edl: str) -> str:
-    """Labels behind `FCM: DROP FRAME` with the semicolon that OTIO knows them by."""
-    drop, lines = False, []
-    for line in edl.splitlines():
-        if line.startswith("FCM:"):
-            drop = "NON" not in line.upper()
-        lines.append(_LABEL.sub(r"\1;\2", line) if drop and line[:3].isdigit() else line)
-    return "\n".join(lines) + "\n"
+def _told_in_edl(clip: Any) -> str | None:
+    """What an EDL calls the media of `clip`; None where that is no file."""
+    schema, reference = otio().schema, clip.media_reference
+    if isinstance(reference, schema.ImageSequenceReference):
+        first, last = reference.frame_range_for_time_range(clip.trimmed_range())
+        digits = reference.frame_zero_padding
+        return str(reference.abstract_target_url(f"[{first:0{digits}d}-{last:0{digits}d}]"))
+    return getattr(reference, "target_url", None) or None
 
 
 def _with_mode(edl: str) -> str:

@@ -14,63 +14,31 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from urllib.parse import unquote
-from xml.parsers import expat
-from xml.sax.saxutils import escape
 
 from videoclr.errors import MediaError
 from videoclr.timeline import native
 from videoclr.timeline.cut import Named, Restored, Use
 from videoclr.timeline.footage import Footage, anchored, moves
+from videoclr.timeline.markup import Change, Element, every, parsed, patched, quoted, value_of
 from videoclr.timeline.native import Shown
 
 BUNDLE = ".fcpxmld"
 ENDINGS = (".fcpxml", BUNDLE)
 
 _TIME = re.compile(r"(-?\d{1,30}(?:\.\d{1,30})?)(?:/(\d{1,30}))?s")
-_TAG = re.compile(rb"<[^\s/>]+(?:\s+[^\s=]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/?>")
-_ATTRIBUTE = re.compile(rb"\s([^\s=]+)\s*=\s*(\"[^\"]*\"|'[^']*')")
 _ADDRESSES = {"asset": "src", "media-rep": "src", "locator": "url"}
 """Elements that name files, and by which attribute."""
 _OLDEST = 8
 """Version 1.8 is what programs write that are in use; older ones have other elements."""
-_DEEPEST = 200
 _SHOWING = ("asset-clip", "video")
 """What shows an asset itself."""
 _Seconds: TypeAlias = tuple[Fraction, Fraction]
 _NONE: _Seconds = (Fraction(0), Fraction(0))
-_Change: TypeAlias = tuple[int, int, bytes]
-"""From which byte of the text to which, and what stands there then."""
-
-
-@dataclass(slots=True)
-class _Element:
-    """An element, and where it stands in the text: bytes."""
-
-    tag: str
-    attributes: dict[str, str]
-    begin: int
-    inside: int = 0
-    """Behind its start tag."""
-    end: int = 0
-    children: list[_Element] = field(default_factory=list)
-
-    def get(self, name: str) -> str | None:
-        return self.attributes.get(name)
-
-    def all(self, tag: str) -> Iterator[_Element]:
-        """Every such element below, in the order of the text."""
-        for child in self.children:
-            if child.tag == tag:
-                yield child
-            yield from child.all(tag)
-
-    def kids(self, *tags: str) -> list[_Element]:
-        return [child for child in self.children if child.tag in tags]
 
 
 class FcpxmlCut:
@@ -95,22 +63,22 @@ class FcpxmlCut:
         if not self._file.is_file():
             raise MediaError(self.path, "holds no Info.fcpxml" if bundle else "no such file")
         self._text = self._file.read_bytes()
-        self._root = root = _parsed(self._text, self.path)
+        self._root = root = parsed(self._text, self.path)
         _check_version(root, self.path)
         self._by_id = {found: one for kind in root.kids("resources") for one in kind.children if (found := one.get("id"))}
-        self._ids = {value for one in _every(root) for name, value in one.attributes.items() if name == "id"}
+        self._ids = {value for one in every(root) for name, value in one.attributes.items() if name == "id"}
         projects = [(one.get("name") or "", one) for one in root.all("project")]
         self._project = native.chosen(projects, self.path, sequence)
         self._new: dict[tuple[str, str], tuple[str, str]] = {}
         """Of the old asset's number and the new file: the new asset's number, and its text."""
-        self._changed: dict[int, tuple[_Element, str]] = {}
+        self._changed: dict[int, tuple[Element, str]] = {}
         """Clips that name another asset, by where they stand, and its number."""
 
     def clips(self) -> Iterator[Shown]:
         """Every enabled clip of the project that shows an asset, those of compound clips once."""
         return self._below(self._project, set())
 
-    def _below(self, parent: _Element, seen: set[str], off: bool = False, more: _Seconds = _NONE) -> Iterator[Shown]:
+    def _below(self, parent: Element, seen: set[str], off: bool = False, more: _Seconds = _NONE) -> Iterator[Shown]:
         """What is below `parent`.
 
         Args:
@@ -123,6 +91,9 @@ class FcpxmlCut:
             name, disabled = one.get("name") or "", one.get("enabled") == "0" or (off and one.get("lane") is None)
             try:
                 beside = _beside(children, index)
+                pictures = one.tag in (*_SHOWING, "ref-clip") and not disabled and one.get("srcEnable") != "audio"
+                if pictures and one.get("ref") not in self._by_id:
+                    raise ValueError(f"ref={(one.get('ref') or '')[:40]!r} is no resource of this file; export it again")
                 if one.tag in _SHOWING and not disabled and (asset := self._asset_of(one)) is not None:
                     yield self._shown(one, parent, asset, beside, more)
             except ValueError as error:
@@ -135,14 +106,14 @@ class FcpxmlCut:
             if one.tag != "metadata":
                 yield from self._below(one, seen, disabled and one.tag in ("clip", "sync-clip", "audition", "spine"), beside)
 
-    def _compound(self, clip: _Element, seen: set[str]) -> Iterator[Shown]:
+    def _compound(self, clip: Element, seen: set[str]) -> Iterator[Shown]:
         reference = clip.get("ref") or ""
         media = self._by_id.get(reference)
         if reference not in seen and media is not None and clip.get("srcEnable") != "audio":
             seen.add(reference)
             yield from self._below(media, seen)
 
-    def _asset_of(self, clip: _Element) -> _Element | None:
+    def _asset_of(self, clip: Element) -> Element | None:
         """What has the pictures that `clip` shows; None where it shows none of a file."""
         asset = self._by_id.get(clip.get("ref") or "")
         if asset is None or asset.tag != "asset" or clip.get("srcEnable") == "audio":
@@ -150,7 +121,7 @@ class FcpxmlCut:
         sound = asset.get("hasVideo") == "0" or (asset.get("hasVideo") is None and asset.get("hasAudio") == "1")
         return None if sound else asset
 
-    def _shown(self, one: _Element, parent: _Element, asset: _Element, beside: _Seconds, more: _Seconds) -> Shown:
+    def _shown(self, one: Element, parent: Element, asset: Element, beside: _Seconds, more: _Seconds) -> Shown:
         step = self._step(asset)
         origin, length = _time(asset, "start") or Fraction(0), _time(asset, "duration")
         shown = Shown(one.get("name") or asset.get("name") or "", _names(asset), place=one)
@@ -160,8 +131,11 @@ class FcpxmlCut:
         shown.length = round(length / step) if length else None
         shown.label = round(origin / step) if origin else None
         contained = parent.tag == "clip" and one.get("lane") is None
-        start, duration = _time(one, "start"), _time(one, "duration") or length
-        if _retimed(one) or (contained and _retimed(parent)) or not duration:
+        start, duration = _time(one, "start"), _time(one, "duration")
+        if duration is not None and duration < 0:
+            raise ValueError(f"duration={(one.get('duration') or '')[:40]!r} is no length")
+        duration = length if duration is None else duration
+        if _retimed(one) or (contained and _retimed(parent)) or duration is None:
             return shown
         start = origin if start is None else start
         low, high = start - beside[0], start + duration + beside[1]
@@ -173,7 +147,7 @@ class FcpxmlCut:
         shown.first, shown.last = (low - origin) / step, (high - origin) / step
         return shown
 
-    def _step(self, asset: _Element) -> Fraction | None:
+    def _step(self, asset: Element) -> Fraction | None:
         """Seconds a frame; None where the asset does not say."""
         form = self._by_id.get(asset.get("format") or "")
         step = None if form is None else _time(form, "frameDuration")
@@ -198,7 +172,7 @@ class FcpxmlCut:
         Raises:
             MediaError: `new` has lost the timecode by which programs find its frames.
         """
-        clip: _Element = use.clip.place
+        clip: Element = use.clip.place
         if new.first and new.footage.label is None:
             raise MediaError(new.footage.path, "holds no timecode, by which its frames are found; choose another --ending")
         old = clip.attributes["ref"]
@@ -208,7 +182,7 @@ class FcpxmlCut:
             self._new[key] = number, self._asset(self._by_id[old], number, use, new)
         self._changed[clip.begin] = clip, self._new[key][0]
 
-    def _asset(self, old: _Element, number: str, use: Use, new: Restored) -> str:
+    def _asset(self, old: Element, number: str, use: Use, new: Restored) -> str:
         """The text of the asset that `new` becomes: the old one's, but for what names the file and its times."""
         place = Path(new.footage.path).absolute()
         attributes = {name: value for name, value in old.attributes.items() if name not in ("uid", "src")}
@@ -219,10 +193,10 @@ class FcpxmlCut:
             attributes |= {"start": _told(begin, step), "duration": _told(new.frames * step, step)}
         inside = [self._text[one.begin : one.end].decode() for one in old.children if one.tag not in ("media-rep", "bookmark")]
         if old.kids("media-rep") or "src" not in old.attributes:
-            inside.insert(0, f'<media-rep kind="original-media" src="{_quoted(place.as_uri())}"/>')
+            inside.insert(0, f'<media-rep kind="original-media" src="{quoted(place.as_uri())}"/>')
         else:
             attributes["src"] = place.as_uri()
-        text = "".join(f' {name}="{_quoted(value)}"' for name, value in attributes.items())
+        text = "".join(f' {name}="{quoted(value)}"' for name, value in attributes.items())
         return f"<asset{text}>{''.join(inside)}</asset>" if inside else f"<asset{text}/>"
 
     def save(self, path: Path) -> None:
@@ -253,7 +227,7 @@ class FcpxmlCut:
     def _patched(self, moves: bool) -> bytes:
         """The text with the new assets, each behind its old one, and the clips that name them; where it `moves`, with absolute
         addresses."""
-        changes: list[_Change] = []
+        changes: list[Change] = []
         for (old, _), (_, text) in self._new.items():
             asset = self._by_id[old]
             before = self._text[: asset.begin]
@@ -263,57 +237,46 @@ class FcpxmlCut:
             changes += _named_anew(self._text, clip, number, self._by_id[clip.attributes["ref"]])
         if moves:
             changes += self._anchored()
-        parts, done = list[bytes](), 0
-        for begin, end, put in sorted(changes, key=lambda change: change[0]):
-            parts += [self._text[done:begin], put]
-            done = end
-        return b"".join([*parts, self._text[done:]])
+        return patched(self._text, changes)
 
-    def _anchored(self) -> Iterator[_Change]:
+    def _anchored(self) -> Iterator[Change]:
         """Relative addresses, absolute. Those stay that name what is in a bundle, which is copied."""
-        for one in _every(self._root):
+        for one in every(self._root):
             name = _ADDRESSES.get(one.tag, "")
             url = one.get(name)
             stays = not url or (self.path.is_dir() and not os.path.normpath(unquote(url)).startswith(".."))
             if url and not stays and (place := anchored(url, self.beside)):
-                yield *_value(self._text, one, name), _quoted(place.as_uri()).encode()
+                yield *value_of(self._text, one, name), quoted(place.as_uri()).encode()
 
 
-def _named_anew(text: bytes, clip: _Element, number: str, old: _Element) -> list[_Change]:
+def _named_anew(text: bytes, clip: Element, number: str, old: Element) -> list[Change]:
     """What changes in the start tag of `clip`; where it leaves its start to the asset, which begins elsewhere now, it says it."""
-    begin, end = _value(text, clip, "ref")
+    begin, end = value_of(text, clip, "ref")
     changes = [(begin, end, number.encode())]
     if "start" not in clip.attributes and (origin := old.get("start")):
-        changes.append((end + 1, end + 1, f' start="{_quoted(origin)}"'.encode()))
+        changes.append((end + 1, end + 1, f' start="{quoted(origin)}"'.encode()))
     return changes
 
 
-def _value(text: bytes, element: _Element, name: str) -> tuple[int, int]:
-    """Where the value of an attribute that `element` has stands, without its marks."""
-    found = next(one for one in _ATTRIBUTE.finditer(text, element.begin, element.inside) if one[1] == name.encode())
-    begin, end = found.span(2)
-    return begin + 1, end - 1
-
-
-def _names(asset: _Element) -> tuple[str, ...]:
+def _names(asset: Element) -> tuple[str, ...]:
     kept = [one for one in asset.kids("media-rep") if one.get("kind") in (None, "original-media")]
     names = [one.get("src") for one in kept] + [asset.get("src"), asset.get("name")]
     return tuple(name for name in names if name)
 
 
-def _retimed(clip: _Element) -> bool:
+def _retimed(clip: Element) -> bool:
     conformed = any(one.get("scaleEnabled") != "0" for one in clip.kids("conform-rate"))
     return conformed or bool(clip.kids("timeMap"))
 
 
-def _beside(children: list[_Element], index: int) -> _Seconds:
+def _beside(children: list[Element], index: int) -> _Seconds:
     """What transitions before and behind a clip may show of it besides."""
     before, after = children[:index][-1:], children[index + 1 : index + 2]
     first, last = ((_time(side[0], "duration") if side and side[0].tag == "transition" else None) for side in (before, after))
     return first or Fraction(0), last or Fraction(0)
 
 
-def _time(element: _Element, name: str) -> Fraction | None:
+def _time(element: Element, name: str) -> Fraction | None:
     """Seconds; None where the element does not say.
 
     Raises:
@@ -335,10 +298,6 @@ def _told(time: Fraction, step: Fraction) -> str:
     return f"{time.numerator}s" if time.denominator == 1 else f"{value.numerator}/{scale}s"
 
 
-def _quoted(text: str) -> str:
-    return escape(text, {'"': "&quot;", "\n": "&#10;", "\t": "&#9;"})
-
-
 def _free(taken: set[str]) -> str:
     """The next number of a resource, which is taken then."""
     numbers = [int(name[1:]) for name in taken if re.fullmatch(r"r\d{1,9}", name)]
@@ -346,58 +305,9 @@ def _free(taken: set[str]) -> str:
     return number
 
 
-def _every(element: _Element) -> Iterator[_Element]:
-    yield element
-    for child in element.children:
-        yield from _every(child)
-
-
-def _check_version(root: _Element, path: Path) -> None:
+def _check_version(root: Element, path: Path) -> None:
     if root.tag != "fcpxml":
         raise MediaError(path, f"is no FCPXML but <{root.tag[:40]}>")
     found = re.fullmatch(r"1\.(\d{1,3})", root.get("version") or "")
     if found is None or int(found[1]) < _OLDEST:
         raise MediaError(path, f"is FCPXML of version {root.get('version')}; export it as 1.{_OLDEST} or newer")
-
-
-def _parsed(text: bytes, path: Path) -> _Element:
-    """The tree of `text`.
-
-    Raises:
-        MediaError: it is no XML, is not UTF-8, declares things of its own, or is nested too deeply.
-    """
-    reader, root = expat.ParserCreate(), _Element("", {}, 0)
-    above = [root]
-
-    def declared(name: str, *, internal: Any) -> None:
-        if internal:
-            raise MediaError(path, "declares entities or elements of its own, which are not read")
-
-    def begun(tag: str, attributes: dict[str, str]) -> None:
-        if len(above) > _DEEPEST:
-            raise MediaError(path, "is nested too deeply")
-        place = reader.CurrentByteIndex
-        found = _TAG.match(text, place)
-        one = _Element(tag, attributes, place, place if found is None else found.end())
-        above[-1].children.append(one)
-        above.append(one)
-
-    def ended(tag: str) -> None:
-        one = above.pop()
-        closed = text.startswith(b"</", reader.CurrentByteIndex)
-        one.end = text.index(b">", reader.CurrentByteIndex) + 1 if closed else one.inside
-
-    reader.StartDoctypeDeclHandler = lambda name, system, public, internal: declared(name, internal=internal)
-    reader.StartElementHandler, reader.EndElementHandler = begun, ended
-    reader.XmlDeclHandler = lambda version, encoding, standalone: _check_encoding(encoding, path)
-    try:
-        text.decode("utf-8")
-        reader.Parse(text, True)
-    except (expat.ExpatError, UnicodeDecodeError, ValueError) as error:
-        raise MediaError(path, f"cannot be read as a timeline ({error})") from error
-    return root.children[0]
-
-
-def _check_encoding(encoding: str | None, path: Path) -> None:
-    if encoding is not None and encoding.lower() not in ("utf-8", "utf8"):
-        raise MediaError(path, f"is written in {encoding[:40]}; save it as UTF-8")

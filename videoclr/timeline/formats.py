@@ -10,8 +10,10 @@ from videoclr.timeline import cut as cuts
 from videoclr.timeline.aaf import AafCut
 from videoclr.timeline.cut import Cut
 from videoclr.timeline.fcpxml import ENDINGS, FcpxmlCut
+from videoclr.timeline.xmeml import ENDING as XML
+from videoclr.timeline.xmeml import XmemlCut
 
-AnyCut: TypeAlias = Cut | AafCut | FcpxmlCut
+AnyCut: TypeAlias = Cut | AafCut | FcpxmlCut | XmemlCut
 
 AAF = ".aaf"
 
@@ -33,6 +35,8 @@ def open_cut(path: str | Path, sequence: str | None, target: Path, rate: float |
         return FcpxmlCut(path, sequence)
     if ending == AAF == target.suffix.lower():
         return AafCut(path, sequence)
+    if ending == XML == target.suffix.lower():
+        return XmemlCut(path, sequence)
     return Cut(path, sequence, rate)
 
 

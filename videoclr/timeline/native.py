@@ -1,4 +1,4 @@
-"""What those cuts have in common that are not written anew but changed where they name media: AAF and FCPXML.
+"""What those cuts have in common that are not written anew but changed where they name media: AAF, FCPXML, XML of Final Cut Pro 7.
 
 Nothing of them is lost that way, effects, titles and sound included. They tell the frames of their media exactly, by counts or by
 rational times, and how long the media is and with which timecode it begins: so it can be told whether a file is that media, or a
