@@ -29,7 +29,7 @@ from torch import Tensor
 
 from videoclr.errors import ConfigError, MediaError
 from videoclr.packing import keepable
-from videoclr.pixels import to_tensor
+from videoclr.pixels import resized, to_tensor
 from videoclr.validation import first_fault
 
 _LARGEST = 512 << 20
@@ -231,9 +231,9 @@ def fitted(members: Iterable[Member], size: int) -> tuple[Member, ...]:
     found = []
     for member in members:
         view = member.view
-        if view is not None and view.image.shape[-1] != size:
+        if view is not None:  # not by its `image`, which stays in memory, for everybody
             picture = np.asarray(cv2.imdecode(view.picture, cv2.IMREAD_COLOR), np.uint8)
-            kind = cv2.INTER_AREA if picture.shape[0] > size else cv2.INTER_CUBIC
-            view = View(view.quality, view.who, jpeg(np.asarray(cv2.resize(picture, (size, size), interpolation=kind), np.uint8)))
+            if picture.shape[0] != size:
+                view = View(view.quality, view.who, jpeg(resized(picture, size)))
         found.append(Member(member.name, member.identity, member.views, view))
     return tuple(found)
