@@ -294,6 +294,14 @@ def test_replace_exchanges_one_part_and_keeps_the_others() -> None:
     assert nobody.recognizer is None and ledger.tracks[0].mean_similarity is None
 
 
+def test_the_random_numbers_of_the_host_program_stay_its_own() -> None:
+    before = torch.get_rng_state()
+    Pipeline(
+        Config.of({"restore": {"use": "unchanged"}, "gate": {"use": "none"}}), detector=Discs()
+    )  # with the built-in recognizer
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_pipeline_can_run_again_and_gives_the_same() -> None:
     shared = pipeline()
     once, again = ([one.image for one in shared.restore_frames(clip())] for _ in range(2))

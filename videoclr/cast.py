@@ -62,7 +62,11 @@ class View:
     @classmethod
     def of_json(cls, values: Sequence[Any]) -> View:
         """The view that gave `values`."""
-        return cls(values[0], torch.tensor(values[1]), np.frombuffer(base64.b64decode(values[2]), np.uint8))
+        return cls(values[0], _direction(values[1]), np.frombuffer(base64.b64decode(values[2]), np.uint8))
+
+
+def _direction(numbers: Sequence[float]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float32, device="cpu")
 
 
 def jpeg(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -206,8 +210,8 @@ class _Person(_Strict):
         return self
 
     def member(self) -> Member:
-        views = tuple((quality, torch.tensor(vector)) for quality, vector in self.views)
-        return Member(self.name, torch.tensor(self.identity), views, None if self.view is None else View.of_json(self.view))
+        views = tuple((quality, _direction(vector)) for quality, vector in self.views)
+        return Member(self.name, _direction(self.identity), views, None if self.view is None else View.of_json(self.view))
 
 
 class _Content(_Strict):

@@ -155,7 +155,7 @@ class Pipeline:
 
         assert self.recognizer is not None
         with blamed("recognizer", 0):
-            given = self.recognizer.embed(torch.zeros(1, 3, self.restorer.size, self.restorer.size))
+            given = self.recognizer.embed(torch.zeros(1, 3, self.restorer.size, self.restorer.size, device="cpu"))
             return directions_of(given, 1, 0, None).shape[1]
 
     def _check_lengths(self) -> None:
@@ -897,7 +897,12 @@ def _check_made(part: object, kind: str, who: str) -> None:
 
 def _built(kind: str, section: Any, settings: Mapping[str, Any]) -> Any:
     """The part that a section of the settings names."""
-    part = plugins.build(kind, section.use, section.options, settings)
+    import torch
+
+    # Networks draw their first weights, which those of the file replace: not out of the host program's random numbers.
+    own = torch.random.fork_rng(devices=[]) if section.use in plugins.BUILT_IN[kind] else contextlib.nullcontext()
+    with own:
+        part = plugins.build(kind, section.use, section.options, settings)
     _check_methods(part, kind, f"$.{kind}.use: {section.use}")
     return part
 
