@@ -298,6 +298,15 @@ def test_times_of_a_clock_need_no_rate_that_can_be_counted(tmp_path, pattern, na
         assert np.diff([float(frame.time) for frame in reader.frames()]) == pytest.approx(0.0333, abs=1e-3)
 
 
+def test_a_file_gets_its_name_though_the_program_goes_to_another_folder(tmp_path, pattern, monkeypatch):
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Writer("o.mkv") as writer:
+        writer.write(Frame.from_image(pattern(0), 0))
+        monkeypatch.chdir(tmp_path / "there")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["o.mkv", "there"]
+
+
 def test_nanoseconds_for_seconds_are_told(tmp_path, pattern):
     with pytest.raises(EncodeError, match="times are seconds"), Writer(tmp_path / "o.mp4") as writer:
         for index in range(2):
