@@ -142,7 +142,8 @@ class Frame:
 
     @classmethod
     def from_image(cls, image: NDArray[Any], index: int = 0, time: Fraction | float | None = None) -> Frame:
-        """A frame of `image`: `(H, W, 3)` RGB, uint8 or uint16. `time` (seconds) defaults to `index / 25`.
+        """A frame of `image`: `(H, W, 3)` RGB, uint8 or uint16. `time` (seconds) defaults to `index / 25`;
+        a float stands for the simple fraction that was rounded to it, so that `index / 30` is exact.
 
         The array is kept, not copied, and read later in other threads: give every frame one of its own.
 
