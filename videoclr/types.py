@@ -14,7 +14,7 @@ import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -292,7 +292,7 @@ def _seconds(time: object) -> Fraction:
         if isinstance(time, numbers.Rational):
             return Fraction(int(time.numerator), int(time.denominator))
         if not isinstance(time, numbers.Real):
-            return Fraction(time)  # type: ignore[arg-type]
+            return Fraction(cast("str", time))  # a text or a Decimal; the rest is refused there
         exact = Fraction(float(time))
     except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
         raise ValueError(f"expected a time in seconds, got {time!r}") from error
