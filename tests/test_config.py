@@ -110,6 +110,12 @@ def test_a_configuration_cannot_be_changed_in_place():
         Config().restore.steps = 3  # type: ignore[misc]
 
 
+def test_equal_configurations_are_one_key_of_a_cache():
+    settings = ("identify.references=[a.jpg]", "restore.options={a: 1, b: [1, {c: 2}]}", "restore.options={b: [1, {c: 2}], a: 1.0}")
+    one, same = Config().override(*settings[:2]), Config().override(settings[0], settings[2])
+    assert one == same and {one: 1}[same] == 1 and len({one, same, Config(), Config().restore}) == 3
+
+
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_every_shipped_preset_loads(preset):
     loaded = Config.load(preset)

@@ -294,6 +294,14 @@ def test_replace_exchanges_one_part_and_keeps_the_others() -> None:
     assert nobody.recognizer is None and ledger.tracks[0].mean_similarity is None
 
 
+def test_the_random_numbers_of_the_host_program_stay_its_own() -> None:
+    before = torch.get_rng_state()
+    Pipeline(
+        Config.of({"restore": {"use": "unchanged"}, "gate": {"use": "none"}}), detector=Discs()
+    )  # with the built-in recognizer
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_pipeline_can_run_again_and_gives_the_same() -> None:
     shared = pipeline()
     once, again = ([one.image for one in shared.restore_frames(clip())] for _ in range(2))
@@ -415,6 +423,35 @@ def test_references_that_are_no_identities_are_refused(references: Any, said: st
         dataclasses.replace(pipeline(), references=references)
 
 
+def test_references_of_another_recognizer_are_told_when_the_pipeline_is_made() -> None:
+    other = {"anna": torch.tensor([1.0, 0.0])}
+    with pytest.raises(ConfigError, match=r"^references: that of anna has 2 numbers and the recognizer's 3; make them with it$"):
+        dataclasses.replace(pipeline(), references=other)
+    assert dataclasses.replace(pipeline(), recognizer=None, references=other).references == other
+
+
+@pytest.mark.parametrize("photographs", [None, {"anna": None}, {"anna": np.zeros((3, 64, 64))}, {"anna": torch.zeros(64, 64, 3)}])
+def test_photographs_that_are_no_pictures_are_refused(photographs: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^photographs: expected name -> a tensor \(3, S, S\) of floats in \[-1, 1\], got "):
+        dataclasses.replace(pipeline(), photographs=photographs)
+
+
+def test_a_restorer_of_another_size_gets_photographs_and_people_at_its_own() -> None:
+    film, blue = clip(), torch.nn.functional.normalize(torch.tensor(BLUE) / 1.0, dim=0)
+    one = dataclasses.replace(pipeline(), references={"anna": blue}, photographs={"anna": torch.full((3, 64, 64), 0.5)})
+    assert len({one, dataclasses.replace(one)}) == 2  # pipelines can be keys, each of its own
+    restorer = Lighter()
+    restorer.size = 32
+    other, cast = dataclasses.replace(one, restorer=restorer), one.look(iter(film))
+    list(other.restore_frames(film, cast=cast))
+    crops = [crop for call in restorer.calls for crop in call]
+    shown = [(crop.photograph, crop.earlier) for crop in crops if crop.photograph is not None]
+    assert shown
+    for photograph, earlier in shown:
+        assert earlier is not None and earlier.shape == photograph.shape == (3, 32, 32)
+        assert torch.allclose(photograph, torch.tensor(0.5))
+
+
 @pytest.mark.parametrize("name", ["make_cut_detector", "make_tracker"])
 def test_what_fails_to_make_a_part_is_told(name: str) -> None:
     def fails() -> Any:
@@ -492,7 +529,7 @@ def color(rgb: tuple[int, int, int]) -> Tensor:
 
 def test_references_name_the_tracks_and_the_others_keep_their_own_identity() -> None:
     restorer = Lighter()
-    photograph = torch.zeros(3, 8, 8)
+    photograph = torch.zeros(3, 64, 64)
     known = dataclasses.replace(
         pipeline(restorer, identify={"match": 0.9}), references={"green": color(GREEN)}, photographs={"green": photograph}
     )

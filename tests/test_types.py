@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields, is_dataclass
+import math
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -223,6 +224,20 @@ def test_times_of_ones_own_frames_become_exact_or_are_refused():
     for time in (float("nan"), float("inf"), np.float32("nan")):
         with pytest.raises(ValueError):
             Frame.from_image(image, 0, time)
+
+
+@pytest.mark.parametrize("rate", [Fraction(30), Fraction(30000, 1001), Fraction(2997, 100)])
+def test_a_time_that_is_divided_as_floats_is_the_fraction_that_was_meant(rate: Fraction) -> None:
+    image = np.zeros((2, 2, 3), np.uint8)
+    assert all(Frame.from_image(image, index, index / float(rate)).time == index / rate for index in range(0, 200_000, 997))
+    assert Frame.from_image(image, 0, math.pi).time == Fraction(math.pi)
+
+
+def test_numbers_that_take_the_place_of_a_frames_own_become_exact_or_are_refused() -> None:
+    changed = replace(Frame.from_image(np.zeros((2, 2, 3), np.uint8)), index=np.int64(3), time=0.5)
+    assert (changed.index, changed.time) == (3, Fraction(1, 2)) and type(changed.index) is int and type(changed.time) is Fraction
+    with pytest.raises(ValueError, match="expected a time in seconds"):
+        replace(changed, time=None)
 
 
 @pytest.mark.parametrize("index", [None, "first", 1.5, float("nan"), float("inf"), [1]])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,27 @@ def blamed(part: str, frame: int, track: int | None = None, held: int = 1, again
         reason = " ".join(str(error).split())
         message = f"the {part} raised {type(error).__name__}{others}" + (f": {reason}" if reason else "")
         raise RestorationError(frame, track, message) from error
+
+
+@contextmanager
+def unchanged(part: str, frame: int, track: int | None, what: str, images: Sequence[Tensor]) -> Iterator[None]:
+    """See that a part leaves alone what the other stages look at as well.
+
+    Args:
+        part: what it is, for people: `restorer`.
+        frame, track: as for `blamed`.
+        what: what `images` are to it.
+
+    Raises:
+        RestorationError: it changed one of `images` in place.
+    """
+    import torch
+
+    before = [image.detach().clone() for image in images]  # torch counts changes, but not those that numpy makes in its memory
+    yield
+    if not all(map(torch.equal, images, before)):
+        message = f"the {part} changed {what} in place, which other stages look at; it has to work on a clone()"
+        raise RestorationError(frame, track, message)
 
 
 def tensor_of(given: Any, shape: tuple[int | None, ...], part: str, frame: int, track: int | None) -> Tensor:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from videoclr.errors import ConfigError, MediaError
 from videoclr.packing import keepable
-from videoclr.pixels import to_tensor
+from videoclr.pixels import resized, to_tensor
 from videoclr.validation import first_fault
 
 _LARGEST = 512 << 20
@@ -62,7 +62,11 @@ class View:
     @classmethod
     def of_json(cls, values: Sequence[Any]) -> View:
         """The view that gave `values`."""
-        return cls(values[0], torch.tensor(values[1]), np.frombuffer(base64.b64decode(values[2]), np.uint8))
+        return cls(values[0], _direction(values[1]), np.frombuffer(base64.b64decode(values[2]), np.uint8))
+
+
+def _direction(numbers: Sequence[float]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float32, device="cpu")
 
 
 def jpeg(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -206,8 +210,8 @@ class _Person(_Strict):
         return self
 
     def member(self) -> Member:
-        views = tuple((quality, torch.tensor(vector)) for quality, vector in self.views)
-        return Member(self.name, torch.tensor(self.identity), views, None if self.view is None else View.of_json(self.view))
+        views = tuple((quality, _direction(vector)) for quality, vector in self.views)
+        return Member(self.name, _direction(self.identity), views, None if self.view is None else View.of_json(self.view))
 
 
 class _Content(_Strict):
@@ -231,9 +235,9 @@ def fitted(members: Iterable[Member], size: int) -> tuple[Member, ...]:
     found = []
     for member in members:
         view = member.view
-        if view is not None and view.image.shape[-1] != size:
+        if view is not None:  # not by its `image`, which stays in memory, for everybody
             picture = np.asarray(cv2.imdecode(view.picture, cv2.IMREAD_COLOR), np.uint8)
-            kind = cv2.INTER_AREA if picture.shape[0] > size else cv2.INTER_CUBIC
-            view = View(view.quality, view.who, jpeg(np.asarray(cv2.resize(picture, (size, size), interpolation=kind), np.uint8)))
+            if picture.shape[0] != size:
+                view = View(view.quality, view.who, jpeg(resized(picture, size)))
         found.append(Member(member.name, member.identity, member.views, view))
     return tuple(found)

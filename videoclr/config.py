@@ -27,6 +27,16 @@ OnError = Literal["stop", "keep"]
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def __hash__(self) -> int:
+        """Of the values, lists and options too, which pydantic's own does not take; equal sections have equal ones."""
+        return hash((type(self), _hashable(dict(self))))
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return frozenset((name, _hashable(one)) for name, one in value.items())
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
+
 
 class Input(_Section):
     """What an input is taken for, and what it may reach. By default nothing but itself."""

@@ -25,7 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from videoclr import plugins
-from videoclr.blame import blamed, described
+from videoclr.blame import blamed, described, directions_of
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError
@@ -56,7 +56,7 @@ _FROM_CONFIG: Final[Any] = object()
 """Stands in a field until `Pipeline` has built what the config names; None is a value of its own for some fields."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pipeline:
     """Settings and loaded parts of a restoration.
 
@@ -117,9 +117,12 @@ class Pipeline:
         known = self._photographed() if self.references is _FROM_CONFIG else {}
         if self.references is _FROM_CONFIG:
             object.__setattr__(self, "references", {name: one.identity for name, one in known.items()})
-        _check_references(self.references)
+        else:
+            _check_references(self.references)
+            self._check_lengths()
         if self.photographs is _FROM_CONFIG:
             object.__setattr__(self, "photographs", {name: one.picture for name, one in known.items()})
+        object.__setattr__(self, "photographs", _fitted(self.photographs, self.restorer))
 
     def _tracks(self) -> TracksFile | None:
         from videoclr.tracks import TracksFile
@@ -134,7 +137,7 @@ class Pipeline:
         return people_of(section.references, section.only, section.leave, {*self._called, *self.cast.names, *given})
 
     def _cast(self) -> Cast:
-        from videoclr.cast import Cast, fitted
+        from videoclr.cast import Cast
 
         path = self.config.identify.people
         if path is None:
@@ -144,14 +147,26 @@ class Pipeline:
         cast = Cast.read(path, recognizer_of(self.config))
         if cast and cast.dimensions != (own := self._dimensions()):
             raise ConfigError(f"{path}: its identities have {cast.dimensions} numbers and the recognizer's {own}; make it anew")
-        return Cast(fitted(cast.members, self.restorer.size))
+        return Cast(cast.members)
 
     def _dimensions(self) -> int:
         """Length of the recognizer's vectors, as one of a grey picture has it."""
         import torch
 
         assert self.recognizer is not None
-        return self.recognizer.embed(torch.zeros(1, 3, self.restorer.size, self.restorer.size)).shape[1]
+        with blamed("recognizer", 0):
+            given = self.recognizer.embed(torch.zeros(1, 3, self.restorer.size, self.restorer.size, device="cpu"))
+            return directions_of(given, 1, 0, None).shape[1]
+
+    def _check_lengths(self) -> None:
+        """See that `references` are of this recognizer, as far as their lengths tell."""
+        if self.recognizer is None or not self.references:
+            return
+        own = self._dimensions()
+        for name, identity in self.references.items():
+            if len(identity) != own:
+                text = f"that of {name} has {len(identity)} numbers and the recognizer's {own}; make them with it"
+                raise ConfigError(f"references: {text}")
 
     def _photographed(self) -> Mapping[str, Photographed]:
         from videoclr.references import photographed
@@ -341,11 +356,14 @@ class Pipeline:
         return given(shots, tracks, media.start, whole, find_points, marks.tracked, first, warnings, inside)
 
     def _people(self, from_the_film: bool, cast: Cast) -> People:
+        from videoclr.cast import fitted
         from videoclr.stages.identify import People
 
         section = self.config.identify
         remember = section.remember if from_the_film else 0
         look_back = section.look_back and from_the_film
+        if cast:  # another restorer may have taken the place of the one that it was gathered for
+            cast = replace(cast, members=fitted(cast.members, self.restorer.size))
         return People(self.references, section.match, section.same, remember, self.photographs, look_back, cast)
 
     def _gathering(self) -> People:
@@ -830,6 +848,32 @@ def _check_references(references: Mapping[str, Tensor]) -> None:
             raise ConfigError(f"{expected}, got for {name} one of length {float(identity.float().norm()):.3g}")
 
 
+def _fitted(photographs: Mapping[str, Tensor], restorer: Restorer | None) -> Mapping[str, Tensor]:
+    """`photographs` at the size of the restorer's crops: another restorer may have taken the place of the one that they were for.
+
+    Raises:
+        ConfigError: they are no pictures with names.
+    """
+    import torch
+
+    from videoclr.pixels import resized, to_array, to_tensor
+
+    expected = "photographs: expected name -> a tensor (3, S, S) of floats in [-1, 1]"
+    if not isinstance(photographs, Mapping):
+        raise ConfigError(f"{expected}, got {described(photographs)}")
+    for name, picture in photographs.items():
+        fits = isinstance(picture, torch.Tensor) and picture.is_floating_point() and picture.ndim == 3
+        if not fits or picture.shape[0] != 3 or picture.shape[1] != picture.shape[2] or not picture.numel():
+            raise ConfigError(f"{expected}, got for {name} {described(picture)}")
+    if restorer is None:
+        return photographs
+    size = restorer.size
+    return {
+        name: picture if picture.shape[-1] == size else to_tensor(resized(to_array(picture), size).clip(-1, 1))
+        for name, picture in photographs.items()
+    }
+
+
 def _check_methods(part: object, kind: str, who: str) -> None:
     """See that a stage can call a part, where there is one.
 
@@ -853,7 +897,12 @@ def _check_made(part: object, kind: str, who: str) -> None:
 
 def _built(kind: str, section: Any, settings: Mapping[str, Any]) -> Any:
     """The part that a section of the settings names."""
-    part = plugins.build(kind, section.use, section.options, settings)
+    import torch
+
+    # Networks draw their first weights, which those of the file replace: not out of the host program's random numbers.
+    own = torch.random.fork_rng(devices=[]) if section.use in plugins.BUILT_IN[kind] else contextlib.nullcontext()
+    with own:
+        part = plugins.build(kind, section.use, section.options, settings)
     _check_methods(part, kind, f"$.{kind}.use: {section.use}")
     return part
 

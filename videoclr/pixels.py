@@ -75,6 +75,15 @@ def eight_bit(image: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(flat, np.uint8).reshape(image.shape)
 
 
+def resized(image: NDArray[Any], side: int) -> NDArray[Any]:
+    """A square `(S, S, 3)` picture of any dtype at `side` x `side` pixels; the same object where it is of that size."""
+    import cv2
+
+    if image.shape[0] == side:
+        return image
+    return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_CUBIC))
+
+
 def mean_of_colours(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """`(H, W, 3)` -> `(H, W)`: what numpy's own `mean` over that short axis gives, to the bit, in a twentieth of the time."""
     return np.asarray((image[..., 0] + image[..., 1] + image[..., 2]) / np.float32(3), np.float32)

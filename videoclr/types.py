@@ -14,7 +14,7 @@ import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,9 +129,21 @@ class Frame:
     _rgb: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     """The unpatched RGB picture, made once and shared by every copy of the frame."""
 
+    def __post_init__(self) -> None:
+        """Take numbers of numpy, and floats, as what they mean: `dataclasses.replace(frame, time=0.5)`.
+
+        Raises:
+            ValueError: an index that is no whole number, or a time that is no number.
+        """
+        if type(self.index) is not int:
+            object.__setattr__(self, "index", _whole(self.index))
+        if type(self.time) is not Fraction:
+            object.__setattr__(self, "time", _seconds(self.time))
+
     @classmethod
     def from_image(cls, image: NDArray[Any], index: int = 0, time: Fraction | float | None = None) -> Frame:
-        """A frame of `image`: `(H, W, 3)` RGB, uint8 or uint16. `time` (seconds) defaults to `index / 25`.
+        """A frame of `image`: `(H, W, 3)` RGB, uint8 or uint16. `time` (seconds) defaults to `index / 25`;
+        a float stands for the simple fraction that was rounded to it, so that `index / 30` is exact.
 
         The array is kept, not copied, and read later in other threads: give every frame one of its own.
 
@@ -144,17 +156,8 @@ class Frame:
             raise ValueError(f"expected (H, W, 3) uint8 or uint16 RGB, got {image.shape} {image.dtype}")
         view = image.view(np.ndarray)  # of a subclass, such as a masked array, the plain numbers
         view.flags.writeable = False
-        try:
-            number = int(index)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"expected a whole number as index, got {index!r}") from error
-        if not isinstance(index, str) and number != index:
-            raise ValueError(f"expected a whole number as index, got {index!r}")
-        try:
-            exact = Fraction(number, 25) if time is None else _seconds(time)
-        except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
-            raise ValueError(f"expected a time in seconds, got {time!r}") from error
-        return cls(number, exact, _rgb={"base": view})
+        number = _whole(index)
+        return cls(number, Fraction(number, 25) if time is None else _seconds(time), _rgb={"base": view})
 
     @property
     def source(self) -> NDArray[Any]:
@@ -255,11 +258,46 @@ class Frame:
             self.forget_rgb()
 
 
-def _seconds(time: Fraction | float) -> Fraction:
-    """Exact, of Python's own integers: numpy's numbers are let in as well, and overflow."""
-    if isinstance(time, numbers.Rational):
-        return Fraction(int(time.numerator), int(time.denominator))
-    return Fraction(float(time)) if isinstance(time, numbers.Real) else Fraction(time)
+_SIMPLE = 1_000_000
+"""Denominator up to which a time given as a float is taken for the fraction that was meant."""
+_ROUNDED = Fraction(1, 2**50)
+"""Share of a time by which floats may be off that were divided or multiplied a few times."""
+
+
+def _whole(index: object) -> int:
+    """Of Python's own, of whatever whole number it is; a text of digits too.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        number = int(index)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"expected a whole number as index, got {index!r}") from error
+    if not isinstance(index, str) and number != index:
+        raise ValueError(f"expected a whole number as index, got {index!r}")
+    return int(number)
+
+
+def _seconds(time: object) -> Fraction:
+    """Exact, of Python's own integers: numpy's numbers are let in as well, and overflow.
+
+    A float is taken for the simple fraction that was rounded to it, where there is one: `1 / 30` is a thirtieth, and not the
+    nearest fraction of a power of 2, in which no file counts.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    try:
+        if isinstance(time, numbers.Rational):
+            return Fraction(int(time.numerator), int(time.denominator))
+        if not isinstance(time, numbers.Real):
+            return Fraction(cast("str", time))  # a text or a Decimal; the rest is refused there
+        exact = Fraction(float(time))
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+        raise ValueError(f"expected a time in seconds, got {time!r}") from error
+    simple = exact.limit_denominator(_SIMPLE)
+    return simple if abs(simple - exact) <= _ROUNDED * abs(exact) else exact
 
 
 @dataclass(frozen=True, slots=True, eq=False)

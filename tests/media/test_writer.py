@@ -289,6 +289,31 @@ def test_frames_of_ones_own_need_no_source(tmp_path, pattern):
     assert np.abs(frames[2].image.astype(int) - pattern(2, 96, 720)).mean() < 3
 
 
+@pytest.mark.parametrize("name", ["o.mp4", "o.avi"])
+def test_times_of_a_clock_need_no_rate_that_can_be_counted(tmp_path, pattern, name):
+    with Writer(tmp_path / name) as writer:
+        for index, seconds in enumerate((0.0, 0.033412345678912, 0.06661234567891)):
+            writer.write(Frame.from_image(pattern(index), index, seconds))
+    with Reader(tmp_path / name) as reader:
+        assert np.diff([float(frame.time) for frame in reader.frames()]) == pytest.approx(0.0333, abs=1e-3)
+
+
+def test_a_file_gets_its_name_though_the_program_goes_to_another_folder(tmp_path, pattern, monkeypatch):
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Writer("o.mkv") as writer:
+        writer.write(Frame.from_image(pattern(0), 0))
+        monkeypatch.chdir(tmp_path / "there")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["o.mkv", "there"]
+
+
+def test_nanoseconds_for_seconds_are_told(tmp_path, pattern):
+    with pytest.raises(EncodeError, match="times are seconds"), Writer(tmp_path / "o.mp4") as writer:
+        for index in range(2):
+            writer.write(Frame.from_image(pattern(0), index, 1_764_480_000_000_000_000 + index * 40_000_000))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_frame_is_a_video_too(tmp_path, pattern):
     with Writer(tmp_path / "o.mp4") as writer:
         writer.write(Frame.from_image(pattern(0)))

@@ -1,13 +1,23 @@
 """What the networks promise before anybody trained them."""
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
+from videoclr.diffusion.noise import field
 from videoclr.models.denoiser import Denoiser
+from videoclr.models.detector import anchors
 from videoclr.models.identity import IdentityRecovery, LatentMask, ReferenceFusion
+from videoclr.models.layers import sinusoids
 from videoclr.models.recognizer import FFHQ_POINTS, Recognizer, face_grid, face_input
 from videoclr.models.start import StartLevel
 from videoclr.models.vqgan import VQGAN, Codebook, Decoder, Encoder
+from videoclr.parts.face_recognizer import FaceRecognizer
+from videoclr.parts.feather import Feather
+from videoclr.parts.retina_detector import RetinaDetector
+from videoclr.stages.identify import pooled
 
 
 @pytest.fixture(autouse=True)
@@ -166,3 +176,32 @@ def test_the_guess_of_the_start_is_positive_at_any_size_and_can_be_learned():
         loss.backward()
         optimiser.step()
     assert float(loss.detach()) < 0.05 and bool((network(z_y, z_r) > 0).all())
+
+
+def test_a_host_program_that_counts_in_doubles_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    crops = torch.from_numpy(rng.uniform(-1, 1, (1, 3, 64, 64)).astype(np.float32))
+    picture = rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    views = [(0.5, F.normalize(torch.arange(4.0), dim=0)), (0.3, F.normalize(torch.ones(4), dim=0))]
+
+    def found() -> list[Tensor]:
+        parts = RetinaDetector(low_threshold=0.01), FaceRecognizer(recover=False), Feather()
+        faces = [torch.from_numpy(one.box) for one in parts[0].detect([picture])[0]]
+        mask = parts[2].mask([None], crops)  # type: ignore[list-item]
+        return [
+            *faces,
+            parts[1].embed(crops),
+            mask,
+            anchors(64, 64),
+            sinusoids(crops[0, 0, 0], 8),
+            field(1, (2,), (3,)),
+            pooled(views),
+        ]
+
+    plain, began = found(), torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = found()
+    finally:
+        torch.set_default_dtype(began)
+    assert all(one.dtype == other.dtype and torch.equal(one, other) for one, other in zip(plain, again, strict=True))

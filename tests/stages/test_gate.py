@@ -58,6 +58,17 @@ def test_full_confidence_changes_nothing() -> None:
         assert other.trust is not None and torch.equal(other.trust, torch.ones(1, 8, 8))
 
 
+def test_a_judge_that_changes_what_it_looks_at_is_named() -> None:
+    class Halves(Says):
+        def judge(self, faces: Faces[RestoredFace], memory: dict[int, Any]) -> list[Verdict]:
+            pixels = faces.faces[0].mask.numpy()
+            pixels *= 0.5
+            return super().judge(faces, memory)
+
+    with pytest.raises(RestorationError, match=r"^frame 0: the judge changed its faces in place, "):
+        list(gate(clip(2), Halves({})))
+
+
 def test_every_frame_comes_out_in_order() -> None:
     source = clip(9, shots=[0, 0, 0, 1, 1, 1, 1, 2, 2])
     source[4] = Faces(source[4].frame, looked=False)

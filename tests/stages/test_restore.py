@@ -296,11 +296,21 @@ def test_a_part_that_changes_what_others_look_at_is_named() -> None:
 
     class Draws(Feather):
         def mask(self, crops: Sequence[FaceCrop], images: Tensor) -> Tensor:
-            images[:] = 0
+            images[:] = 1
             return super().mask(crops, images)
 
     with pytest.raises(RestorationError, match=r"^frame 0, track 0: the restorer changed crop.image in place, .* a clone\(\)$"):
         run(clip([1]), Writes(16))
+
+    class Normalizes(Unchanged):
+        def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
+            for crop in crops:
+                pixels = crop.image.numpy()  # the same memory, of whose changes torch knows nothing
+                pixels += 1
+            return super().restore(crops, memory)
+
+    with pytest.raises(RestorationError, match=r"^frame 0, track 0: the restorer changed crop.image in place, .* a clone\(\)$"):
+        run(clip([1]), Normalizes(16))
     with pytest.raises(RestorationError, match=r"^frame 0, track 0: the masker changed its images in place"):
         list(restore(clip([1]), Unchanged(16), Draws()))
 

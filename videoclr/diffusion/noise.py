@@ -20,5 +20,5 @@ def add_noise(z: Tensor, noise: Tensor, alpha: Tensor | float) -> Tensor:
 def field(seed: int, name: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
     """Standard normal noise on the CPU that depends on `seed` and `name` alone: never on the batch, the device or the order."""
     digest = hashlib.sha256(repr((seed, *name)).encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-    return torch.randn(shape, generator=generator)
+    generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:7], "big"))
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")

@@ -24,7 +24,7 @@ SOLVERS = ("ddim", "dpm++")
 @cache
 def signal_levels() -> Tensor:
     """`(1000,)` float32: `a_t` for t = 0 .. 999, falling (Nichol and Dhariwal 2021, equation 17, betas capped at 0.999)."""
-    time = torch.linspace(0, 1, LEVELS + 1, dtype=torch.float64)
+    time = torch.linspace(0, 1, LEVELS + 1, dtype=torch.float64, device="cpu")
     curve = torch.cos((time + 0.008) / 1.008 * torch.pi / 2) ** 2
     betas = (1 - curve[1:] / curve[:-1]).clamp(max=0.999)
     return torch.cumprod(1 - betas, dim=0).float()
@@ -52,7 +52,7 @@ def sample(denoise: Denoise, z: Tensor, start: int, steps: int, solver: str = "d
         ValueError: an unknown solver.
     """
     alphas = signal_levels().to(z.device)
-    times = torch.linspace(start, 0, steps + 1)[:-1].round().long()
+    times = torch.linspace(start, 0, steps + 1, dtype=torch.float32, device="cpu")[:-1].round().long()
     if solver == "ddim":
         for now, after in zip(times.tolist(), [*times[1:].tolist(), None], strict=True):
             still_wanted()

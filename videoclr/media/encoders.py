@@ -342,6 +342,8 @@ HARDWARE: Mapping[str, Encoder] = MappingProxyType(
     }
 )
 """FFmpeg's encoders that need a device, by their own names. Whether one works is known when it has encoded a frame."""
+_INT = 2**31 - 1
+"""What FFmpeg holds of a fraction's numerator and denominator."""
 _SURFACES = frozenset(
     {"cuda", "qsv", "vaapi", "amf", "videotoolbox_vld", "d3d11", "dxva2_vld", "drm_prime", "vulkan", "mediacodec"}
 )
@@ -580,8 +582,13 @@ def small_params(encoder: str, size: tuple[int, int]) -> list[str]:
 
 
 def usable_rate(rate: Fraction | None) -> Fraction:
-    """A frame rate that encoders accept as information: the source's, or 25 where it is unknown or absurd."""
-    return rate if rate is not None and 0 < rate <= 1000 else Fraction(25)
+    """A frame rate that encoders accept as information: the source's, or 25 where it is unknown or absurd.
+
+    One that FFmpeg cannot count in, as of times by a clock, is the nearest of those that it can.
+    """
+    if rate is None or not 0 < rate <= 1000:
+        return Fraction(25)
+    return rate if max(rate.numerator, rate.denominator) <= _INT else rate.limit_denominator(_INT // 1000) or Fraction(25)
 
 
 __all__ = [

@@ -82,6 +82,8 @@ _FILLED = {"mxf"}
 """Muxers that write pictures, and sound, one behind the other from the beginning on, whatever their times."""
 _SKIPPED = 1 << 16
 """Ticks without a picture that FFmpeg's AVI muxer writes down at once, at most."""
+_LATEST = 1 << 62
+"""Ticks; FFmpeg counts them in 64 bits."""
 _MILLISECONDS = {"matroska", "webm", "flv"}
 """Muxers that store times in milliseconds."""
 _STEREO = {"matroska", "webm"}
@@ -567,6 +569,8 @@ class Film:
             if self.muxer in _GRID and ticks == self._last:
                 raise too_close(self.path, self.muxer, 1 / self.base, time)
             raise EncodeError(self.path, "its time is not after the frame before", time)
+        if abs(ticks) > _LATEST:
+            raise EncodeError(self.path, "no file can count so far; times are seconds, not milliseconds or nanoseconds", time)
         length = frame.duration * Fraction(frame.time_base) if frame.duration and frame.time_base else Fraction(0)
         if self._even is not None:
             length = self._even.lasts(length)

@@ -151,7 +151,8 @@ class Writer:
         self.path, self.like = str(path), like
         self._state: Literal["before", "inside", "over"] = "before"
         """The `with` block."""
-        self._place = PIPE if self.path == PIPE else behind_link(self.path)
+        # Absolute: the program may go to another folder before the file gets its name.
+        self._place = PIPE if self.path == PIPE else os.path.abspath(behind_link(self.path))
         self._part = PIPE if self.path == PIPE else f"{self._place}.part"
         self._sink: Film | Stills
         crop = WHOLE if like is None else like.crop

@@ -253,9 +253,9 @@ def anchors(height: int, width: int) -> Tensor:
         # Centres lie at (i + 1/2) strides measured from the picture's corner, which is half a pixel before the
         # centre of the top-left pixel. The public weights were trained without that half pixel; it is 1/32 of
         # the smallest anchor and cancels in what the heads learn.
-        ys = (torch.arange(math.ceil(height / stride)) + 0.5) * stride
-        xs = (torch.arange(math.ceil(width / stride)) + 0.5) * stride
-        y, x, side = torch.meshgrid(ys, xs, torch.tensor(sizes, dtype=torch.float32), indexing="ij")
+        ys = (torch.arange(math.ceil(height / stride), dtype=torch.float32, device="cpu") + 0.5) * stride
+        xs = (torch.arange(math.ceil(width / stride), dtype=torch.float32, device="cpu") + 0.5) * stride
+        y, x, side = torch.meshgrid(ys, xs, torch.tensor(sizes, dtype=torch.float32, device="cpu"), indexing="ij")
         levels.append(torch.stack([x, y, side], -1).reshape(-1, 3))
     return torch.cat(levels)
 

@@ -88,6 +88,6 @@ def pad_to(x: Tensor, multiple: int) -> Tensor:
 
 def sinusoids(level: Tensor, width: int) -> Tensor:
     """Fourier features of a noise level in [0, 1]: `(N,)` -> `(N, width)`, frequencies 1 to 1000, geometric."""
-    frequencies = torch.exp(torch.linspace(0.0, 6.9, width // 2, device=level.device))
+    frequencies = torch.exp(torch.linspace(0.0, 6.9, width // 2, dtype=torch.float32, device=level.device))
     angles = level.float()[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -27,7 +27,7 @@ def face_grid() -> Tensor:
         rows += [[x, -y, 1, 0], [y, x, 0, 1]]
         values += [u, v]
     a, b, tx, ty = np.linalg.lstsq(np.array(rows), np.array(values), rcond=None)[0]
-    return torch.tensor([[a, -b, tx], [b, a, ty]], dtype=torch.float32)
+    return torch.tensor([[a, -b, tx], [b, a, ty]], dtype=torch.float32, device="cpu")
 
 
 def face_input(crops: Tensor) -> Tensor:

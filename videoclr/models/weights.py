@@ -144,7 +144,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", mmap: 
 
 
 def fit(module: nn.Module, state: dict[str, Tensor], path: object) -> None:
-    """Load `state` into `module` strictly.
+    """Load `state` into `module` strictly, which is of float32 then, whatever the host program makes of `torch.tensor(0.5)`.
 
     Raises:
         WeightsError: missing, unexpected or misshapen entries, the first of them named.
@@ -164,7 +164,7 @@ def fit(module: nn.Module, state: dict[str, Tensor], path: object) -> None:
             path,
             f"does not fit {type(module).__name__}: {first} ({len(missing) + len(extra) + len(wrong)} entries differ)",
         )
-    module.load_state_dict(state)
+    module.float().load_state_dict(state)
 
 
 def load_part(module: nn.Module, file: str, name: str) -> None:

@@ -584,11 +584,11 @@ class ClrRestorer:
         guidance changed no figure (IDS 0.8671 with it and 0.8672 without, `heavy` 0.4963 both), and took its time.
         """
         lost = _lost(degraded)
-        earnest = torch.tensor(list(sure)).to(degraded).view(-1, 1, 1, 1)
+        earnest = torch.tensor(list(sure), device="cpu").to(degraded).view(-1, 1, 1, 1)
         strengths = self.guidance * (1 + (_SURE - 1) * lost * earnest)
         if self.asked:
             return strengths
-        known = torch.tensor([one is not None for one in identities]).to(degraded).view(-1, 1, 1, 1)
+        known = torch.tensor([one is not None for one in identities], device="cpu").to(degraded).view(-1, 1, 1, 1)
         return strengths * known * (lost > 0)
 
     def denoiser(self, z_y: Tensor, z_r: Tensor, aim: tuple[Tensor, Tensor] | None, start: float) -> Denoise:

@@ -44,8 +44,8 @@ class Feather:
     def mask(self, crops: Sequence[FaceCrop], images: Tensor) -> Tensor:
         """`(N, 1, S, S)` float32 in [0, 1] on the device of `images` `(N, 3, S, S)`; the same for every face."""
         height, width = images.shape[-2:]
-        x = (torch.arange(width, device=images.device) + 0.5) / width - self.center[0]
-        y = (torch.arange(height, device=images.device) + 0.5) / height - self.center[1]
+        x = (torch.arange(width, dtype=torch.float32, device=images.device) + 0.5) / width - self.center[0]
+        y = (torch.arange(height, dtype=torch.float32, device=images.device) + 0.5) / height - self.center[1]
         radius = torch.hypot(x[None, :] / self.radii[0], y[:, None] / self.radii[1])
         ramp = ((1 - radius) / self.softness).clamp(0, 1)
         smooth = ramp * ramp * (3 - 2 * ramp)  # smoothstep: no crease where the edge begins

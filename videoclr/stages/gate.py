@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videoclr.blame import blamed, described, tensor_of
+from videoclr.blame import blamed, described, tensor_of, unchanged
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import NotFiniteError, RestorationError
 from videoclr.flow import Around, around
@@ -42,7 +42,8 @@ class Judge(Protocol):
         """A verdict on each face of a frame, in order.
 
         Args:
-            faces: of one frame; called once per frame with faces, in order.
+            faces: of one frame; called once per frame with faces, in order. Other stages look at them too: they are not to be
+                changed.
             memory: what it wants to keep, by number of track; deleted when the track or the shot ends.
         """
         ...
@@ -102,7 +103,9 @@ def _judged(restored: Iterable[Faces[RestoredFace]], judge: Judge, inside: Insid
         verdicts: list[Verdict] = []
         if faces.faces:
             with blamed("judge", faces.frame.index):
-                verdicts = judge.judge(faces, memory)
+                shown = [tensor for face in faces.faces for tensor in (face.crop.image, face.image, face.mask)]
+                with unchanged("judge", faces.frame.index, None, "its faces", shown):
+                    verdicts = judge.judge(faces, memory)
                 if not isinstance(verdicts, Sized):
                     message = f"the judge gave {described(verdicts)}, expected a list of verdicts"
                     raise RestorationError(faces.frame.index, None, message)

@@ -165,8 +165,8 @@ class PeopleMemory:
                 one["number"],
                 one["tracks"],
                 one["last"],
-                tuple((quality, torch.tensor(vector)) for quality, vector in one["views"]),
-                None if one["identity"] is None else torch.tensor(one["identity"]),
+                tuple((quality, torch.tensor(vector, dtype=torch.float32, device="cpu")) for quality, vector in one["views"]),
+                None if one["identity"] is None else torch.tensor(one["identity"], dtype=torch.float32, device="cpu"),
                 one["room"],
                 one["name"],
             )
@@ -593,7 +593,7 @@ def pooled(views: Sequence[tuple[float, Tensor]]) -> Tensor | None:
     """
     if not views:
         return None
-    weights = torch.tensor([max(value, 1e-6) for value, _ in views])
+    weights = torch.tensor([max(value, 1e-6) for value, _ in views], dtype=torch.float32, device="cpu")
     vectors = torch.stack([vector for _, vector in views])
     others = weights.sum() - weights
     if len(views) > 2:  # of two that differ, nobody knows which one is wrong

@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from videoclr.blame import blamed, described, directions_of, tensor_of
+from videoclr.blame import blamed, described, directions_of, tensor_of, unchanged
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import NotFiniteError, RestorationError
 from videoclr.flow import grouped
@@ -427,7 +426,7 @@ class _Calls:
         first = crops[0]
         with blamed("restorer", first.frame.index, first.face.track, len(crops), again=True):
             # No inference_mode here: guidance needs gradients, so each part decides for itself, inside its own call.
-            with _unchanged("restorer", first, "crop.image", [crop.image for crop in crops]):
+            with unchanged("restorer", first.frame.index, first.face.track, "crop.image", [crop.image for crop in crops]):
                 given = restored()
             if isinstance(given, Tensor) and not given.is_floating_point():
                 raise RestorationError(
@@ -438,8 +437,9 @@ class _Calls:
 
     def _shown(self, all_crops: Sequence[FaceCrop], all_images: Tensor, rows: Sequence[int]) -> list[RestoredFace]:
         crops, images = [all_crops[row] for row in rows], all_images[rows]
-        with blamed("masker", crops[0].frame.index, crops[0].face.track, len(crops), again=True):
-            with _unchanged("masker", crops[0], "its images", [images, *(crop.image for crop in crops)]):
+        frame, track = crops[0].frame.index, crops[0].face.track
+        with blamed("masker", frame, track, len(crops), again=True):
+            with unchanged("masker", frame, track, "its images", [images, *(crop.image for crop in crops)]):
                 given = self.masker.mask(crops, images)
             masks = self._within(0.0, _checked(given, crops, (1, *images.shape[2:]), "masker"), crops[0], "masker")
         similar = self._similarities(crops, images)
@@ -481,21 +481,6 @@ class _Calls:
                 if identity is not None and bool(torch.isfinite(vector).all()):
                     found[place] = float(torch.dot(vector, identity.detach().float().cpu()))
         return found
-
-
-@contextmanager
-def _unchanged(who: str, first: FaceCrop, what: str, images: Sequence[Tensor]) -> Iterator[None]:
-    """See that a part leaves alone what the other stages look at as well.
-
-    Raises:
-        RestorationError: it changed one of `images` in place, with torch; `what` they are to it.
-    """
-    known = [image for image in images if not image.is_inference()]  # those count no changes
-    before = [image._version for image in known]
-    yield
-    if [image._version for image in known] != before:
-        message = f"the {who} changed {what} in place, which other stages look at; it has to work on a clone()"
-        raise RestorationError(first.frame.index, first.face.track, message)
 
 
 def _maps(given: Sequence[Tensor | None], crops: Sequence[FaceCrop], channels: int) -> list[Tensor | None]:
