@@ -114,6 +114,16 @@ def payloads(path):
         return [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
 
 
+def overwritten(whole, target, numbers):
+    """A copy of `whole` at `target` in which nothing of these packets is what it was."""
+    data, places = bytearray(whole.read_bytes()), payloads(whole)
+    for number in numbers:
+        position, size = places[number]
+        data[position : position + size] = b"\xff" * size
+    target.write_bytes(data)
+    return target
+
+
 @pytest.mark.parametrize("damage", ["garbage", "bits"])
 def test_a_damaged_packet_costs_no_frame_and_no_time_and_is_told(clip, tmp_path, damage):
     whole = clip("i.mp4", ticks=range(12), options={"g": "1", "bf": "0"})
@@ -139,11 +149,7 @@ def test_too_little_memory_is_no_damage(clip, tmp_path, monkeypatch):
     assert is_memory_short(av.MemoryError(errno.ENOMEM, "Cannot allocate memory"), 0)
     assert is_memory_short(ValueError("Invalid data"), 1 << 60) and not is_memory_short(ValueError("Invalid data"), 1 << 10)
     whole = clip("i.mp4", ticks=range(12), options={"g": "1", "bf": "0"})
-    data = bytearray(whole.read_bytes())
-    position, size = payloads(whole)[5]
-    data[position : position + size] = b"\xff" * size
-    broken = tmp_path / "b.mp4"
-    broken.write_bytes(data)
+    broken = overwritten(whole, tmp_path / "b.mp4", [5])
     monkeypatch.setattr("videoclr.media.reader._BYTES", 1 << 50)
     with Reader(broken) as reader, pytest.raises(DecodeError, match="too little memory to decode it; end other"):
         list(reader.frames())
@@ -152,11 +158,7 @@ def test_too_little_memory_is_no_damage(clip, tmp_path, monkeypatch):
 @pytest.mark.parametrize("part", [{"start": "2f", "end": "8f"}, {"start": "2f", "frames": 6}, {"end": "0.32"}])
 def test_damage_inside_a_part_is_told(clip, tmp_path, part):
     whole = clip("i.mp4", ticks=range(40), options={"g": "1", "bf": "0"})
-    data = bytearray(whole.read_bytes())
-    position, size = payloads(whole)[5]
-    data[position : position + size] = b"\xff" * size
-    broken = tmp_path / "b.mp4"
-    broken.write_bytes(data)
+    broken = overwritten(whole, tmp_path / "b.mp4", [5])
     assert times(broken, **part) == times(whole, **part)
     with Reader(broken, **part) as reader:
         list(reader.frames())
@@ -244,12 +246,7 @@ def test_an_edit_list_that_hides_everything_is_named(clip, tmp_path):
 
 def test_lost_frames_among_reordered_ones_are_repeated_at_their_times(clip, tmp_path):
     whole = clip("w.mp4", ticks=range(40), options={"g": "20", "bf": "2"})
-    data, places = bytearray(whole.read_bytes()), payloads(whole)
-    for number in (7, 8, 39):
-        position, size = places[number]
-        data[position : position + size] = b"\xff" * size
-    broken = tmp_path / "b.mp4"
-    broken.write_bytes(data)
+    broken = overwritten(whole, tmp_path / "b.mp4", (7, 8, 39))
     with Reader(whole) as reader:
         every = [frame.time for frame in reader.frames()]
     with Reader(broken) as reader:
@@ -323,11 +320,7 @@ def test_sound_alone_and_a_cut_off_index_are_told_apart(clip, tmp_path):
 
 def test_a_video_of_which_nothing_decodes_is_a_decode_error(clip, tmp_path):
     whole = clip("n.mp4", ticks=range(3))
-    data = bytearray(whole.read_bytes())
-    for position, size in payloads(whole):
-        data[position : position + size] = b"\xff" * size
-    broken = tmp_path / "n2.mp4"
-    broken.write_bytes(data)
+    broken = overwritten(whole, tmp_path / "n2.mp4", range(3))
     with pytest.raises(DecodeError, match="no picture in it can be decoded"):
         Reader(broken)
 

@@ -14,7 +14,7 @@ import io
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from fractions import Fraction
@@ -41,7 +41,7 @@ _WHOLE = ".otio"
 """In which whatever is read can be written."""
 _STEADY = 0.1
 """Frames a second by which a speed may be written otherwise than the rate."""
-_REMAP = "timeremap"
+REMAP = "timeremap"
 """What Final Cut Pro 7 calls the effect that changes the speed of a clip."""
 _ANY_RATE = 60000 / 1001
 """A rate at which every label of an EDL exists that drops no frames."""
@@ -502,17 +502,23 @@ def _is_remapped(clip: Any) -> bool:
     if str(said.get("stillframe", "")).upper() == "TRUE":
         return True
     effects = [one.get("effect", {}) for one in _listed(said.get("filter")) if hasattr(one, "get")]
-    remaps = [effect for effect in effects if hasattr(effect, "get") and str(effect.get("effectid")).lower() == _REMAP]
-    return any(not _is_neutral(effect) for effect in remaps)
+    remaps = [effect for effect in effects if hasattr(effect, "get") and str(effect.get("effectid")).lower() == REMAP]
+    parameters = [[one for one in _listed(remap.get("parameter")) if hasattr(one, "get")] for remap in remaps]
+    return any(remaps_time({one.get("parameterid"): one.get("value") for one in said}) for said in parameters)
 
 
-def _is_neutral(remap: Any) -> bool:
-    found = {one.get("parameterid"): one.get("value") for one in _listed(remap.get("parameter")) if hasattr(one, "get")}
+def remaps_time(parameters: Mapping[Any, Any]) -> bool:
+    """Whether the effect `timeremap` of the XML of Final Cut Pro 7 changes anything.
+
+    Args:
+        parameters: of the effect, by `parameterid`.
+    """
+    said = {name: str(value).upper() for name, value in parameters.items()}
     try:
-        steady = float(str(found.get("speed", "nan"))) == 100
+        steady = float(said.get("speed", "nan")) == 100
     except ValueError:
         steady = False
-    return steady and str(found.get("variablespeed", "0")) == "0" and str(found.get("reverse", "FALSE")).upper() == "FALSE"
+    return not steady or said.get("variablespeed", "0") != "0" or said.get("reverse", "FALSE") not in ("FALSE", "0", "NONE", "")
 
 
 def _listed(said: Any) -> list[Any]:

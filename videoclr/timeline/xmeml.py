@@ -19,7 +19,7 @@ from pathlib import Path
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media.timecode import Timecode
 from videoclr.timeline import native
-from videoclr.timeline.cut import NEAR, Named, Restored, Use
+from videoclr.timeline.cut import NEAR, REMAP, Named, Restored, Use, remaps_time
 from videoclr.timeline.footage import Footage, anchored, moves
 from videoclr.timeline.markup import Change, Element, content, every, inner, parsed, patched, quoted, value_of
 from videoclr.timeline.native import Shown
@@ -28,8 +28,6 @@ ENDING = ".xml"
 
 _TICKS = 254_016_000_000
 """Of Premiere, in a second."""
-_REMAP = "timeremap"
-"""The effect that changes the speed of a clip."""
 _DEEPEST = 50
 """Sequences within one another."""
 
@@ -188,15 +186,9 @@ class XmemlCut:
         if any(ends) or _is_true(self._said(clip, "stillframe")):
             return True
         effects = [effect for one in clip.kids("filter") for effect in one.kids("effect")]
-        return any((self._said(one, "effectid") or "").lower() == _REMAP and not self._is_neutral(one) for one in effects)
-
-    def _is_neutral(self, remap: Element) -> bool:
-        said = {self._said(one, "parameterid"): self._said(one, "value") or "" for one in remap.kids("parameter")}
-        try:
-            steady = float(said.get("speed", "nan")) == 100
-        except ValueError:
-            steady = False
-        return steady and said.get("variablespeed", "0") == "0" and not _is_true(said.get("reverse"))
+        remaps = [one for one in effects if (self._said(one, "effectid") or "").lower() == REMAP]
+        said = [{self._said(one, "parameterid"): self._said(one, "value") for one in remap.kids("parameter")} for remap in remaps]
+        return any(map(remaps_time, said))
 
     def named(self, shown: Shown) -> Named | None:
         """See `native.named`."""
