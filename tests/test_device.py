@@ -62,7 +62,7 @@ def test_a_film_comes_out_as_it_does_on_the_processor_whatever_is_set(place, tmp
         ["restore.options.guidance=0.2", "restore.options.refine=2"],
         ["restore.options.start=auto", "restore.options.passes=2"],
         ["restore.steps=1", "restore.fidelity=0"],
-        ["restore.options.solver=dpm++", "restore.options.start=0.4", "restore.options.unweave=true"],
+        ["restore.options.solver=dpm++", "restore.options.start=0.4", "restore.options.sharpen=0.5"],
         ["blend.grain=1", "gate.use=none", "detect.every=2"],
     ]
     # A GPU has kernels of its own; whose are the processor's has nothing to differ in.

@@ -258,6 +258,8 @@ def test_stills_come_out_as_alone(networks):
         {"guidance": -1.0},
         {"anchors": float("nan")},
         {"refine": 0.5},
+        {"sharpen": -0.1},
+        {"sharpen": float("nan")},
         {"steps": 0},
         {"steps": float("nan")},
         {"size": 66},
@@ -674,6 +676,27 @@ def test_pictures_of_no_frame_keep_their_weave_unless_told(networks):
     before = made(networks, unweave=False).restore_stills(y)
     assert torch.equal(made(networks).restore_stills(y), before)
     assert torch.allclose(made(networks, unweave=True).restore_stills(y), unwoven(before, y), atol=1e-5)
+
+
+@pytest.mark.parametrize("anchors", [1, 4])
+def test_what_is_restored_may_be_sharpened_by_the_pixels_of_its_frame(networks, anchors):
+    fine, coarse = ([replace(crop(n, frame=n), matrix=scale * np.eye(2, 3)) for n in range(4)] for scale in (0.2, 2.0))
+
+    def restored(crops, **settings):
+        part = made(networks, anchors=anchors, guidance=0.0, unweave=False, **settings)
+        return part.restore(crops, {}) if anchors == 1 else part.restore_span(crops, [], True, {}, 2)
+
+    def energy(pictures, step):
+        return float((pictures[..., step:] - pictures[..., :-step]).square().mean())
+
+    plain, a_bit, a_lot = (restored(fine, sharpen=amount) for amount in (0.0, 0.5, 1.0))
+    assert torch.equal(plain, restored(fine)) and plain.abs().max() <= 1 and a_lot.abs().max() <= 1
+    assert energy(plain, 1) < energy(a_bit, 1) < energy(a_lot, 1)
+    wide = restored(coarse, sharpen=1.0)
+    assert energy(wide, 4) > energy(a_lot, 4)  # what is finer would not be seen in the frame
+    y = picture(0)[None]
+    whole = made(networks, sharpen=0.5, unweave=True).restore_stills(y)
+    assert torch.equal(made(networks, sharpen=0.5).restore_stills(y), whole), "no weave is sharpened"
 
 
 def test_an_unknown_precision_is_refused(networks):

@@ -136,6 +136,8 @@ _INVENTED = (0.25, 0.5)
 """Disagreement with the input, in contrasts of the face, from which a place is doubted and at which it is given up; those of the
 gate (`parts.agreement`), which has the figures."""
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_SHARPEST, _FINE = 2.0, 256
+"""Of what a blur takes, the most that may be added; and the pixels of that blur's standard deviation in the side of a crop."""
 _TRUSTED = 0.5
 """Mean trust in the motion under which a frame between anchors becomes an anchor itself. In seven of eight degraded clips no frame
 had less than 0.9; in one whose codec lets the face jump by two pixels, 0.59; a picture of something else has 0.3 to 0.45."""
@@ -240,7 +242,9 @@ class ClrRestorer:
         precision: `float32`, or `bfloat16` or `float16` for what autocast computes in it.
         refine: of the frames between two anchors, every so many-th is denoised again (one step) after it was carried; 0: none.
         unweave: take the faint pattern of the networks' grid out of what is restored (`videoclr.weave`); None: out of crops that
-            the frame shows enlarged, as far as they are.
+            the frame shows enlarged, as far as they are, and out of all that are sharpened.
+        sharpen: add so many times what a blur of about 1 px takes from what is restored (an unsharp mask), in [0, 2]. What the
+            recovery lacks most are the finest frequencies: it is trained to be right on average.
         networks: others than the embedded ones.
 
     Raises:
@@ -264,6 +268,7 @@ class ClrRestorer:
         refine: int = 0,
         precision: str = "float32",
         unweave: bool | None = None,
+        sharpen: float = 0.0,
         networks: ClrNetworks | None = None,
     ) -> None:
         whole = {"steps": steps, "size": size, "anchors": anchors, "passes": passes, "refine": refine}
@@ -280,11 +285,13 @@ class ClrRestorer:
             )
         if anchors < 1 or refine < 0 or passes not in (1, 2):
             raise ValueError(f"anchors {anchors} >= 1, refine {refine} >= 0 and passes {passes} of 1 or 2 are expected")
+        if not 0 <= sharpen <= _SHARPEST:
+            raise ValueError(f"sharpen {sharpen} in [0, {_SHARPEST:g}] is expected")
         if precision not in _PRECISIONS:
             raise ValueError(f"precision {precision!r} in {tuple(_PRECISIONS)} is expected")
         if networks is not None and not isinstance(networks, ClrNetworks):
             raise ValueError(f"networks {networks!r}: ClrNetworks are expected, which no settings hold")
-        self.precision, self.unweave = precision, unweave
+        self.precision, self.unweave, self.sharpen = precision, unweave, sharpen
         self.anchors, self.refine, self.reach = anchors, refine, _SEEN + _SETTLED
         self.steps, self.fidelity, self.seed = steps, fidelity, seed
         self.device, self.size, self.solver = torch.device(device), size, solver
@@ -328,7 +335,7 @@ class ClrRestorer:
         others = [(c.photograph, c.earlier) for c in crops]
         restored, maps = self._refine(y.to(self.device), [c.identity for c in crops], _sure(crops), first, others)
         _remember(crops, memory, maps=maps)
-        return self.unwoven(restored, y, _scales(crops))
+        return self.finished(restored, y, _scales(crops))
 
     def restore_span(
         self, crops: Sequence[FaceCrop], after: Sequence[FaceCrop], first: bool, memory: dict[int, Any], batch: int
@@ -351,7 +358,7 @@ class ClrRestorer:
         with torch.inference_mode(False), torch.no_grad(), self._autocast():
             span = _Span(self, crops, after, past, batch, entry["first"])
             seen = span.seen.float().cpu()
-            restored = self.unwoven(span.restored(), seen, _scales(crops))
+            restored = self.finished(span.restored(), seen, _scales(crops))
         entry["past"], entry["full"] = span.past(), {crop.frame.index for crop in span.anchors(crops)}
         _remember(crops, memory, maps=span.maps, seen=seen)
         return restored
@@ -380,7 +387,7 @@ class ClrRestorer:
         others = [(photograph, None) for photograph in photographs or nothing]
         sure = [one is not None for one in known or nothing]
         restored, _ = self._refine(y.to(self.device), known or nothing, sure, [0] * len(y), others)
-        return self.unwoven(restored, y, [1.0] * len(y))
+        return self.finished(restored, y, [1.0] * len(y))
 
     def _refine(
         self,
@@ -537,14 +544,28 @@ class ClrRestorer:
         """Strength of the fusion for crops of a `degradation`: where much had to change, texture would be invented."""
         return self.fusion * (1 - _UNSEEN * degraded)
 
-    def unwoven(self, restored: Tensor, shown: Tensor, scales: Sequence[float]) -> Tensor:
-        """`restored` without the networks' weave, as far as that is wanted.
+    def finished(self, restored: Tensor, shown: Tensor, scales: Sequence[float]) -> Tensor:
+        """`restored` without the networks' weave and sharpened, as far as that is wanted.
 
         Args:
             restored, shown: `(N, 3, S, S)` in [-1, 1] on the CPU, and what it was made of.
             scales: crop px per frame px, of each.
         """
-        shares = [seen_enlarged(scale) if self.unweave is None else float(self.unweave) for scale in scales]
+        plain = self._unwoven(restored, shown, scales)
+        if self.sharpen == 0:
+            return plain
+        # Of a face that the frame shows smaller than its crop, what is finer than a pixel of the frame would not be seen.
+        least = self.size / _FINE
+        pictures = [to_array(one) for one in plain]
+        soft = [cv2.GaussianBlur(one, (0, 0), max(least, scale)) for one, scale in zip(pictures, scales, strict=True)]
+        sharp = [one + np.float32(self.sharpen) * (one - blurred) for one, blurred in zip(pictures, soft, strict=True)]
+        return torch.from_numpy(np.stack(sharp)).permute(0, 3, 1, 2).contiguous().clamp(-1, 1)
+
+    def _unwoven(self, restored: Tensor, shown: Tensor, scales: Sequence[float]) -> Tensor:
+        if self.unweave is None and self.sharpen == 0:
+            shares = [seen_enlarged(scale) for scale in scales]
+        else:
+            shares = [float(self.unweave is not False)] * len(scales)
         rows = [row for row, share in enumerate(shares) if share > 0]
         if not rows:
             return restored
