@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,19 @@ def test_a_part_of_the_film_is_known_by_its_times(book):
     told: list[str] = []
     assert places(list(given(frames(3, first=40), file, start="1.6", warnings=told))) == [[], [], []]
     assert told == [f"{file.path}: no line has the time of a frame of this part, so none of its faces was restored"]
+
+
+def test_times_that_a_container_rounded_are_those_of_the_frames_and_those_of_another_rate_are_told(book):
+    def made_at(rate: int, digits: int) -> TracksFile:
+        return book(*({"frame": n, "time": f"{n / rate:.{digits}f}", "faces": [face(0, n)]} for n in range(12)))
+
+    part = [Frame.from_image(np.zeros((HEIGHT, WIDTH, 3), np.uint8), n, Fraction(n + 3, 24)).in_shot(0) for n in range(9)]
+    told: list[str] = []
+    assert places(list(given(part, made_at(24, 3), start="3f", warnings=told))) == [[(0, n, True)] for n in range(3, 12)]
+    assert told == []
+    list(given(part, file := made_at(48, 3), start="3f", warnings=told))
+    missed = "3 lines tell times between those of the frames, so their faces were not restored"
+    assert told == [f"{file.path}: {missed}; was it made of a film of another rate?"]
 
 
 def test_filled_faces_and_those_without_a_time_are_found_in_a_part(book):

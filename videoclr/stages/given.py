@@ -69,6 +69,7 @@ def given(
             if begun > 0 and held is None:  # the run goes on at a cut, and all tracks so far are over
                 state.shots = dict.fromkeys(lines.passed, -1)
             lines.passed.clear()
+            lines.missed = 0
         if frame.shot != state.shot:
             begins(frame, state.beyond)
             state.shot = frame.shot
@@ -83,6 +84,9 @@ def given(
         return
     if not numbered and not found and begun == 0:
         text = "no line has the time of a frame of this part, so none of its faces was restored"
+    elif not numbered and lines.missed:
+        missed = f"{lines.missed} lines tell times between those of the frames, so their faces were not restored"
+        text = f"{missed}; was it made of a film of another rate?"
     elif file.left_out:
         text = f"{file.left_out} lines tell no time, so no frame of this part is theirs; add their times"
     elif whole and (beyond := lines.next) is not None:
@@ -121,6 +125,8 @@ class _Ahead:
         self.next: Placed | None = next(lines, None)
         self.passed: set[int] = set()
         """Tracks of the lines that no frame took."""
+        self.missed = 0
+        """How many lines those are."""
 
     def of_index(self, index: int) -> Placed | None:
         """The line of a frame; those before it are over."""
@@ -143,6 +149,7 @@ class _Ahead:
     def _nobody(self, line: Placed | None) -> Placed | None:
         """No frame takes this line."""
         if line is not None:
+            self.missed += 1
             self.passed |= {face.track for face in line.faces}
         return None
 
