@@ -173,6 +173,14 @@ def test_faces_beyond_the_film_are_told(book, caplog):
     assert len(told) == 1
 
 
+@pytest.mark.parametrize(("rate", "count"), [(50, 1), (24, 0), (25, 0)])
+def test_numbers_of_a_film_of_another_rate_are_told_once(book, rate, count):
+    file, told = book(*(line(n, face(0)) for n in range(40))), []
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    list(given([Frame.from_image(picture, n, Fraction(n, rate)).in_shot(0) for n in range(40)], file, warnings=told))
+    assert len(told) == count and all("other times of its frames than this film has" in text for text in told)
+
+
 def test_a_detector_that_finds_no_points_in_a_box_stops_at_its_frame(book):
     def find(image: np.ndarray, box: np.ndarray) -> np.ndarray:
         raise RuntimeError("no eyes")
