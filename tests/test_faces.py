@@ -49,8 +49,12 @@ def film(tmp_path, monkeypatch):
 
 
 def test_every_track_is_listed_and_pictured(film, tmp_path):
-    found = find_faces(film, tmp_path / "found", json_file=tmp_path / "found.json")
+    so_far = []
+    found = find_faces(
+        film, tmp_path / "found", json_file=tmp_path / "found.json", progress=lambda now: so_far.append((now.frames, now.faces))
+    )
     assert (found.frames, found.faces, found.shots, found.people) == (10, 16, 1, 2)
+    assert (so_far[0], so_far[-1]) == ((1, 2), (10, 16))
     head, *lines = [list(row) for row in table(found)]
     assert head == ["track", "person", "name", "shot", "from", "to", "faces", "size"]
     assert lines == [

@@ -87,7 +87,12 @@ def test_a_log_or_figures_that_cannot_be_written_are_refused_before_any_work(tmp
 
 
 def test_what_is_no_log_and_no_file_of_figures_is_not_written_over(tmp_path):
-    for name, content in (("a.jpg", b"\xff\xd8\xff"), ("c.yaml", b"restore: {}")):
+    of_another_kind = {
+        "a.jpg": b"\xff\xd8\xff",
+        "c.yaml": b"restore: {}",
+        "tracks.jsonl": b'{"videoclr": "tracks", "version": 1}\n',
+    }
+    for name, content in of_another_kind.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(MediaError, match="exists already and is not a log of JSON lines"):
             JsonLog(tmp_path / name)
@@ -100,7 +105,8 @@ def test_what_is_no_log_and_no_file_of_figures_is_not_written_over(tmp_path):
     (tmp_path / "empty").touch()
     with PrometheusFile(tmp_path / "empty") as figures, JsonLog(tmp_path / "new"):
         figures.progress(at(1))
-    with PrometheusFile(tmp_path / "empty"), JsonLog(tmp_path / "new"):
+    (tmp_path / "torn").write_text('{"ti')
+    with PrometheusFile(tmp_path / "empty"), JsonLog(tmp_path / "new"), JsonLog(tmp_path / "torn"):
         pass
 
 

@@ -96,7 +96,7 @@ def find_faces(
         tracks_file: write every face's place here, for `track.file`; see `videoclr.tracks`.
         people_file: write everybody here, for `identify.people`; see `videoclr.cast`. Those of `identify.people` are among them.
         overwrite: replace `json_file`, `tracks_file` and `people_file` where they exist.
-        progress: called after every frame.
+        progress: called after every frame; its `faces` are those that were found.
 
     Raises:
         ConfigError: a bad setting, or a file that would replace the input.
@@ -124,7 +124,7 @@ def find_faces(
             lines.add(Head(videoclr="tracks", version=1, **head).model_dump())
         if people is not None and pipeline.recognizer is None:
             raise ConfigError("--save-people: a recognizer is needed to know people again")
-        began = time.perf_counter()
+        began, seen = time.perf_counter(), 0
         cast: list[Cast] = []
         met = None if people is None else cast.append
         with closing(pipeline.find_faces(reader.frames(), log, met=met)) as found:  # type: ignore[type-var]
@@ -136,7 +136,8 @@ def find_faces(
                         _show(crop, best, pictures, folder)
                 if progress is not None:
                     seconds = time.perf_counter() - began
-                    so_far = Progress(str(source), number, reader.info.frame_count, 0, seconds, log.seconds_per_stage)
+                    seen += len(faces.faces)
+                    so_far = Progress(str(source), number, reader.info.frame_count, seen, seconds, log.seconds_per_stage)
                     progress(so_far)
         done = Found(
             source=str(source),

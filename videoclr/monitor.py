@@ -30,6 +30,8 @@ RUNNING, WELL, FAILED, STOPPED = 0, 1, -1, 2
 """Of `videoclr_finished`."""
 EVERY_SECONDS = 5.0
 """Time from one line, or one file of figures, to the next."""
+_LINE = b'{"time": "'
+"""How a line of a log begins; those of tracks and of reports are JSON as well."""
 
 
 class Pace:
@@ -80,7 +82,7 @@ class JsonLog(logging.Handler):
         super().__init__()
         self.path, self._pace, self._source, self._lost = str(path), Pace(clock), source, False
         if self.path != "-":
-            _refuse_others(Path(path), b"{", "a log of JSON lines")
+            _refuse_others(Path(path), _LINE, "a log of JSON lines")
         try:
             self._file: TextIO = (  # a name that is no UTF-8 is a name
                 os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
@@ -169,7 +171,7 @@ def _refuse_others(path: Path, beginning: bytes, kind: str) -> None:
             found = file.read(len(beginning))
     except OSError:  # told where it is opened to be written
         return
-    if found and found != beginning:
+    if not beginning.startswith(found):  # of a run that was killed there may be less
         raise MediaError(path, f"exists already and is not {kind}; choose another name")
 
 

@@ -203,12 +203,13 @@ def check_report(path: str | Path | None, used: tuple[object, ...], overwrite: b
     if str(path) == "-":
         raise ConfigError(f"{option}: expected a file, not a pipe")
     refuse_used(path, used, option)
+    what, whose = ("the report", " for the report") if option.startswith("--report") else (option, "")
     if os.path.isdir(target):  # unlike Path's own, no error where the name is too long: whoever makes the file says so
-        raise MediaError(path, "is a folder; the report needs a file name")
+        raise MediaError(path, f"is a folder; {what} needs a file name")
     if os.path.exists(target) and not os.path.isfile(target):
-        raise MediaError(path, "is a pipe or a device; the report needs a file")
+        raise MediaError(path, f"is a pipe or a device; {what} needs a file")
     if os.path.exists(target) and not overwrite:
-        raise MediaError(path, "exists already; choose another name for the report or say --overwrite")
+        raise MediaError(path, f"exists already; choose another name{whose} or say --overwrite")
 
 
 _OF_SEVERAL = re.compile(rb'\s*{\s*"files"\s*:')

@@ -39,6 +39,8 @@ from videoclr.validation import first_fault
 
 FILLED = 250
 """Frames that `fill` may span: so much of the file is read ahead."""
+_ROUNDED = Fraction(1, 1000)
+"""Seconds by which a time that is told may be off: Matroska rounds to such, and who writes decimals does."""
 _NO_POINTS = np.full((5, 2), np.nan, np.float32)
 
 Number = Annotated[int, Field(ge=0, le=2**53, strict=True)]
@@ -135,7 +137,7 @@ class Placed:
     time: Fraction | None
     """Presentation time in seconds; None where the line does not tell."""
     slack: Fraction
-    """Seconds by which the time may be wrong: 0, unless it was told by that of others."""
+    """Seconds by which the time may be wrong; 0 where frames are known by their numbers."""
     looked: bool
     """See `Faces.looked`."""
     faces: tuple[TrackedFace, ...]
@@ -254,7 +256,7 @@ class TracksFile:
         if step is not None and before is not None:
             yield from (_at(one, before, step) for one in waiting)
         else:
-            yield from (one for one in waiting if one.time is not None)
+            yield from (replace(one, slack=_ROUNDED) for one in waiting if one.time is not None)
             self.left_out = sum(one.time is None for one in waiting)
 
     def _as_asked(self, placed: Placed) -> Placed:
@@ -348,10 +350,11 @@ def _ordered(faces: tuple[_Face, ...]) -> tuple[TrackedFace, ...]:
 
 
 def _at(line: Placed, known: Placed, step: Fraction) -> Placed:
-    """With a time, by that of another line and the length of a frame."""
+    """With a time, by that of another line and the length of a frame where it tells none, and how far off that may be."""
+    near = abs(step) * Fraction(2, 5)
     if line.time is not None or known.time is None:
-        return line
-    return replace(line, time=known.time + step * (line.frame - known.frame), slack=abs(step) * Fraction(2, 5))
+        return replace(line, slack=min(_ROUNDED, near))
+    return replace(line, time=known.time + step * (line.frame - known.frame), slack=near)
 
 
 def _fill(waiting: dict[int, Placed], known: tuple[int, TrackedFace], goal: tuple[int, TrackedFace], number: int) -> None:

@@ -80,6 +80,34 @@ def test_an_answer_of_the_wrong_kind_is_the_methods_fault(detector, tmp_path) ->
         Observer(detector, Judge(path), lpips=False).look(picture(), POINTS)
 
 
+EMBED = "def face_input(self, picture, points): return picture.mean()\n    def embed(self, faces): return"
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("def landmarks68(self, picture): return [0.5] * 136", r"landmarks68 failed: .* got \(136,\)"),
+        ("def landmarks68(self, picture): return [[0.5, 0.5]] * (1 + (picture.min() > 60))", r"landmarks68 .* got \(2, 2\)"),
+        (f"{EMBED} [[float('nan')] * 4], []", "embed failed: .* finite"),
+        (f"{EMBED} [[0.0] * 4], []", "embed failed: .* not all zero"),
+        (f"{EMBED} [[1.0] * int(faces[0] > 120) + [1.0]], []", "embed failed: .* one length"),
+    ],
+)
+def test_an_answer_that_cannot_be_compared_is_the_methods_fault(detector, tmp_path, method, message) -> None:
+    path = tmp_path / "judge.py"
+    path.write_text(f"class Judges:\n    {method}\n")
+    seen = Observer(detector, Judge(path), lpips=False)
+    with pytest.raises(VideoclrError, match=message):
+        [seen.look(picture(value), POINTS) for value in (50, 100)]
+
+
+@pytest.mark.parametrize("answer", ["None", "[]", "[[float('nan')] * 2] * 68"])
+def test_a_judge_may_see_no_face(detector, tmp_path, answer) -> None:
+    path = tmp_path / "judge.py"
+    path.write_text(f"class Judges:\n    def landmarks68(self, picture): return {answer}\n")
+    assert Observer(detector, Judge(path), lpips=False).look(picture(), POINTS).landmarks is None
+
+
 def test_a_judge_that_is_not_there_is_named(tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"none\.py: not a Python file"):
         Judge(tmp_path / "none.py")

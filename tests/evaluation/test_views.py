@@ -68,7 +68,8 @@ def test_another_size_is_refused_even_without_a_face(finder, drawn, as_frames) -
 def test_a_folder_is_a_clip_in_the_order_of_its_numbers(tmp_path) -> None:
     for number in (2, 10, 1):
         cv2.imwrite(str(tmp_path / f"f{number}.png"), np.full((16, 16, 3), number, np.uint8))
-    (tmp_path / "notes.txt").write_text("no picture")
+    for name in ("notes.txt", "._f1.png"):
+        (tmp_path / name).write_text("no picture")
     assert [path.name for path in pictures_in(tmp_path)] == ["f1.png", "f2.png", "f10.png"]
     (tmp_path / "more").mkdir()
     for name in ("b1.png", "a10_2.png", "a2_9.png", "a10_10.png", "7.png"):

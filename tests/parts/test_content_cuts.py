@@ -74,6 +74,11 @@ def test_a_whip_pan_is_no_cut() -> None:
     assert shots(images) == [0] * len(images)
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_fast_movement_right_behind_a_cut_has_none_where_the_film_ends(count: int) -> None:
+    assert shots(pan(scene(1), 8) + pan(scene(2), count, step=4)) == [0] * 8 + [1] * count
+
+
 def test_a_shot_is_cut_the_same_whatever_came_before_it() -> None:
     images = pan(scene(2), 9) + pan(scene(3), 9)
     alone = shots(images)

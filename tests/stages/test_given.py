@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,19 @@ def test_a_part_of_the_film_is_known_by_its_times(book):
     assert told == [f"{file.path}: no line has the time of a frame of this part, so none of its faces was restored"]
 
 
+def test_times_that_a_container_rounded_are_those_of_the_frames_and_those_of_another_rate_are_told(book):
+    def made_at(rate: int, digits: int) -> TracksFile:
+        return book(*({"frame": n, "time": f"{n / rate:.{digits}f}", "faces": [face(0, n)]} for n in range(12)))
+
+    part = [Frame.from_image(np.zeros((HEIGHT, WIDTH, 3), np.uint8), n, Fraction(n + 3, 24)).in_shot(0) for n in range(9)]
+    told: list[str] = []
+    assert places(list(given(part, made_at(24, 3), start="3f", warnings=told))) == [[(0, n, True)] for n in range(3, 12)]
+    assert told == []
+    list(given(part, file := made_at(48, 3), start="3f", warnings=told))
+    missed = "3 lines tell times between those of the frames, so their faces were not restored"
+    assert told == [f"{file.path}: {missed}; was it made of a film of another rate?"]
+
+
 def test_filled_faces_and_those_without_a_time_are_found_in_a_part(book):
     bare = {"frame": 12, "faces": [face(1, 50)]}
     file = book(line(0, face(0, 0)), line(10, face(0, 10, fill=True)), bare, line(20, face(2, 99)))
@@ -157,6 +171,14 @@ def test_faces_beyond_the_film_are_told(book, caplog):
     list(given(frames(3), file, whole=False, warnings=told))
     list(given(frames(9), file, warnings=told))
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(("rate", "count"), [(50, 1), (24, 0), (25, 0)])
+def test_numbers_of_a_film_of_another_rate_are_told_once(book, rate, count):
+    file, told = book(*(line(n, face(0)) for n in range(40))), []
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    list(given([Frame.from_image(picture, n, Fraction(n, rate)).in_shot(0) for n in range(40)], file, warnings=told))
+    assert len(told) == count and all("other times of its frames than this film has" in text for text in told)
 
 
 def test_a_detector_that_finds_no_points_in_a_box_stops_at_its_frame(book):

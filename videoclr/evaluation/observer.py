@@ -6,7 +6,7 @@ package `lpips` and its backbone's weights are on this machine, a judge's under 
 
 A *judge* is a Python file of the user's with a class `Judges()`, whose methods are used where they are there:
 
-    landmarks68(picture) -> (N, 2)                        shares of the picture's side
+    landmarks68(picture) -> (N, 2)                        shares of the picture's side; None where it sees no face
     face_input(picture, points (5, 2) px) -> array        a face made ready for the recogniser
     embed([face inputs]) -> ((N, D), [feature maps])      unit vectors, and the recogniser's inner maps
     squeeze((N, 3, S, S) in [-1, 1]) -> [feature maps]    features of SqueezeNet
@@ -152,11 +152,18 @@ class Judge:
         self.distances = tuple(
             name for name, there in (("facefeat", self.recognises), ("sqd", "squeeze" in has)) if there and compares
         )
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        """Of its answers: what differs from one picture to the next cannot be compared."""
 
-    def see_landmarks(self, image: Picture) -> NDArray[np.float64]:
-        """`(N, 2)` px of the crop."""
+    def see_landmarks(self, image: Picture) -> NDArray[np.float64] | None:
+        """`(N, 2)` px of the crop; None where the judge sees no face."""
         with judging(self.path, "landmarks68 failed"):
-            points: NDArray[np.float64] = np.asarray(self._judges.landmarks68(image), np.float64) * image.shape[0]
+            found = self._judges.landmarks68(image)
+            points = np.zeros((0, 2)) if found is None else np.asarray(found, np.float64) * image.shape[0]
+            if not points.size or not np.isfinite(points).all():
+                return None
+            if points.ndim != 2 or points.shape[1] != 2 or not self._alike("landmarks68", points):
+                raise ValueError(f"expected landmarks (N, 2), as many of every picture, got {points.shape}")
             return points
 
     def see(self, image: Picture, points: NDArray[np.float64]) -> tuple[NDArray[np.float64] | None, dict[str, Any]]:
@@ -169,15 +176,26 @@ class Judge:
                 with judging(self.path, "embed failed"):
                     vectors, features["facefeat"] = self._judges.embed([face])
                     embedding = np.asarray(vectors[0], np.float64)
+                    if embedding.ndim != 1 or not self._alike("embed", embedding) or not _has_length(embedding):
+                        raise ValueError("expected a vector of one length for every face, finite and not all zero")
             if "sqd" in self.distances:
                 with judging(self.path, "squeeze failed"):
                     features["sqd"] = self._judges.squeeze(to_tensor(image)[None])
         return embedding, features
 
+    def _alike(self, method: str, answer: NDArray[np.float64]) -> bool:
+        """Whether an answer has the shape of the first one."""
+        return self._shapes.setdefault(method, answer.shape) == answer.shape
+
     def distance(self, first: Any, second: Any) -> float:
         """Between two sets of maps of one kind."""
         with torch.inference_mode(), judging(self.path, "feature_distance failed"):
             return float(self._module.feature_distance(first, second))
+
+
+def _has_length(vector: NDArray[np.float64]) -> bool:
+    length = float(np.linalg.norm(vector))
+    return np.isfinite(length) and length > 0
 
 
 @contextmanager

@@ -165,7 +165,8 @@ def pictures_in(folder: Path) -> Sequence[Path]:
     Raises:
         MediaError: there is none.
     """
-    found = [path for path in folder.iterdir() if path.suffix.lower() in _STILLS]
+    # `._f1.png` is what a Mac puts beside a file on drives of others, and no picture
+    found = [path for path in folder.iterdir() if path.suffix.lower() in _STILLS and not path.name.startswith(".")]
     if not found:
         raise MediaError(folder, f"holds no pictures ({', '.join(_STILLS)})")
     return sorted(found, key=lambda path: [(text, int(n or 0)) for text, n in re.findall(r"(\D*)(\d*)", path.name)])

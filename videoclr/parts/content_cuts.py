@@ -64,10 +64,15 @@ class ContentCuts:
         self._ahead: deque[NDArray[np.int16]] = deque()
         self._before: NDArray[np.int16] | None = None
         self._history: deque[float] = deque(maxlen=self.delay)
+        self._newest = -1
+        self._repeats = 0
+        """How often the last picture was shown again: a film that ends has not come to a standstill."""
 
     def is_cut(self, frame: Frame) -> bool:
         """Whether a shot begins three frames before `frame`."""
         self._ahead.append(_thumbnail(frame))
+        self._repeats += frame.index == self._newest
+        self._newest = frame.index
         if len(self._ahead) <= self.delay:
             return False
         return self._decide(self._ahead.popleft())
@@ -78,9 +83,11 @@ class ContentCuts:
             return False
         jump = _difference(self._before, picture)
         coming = [picture, *self._ahead]
-        after = [_difference(one, other) for one, other in pairwise(coming)]
-        usual = max(_STILL, float(np.median([*self._history, *after])))
-        reached = [threshold for threshold, ratio in self.limits if jump >= max(threshold, ratio * usual)]
+        after = [_difference(one, other) for one, other in pairwise(coming[: len(coming) - self._repeats])]
+        around = [*self._history, *after]
+        usual = max(_STILL, float(np.median(around))) if around else _STILL
+        limits = self.limits if around else self.limits[:1]  # nobody can tell whether the place is calm
+        reached = [threshold for threshold, ratio in limits if jump >= max(threshold, ratio * usual)]
         if not reached:
             self._before = picture
             self._history.append(jump)

@@ -21,6 +21,9 @@ log = logging.getLogger("videoclr.stages.given")
 
 FindPoints = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
 """`(H, W, 3)` RGB and a box `(4,)` in its pixels -> `(5, 2)` landmarks."""
+_RATE = Fraction(1, 10)
+"""Relative difference of a stretch of film by the file's times and by the frames' own, from which they are told to differ: what
+runs at 24, 24000/1001 or 25 pictures a second holds the same frames."""
 _SHAPE = 0.02
 """Relative difference between the shapes of the file's pictures and the film's up to which they are one."""
 
@@ -60,6 +63,7 @@ def given(
     numbered = start == file.head.start
     lines = _Ahead(file.placed() if numbered else file.timed())
     begun, found = None, False
+    pace = _Pace()
     frame: Frame | None = None
     for frame in frames:
         frame.forget_whole()  # it waits in the stages that look ahead, and they ask for the places of faces alone
@@ -69,6 +73,7 @@ def given(
             if begun > 0 and held is None:  # the run goes on at a cut, and all tracks so far are over
                 state.shots = dict.fromkeys(lines.passed, -1)
             lines.passed.clear()
+            lines.missed = 0
         if frame.shot != state.shot:
             begins(frame, state.beyond)
             state.shot = frame.shot
@@ -76,6 +81,13 @@ def given(
             yield Faces(frame)
             continue
         found = True
+        if numbered and warnings is not None and pace.differs(line, frame):
+            told = (
+                f"{file.path}: tells other times of its frames than this film has, so it may be of another one, or of another rate"
+            )
+            if told not in warnings:
+                log.warning(told)
+                warnings.append(told)
         if (crossing := state.crossing(line)) is not None:
             raise file.wrong(line.number, f"track {crossing} goes on beyond a cut; give it another number from this frame on")
         yield Faces(frame, tuple(_seen(face, frame, file, line, find_points) for face in line.faces), looked=line.looked)
@@ -83,6 +95,9 @@ def given(
         return
     if not numbered and not found and begun == 0:
         text = "no line has the time of a frame of this part, so none of its faces was restored"
+    elif not numbered and lines.missed:
+        missed = f"{lines.missed} lines tell times between those of the frames, so their faces were not restored"
+        text = f"{missed}; was it made of a film of another rate?"
     elif file.left_out:
         text = f"{file.left_out} lines tell no time, so no frame of this part is theirs; add their times"
     elif whole and (beyond := lines.next) is not None:
@@ -113,6 +128,22 @@ class _State:
         return None
 
 
+class _Pace:
+    """Compares how fast frames follow each other with what the lines of a file tell."""
+
+    def __init__(self) -> None:
+        self._first: tuple[Fraction, Fraction] | None = None
+
+    def differs(self, line: Placed, frame: Frame) -> bool:
+        """Whether what lies between the first line and this one, a second at least, lasts clearly longer in one of the two."""
+        if line.time is None:
+            return False
+        if self._first is None:
+            self._first = line.time, frame.time
+        there, here = line.time - self._first[0], frame.time - self._first[1]
+        return max(there, here) >= 1 and abs(there - here) > _RATE * max(there, here)
+
+
 class _Ahead:
     """Lines of a file, each taken by its frame."""
 
@@ -121,6 +152,8 @@ class _Ahead:
         self.next: Placed | None = next(lines, None)
         self.passed: set[int] = set()
         """Tracks of the lines that no frame took."""
+        self.missed = 0
+        """How many lines those are."""
 
     def of_index(self, index: int) -> Placed | None:
         """The line of a frame; those before it are over."""
@@ -143,6 +176,7 @@ class _Ahead:
     def _nobody(self, line: Placed | None) -> Placed | None:
         """No frame takes this line."""
         if line is not None:
+            self.missed += 1
             self.passed |= {face.track for face in line.faces}
         return None
 
