@@ -39,7 +39,7 @@ _TEXT_DEMUXERS = {"tty", "bin", "xbin", "adf", "idf", "lavfi"}
 """FFmpeg shows any text file as ANSI art; nobody means that here."""
 PICTURE_RATE = Fraction(25)
 """Loose pictures a second, where nobody says otherwise."""
-TIMELESS = {"rawvideo", "image2", "image2pipe", "v210", "v210x", "bitpacked", "h264", "hevc", "mjpeg"}
+TIMELESS = {"rawvideo", "image2", "image2pipe", "v210", "v210x", "bitpacked", "h264", "hevc", "vvc", "obu", "mjpeg"}
 """Inputs that can be told how many pictures a second they are."""
 ANYTHING = Opening()
 """Find out what it is; reach nothing else; the limits by default."""
