@@ -41,7 +41,7 @@ PICTURE_RATE = Fraction(25)
 """Loose pictures a second, where nobody says otherwise."""
 TIMELESS = {"rawvideo", "image2", "image2pipe", "v210", "v210x", "bitpacked", "h264", "hevc", "vvc", "obu", "mjpeg"}
 """Inputs that can be told how many pictures a second they are."""
-_RAW_ENDINGS = {".yuv", ".rgb", ".raw"}
+_RAW_ENDINGS = {".yuv", ".rgb"}
 ANYTHING = Opening()
 """Find out what it is; reach nothing else; the limits by default."""
 _STANDARD_INPUT = 0
