@@ -607,6 +607,45 @@ def test_texts_that_overlap_begin_when_they_did(carry, facts, tmp_path):
     assert [float(time) for data, time, _, _ in shown.packets if len(data) > 2] == [0, 0.2, 0.4, 0.6]
 
 
+def test_a_bitmap_whose_end_nobody_says_lasts_until_the_next(carry, facts, tmp_path):
+    source, target = tmp_path / "s.mkv", tmp_path / "o.mp4"
+    with av.open(str(source), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        words = out.add_mux_stream("dvd_subtitle", time_base=Fraction(1, 1000))
+        for start in (0, 400):
+            packet = av.Packet(b"words")
+            packet.stream, packet.time_base = words, Fraction(1, 1000)
+            packet.pts = packet.dts = start
+            packet.duration = 2**32 - 1
+            out.mux(packet)
+        for _ in range(25):
+            out.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
+        out.mux(video.encode(None))
+    carry(source, target)
+    (shown,) = named(facts(target), "subtitle")
+    assert [(float(time), float(long)) for data, time, long, _ in shown.packets if b"words" in data] == [(0, 0.4), (0.4, 5)]
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov"])
+def test_an_empty_track_is_told_and_the_others_keep_what_they_say(made, carry, facts, tmp_path, ending):
+    full, source, target = tmp_path / "f.mkv", tmp_path / "s.mkv", tmp_path / f"o.{ending}"
+    made(*LAVFI, PICTURE, *LAVFI, TONE, "-map", 1, "-map", 0, "-map", 1, *FAST, "-c:a", "aac", full)
+    with av.open(str(full)) as plain, av.open(str(source), "w") as out:
+        streams = [out.add_stream_from_template(one) for one in plain.streams]
+        for stream, language in zip(streams, ("fra", "deu", "ita"), strict=True):
+            stream.metadata["language"] = language
+        for packet in plain.demux():
+            if packet.size and packet.stream.index:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    report = carry(source, target)
+    assert report.warnings == [
+        f"stream 0 (audio) is left out: nothing of it is there, and {ending} keeps no empty tracks; mkv does"
+    ]
+    assert [(one.type, one.tags["language"]) for one in facts(target)] == [("video", "deu"), ("audio", "ita")]
+
+
 def test_a_described_film_stays_one_in_matroska(clip, carry, facts, tmp_path):
     def described(out, _):
         out.streams.audio[0].disposition = Disposition.visual_impaired

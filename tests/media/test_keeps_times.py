@@ -75,6 +75,24 @@ def with_sound(
     return path
 
 
+@pytest.mark.parametrize(("codec", "form"), [("libx264", "h264"), ("mpeg2video", "mpeg2video")])
+def test_pictures_without_a_container_have_the_rate_that_they_say(tmp_path, codec, form):
+    source = tmp_path / f"a.{form}"
+    with av.open(str(source), "w", format=form) as out:
+        video = out.add_stream(codec, rate=50)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(4):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")))
+        out.mux(video.encode(None))
+    with Reader(source) as reader:
+        times = [frame.time for frame in reader.frames()]
+        assert reader.info.frame_rate == 50
+    assert np.diff(times).tolist() == [Fraction(1, 50)] * 3
+    if form == "h264":
+        with Reader(source, rate=10) as reader:
+            assert [frame.time for frame in reader.frames()] == [Fraction(number, 10) for number in range(4)]
+
+
 @pytest.mark.parametrize("rate", RATES, ids=lambda rate: f"{float(rate):.3f}")
 @pytest.mark.parametrize("ending", ["mp4", "mov"])
 def test_constant_rates_keep_every_tick(clip, carry, tmp_path, rate, ending):

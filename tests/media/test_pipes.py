@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from videoclr.cli import main
-from videoclr.errors import ConfigError
+from videoclr.errors import ConfigError, MediaError
 from videoclr.media.opening import Opening
 from videoclr.media.reader import Reader
 from videoclr.media.writer import Writer
@@ -239,6 +239,12 @@ def test_an_index_behind_the_film_is_named_and_one_before_it_is_read(videoclr, p
 def test_an_input_is_described_rightly_or_not_at_all(wrong, says):
     with pytest.raises(ConfigError, match=says):
         Opening(**wrong)
+
+
+def test_a_file_of_raw_pictures_says_what_it_needs(tmp_path):
+    (tmp_path / "a.yuv").write_bytes(bytes(range(256)) * 64)
+    with pytest.raises(MediaError, match="give --input-format rawvideo, --video-size"):
+        Reader(tmp_path / "a.yuv")
 
 
 @pytest.mark.parametrize(

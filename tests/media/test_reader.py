@@ -108,6 +108,32 @@ def test_a_truncated_file_gives_what_it_has_and_a_warning(clip, tmp_path, ending
         assert len(list(reader.frames())) == 100 and reader.warnings == []
 
 
+@pytest.mark.parametrize(("cluster", "kept"), [(0, 0), (2, 0), (2, 1)], ids=["first", "in the middle", "behind its first block"])
+def test_a_part_of_a_matroska_file_that_is_destroyed_is_told(clip, tmp_path, cluster, kept):
+    limit = {"cluster_time_limit": "900"}
+    whole = clip("w.mkv", ticks=range(30), base=Fraction(1, 5), rate=5, codec="mjpeg", pix_fmt="yuvj420p", muxing=limit)
+    data = bytearray(whole.read_bytes())
+    heads = [at for at in range(len(data)) if data.startswith(bytes.fromhex("1f43b675"), at)]
+    with av.open(str(whole)) as container:
+        ends = [data.index(bytes(one)) + one.size for one in container.demux(video=0) if one.size]
+    before = sum(end <= heads[cluster] for end in ends) + kept
+    behind = sum(end <= heads[cluster + 1] for end in ends)
+    start = ends[before - 1] if kept else heads[cluster]
+    data[start : heads[cluster + 1]] = bytes(heads[cluster + 1] - start)
+    torn = tmp_path / "torn.mkv"
+    torn.write_bytes(data)
+    with Reader(torn) as reader:
+        assert len(list(reader.frames())) == 30 - (behind - before)
+    since = f"{(before - 1) / 5:.3f} s" if before else "the beginning"
+    lost = f"what it showed from about {since} to {behind / 5:.3f} s is missing"
+    assert [text for text in reader.warnings if "destroyed" in text] == [f"damaged: a part of the file is destroyed, and {lost}"]
+
+
+def test_a_pause_in_matroska_is_no_damage(clip):
+    with Reader(clip("w.mkv", ticks=[0, 1, 2, 40, 41, 90]), start="0.04") as reader:
+        assert len(list(reader.frames())) == 5 and reader.warnings == []
+
+
 def payloads(path):
     """Position and size of every video packet in the file."""
     with av.open(str(path)) as container:

@@ -45,6 +45,9 @@ KINDS = ("audio", "subtitles", "attachments", "covers", "data", "video")
 _UNTIMED = ("attachments", "covers")
 _EARLY = Fraction(1, 20)
 """Seconds by which sound may be heard too early without a word."""
+_ENDLESS, _READ_IN = Fraction(1 << 31, 1000), Fraction(5)
+"""Seconds above which nobody says when a subtitle ends (FFmpeg's encoders of bitmaps then write 2^32 ms), which MP4 does not take,
+and those that it gets there, where the next one ends it all the same."""
 _REST = Fraction(1, 1000)
 """Seconds of sound behind the last picture that nobody misses."""
 _COVERED = {"mp4", "ipod"}
@@ -544,8 +547,11 @@ class Beside:
         assert packet.pts is not None and packet.dts is not None
         if not self._clip(packet):
             return
+        base = Fraction(packet.time_base)
+        if self.muxer in MOV and packet.stream.type == "subtitle" and (packet.duration or 0) * base > _ENDLESS:
+            packet.duration = round(_READ_IN / base)
         samples = self._samples.get(packet.stream_index)
-        move = round(offset / Fraction(packet.time_base))
+        move = round(offset / base)
         last = self._last.get(packet.stream_index)
         if last is not None and packet.dts + move <= last and self._is_delay(packet):
             if samples is not None:

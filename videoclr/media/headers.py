@@ -28,6 +28,8 @@ _HEAD = 1 << 20
 """Bytes in which the headers of a Matroska file lie."""
 Y4M = "yuv4mpegpipe"
 """FFmpeg's name of it, reading and writing."""
+_BARE = {"h264", "hevc", "vvc", "mpegvideo"}
+"""FFmpeg's formats of nothing but coded pictures that may say their rate: it calls each 25 a second unless it is told."""
 _SITINGS = {b"C420mpeg2": "left", b"C420jpeg": "center", b"C420paldv": "topleft"}
 """How YUV4MPEG2 says where chroma lies; Matroska does not hold its pictures."""
 
@@ -37,6 +39,9 @@ def rate_of(stream: VideoStream) -> Fraction | None:
 
     FFmpeg says one frame a tick of raw DV, whose ticks are far shorter than its frames: then what it guessed is right.
     """
+    container = stream.container
+    if container.format.name in _BARE and "framerate" not in container.options and (own := stream.codec_context.framerate):
+        return Fraction(own)
     average, guessed = stream.average_rate, stream.guessed_rate
     if average and guessed and stream.time_base and average * stream.time_base == 1 and guessed < average:
         return Fraction(guessed)

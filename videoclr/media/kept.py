@@ -7,8 +7,8 @@ MP4 and QuickTime then get what is missing put into their index; what is lost el
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import dataclass, field, replace
+from typing import Self, TypeVar
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -24,6 +24,7 @@ from videoclr.media.headers import siting_of
 from videoclr.media.languages import three_letters
 from videoclr.media.target import MOV, PLAIN
 
+_Told = TypeVar("_Told")
 REEL = "reel_name"
 """Tag of the file or of a stream: the tape, roll or card that the pictures are from."""
 PROVENANCE = "provenance"
@@ -93,10 +94,11 @@ class Kept:
             return []  # nothing but pictures can be in it, nor is anything else expected
         try:
             with av.open(f"file:{place}", metadata_errors="surrogateescape") as found:
-                self._check_count(found, path, pictures)
+                kept, warnings = self._placed(found)
+                kept._check_count(found, path, pictures)
                 tags = self._missing_tags(found)
-                languages = self._missing_languages(found)
-                warnings = self._lost(found)
+                languages = kept._missing_languages(found)
+                warnings += kept._lost(found)
                 if self.muxer in MOV and self._lacks_reel(found):
                     tags[REEL] = self.reel
         except av.EOFError:  # of a transport stream shorter than what FFmpeg wants to see before it believes in one
@@ -108,7 +110,7 @@ class Kept:
             if nameless:
                 warnings.append(f"{self.muxer} does not keep the languages {', '.join(nameless)} of the streams; mkv does")
             languages = {index: language for index, language in languages.items() if language not in nameless}
-            changes = Amendments(languages, dict(self.entries), dict(self.crops), dict(self.described), tags)
+            changes = Amendments(languages, dict(kept.entries), dict(kept.crops), dict(kept.described), tags)
             if changes:
                 try:
                     amend(place, changes, quicktime=self.muxer == "mov")
@@ -121,6 +123,26 @@ class Kept:
         if languages:
             warnings.append(f"{self.muxer} does not keep the languages of the streams; mkv and mov do")
         return warnings
+
+    def _placed(self, found: InputContainer) -> tuple[Self, list[str]]:
+        """The same by the numbers that streams have in the file, and one line for each that is not in it.
+
+        FFmpeg's muxer of MP4 and QuickTime writes no track that nothing was given to; the others keep their track IDs.
+        """
+        places = {stream.id - 1: stream.index for stream in found.streams if stream.id} if self.muxer in MOV else {}
+        gone = [one for one in self.streams if one.index not in places] if self.video in places else []
+        if not gone:
+            return self, []
+        why = f"nothing of it is there, and {self.muxer} keeps no empty tracks; mkv does"
+        moved = replace(
+            self,
+            streams=tuple(replace(one, index=places[one.index]) for one in self.streams if one.index in places),
+            video=places[self.video],
+            entries=_moved(self.entries, places),
+            crops=_moved(self.crops, places),
+            described=_moved(self.described, places),
+        )
+        return moved, [f"stream {one.index} ({one.kind}) is left out: {why}" for one in gone]
 
     def _check_count(self, found: InputContainer, path: str, pictures: int) -> None:
         """See that no muxer threw pictures away, where the file says how many it holds; others would have to be read whole."""
@@ -185,6 +207,11 @@ class Kept:
         if stream.disposition & Disposition.visual_impaired:
             lost &= ~Disposition.descriptions  # FFmpeg makes both of one mark of MP4 and MPEG-TS, and Matroska's is the other one
         return ", ".join(one.name for one in Disposition if one & lost and one.name)
+
+
+def _moved(told: Mapping[int, _Told], places: Mapping[int, int]) -> dict[int, _Told]:
+    """What streams were told, by the numbers that they have now; without those that have none."""
+    return {places[index]: value for index, value in told.items() if index in places}
 
 
 def _numbered(numbers: list[int]) -> str:

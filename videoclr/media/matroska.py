@@ -12,16 +12,26 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from bisect import bisect
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 from videoclr.media.crop import WHOLE, Crop
 from videoclr.media.sphere import CUBEMAP, EQUIRECTANGULAR, Sphere
 
 _SEGMENT, _SEEK_HEAD, _VOID, _TRACKS, _ENTRY, _VIDEO = 0x18538067, 0x114D9B74, 0xEC, 0x1654AE6B, 0xAE, 0xE0
 _SEEK, _SEEK_POSITION, _CRC, _TYPE, _CLUSTER = 0x4DBB, 0x53AC, 0xBF, 0x83, 0x1F43B675
+_EBML = 0x1A45DFA3
+_TOP = {_SEEK_HEAD, _TRACKS, _CLUSTER, _VOID, _CRC, 0x1549A966, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367}
+"""What a segment consists of; the last are information, cues, attachments, chapters and tags."""
+_IN_CLUSTER = {0xE7, 0xA3, 0xA0, 0xA7, 0xAB, 0xAF, 0x5854, _VOID, _CRC}
+"""What a cluster consists of: its time, blocks, and what says where it stands."""
+_LONGEST = 12
+"""Bytes that name an element of a segment and its size."""
 _PIXEL_WIDTH, _PIXEL_HEIGHT, _WIDTH, _HEIGHT, _UNIT, _PROJECTION = 0xB0, 0xBA, 0x54B0, 0x54BA, 0x54B2, 0x7670
 _CROPS = {0x54CC: "left", 0x54DD: "right", 0x54BB: "top", 0x54AA: "bottom"}
 """PixelCropLeft, Right, Top, Bottom -> fields of `Crop`."""
@@ -168,6 +178,45 @@ def siting_in(head: bytes, number: int = 0) -> str:
         for one in _elements(head, colour.data, colour.end)
     }
     return _SITINGS.get((said.get(_ACROSS, 0), said.get(_DOWN, 0)), "")
+
+
+def torn_in(path: Path, spans: Sequence[tuple[int, int]]) -> list[int]:
+    """Where in a file something stands that is no part of Matroska: it is destroyed there, and readers go on behind it.
+
+    What is in a cluster is looked at where one of `spans` (bytes, in order) lies in it. Behind elements whose size nobody says, and
+    behind the first one between clusters that is none, nothing is found.
+    """
+    torn: list[int] = []
+    with path.open("rb") as file:
+        for one in _stored(file, 0, None, {_EBML, _SEGMENT}, torn):
+            if one.kind == _SEGMENT:
+                for top in _stored(file, one.data, None, _TOP, torn):
+                    place = bisect(spans, top.start, key=lambda span: span[1])
+                    if top.kind == _CLUSTER and place < len(spans) and spans[place][0] < top.end:
+                        deque(_stored(file, top.data, top.end, _IN_CLUSTER, torn), maxlen=0)
+                break
+    return torn
+
+
+def _stored(file: BinaryIO, start: int, end: int | None, kinds: Set[int], torn: list[int]) -> Iterator[_Element]:
+    """The elements from `start` to `end`, or as far as the file goes; where there is one of no such kind, `torn` gets its place."""
+    while end is None or start < end:
+        file.seek(start)
+        head = file.read(_LONGEST)
+        if len(head) < _LONGEST:
+            return
+        length = 9 - head[0].bit_length()
+        width = 9 - head[length].bit_length()
+        kind, size = int.from_bytes(head[:length]), int.from_bytes(head[length : length + width]) & ((1 << 7 * width) - 1)
+        if kind not in kinds:
+            if kind not in (_EBML, _SEGMENT):  # of a second film behind this one
+                torn.append(start)
+            return
+        first, unknown = start + length + width, size == (1 << 7 * width) - 1
+        if unknown and kind != _SEGMENT:  # only what is behind it tells where it ends
+            return
+        yield _Element(kind, start, first, first + size)
+        start = first + size
 
 
 def _video_in(head: bytes, number: int) -> list[_Element]:

@@ -36,6 +36,7 @@ from videoclr.media.gaps import CERTAIN, LIKELY, Gaps, shows
 from videoclr.media.hardware import opened_on
 from videoclr.media.hdr import dolby_vision_profile, proxy_of
 from videoclr.media.headers import Y4M, crop_of, rate_of, siting_of
+from videoclr.media.matroska import torn_in
 from videoclr.media.moments import moment
 from videoclr.media.opening import Opening
 from videoclr.media.orientation import Orientation, orientation_of
@@ -83,6 +84,21 @@ _HELD = 1 << 28
 """Bytes of packets from which decoding begins, whether or not a better place to begin is to come."""
 _EARLIER = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
 """How much further back to seek, in turn, until a key frame at or before the wanted time is found (seconds)."""
+
+_LEAP = Fraction(2, 5)
+"""Seconds from one packet to the next, more than where pictures are reordered, above which the file may be destroyed between."""
+_LEAPS = 1000
+"""Of which so many are held."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Leap:
+    """Places in the file of two packets, one behind the other, and their times; of the first one also nothing."""
+
+    place: int
+    next_place: int
+    time: Fraction | None
+    next_time: Fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +334,9 @@ class Reader:
         """Packets that an edit list hides."""
         self._read_to: int | None = None
         """Bytes of the input up to the end of the last picture."""
+        self._before: tuple[int, Fraction | None] = (0, None)
+        """Place and time of the last packet."""
+        self._leaps: list[_Leap] = []
         self._inside: deque[Packet[Any]] | None = None
         """Packets that the decoder has not answered yet; None where pictures do not stand alone."""
         decoder = None
@@ -808,9 +827,19 @@ class Reader:
         for packet in demuxed(self.container, streams, self._note_read_error):
             if packet.stream_index == self._stream.index:
                 self._read_to = None if packet.pos is None else packet.pos + packet.size
+                self._note_leap(packet)
                 yield packet
             elif self._keep:
                 self._shelf.append(packet)
+
+    def _note_leap(self, packet: Packet[Any]) -> None:
+        if packet.pos is None or packet.pts is None:
+            return
+        (place, last), time = self._before, packet.pts * Fraction(packet.time_base)
+        entered = last is None and self.start is not None
+        if time - (last or 0) > _LEAP and not entered and len(self._leaps) < _LEAPS:
+            self._leaps.append(_Leap(place, packet.pos, last, time))
+        self._before = packet.pos, time
 
     def _note_read_error(self, error: BaseException) -> None:
         self._jumped |= isinstance(error, TimesJump)
@@ -825,6 +854,19 @@ class Reader:
             self._warn(f"{what}; pictures of them show errors, or the one before")
         if self._gaps.count:
             self._warn(str(self._gaps))
+        self._tell_torn()
+
+    def _tell_torn(self) -> None:
+        """Say it where a part of a Matroska file is destroyed: FFmpeg looks for what comes behind it without a word."""
+        if not self._leaps or "matroska" not in self.container.format.name or not Path(self.path).is_file():
+            return
+        with explained(self.path, "cannot be read"):
+            torn = torn_in(Path(self.path), [(leap.place, leap.next_place) for leap in self._leaps])
+        for leap in self._leaps:
+            if any(leap.place <= place < leap.next_place for place in torn):
+                since = "the beginning" if leap.time is None else f"{float(leap.time):.3f} s"
+                until = f"{float(leap.next_time):.3f} s"
+                self._warn(f"damaged: a part of the file is destroyed, and what it showed from about {since} to {until} is missing")
 
     def _check_end(self, last: _Timed | None) -> None:
         """At the true end of the file: say what was damaged and what is missing; FFmpeg keeps quiet about both."""

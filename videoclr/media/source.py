@@ -39,8 +39,9 @@ _TEXT_DEMUXERS = {"tty", "bin", "xbin", "adf", "idf", "lavfi"}
 """FFmpeg shows any text file as ANSI art; nobody means that here."""
 PICTURE_RATE = Fraction(25)
 """Loose pictures a second, where nobody says otherwise."""
-TIMELESS = {"rawvideo", "image2", "image2pipe", "v210", "v210x", "bitpacked", "h264", "hevc", "mjpeg"}
+TIMELESS = {"rawvideo", "image2", "image2pipe", "v210", "v210x", "bitpacked", "h264", "hevc", "vvc", "obu", "mjpeg"}
 """Inputs that can be told how many pictures a second they are."""
+_RAW_ENDINGS = {".yuv", ".rgb"}
 ANYTHING = Opening()
 """Find out what it is; reach nothing else; the limits by default."""
 _STANDARD_INPUT = 0
@@ -319,6 +320,8 @@ def _why_not(path: str, error: BaseException, opening: Opening) -> str:
             return f"is {kind}, which opens other files; allow that with media.input.playlists=true if you trust it"
         if head[4:8] in (b"ftyp", b"wide", b"mdat", b"moov"):
             return "the index is missing: the file was cut off while it was recorded or copied; copy it again"
+    if Path(path).suffix.lower() in _RAW_ENDINGS:
+        return "raw pictures say nothing of themselves: give --input-format rawvideo, --video-size, --input-pix-fmt and --rate"
     return f"not a video or picture that FFmpeg can read ({reason(error)})"
 
 
