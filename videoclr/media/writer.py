@@ -82,6 +82,8 @@ class Writer:
         wipe_seconds: in which the line of a `wipe` goes to and fro; 0 leaves it in the middle.
         container: a file ending without its dot, or FFmpeg's muxer name; None takes it from the ending.
         drop: what of the source to leave out: `audio`, `subtitles`, `attachments`, `covers`, `data`, `video` (all but the restored
+        start_number: of the first picture of a numbered sequence; None for that of the input's picture, and 1 where the input is
+            no numbered sequence.
             stream), or the number of a stream.
         provenance: a sentence on what was done, kept as a tag of the file; None for none.
         overwrite: replace an existing file.
@@ -122,6 +124,7 @@ class Writer:
         wipe_seconds: float = 4.0,
         container: str | None = None,
         drop: Collection[str] = (),
+        start_number: int | None = None,
         provenance: str | None = None,
         overwrite: bool = False,
         shift: Fraction | None = None,
@@ -142,6 +145,8 @@ class Writer:
             raise ConfigError(f"$.media.smart_copy_mb: expected 1 or more, got {smart_copy_mb!r}")
         if options is not None and not (isinstance(options, Mapping) and all(_is_option(*one) for one in options.items())):
             raise ConfigError(f"$.media.options: expected names with values, as in {{'aq-mode': '3'}}, got {options!r}")
+        if start_number is not None and (not isinstance(start_number, int) or start_number < 0):
+            raise ConfigError(f"$.media.start_number: expected 0 or more, got {start_number!r}")
         for name, text in (("container", container), ("provenance", provenance)):
             if text is not None and not isinstance(text, str):
                 raise ConfigError(f"$.media.{name}: expected a text, got {text!r}")
@@ -163,15 +168,18 @@ class Writer:
         self._pattern = suffix in STILLS and is_pattern(self.path) and asked
         if self.path != PIPE and not self._pattern:
             check_target(self.path, like.path if like else None, overwrite)
+        if start_number is not None and not (self._pattern and container is None):
+            raise ConfigError("$.media.start_number: is for numbered pictures such as shot.%04d.png alone")
         if smart_copy and deliver != "video":
             raise ConfigError(f"$.media.smart_copy: a {deliver} is made of every picture; leave one of them out")
         if self.path != PIPE and container is None and suffix in STILLS:
             if smart_copy:
                 raise ConfigError(f"$.media.smart_copy: {suffix} pictures are no video; choose another ending or leave it out")
-            self._check_stills(overwrite)
             first = 1 if like is None else first_number(like)
             if deliver == "overlay" and suffix not in _TRANSPARENT:
                 raise ConfigError(f"$.media.deliver: {suffix} pictures hold no overlay; use {' or '.join(_TRANSPARENT)}")
+            first = first if start_number is None else start_number
+            self._check_stills(first)
             whole = suffix == ".exr" and like is not None and like.first_picture.is_light and like.info.bit_depth > _HALF
             pace, label = (None, None) if like is None else (like.info.frame_rate, _label(like))
             self._labelled = label is not None and suffix in _LABELLED
@@ -403,13 +411,13 @@ class Writer:
             self._lock.release()
             self._lock = None
 
-    def _check_stills(self, overwrite: bool) -> None:
+    def _check_stills(self, first: int) -> None:
         if self.like is None:
             return
         pattern = self._pattern
         info, run = self.like.info, self.like.sequence
         inputs = [run.path(number) for number in range(run.count)] if run else [self.like.path]
-        numbers = range(run.first, run.first + run.count) if run else range(1, 2)
+        numbers = range(first, first + (run.count if run else 1))
         targets = [numbered(self.path, number) for number in numbers] if pattern else [self.path]
         if {_file(path) for path in targets} & {_file(path) for path in inputs} - {None}:
             raise MediaError(self.path, "is the input itself; write to another name")
