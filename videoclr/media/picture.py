@@ -22,11 +22,12 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from videoclr.media import exr
+from videoclr.media import exr, tiff
 from videoclr.media.colour import BT709_TAG, FULL, LIMITED, RGB_SPACE, Colour, colour_of
 from videoclr.media.filters import through
 from videoclr.media.hdr import proxy_of
 from videoclr.media.layout import Layout, layout_of
+from videoclr.media.linear import divided
 from videoclr.media.orientation import Orientation, orientation_of
 from videoclr.media.proxy import Proxy, as_uint16
 from videoclr.media.scan import fields_mean
@@ -62,7 +63,8 @@ class Picture:
         proxy: how its HDR is shown to a network; read from its tags where None, which for other pictures is none.
         woven: it holds two fields that stay: a network sees their mean, see `videoclr.media.scan`.
         stored: it is what one packet of the source holds, at that packet's time: not deinterlaced, scaled, repeated or damaged.
-        head: the header of the DPX or EXR file that it is from (`videoclr.media.dpx`, `videoclr.media.exr`).
+        head: the header of the DPX or EXR file that it is from (`videoclr.media.dpx`, `videoclr.media.exr`), or what a TIFF file
+            says (`videoclr.media.tiff.head_of`).
     """
 
     __slots__ = ("_away", "_frame", "colour", "head", "held", "orientation", "proxy", "stored", "woven")
@@ -181,11 +183,12 @@ class Picture:
         return _has_alpha(self.frame.format)
 
     def coverage(self) -> NDArray[np.float32] | None:
-        """`(h, w)`, as stored, 0..1: the alpha that the colours are multiplied with, as OpenEXR has it; None of other files."""
+        """`(h, w)`, as stored, 0..1: the alpha that the colours are multiplied with, as OpenEXR has it, and TIFF may; None of other
+        files."""
         layout = layout_of(self.frame.format.name)
-        if layout is None or not exr.is_exr(self.head) or (alpha := layout.opacity(self.frame)) is None:
+        if layout is None or not is_multiplied(self.head) or (alpha := layout.opacity(self.frame)) is None:
             return None
-        return np.asarray(np.nan_to_num(alpha.astype(np.float32)).clip(0, 1), np.float32)
+        return _share(alpha, layout)
 
     def signals(self) -> NDArray[Any]:
         """As `rgb`, but in the picture's own transfer function and primaries, whatever they are; of floats float32."""
@@ -209,6 +212,9 @@ class Picture:
         else:
             for patch in stored:
                 _composite_one(frame, layout, self.colour, patch)
+        if is_multiplied(self.head) and frame.format.name == self.frame.format.name:
+            for patch in stored:
+                _hide(frame, self.frame, layout, patch)
         return frame
 
     def _add_residuals(self, frame: VideoFrame, layout: Layout, patches: Sequence[Patch]) -> None:
@@ -345,7 +351,7 @@ def displayed(picture: Picture, straight: bool = False) -> Picture:
     frame, layout = picture.frame, layout_of(picture.frame.format.name)
     assert layout is not None and picture.proxy is not None
     signals = _signals(frame, picture.colour)
-    rgb = picture.proxy.shown(_divided(signals, picture.coverage()) if straight else signals)
+    rgb = picture.proxy.shown(divided(signals, picture.coverage()) if straight else signals)
     if (alpha := layout.opacity(frame)) is not None:
         whole = np.rint(np.nan_to_num(alpha.astype(np.float32)).clip(0, 1) * np.float32(_WHITE)).astype(np.uint16)
         made = VideoFrame.from_ndarray(np.dstack([rgb, whole]), DISPLAYED)
@@ -368,17 +374,65 @@ def straightened(picture: Picture, patch: Patch) -> Patch:
     alpha, rgb = patch.alpha[own], patch.rgb[own]
     left, top = max(0, patch.x), max(0, patch.y)
     covered = picture.orientation.shown(coverage)[top : top + alpha.shape[0], left : left + alpha.shape[1]]
-    shown = picture.proxy.shown(_divided(picture.proxy.signal(rgb), covered))
+    shown = picture.proxy.shown(divided(picture.proxy.signal(rgb), covered))
     shown = np.where(covered[..., None] < 1, shown, as_uint16(rgb))  # what nothing shines through is not rounded
     return Patch(left, top, shown, alpha)
 
 
-def _divided(values: NDArray[np.float32], alpha: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """`(h, w, 3)` light without the alpha that it is multiplied with; where nothing is covered, and glows, as it is."""
-    if alpha is None:
-        return values
-    mix = alpha[..., None]
-    return np.divide(values, mix, out=values.copy(), where=mix > 0)
+def is_multiplied(head: bytes) -> bool:
+    """Whether colours are multiplied with their alpha in a picture file with that header (see `Picture`)."""
+    return exr.is_exr(head) or tiff.is_multiplied(head)
+
+
+def unmultiplied(frame: VideoFrame) -> VideoFrame:
+    """A picture of whole numbers that are multiplied with its alpha, as one whose colours are not; where nothing is covered, and
+    glows, as it is."""
+    layout = layout_of(frame.format.name)
+    if layout is None or (alpha := layout.opacity(frame)) is None:
+        return frame
+    frame = _own_copy(frame)
+    mix, top = _share(alpha, layout), (1 << layout.depth) - 1
+    for component in range(len(layout.places)):
+        values = layout.view(frame, component)
+        divided = np.divide(values, mix, out=values.astype(np.float32), where=mix > 0)
+        values[...] = np.rint(divided.clip(0, top)).astype(values.dtype)
+    return frame
+
+
+def opacity_of(frame: VideoFrame, colour: Colour) -> NDArray[np.float32] | None:
+    """`(h, w)`, as stored, 0..1: the alpha of a picture; None where it has none."""
+    if not _has_alpha(frame.format):
+        return None
+    layout = layout_of(frame.format.name)
+    if layout is not None and (alpha := layout.opacity(frame)) is not None:
+        return _share(alpha, layout)
+    deep = reformatted(frame, colour, DISPLAYED, Colour("rgb", colour.matrix, True))
+    return np.asarray(deep.to_ndarray()[..., 3].astype(np.float32) / np.float32(_WHITE), np.float32)
+
+
+def _share(alpha: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
+    """Samples of alpha, as they are stored, as 0..1."""
+    if layout.floating:
+        return np.asarray(np.nan_to_num(alpha.astype(np.float32)).clip(0, 1), np.float32)
+    return np.asarray(alpha.astype(np.float32) / np.float32((1 << layout.depth) - 1), np.float32)
+
+
+def _hide(frame: VideoFrame, source: VideoFrame, layout: Layout, patch: Patch) -> None:
+    """Keep a face where there is something of it: what colours multiplied with alpha have beyond alpha is light that is added to
+    whatever lies behind. Where `source` has such light itself, it stays free, and floats where they are not wholly transparent."""
+    rows, columns = patch.alpha.shape
+    window = np.s_[patch.y : patch.y + rows, patch.x : patch.x + columns]
+    if (alpha := layout.opacity(source)) is None:
+        return
+    most, parts = alpha[window], range(len(layout.places))
+    before = [layout.view(source, part)[window] for part in parts]
+    if layout.floating:
+        bound = (most == 0) & np.all([values == 0 for values in before], axis=0)
+    else:
+        bound = np.all([values <= most for values in before], axis=0)
+    for part in parts:
+        values = layout.view(frame, part)[window]
+        np.copyto(values, 0 if layout.floating else np.minimum(values, most), where=bound)
 
 
 def float_frame(values: NDArray[np.float32], alpha: NDArray[np.float32] | None = None) -> VideoFrame:

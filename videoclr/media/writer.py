@@ -17,7 +17,7 @@ from typing import Literal, Self, get_args
 from av.stream import Discard, Stream
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
-from videoclr.media import dpx, exr
+from videoclr.media import dpx, exr, tiff
 from videoclr.media.beside import LABELLING, OPAQUE, check_drop, dropped, is_opacity, kind_of
 from videoclr.media.copylike import encoding_of
 from videoclr.media.crop import WHOLE, cropped, exactly
@@ -30,7 +30,7 @@ from videoclr.media.headers import Y4M
 from videoclr.media.joint import Joint, cannot, joint_of
 from videoclr.media.lock import Lock
 from videoclr.media.orientation import Orientation
-from videoclr.media.picture import Picture, displayed, float_frame, frame_of_rgb, straightened
+from videoclr.media.picture import Picture, colour_in, displayed, float_frame, frame_of_rgb, straightened, unmultiplied
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, sync_file
 from videoclr.media.source import PIPE, has_width, is_pattern, numbered, still_covers
@@ -48,6 +48,8 @@ _LABELLED = (".exr", ".dpx")
 """Endings of pictures that say their timecode."""
 _TRANSPARENT = (".png", ".exr")
 """Endings of pictures for compositing."""
+_EITHER = (".tif", ".tiff", ".exr")
+"""Endings of pictures that say whether their colours are multiplied with alpha, or are made so here."""
 _BESIDE = ("audio", "subtitles", "video", "data")
 """Kinds of streams that are missed where pictures are all that is written."""
 _TEXTS = ("title", "artist", "author", "copyright", "comment", "description")
@@ -80,10 +82,10 @@ class Writer:
         linear: EXR pictures hold linear light; False leaves the code values as they are. Floats that were read stay what they are.
         deliver: what to write of each frame (see `videoclr.media.deliver`).
         wipe_seconds: in which the line of a `wipe` goes to and fro; 0 leaves it in the middle.
-        container: a file ending without its dot, or FFmpeg's muxer name; None takes it from the ending.
-        drop: what of the source to leave out: `audio`, `subtitles`, `attachments`, `covers`, `data`, `video` (all but the restored
         start_number: of the first picture of a numbered sequence; None for that of the input's picture, and 1 where the input is
             no numbered sequence.
+        container: a file ending without its dot, or FFmpeg's muxer name; None takes it from the ending.
+        drop: what of the source to leave out: `audio`, `subtitles`, `attachments`, `covers`, `data`, `video` (all but the restored
             stream), or the number of a stream.
         provenance: a sentence on what was done, kept as a tag of the file; None for none.
         overwrite: replace an existing file.
@@ -122,9 +124,9 @@ class Writer:
         linear: bool = True,
         deliver: Kind = "video",
         wipe_seconds: float = 4.0,
+        start_number: int | None = None,
         container: str | None = None,
         drop: Collection[str] = (),
-        start_number: int | None = None,
         provenance: str | None = None,
         overwrite: bool = False,
         shift: Fraction | None = None,
@@ -143,10 +145,10 @@ class Writer:
             raise ConfigError(f"$.media.wipe_seconds: expected 0 or more, got {wipe_seconds!r}")
         if not isinstance(smart_copy_mb, int) or smart_copy_mb < 1:
             raise ConfigError(f"$.media.smart_copy_mb: expected 1 or more, got {smart_copy_mb!r}")
-        if options is not None and not (isinstance(options, Mapping) and all(_is_option(*one) for one in options.items())):
-            raise ConfigError(f"$.media.options: expected names with values, as in {{'aq-mode': '3'}}, got {options!r}")
         if start_number is not None and (not isinstance(start_number, int) or start_number < 0):
             raise ConfigError(f"$.media.start_number: expected 0 or more, got {start_number!r}")
+        if options is not None and not (isinstance(options, Mapping) and all(_is_option(*one) for one in options.items())):
+            raise ConfigError(f"$.media.options: expected names with values, as in {{'aq-mode': '3'}}, got {options!r}")
         for name, text in (("container", container), ("provenance", provenance)):
             if text is not None and not isinstance(text, str):
                 raise ConfigError(f"$.media.{name}: expected a text, got {text!r}")
@@ -166,20 +168,20 @@ class Writer:
         same = like is not None and like.sequence is None and Path(like.path).stem == Path(self.path).stem
         asked = like is None or not like.is_still or (has_width(self.path) and not same)
         self._pattern = suffix in STILLS and is_pattern(self.path) and asked
-        if self.path != PIPE and not self._pattern:
-            check_target(self.path, like.path if like else None, overwrite)
         if start_number is not None and not (self._pattern and container is None):
             raise ConfigError("$.media.start_number: is for numbered pictures such as shot.%04d.png alone")
+        if self.path != PIPE and not self._pattern:
+            check_target(self.path, like.path if like else None, overwrite)
         if smart_copy and deliver != "video":
             raise ConfigError(f"$.media.smart_copy: a {deliver} is made of every picture; leave one of them out")
         if self.path != PIPE and container is None and suffix in STILLS:
             if smart_copy:
                 raise ConfigError(f"$.media.smart_copy: {suffix} pictures are no video; choose another ending or leave it out")
             first = 1 if like is None else first_number(like)
-            if deliver == "overlay" and suffix not in _TRANSPARENT:
-                raise ConfigError(f"$.media.deliver: {suffix} pictures hold no overlay; use {' or '.join(_TRANSPARENT)}")
             first = first if start_number is None else start_number
             self._check_stills(first)
+            if deliver == "overlay" and suffix not in _TRANSPARENT:
+                raise ConfigError(f"$.media.deliver: {suffix} pictures hold no overlay; use {' or '.join(_TRANSPARENT)}")
             whole = suffix == ".exr" and like is not None and like.first_picture.is_light and like.info.bit_depth > _HALF
             pace, label = (None, None) if like is None else (like.info.frame_rate, _label(like))
             self._labelled = label is not None and suffix in _LABELLED
@@ -483,10 +485,10 @@ class Writer:
         if self._deliverable is not None and self._deliverable.kind == "side-by-side" and picture.has_alpha:
             self._warn("side by side is shown without the transparency of the source")
         if self._deliverable is None:
-            return picture, patches if isinstance(frame.native, Picture) else ()
+            return self._straight(picture, patches if isinstance(frame.native, Picture) else ())
         if self._first_time is None:
             self._first_time = frame.time if self.like is None else self.like.first_time
-        return self._deliverable(picture, patches, frame.time - self._first_time), ()
+        return self._straight(self._deliverable(picture, patches, frame.time - self._first_time), ())
 
     def _unkept(self, names: list[str]) -> list[str]:
         """Of what an EXR says, what is lost."""
@@ -499,6 +501,16 @@ class Writer:
         if picture.coverage() is None or not stays or not self._sink.takes_alpha(picture):
             return displayed(picture), patches
         return displayed(picture, straight=True), tuple(straightened(picture, patch) for patch in patches)
+
+    def _straight(self, picture: Picture, patches: tuple[Patch, ...]) -> tuple[Picture, tuple[Patch, ...]]:
+        """A TIFF whose colours are multiplied with its alpha, for files that keep the alpha and have them straight."""
+        if picture.is_light or not tiff.is_multiplied(picture.head) or any(map(self._takes, _EITHER)):
+            return picture, patches
+        if not picture.has_alpha or not self._sink.takes_alpha(picture):
+            return picture, patches
+        whole = picture.composite(patches)
+        frame = unmultiplied(whole)
+        return Picture(frame, colour_in(picture, whole), picture.orientation, picture.proxy, picture.woven), ()
 
     def _takes(self, suffix: str) -> bool:
         """Whether it writes pictures of that ending."""
