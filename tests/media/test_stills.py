@@ -149,6 +149,18 @@ def test_a_sequence_begins_at_the_number_that_was_named(tmp_path, pattern, given
     assert np.array_equal(load(tmp_path / f"o{given:04d}.png"), pattern(8)) and list(writer.pictures) == numbers
 
 
+@pytest.mark.parametrize(("form", "becomes"), [("yuv420p", "rgb24"), ("yuva444p10le", "rgba64le"), ("gray10le", "gray16le")])
+def test_a_tiff_of_anything_but_a_tiff_holds_what_every_program_reads(tmp_path, form, becomes):
+    frame = VideoFrame(32, 16, form)
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
+    sink = Stills(str(tmp_path / "o.tif"), "tiff", 1, False)
+    sink.write(Picture(frame), lambda: frame)
+    sink.finish()
+    with av.open(str(tmp_path / "o.tif")) as container:
+        assert container.streams.video[0].codec_context.format.name == becomes
+
+
 @pytest.mark.parametrize(
     ("target", "options", "says"),
     [

@@ -208,6 +208,8 @@ class Stills:
         if self.encoder == "exr":
             return self._light(frame, colour, proxy, head), True
         known = formats_of(self.encoder)
+        if self.encoder == "tiff" and self.pix_fmt is None and not tiff.is_tiff(head):
+            known = [name for name in known if kind_of(name) != "yuv"]  # which Nuke and others do not read in TIFF
         wanted = frame.format.name.replace("yuv4", "yuvj4") if self.encoder == "mjpeg" else frame.format.name
         if self.encoder == "mjpeg" and colour.kind != "yuv":
             wanted = "yuvj444p"
