@@ -93,6 +93,33 @@ def test_half_alpha_mixes_in_code_values_and_averages_chroma_over_its_area():
     assert (other != 160).sum() == 1
 
 
+@pytest.mark.parametrize("name", ["gbrp10le", "gbrap12le", "gbrp16be", "rgb48be"])
+def test_white_of_deep_rgb_is_white_and_a_face_that_is_as_it_was_changes_no_bit(name):
+    frame = VideoFrame(64, 8, name)
+    layout = layout_of(name)
+    for component in range(3):
+        layout.view(frame, component)[...] = np.linspace(0, (1 << layout.depth) - 1, 64).astype(np.uint16)
+    seen = Picture(frame).rgb()
+    assert seen[0, 0].tolist() == [0] * 3 and seen[0, -1].tolist() == [65535] * 3
+    assert np.array_equal(Picture(frame).window((3, 2, 40, 7)), seen[2:7, 3:40])
+    after = Picture(frame).composite([Patch(0, 0, seen, np.ones((8, 64), np.float32))])
+    assert all(np.array_equal(layout.view(after, part), layout.view(frame, part)) for part in range(3))
+
+
+@pytest.mark.parametrize(("name", "other"), [("gbrp16le", "gbrp10le"), ("gbrp10le", "gbrp12be"), ("gbrap12le", "gbrap16le")])
+def test_planes_of_deep_rgb_become_the_nearest_numbers_of_another_depth(name, other):
+    (old, new), frame = (layout_of(name), layout_of(other)), VideoFrame(1024, 4, name)
+    values = np.linspace(0, (1 << old.depth) - 1, 1024).astype(np.uint16)
+    for samples in [old.view(frame, 0), old.view(frame, 1), old.view(frame, 2), old.opacity(frame)]:
+        if samples is not None:
+            samples[...] = values
+    frame.pts = 7
+    made = reformatted(frame, Colour("rgb", BT601, True), other, Colour("rgb", BT601, True))
+    nearest = np.rint(values * (((1 << new.depth) - 1) / ((1 << old.depth) - 1)))
+    assert made.pts == 7 and all((new.view(made, part) == nearest).all() for part in range(3))
+    assert new.alpha is None or (new.opacity(made) == nearest).all()
+
+
 @pytest.mark.parametrize(("height", "matrix"), [(718, "bt601"), (720, "bt709")])
 def test_untagged_video_is_bt709_from_720_lines_up(height, matrix):
     frame = VideoFrame(16, height, "yuv420p")

@@ -261,7 +261,9 @@ def reformatted(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour
     if pixel_format == frame.format.name and (colour == to or to.kind == "rgb"):
         return frame
     if (name := _opaque_twin(frame)) and not _has_alpha(VideoFormat(pixel_format)):
-        return reformatted(_without_alpha(frame, name), colour, pixel_format, to)
+        return reformatted(_in_planes(frame, name), colour, pixel_format, to)
+    if pixel_format != frame.format.name and _are_deep_planes(frame.format.name, pixel_format):
+        return _in_planes(frame, pixel_format)
     deep = max(part.bits for part in VideoFormat(pixel_format).components) > _BYTE
     planar = _DEEP_RGBA if _has_alpha(frame.format) and _has_alpha(VideoFormat(pixel_format)) else _DEEP_RGB
     if colour.kind == "yuv" and to.kind == "rgb" and (deep or is_deep(frame)) and pixel_format != planar:
@@ -296,15 +298,28 @@ def _opaque_twin(frame: VideoFrame) -> str | None:
     return twin if twin != name and is_deep(frame) and layout_of(name) and layout_of(twin) else None
 
 
-def _without_alpha(frame: VideoFrame, name: str) -> VideoFrame:
-    """`frame` in the format `name`, its opaque twin: every colour as it is, and all properties."""
-    plain = through(frame, ("format", name))
-    plain.make_writable()
+def _are_deep_planes(name: str, other: str) -> bool:
+    """Whether both are planar RGB of whole numbers and more than 8 bits, equally transparent: swscale 9.5 moves all numbers by
+    half a step on that way, and makes white grey."""
+    both = [layout_of(one) for one in (name, other)]
+    deep = all(one is not None and not one.floating and one.depth > _BYTE for one in both)
+    return deep and all(one.startswith("gbr") for one in (name, other)) and name.startswith("gbra") == other.startswith("gbra")
+
+
+def _in_planes(frame: VideoFrame, name: str) -> VideoFrame:
+    """`frame`, of planar RGB, in another format of that kind: every number as it is, or the nearest, and all properties."""
+    made = through(frame, ("format", name))
+    made.make_writable()
     source, target = layout_of(frame.format.name), layout_of(name)
     assert source is not None and target is not None
-    for component in range(len(target.places)):
-        target.view(plain, component)[:] = source.view(frame, component)
-    return plain
+    pairs = [(source.view(frame, component), target.view(made, component)) for component in range(len(target.places))]
+    if (before := source.opacity(frame)) is not None and (after := target.opacity(made)) is not None:
+        pairs.append((before, after))
+    top, whole = ((1 << layout.depth) - 1 for layout in (source, target))
+    nearest = None if source.floating or top == whole else np.rint(np.arange(top + 1) * (whole / top)).astype(np.uint16)
+    for before, after in pairs:
+        after[:] = before if nearest is None else nearest[before]
+    return made
 
 
 def colour_in(picture: Picture, frame: VideoFrame) -> Colour:
@@ -463,6 +478,15 @@ def _signals(frame: VideoFrame, colour: Colour) -> NDArray[Any]:
 
 
 def _packed_rgb(frame: VideoFrame, colour: Colour) -> NDArray[Any]:
+    known = layout_of(frame.format.name)
+    if known is not None and known.kind == "rgb" and known.depth > _BYTE:
+        # swscale 9.5 leaves the lowest of 16 bits empty where 10 or 12 become 16 in planes, so that white is grey.
+        rgb = np.empty((frame.height, frame.width, 3), np.uint16)
+        lower = 2 * _BYTE - known.depth
+        for component in range(3):
+            values = known.view(frame, component).astype(np.uint16)
+            rgb[..., component] = (values << lower) | (values >> (known.depth - lower)) if lower else values
+        return rgb
     name = _DEEP_RGB if is_deep(frame) else "rgb24"
     converted = reformatted(frame, colour, name, Colour("rgb", colour.matrix, True))
     layout = layout_of(name)
