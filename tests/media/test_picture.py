@@ -106,8 +106,11 @@ def test_white_of_deep_rgb_is_white_and_a_face_that_is_as_it_was_changes_no_bit(
     assert all(np.array_equal(layout.view(after, part), layout.view(frame, part)) for part in range(3))
 
 
-@pytest.mark.parametrize(("name", "other"), [("gbrp16le", "gbrp10le"), ("gbrp10le", "gbrp12be"), ("gbrap12le", "gbrap16le")])
-def test_planes_of_deep_rgb_become_the_nearest_numbers_of_another_depth(name, other):
+@pytest.mark.parametrize(("name", "other"), [
+    ("gbrp16le", "gbrp10le"), ("gbrp10le", "gbrp12be"), ("gbrap12le", "gbrap16le"), ("rgb24", "rgb48be"), ("bgra", "rgba64le"),
+    ("rgb24", "rgba64be"), ("rgba", "rgb48le"), ("gbrp", "gbrp10le"), ("gbrp10le", "gbrap12le"), ("bgr0", "gbrp16le"),
+])  # fmt: skip
+def test_numbers_of_rgb_become_the_nearest_of_another_depth(name, other):
     (old, new), frame = (layout_of(name), layout_of(other)), VideoFrame(1024, 4, name)
     values = np.linspace(0, (1 << old.depth) - 1, 1024).astype(np.uint16)
     for samples in [old.view(frame, 0), old.view(frame, 1), old.view(frame, 2), old.opacity(frame)]:
@@ -117,7 +120,8 @@ def test_planes_of_deep_rgb_become_the_nearest_numbers_of_another_depth(name, ot
     made = reformatted(frame, Colour("rgb", BT601, True), other, Colour("rgb", BT601, True))
     nearest = np.rint(values * (((1 << new.depth) - 1) / ((1 << old.depth) - 1)))
     assert made.pts == 7 and all((new.view(made, part) == nearest).all() for part in range(3))
-    assert new.alpha is None or (new.opacity(made) == nearest).all()
+    if new.alpha is not None:
+        assert (new.opacity(made) == ((1 << new.depth) - 1 if old.alpha is None else nearest)).all()
 
 
 @pytest.mark.parametrize(("height", "matrix"), [(718, "bt601"), (720, "bt709")])

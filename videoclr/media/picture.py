@@ -261,9 +261,9 @@ def reformatted(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour
     if pixel_format == frame.format.name and (colour == to or to.kind == "rgb"):
         return frame
     if (name := _opaque_twin(frame)) and not _has_alpha(VideoFormat(pixel_format)):
-        return reformatted(_in_planes(frame, name), colour, pixel_format, to)
-    if pixel_format != frame.format.name and _are_deep_planes(frame.format.name, pixel_format):
-        return _in_planes(frame, pixel_format)
+        return reformatted(_in_format(frame, name), colour, pixel_format, to)
+    if _is_shifted(frame.format.name, pixel_format):
+        return _in_format(frame, pixel_format)
     deep = max(part.bits for part in VideoFormat(pixel_format).components) > _BYTE
     planar = _DEEP_RGBA if _has_alpha(frame.format) and _has_alpha(VideoFormat(pixel_format)) else _DEEP_RGB
     if colour.kind == "yuv" and to.kind == "rgb" and (deep or is_deep(frame)) and pixel_format != planar:
@@ -298,16 +298,18 @@ def _opaque_twin(frame: VideoFrame) -> str | None:
     return twin if twin != name and is_deep(frame) and layout_of(name) and layout_of(twin) else None
 
 
-def _are_deep_planes(name: str, other: str) -> bool:
-    """Whether both are planar RGB of whole numbers and more than 8 bits, equally transparent: swscale 9.5 moves all numbers by
-    half a step on that way, and makes white grey."""
-    both = [layout_of(one) for one in (name, other)]
-    deep = all(one is not None and not one.floating and one.depth > _BYTE for one in both)
-    return deep and all(one.startswith("gbr") for one in (name, other)) and name.startswith("gbra") == other.startswith("gbra")
+def _is_shifted(name: str, other: str) -> bool:
+    """Whether swscale 9.5 shifts the numbers of RGB in the format `name` on its way to `other`, of more bits than 8, instead of
+    scaling them: white becomes grey, and all numbers of planes move by half a step."""
+    source, target = layout_of(name), layout_of(other)
+    if source is None or target is None or {source.kind, target.kind} != {"rgb"} or source.floating or target.floating:
+        return False
+    planar = name.startswith("gbr") and other.startswith("gbr")
+    return source.depth != target.depth > _BYTE and (planar or source.depth == _BYTE)
 
 
-def _in_planes(frame: VideoFrame, name: str) -> VideoFrame:
-    """`frame`, of planar RGB, in another format of that kind: every number as it is, or the nearest, and all properties."""
+def _in_format(frame: VideoFrame, name: str) -> VideoFrame:
+    """`frame`, of RGB, in another format of that kind: every number as it is, or the nearest, and all properties."""
     made = through(frame, ("format", name))
     made.make_writable()
     source, target = layout_of(frame.format.name), layout_of(name)
