@@ -124,6 +124,24 @@ def test_numbers_of_rgb_become_the_nearest_of_another_depth(name, other):
         assert (new.opacity(made) == ((1 << new.depth) - 1 if old.alpha is None else nearest)).all()
 
 
+@pytest.mark.parametrize("name", ["yuv420p10le", "yuv422p10le", "yuv444p12le", "yuv444p16le", "p010le"])
+def test_white_of_deep_video_is_white_and_a_face_that_is_as_it_was_keeps_its_level(name):
+    layout, frame = layout_of(name), VideoFrame(256, 8, name)
+    unit = 1 << (layout.depth - 8)
+    luma = np.linspace(16 * unit, 235 * unit, 256).round().astype(np.uint16)
+    for component, values in enumerate((luma, 128 * unit, 128 * unit)):
+        layout.view(frame, component)[...] = values << layout.shift
+    seen = Picture(frame).rgb()
+    assert np.abs(seen[0] - np.linspace(0, 65535, 256)[:, None]).max() < 65536 / (219 * unit) / 2 + 16
+    assert seen[0, -1].tolist() == [65535] * 3
+    after = layout.view(Picture(frame).composite([Patch(0, 0, seen, np.ones((8, 256), np.float32))]), 0) >> layout.shift
+    assert np.abs(after.astype(int) - luma).max() <= (4 if layout.depth == 16 else 0)
+    for source in ("gbrp16le", "gbrp10le", "rgb48le"):
+        deep = reformatted(frame, Colour("yuv", BT601, False), source, Colour("rgb", BT601, True))
+        again = layout.view(reformatted(deep, Colour("rgb", BT601, True), name, Colour("yuv", BT601, False)), 0) >> layout.shift
+        assert np.abs(again[0, [0, -1]].astype(int) - [16 * unit, 235 * unit]).max() <= (4 if layout.depth == 16 else 0)
+
+
 @pytest.mark.parametrize(("height", "matrix"), [(718, "bt601"), (720, "bt709")])
 def test_untagged_video_is_bt709_from_720_lines_up(height, matrix):
     frame = VideoFrame(16, height, "yuv420p")

@@ -39,6 +39,7 @@ from videoclr.types import Patch, Rectangle
 _CAREFUL = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _BYTE = 8
 _WHITE = 65535
+_ITS_WHITE = 255 << 8
 _DEEP_RGB = "gbrp16le"
 _DEEP_RGBA = "gbrap16le"
 DISPLAYED = "rgba64le"
@@ -269,11 +270,43 @@ def reformatted(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour
     if colour.kind == "yuv" and to.kind == "rgb" and (deep or is_deep(frame)) and pixel_format != planar:
         # swscale 9.5 makes noise of 4:2:0 on its way to packed RGB where either has more than 8 bits; the planar way is right.
         between = Colour("rgb", colour.matrix, True)
-        return reformatted(reformatted(frame, colour, planar, between), between, pixel_format, to)
+        if deep:
+            return reformatted(reformatted(frame, colour, planar, between), between, pixel_format, to)
+        return _scaled(_scaled(frame, colour, planar, between), between, pixel_format, to)
     if colour.kind == to.kind == "yuv" and colour.matrix != to.matrix and deep:
         # So it does of a change of the matrix on the way to more than 8 bits.
         between = Colour("rgb", colour.matrix, True)
-        return reformatted(reformatted(frame, colour, planar, between), between, pixel_format, to)
+        return _scaled(_scaled(frame, colour, planar, between), between, pixel_format, to)
+    if colour.kind == "yuv" and to.kind == "rgb" and pixel_format == planar:
+        return _with_white(_scaled(frame, colour, planar, to))
+    if colour.kind == "rgb" and to.kind == "yuv" and is_deep(frame):
+        return _scaled(_with_its_white(reformatted(frame, colour, planar, colour)), colour, pixel_format, to)
+    return _scaled(frame, colour, pixel_format, to)
+
+
+def _with_white(frame: VideoFrame) -> VideoFrame:
+    """Planar RGB of 16 bits that swscale 9.5 made of YUV, changed: its white is 255 * 256."""
+    layout = layout_of(frame.format.name)
+    assert layout is not None
+    for component in range(3):
+        values = layout.view(frame, component)
+        np.minimum(values, _ITS_WHITE, out=values)
+        values += values >> 8
+    return frame
+
+
+def _with_its_white(frame: VideoFrame) -> VideoFrame:
+    """Planar RGB of 16 bits for swscale 9.5 to make YUV of: a copy whose white is 255 * 256, or white would be too bright."""
+    layout, frame = layout_of(frame.format.name), _own_copy(frame)
+    assert layout is not None
+    for component in range(3):
+        values = layout.view(frame, component)
+        values -= values >> 8
+    return frame
+
+
+def _scaled(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour) -> VideoFrame:
+    """What swscale makes of `frame`; see `reformatted`."""
     # A scaler of this call's own: `VideoFrame.reformat` leaves one in every frame, 130 KB for as long as the frame lives.
     return VideoReformatter().reformat(
         frame,
