@@ -110,6 +110,7 @@ def test_pipes_are_passed_as_they_are(jobs):
         (["--rate", "30000/1001"], "media.input.rate", "30000/1001"),
         (["--rate", "25"], "media.input.rate", "25"),
         (["--start-number", "1001"], "media.input.start_number", 1001),
+        (["--output-start-number", "0"], "media.start_number", 0),
         (["--container", "y4m"], "media.container", "y4m"),
         (["--video-stream", "1"], "media.video_stream", 1),
         (["--drop", "data", "--drop", "3"], "media.drop", ["data", "3"]),

@@ -86,7 +86,7 @@ _Start = Annotated[
 ]
 _End = Annotated[str | None, typer.Option("--end", metavar="PLACE", help="Stop before this place.")]
 _Rate = Annotated[str | None, typer.Option("--rate", metavar="FPS", help="Rate of raw or loose input pictures: 25 or 30000/1001.")]
-_StartNumber = Annotated[int | None, typer.Option("--start-number", help="First picture of a numbered sequence.")]
+_StartNumber = Annotated[int | None, typer.Option("--start-number", help="First picture to read of a numbered sequence.")]
 _Cluster = Annotated[
     str | None,
     typer.Option(
@@ -173,6 +173,9 @@ class _Options:
     input_pix_fmt: Annotated[str | None, typer.Option("--input-pix-fmt", help="Pixel format of raw input pictures.")] = None
     rate: _Rate = None
     start_number: _StartNumber = None
+    output_start_number: Annotated[
+        int | None, typer.Option("--output-start-number", metavar="N", help="Number of the first picture that is written.")
+    ] = None
     container: Annotated[
         str | None, typer.Option("--container", help="Output format where the name does not say: nut, mkv, ts, y4m, ...")
     ] = None
@@ -249,6 +252,7 @@ _SETTING_OF = {
     "input_pix_fmt": "media.input.pix_fmt",
     "rate": "media.input.rate",
     "start_number": "media.input.start_number",
+    "output_start_number": "media.start_number",
     "container": "media.container",
     "deinterlace": "media.deinterlace",
     "fidelity": "restore.fidelity",

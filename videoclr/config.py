@@ -107,6 +107,9 @@ class Media(_Section):
     deliver: Literal["video", "overlay", "matte", "side-by-side", "wipe"] = "video"
     """The restored video, or: the faces alone with straight alpha (in EXR multiplied with it), that alpha, source | restored, or
     both with a moving line between them (see `videoclr/media/deliver.py`)."""
+    start_number: int | None = Field(None, ge=0, le=2**31 - 1)
+    """Number of the first picture where numbered pictures are written; None for that of the input's picture, and 1 where the
+    input is no numbered sequence."""
     wipe_seconds: float = Field(4.0, ge=0, le=86_400)
     """Seconds in which the line of a `wipe` goes to and fro; 0 leaves it in the middle."""
     hwaccel: str | None = None

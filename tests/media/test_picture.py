@@ -93,6 +93,55 @@ def test_half_alpha_mixes_in_code_values_and_averages_chroma_over_its_area():
     assert (other != 160).sum() == 1
 
 
+@pytest.mark.parametrize("name", ["gbrp10le", "gbrap12le", "gbrp16be", "rgb48be"])
+def test_white_of_deep_rgb_is_white_and_a_face_that_is_as_it_was_changes_no_bit(name):
+    frame = VideoFrame(64, 8, name)
+    layout = layout_of(name)
+    for component in range(3):
+        layout.view(frame, component)[...] = np.linspace(0, (1 << layout.depth) - 1, 64).astype(np.uint16)
+    seen = Picture(frame).rgb()
+    assert seen[0, 0].tolist() == [0] * 3 and seen[0, -1].tolist() == [65535] * 3
+    assert np.array_equal(Picture(frame).window((3, 2, 40, 7)), seen[2:7, 3:40])
+    after = Picture(frame).composite([Patch(0, 0, seen, np.ones((8, 64), np.float32))])
+    assert all(np.array_equal(layout.view(after, part), layout.view(frame, part)) for part in range(3))
+
+
+@pytest.mark.parametrize(("name", "other"), [
+    ("gbrp16le", "gbrp10le"), ("gbrp10le", "gbrp12be"), ("gbrap12le", "gbrap16le"), ("rgb24", "rgb48be"), ("bgra", "rgba64le"),
+    ("rgb24", "rgba64be"), ("rgba", "rgb48le"), ("gbrp", "gbrp10le"), ("gbrp10le", "gbrap12le"), ("bgr0", "gbrp16le"),
+])  # fmt: skip
+def test_numbers_of_rgb_become_the_nearest_of_another_depth(name, other):
+    (old, new), frame = (layout_of(name), layout_of(other)), VideoFrame(1024, 4, name)
+    values = np.linspace(0, (1 << old.depth) - 1, 1024).astype(np.uint16)
+    for samples in [old.view(frame, 0), old.view(frame, 1), old.view(frame, 2), old.opacity(frame)]:
+        if samples is not None:
+            samples[...] = values
+    frame.pts = 7
+    made = reformatted(frame, Colour("rgb", BT601, True), other, Colour("rgb", BT601, True))
+    nearest = np.rint(values * (((1 << new.depth) - 1) / ((1 << old.depth) - 1)))
+    assert made.pts == 7 and all((new.view(made, part) == nearest).all() for part in range(3))
+    if new.alpha is not None:
+        assert (new.opacity(made) == ((1 << new.depth) - 1 if old.alpha is None else nearest)).all()
+
+
+@pytest.mark.parametrize("name", ["yuv420p10le", "yuv422p10le", "yuv444p12le", "yuv444p16le", "p010le"])
+def test_white_of_deep_video_is_white_and_a_face_that_is_as_it_was_keeps_its_level(name):
+    layout, frame = layout_of(name), VideoFrame(256, 8, name)
+    unit = 1 << (layout.depth - 8)
+    luma = np.linspace(16 * unit, 235 * unit, 256).round().astype(np.uint16)
+    for component, values in enumerate((luma, 128 * unit, 128 * unit)):
+        layout.view(frame, component)[...] = values << layout.shift
+    seen = Picture(frame).rgb()
+    assert np.abs(seen[0] - np.linspace(0, 65535, 256)[:, None]).max() < 65536 / (219 * unit) / 2 + 16
+    assert seen[0, -1].tolist() == [65535] * 3
+    after = layout.view(Picture(frame).composite([Patch(0, 0, seen, np.ones((8, 256), np.float32))]), 0) >> layout.shift
+    assert np.abs(after.astype(int) - luma).max() <= (4 if layout.depth == 16 else 0)
+    for source in ("gbrp16le", "gbrp10le", "rgb48le"):
+        deep = reformatted(frame, Colour("yuv", BT601, False), source, Colour("rgb", BT601, True))
+        again = layout.view(reformatted(deep, Colour("rgb", BT601, True), name, Colour("yuv", BT601, False)), 0) >> layout.shift
+        assert np.abs(again[0, [0, -1]].astype(int) - [16 * unit, 235 * unit]).max() <= (4 if layout.depth == 16 else 0)
+
+
 @pytest.mark.parametrize(("height", "matrix"), [(718, "bt601"), (720, "bt709")])
 def test_untagged_video_is_bt709_from_720_lines_up(height, matrix):
     frame = VideoFrame(16, height, "yuv420p")

@@ -251,7 +251,7 @@ def test_a_file_of_raw_pictures_says_what_it_needs(tmp_path):
     ("arguments", "code", "says"),
     [
         (["--rate", "25"], 2, "knows its own rate"),
-        (["--start-number", "3"], 2, "for numbered pictures"),
+        (["--start-number", "3"], 2, "for numbered pictures such as shot.%04d.png alone; --output-start-number"),
         (["--rate", "1/0"], 2, "$.media.input.rate"),
         (["--rate", "0"], 2, "more than 0"),
         (["--video-size", "96"], 2, "$.media.input.video_size"),

@@ -15,12 +15,16 @@ import pytest
 from av.video.frame import VideoFrame
 from PIL import Image, ImageCms, PngImagePlugin, features
 
-from videoclr.errors import DecodeError, MediaError
+from videoclr.errors import ConfigError, DecodeError, MediaError
+from videoclr.media import tiff
 from videoclr.media.clock import clock_in, with_clock
 from videoclr.media.density import density_of
 from videoclr.media.exif import with_exif
+from videoclr.media.layout import layout_of
 from videoclr.media.opening import Opening
+from videoclr.media.picture import Picture
 from videoclr.media.reader import Reader
+from videoclr.media.stills import Stills
 from videoclr.media.tiff import pages, unreadable
 from videoclr.media.timecode import Timecode
 from videoclr.media.writer import Writer
@@ -126,6 +130,51 @@ def test_a_part_of_a_sequence_keeps_its_numbers(tmp_path, pattern, part, numbers
     assert sorted(path.name for path in tmp_path.glob("out*")) == [f"out{number:04d}.png" for number in numbers]
     for number in numbers:
         assert np.array_equal(load(tmp_path / f"out{number:04d}.png"), pattern(number))
+
+
+@pytest.mark.parametrize(("given", "numbers"), [(1001, [1001, 1002]), (0, [0, 1]), (8, None)])
+def test_a_sequence_begins_at_the_number_that_was_named(tmp_path, pattern, given, numbers):
+    for number in range(7, 10):
+        save(tmp_path / f"s{number:04d}.png", pattern(number))
+    target = tmp_path / ("s%04d.png" if numbers is None else "o####.png")
+    with Reader(tmp_path / "s%04d.png", start="1f") as reader:
+        if numbers is None:
+            with pytest.raises(MediaError, match="is the input itself"):
+                Writer(target, like=reader, start_number=given, overwrite=True)
+            return
+        with Writer(target, like=reader, start_number=given) as writer:
+            for frame in reader.frames():
+                writer.write(frame)
+    assert sorted(path.name for path in tmp_path.glob("o*")) == [f"o{number:04d}.png" for number in numbers]
+    assert np.array_equal(load(tmp_path / f"o{given:04d}.png"), pattern(8)) and list(writer.pictures) == numbers
+
+
+@pytest.mark.parametrize(("form", "becomes"), [("yuv420p", "rgb24"), ("yuva444p10le", "rgba64le"), ("gray10le", "gray16le")])
+def test_a_tiff_of_anything_but_a_tiff_holds_what_every_program_reads(tmp_path, form, becomes):
+    frame = VideoFrame(32, 16, form)
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
+    sink = Stills(str(tmp_path / "o.tif"), "tiff", 1, False)
+    sink.write(Picture(frame), lambda: frame)
+    sink.finish()
+    with av.open(str(tmp_path / "o.tif")) as container:
+        assert container.streams.video[0].codec_context.format.name == becomes
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "says"),
+    [
+        ("o.mkv", {"start_number": 1001}, r"\$\.media\.start_number: is for numbered pictures"),
+        ("o.png", {"start_number": 1001}, "is for numbered pictures"),
+        ("o%04d.png", {"start_number": 1001, "container": "mkv"}, "is for numbered pictures"),
+        ("o%04d.png", {"start_number": -1}, "0 or more"),
+        ("o%04d.png", {"start_number": 1.5}, "0 or more"),
+    ],
+)
+def test_a_number_that_nothing_can_begin_at_is_refused(tmp_path, target, options, says):
+    with pytest.raises(ConfigError, match=says):
+        Writer(tmp_path / target, **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_sequence_whose_first_picture_is_damaged_keeps_the_numbers_of_the_others(tmp_path, pattern):
@@ -761,9 +810,109 @@ def test_a_tiff_that_ffmpeg_would_show_wrong_is_refused(tmp_path, tags, what, or
         Reader(source)
 
 
+STEPS = np.tile(np.linspace(0, 1, 32), (16, 1))
+RED = np.array([0.8, 0.5, 0.2])
+
+
+def keyed_tiff(path, kind, extra, order="<", colours=RED):
+    """One colour behind an edge of alpha, with which it is multiplied where `extra` says so."""
+    rgba = np.dstack([np.tile(colours, (16, 32, 1)) * (STEPS[..., None] if extra == 1 else 1), STEPS])
+    numbers = rgba if kind == "f4" else np.rint(rgba * np.iinfo(kind).max)
+    bits, floats = (8 * int(kind[1]),) * 4, 3 if kind == "f4" else 1
+    data = numbers.astype(order + kind).tobytes()
+    tags = {256: (3, 32), 257: (3, 16), 258: (3, *bits), 259: (3, 1), 262: (3, 2), 273: (4, 8), 277: (3, 4), 278: (3, 16)}
+    return tiff_of(path, data, tags | {279: (4, len(data)), 338: (3, extra), 339: (3, *(floats,) * 4)}, order)
+
+
+def rgba_of(path):
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+    layout = layout_of(frame.format.name)
+    if layout is None or layout.alpha is None:
+        frame = frame.reformat(format="gbrap16le")
+        layout = layout_of("gbrap16le")
+    samples = np.dstack([*(layout.view(frame, part) for part in range(3)), layout.opacity(frame)]).astype(np.float64)
+    return samples if layout.floating else samples / ((1 << layout.depth) - 1)
+
+
+def with_a_face(source, target, face=None, **options):
+    with Reader(source) as reader, Writer(target, like=reader, **options) as writer:
+        for frame in reader.frames():
+            writer.write(frame if face is None else frame.with_patches([face]))
+    return target
+
+
+@pytest.mark.parametrize(("kind", "order"), [("u1", "<"), ("u2", ">"), ("u2", "<")])
+def test_colours_that_a_tiff_multiplies_with_alpha_are_what_its_target_says_of_them(tmp_path, kind, order):
+    source = keyed_tiff(tmp_path / "s.tif", kind, 1, order)
+    # As a network makes it that sees the edge over black; a little light beyond it.
+    seen = np.rint((np.array([0.2, 0.6, 0.6]) * STEPS[..., None] + 0.01)[4:12].clip(0, 1) * 65535).astype(np.uint16)
+    face = Patch(0, 4, seen, np.ones(seen.shape[:2], np.float32))
+    meant = np.tile(RED, (16, 32, 1))
+    meant[4:12] = (0.2, 0.6, 0.6)
+    rgba = rgba_of(with_a_face(source, tmp_path / "o.tif", face))
+    assert np.abs(rgba[..., :3] - meant * STEPS[..., None]).max() < 0.015 and (rgba[..., :3] <= rgba[..., 3:]).all()
+    head = tiff.first_tags((tmp_path / "o.tif").read_bytes())
+    assert head[338] == 1, "multiplied as before, and so they say"
+    plain = with_a_face(source, tmp_path / "p.tif")
+    assert np.array_equal(rgba_of(plain), rgba_of(source))
+    edge = STEPS > 0.25
+    for target, options in (("o.png", {}), ("o.mov", {"codec": "prores"}), ("w.png", {"deliver": "wipe", "wipe_seconds": 0})):
+        rgba = rgba_of(with_a_face(source, tmp_path / target, face, **options))
+        shown = edge & (np.arange(32) > 18) if target == "w.png" else edge
+        assert np.abs(rgba[..., 3] - STEPS).max() < 0.005
+        assert np.abs(rgba[..., :3] - meant)[shown].max() < 0.06, f"{target} has them straight"
+    light = rgba_of(with_a_face(source, tmp_path / "o.exr"))
+    assert np.abs(light[:, 1:, 0] / STEPS[:, 1:] - ((0.8 + 0.055) / 1.055) ** 2.4).max() < (0.2 if kind == "u1" else 0.002)
+    seen = rgba_of(with_a_face(source, tmp_path / "f.exr", face, deliver="overlay"))
+    both, made = light[..., :3] * (1 - seen[..., 3:]) + seen[..., :3], rgba_of(with_a_face(source, tmp_path / "g.exr", face))
+    assert np.abs(both - made[..., :3])[edge].max() < 0.02
+
+
+@pytest.mark.parametrize("extra", [0, 2])
+def test_straight_colours_of_a_tiff_stay_straight(tmp_path, extra):
+    source = keyed_tiff(tmp_path / "s.tif", "u2", extra)
+    for target in ("o.tif", "o.png"):
+        assert np.array_equal(rgba_of(with_a_face(source, tmp_path / target)), rgba_of(source))
+    assert tiff.first_tags((tmp_path / "o.tif").read_bytes())[338] == extra
+
+
+@pytest.mark.parametrize("extra", [1, 2])
+def test_light_of_a_tiff_is_multiplied_with_its_alpha_once_on_its_way_into_exr(tmp_path, extra):
+    source = keyed_tiff(tmp_path / "s.tif", "f4", extra)
+    made = rgba_of(with_a_face(source, tmp_path / "o.exr"))
+    assert np.abs(made[..., :3] - RED * STEPS[..., None]).max() < 1e-6
+    straight = rgba_of(with_a_face(source, tmp_path / "o.png"))[..., :3]
+    assert np.abs(straight - straight[0, -1])[STEPS > 0.1].max() < 0.001
+
+
+@pytest.mark.parametrize("form", ["rgb24", "rgba64le", "ya16le", "gray"])
+@pytest.mark.parametrize(("compression", "predictor"), [(1, 1), (5, 1), (5, 2), (8, 2), (32946, 1), (32773, 1)])
+def test_a_tiff_stays_compressed_as_it_was(tmp_path, form, compression, predictor):
+    head = tiff.head_of(tiff_of(tmp_path / "h.tif", b"", {259: (3, compression), 317: (3, predictor)}).read_bytes())
+    layout = layout_of(form)
+    frame = VideoFrame(33, 21, form)
+    parts = [*(layout.view(frame, part) for part in range(len(layout.places))), layout.opacity(frame)]
+    for number, samples in enumerate(part for part in parts if part is not None):
+        samples[...] = np.random.default_rng(number).integers(0, 1 << layout.depth, samples.shape)
+    frame.color_range = 2
+    sink = Stills(str(tmp_path / "o.tif"), "tiff", 1, False)
+    sink.write(Picture(frame, head=head), lambda: frame)
+    sink.finish()
+    said = tiff.first_tags((tmp_path / "o.tif").read_bytes())
+    assert (said[259], said.get(317, 1)) == (compression, predictor)
+    with av.open(str(tmp_path / "o.tif")) as container:
+        again = next(container.decode(video=0))
+    by_libtiff = cv2.imread(str(tmp_path / "o.tif"), cv2.IMREAD_UNCHANGED)
+    for part in range(len(layout.places)):
+        assert np.array_equal(layout.view(again, part), layout.view(frame, part))
+    if form == "rgb24":
+        assert np.array_equal(by_libtiff[..., ::-1], np.dstack(parts[:3]))
+
+
 @pytest.mark.parametrize("data", [b"", b"II*\0", b"II*\0\x08\0\0\0\xff\xff", b"II*\0\x08\0\0\0\0\0\x08\0\0\0", b"x" * 99])
 def test_directories_of_a_tiff_that_break_off_or_go_round_in_circles_end(data):
-    assert unreadable(data) is None and pages(data) <= 1
+    assert unreadable(data) is None and pages(data) <= 1 and not tiff.is_multiplied(tiff.head_of(data))
 
 
 def test_a_whole_picture_that_ffmpeg_does_not_read_is_not_called_empty(tmp_path, pattern, caplog):

@@ -233,9 +233,10 @@ def test_numbered_pictures_with_a_number_and_a_rate_are_read_and_their_film_as_i
         assert all(abs(int(np.median(one)) - 20 * (4 + number)) <= 3 for one in (before, after))
 
 
-@pytest.mark.parametrize("numbered", [False, True])
-def test_numbered_pictures_of_an_earlier_run_are_not_taken_for_this_one_s(tmp_path, numbered):
-    first = 4 if numbered else 1
+@pytest.mark.parametrize(("numbered", "said"), [(False, None), (True, None), (True, 7)])
+def test_numbered_pictures_of_an_earlier_run_are_not_taken_for_this_one_s(tmp_path, numbered, said):
+    first = said or (4 if numbered else 1)
+    named = [] if said is None else [f"media.start_number={said}"]
     for index in range(10):
         picture = np.full((64, 128, 3), 20 * index, np.uint8)
         picture[:4, :4] = 0
@@ -243,7 +244,7 @@ def test_numbered_pictures_of_an_earlier_run_are_not_taken_for_this_one_s(tmp_pa
         if index < first:
             assert cv2.imwrite(str(tmp_path / f"o{index:04d}.png"), picture)
     if numbered:
-        restored(tmp_path, "made", "media.start=4f", source="f%04d.png", target="o%04d.png")
+        restored(tmp_path, "made", "media.start=4f", *named, source="f%04d.png", target="o%04d.png")
     else:
         restored(tmp_path, "film", source="f%04d.png")
         restored(tmp_path, "made", source="film.mkv", target="o%04d.png")

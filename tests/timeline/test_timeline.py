@@ -730,7 +730,11 @@ def test_a_bad_cut_is_one_line(name, text, message, tmp_path, capsys):
 def test_settings_that_fit_no_cut_are_refused_before_any_work(film, tmp_path, pipeline):
     source = film(tmp_path / "A.mkv")
     old = write(tmp_path / "cut.otio", timeline(clip(source, 10, 5)))
-    for setting, message in (("media.start=3", "leave out --start"), ("media.frames=3", "leave out --start")):
+    for setting, message in (
+        ("media.start=3", "leave out --start"),
+        ("media.frames=3", "leave out --start"),
+        ("media.start_number=1001", "keep their numbers"),
+    ):
         with pytest.raises(ConfigError, match=message):
             restore_timeline(old, tmp_path / "out", LOSSLESS.override(setting))
     with pytest.raises(ConfigError, match="0 or more"):

@@ -23,13 +23,22 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from videoclr.media import dpx, exr
+from videoclr.media import dpx, exr, tiff
 from videoclr.media.colour import FULL, RGB_SPACE, UNSPECIFIED, Colour
 from videoclr.media.filters import through
 from videoclr.media.layout import layout_of
-from videoclr.media.linear import linear, transfer_of
+from videoclr.media.linear import as_light, transfer_of
 from videoclr.media.orientation import Orientation
-from videoclr.media.picture import Picture, colour_in, float_frame, is_deep, moved_fields, reformatted, writable
+from videoclr.media.picture import (
+    Picture,
+    colour_in,
+    float_frame,
+    is_deep,
+    moved_fields,
+    opacity_of,
+    reformatted,
+    writable,
+)
 from videoclr.media.proxy import as_uint16
 from videoclr.media.scan import fields_mean
 from videoclr.types import Patch
@@ -89,7 +98,10 @@ class Deliverable:
             source = source if picture.is_light else as_uint16(source)
             colour, alpha = _over(picture, patches, source, (x0, y0))
             if self.floats and self.linear and not picture.is_light:
-                colour = _for_light(colour, alpha, source, transfer_of(picture.frame, picture.proxy))
+                opaque = opacity_of(picture.frame, picture.colour)
+                opaque = None if opaque is None else picture.orientation.shown(opaque)[y0:y1, x0:x1]
+                multiplied = picture.coverage() is not None
+                colour = _for_light(colour, alpha, source, transfer_of(picture.frame, picture.proxy), opaque, multiplied)
             elif self.floats:
                 colour = colour / np.float32(_TOP)
             window = rgba[y0:y1, x0:x1]
@@ -97,7 +109,8 @@ class Deliverable:
             window[..., 3] = alpha if self.floats else np.rint(alpha * _TOP)
         frame = _made(rgba if self.upright else picture.orientation.stored(rgba), self.floats)
         frame.color_trc, frame.color_primaries = picture.frame.color_trc, picture.frame.color_primaries
-        return _in_place_of(picture, frame, self.upright, picture.head)
+        # What a TIFF says of its alpha is not true of this one.
+        return _in_place_of(picture, frame, self.upright, b"" if tiff.is_tiff(picture.head) else picture.head)
 
     def _matte(self, picture: Picture, patches: Sequence[Patch]) -> Picture:
         width, height = picture.size
@@ -187,12 +200,18 @@ def _fields(picture: Picture) -> NDArray[np.uint16]:
 
 
 def _for_light(
-    colour: NDArray[np.float32], alpha: NDArray[np.float32], source: NDArray[np.uint16], transfer: int
+    colour: NDArray[np.float32],
+    alpha: NDArray[np.float32],
+    source: NDArray[np.uint16],
+    transfer: int,
+    opaque: NDArray[np.float32] | None,
+    multiplied: bool,
 ) -> NDArray[np.float32]:
-    """The straight colour in linear light that over the linear source gives what `colour` gives over the source."""
+    """The straight colour in linear light that over the linear source, multiplied with its own alpha (`opaque`), gives what
+    `colour` gives over the source. `multiplied`: code values of the source are multiplied with it already."""
     mix = alpha[..., None]
-    restored = np.rint((source * (1 - mix) + colour * mix).clip(0, _TOP)).astype(np.uint16)
-    light, below = linear(restored, transfer), linear(source, transfer)
+    restored = (source * (1 - mix) + colour * mix).clip(0, _TOP)
+    light, below = (as_light(values, transfer, opaque, multiplied) for values in (restored, source))
     return np.asarray(np.divide(light - below * (1 - mix), mix, out=light.copy(), where=mix > 0), np.float32)
 
 

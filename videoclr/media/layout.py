@@ -41,7 +41,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Components of a pixel format; of alpha only a float format's, since no patch touches it."""
+    """Components of a pixel format. No patch touches alpha, which is not told of YUV."""
 
     kind: str
     """`yuv`, `gray` or `rgb`."""
@@ -57,7 +57,7 @@ class Layout:
     floating: bool = False
     """Samples are floats, of any size and sign."""
     alpha: Place | None = None
-    """Of floats: where their transparency lies."""
+    """Where transparency lies, of grey and RGB."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -97,7 +97,8 @@ def _planar(name: str) -> Layout | None:
         places = (Place(0), Place(1), Place(2))
         return Layout("yuv", places, int(found[3] or 8), 0, found[4] == "be", _SUBSAMPLING[found[2]])
     if found := _PLANAR_RGB.fullmatch(name):
-        return Layout("rgb", (Place(2), Place(0), Place(1)), int(found[2] or 8), 0, found[3] == "be")
+        alpha = Place(3) if found[1] else None
+        return Layout("rgb", (Place(2), Place(0), Place(1)), int(found[2] or 8), 0, found[3] == "be", alpha=alpha)
     return None
 
 
@@ -117,8 +118,8 @@ def _semi_planar(name: str) -> Layout | None:
 
 def _gray(name: str) -> Layout | None:
     if found := _GRAY.fullmatch(name):
-        step = 2 if found[1] == "ya" else 1
-        return Layout("gray", (Place(0, 0, step),), int(found[2] or 8), 0, found[3] == "be")
+        step, alpha = (2, Place(0, 1, 2)) if found[1] == "ya" else (1, None)
+        return Layout("gray", (Place(0, 0, step),), int(found[2] or 8), 0, found[3] == "be", alpha=alpha)
     return None
 
 
@@ -132,7 +133,8 @@ def _packed(name: str) -> Layout | None:
         return None
     depth = 16 if found[2] in ("48", "64") else 8
     channels = tuple(Place(0, found[1].index(letter), len(found[1])) for letter in "rgb")
-    return Layout("rgb", channels, depth, 0, found[3] == "be")
+    alpha = Place(0, found[1].index("a"), len(found[1])) if "a" in found[1] else None
+    return Layout("rgb", channels, depth, 0, found[3] == "be", alpha=alpha)
 
 
 def _float(name: str) -> Layout | None:

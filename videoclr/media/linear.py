@@ -41,6 +41,28 @@ def linear(signals: NDArray[Any], transfer: int) -> NDArray[np.float32]:
     return light
 
 
+def as_light(values: NDArray[Any], transfer: int, alpha: NDArray[np.float32] | None, multiplied: bool) -> NDArray[np.float32]:
+    """`(h, w, 3)` code values 0..65535 in linear light, multiplied with `alpha`, as OpenEXR has its colours.
+
+    `multiplied`: the code values are that already; where nothing is covered, and glows, their light stays.
+    """
+    if alpha is None:
+        return linear(np.rint(values).astype(np.uint16), transfer)
+    mix = alpha[..., None]
+    if multiplied:
+        values = divided(values.astype(np.float32), alpha).clip(0, _TOP)
+        mix = np.where(mix > 0, mix, np.float32(1))
+    return linear(np.rint(values).astype(np.uint16), transfer) * mix
+
+
+def divided(values: NDArray[np.float32], alpha: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """`(h, w, 3)` light without the alpha that it is multiplied with; where nothing is covered, and glows, as it is."""
+    if alpha is None:
+        return values
+    mix = alpha[..., None]
+    return np.divide(values, mix, out=values.copy(), where=mix > 0)
+
+
 def transfer_of(frame: VideoFrame, proxy: Proxy | None) -> int:
     """The tagged transfer function; of untagged RGB that of sRGB; of a film scan, as its proxy says, `FILM`."""
     if proxy is not None and proxy.curve == "cineon":

@@ -22,11 +22,12 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from videoclr.media import exr
+from videoclr.media import exr, tiff
 from videoclr.media.colour import BT709_TAG, FULL, LIMITED, RGB_SPACE, Colour, colour_of
 from videoclr.media.filters import through
 from videoclr.media.hdr import proxy_of
 from videoclr.media.layout import Layout, layout_of
+from videoclr.media.linear import divided
 from videoclr.media.orientation import Orientation, orientation_of
 from videoclr.media.proxy import Proxy, as_uint16
 from videoclr.media.scan import fields_mean
@@ -38,6 +39,7 @@ from videoclr.types import Patch, Rectangle
 _CAREFUL = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _BYTE = 8
 _WHITE = 65535
+_ITS_WHITE = 255 << 8
 _DEEP_RGB = "gbrp16le"
 _DEEP_RGBA = "gbrap16le"
 DISPLAYED = "rgba64le"
@@ -62,7 +64,8 @@ class Picture:
         proxy: how its HDR is shown to a network; read from its tags where None, which for other pictures is none.
         woven: it holds two fields that stay: a network sees their mean, see `videoclr.media.scan`.
         stored: it is what one packet of the source holds, at that packet's time: not deinterlaced, scaled, repeated or damaged.
-        head: the header of the DPX or EXR file that it is from (`videoclr.media.dpx`, `videoclr.media.exr`).
+        head: the header of the DPX or EXR file that it is from (`videoclr.media.dpx`, `videoclr.media.exr`), or what a TIFF file
+            says (`videoclr.media.tiff.head_of`).
     """
 
     __slots__ = ("_away", "_frame", "colour", "head", "held", "orientation", "proxy", "stored", "woven")
@@ -181,11 +184,12 @@ class Picture:
         return _has_alpha(self.frame.format)
 
     def coverage(self) -> NDArray[np.float32] | None:
-        """`(h, w)`, as stored, 0..1: the alpha that the colours are multiplied with, as OpenEXR has it; None of other files."""
+        """`(h, w)`, as stored, 0..1: the alpha that the colours are multiplied with, as OpenEXR has it, and TIFF may; None of other
+        files."""
         layout = layout_of(self.frame.format.name)
-        if layout is None or not exr.is_exr(self.head) or (alpha := layout.opacity(self.frame)) is None:
+        if layout is None or not is_multiplied(self.head) or (alpha := layout.opacity(self.frame)) is None:
             return None
-        return np.asarray(np.nan_to_num(alpha.astype(np.float32)).clip(0, 1), np.float32)
+        return _share(alpha, layout)
 
     def signals(self) -> NDArray[Any]:
         """As `rgb`, but in the picture's own transfer function and primaries, whatever they are; of floats float32."""
@@ -209,6 +213,9 @@ class Picture:
         else:
             for patch in stored:
                 _composite_one(frame, layout, self.colour, patch)
+        if is_multiplied(self.head) and frame.format.name == self.frame.format.name:
+            for patch in stored:
+                _hide(frame, self.frame, layout, patch)
         return frame
 
     def _add_residuals(self, frame: VideoFrame, layout: Layout, patches: Sequence[Patch]) -> None:
@@ -255,17 +262,51 @@ def reformatted(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour
     if pixel_format == frame.format.name and (colour == to or to.kind == "rgb"):
         return frame
     if (name := _opaque_twin(frame)) and not _has_alpha(VideoFormat(pixel_format)):
-        return reformatted(_without_alpha(frame, name), colour, pixel_format, to)
+        return reformatted(_in_format(frame, name), colour, pixel_format, to)
+    if _is_shifted(frame.format.name, pixel_format):
+        return _in_format(frame, pixel_format)
     deep = max(part.bits for part in VideoFormat(pixel_format).components) > _BYTE
     planar = _DEEP_RGBA if _has_alpha(frame.format) and _has_alpha(VideoFormat(pixel_format)) else _DEEP_RGB
     if colour.kind == "yuv" and to.kind == "rgb" and (deep or is_deep(frame)) and pixel_format != planar:
         # swscale 9.5 makes noise of 4:2:0 on its way to packed RGB where either has more than 8 bits; the planar way is right.
         between = Colour("rgb", colour.matrix, True)
-        return reformatted(reformatted(frame, colour, planar, between), between, pixel_format, to)
+        if deep:
+            return reformatted(reformatted(frame, colour, planar, between), between, pixel_format, to)
+        return _scaled(_scaled(frame, colour, planar, between), between, pixel_format, to)
     if colour.kind == to.kind == "yuv" and colour.matrix != to.matrix and deep:
         # So it does of a change of the matrix on the way to more than 8 bits.
         between = Colour("rgb", colour.matrix, True)
-        return reformatted(reformatted(frame, colour, planar, between), between, pixel_format, to)
+        return _scaled(_scaled(frame, colour, planar, between), between, pixel_format, to)
+    if colour.kind == "yuv" and to.kind == "rgb" and pixel_format == planar:
+        return _with_white(_scaled(frame, colour, planar, to))
+    if colour.kind == "rgb" and to.kind == "yuv" and is_deep(frame):
+        return _scaled(_with_its_white(reformatted(frame, colour, planar, colour)), colour, pixel_format, to)
+    return _scaled(frame, colour, pixel_format, to)
+
+
+def _with_white(frame: VideoFrame) -> VideoFrame:
+    """Planar RGB of 16 bits that swscale 9.5 made of YUV, changed: its white is 255 * 256."""
+    layout = layout_of(frame.format.name)
+    assert layout is not None
+    for component in range(3):
+        values = layout.view(frame, component)
+        np.minimum(values, _ITS_WHITE, out=values)
+        values += values >> 8
+    return frame
+
+
+def _with_its_white(frame: VideoFrame) -> VideoFrame:
+    """Planar RGB of 16 bits for swscale 9.5 to make YUV of: a copy whose white is 255 * 256, or white would be too bright."""
+    layout, frame = layout_of(frame.format.name), _own_copy(frame)
+    assert layout is not None
+    for component in range(3):
+        values = layout.view(frame, component)
+        values -= values >> 8
+    return frame
+
+
+def _scaled(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour) -> VideoFrame:
+    """What swscale makes of `frame`; see `reformatted`."""
     # A scaler of this call's own: `VideoFrame.reformat` leaves one in every frame, 130 KB for as long as the frame lives.
     return VideoReformatter().reformat(
         frame,
@@ -290,15 +331,30 @@ def _opaque_twin(frame: VideoFrame) -> str | None:
     return twin if twin != name and is_deep(frame) and layout_of(name) and layout_of(twin) else None
 
 
-def _without_alpha(frame: VideoFrame, name: str) -> VideoFrame:
-    """`frame` in the format `name`, its opaque twin: every colour as it is, and all properties."""
-    plain = through(frame, ("format", name))
-    plain.make_writable()
+def _is_shifted(name: str, other: str) -> bool:
+    """Whether swscale 9.5 shifts the numbers of RGB in the format `name` on its way to `other`, of more bits than 8, instead of
+    scaling them: white becomes grey, and all numbers of planes move by half a step."""
+    source, target = layout_of(name), layout_of(other)
+    if source is None or target is None or {source.kind, target.kind} != {"rgb"} or source.floating or target.floating:
+        return False
+    planar = name.startswith("gbr") and other.startswith("gbr")
+    return source.depth != target.depth > _BYTE and (planar or source.depth == _BYTE)
+
+
+def _in_format(frame: VideoFrame, name: str) -> VideoFrame:
+    """`frame`, of RGB, in another format of that kind: every number as it is, or the nearest, and all properties."""
+    made = through(frame, ("format", name))
+    made.make_writable()
     source, target = layout_of(frame.format.name), layout_of(name)
     assert source is not None and target is not None
-    for component in range(len(target.places)):
-        target.view(plain, component)[:] = source.view(frame, component)
-    return plain
+    pairs = [(source.view(frame, component), target.view(made, component)) for component in range(len(target.places))]
+    if (before := source.opacity(frame)) is not None and (after := target.opacity(made)) is not None:
+        pairs.append((before, after))
+    top, whole = ((1 << layout.depth) - 1 for layout in (source, target))
+    nearest = None if source.floating or top == whole else np.rint(np.arange(top + 1) * (whole / top)).astype(np.uint16)
+    for before, after in pairs:
+        after[:] = before if nearest is None else nearest[before]
+    return made
 
 
 def colour_in(picture: Picture, frame: VideoFrame) -> Colour:
@@ -345,7 +401,7 @@ def displayed(picture: Picture, straight: bool = False) -> Picture:
     frame, layout = picture.frame, layout_of(picture.frame.format.name)
     assert layout is not None and picture.proxy is not None
     signals = _signals(frame, picture.colour)
-    rgb = picture.proxy.shown(_divided(signals, picture.coverage()) if straight else signals)
+    rgb = picture.proxy.shown(divided(signals, picture.coverage()) if straight else signals)
     if (alpha := layout.opacity(frame)) is not None:
         whole = np.rint(np.nan_to_num(alpha.astype(np.float32)).clip(0, 1) * np.float32(_WHITE)).astype(np.uint16)
         made = VideoFrame.from_ndarray(np.dstack([rgb, whole]), DISPLAYED)
@@ -368,17 +424,65 @@ def straightened(picture: Picture, patch: Patch) -> Patch:
     alpha, rgb = patch.alpha[own], patch.rgb[own]
     left, top = max(0, patch.x), max(0, patch.y)
     covered = picture.orientation.shown(coverage)[top : top + alpha.shape[0], left : left + alpha.shape[1]]
-    shown = picture.proxy.shown(_divided(picture.proxy.signal(rgb), covered))
+    shown = picture.proxy.shown(divided(picture.proxy.signal(rgb), covered))
     shown = np.where(covered[..., None] < 1, shown, as_uint16(rgb))  # what nothing shines through is not rounded
     return Patch(left, top, shown, alpha)
 
 
-def _divided(values: NDArray[np.float32], alpha: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """`(h, w, 3)` light without the alpha that it is multiplied with; where nothing is covered, and glows, as it is."""
-    if alpha is None:
-        return values
-    mix = alpha[..., None]
-    return np.divide(values, mix, out=values.copy(), where=mix > 0)
+def is_multiplied(head: bytes) -> bool:
+    """Whether colours are multiplied with their alpha in a picture file with that header (see `Picture`)."""
+    return exr.is_exr(head) or tiff.is_multiplied(head)
+
+
+def unmultiplied(frame: VideoFrame) -> VideoFrame:
+    """A picture of whole numbers that are multiplied with its alpha, as one whose colours are not; where nothing is covered, and
+    glows, as it is."""
+    layout = layout_of(frame.format.name)
+    if layout is None or (alpha := layout.opacity(frame)) is None:
+        return frame
+    frame = _own_copy(frame)
+    mix, top = _share(alpha, layout), (1 << layout.depth) - 1
+    for component in range(len(layout.places)):
+        values = layout.view(frame, component)
+        divided = np.divide(values, mix, out=values.astype(np.float32), where=mix > 0)
+        values[...] = np.rint(divided.clip(0, top)).astype(values.dtype)
+    return frame
+
+
+def opacity_of(frame: VideoFrame, colour: Colour) -> NDArray[np.float32] | None:
+    """`(h, w)`, as stored, 0..1: the alpha of a picture; None where it has none."""
+    if not _has_alpha(frame.format):
+        return None
+    layout = layout_of(frame.format.name)
+    if layout is not None and (alpha := layout.opacity(frame)) is not None:
+        return _share(alpha, layout)
+    deep = reformatted(frame, colour, DISPLAYED, Colour("rgb", colour.matrix, True))
+    return np.asarray(deep.to_ndarray()[..., 3].astype(np.float32) / np.float32(_WHITE), np.float32)
+
+
+def _share(alpha: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
+    """Samples of alpha, as they are stored, as 0..1."""
+    if layout.floating:
+        return np.asarray(np.nan_to_num(alpha.astype(np.float32)).clip(0, 1), np.float32)
+    return np.asarray(alpha.astype(np.float32) / np.float32((1 << layout.depth) - 1), np.float32)
+
+
+def _hide(frame: VideoFrame, source: VideoFrame, layout: Layout, patch: Patch) -> None:
+    """Keep a face where there is something of it: what colours multiplied with alpha have beyond alpha is light that is added to
+    whatever lies behind. Where `source` has such light itself, it stays free, and floats where they are not wholly transparent."""
+    rows, columns = patch.alpha.shape
+    window = np.s_[patch.y : patch.y + rows, patch.x : patch.x + columns]
+    if (alpha := layout.opacity(source)) is None:
+        return
+    most, parts = alpha[window], range(len(layout.places))
+    before = [layout.view(source, part)[window] for part in parts]
+    if layout.floating:
+        bound = (most == 0) & np.all([values == 0 for values in before], axis=0)
+    else:
+        bound = np.all([values <= most for values in before], axis=0)
+    for part in parts:
+        values = layout.view(frame, part)[window]
+        np.copyto(values, 0 if layout.floating else np.minimum(values, most), where=bound)
 
 
 def float_frame(values: NDArray[np.float32], alpha: NDArray[np.float32] | None = None) -> VideoFrame:
@@ -409,6 +513,15 @@ def _signals(frame: VideoFrame, colour: Colour) -> NDArray[Any]:
 
 
 def _packed_rgb(frame: VideoFrame, colour: Colour) -> NDArray[Any]:
+    known = layout_of(frame.format.name)
+    if known is not None and known.kind == "rgb" and known.depth > _BYTE:
+        # swscale 9.5 leaves the lowest of 16 bits empty where 10 or 12 become 16 in planes, so that white is grey.
+        rgb = np.empty((frame.height, frame.width, 3), np.uint16)
+        lower = 2 * _BYTE - known.depth
+        for component in range(3):
+            values = known.view(frame, component).astype(np.uint16)
+            rgb[..., component] = (values << lower) | (values >> (known.depth - lower)) if lower else values
+        return rgb
     name = _DEEP_RGB if is_deep(frame) else "rgb24"
     converted = reformatted(frame, colour, name, Colour("rgb", colour.matrix, True))
     layout = layout_of(name)

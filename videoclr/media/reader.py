@@ -68,7 +68,7 @@ _STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".
 _PICTURE_CODECS = {"png", "apng", "gif", "webp", "tiff", "bmp", "exr", "dpx"}
 _CLOCKED = {".dpx", ".exr"}
 """Endings of pictures that may say how many of them a second there are, and their timecode."""
-_HEADS = {"dpx": dpx.head_of, "exr": exr.head_of}
+_HEADS = {"dpx": dpx.head_of, "exr": exr.head_of, "tiff": tiff.head_of}
 """What reads the header of a picture file, by the codec in it."""
 _TELLING = {"mjpeg", "png", "webp", "tiff"}
 """Codecs of picture files that may hold more than their picture."""
@@ -720,7 +720,8 @@ class Reader:
     def _decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
         """Frames that `packet` completes; a packet that cannot be decoded is counted and passed over."""
         if packet is not None and (head_of := _HEADS.get(self._stream.codec_context.name)):
-            self._heads[packet.pts] = head_of(bytes(memoryview(packet)[:_HEADER]))
+            # The directory of a TIFF lies anywhere in it.
+            self._heads[packet.pts] = head_of(bytes(packet if self._codec == "tiff" else memoryview(packet)[:_HEADER]))
             while len(self._heads) > _DECODING:
                 del self._heads[next(iter(self._heads))]
         if packet is not None and self._codec == "tiff":

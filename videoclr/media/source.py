@@ -285,7 +285,8 @@ def _check_form(path: str, form: str, rate: Fraction | None, opening: Opening) -
     if rate is not None and not (form in TIMELESS or form.endswith("_pipe")):
         raise ConfigError(f"$.media.input.rate: {form} knows its own rate; only raw video and loose pictures are told one")
     if opening.start_number is not None and not is_pattern(path):
-        raise ConfigError("$.media.input.start_number: is for numbered pictures such as shot.%04d.png alone")
+        told = "is for numbered pictures such as shot.%04d.png alone"
+        raise ConfigError(f"$.media.input.start_number: {told}; --output-start-number (media.start_number) numbers what is written")
 
 
 def _check_file(path: str) -> None:

@@ -29,9 +29,9 @@ from videoclr.media.faults import AV_ERRORS, explained, reason
 from videoclr.media.filters import through
 from videoclr.media.hdr import wide_primaries
 from videoclr.media.layout import layout_of
-from videoclr.media.linear import linear, transfer_of
+from videoclr.media.linear import as_light, transfer_of
 from videoclr.media.orientation import Orientation, carries
-from videoclr.media.picture import Picture, colour_in, float_frame, frame_of_rgb, reformatted, turned
+from videoclr.media.picture import Picture, colour_in, float_frame, frame_of_rgb, is_multiplied, opacity_of, reformatted, turned
 from videoclr.media.proxy import Proxy, as_uint16
 from videoclr.media.source import matching, numbered
 from videoclr.media.target import behind_link
@@ -148,7 +148,7 @@ class Stills:
         self._next += 1
         # Of the source's own frame: what a PNG becomes in YUV still has the PNG's profile, at which PyAV must not look.
         exif = exif_of(picture.frame) if self.encoder == "mjpeg" else b""
-        data = self._encoded(*self._prepared(picture, composite()), exif)
+        data = self._encoded(*self._prepared(picture, composite()), exif, picture.head)
         if self.encoder == "exr" and exr.is_exr(picture.head):
             data = exr.with_head(data, picture.head)
         elif self.encoder == "exr" and (primaries := wide_primaries(picture.frame)):
@@ -206,8 +206,10 @@ class Stills:
             picture = Picture(frame, colour_in(picture, frame), Orientation())
         colour = Picture(frame).colour if frame.format.name != picture.frame.format.name else picture.colour
         if self.encoder == "exr":
-            return self._light(frame, colour, proxy), True
+            return self._light(frame, colour, proxy, head), True
         known = formats_of(self.encoder)
+        if self.encoder == "tiff" and self.pix_fmt is None and not tiff.is_tiff(head):
+            known = [name for name in known if kind_of(name) != "yuv"]  # which Nuke and others do not read in TIFF
         wanted = frame.format.name.replace("yuv4", "yuvj4") if self.encoder == "mjpeg" else frame.format.name
         if self.encoder == "mjpeg" and colour.kind != "yuv":
             wanted = "yuvj444p"
@@ -249,23 +251,26 @@ class Stills:
             self.warnings.append(text)
             _log.warning("%s: %s", self.path, text)
 
-    def _light(self, frame: VideoFrame, colour: Colour, proxy: Proxy | None) -> VideoFrame:
-        """`frame` as floats; what it holds in floats already stays what it is."""
+    def _light(self, frame: VideoFrame, colour: Colour, proxy: Proxy | None, head: bytes) -> VideoFrame:
+        """`frame`, of a file with the header `head`, as floats; what it holds in floats already stays what it is.
+
+        Colours are multiplied with alpha, as OpenEXR has them, unlike most others.
+        """
         layout = layout_of(frame.format.name)
         signals = Picture(frame, colour, Orientation()).signals()
         if layout is not None and layout.floating:
             opacity = layout.opacity(frame) if self.pix_fmt != "gbrpf32le" else None
+            if opacity is not None and tiff.is_tiff(head) and not is_multiplied(head):
+                signals = signals * opacity.astype(np.float32)[..., None]
             return float_frame(signals, None if opacity is None else opacity.astype(np.float32))
-        signals = as_uint16(signals)
-        values = linear(signals, transfer_of(frame, proxy)) if self.linear else signals.astype(np.float32) / np.float32(_TOP)
-        alpha = None
-        if any(part.is_alpha for part in frame.format.components) and self.pix_fmt != "gbrpf32le":
-            deep = reformatted(frame, colour, "rgba64le", Colour("rgb", colour.matrix, True))
-            alpha = deep.to_ndarray()[..., 3].astype(np.float32) / np.float32(_TOP)
-            values = values * alpha[..., None]  # as OpenEXR has its colours, unlike all others
-        return float_frame(values, alpha)
+        signals, multiplied = as_uint16(signals), is_multiplied(head)
+        alpha = opacity_of(frame, colour) if self.pix_fmt != "gbrpf32le" else None
+        if self.linear:
+            return float_frame(as_light(signals, transfer_of(frame, proxy), alpha, multiplied), alpha)
+        values = signals.astype(np.float32) / np.float32(_TOP)
+        return float_frame(values if alpha is None or multiplied else values * alpha[..., None], alpha)
 
-    def _encoded(self, frame: VideoFrame, full: bool, exif: bytes) -> bytes:
+    def _encoded(self, frame: VideoFrame, full: bool, exif: bytes, head: bytes) -> bytes:
         context = CodecContext.create(self.encoder, "w")
         assert isinstance(context, VideoCodecContext)
         context.width, context.height, context.pix_fmt = frame.width, frame.height, frame.format.name
@@ -276,14 +281,20 @@ class Stills:
         context.options = {**_OPTIONS.get(self.encoder, {}), **({"format": "float"} if self.whole else {})}
         if self.encoder == "tiff" and self.density is not None:
             context.options = {**context.options, "dpi": str(round(self.density))}
+        less = None
+        if self.encoder == "tiff" and (compression := tiff.compression(head)) is not None:
+            context.options = {**context.options, "compression_algo": compression}
+            less = tiff.differences(frame, head)
         frame.pict_type = 0
         try:
-            packets = [*context.encode(frame), *context.encode(None)]
+            packets = [*context.encode(less or frame), *context.encode(None)]
         except AV_ERRORS as error:
             raise EncodeError(self.path, f"{self.encoder} failed: {reason(error)}") from error
         data = b"".join(bytes(packet) for packet in packets)
         if self.encoder == "tiff" and full:
             data = tiff.with_full_range(data)
+        if self.encoder == "tiff" and tiff.is_tiff(head):
+            data = tiff.with_head(data, head, differing=less is not None)
         if self.encoder == "tiff" and (profile := _profile(frame)):
             data = tiff.with_profile(data, profile)
         if self.encoder in ("png", "mjpeg") and self.density is not None:

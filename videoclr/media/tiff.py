@@ -1,11 +1,16 @@
 """What of a TIFF FFmpeg leaves out or mistakes without a word: kinds of pictures that it shows black or wrong, all pages but the
-first, pixels an inch, and what numbers of YCbCr mean (TIFF 6.0, technical note 3)."""
+first, pixels an inch, what numbers of YCbCr mean (TIFF 6.0, technical note 3), whether colours are multiplied with their alpha
+(TIFF 6.0, section 18), and how the file is compressed."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
+from types import MappingProxyType
+
+import numpy as np
+from av.video.frame import VideoFrame
 
 from videoclr.media.colour import BT601, Matrix, matrix_of
 
@@ -32,6 +37,20 @@ _WHOLE, _SIGNED, _FLOAT, _FULL_FLOAT = 1, 2, 3, 32
 """What samples may be, and the bits of the floats that FFmpeg reads."""
 _ACROSS, _DOWN, _UNIT = 0x11A, 0x11B, 0x128
 """Tags: pixels in a unit, of the width and the height, and the unit."""
+_EXTRA, _PREDICTOR = 0x152, 0x13D
+"""Tags: what samples besides the colours are, and what was done to samples before they were compressed."""
+_ASSOCIATED, _DIFFERENCES = 1, 2
+"""Values of these: alpha that colours are multiplied with, and samples less those to the left of them."""
+_SAID = (_COMPRESSION, _PREDICTOR, _EXTRA)
+_ALGORITHMS = MappingProxyType({1: "raw", 5: "lzw", 8: "deflate", 32946: "deflate", 32773: "packbits"})
+"""Compression -> FFmpeg's name, of those that it writes."""
+_PREDICTED = ("lzw", "deflate")
+"""Those that differences are for."""
+_LINES = MappingProxyType(
+    {"gray": (1, "u1"), "ya8": (2, "u1"), "rgb24": (3, "u1"), "rgba": (4, "u1"), "gray16le": (1, "<u2"), "ya16le": (2, "<u2"),
+     "rgb48le": (3, "<u2"), "rgba64le": (4, "<u2")}
+)  # fmt: skip
+"""Formats that FFmpeg writes with one sample beside the other -> samples of a pixel, and their kind."""
 _UNITS = {2: Fraction(1), 3: Fraction(254, 100)}
 """Inch (where none is named, too) and centimetre -> how many of them make an inch."""
 
@@ -66,6 +85,64 @@ def first_tags(data: bytes) -> dict[int, int]:
     return next(_directories(data), {})
 
 
+def head_of(data: bytes) -> bytes:
+    """What the first picture of a TIFF file says of its alpha and its compression, as a TIFF file of these tags alone; empty of any
+    other file."""
+    tags = first_tags(data)
+    said = [struct.pack("<HHIHH", tag, _SHORT, 1, tags[tag] & 0xFFFF, 0) for tag in sorted(_SAID) if tag in tags]
+    return struct.pack("<4sIH", b"II*\0", _HEAD, len(said)) + b"".join(said) + bytes(4) if tags else b""
+
+
+def is_tiff(head: bytes) -> bool:
+    """Whether that is what `head_of` makes of a TIFF file."""
+    return head[:4] in _ORDERS
+
+
+def is_multiplied(head: bytes) -> bool:
+    """Whether the colours of a TIFF file are multiplied with its alpha; `head` is that of any file."""
+    return first_tags(head).get(_EXTRA) == _ASSOCIATED
+
+
+def compression(head: bytes) -> str | None:
+    """FFmpeg's name of the compression that `head` (of any file) names; None where that is not written here."""
+    return _ALGORITHMS.get(first_tags(head).get(_COMPRESSION, 0))
+
+
+def differences(frame: VideoFrame, head: bytes) -> VideoFrame | None:
+    """The samples of `frame` less those to the left of them, where the file of `head` was compressed so; else None.
+
+    Without, LZW makes pictures of 16 bits larger than they are.
+    """
+    tags, form = first_tags(head), _LINES.get(frame.format.name)
+    if form is None or tags.get(_PREDICTOR) != _DIFFERENCES or compression(head) not in _PREDICTED:
+        return None
+    (samples, kind), plane = form, frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8)[: frame.height * plane.line_size].reshape(frame.height, -1)
+    values = rows.view(kind)[:, : frame.width * samples].reshape(frame.height, frame.width, samples)
+    made = VideoFrame(frame.width, frame.height, frame.format.name)
+    target = np.frombuffer(memoryview(made.planes[0]), np.uint8)[: frame.height * made.planes[0].line_size]
+    less = target.reshape(frame.height, -1).view(kind)[:, : frame.width * samples].reshape(values.shape)
+    less[:, :1] = values[:, :1]
+    np.subtract(values[:, 1:], values[:, :-1], out=less[:, 1:])
+    return made
+
+
+def with_head(data: bytes, head: bytes, *, differing: bool) -> bytes:
+    """A TIFF file as FFmpeg writes it that says of alpha and compression what `head` does.
+
+    Args:
+        data: the file.
+        head: of the TIFF file that the picture was read from.
+        differing: the samples are `differences`.
+    """
+    tags = first_tags(head)
+    if compression(head) == _ALGORITHMS.get(first_tags(data).get(_COMPRESSION, 0)):  # there are two numbers for one of them
+        data = _saying(data, _COMPRESSION, tags[_COMPRESSION])
+    if _EXTRA in tags:
+        data = _saying(data, _EXTRA, tags[_EXTRA])
+    return _with(data, _PREDICTOR, _SHORT, 1, struct.pack(_ORDERS[data[:4]] + "HH", _DIFFERENCES, 0)) if differing else data
+
+
 def meaning(data: bytes) -> tuple[Matrix, bool] | None:
     """The matrix of the first picture and whether it is full range, where that is YCbCr; None of any other."""
     first = next(_directories(data), {})
@@ -87,16 +164,37 @@ def with_full_range(data: bytes) -> bytes:
 
 def with_profile(data: bytes, profile: bytes) -> bytes:
     """A TIFF file of one picture with a colour profile (ICC.1, annex B.4), which FFmpeg does not write."""
+    data += bytes(len(data) % 2)
+    place = struct.pack(_ORDERS[data[:4]] + "I", len(data))
+    return _with(data + profile, _PROFILE, _BYTES, len(profile), place)
+
+
+def _with(data: bytes, tag: int, kind: int, count: int, value: bytes) -> bytes:
+    """A TIFF file of one picture with one tag more, whose `value` (or the place of it) has four bytes."""
+    order = _ORDERS[data[:4]]
+    data += bytes(len(data) % 2)
+    entries = [data[place : place + _ENTRY] for place in _places(data)]
+    entries.append(struct.pack(order + "HHI", tag, kind, count) + value)
+    entries.sort(key=lambda entry: struct.unpack_from(order + "H", entry))  # as TIFF asks for
+    table = struct.pack(order + "H", len(entries)) + b"".join(entries) + bytes(4)
+    return data[:4] + struct.pack(order + "I", len(data)) + data[_HEAD:] + table
+
+
+def _saying(data: bytes, tag: int, value: int) -> bytes:
+    """A TIFF file of one picture with another value of a tag that holds one short number; as it is where it has none."""
+    order = _ORDERS[data[:4]]
+    for place in _places(data):
+        if struct.unpack_from(order + "HHI", data, place) == (tag, _SHORT, 1):
+            return data[: place + 8] + struct.pack(order + "H", value) + data[place + 10 :]
+    return data
+
+
+def _places(data: bytes) -> range:
+    """Where the entries of the first directory lie in a TIFF file that FFmpeg wrote."""
     order = _ORDERS[data[:4]]
     (at,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, at)
-    data += bytes(len(data) % 2)
-    entries = [data[place : place + _ENTRY] for place in range(at + 2, at + 2 + count * _ENTRY, _ENTRY)]
-    entries.append(struct.pack(order + "HHII", _PROFILE, _BYTES, len(profile), len(data)))
-    entries.sort(key=lambda entry: struct.unpack_from(order + "H", entry))  # as TIFF asks for
-    table = struct.pack(order + "H", count + 1) + b"".join(entries) + bytes(4)
-    body = profile + bytes(len(profile) % 2)
-    return data[:4] + struct.pack(order + "I", len(data) + len(body)) + data[_HEAD:] + body + table
+    return range(at + 2, at + 2 + count * _ENTRY, _ENTRY)
 
 
 def _fractions(data: bytes, at: int | None, count: int) -> list[float] | None:

@@ -17,7 +17,7 @@ from typing import Literal, Self, get_args
 from av.stream import Discard, Stream
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
-from videoclr.media import dpx, exr
+from videoclr.media import dpx, exr, tiff
 from videoclr.media.beside import LABELLING, OPAQUE, check_drop, dropped, is_opacity, kind_of
 from videoclr.media.copylike import encoding_of
 from videoclr.media.crop import WHOLE, cropped, exactly
@@ -30,7 +30,7 @@ from videoclr.media.headers import Y4M
 from videoclr.media.joint import Joint, cannot, joint_of
 from videoclr.media.lock import Lock
 from videoclr.media.orientation import Orientation
-from videoclr.media.picture import Picture, displayed, float_frame, frame_of_rgb, straightened
+from videoclr.media.picture import Picture, colour_in, displayed, float_frame, frame_of_rgb, straightened, unmultiplied
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, sync_file
 from videoclr.media.source import PIPE, has_width, is_pattern, numbered, still_covers
@@ -48,6 +48,8 @@ _LABELLED = (".exr", ".dpx")
 """Endings of pictures that say their timecode."""
 _TRANSPARENT = (".png", ".exr")
 """Endings of pictures for compositing."""
+_EITHER = (".tif", ".tiff", ".exr")
+"""Endings of pictures that say whether their colours are multiplied with alpha, or are made so here."""
 _BESIDE = ("audio", "subtitles", "video", "data")
 """Kinds of streams that are missed where pictures are all that is written."""
 _TEXTS = ("title", "artist", "author", "copyright", "comment", "description")
@@ -80,6 +82,8 @@ class Writer:
         linear: EXR pictures hold linear light; False leaves the code values as they are. Floats that were read stay what they are.
         deliver: what to write of each frame (see `videoclr.media.deliver`).
         wipe_seconds: in which the line of a `wipe` goes to and fro; 0 leaves it in the middle.
+        start_number: of the first picture of a numbered sequence; None for that of the input's picture, and 1 where the input is
+            no numbered sequence.
         container: a file ending without its dot, or FFmpeg's muxer name; None takes it from the ending.
         drop: what of the source to leave out: `audio`, `subtitles`, `attachments`, `covers`, `data`, `video` (all but the restored
             stream), or the number of a stream.
@@ -120,6 +124,7 @@ class Writer:
         linear: bool = True,
         deliver: Kind = "video",
         wipe_seconds: float = 4.0,
+        start_number: int | None = None,
         container: str | None = None,
         drop: Collection[str] = (),
         provenance: str | None = None,
@@ -140,6 +145,8 @@ class Writer:
             raise ConfigError(f"$.media.wipe_seconds: expected 0 or more, got {wipe_seconds!r}")
         if not isinstance(smart_copy_mb, int) or smart_copy_mb < 1:
             raise ConfigError(f"$.media.smart_copy_mb: expected 1 or more, got {smart_copy_mb!r}")
+        if start_number is not None and (not isinstance(start_number, int) or start_number < 0):
+            raise ConfigError(f"$.media.start_number: expected 0 or more, got {start_number!r}")
         if options is not None and not (isinstance(options, Mapping) and all(_is_option(*one) for one in options.items())):
             raise ConfigError(f"$.media.options: expected names with values, as in {{'aq-mode': '3'}}, got {options!r}")
         for name, text in (("container", container), ("provenance", provenance)):
@@ -161,6 +168,8 @@ class Writer:
         same = like is not None and like.sequence is None and Path(like.path).stem == Path(self.path).stem
         asked = like is None or not like.is_still or (has_width(self.path) and not same)
         self._pattern = suffix in STILLS and is_pattern(self.path) and asked
+        if start_number is not None and not (self._pattern and container is None):
+            raise ConfigError("$.media.start_number: is for numbered pictures such as shot.%04d.png alone")
         if self.path != PIPE and not self._pattern:
             check_target(self.path, like.path if like else None, overwrite)
         if smart_copy and deliver != "video":
@@ -168,8 +177,9 @@ class Writer:
         if self.path != PIPE and container is None and suffix in STILLS:
             if smart_copy:
                 raise ConfigError(f"$.media.smart_copy: {suffix} pictures are no video; choose another ending or leave it out")
-            self._check_stills(overwrite)
             first = 1 if like is None else first_number(like)
+            first = first if start_number is None else start_number
+            self._check_stills(first)
             if deliver == "overlay" and suffix not in _TRANSPARENT:
                 raise ConfigError(f"$.media.deliver: {suffix} pictures hold no overlay; use {' or '.join(_TRANSPARENT)}")
             whole = suffix == ".exr" and like is not None and like.first_picture.is_light and like.info.bit_depth > _HALF
@@ -403,13 +413,13 @@ class Writer:
             self._lock.release()
             self._lock = None
 
-    def _check_stills(self, overwrite: bool) -> None:
+    def _check_stills(self, first: int) -> None:
         if self.like is None:
             return
         pattern = self._pattern
         info, run = self.like.info, self.like.sequence
         inputs = [run.path(number) for number in range(run.count)] if run else [self.like.path]
-        numbers = range(run.first, run.first + run.count) if run else range(1, 2)
+        numbers = range(first, first + (run.count if run else 1))
         targets = [numbered(self.path, number) for number in numbers] if pattern else [self.path]
         if {_file(path) for path in targets} & {_file(path) for path in inputs} - {None}:
             raise MediaError(self.path, "is the input itself; write to another name")
@@ -475,10 +485,10 @@ class Writer:
         if self._deliverable is not None and self._deliverable.kind == "side-by-side" and picture.has_alpha:
             self._warn("side by side is shown without the transparency of the source")
         if self._deliverable is None:
-            return picture, patches if isinstance(frame.native, Picture) else ()
+            return self._straight(picture, patches if isinstance(frame.native, Picture) else ())
         if self._first_time is None:
             self._first_time = frame.time if self.like is None else self.like.first_time
-        return self._deliverable(picture, patches, frame.time - self._first_time), ()
+        return self._straight(self._deliverable(picture, patches, frame.time - self._first_time), ())
 
     def _unkept(self, names: list[str]) -> list[str]:
         """Of what an EXR says, what is lost."""
@@ -491,6 +501,16 @@ class Writer:
         if picture.coverage() is None or not stays or not self._sink.takes_alpha(picture):
             return displayed(picture), patches
         return displayed(picture, straight=True), tuple(straightened(picture, patch) for patch in patches)
+
+    def _straight(self, picture: Picture, patches: tuple[Patch, ...]) -> tuple[Picture, tuple[Patch, ...]]:
+        """A TIFF whose colours are multiplied with its alpha, for files that keep the alpha and have them straight."""
+        if picture.is_light or not tiff.is_multiplied(picture.head) or any(map(self._takes, _EITHER)):
+            return picture, patches
+        if not picture.has_alpha or not self._sink.takes_alpha(picture):
+            return picture, patches
+        whole = picture.composite(patches)
+        frame = unmultiplied(whole)
+        return Picture(frame, colour_in(picture, whole), picture.orientation, picture.proxy, picture.woven), ()
 
     def _takes(self, suffix: str) -> bool:
         """Whether it writes pictures of that ending."""

@@ -127,7 +127,8 @@ def _check_count(reader: Reader, expected: int | None, what: str) -> None:
 def _as_written(config: Config, target: str, source: Reader) -> Config:
     """For the finished file: all of it, as it describes itself. Numbered pictures begin where those of `source` made them begin:
     others may be there besides, of an earlier run."""
-    first = first_number(source) if is_pattern(target) else None
+    told = config.media.start_number
+    first = (first_number(source) if told is None else told) if is_pattern(target) else None
     begins = first is not None and Path(numbered(target, first)).is_file()
     given = Config().media.input.model_copy(update={"start_number": first if begins else None})
     whole = {"start": None, "end": None, "frames": None, "video_stream": 0, "input": given}

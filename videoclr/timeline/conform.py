@@ -371,6 +371,8 @@ def _check(config: Config, handles: int) -> None:
     media = config.media
     if (media.start, media.end, media.frames) != (None, None, None):
         raise ConfigError("$.media.start: a cut says itself which frames it shows; leave out --start, --end and --frames")
+    if media.start_number is not None:
+        raise ConfigError("$.media.start_number: pictures of a cut keep their numbers, by which it finds them; leave it out")
     refuse_tracks(config)
 
 
