@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import errno
+import importlib
+import inspect
 import io
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -338,6 +341,8 @@ def test_verbose_shows_more_of_the_log_and_leaves_the_logger_as_it_was(jobs, cap
     ],
 )
 def test_every_failure_is_one_line_and_an_exit_code(jobs, capsys, error, code, says):
+    if "CUDA" in str(error):
+        importlib.import_module("torch")  # only where it is loaded can it have said this
     jobs.answer = error
     assert cli.main(["in.mp4", "out.mp4"]) == code
     assert capsys.readouterr() == ("", says)
@@ -376,6 +381,11 @@ def test_verbose_shows_the_traceback(jobs, capsys):
         (["timeline", "cut.otio", "--to", "-"], "--to: expected a folder, not a pipe"),
         (["faces", "in.mp4", "--to", "-"], "--to: expected a folder, not a pipe"),
         ([""], "an argument is empty (at the beginning)"),
+        (["bach", "in.mp4", "--to", "out"], "(is `videoclr batch` meant?)"),
+        (["version"], "(is `videoclr --version` meant?)"),
+        (["in.mp4", "out.mp4", "--ending", ".mov"], "--ending is no option of restore, but of batch, watch, timeline"),
+        (["weights", "add", "x", "--steps", "3"], "--steps is no option of weights add, but of restore, batch"),
+        (["a.mp4", "b.mp4", "c.mp4"], "give several inputs to `videoclr batch`"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_two(jobs, capsys, arguments, says):
@@ -386,6 +396,13 @@ def test_wrong_usage_is_one_line_and_exit_code_two(jobs, capsys, arguments, says
     assert says in err
     assert err.count("\n") == 1
     assert not jobs.asked
+
+
+@pytest.mark.parametrize(("source", "asked"), [("face", True), ("face.mp4", False), ("inbox", False)])
+def test_a_command_that_is_mistyped_is_doubted_where_it_is_no_file(jobs, capsys, source, asked):
+    jobs.answer = MediaError(source, "no such file")
+    assert cli.main([source, "in.mp4"]) == 1
+    assert ("(is `videoclr faces` meant?)" in capsys.readouterr().err) == asked
 
 
 def test_no_arguments_show_the_help_and_exit_with_two(jobs, capsys):
@@ -417,6 +434,29 @@ def test_help_lists_every_option_once(capsys):
         assert f"--{name} " in text
     for name in ("steps", "seed", "start", "end", "on-error", "overwrite", "aligned", "quiet", "verbose"):
         assert f"--{name} " in text
+
+
+def test_help_lists_every_shared_option_under_one_heading():
+    named = [name for names in cli._GROUPS.values() for name in names.split()]
+    assert sorted([*named, "config", "set_"]) == sorted([*cli._Options.__dataclass_fields__, "report_frames"])
+
+
+def test_help_says_the_defaults_of_the_settings():
+    said = {}
+    for name, parameter in inspect.signature(cli._Options, eval_str=True).parameters.items():
+        found = re.search(r"\(default (\S+)\)", parameter.annotation.__metadata__[0].help)
+        if found is not None:
+            said[name] = found[1]
+    assert {"fidelity", "strength", "grain", "steps", "seed"} <= set(said)
+    for name, value in said.items():
+        assert float(value) == reduce(getattr, cli._SETTING_OF[name].split("."), Config()), name
+
+
+def test_watch_offers_nothing_that_it_refuses(capsys):
+    cli.main(["watch", "--help"])
+    text = capsys.readouterr().out
+    assert "--metrics " in text
+    assert not [name for name in ("--report", "--overwrite", "--aligned") if f"{name} " in text]
 
 
 def test_batch_reports_each_file_and_fails_if_one_failed(jobs, capsys):

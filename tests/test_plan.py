@@ -134,12 +134,13 @@ def test_what_cannot_be_planned_is_told(film, tmp_path):
 def test_the_command_says_it_in_five_lines(film, tmp_path, capsys):
     path, _ = film
     job = ["plan", str(path), str(tmp_path / "out.mp4"), "--pieces", "3", "--seconds", "0.4", "--json", str(tmp_path / "plan.json")]
-    assert cli.main([*job, "--crf", "30"]) == 0
+    run = ["--crf", "30", "--report-frames", str(tmp_path / "faces.jsonl"), "--report", str(tmp_path / "report.json")]
+    assert cli.main([*job, *run]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["film", "faces", "time", "slowest", "result"]
     assert "0:00:02, about 60 frames; tried 30 frames of 3 pieces" in lines[0] and "0.50 in a frame" in lines[1]
     assert json.loads((tmp_path / "plan.json").read_text())["faces_per_frame"] == 0.5
-    assert not (tmp_path / "out.mp4").exists()
+    assert not [name for name in ("out.mp4", "faces.jsonl", "report.json") if (tmp_path / name).exists()]
     assert cli.main(job) == 1
     assert "exists already" in capsys.readouterr().err
 

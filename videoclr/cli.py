@@ -23,11 +23,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Protocol, cast
+from typing import IO, TYPE_CHECKING, Annotated, Any, Protocol, cast, get_args
 
 import typer
+from typer.core import TyperCommand
 
 from videoclr import __version__
 from videoclr.errors import ConfigError, MediaError, VideoclrError
@@ -82,11 +85,22 @@ _People = Annotated[
     typer.Option("--people", metavar="FILE", help="Know these people from the start, as `faces --save-people` wrote them."),
 ]
 _Start = Annotated[
-    str | None, typer.Option("--start", metavar="PLACE", help="Begin at 12.5, 01:02:03.5, frame 240f, or timecode 01:02:03:12.")
+    str | None,
+    typer.Option("--start", metavar="PLACE", help="Begin at seconds 12.5, time 01:02:03.5, frame 240f, or timecode 01:02:03:12."),
 ]
-_End = Annotated[str | None, typer.Option("--end", metavar="PLACE", help="Stop before this place.")]
-_Rate = Annotated[str | None, typer.Option("--rate", metavar="FPS", help="Rate of raw or loose input pictures: 25 or 30000/1001.")]
-_StartNumber = Annotated[int | None, typer.Option("--start-number", help="First picture to read of a numbered sequence.")]
+_End = Annotated[str | None, typer.Option("--end", metavar="PLACE", help="Stop before this place, written in the same way.")]
+_Rate = Annotated[
+    str | None,
+    typer.Option(
+        "--rate",
+        metavar="FPS",
+        help="Raw or numbered pictures a second, such as 30000/1001 (default: what they say, else 25).",
+    ),
+]
+_StartNumber = Annotated[
+    int | None,
+    typer.Option("--start-number", metavar="N", help="First picture to read of a numbered sequence (default: the lowest)."),
+]
 _Cluster = Annotated[
     str | None,
     typer.Option(
@@ -96,7 +110,11 @@ _Cluster = Annotated[
     ),
 ]
 _Workers = Annotated[
-    int | None, typer.Option("--workers", metavar="N", help="With --cluster: how many; as many as it has GPUs, at least one.")
+    int | None,
+    typer.Option("--workers", metavar="N", help="With --cluster: files at a time (default: as many as it has GPUs, at least one)."),
+]
+_ReportFrames = Annotated[
+    Path | None, typer.Option("--report-frames", metavar="FILE", help="Write a line of JSON for every restored face.")
 ]
 _Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.")]
 
@@ -109,9 +127,16 @@ class _Options:
     set_: _Settings = None
     codec: Annotated[
         str | None,
-        typer.Option("--codec", help="h264 (default), hevc, av1, vp9, prores, dnxhr, ffv1, mjpeg, h264_nvenc ..., or copy-like."),
+        typer.Option(
+            "--codec",
+            help="h264 (default), hevc (H.265), av1, vp9, prores, dnxhr, ffv1, mjpeg, rawvideo,"
+            " h264_nvenc ..., or copy-like: as the source.",
+        ),
     ] = None
-    crf: Annotated[float | None, typer.Option("--crf", help="Constant quality in the codec's own scale.")] = None
+    crf: Annotated[
+        float | None,
+        typer.Option("--crf", help="Constant quality in the codec's own scale: less is better and larger (h264: 0 to 51)."),
+    ] = None
     preset: Annotated[str | None, typer.Option("--preset", help="The encoder's speed preset, such as `slow`.")] = None
     pix_fmt: Annotated[str | None, typer.Option("--pix-fmt", help="FFmpeg's pixel format; the source's where the codec can.")] = (
         None
@@ -126,7 +151,8 @@ class _Options:
         str | None, typer.Option("--hwaccel", metavar="DEVICE", help="Decode on cuda, qsv, vaapi or videotoolbox.")
     ] = None
     video_stream: Annotated[
-        int | None, typer.Option("--video-stream", metavar="N", help="Which of several video streams to restore, from 0.")
+        int | None,
+        typer.Option("--video-stream", metavar="N", help="Which of several video streams to restore, counted from 0 (default 0)."),
     ] = None
     drop: Annotated[
         list[str] | None,
@@ -140,18 +166,26 @@ class _Options:
     no_provenance: Annotated[
         bool, typer.Option("--no-provenance", help="Leave out the tag that says how the faces were restored.")
     ] = False
-    report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write a JSON report.")] = None
+    report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write a JSON report of the run.")] = None
     device: _Device = None
     fidelity: Annotated[
-        float | None, typer.Option("--fidelity", help="0 favours a clean look, 1 favours what the input shows.")
+        float | None, typer.Option("--fidelity", help="0 favours a clean look, 1 favours what the input shows (default 0.5).")
     ] = None
-    strength: Annotated[float | None, typer.Option("--strength", help="Opacity of the restoration, 0 to 1.")] = None
-    grain: Annotated[float | None, typer.Option("--grain", help="Share of the input's own noise to put back, 0 to 1.")] = None
-    steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps per face; more is slower.")] = None
+    strength: Annotated[
+        float | None, typer.Option("--strength", help="How much of the restoration is shown, 0 to 1 (default 1).")
+    ] = None
+    grain: Annotated[
+        float | None, typer.Option("--grain", help="Share of the input's own noise to put back, 0 to 1 (default 0).")
+    ] = None
+    steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps per face; more is slower (default 3).")] = None
     reference: _References = None
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="WHO", help="Restore this one alone: [NAME=]PICTURE, a reference's name, a track's number."),
+        typer.Option(
+            "--only",
+            metavar="WHO",
+            help="Restore this one alone: [NAME=]PICTURE, the name of a reference or track, or a track's number; repeatable.",
+        ),
     ] = None
     leave: Annotated[
         list[str] | None,
@@ -162,7 +196,7 @@ class _Options:
     look_first: Annotated[
         bool, typer.Option("--look-first", help="Go through the film twice: first see whom it shows, and where best.")
     ] = False
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the noise: same seed, same result.")] = None
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the noise: same seed, same result (default 0).")] = None
     start: _Start = None
     end: _End = None
     frames: Annotated[int | None, typer.Option("--frames", metavar="N", help="Stop after so many frames.")] = None
@@ -174,7 +208,12 @@ class _Options:
     rate: _Rate = None
     start_number: _StartNumber = None
     output_start_number: Annotated[
-        int | None, typer.Option("--output-start-number", metavar="N", help="Number of the first picture that is written.")
+        int | None,
+        typer.Option(
+            "--output-start-number",
+            metavar="N",
+            help="Number of the first picture that is written (default: the input picture's; 1 of a video).",
+        ),
     ] = None
     container: Annotated[
         str | None, typer.Option("--container", help="Output format where the name does not say: nut, mkv, ts, y4m, ...")
@@ -270,6 +309,55 @@ _SETTING_OF = {
 }
 
 
+_GROUPS = {
+    "Faces": "fidelity strength grain steps seed aligned",
+    "People": "reference only leave look_first people tracks",
+    "Input": "start end frames video_stream deinterlace hwaccel rate start_number input_format video_size input_pix_fmt",
+    "Output": "codec profile crf bitrate preset pix_fmt smart_copy deliver drop no_provenance container output_start_number"
+    " overwrite",
+    "Run": "device resume on_error fail_on",
+    "Reports": "report report_frames log_json metrics quiet verbose",
+}
+"""Under which heading the help lists the shared options, by their names in `_Options`; what stands nowhere here comes first."""
+
+
+class _Grouped(TyperCommand):
+    """A command whose help lists its many options under headings."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        group_of = {name: group for group, names in _GROUPS.items() for name in names.split()}
+        place = {name: number for number, name in enumerate(group_of)}
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Arguments", "Options", *_GROUPS)}
+        for param in sorted(self.get_params(ctx), key=lambda param: place.get(str(param.name), -1)):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                rest = "Arguments" if param.param_type_name == "argument" else "Options"
+                sections[group_of.get(str(param.name), rest)].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def _hiding(*names: str) -> Callable[[Callable[..., _Run]], Callable[..., _Run]]:
+    """Leave options that a command takes only to refuse or ignore them out of its help."""
+
+    def with_less(called: Callable[..., _Run]) -> Callable[..., _Run]:
+        signature = inspect.signature(called)
+        shown = [_hidden(p) if p.name in names else p for p in signature.parameters.values()]
+        called.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
+        return called
+
+    return with_less
+
+
+def _hidden(parameter: inspect.Parameter) -> inspect.Parameter:
+    kind, option = get_args(parameter.annotation)
+    option = copy(option)
+    option.hidden = True
+    return parameter.replace(annotation=Annotated[kind, option])
+
+
 def _with_options(command: Callable[..., _Run]) -> Callable[..., _Run]:
     """Give `command(..., options)` every field of `_Options` as an option of its own."""
     names = {field.name for field in fields(_Options)}
@@ -311,15 +399,13 @@ def _root(
     pass
 
 
-@app.command()
+@app.command(cls=_Grouped)
 @_with_options
 def restore(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="Video, picture, pattern such as f%04d.png, or -.")],
     target: Annotated[str, typer.Argument(metavar="OUTPUT", help="Video, picture, pattern, or -.")],
     options: _Options,
-    report_frames: Annotated[
-        Path | None, typer.Option("--report-frames", metavar="FILE", help="Write a line of JSON for every restored face.")
-    ] = None,
+    report_frames: _ReportFrames = None,
 ) -> _Run:
     """Restore the faces in a video or picture. `restore` itself need not be typed."""
 
@@ -354,14 +440,16 @@ def restore(
     return _Run(go, options.verbose)
 
 
-@app.command()
+@app.command(cls=_Grouped)
 @_with_options
 def batch(
     sources: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Videos or pictures.")],
-    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where results go, under the inputs' names.")],
+    to: Annotated[
+        Path, typer.Option("--to", metavar="FOLDER", help="Where results go, under the inputs' names; made if it is not there.")
+    ],
     options: _Options,
     ending: Annotated[
-        str | None, typer.Option("--ending", metavar=".EXT", help="File ending of the results, where it shall differ.")
+        str | None, typer.Option("--ending", metavar=".EXT", help="File ending of the results (default: that of each input).")
     ] = None,
     cluster: _Cluster = None,
     workers: _Workers = None,
@@ -394,14 +482,17 @@ def batch(
     return _Run(go, options.verbose)
 
 
-@app.command("watch")
+@app.command("watch", cls=_Grouped)
+@_hiding("report", "overwrite", "aligned", "resume")
 @_with_options
 def watch_(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where films and pictures arrive.")],
-    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where results go, under the inputs' names.")],
+    to: Annotated[
+        Path, typer.Option("--to", metavar="FOLDER", help="Where results go, under the inputs' names; made if it is not there.")
+    ],
     options: _Options,
     ending: Annotated[
-        str | None, typer.Option("--ending", metavar=".EXT", help="File ending of the results, where it shall differ.")
+        str | None, typer.Option("--ending", metavar=".EXT", help="File ending of the results (default: that of each input).")
     ] = None,
     move_to: Annotated[
         Path | None,
@@ -430,7 +521,8 @@ def watch_(
     return _Run(go, options.verbose)
 
 
-@app.command("timeline")
+@app.command("timeline", cls=_Grouped)
+@_hiding("aligned")
 @_with_options
 def timeline_(
     timeline: Annotated[
@@ -446,7 +538,7 @@ def timeline_(
         int, typer.Option("--handles", metavar="N", help="Frames to restore before and behind what a clip shows.")
     ] = 12,
     sequence: Annotated[
-        str | None, typer.Option("--sequence", metavar="NAME", help="Which timeline, where the file holds several.")
+        str | None, typer.Option("--sequence", metavar="NAME", help="Which one, where the file holds several timelines.")
     ] = None,
     save_as: Annotated[
         Path | None,
@@ -456,7 +548,7 @@ def timeline_(
         bool, typer.Option("--consolidate", help="Keep parts without a face too; otherwise their clips go on showing the original.")
     ] = False,
     ending: Annotated[
-        str | None, typer.Option("--ending", metavar=".EXT", help="File ending of the results, where it shall differ.")
+        str | None, typer.Option("--ending", metavar=".EXT", help="File ending of the results (default: that of each input).")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be restored, and do nothing.")] = False,
     cluster: _Cluster = None,
@@ -528,17 +620,22 @@ class _Told:
         self.objected |= _objected(result, self.conditions)
 
 
-@app.command("plan")
+@app.command("plan", cls=_Grouped)
+@_hiding("report", "report_frames", "log_json", "metrics", "fail_on", "resume")
 @_with_options
 def plan_(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="Video, or pattern such as f%04d.png.")],
     target: Annotated[str, typer.Argument(metavar="OUTPUT", help="Where the result would go; nothing is written there.")],
     options: _Options,
     pieces: Annotated[int, typer.Option("--pieces", metavar="N", help="Pieces of the film that are tried.")] = 6,
-    seconds: Annotated[float, typer.Option("--seconds", metavar="S", help="Of film in each of them.")] = 1.0,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the plan.")] = None,
+    seconds: Annotated[float, typer.Option("--seconds", metavar="S", help="Seconds of film in each piece.")] = 1.0,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the plan as JSON.")] = None,
+    report_frames: _ReportFrames = None,
 ) -> _Run:
-    """Say how long a restoration will take here, and how large the result will be: `plan` before the same command."""
+    """Say how long a restoration will take here, and how large the result will be: `plan` before the same command.
+
+    Options of that command which write reports, or say how it goes on or ends, do nothing here.
+    """
 
     def go() -> int:
         settings = options.settings()
@@ -595,7 +692,7 @@ def faces_(
     to: Annotated[
         Path | None, typer.Option("--to", metavar="FOLDER", help="A new folder for a picture of every track, its best view.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write what was found.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write what was found as JSON.")] = None,
     save_tracks: Annotated[
         Path | None,
         typer.Option(
@@ -667,7 +764,9 @@ def review_(
     to: Annotated[Path, typer.Option("--to", metavar="FILE.html", help="The page.")],
     source: Annotated[str | None, typer.Option("--input", metavar="FILE", help="The input, where it was moved.")] = None,
     restored: Annotated[str | None, typer.Option("--output", metavar="FILE", help="The restored film, where it was moved.")] = None,
-    most: Annotated[int, typer.Option("--most", metavar="N", help="Tracks that are shown; doubtful ones come first.")] = 200,
+    most: Annotated[
+        int, typer.Option("--most", metavar="N", help="Tracks that are shown, at most; doubtful ones come first.")
+    ] = 200,
     overwrite: _Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     verbose: _Verbose = False,
@@ -694,11 +793,17 @@ def evaluate(
     clean: Annotated[str, typer.Argument(metavar="CLEAN", help="The clip to be measured against: a file, pattern or folder.")],
     restored: Annotated[str, typer.Argument(metavar="RESTORED", help="The restored clip, of the same frames.")],
     degraded: Annotated[str | None, typer.Option("--input", metavar="CLIP", help="The degraded clip it was made from.")] = None,
-    judge: Annotated[Path | None, typer.Option("--judge", metavar="FILE.py", help="Networks that score (see README).")] = None,
-    borders: Annotated[int | None, typer.Option("--borders", metavar="N", help="Seam score: a border every N frames.")] = None,
+    judge: Annotated[
+        Path | None, typer.Option("--judge", metavar="FILE.py", help="A Python file with the networks that score (see README).")
+    ] = None,
+    borders: Annotated[
+        int | None, typer.Option("--borders", metavar="N", help="Measure also whether seams show at every N-th frame.")
+    ] = None,
     size: Annotated[int, typer.Option("--size", help="Side of the aligned crops, pixels.")] = 256,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the figures of every frame.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON.")] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the figures of every face in every frame.")
+    ] = None,
     config: _ConfigFile = None,
     set_: _Settings = None,
     overwrite: _Overwrite = False,
@@ -787,7 +892,9 @@ def weights_verify(verbose: _Verbose = False) -> _Run:
 
 
 @_weights.command("show")
-def weights_show(name: Annotated[str, typer.Argument(metavar="NAME")], verbose: _Verbose = False) -> _Run:
+def weights_show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `weights list` shows it.")], verbose: _Verbose = False
+) -> _Run:
     """The model card: what the weights are, their data, figures, limits and licence."""
 
     def go() -> int:
@@ -803,7 +910,7 @@ def weights_show(name: Annotated[str, typer.Argument(metavar="NAME")], verbose: 
 def weights_add(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file, a folder that holds it, or an http(s) address.")],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What to call them.")],
-    sha256: Annotated[str, typer.Option("--sha256", metavar="HEX", help="Of the file; anything else is refused.")],
+    sha256: Annotated[str, typer.Option("--sha256", metavar="HEX", help="Of the file, 64 digits; any other file is refused.")],
     licence: Annotated[str, typer.Option("--licence", metavar="TEXT", help="As their publisher states it.")] = "unknown",
     offline: Annotated[bool, typer.Option("--offline", help="Refuse addresses.")] = False,
     verbose: _Verbose = False,
@@ -823,7 +930,9 @@ def weights_add(
 
 
 @_weights.command("remove")
-def weights_remove(name: Annotated[str, typer.Argument(metavar="NAME")], verbose: _Verbose = False) -> _Run:
+def weights_remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `weights list` shows it.")], verbose: _Verbose = False
+) -> _Run:
     """Delete weights that were added."""
 
     def go() -> int:
@@ -857,7 +966,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     spell_out()
     try:
         settle_heap()
-        with stoppable():
+        with stoppable(), _doubting(list(sys.argv[1:] if argv is None else argv)):
             run = _parse(list(sys.argv[1:] if argv is None else argv))
             if isinstance(run, int):
                 return run
@@ -872,15 +981,57 @@ def main(argv: Sequence[str] | None = None) -> int:
         let_go_of_streams()
 
 
+@contextmanager
+def _doubting(arguments: list[str]) -> Iterator[None]:
+    """Ask what is meant where a command's name was mistyped, and all was taken for the arguments of `restore`."""
+    try:
+        yield
+    except Exception as error:
+        first = arguments[0] if arguments else ""
+        is_word = first not in _commands() and not first.startswith("--") and not set("./\\%#@") & set(first)
+        if is_word and not os.path.exists(first):
+            known = {name: name for name in _commands()} | {"help": "--help", "version": "--version"}
+            for near in get_close_matches(first.lower(), known, 1, 0.6):
+                error.add_note(f"is `videoclr {known[near]}` meant?")
+        raise
+
+
+def _commands() -> set[str]:
+    """The names of all commands."""
+    named = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    return named | {str(_weights.info.name)}
+
+
+def _wrong_usage(error: Exception) -> str:
+    """What the parser did not understand, and where help is."""
+    context = getattr(error, "ctx", None)
+    path = getattr(context, "command_path", "videoclr")
+    implied = path in ("videoclr", "videoclr restore")
+    hint = "see `videoclr --help` and `videoclr restore --help`" if implied else f"see `{path} --help`"
+    text = " ".join((error.format_message() if hasattr(error, "format_message") else str(error)).split()).removesuffix(".")
+    if hasattr(error, "possibilities") and context is not None:
+        option = str(getattr(error, "option_name", ""))
+        commands: dict[str, Any] = getattr(context.find_root().command, "commands", {})
+        owners = [name for name, command in commands.items() if any(option in param.opts for param in _shown(command))]
+        if owners:
+            text = f"{option} is no option of {path.removeprefix('videoclr ')}, but of {', '.join(owners)}"
+    elif implied and text.startswith("Got unexpected extra argument"):
+        text += "; expected one input and one output: put names with blanks in quotes, and give several inputs to `videoclr batch`"
+    return f"{text}{_noted(error)} ({hint})"
+
+
+def _shown(command: Any) -> list[Any]:
+    """The parameters that the help of a command shows."""
+    return [param for param in command.params if not getattr(param, "hidden", False)]
+
+
 def _parse(arguments: list[str]) -> _Run | int:
     """What to run, or an exit code where the parser answered by itself (`--help`, `--version`)."""
     if "" in arguments:
         before = arguments[: arguments.index("")]
         where = f"after {before[-1]}" if before else "at the beginning"
         raise ConfigError(f"an argument is empty ({where}), as of a variable that is not set")
-    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    commands |= {str(_weights.info.name)}
-    if arguments and arguments[0] not in commands | {"-h", "--help", "--version"}:
+    if arguments and arguments[0] not in _commands() | {"-h", "--help", "--version"}:
         arguments = ["restore", *arguments]
     command = typer.main.get_command(app)
     result: Any = command.main(args=arguments or ["--help"], prog_name="videoclr", standalone_mode=False)
@@ -899,11 +1050,7 @@ def _failed(error: BaseException, verbose: bool) -> int:
     if verbose:
         traceback.print_exception(error, file=sys.stderr)
     if isinstance(error, _USAGE_ERROR):
-        command = getattr(getattr(error, "ctx", None), "command_path", "videoclr")
-        own = command not in ("videoclr", "videoclr restore")
-        hint = f"see `{command} --help`" if own else "see `videoclr --help` and `videoclr restore --help`"
-        text = error.format_message() if hasattr(error, "format_message") else str(error)
-        _say(f"error: {' '.join(text.split()).removesuffix('.')} ({hint})")
+        _say(f"error: {_wrong_usage(error)}")
         return USAGE
     if isinstance(error, VideoclrError):
         _say(f"error: {_one_line(error)}{_noted(error)}")
