@@ -370,7 +370,8 @@ def encoder_of(codec: str) -> Encoder:
     """
     found = ENCODERS.get(codec) or HARDWARE.get(codec)
     if found is None:
-        known = f"{', '.join(ENCODERS)}, {COPY_LIKE}, or a hardware encoder such as h264_nvenc"
+        names = ", ".join("hevc (H.265)" if name == "hevc" else name for name in ENCODERS)
+        known = f"{names}, {COPY_LIKE}, or a hardware encoder such as h264_nvenc"
         raise ConfigError(f"$.media.codec: unknown codec {codec!r}; known here: {known}")
     return found
 
