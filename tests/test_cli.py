@@ -385,6 +385,7 @@ def test_verbose_shows_the_traceback(jobs, capsys):
         (["version"], "(is `videoclr --version` meant?)"),
         (["in.mp4", "out.mp4", "--ending", ".mov"], "--ending is no option of restore, but of batch, watch, timeline"),
         (["weights", "add", "x", "--steps", "3"], "--steps is no option of weights add, but of restore, batch"),
+        (["faces", "a.mp4", "--video-stream", "1"], "; here it is --set media.video_stream=VALUE (see `videoclr faces --help`)"),
         (["a.mp4", "b.mp4", "c.mp4"], "give several inputs to `videoclr batch`"),
     ],
 )

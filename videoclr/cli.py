@@ -1015,6 +1015,9 @@ def _wrong_usage(error: Exception) -> str:
         owners = [name for name, command in commands.items() if any(option in param.opts for param in _shown(command))]
         if owners:
             text = f"{option} is no option of {path.removeprefix('videoclr ')}, but of {', '.join(owners)}"
+            setting = _SETTING_OF.get(option.removeprefix("--").replace("-", "_"))
+            if setting is not None and any("--set" in param.opts for param in context.command.params):
+                text += f"; here it is --set {setting}=VALUE"
     elif implied and text.startswith("Got unexpected extra argument"):
         text += "; expected one input and one output: put names with blanks in quotes, and give several inputs to `videoclr batch`"
     return f"{text}{_noted(error)} ({hint})"
