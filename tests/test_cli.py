@@ -369,7 +369,7 @@ def test_verbose_shows_the_traceback(jobs, capsys):
         (["in.mp4"], "OUTPUT"),
         (["in.mp4", "out.mp4", "--colour", "red"], "--colour"),
         (["in.mp4", "out.mp4", "more.mp4"], "more.mp4"),
-        (["in.mp4", "out.mp4", "--steps", "many"], "--steps"),
+        (["in.mp4", "out.mp4", "--steps", "many"], "'--steps': it should be a valid integer"),
         (["in.mp4", "out.mp4", "--steps", "0"], "$.restore.steps"),
         (["in.mp4", "out.mp4", "--set", "restore.step=3"], "$.restore.step"),
         (["in.mp4", "out.mp4", "--config", "nowhere.yaml"], "nowhere.yaml"),

@@ -1009,6 +1009,7 @@ def _wrong_usage(error: Exception) -> str:
     implied = path in ("videoclr", "videoclr restore")
     hint = "see `videoclr --help` and `videoclr restore --help`" if implied else f"see `{path} --help`"
     text = " ".join((error.format_message() if hasattr(error, "format_message") else str(error)).split()).removesuffix(".")
+    text = text.replace(": Input should", ": it should")  # INPUT is another argument
     if hasattr(error, "possibilities") and context is not None:
         option = str(getattr(error, "option_name", ""))
         commands: dict[str, Any] = getattr(context.find_root().command, "commands", {})

@@ -78,7 +78,7 @@ def muxer_of(path: str, container: str | None) -> str:
     if suffix not in CONTAINERS:
         known = " ".join([*CONTAINERS, *STILLS])
         what = f"the ending {suffix!r} is unknown" if suffix else "the name has no ending"
-        raise MediaError(path, f"{what}; use one of {known}, or name a container")
+        raise MediaError(path, f"{what}; use one of {known}, or name a container (--container)")
     return CONTAINERS[suffix]
 
 
