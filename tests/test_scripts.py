@@ -104,7 +104,8 @@ def test_a_signature_holds_for_these_weights_and_this_key_alone(tmp_path, monkey
         return program.main()
 
     check = ("check", "--signers", signers, "--as", "release@example.org")
-    assert run(*check) == 1  # nobody signed
+    assert run(*check) == 1
+    assert "sign-off: nobody signed these weights" in capfd.readouterr().err
     assert run("sign", "--key", tmp_path / "stranger") == 0
     assert run(*check) == 1
     assert run("sign", "--key", tmp_path / "release") == 0
