@@ -70,6 +70,7 @@ from videoclr.media.reader import Reader
 from videoclr.media.recode import Generation, Tone, write_clip
 from videoclr.media.sphere import EQUIRECTANGULAR, Sphere
 from videoclr.media.writer import Writer
+from videoclr.process import use_threads
 from videoclr.types import Detection, Frame
 
 SIZE = (32, 40)
@@ -404,6 +405,7 @@ def _child(case: Case, folder: Path, limits: Limits) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a file that grows too large is an error like a full disk
+        use_threads(1)  # those that this process had before it was forked are gone, and torch would wait for them
         code = cli.main(arguments_of(case, folder))
     finally:
         sys.stderr.flush()
