@@ -14,6 +14,7 @@ from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.flow import prefetch
 from videoclr.media.faults import is_memory_short
 from videoclr.media.reader import Reader
+from videoclr.media.scan import deinterlaced
 from videoclr.media.writer import Writer
 from videoclr.types import Frame
 
@@ -125,6 +126,19 @@ def test_a_file_that_breaks_off_within_its_last_picture_says_so(clip, tmp_path, 
     assert reader.warnings == ["truncated: it breaks off within the picture at 0.360 s, which may show errors"]
     with Reader(whole) as reader:
         assert len(list(reader.frames())) == 10 and reader.warnings == []
+
+
+def test_pictures_that_are_counted_first_are_not_deinterlaced_for_that(clip, monkeypatch):
+    modes = []
+
+    def watched(frames, mode, warn):
+        modes.append(mode)
+        return deinterlaced(frames, mode, warn)
+
+    monkeypatch.setattr("videoclr.media.reader.deinterlaced", watched)
+    with Reader(clip("c.ts"), start="3f") as reader:
+        assert len(list(reader.frames())) == 7
+    assert modes == ["off", "auto"]
 
 
 def test_a_second_ivf_file_behind_the_first_is_told(clip, tmp_path):

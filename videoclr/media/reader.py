@@ -443,7 +443,7 @@ class Reader:
             if times is not None:
                 with suppress(Undecodable), explained(self.path, "cannot be read"):
                     return located(self.path, wanted, times)
-        with Reader(self.path, rate=self.rate, opening=self.opening, video=self.video) as reader:
+        with Reader(self.path, rate=self.rate, opening=self.opening, video=self.video, deinterlace="off") as reader:
             return located(self.path, wanted, (frame.time for frame in reader.frames()))
 
     def _prime(self) -> None:
