@@ -293,6 +293,7 @@ def with_data(plain: Path, source: Path, codec: str, base: Fraction, contents: d
     """The pictures of `plain` beside a stream of data: ticks of `base` seconds -> what is due then."""
     with av.open(str(plain)) as pictures, av.open(str(source), "w") as out:
         video = out.add_stream_from_template(pictures.streams.video[0], opaque=True)
+        video.metadata.update(pictures.streams.video[0].metadata)
         data = out.add_data_stream(codec)
         data.time_base = base
         out.start_encoding()
@@ -340,6 +341,39 @@ def unknown(clip, tmp_path: Path) -> Path:
     assert source.read_bytes().count(entry + b"gpmd") == 1
     source.write_bytes(source.read_bytes().replace(entry + b"gpmd", entry + b"mebx"))
     return source
+
+
+def called(source: Path, kind: bytes) -> Path:
+    """`source` with its data under another name."""
+    entry = struct.pack(">I", 20)
+    source.write_bytes(source.read_bytes().replace(entry + b"gpmd", entry + kind))
+    return source
+
+
+@pytest.mark.parametrize("ending", ["mov", "mp4"])
+def test_data_of_a_camera_that_say_the_timecode_as_well_are_more_than_it(clip, carry, facts, tmp_path, ending):
+    contents = {time: bytes(13) + bytes([1, 2, 3, 0, 4, time]) for time in (0, 100, 200)}
+    source = with_data(clip("v.mp4", size=(64, 48)), tmp_path / "s.mp4", "bin_data", Fraction(1, 1000), contents, 100)
+    (before,) = named(facts(called(source, b"rtmd")), "data")
+    assert before.tags["timecode"] == "01:02:03:04"
+    report = carry(source, tmp_path / f"o.{ending}")
+    after = named(facts(tmp_path / f"o.{ending}"), "data")
+    assert {one.tags.get("timecode") for one in after} == {"01:02:03:04"}
+    assert [one.packets for one in after if len(one.packets) > 1] == ([before.packets] if ending == "mov" else [])
+    told = "stream 1 (data, unknown codec) is left out but for its timecode, since mp4 does not hold it; use .mov"
+    assert report.warnings == ([told] if ending == "mp4" else [])
+
+
+@pytest.mark.parametrize(("kind", "lasts"), [(b"djmd", False), (b"mebx", True)])
+def test_data_that_begin_before_the_part_last_into_it_or_are_told(made, carry, facts, tmp_path, kind, lasts):
+    made(*LAVFI, PICTURE, *FAST, "-timecode", "10:00:00:00", tmp_path / "v.mov")
+    source = with_data(tmp_path / "v.mov", tmp_path / "s.mp4", "bin_data", Fraction(1, 1000), {0: b"upright"}, 60_000)
+    report = carry(called(source, kind), tmp_path / "o.mov", "media.start=0.2")
+    found = [(one.tags.get("timecode"), [packet[0] for packet in one.packets]) for one in named(facts(tmp_path / "o.mov"), "data")]
+    assert [one for one in found if one[0] is None] == ([(None, [b"upright"])] if lasts else [])
+    assert [label for label, _ in found if label] == ["10:00:00:05"]
+    told = "stream 1 (data) is left out: nothing of it is there, and mov keeps no empty tracks; mkv does"
+    assert report.warnings == ([] if lasts else [told])
 
 
 @pytest.mark.parametrize("header", [b"gmhd", b"nmhd"])

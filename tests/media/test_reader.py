@@ -14,10 +14,12 @@ from videoclr.errors import ConfigError, DecodeError, MediaError
 from videoclr.flow import prefetch
 from videoclr.media.faults import is_memory_short
 from videoclr.media.reader import Reader
+from videoclr.media.scan import deinterlaced
 from videoclr.media.writer import Writer
 from videoclr.types import Frame
 
 VFR = (0, 40, 73, 120, 121, 500, 733, 1001)
+VP8 = {"deadline": "realtime", "cpu-used": "8"}
 
 
 def times(path, **settings):
@@ -106,6 +108,60 @@ def test_a_truncated_file_gives_what_it_has_and_a_warning(clip, tmp_path, ending
     assert any("truncated" in text and f"of {said}" in text for text in reader.warnings)
     with Reader(whole) as reader:
         assert len(list(reader.frames())) == 100 and reader.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("ending", "settings"), [("ivf", {"codec": "libvpx", "options": VP8}), ("avi", {"codec": "mjpeg", "pix_fmt": "yuvj420p"})]
+)
+def test_a_file_that_breaks_off_within_its_last_picture_says_so(clip, tmp_path, ending, settings):
+    whole = clip(f"w.{ending}", **settings)
+    with av.open(str(whole)) as container:
+        last = [one for one in container.demux(video=0) if one.size][-1]
+        data = whole.read_bytes()
+        end = data.index(bytes(last)) + last.size
+    cut = tmp_path / f"cut.{ending}"
+    cut.write_bytes(data[: end - last.size // 3])
+    with Reader(cut) as reader:
+        assert len(list(reader.frames())) == 10
+    assert reader.warnings == ["truncated: it breaks off within the picture at 0.360 s, which may show errors"]
+    with Reader(whole) as reader:
+        assert len(list(reader.frames())) == 10 and reader.warnings == []
+
+
+def test_pictures_that_are_counted_first_are_not_deinterlaced_for_that(clip, monkeypatch):
+    modes = []
+
+    def watched(frames, mode, warn):
+        modes.append(mode)
+        return deinterlaced(frames, mode, warn)
+
+    monkeypatch.setattr("videoclr.media.reader.deinterlaced", watched)
+    with Reader(clip("c.ts"), start="3f") as reader:
+        assert len(list(reader.frames())) == 7
+    assert modes == ["off", "auto"]
+
+
+def test_a_second_ivf_file_behind_the_first_is_told(clip, tmp_path):
+    part = clip("p.ivf", codec="libvpx", options=VP8).read_bytes()
+    both = tmp_path / "both.ivf"
+    both.write_bytes(part * 2)
+    with Reader(both) as reader:
+        assert len(list(reader.frames())) == 10
+    (told,) = reader.warnings
+    assert f"another IVF file follows in it at byte {len(part)}, of which nothing is read" in told and ".ffconcat" in told
+
+
+def test_a_file_that_grows_while_it_is_read_says_so(clip, tmp_path):
+    whole = clip("g.ts").read_bytes()
+    growing = tmp_path / "g.ts"
+    growing.write_bytes(whole)
+    with Reader(growing) as reader:
+        frames = reader.frames()
+        next(frames)
+        with growing.open("ab") as file:
+            file.write(whole[:188])
+        list(frames)
+    assert any("while it was read: it is still being recorded or copied" in text for text in reader.warnings), reader.warnings
 
 
 @pytest.mark.parametrize(("cluster", "kept"), [(0, 0), (2, 0), (2, 1)], ids=["first", "in the middle", "behind its first block"])

@@ -56,6 +56,8 @@ _ATTACHING = {"matroska"}
 """Muxers that hold attachments, a cover picture among them."""
 LABELLING = MOV | {"matroska", "nut", "mxf"}
 """Muxers that keep a timecode: as a track made of a tag, or as the tag."""
+_STATES = b"mebx"
+"""What QuickTime calls statements about a stretch of the film (how a telephone is held, say)."""
 _DELAYING = {"matroska", "webm"}
 """Muxers that store an encoder's delay beside the times."""
 _PLACING = {"mp4", "ipod"}
@@ -224,6 +226,8 @@ class Beside:
         """Decoding time of each stream's last packet."""
         self._lasting: dict[int, Lasting] = {}
         """Of bitmap subtitles, until it is known what of them is on the screen where the part begins."""
+        self._states: set[int] = set()
+        """Of data that hold for as long as their packets last, however long that is."""
         self._delayed: set[int] = set()
         """Of sound whose next packets may be an encoder's delay."""
         self._delays: dict[int, Fraction] = {}
@@ -242,7 +246,7 @@ class Beside:
     @property
     def timed(self) -> list[Stream]:
         """Streams of the source whose packets will be copied."""
-        return [one for one in self._wanted() if self._kind(one) not in _UNTIMED and not self._is_label(one)]
+        return [one for one in self._wanted() if self._kind(one) not in _UNTIMED and not self._becomes_label(one)]
 
     def earliest(self) -> Fraction | None:
         """The first moment (seconds) at which something is due that a muxer without edit lists must be told of; None for nothing.
@@ -414,11 +418,44 @@ class Beside:
             self._labels["timecode"] = self.label(template.metadata["timecode"])
             if reel := template.metadata.get("reel_name"):
                 self._labels["reel_name"] = reel
+        elif self._is_labelled(template):
+            self._labels.setdefault("timecode", self.label(template.metadata["timecode"]))
+            if not self._becomes_label(template):
+                self._add_copy(container, template)
+            else:
+                told = f"{named(template)} is left out but for its timecode, since {self.muxer} does not hold it"
+                way = advice(self._fitting(template), self.muxer)
+                self._warn(f"{told}; {way}" if way else told)
         else:
             self._add_copy(container, template)
 
-    def _is_label(self, template: Stream) -> bool:
+    def _is_labelled(self, template: Stream) -> bool:
+        """Whether the timecode of a stream of data is to be kept."""
         return template.type == "data" and "timecode" in template.metadata and self.muxer in LABELLING
+
+    def _is_label(self, template: Stream) -> bool:
+        """Whether a stream is a timecode and nothing else; the data of Sony's cameras (`rtmd`) have one in every packet."""
+        return self._is_labelled(template) and ((said := self._said_of(template)) is None or said.kind == b"tmcd")
+
+    def _becomes_label(self, template: Stream) -> bool:
+        """Whether the timecode of a stream is all that is kept of it."""
+        return self._is_label(template) or (self._is_labelled(template) and not self._fitting(template)(self.muxer))
+
+    def _fitting(self, template: Stream) -> Callable[[str], bool]:
+        """What says whether a muxer holds a stream as it is."""
+        said = self._said_of(template) if nameless(template) else None
+        places = 0 if not is_samples(template) else unplaced(template)
+
+        def fits(muxer: str) -> bool:
+            if nameless(template) and (said is None or muxer != "mov"):
+                return False
+            if places and muxer in _PLACING and places not in _USUAL_PLACES:
+                return False
+            if template.type == "data":
+                return gives_back(muxer, template)
+            return holds(muxer, lambda target: target.add_stream_from_template(template, opaque=True))
+
+        return fits
 
     def _add_copy(self, container: OutputContainer, template: Stream) -> None:
         def add(target: OutputContainer) -> Stream:
@@ -428,13 +465,7 @@ class Beside:
 
         said = self._said_of(template) if nameless(template) else None
         places = 0 if not is_samples(template) else unplaced(template)
-
-        def fits(muxer: str) -> bool:
-            if nameless(template) and (said is None or muxer != "mov"):
-                return False
-            if places and muxer in _PLACING and places not in _USUAL_PLACES:
-                return False
-            return gives_back(muxer, template) if template.type == "data" else holds(muxer, add)
+        fits = self._fitting(template)
 
         if fits(self.muxer):
             stream = self._add_delayed(container, template) if template.index in self._delays else add(container)
@@ -453,6 +484,8 @@ class Beside:
         stream.disposition = self._disposition(template)
         if said is not None:
             self.described[stream.index] = said
+            if said.kind == _STATES:
+                self._states.add(template.index)
         self.routes[template.index] = Route(template, stream, rewrapping)
         if self.like.start is not None and (codec := codec_of(template)) in LASTING:
             self._lasting[template.index] = Lasting(codec, self.like.start)
@@ -632,13 +665,14 @@ class Beside:
         self._ends[index] = begin + (packet.duration or 0) * base
 
     def _clip(self, packet: Packet[Any]) -> bool:
-        """False for packets outside start and end; a subtitle that shows at one of them is shortened to begin or end there."""
+        """False for packets outside start and end; subtitles and states that last over one of them begin or end there."""
         start, end = self.like.start, self.like.end
         base = Fraction(packet.time_base)
         assert packet.pts is not None and packet.dts is not None
         time = packet.pts * base
         if packet.stream.type == "video":
             return self._clip_video(packet, start, end)
+        lasts = packet.stream.type == "subtitle" or packet.stream_index in self._states
         if end is not None and time >= end:
             return False
         if start is not None and packet.stream.type == "audio" and packet.is_discard:
@@ -647,11 +681,11 @@ class Beside:
             left = time + (packet.duration or 0) * base - start
             if packet.stream_index in self._samples and left > 0:
                 return True  # what lies before the first picture is cut off its samples
-            if packet.stream.type != "subtitle" or left <= 0:
+            if not lasts or left <= 0:
                 return False
             packet.pts = packet.dts = math.ceil(start / base)
             packet.duration = round(left / base)
-        if packet.stream.type == "subtitle" and end is not None and packet.duration:
+        if lasts and end is not None and packet.duration:
             packet.duration = max(1, min(packet.duration, math.floor(end / base) - packet.pts))
         return True
 

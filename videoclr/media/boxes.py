@@ -60,6 +60,11 @@ class Described:
     entries: bytes
     """The content of `stsd`."""
 
+    @property
+    def kind(self) -> bytes:
+        """Four letters that say what the data are."""
+        return self.entries[12:16]
+
 
 @dataclass(slots=True)
 class Amendments:

@@ -16,12 +16,21 @@ _QOI_END = bytes(7) + b"\1"
 _GIF_HEAD = 13
 """Bytes of the header, with which the first picture of a GIF begins."""
 _GIF_IMAGE, _GIF_EXTENSION = 0x2C, 0x21
+_IVF_HEADER = 32
+"""Bytes of the header of an IVF file, which stand in it behind version 0."""
+_IVF_CODECS = (b"VP80", b"VP90", b"AV01")
 
 
 def is_cut_off(codec: str, packet: Packet[Stream]) -> bool:
     """True where pixels of a picture, of FFmpeg's `codec`, are missing that the decoder does not miss."""
     check = _CHECKS.get(codec)
     return check is not None and check(bytes(packet))
+
+
+def begins_another(packet: Packet[Stream]) -> bool:
+    """True for the last packet of an IVF file that has a second one behind it: all of that, whose header is taken for a time."""
+    ticks = packet.pts or 0
+    return packet.is_corrupt and ticks & 0xFFFFFFFF == _IVF_HEADER << 16 and (ticks >> 32).to_bytes(4, "little") in _IVF_CODECS
 
 
 def _jpeg(picture: bytes) -> bool:

@@ -67,6 +67,8 @@ class Kept:
     """Of the restored video: where chroma lies beside luma; see `headers.siting_of`."""
     described: Mapping[int, Described] = field(default_factory=dict)
     """Of copied streams: what is in data that FFmpeg has no name for."""
+    data: tuple[int, ...] = ()
+    """Numbers of the copied streams of data."""
 
     @classmethod
     def of(cls, container: OutputContainer, muxer: str, video: int, picture: VideoFrame, crop: Crop) -> Self:
@@ -80,7 +82,9 @@ class Kept:
         entries = {video: boxes} if boxes else {}
         reel = next(iter(_reels(container)), "")
         tags = {key: value for key, value in container.metadata.items() if key.lower() != REEL}
-        return cls(muxer, tags, streams, len(container.chapters()), video, reel, entries, {video: crop} if crop else {})
+        data = tuple(one.index for one in container.streams if one.type == "data")
+        crops = {video: crop} if crop else {}
+        return cls(muxer, tags, streams, len(container.chapters()), video, reel, entries, crops, data=data)
 
     def mend(self, place: str, path: str, pictures: int) -> list[str]:
         """Put what is missing into the finished file at `place`, and say in one line each what it cannot keep.
@@ -127,10 +131,13 @@ class Kept:
     def _placed(self, found: InputContainer) -> tuple[Self, list[str]]:
         """The same by the numbers that streams have in the file, and one line for each that is not in it.
 
-        FFmpeg's muxer of MP4 and QuickTime writes no track that nothing was given to; the others keep their track IDs.
+        FFmpeg's muxer of MP4 and QuickTime writes no track that nothing was given to; the others keep their track IDs, and the
+        timecode's that it makes itself may get the ID of the one that is missing.
         """
-        places = {stream.id - 1: stream.index for stream in found.streams if stream.id} if self.muxer in MOV else {}
-        gone = [one for one in self.streams if one.index not in places] if self.video in places else []
+        told = [stream for stream in found.streams if stream.id and not (stream.type == "data" and "timecode" in stream.metadata)]
+        places = {stream.id - 1: stream.index for stream in told} if self.muxer in MOV else {}
+        ours = sorted([*((one.index, one.kind) for one in self.streams), *((index, "data") for index in self.data)])
+        gone = [(index, kind) for index, kind in ours if index not in places] if self.video in places else []
         if not gone:
             return self, []
         why = f"nothing of it is there, and {self.muxer} keeps no empty tracks; mkv does"
@@ -142,7 +149,7 @@ class Kept:
             crops=_moved(self.crops, places),
             described=_moved(self.described, places),
         )
-        return moved, [f"stream {one.index} ({one.kind}) is left out: {why}" for one in gone]
+        return moved, [f"stream {index} ({kind}) is left out: {why}" for index, kind in gone]
 
     def _check_count(self, found: InputContainer, path: str, pictures: int) -> None:
         """See that no muxer threw pictures away, where the file says how many it holds; others would have to be read whole."""

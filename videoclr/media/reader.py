@@ -49,6 +49,7 @@ from videoclr.media.source import (
     PICTURE_RATE,
     PIPE,
     Run,
+    Unread,
     bytes_in,
     clock_may_jump,
     demuxed,
@@ -87,6 +88,7 @@ _EARLIER = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
 
 _LEAP = Fraction(2, 5)
 """Seconds from one packet to the next, more than where pictures are reordered, above which the file may be destroyed between."""
+_GROWN = "it is still being recorded or copied, and what came meanwhile may be missing; restore it again when it is finished"
 _LEAPS = 1000
 """Of which so many are held."""
 
@@ -334,6 +336,8 @@ class Reader:
         """Packets that an edit list hides."""
         self._read_to: int | None = None
         """Bytes of the input up to the end of the last picture."""
+        self._breaks_off = False
+        """Its file ends within the last picture, as far as it was read."""
         self._before: tuple[int, Fraction | None] = (0, None)
         """Place and time of the last packet."""
         self._leaps: list[_Leap] = []
@@ -358,6 +362,7 @@ class Reader:
         except BaseException:
             self._shut()
             raise
+        self._size = bytes_in(self._container)
         name, is_item = self._container.format.name, is_still_item(self._container, self._stream)
         self._still = not self.is_pipe and (is_item or self._is_picture(name))
         if is_item and Path(self.path).is_file():
@@ -438,7 +443,7 @@ class Reader:
             if times is not None:
                 with suppress(Undecodable), explained(self.path, "cannot be read"):
                     return located(self.path, wanted, times)
-        with Reader(self.path, rate=self.rate, opening=self.opening, video=self.video) as reader:
+        with Reader(self.path, rate=self.rate, opening=self.opening, video=self.video, deinterlace="off") as reader:
             return located(self.path, wanted, (frame.time for frame in reader.frames()))
 
     def _prime(self) -> None:
@@ -828,6 +833,8 @@ class Reader:
         for packet in demuxed(self.container, streams, self._note_read_error):
             if packet.stream_index == self._stream.index:
                 self._read_to = None if packet.pos is None else packet.pos + packet.size
+                # Where times may jump, packets are also marked that lie before a joint.
+                self._breaks_off = packet.is_corrupt and not clock_may_jump(self.container)
                 self._note_leap(packet)
                 yield packet
             elif self._keep:
@@ -844,9 +851,8 @@ class Reader:
 
     def _note_read_error(self, error: BaseException) -> None:
         self._jumped |= isinstance(error, TimesJump)
-        self._warn(
-            str(error) if isinstance(error, TimesJump | PictureAstray | Astray) else f"reading failed in places: {reason(error)}"
-        )
+        told = isinstance(error, TimesJump | PictureAstray | Astray | Unread)
+        self._warn(str(error) if told else f"reading failed in places: {reason(error)}")
 
     def _tell_damage(self) -> None:
         """Say what was damaged as far as the file was read."""
@@ -874,21 +880,32 @@ class Reader:
         if last is None:
             return  # that is an error
         self._tell_damage()
-        self._tell_cut_off(last)
+        if not self._tell_missing(last):
+            self._tell_cut_off(last)
+        if not self.is_pipe and self.sequence is None and (size := bytes_in(self.container)) != self._size:
+            self._warn(f"it grew from {self._size} to {size} bytes while it was read: {_GROWN}")
+
+    def _tell_missing(self, last: _Timed) -> bool:
+        """Say it where the container promises more than there is; True where it does."""
         claimed = _claimed_duration(self.container, self._stream)
         if claimed is not None and self.container.format.name == "avi":  # FFmpeg makes it fit the size of the file
             claimed = max(claimed, self._stream.frames * Fraction(self._stream.time_base or 0))
         if claimed is None or self._still or self.sequence or self._jumped:
-            return
+            return False
         step = 1 / (rate_of(self._stream) or Fraction(25))
         # Matroska counts its length from zero on, wherever its times begin.
         reached, promised = last.time + step, claimed + (0 if "matroska" in self.container.format.name else self.begin)
-        if promised - reached > max(Fraction(1, 4), 3 * step):
-            self._warn(f"truncated: the pictures end at {float(reached):.3f} s of {float(promised):.3f} s")
+        if promised - reached <= max(Fraction(1, 4), 3 * step):
+            return False
+        self._warn(f"truncated: the pictures end at {float(reached):.3f} s of {float(promised):.3f} s")
+        return True
 
     def _tell_cut_off(self, last: _Timed) -> None:
-        """Say it where raw pictures (y4m) break off within one: FFmpeg takes that for the end."""
+        """Say it where the file breaks off within a picture, which decoders show as if it were whole."""
+        if self._breaks_off and not self._still:
+            self._warn(f"truncated: it breaks off within the picture at {float(last.time):.3f} s, which may show errors")
         size = bytes_in(self.container)
+        # Of y4m FFmpeg takes it for the end.
         if self.container.format.name == Y4M and None not in (size, self._read_to) and size != self._read_to:
             reached = last.time + 1 / (rate_of(self._stream) or Fraction(25))
             self._warn(f"truncated: it breaks off within the picture at {float(reached):.3f} s, which is left out")

@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media.continuous import continuous
-from videoclr.media.cutoff import is_cut_off
+from videoclr.media.cutoff import begins_another, is_cut_off
 from videoclr.media.faults import AV_ERRORS, explained, is_system_error, reason
 from videoclr.media.filelist import check_alike, is_list, names_in, part_of, script
 from videoclr.media.opening import Opening, playlist_kind
@@ -45,12 +45,17 @@ _RAW_ENDINGS = {".yuv", ".rgb"}
 ANYTHING = Opening()
 """Find out what it is; reach nothing else; the limits by default."""
 _STANDARD_INPUT = 0
+_APART = "cut it there, and name both files in a list (.ffconcat)"
 _IN_A_ROW = 50
 """Failed reads in a row after which the rest of a file is given up."""
 _MOVING = ("avis", "msf1", "hevc", "hevs")
 """Brands of AVIF and HEIC files that hold a row of pictures beside a still one."""
 _STILL = ("mif1", "heic", "heix", "heim", "heis", "avif")
 """Brands of those that hold a still one (ISO/IEC 23008-12, 10.2 and B.4; AVIF, 6)."""
+
+
+class Unread(Exception):
+    """A part of the file is not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,13 +425,16 @@ def _read(
     for stream in container.streams:
         if stream not in streams:
             stream.discard = Discard.all
-    pictures = _pictures_in(container)
+    pictures, is_ivf = _pictures_in(container), container.format.name == "ivf"
     failures = 0
     while True:
         try:
             for packet in container.demux(*streams):
                 failures = 0
                 if packet.size:
+                    if is_ivf and begins_another(packet):
+                        on_error(Unread(f"another IVF file follows in it at byte {packet.pos}, of which nothing is read; {_APART}"))
+                        return
                     if pictures is not None and is_cut_off(pictures, packet):
                         on_error(ValueError("a picture is cut off; what is missing of it is made up"))
                     yield packet
