@@ -72,12 +72,14 @@ def needed(module: str, said: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a clip's media is called; one of both."""
+    """What a clip's media is called."""
 
     names: tuple[PurePath, ...] = ()
     """Of a file, likeliest first; without an ending where an EDL knows no more."""
     sequence: tuple[PurePath, int, Fraction] | None = None
-    """A printf pattern, the number of its first picture, and pictures a second."""
+    """A printf pattern, the number of its first picture, and pictures a second; meant where no file has one of `names`."""
+    pictures: tuple[int, Fraction] | None = None
+    """How many numbered pictures begin with the file, should it be one of them, and pictures a second."""
 
 
 class Cut:

@@ -155,7 +155,7 @@ class FcpxmlCut:
 
     def named(self, shown: Shown) -> Named | None:
         """See `native.named`."""
-        return native.named(shown, self.path)
+        return native.named(shown, self.path, pictures=True)
 
     def used(self, shown: Shown, footage: Footage) -> Use:
         """See `native.used`; from the first frame on where the asset's clock is not the file's timecode."""
@@ -184,7 +184,7 @@ class FcpxmlCut:
 
     def _asset(self, old: Element, number: str, use: Use, new: Restored) -> str:
         """The text of the asset that `new` becomes: the old one's, but for what names the file and its times."""
-        place = Path(new.footage.path).absolute()
+        place = native.address(use.clip, new)
         attributes = {name: value for name, value in old.attributes.items() if name not in ("uid", "src")}
         attributes |= {"id": number, "name": place.stem}
         step = self._step(old)

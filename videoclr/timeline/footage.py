@@ -20,10 +20,14 @@ from urllib.parse import unquote, urlsplit
 from videoclr.config import Config
 from videoclr.errors import MediaError
 from videoclr.jobs import open_reader
+from videoclr.media.source import matching
 from videoclr.media.timecode import Timecode
 
 _ABSOLUTE = re.compile(r"[a-z][a-z\d+.-]*:|[/\\]", re.IGNORECASE)
 """How addresses begin that mean the same from any folder: with a scheme, a drive, a root, a host."""
+
+_NUMBERED = re.compile(r"([^%#]*?)(\d+)")
+"""The name of one of several pictures, without its ending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,18 @@ def footage(path: str, config: Config) -> Footage:
             raise MediaError(path, "does not tell its frame rate, so a cut cannot be laid on it")
         label = None if reader.sequence else reader.timecode  # pictures are found by their numbers
         return Footage(path, info.frame_rate, info.frame_count, label, False, (info.width, info.height))
+
+
+def run_from(path: str, count: int) -> tuple[str, int] | None:
+    """The pattern of `count` numbered pictures that begin with `path`, and its number; None where there are more or less."""
+    place = Path(path)
+    found = _NUMBERED.fullmatch(place.stem)
+    if found is None or count < 2:
+        return None
+    head, digits = found.groups()
+    pattern, first = str(place.with_name(f"{head}%0{len(digits)}d{place.suffix}")), int(digits)
+    there = [number for number in matching(pattern) if number >= first]
+    return (pattern, first) if there == list(range(first, first + count)) else None
 
 
 class Shelves:

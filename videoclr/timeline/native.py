@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePath
@@ -16,10 +17,14 @@ from typing import Any
 from urllib.parse import unquote
 
 from videoclr.errors import ConfigError, MediaError
-from videoclr.timeline.cut import NEAR, Named, Use
+from videoclr.media.source import is_pattern, matching, numbered
+from videoclr.timeline.cut import NEAR, Named, Restored, Use
 from videoclr.timeline.footage import Footage, place_of
 
 _log = logging.getLogger("videoclr.timeline")
+
+_RANGE = re.compile(r"(?P<head>[^%#]*)\[(?P<first>\d{1,9})-(?P<last>\d{1,9})\](?P<tail>\.[^.%#]+)")
+"""How Resolve calls numbered pictures."""
 
 
 @dataclass(slots=True)
@@ -47,15 +52,45 @@ class Shown:
     """The number that the media's first frame has in the file."""
 
 
-def named(shown: Shown, cut: Path) -> Named | None:
+def named(shown: Shown, cut: Path, pictures: bool = False) -> Named | None:
     """What the media of `shown` is called; None where nothing of it is shown.
+
+    Args:
+        shown: the clip.
+        cut: what is read, for messages.
+        pictures: whether it may be numbered pictures, which programs call `a.[0001-0060].exr`, or as the first of them.
 
     Raises:
         MediaError: the clip cannot be restored; an address on the network.
     """
     if shown.refusal:
         raise MediaError(cut, shown.refusal)
-    return Named(names=tuple(map(_place, shown.names))) if shown.names and shown.first != shown.last else None
+    if not shown.names or shown.first == shown.last:
+        return None
+    names = tuple(map(_place, shown.names))
+    if not pictures or shown.rate is None:
+        return Named(names)
+    rate = shown.rate.limit_denominator(1001)
+    found = next((one for name in names if (one := _RANGE.fullmatch(name.name))), None)
+    if found is not None:
+        pattern = f"{found['head']}%0{len(found['first'])}d{found['tail']}"
+        folder = next(name.parent for name in names if name.name == found[0])
+        return Named(names, sequence=(folder / pattern, int(found["first"]), rate))
+    return Named(names, pictures=None if shown.length is None else (shown.length, rate))
+
+
+def address(shown: Shown, new: Restored) -> Path:
+    """What `new` is called in place of the media of `shown`: numbered pictures as that was, a range or the first of them."""
+    path = Path(new.footage.path).absolute()
+    if not is_pattern(str(path)):
+        return path
+    numbers = matching(str(path))
+    first, last = (Path(numbered(str(path), number)) for number in (numbers[0], numbers[-1]))
+    if not any(_RANGE.fullmatch(_place(name).name) for name in shown.names):
+        return first
+    head = path.name.partition("%")[0]
+    begin, end = (one.stem.removeprefix(head) for one in (first, last))
+    return path.with_name(f"{head}[{begin}-{end}]{path.suffix}")
 
 
 def _place(address: str) -> PurePath:
