@@ -412,6 +412,7 @@ def test_an_edl_stays_as_it_is_but_for_the_media_of_its_picture(film, tmp_path):
     [
         ("001  A  V  K B      00:00:00:10 00:00:00:15 00:00:00:00 00:00:00:05", r"event 001 is a key \(K B\), which is not read"),
         ("001  A  V  X  00:00:00:10 00:00:00:15 00:00:00:00 00:00:00:05", "line 2 is no event of an EDL: 001 A V X"),
+        ("001  A  V  C  00:00:00.10 00:00:00.15 00:00:00.00 00:00:00.05", "line 2 is no event of an EDL: 001 A V C"),
     ],
 )
 def test_what_is_not_read_of_an_edl_is_named(tmp_path, event, said):
@@ -419,6 +420,33 @@ def test_what_is_not_read_of_an_edl_is_named(tmp_path, event, said):
     old.write_text(f"TITLE: cut\n{event}\n")
     with pytest.raises(MediaError, match=said):
         parts_of_timeline(old, tmp_path / "out", LOSSLESS)
+
+
+DISSOLVE = """001  {0}  V  C      00:00:00:10 00:00:00:15 00:00:00:00 00:00:00:05
+001  {1}  V  D  003 00:00:00:20 00:00:00:24 00:00:00:05 00:00:00:09
+"""
+CUT = "001  {0}  V  C  00:00:00:10 00:00:00:15 00:00:00:00 00:00:00:05\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (CUT.format("A"), "A"),  # not 001.mkv
+        (CUT.format("AX") + "* FROM CLIP NAME: A\n*SOURCE FILE: B.mkv\n", "B"),
+        (CUT.format("A") + "* SOURCE FILE: (NULL)\n", "A"),
+        (CUT.format("A") + "*ASC_SOP (1.0 1 1.)( 5.9e-08 -0 .5 )(1,1,1)\n*ASC_SAT (0.9)\n* ASC_SOP none\n", "A"),
+        (DISSOLVE.format("AX", "AX") + "* FROM CLIP NAME: x\n* TO CLIP NAME: y\n* SOURCE FILE: A\n* SOURCE FILE: B\n", "AB"),
+        (DISSOLVE.format("AX", "B") + "* FROM CLIP NAME: A\n", "AB"),
+    ],
+)
+def test_the_media_of_an_edl_is_what_its_comments_and_reels_say(film, tmp_path, text, found):
+    for name in ("A", "B", "001"):
+        film(tmp_path / "rushes" / f"{name}.mkv", count=30)
+    old = tmp_path / "cut.edl"
+    old.write_text(f"TITLE: cut\n\n{text}")
+    parts, missed = parts_of_timeline(old, tmp_path / "out", LOSSLESS, handles=0, media=[tmp_path / "rushes"])
+    assert (["".join(Path(part.source.path).stem for part in parts)], missed) == ([found], [])
+    assert [part.first for part in parts] == [10, 20][: len(parts)]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])

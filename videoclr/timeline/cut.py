@@ -125,8 +125,9 @@ class Cut:
             return Named(sequence=_pictures(clip.name, reference))
         names = [place_of(url) for url in _addresses(clip, schema)]
         if not names:
-            reel = clip.metadata.get("cmx_3600", {}).get("reel")
-            names = [PurePath(name) for name in (clip.name, reference.name if reference else None, reel) if name]
+            told = clip.metadata.get("cmx_3600", {})
+            known = told.get("source_file"), clip.name, reference.name if reference else None, told.get("reel")
+            names = [PurePath(name) for name in known if name]
         return Named(names=tuple(names)) if names else None
 
     def used(self, clip: Any, footage: Footage) -> Use:
