@@ -529,6 +529,16 @@ def test_media_that_lies_elsewhere_is_found_by_name(film, tmp_path):
         restore_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path / "nowhere"])
 
 
+def test_earlier_results_below_a_folder_of_media_are_not_taken_for_it(film, tmp_path):
+    source = film(tmp_path / "A.mkv", count=9)
+    film(tmp_path / "restored" / "A.mkv", count=9)
+    old = write(tmp_path / "cut.otio", timeline(clip("/gone/A.mkv", 0, 9)))
+    (part,), missed = parts_of_timeline(old, tmp_path / "restored", LOSSLESS, media=[tmp_path], overwrite=True)
+    assert (part.source.path, missed) == (str(source), [])
+    (part,), _ = parts_of_timeline(old, tmp_path / "again", LOSSLESS, media=[tmp_path / "restored"])
+    assert part.source.path == str(tmp_path / "restored" / "A.mkv")
+
+
 def test_a_name_that_is_too_long_for_the_disk_does_not_stop_the_others(film, tmp_path):
     source, long = film(tmp_path / "A.mkv"), "a" * 300
     old = write(tmp_path / "cut.otio", timeline(clip(f"{long}.mkv", 10, 5), clip(source, 10, 5)))

@@ -225,7 +225,7 @@ def _planned(
     _check(config, handles)
     check_ending(ending, config.media.container)
     cut = open_cut(timeline, sequence, target)
-    finder = _Finder(cut.beside, Shelves(media), config)
+    finder = _Finder(cut.beside, Shelves(media, folder), config)
     if not cut.rate_is_known:  # an EDL's labels are frames of what they are cut from
         rates = [footage.rate for _, footage, _ in finder.found(cut)]
         cut = open_cut(timeline, sequence, target, float(max(set(rates), key=rates.count))) if rates else cut

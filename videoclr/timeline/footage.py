@@ -87,13 +87,15 @@ class Shelves:
 
     Args:
         folders: searched with all that is below them, once, when the first name is asked for.
+        results: a folder that is passed over where it is below one of them: what is restored may be called as its source is.
 
     Raises:
         MediaError: one is no folder.
     """
 
-    def __init__(self, folders: Sequence[str | Path] = ()) -> None:
+    def __init__(self, folders: Sequence[str | Path] = (), results: str | Path | None = None) -> None:
         self.folders = [Path(folder) for folder in folders]
+        self._results = None if results is None else os.path.realpath(results)
         for folder in self.folders:
             if not folder.is_dir():
                 raise MediaError(folder, "is no folder to look for media in")
@@ -103,7 +105,8 @@ class Shelves:
         named: dict[str, list[Path]] = defaultdict(list)
         for folder in self.folders:
             for place, folders, files in os.walk(folder):
-                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                seen = (name for name in folders if not name.startswith("."))
+                folders[:] = sorted(name for name in seen if os.path.realpath(Path(place, name)) != self._results)
                 for name in sorted(name for name in files if not name.startswith(".")):
                     for key in {name.casefold(), PurePath(name).stem.casefold()}:
                         named[key].append(Path(place, name))
