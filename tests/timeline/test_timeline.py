@@ -210,6 +210,21 @@ def test_numbered_pictures_keep_their_numbers(tmp_path):
     assert shown(done.timeline) == [list(range(8, 13))]
 
 
+@pytest.mark.parametrize(("named", "renamed"), [("f.1001.png", "f.1009.png"), ("f.[1001-1020].png", "f.[1009-1011].png")])
+def test_numbered_pictures_that_are_called_a_file_are_known_from_a_still(tmp_path, named, renamed):
+    folder = scan(tmp_path / "media" / "sh010")
+    old = write(tmp_path / "cut.otio", timeline(clip(folder / named, 8, 3, available=ranged(0, 20))))
+    done = restore_timeline(old, tmp_path / "out", PICTURES, handles=0)
+    (one,) = otio.adapters.read_from_file(str(done.timeline)).find_clips()
+    assert [(part.first, part.last) for part in done.parts] == [(8, 11)]
+    assert one.media_reference.target_url == (done.parts[0].target.parent / renamed).as_uri()
+    assert (one.source_range, one.media_reference.available_range) == (ranged(0, 3), ranged(0, 3))
+    edl = restore_timeline(old, tmp_path / "edl", PICTURES, handles=2, save_as=tmp_path / "edl" / "cut.edl").timeline
+    assert "/f.[1009-1011].png" in edl.read_text()
+    ((part,), _) = parts_of_timeline(edl, tmp_path / "new", PICTURES, handles=0)
+    assert (part.config.media.input.start_number, part.first, part.last) == (1009, 0, 3)
+
+
 def test_pictures_beside_films_keep_their_ending_and_their_codec(film, tmp_path):
     folder, source = scan(tmp_path / "media" / "sh010"), film(tmp_path / "A.mkv")
     old = write(tmp_path / "cut.otio", timeline(clip(source, 10, 5), pictures(folder, 8, 3)))

@@ -24,8 +24,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from videoclr.errors import ConfigError, MediaError
+from videoclr.media.source import is_pattern, matching, numbered
 from videoclr.timeline.edl import Change, Edl
-from videoclr.timeline.footage import Footage, anchored, moves, place_of
+from videoclr.timeline.footage import Footage, anchored, called_as, moves, place_of, range_in
 
 _log = logging.getLogger("videoclr.timeline")
 
@@ -128,7 +129,17 @@ class Cut:
             told = clip.metadata.get("cmx_3600", {})
             known = told.get("source_file"), clip.name, reference.name if reference else None, told.get("reel")
             names = [PurePath(name) for name in known if name]
-        return Named(names=tuple(names)) if names else None
+        if not names:
+            return None
+        length = None if reference is None else reference.available_range
+        clock = length or clip.source_range
+        if clock is None or not 0.001 <= clock.duration.rate <= 1e5:
+            return Named(tuple(names))
+        rate = Fraction(clock.duration.rate).limit_denominator(1001)
+        if (found := range_in(names)) is not None:
+            return Named(tuple(names), sequence=(*found, rate))
+        count = 0.0 if length is None else length.duration.value
+        return Named(tuple(names), pictures=(round(count), rate) if 1 < count < 2**31 else None)
 
     def used(self, clip: Any, footage: Footage) -> Use:
         """Which frames of `footage` the clip shows, those that dissolves and changed speed need besides included.
@@ -157,7 +168,12 @@ class Cut:
         pictures = isinstance(clip.media_reference, otio().schema.ImageSequenceReference)
         begin = use.origin.value + shift if pictures else _begin(use, new.footage)
         path = Path(new.footage.path).absolute()
-        clip.media_reference = _renumbered(clip.media_reference, path, new.first, edl) if pictures else _reference(clip, path, edl)
+        if pictures:
+            clip.media_reference = _renumbered(clip.media_reference, path, new.first, edl)
+        elif edl and is_pattern(str(path)):  # an EDL tells of pictures those that are shown
+            clip.media_reference = _numbered(path, use.rate)
+        else:
+            clip.media_reference = _reference(clip, called_as(path, map(place_of, _addresses(clip, otio().schema))), edl)
         clip.media_reference.metadata["videoclr"] = {"source": use.footage.path, "first_frame": new.first}
         if still:
             return
@@ -568,6 +584,15 @@ def _reference(clip: Any, path: Path, edl: bool) -> Any:
         for key, value in old.metadata.items():
             new.metadata[key] = copy.deepcopy(value)
     return new
+
+
+def _numbered(path: Path, rate: float) -> Any:
+    """What shows the numbered pictures of a pattern in an EDL."""
+    first = matching(str(path))[0]
+    head = path.name.partition("%")[0]
+    digits = Path(numbered(str(path), first)).stem.removeprefix(head)
+    folder = f"{_address(path.parent, edl=True)}/"
+    return otio().schema.ImageSequenceReference(folder, head, path.suffix, first, 1, rate, len(digits))
 
 
 def _renumbered(old: Any, path: Path, first: int, edl: bool) -> Any:

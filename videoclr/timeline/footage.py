@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 from videoclr.config import Config
 from videoclr.errors import MediaError
 from videoclr.jobs import open_reader
-from videoclr.media.source import matching
+from videoclr.media.source import is_pattern, matching, numbered
 from videoclr.media.timecode import Timecode
 
 _ABSOLUTE = re.compile(r"[a-z][a-z\d+.-]*:|[/\\]", re.IGNORECASE)
@@ -28,6 +28,8 @@ _ABSOLUTE = re.compile(r"[a-z][a-z\d+.-]*:|[/\\]", re.IGNORECASE)
 
 _NUMBERED = re.compile(r"([^%#]*?)(\d+)")
 """The name of one of several pictures, without its ending."""
+_RANGE = re.compile(r"([^%#]*)\[(\d{1,9})-\d{1,9}\](\.[^.%#]+)")
+"""How Resolve calls numbered pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,28 @@ def run_from(path: str, count: int) -> tuple[str, int] | None:
     pattern, first = str(place.with_name(f"{head}%0{len(digits)}d{place.suffix}")), int(digits)
     there = [number for number in matching(pattern) if number >= first]
     return (pattern, first) if there == list(range(first, first + count)) else None
+
+
+def range_in(names: Iterable[PurePath]) -> tuple[PurePath, int] | None:
+    """The pattern of numbered pictures that one of `names` means as a range, and the number of the first."""
+    for name in names:
+        if (found := _RANGE.fullmatch(name.name)) is not None:
+            head, first, tail = found.groups()
+            return name.parent / f"{head}%0{len(first)}d{tail}", int(first)
+    return None
+
+
+def called_as(path: Path, names: Iterable[PurePath]) -> Path:
+    """What the result at `path` is called in place of what `names` said: numbered pictures a range, or the first of them."""
+    if not is_pattern(str(path)):
+        return path
+    numbers = matching(str(path))
+    first, last = (Path(numbered(str(path), number)) for number in (numbers[0], numbers[-1]))
+    if range_in(names) is None:
+        return first
+    head = path.name.partition("%")[0]
+    begin, end = (one.stem.removeprefix(head) for one in (first, last))
+    return path.with_name(f"{head}[{begin}-{end}]{path.suffix}")
 
 
 class Shelves:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePath
@@ -17,14 +16,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from videoclr.errors import ConfigError, MediaError
-from videoclr.media.source import is_pattern, matching, numbered
 from videoclr.timeline.cut import NEAR, Named, Restored, Use
-from videoclr.timeline.footage import Footage, place_of
+from videoclr.timeline.footage import Footage, called_as, place_of, range_in
 
 _log = logging.getLogger("videoclr.timeline")
-
-_RANGE = re.compile(r"(?P<head>[^%#]*)\[(?P<first>\d{1,9})-(?P<last>\d{1,9})\](?P<tail>\.[^.%#]+)")
-"""How Resolve calls numbered pictures."""
 
 
 @dataclass(slots=True)
@@ -71,26 +66,15 @@ def named(shown: Shown, cut: Path, pictures: bool = False) -> Named | None:
     if not pictures or shown.rate is None:
         return Named(names)
     rate = shown.rate.limit_denominator(1001)
-    found = next((one for name in names if (one := _RANGE.fullmatch(name.name))), None)
+    found = range_in(names)
     if found is not None:
-        pattern = f"{found['head']}%0{len(found['first'])}d{found['tail']}"
-        folder = next(name.parent for name in names if name.name == found[0])
-        return Named(names, sequence=(folder / pattern, int(found["first"]), rate))
+        return Named(names, sequence=(*found, rate))
     return Named(names, pictures=None if shown.length is None else (shown.length, rate))
 
 
 def address(shown: Shown, new: Restored) -> Path:
-    """What `new` is called in place of the media of `shown`: numbered pictures as that was, a range or the first of them."""
-    path = Path(new.footage.path).absolute()
-    if not is_pattern(str(path)):
-        return path
-    numbers = matching(str(path))
-    first, last = (Path(numbered(str(path), number)) for number in (numbers[0], numbers[-1]))
-    if not any(_RANGE.fullmatch(_place(name).name) for name in shown.names):
-        return first
-    head = path.name.partition("%")[0]
-    begin, end = (one.stem.removeprefix(head) for one in (first, last))
-    return path.with_name(f"{head}[{begin}-{end}]{path.suffix}")
+    """What `new` is called in place of the media of `shown`."""
+    return called_as(Path(new.footage.path).absolute(), map(_place, shown.names))
 
 
 def _place(address: str) -> PurePath:
