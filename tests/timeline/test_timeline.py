@@ -447,7 +447,7 @@ CUT = "001  {0}  V  C  00:00:00:10 00:00:00:15 00:00:00:00 00:00:00:05\n"
     ("text", "found"),
     [
         (CUT.format("A"), "A"),  # not 001.mkv
-        (CUT.format("AX") + "* FROM CLIP NAME: A\n*SOURCE FILE: B.mkv\n", "B"),
+        (CUT.format("AX") + "* FROM CLIP NAME: A\n*SOURCE FILE: D:\\day\\B.mkv\n", "B"),
         (CUT.format("A") + "* SOURCE FILE: (NULL)\n", "A"),
         (CUT.format("A") + "*ASC_SOP (1.0 1 1.)( 5.9e-08 -0 .5 )(1,1,1)\n*ASC_SAT (0.9)\n* ASC_SOP none\n", "A"),
         (DISSOLVE.format("AX", "AX") + "* FROM CLIP NAME: x\n* TO CLIP NAME: y\n* SOURCE FILE: A\n* SOURCE FILE: B\n", "AB"),

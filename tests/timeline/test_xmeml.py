@@ -230,3 +230,7 @@ def test_one_of_several_sequences_is_chosen_by_name(tmp_path, film):
     assert (part.first, part.last) == (20, 25)
     with pytest.raises(ConfigError, match="choose one with --sequence: 'one', 'two'"):
         parts_of_timeline(old, tmp_path / "out", LOSSLESS)
+    write(old, text.replace("two", "one"))
+    for name in (None, "one"):
+        with pytest.raises(ConfigError, match="holds 2 timelines called 'one'; give each a name of its own there"):
+            parts_of_timeline(old, tmp_path / "out", LOSSLESS, sequence=name)

@@ -14,7 +14,7 @@ import io
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from fractions import Fraction
@@ -127,8 +127,9 @@ class Cut:
         names = [place_of(url) for url in _addresses(clip, schema)]
         if not names:
             told = clip.metadata.get("cmx_3600", {})
-            known = told.get("source_file"), clip.name, reference.name if reference else None, told.get("reel")
-            names = [PurePath(name) for name in known if name]
+            names = [place_of(source)] if (source := told.get("source_file")) else []
+            known = clip.name, reference.name if reference else None, told.get("reel")
+            names += [PurePath(name) for name in known if name]
         if not names:
             return None
         length = None if reference is None else reference.available_range
@@ -403,18 +404,30 @@ def _timeline(root: Any, path: Path, name: str | None) -> Any:
         found = list(root.find_children(descended_from_type=kind))
     if not found:
         raise MediaError(path, f"holds no timeline but a {type(root).__name__}")
+    return chosen([(one.name, one) for one in found], path, name)
+
+
+def chosen(found: list[tuple[str, Any]], path: Path, name: str | None) -> Any:
+    """The one timeline of `found`, pairs of names and whatever stands for them, that is meant.
+
+    Raises:
+        ConfigError: several, and `name` chooses none, or more than one.
+        MediaError: there is none.
+    """
+    told = ", ".join(repr(known) for known, _ in found)
+    if not found:
+        raise MediaError(path, "holds no timeline")
     if name is not None:
-        chosen = [one for one in found if one.name == name]
-        if len(chosen) != 1:
-            raise ConfigError(f"timeline: {path} holds no timeline {name!r}; it holds {_told(found)}")
-        return chosen[0]
+        found = [one for one in found if one[0] == name]
+        if not found:
+            raise ConfigError(f"timeline: {path} holds no timeline {name!r}; it holds {told}")
+    if len(found) > 1 and len({known for known, _ in found}) == 1:
+        raise ConfigError(
+            f"timeline: {path} holds {len(found)} timelines called {found[0][0]!r}; give each a name of its own there"
+        )
     if len(found) > 1:
-        raise ConfigError(f"timeline: {path} holds several timelines; choose one with --sequence: {_told(found)}")
-    return found[0]
-
-
-def _told(timelines: Sequence[Any]) -> str:
-    return ", ".join(repr(one.name) for one in timelines)
+        raise ConfigError(f"timeline: {path} holds several timelines; choose one with --sequence: {told}")
+    return found[0][1]
 
 
 def _above(clip: Any) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import unquote
 
-from videoclr.errors import ConfigError, MediaError
+from videoclr.errors import MediaError
 from videoclr.timeline.cut import NEAR, Named, Restored, Use
 from videoclr.timeline.footage import Footage, called_as, place_of, range_in
 
@@ -113,22 +113,3 @@ def _shift(shown: Shown, footage: Footage) -> int:
     if same or shown.label is None or footage.label is None:
         return 0
     return shown.label - footage.label
-
-
-def chosen(found: list[tuple[str, Any]], path: Path, name: str | None) -> Any:
-    """The one timeline of `found`, pairs of names and whatever stands for them, that is meant.
-
-    Raises:
-        ConfigError: several, and `name` chooses none.
-        MediaError: there is none.
-    """
-    told = ", ".join(repr(known) for known, _ in found)
-    if not found:
-        raise MediaError(path, "holds no timeline")
-    if name is not None:
-        found = [one for one in found if one[0] == name]
-        if len(found) != 1:
-            raise ConfigError(f"timeline: {path} holds no timeline {name!r}; it holds {told}")
-    if len(found) > 1:
-        raise ConfigError(f"timeline: {path} holds several timelines; choose one with --sequence: {told}")
-    return found[0][1]

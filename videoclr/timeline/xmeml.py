@@ -21,7 +21,7 @@ from videoclr.errors import ConfigError, MediaError
 from videoclr.media.source import is_pattern
 from videoclr.media.timecode import Timecode
 from videoclr.timeline import native
-from videoclr.timeline.cut import NEAR, REMAP, Named, Restored, Use, remaps_time
+from videoclr.timeline.cut import NEAR, REMAP, Named, Restored, Use, chosen, remaps_time
 from videoclr.timeline.footage import Footage, anchored, moves
 from videoclr.timeline.markup import Change, Element, content, every, inner, parsed, patched, quoted, value_of
 from videoclr.timeline.native import Shown
@@ -76,7 +76,7 @@ class XmemlCut:
         self._files = {one.attributes["id"]: one for one in told if one.tag == "file"}
         self._sequences = {one.attributes["id"]: one for one in told if one.tag == "sequence"}
         found = [(self._said(one, "name") or "", one) for one in _sequences(root)]
-        self._sequence = native.chosen(found, self.path, sequence)
+        self._sequence = chosen(found, self.path, sequence)
         self._changed: dict[int, tuple[_Place, Use, Restored]] = {}
 
     def _said(self, element: Element, *tags: str) -> str | None:
