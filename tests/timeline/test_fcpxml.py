@@ -162,6 +162,22 @@ def test_what_dissolves_and_changed_speed_show_is_restored_too(tmp_path, film, s
     assert times(made.get("start")) == Fraction(label + 20, 25) and times(made.get("duration")) == Fraction(5, 25)
 
 
+def test_numbered_pictures_become_numbered_pictures(tmp_path):
+    rate, folder = Fraction(25), tmp_path / "sh010"
+    folder.mkdir()
+    for index in range(6):
+        av.VideoFrame.from_ndarray(np.full((64, 96, 3), (200, 0, 9), np.uint8), "rgb24").to_image().save(
+            folder / f"f.{1001 + index}.png"
+        )
+    media = asset("a1", folder / "f.[1001-1006].png", rate, 1001, 6)
+    old = write(tmp_path / "cut.fcpxml", document(media, shows("a1", rate, 0, 1003, 2), rate))
+    done = restore_timeline(old, tmp_path / "out", Config().override(*SET[1:]), handles=0)
+    made = ET.fromstring(done.timeline.read_bytes()).findall(".//asset")[1]
+    assert made.find("media-rep").get("src") == (done.parts[0].target.parent / "f.[1001-1004].png").as_uri()
+    assert sorted(one.name for one in done.parts[0].target.parent.iterdir()) == [f"f.{number}.png" for number in range(1001, 1005)]
+    assert (times(made.get("start")), times(made.get("duration"))) == (1001 / rate, 4 / rate)
+
+
 def test_connected_nested_and_compound_clips_are_restored_and_what_shows_nothing_is_not(tmp_path, film, shown):
     rate = Fraction(25)
     for name in ("A", "B", "C", "D", "E", "F", "G"):

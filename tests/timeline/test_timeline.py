@@ -210,6 +210,21 @@ def test_numbered_pictures_keep_their_numbers(tmp_path):
     assert shown(done.timeline) == [list(range(8, 13))]
 
 
+@pytest.mark.parametrize(("named", "renamed"), [("f.1001.png", "f.1009.png"), ("f.[1001-1020].png", "f.[1009-1011].png")])
+def test_numbered_pictures_that_are_called_a_file_are_known_from_a_still(tmp_path, named, renamed):
+    folder = scan(tmp_path / "media" / "sh010")
+    old = write(tmp_path / "cut.otio", timeline(clip(folder / named, 8, 3, available=ranged(0, 20))))
+    done = restore_timeline(old, tmp_path / "out", PICTURES, handles=0)
+    (one,) = otio.adapters.read_from_file(str(done.timeline)).find_clips()
+    assert [(part.first, part.last) for part in done.parts] == [(8, 11)]
+    assert one.media_reference.target_url == (done.parts[0].target.parent / renamed).as_uri()
+    assert (one.source_range, one.media_reference.available_range) == (ranged(0, 3), ranged(0, 3))
+    edl = restore_timeline(old, tmp_path / "edl", PICTURES, handles=2, save_as=tmp_path / "edl" / "cut.edl").timeline
+    assert "/f.[1009-1011].png" in edl.read_text()
+    ((part,), _) = parts_of_timeline(edl, tmp_path / "new", PICTURES, handles=0)
+    assert (part.config.media.input.start_number, part.first, part.last) == (1009, 0, 3)
+
+
 def test_pictures_beside_films_keep_their_ending_and_their_codec(film, tmp_path):
     folder, source = scan(tmp_path / "media" / "sh010"), film(tmp_path / "A.mkv")
     old = write(tmp_path / "cut.otio", timeline(clip(source, 10, 5), pictures(folder, 8, 3)))
@@ -412,6 +427,7 @@ def test_an_edl_stays_as_it_is_but_for_the_media_of_its_picture(film, tmp_path):
     [
         ("001  A  V  K B      00:00:00:10 00:00:00:15 00:00:00:00 00:00:00:05", r"event 001 is a key \(K B\), which is not read"),
         ("001  A  V  X  00:00:00:10 00:00:00:15 00:00:00:00 00:00:00:05", "line 2 is no event of an EDL: 001 A V X"),
+        ("001  A  V  C  00:00:00.10 00:00:00.15 00:00:00.00 00:00:00.05", "line 2 is no event of an EDL: 001 A V C"),
     ],
 )
 def test_what_is_not_read_of_an_edl_is_named(tmp_path, event, said):
@@ -419,6 +435,33 @@ def test_what_is_not_read_of_an_edl_is_named(tmp_path, event, said):
     old.write_text(f"TITLE: cut\n{event}\n")
     with pytest.raises(MediaError, match=said):
         parts_of_timeline(old, tmp_path / "out", LOSSLESS)
+
+
+DISSOLVE = """001  {0}  V  C      00:00:00:10 00:00:00:15 00:00:00:00 00:00:00:05
+001  {1}  V  D  003 00:00:00:20 00:00:00:24 00:00:00:05 00:00:00:09
+"""
+CUT = "001  {0}  V  C  00:00:00:10 00:00:00:15 00:00:00:00 00:00:00:05\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (CUT.format("A"), "A"),  # not 001.mkv
+        (CUT.format("AX") + "* FROM CLIP NAME: A\n*SOURCE FILE: D:\\day\\B.mkv\n", "B"),
+        (CUT.format("A") + "* SOURCE FILE: (NULL)\n", "A"),
+        (CUT.format("A") + "*ASC_SOP (1.0 1 1.)( 5.9e-08 -0 .5 )(1,1,1)\n*ASC_SAT (0.9)\n* ASC_SOP none\n", "A"),
+        (DISSOLVE.format("AX", "AX") + "* FROM CLIP NAME: x\n* TO CLIP NAME: y\n* SOURCE FILE: A\n* SOURCE FILE: B\n", "AB"),
+        (DISSOLVE.format("AX", "B") + "* FROM CLIP NAME: A\n", "AB"),
+    ],
+)
+def test_the_media_of_an_edl_is_what_its_comments_and_reels_say(film, tmp_path, text, found):
+    for name in ("A", "B", "001"):
+        film(tmp_path / "rushes" / f"{name}.mkv", count=30)
+    old = tmp_path / "cut.edl"
+    old.write_text(f"TITLE: cut\n\n{text}")
+    parts, missed = parts_of_timeline(old, tmp_path / "out", LOSSLESS, handles=0, media=[tmp_path / "rushes"])
+    assert (["".join(Path(part.source.path).stem for part in parts)], missed) == ([found], [])
+    assert [part.first for part in parts] == [10, 20][: len(parts)]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
@@ -499,6 +542,16 @@ def test_media_that_lies_elsewhere_is_found_by_name(film, tmp_path):
     assert [part.source.path for part in parts_of_timeline(old, tmp_path / "out", LOSSLESS)[0]] == [str(right)]
     with pytest.raises(MediaError, match="is no folder to look for media in"):
         restore_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path / "nowhere"])
+
+
+def test_earlier_results_below_a_folder_of_media_are_not_taken_for_it(film, tmp_path):
+    source = film(tmp_path / "A.mkv", count=9)
+    film(tmp_path / "restored" / "A.mkv", count=9)
+    old = write(tmp_path / "cut.otio", timeline(clip("/gone/A.mkv", 0, 9)))
+    (part,), missed = parts_of_timeline(old, tmp_path / "restored", LOSSLESS, media=[tmp_path], overwrite=True)
+    assert (part.source.path, missed) == (str(source), [])
+    (part,), _ = parts_of_timeline(old, tmp_path / "again", LOSSLESS, media=[tmp_path / "restored"])
+    assert part.source.path == str(tmp_path / "restored" / "A.mkv")
 
 
 def test_a_name_that_is_too_long_for_the_disk_does_not_stop_the_others(film, tmp_path):

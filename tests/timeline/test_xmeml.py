@@ -6,6 +6,8 @@ from fractions import Fraction
 from pathlib import Path
 from urllib.parse import unquote
 
+import av
+import numpy as np
 import pytest
 
 from videoclr.config import Config
@@ -16,6 +18,7 @@ pytest.importorskip("opentimelineio", reason="needs the extra timeline")
 
 SET = ["media.codec=ffv1", "restore.use=unchanged", "gate.use=none", "track.max_gap=0", "align.smoothing=0"]
 LOSSLESS = Config().override(*SET)
+PICTURES = Config().override(*SET[1:])
 TICKS = 254_016_000_000
 RATE = "<rate><timebase>25</timebase><ntsc>FALSE</ntsc></rate>"
 NTSC = "<rate><timebase>30</timebase><ntsc>TRUE</ntsc></rate>"
@@ -133,6 +136,51 @@ def test_what_counts_otherwise_than_its_file_has_it_restored_whole(tmp_path, fil
     assert (part.first, part.last, missed) == (0, None, [])
 
 
+@pytest.mark.parametrize(
+    ("named", "renamed", "length", "label"),
+    [
+        ("f.[1001-1008].png", "f.[1003-1006].png", 8, 1001),
+        ("f.1001.png", "f.1003.png", 8, None),
+        ("f.1001.png", "f.1001.png", 500, None),
+    ],
+)
+def test_numbered_pictures_are_known_from_a_still(tmp_path, named, renamed, length, label):
+    folder = tmp_path / "sh010"
+    folder.mkdir()
+    for index in range(8):
+        av.VideoFrame.from_ndarray(np.full((64, 96, 3), (200, 0, 4 * index), np.uint8), "rgb24").to_image().save(
+            folder / f"f.{1001 + index}.png"
+        )
+    old = write(
+        tmp_path / "cut.xml",
+        document(sequence("cut", clip(file("f1", folder / named, label, length).replace("?", "00:00:40:01"), 0, 2, 3, 5))),
+    )
+    done = restore_timeline(old, tmp_path / "out", PICTURES, handles=1)
+    new = ET.fromstring(done.timeline.read_bytes())
+    said = {tag: new.findtext(f".//file/{tag}") for tag in ("name", "pathurl", "duration", "timecode/frame", "timecode/string")}
+    place = done.parts[0].target.parent / renamed
+    if length == 500:  # as many pictures are not there
+        assert (done.parts[0].source.still, said["pathurl"], said["duration"]) == (
+            True,
+            (tmp_path / "out" / renamed).as_uri(),
+            "500",
+        )
+        return
+    assert sorted(one.name for one in place.parent.iterdir()) == [f"f.{number}.png" for number in range(1003, 1007)]
+    code = (None, None) if label is None else ("1003", "00:00:40:03")
+    assert tuple(said.values()) == (renamed, place.as_uri(), "4", *code)
+    assert (new.findtext(".//clipitem/in"), new.findtext(".//clipitem/out")) == ("1", "3")
+
+
+def test_an_address_without_escapes_and_a_comment_are_read(tmp_path, film):
+    source = film(tmp_path / "a&b.mkv")
+    text = re.sub(r"<(name|pathurl)>(.*?)</", r"<\1><!-- < --><![CDATA[\2]]></", file("f1", source))
+    moved = clip(text, 0, 5, 20, 25).replace("<in>20", "<in><!-- of it -->2<!-- 2 -->0")
+    old = write(tmp_path / "cut.xml", document(sequence("cut", moved)))
+    (part,), missed = parts_of_timeline(old, tmp_path / "out", LOSSLESS, handles=0)
+    assert (part.source.path, part.first, part.last, missed) == (str(source), 20, 25, [])
+
+
 def test_nested_sequences_that_another_format_loses_are_told(tmp_path, film, caplog):
     inside = clip(sequence("inner", clip(file("f1", film(tmp_path / "A.mkv")), 0, 5, 1, 6)), 0, 5, 0, 5)
     old = write(tmp_path / "cut.xml", document(sequence("cut", inside + clip('<file id="f1"/>', 5, 10, 1, 6))))
@@ -182,3 +230,7 @@ def test_one_of_several_sequences_is_chosen_by_name(tmp_path, film):
     assert (part.first, part.last) == (20, 25)
     with pytest.raises(ConfigError, match="choose one with --sequence: 'one', 'two'"):
         parts_of_timeline(old, tmp_path / "out", LOSSLESS)
+    write(old, text.replace("two", "one"))
+    for name in (None, "one"):
+        with pytest.raises(ConfigError, match="holds 2 timelines called 'one'; give each a name of its own there"):
+            parts_of_timeline(old, tmp_path / "out", LOSSLESS, sequence=name)

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 
 from videoclr.errors import ConfigError, MediaError
 from videoclr.timeline import native
-from videoclr.timeline.cut import NEAR, Named, Restored, Use, needed, one_line, quiet
+from videoclr.timeline.cut import NEAR, Named, Restored, Use, chosen, needed, one_line, quiet
 from videoclr.timeline.footage import Footage, anchored, moves
 from videoclr.timeline.native import Shown
 
@@ -193,7 +193,7 @@ class AafCut:
 
 def _composition(file: Any, path: Path, name: str | None) -> Any:
     found = list(file.content.toplevel()) or list(file.content.compositionmobs())
-    return native.chosen([(one.name or "", one) for one in found], path, name)
+    return chosen([(one.name or "", one) for one in found], path, name)
 
 
 def _leaves(composition: Any, module: Any) -> Iterator[_Leaf]:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
@@ -34,7 +35,7 @@ from videoclr.media.source import matching, numbered
 from videoclr.media.target import check_ending
 from videoclr.report import Report, check_report, same_file
 from videoclr.timeline.cut import Cut, Named, Restored, Use
-from videoclr.timeline.footage import Footage, Shelves, candidates, footage, spellings
+from videoclr.timeline.footage import Footage, Shelves, candidates, footage, run_from, spellings
 from videoclr.timeline.formats import AnyCut, check_target, open_cut
 
 HANDLES = 12
@@ -224,7 +225,7 @@ def _planned(
     _check(config, handles)
     check_ending(ending, config.media.container)
     cut = open_cut(timeline, sequence, target)
-    finder = _Finder(cut.beside, Shelves(media), config)
+    finder = _Finder(cut.beside, Shelves(media, folder), config)
     if not cut.rate_is_known:  # an EDL's labels are frames of what they are cut from
         rates = [footage.rate for _, footage, _ in finder.found(cut)]
         cut = open_cut(timeline, sequence, target, float(max(set(rates), key=rates.count))) if rates else cut
@@ -281,22 +282,33 @@ class _Finder:
             self.missed.append(str(error))
 
     def _open(self, clip: Any, name: Named) -> tuple[Footage, Config]:
+        if name.sequence is not None and self._there(name.names) is None:
+            pattern, number, rate = name.sequence
+            return self._opened_as(self._pictures(pattern, number), number, rate)
+        path = self._file(clip, name.names)
+        found = self._opened_as(path)
+        if found[0].still and name.pictures is not None and (run := run_from(path, name.pictures[0])) is not None:
+            return self._opened_as(*run, name.pictures[1])
+        return found
+
+    def _opened_as(self, path: str, number: int | None = None, rate: Fraction | None = None) -> tuple[Footage, Config]:
+        """A file; or the numbered pictures from `number` on, at `rate`."""
         config = self.config
-        if name.sequence is not None:
-            path, number, rate = self._pictures(*name.sequence[:2]), *name.sequence[1:]
+        if number is not None:
             config = config.override(f"media.input.start_number={number}", f'media.input.rate="{rate}"')
-        else:
-            path = self._file(clip, name.names)
         key = _key(path, config)
         if key not in self._opened:
             self._opened[key] = footage(path, config), config
         return self._opened[key]
 
-    def _file(self, clip: Any, names: Sequence[PurePath]) -> str:
+    def _there(self, names: Sequence[PurePath]) -> Path | None:
+        """The file that is where the cut says."""
         places = (place for name in names if name.suffix for place in candidates(name, self.beside))
+        return next((place for place in places if os.path.isfile(place)), None)  # Path's own fails where a name is too long
+
+    def _file(self, clip: Any, names: Sequence[PurePath]) -> str:
         spelled = [one for name in names for one in spellings(name)]
-        # unlike Path's own, no error where a name is too long
-        found = next((place for place in places if os.path.isfile(place)), None) or self.shelves.find(spelled)
+        found = self._there(names) or self.shelves.find(spelled)
         if found is None:
             raise MediaError(names[0], f"the media of clip {clip.name!r} is not there; name the folder that it is in with --media")
         return str(found)

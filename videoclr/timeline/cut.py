@@ -14,7 +14,7 @@ import io
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,8 +24,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from videoclr.errors import ConfigError, MediaError
+from videoclr.media.source import is_pattern, matching, numbered
 from videoclr.timeline.edl import Change, Edl
-from videoclr.timeline.footage import Footage, anchored, moves, place_of
+from videoclr.timeline.footage import Footage, anchored, called_as, moves, place_of, range_in
 
 _log = logging.getLogger("videoclr.timeline")
 
@@ -72,12 +73,14 @@ def needed(module: str, said: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a clip's media is called; one of both."""
+    """What a clip's media is called."""
 
     names: tuple[PurePath, ...] = ()
     """Of a file, likeliest first; without an ending where an EDL knows no more."""
     sequence: tuple[PurePath, int, Fraction] | None = None
-    """A printf pattern, the number of its first picture, and pictures a second."""
+    """A printf pattern, the number of its first picture, and pictures a second; meant where no file has one of `names`."""
+    pictures: tuple[int, Fraction] | None = None
+    """How many numbered pictures begin with the file, should it be one of them, and pictures a second."""
 
 
 class Cut:
@@ -123,9 +126,21 @@ class Cut:
             return Named(sequence=_pictures(clip.name, reference))
         names = [place_of(url) for url in _addresses(clip, schema)]
         if not names:
-            reel = clip.metadata.get("cmx_3600", {}).get("reel")
-            names = [PurePath(name) for name in (clip.name, reference.name if reference else None, reel) if name]
-        return Named(names=tuple(names)) if names else None
+            told = clip.metadata.get("cmx_3600", {})
+            names = [place_of(source)] if (source := told.get("source_file")) else []
+            known = clip.name, reference.name if reference else None, told.get("reel")
+            names += [PurePath(name) for name in known if name]
+        if not names:
+            return None
+        length = None if reference is None else reference.available_range
+        clock = length or clip.source_range
+        if clock is None or not 0.001 <= clock.duration.rate <= 1e5:
+            return Named(tuple(names))
+        rate = Fraction(clock.duration.rate).limit_denominator(1001)
+        if (found := range_in(names)) is not None:
+            return Named(tuple(names), sequence=(*found, rate))
+        count = 0.0 if length is None else length.duration.value
+        return Named(tuple(names), pictures=(round(count), rate) if 1 < count < 2**31 else None)
 
     def used(self, clip: Any, footage: Footage) -> Use:
         """Which frames of `footage` the clip shows, those that dissolves and changed speed need besides included.
@@ -154,7 +169,12 @@ class Cut:
         pictures = isinstance(clip.media_reference, otio().schema.ImageSequenceReference)
         begin = use.origin.value + shift if pictures else _begin(use, new.footage)
         path = Path(new.footage.path).absolute()
-        clip.media_reference = _renumbered(clip.media_reference, path, new.first, edl) if pictures else _reference(clip, path, edl)
+        if pictures:
+            clip.media_reference = _renumbered(clip.media_reference, path, new.first, edl)
+        elif edl and is_pattern(str(path)):  # an EDL tells of pictures those that are shown
+            clip.media_reference = _numbered(path, use.rate)
+        else:
+            clip.media_reference = _reference(clip, called_as(path, map(place_of, _addresses(clip, otio().schema))), edl)
         clip.media_reference.metadata["videoclr"] = {"source": use.footage.path, "first_frame": new.first}
         if still:
             return
@@ -384,18 +404,30 @@ def _timeline(root: Any, path: Path, name: str | None) -> Any:
         found = list(root.find_children(descended_from_type=kind))
     if not found:
         raise MediaError(path, f"holds no timeline but a {type(root).__name__}")
+    return chosen([(one.name, one) for one in found], path, name)
+
+
+def chosen(found: list[tuple[str, Any]], path: Path, name: str | None) -> Any:
+    """The one timeline of `found`, pairs of names and whatever stands for them, that is meant.
+
+    Raises:
+        ConfigError: several, and `name` chooses none, or more than one.
+        MediaError: there is none.
+    """
+    told = ", ".join(repr(known) for known, _ in found)
+    if not found:
+        raise MediaError(path, "holds no timeline")
     if name is not None:
-        chosen = [one for one in found if one.name == name]
-        if len(chosen) != 1:
-            raise ConfigError(f"timeline: {path} holds no timeline {name!r}; it holds {_told(found)}")
-        return chosen[0]
+        found = [one for one in found if one[0] == name]
+        if not found:
+            raise ConfigError(f"timeline: {path} holds no timeline {name!r}; it holds {told}")
+    if len(found) > 1 and len({known for known, _ in found}) == 1:
+        raise ConfigError(
+            f"timeline: {path} holds {len(found)} timelines called {found[0][0]!r}; give each a name of its own there"
+        )
     if len(found) > 1:
-        raise ConfigError(f"timeline: {path} holds several timelines; choose one with --sequence: {_told(found)}")
-    return found[0]
-
-
-def _told(timelines: Sequence[Any]) -> str:
-    return ", ".join(repr(one.name) for one in timelines)
+        raise ConfigError(f"timeline: {path} holds several timelines; choose one with --sequence: {told}")
+    return found[0][1]
 
 
 def _above(clip: Any) -> Iterator[Any]:
@@ -565,6 +597,15 @@ def _reference(clip: Any, path: Path, edl: bool) -> Any:
         for key, value in old.metadata.items():
             new.metadata[key] = copy.deepcopy(value)
     return new
+
+
+def _numbered(path: Path, rate: float) -> Any:
+    """What shows the numbered pictures of a pattern in an EDL."""
+    first = matching(str(path))[0]
+    head = path.name.partition("%")[0]
+    digits = Path(numbered(str(path), first)).stem.removeprefix(head)
+    folder = f"{_address(path.parent, edl=True)}/"
+    return otio().schema.ImageSequenceReference(folder, head, path.suffix, first, 1, rate, len(digits))
 
 
 def _renumbered(old: Any, path: Path, first: int, edl: bool) -> Any:

@@ -24,7 +24,7 @@ _EVENT = re.compile(
     r"\s*(?P<number>\d+)\s+(?P<reel>.*?)\s*(?P<channel>\S+)\s+(?P<how>C|D|W\d{3}|K[BO]?(?:\s+[BO])?)\s+(?:(?P<frames>\d{1,4})\s+)?"
     r"(?P<begin>[\d:;]+)\s+(?P<end>[\d:;]+)\s+(?P<at>[\d:;]+)\s+(?P<to>[\d:;]+)\s*"
 )
-_LABELS = re.compile(r"\d\d[:;]\d\d[:;]\d\d[:;]\d\d")
+_LABELS = re.compile(r"\d\d[:;.,]\d\d[:;.,]\d\d[:;.,]\d\d")
 _LABEL = re.compile(r"(\d\d:\d\d:\d\d):(\d\d)")
 _SPEED = re.compile(r"M2\s+(?P<reel>.*?)\s*(?P<speed>-?\d+(?:\.\d+)?)\s+(?P<at>\d\d[:;]\d\d[:;]\d\d[:;]\d\d)\s*")
 """A change of speed, in frames a second, and from where of the source on."""
@@ -33,6 +33,10 @@ _MEDIA = re.compile(r"\*?\s*(?P<side>FROM CLIP|FROM FILE|TO CLIP|\*? ?OTIO REFER
 _STILL = re.compile(r"\*?\s*(?:FROM|TO) CLIP IS ")
 """What the adapter would take for the name of a file."""
 _NAME = re.compile(r"\*?\s*(?P<side>FROM|TO) CLIP NAME\s*:\s*(?P<name>.*?)\s*")
+_SOURCE = re.compile(r"\*?\s*SOURCE FILE\s*:\s*(?P<name>.*?)\s*")
+"""The name of a file, as Avid and Premiere write it besides."""
+_CDL = re.compile(r"\*?\s*ASC_(?P<kind>SOP|SAT)\b\s*:?(?P<numbers>.*)")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _LONGEST = 500
 """Characters of a line that may be an event."""
 _MARK = "VIDEOCLR EVENT "
@@ -106,6 +110,7 @@ class Edl:
         self._lines = _decoded(data).splitlines(keepends=True)
         self._head: list[str] = []
         self._events = {one.place: one for one in self._parsed()}
+        self._followers = {one.leaving.place: one for one in self._events.values() if one.leaving is not None}
         for one in self._events.values():
             if one.leaving is not None and one.leaving.reel != one.reel:  # which of both changes its speed
                 its = [place for place in one.notes if (found := self._speed_at(place)) and found["reel"] == one.leaving.reel]
@@ -132,9 +137,8 @@ class Edl:
     def for_adapter(self) -> str:
         """What OTIO's adapter reads; comments tell the line of each event (see `event_of`)."""
         lines, begun, count = list(self._head), set[str](), itertools.count(1)
-        followers = {id(one.leaving): one for one in self._events.values() if one.leaving is not None}
         for one in self._events.values():
-            follower = followers.get(id(one))
+            follower = self._followers.get(one.place)
             if one.channel == _NOWHERE or (follower is not None and one.goes_on):
                 continue
             if one.is_change:
@@ -143,7 +147,7 @@ class Edl:
                         lines.append(_line(next(count), replace(one, reel="BL", channel=track, how="C"), empty=True))
             number = next(count)
             lines += [_line(number, replace(one, how="C"), empty=True)] if one.is_change else []
-            lines += [_line(number, one), f"* {_MARK}{one.place}", *self._notes(one)]
+            lines += [_line(number, one), f"* {_MARK}{one.place} {number:03d}", *self._notes(one)]
             lines += [] if follower is None else self._left(follower)
             begun.update(one.tracks)
         return "\n".join(lines) + "\n"
@@ -160,8 +164,7 @@ class Edl:
     def _notes(self, event: _Event) -> list[str]:
         """The comments of an event, with the one file and the one speed that are its own."""
         own, (speed, _) = [], self._speed(event)
-        left = event.leaving or event.before
-        mixes = event.is_change and left is not None and left.reel not in _BLACK
+        mixes = _mixes(event)
         for place in event.notes:
             line = self._lines[place].strip()
             if found := _MEDIA.fullmatch(line):
@@ -169,9 +172,24 @@ class Edl:
                     own.append(f"* FROM CLIP: {found['address']}")
             elif line.startswith("M2"):
                 own += [line.replace(";", ":")] if place == speed else []
+            elif found := _CDL.fullmatch(line):
+                own += _colours(found)
+            elif mixes and event.reel not in ("", _NO_REEL) and (found := _NAME.fullmatch(line)) and found["side"] == "FROM":
+                continue  # the adapter takes it for the name of what is shown where that has none
             elif not line.startswith(("SPLIT", "FCM")) and not _STILL.match(line):
                 own.append(f"* {line}" if line[:1].isdigit() else line)
         return own
+
+    def _source(self, event: _Event) -> str | None:
+        """The file that comments say the event shows; None where nobody can tell which side of a dissolve is meant."""
+        follower = self._followers.get(event.place)
+        sides = 2 if _mixes(event) else 1
+        notes = event.notes
+        if follower is not None and not notes and _mixes(follower):
+            notes, sides = follower.notes, 2
+        found = [one["name"] for place in notes if (one := _SOURCE.fullmatch(self._lines[place].strip()))]
+        name = found[0 if notes is not event.notes else -1] if len(found) == sides else ""
+        return name if name.strip("()").upper() not in ("", "NULL") else None
 
     def _speed_at(self, place: int) -> re.Match[str] | None:
         return _SPEED.fullmatch(self._lines[place].strip())
@@ -186,15 +204,21 @@ class Edl:
         """The line of the event that OTIO's `clip` was; what was said to the adapter alone is taken out of it."""
         said = clip.metadata.get("cmx_3600", {})
         notes = [str(one) for one in said.get("comments", [])]
-        place = next((int(one.removeprefix(_MARK)) for one in notes if one.startswith(_MARK)), None)
-        if place is None:
+        mark = next((one.removeprefix(_MARK) for one in notes if one.startswith(_MARK)), None)
+        if mark is None:
             return None
+        place, number = int(mark.split()[0]), mark.split()[1]
         if left := [one for one in notes if not one.startswith(_MARK)]:
             said["comments"] = left
         else:
             del said["comments"]
-        if (reel := self._events[place].reel) and reel != _NO_REEL:
+        event = self._events[place]
+        if (reel := event.reel) and reel != _NO_REEL:
             said["reel"] = reel
+        if (source := self._source(event)) is not None:
+            said["source_file"] = source
+        if clip.name == number:  # so does the adapter call what has no name, and files may be called so as well
+            clip.name = source or said.get("reel", event.number)
         if not said:
             del clip.metadata["cmx_3600"]
         return place
@@ -271,6 +295,21 @@ def _parsed(place: int, line: str, drop: bool) -> _Event | None:
     times = (found["begin"], found["end"], found["at"], found["to"])
     drop = drop or any(";" in time for time in times)
     return _Event(place, found["number"], found["reel"], found["channel"], found["how"], found["frames"] or "", times, drop)
+
+
+def _mixes(event: _Event) -> bool:
+    """Whether comments of `event` may tell of two pictures."""
+    left = event.leaving or event.before
+    return event.is_change and left is not None and left.reel not in _BLACK
+
+
+def _colours(found: re.Match[str]) -> list[str]:
+    """What a comment says of colours (CDL) as the adapter reads it; nothing where that is no such thing."""
+    numbers = [f"{float(one):.9f}" for one in _NUMBER.findall(found["numbers"])]
+    if found["kind"] == "SAT":
+        return [f"* ASC_SAT {numbers[0]}"] if len(numbers) == 1 else []
+    parts = " ".join(f"({' '.join(numbers[begin : begin + 3])})" for begin in (0, 3, 6))
+    return [f"* ASC_SOP {parts}"] if len(numbers) == 9 else []
 
 
 def _line(number: int, event: _Event, empty: bool = False) -> str:

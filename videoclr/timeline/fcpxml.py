@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 from videoclr.errors import MediaError
 from videoclr.timeline import native
-from videoclr.timeline.cut import Named, Restored, Use
+from videoclr.timeline.cut import Named, Restored, Use, chosen
 from videoclr.timeline.footage import Footage, anchored, moves
 from videoclr.timeline.markup import Change, Element, every, parsed, patched, quoted, value_of
 from videoclr.timeline.native import Shown
@@ -68,7 +68,7 @@ class FcpxmlCut:
         self._by_id = {found: one for kind in root.kids("resources") for one in kind.children if (found := one.get("id"))}
         self._ids = {value for one in every(root) for name, value in one.attributes.items() if name == "id"}
         projects = [(one.get("name") or "", one) for one in root.all("project")]
-        self._project = native.chosen(projects, self.path, sequence)
+        self._project = chosen(projects, self.path, sequence)
         self._new: dict[tuple[str, str], tuple[str, str]] = {}
         """Of the old asset's number and the new file: the new asset's number, and its text."""
         self._changed: dict[int, tuple[Element, str]] = {}
@@ -155,7 +155,7 @@ class FcpxmlCut:
 
     def named(self, shown: Shown) -> Named | None:
         """See `native.named`."""
-        return native.named(shown, self.path)
+        return native.named(shown, self.path, pictures=True)
 
     def used(self, shown: Shown, footage: Footage) -> Use:
         """See `native.used`; from the first frame on where the asset's clock is not the file's timecode."""
@@ -184,7 +184,7 @@ class FcpxmlCut:
 
     def _asset(self, old: Element, number: str, use: Use, new: Restored) -> str:
         """The text of the asset that `new` becomes: the old one's, but for what names the file and its times."""
-        place = Path(new.footage.path).absolute()
+        place = native.address(use.clip, new)
         attributes = {name: value for name, value in old.attributes.items() if name not in ("uid", "src")}
         attributes |= {"id": number, "name": place.stem}
         step = self._step(old)

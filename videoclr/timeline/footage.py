@@ -20,10 +20,16 @@ from urllib.parse import unquote, urlsplit
 from videoclr.config import Config
 from videoclr.errors import MediaError
 from videoclr.jobs import open_reader
+from videoclr.media.source import is_pattern, matching, numbered
 from videoclr.media.timecode import Timecode
 
 _ABSOLUTE = re.compile(r"[a-z][a-z\d+.-]*:|[/\\]", re.IGNORECASE)
 """How addresses begin that mean the same from any folder: with a scheme, a drive, a root, a host."""
+
+_NUMBERED = re.compile(r"([^%#]*?)(\d+)")
+"""The name of one of several pictures, without its ending."""
+_RANGE = re.compile(r"([^%#]*)\[(\d{1,9})-\d{1,9}\](\.[^.%#]+)")
+"""How Resolve calls numbered pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +72,54 @@ def footage(path: str, config: Config) -> Footage:
         return Footage(path, info.frame_rate, info.frame_count, label, False, (info.width, info.height))
 
 
+def run_from(path: str, count: int) -> tuple[str, int] | None:
+    """The pattern of `count` numbered pictures that begin with `path`, and its number; None where there are more or less."""
+    place = Path(path)
+    found = _NUMBERED.fullmatch(place.stem)
+    if found is None or count < 2:
+        return None
+    head, digits = found.groups()
+    pattern, first = str(place.with_name(f"{head}%0{len(digits)}d{place.suffix}")), int(digits)
+    there = [number for number in matching(pattern) if number >= first]
+    return (pattern, first) if there == list(range(first, first + count)) else None
+
+
+def range_in(names: Iterable[PurePath]) -> tuple[PurePath, int] | None:
+    """The pattern of numbered pictures that one of `names` means as a range, and the number of the first."""
+    for name in names:
+        if (found := _RANGE.fullmatch(name.name)) is not None:
+            head, first, tail = found.groups()
+            return name.parent / f"{head}%0{len(first)}d{tail}", int(first)
+    return None
+
+
+def called_as(path: Path, names: Iterable[PurePath]) -> Path:
+    """What the result at `path` is called in place of what `names` said: numbered pictures a range, or the first of them."""
+    if not is_pattern(str(path)):
+        return path
+    numbers = matching(str(path))
+    first, last = (Path(numbered(str(path), number)) for number in (numbers[0], numbers[-1]))
+    if range_in(names) is None:
+        return first
+    head = path.name.partition("%")[0]
+    begin, end = (one.stem.removeprefix(head) for one in (first, last))
+    return path.with_name(f"{head}[{begin}-{end}]{path.suffix}")
+
+
 class Shelves:
     """Folders in which files are looked for by name.
 
     Args:
         folders: searched with all that is below them, once, when the first name is asked for.
+        results: a folder that is passed over where it is below one of them: what is restored may be called as its source is.
 
     Raises:
         MediaError: one is no folder.
     """
 
-    def __init__(self, folders: Sequence[str | Path] = ()) -> None:
+    def __init__(self, folders: Sequence[str | Path] = (), results: str | Path | None = None) -> None:
         self.folders = [Path(folder) for folder in folders]
+        self._results = None if results is None else os.path.realpath(results)
         for folder in self.folders:
             if not folder.is_dir():
                 raise MediaError(folder, "is no folder to look for media in")
@@ -87,7 +129,8 @@ class Shelves:
         named: dict[str, list[Path]] = defaultdict(list)
         for folder in self.folders:
             for place, folders, files in os.walk(folder):
-                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                seen = (name for name in folders if not name.startswith("."))
+                folders[:] = sorted(name for name in seen if os.path.realpath(Path(place, name)) != self._results)
                 for name in sorted(name for name in files if not name.startswith(".")):
                     for key in {name.casefold(), PurePath(name).stem.casefold()}:
                         named[key].append(Path(place, name))

@@ -15,6 +15,8 @@ from videoclr.errors import MediaError
 
 _TAG = re.compile(rb"<[^\s/>]+(?:\s+[^\s=]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/?>")
 _ATTRIBUTE = re.compile(rb"\s([^\s=]+)\s*=\s*(\"[^\"]*\"|'[^']*')")
+_UNSPOKEN = re.compile(r"<!\[CDATA\[(.*?)\]\]>|<!--.*?-->|<\?.*?\?>", re.DOTALL)
+"""What an element's text may hold besides: text without escapes, comments, words to programs."""
 _DEEPEST = 200
 Change: TypeAlias = tuple[int, int, bytes]
 """From which byte of the text to which, and what stands there then."""
@@ -77,7 +79,8 @@ def content(text: bytes, element: Element | None) -> str | None:
     if element is None or element.children:
         return None
     begin, end = inner(text, element)
-    return unescape(text[begin:end].decode()).strip()
+    pieces = _UNSPOKEN.split(text[begin:end].decode())  # text, and what is taken as it stands, by turns
+    return "".join(unescape(one) if not index % 2 else one or "" for index, one in enumerate(pieces)).strip()
 
 
 def patched(text: bytes, changes: Iterable[Change], begin: int = 0, end: int | None = None) -> bytes:

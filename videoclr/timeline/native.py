@@ -15,9 +15,9 @@ from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import unquote
 
-from videoclr.errors import ConfigError, MediaError
-from videoclr.timeline.cut import NEAR, Named, Use
-from videoclr.timeline.footage import Footage, place_of
+from videoclr.errors import MediaError
+from videoclr.timeline.cut import NEAR, Named, Restored, Use
+from videoclr.timeline.footage import Footage, called_as, place_of, range_in
 
 _log = logging.getLogger("videoclr.timeline")
 
@@ -47,15 +47,34 @@ class Shown:
     """The number that the media's first frame has in the file."""
 
 
-def named(shown: Shown, cut: Path) -> Named | None:
+def named(shown: Shown, cut: Path, pictures: bool = False) -> Named | None:
     """What the media of `shown` is called; None where nothing of it is shown.
+
+    Args:
+        shown: the clip.
+        cut: what is read, for messages.
+        pictures: whether it may be numbered pictures, which programs call `a.[0001-0060].exr`, or as the first of them.
 
     Raises:
         MediaError: the clip cannot be restored; an address on the network.
     """
     if shown.refusal:
         raise MediaError(cut, shown.refusal)
-    return Named(names=tuple(map(_place, shown.names))) if shown.names and shown.first != shown.last else None
+    if not shown.names or shown.first == shown.last:
+        return None
+    names = tuple(map(_place, shown.names))
+    if not pictures or shown.rate is None:
+        return Named(names)
+    rate = shown.rate.limit_denominator(1001)
+    found = range_in(names)
+    if found is not None:
+        return Named(names, sequence=(*found, rate))
+    return Named(names, pictures=None if shown.length is None else (shown.length, rate))
+
+
+def address(shown: Shown, new: Restored) -> Path:
+    """What `new` is called in place of the media of `shown`."""
+    return called_as(Path(new.footage.path).absolute(), map(_place, shown.names))
 
 
 def _place(address: str) -> PurePath:
@@ -94,22 +113,3 @@ def _shift(shown: Shown, footage: Footage) -> int:
     if same or shown.label is None or footage.label is None:
         return 0
     return shown.label - footage.label
-
-
-def chosen(found: list[tuple[str, Any]], path: Path, name: str | None) -> Any:
-    """The one timeline of `found`, pairs of names and whatever stands for them, that is meant.
-
-    Raises:
-        ConfigError: several, and `name` chooses none.
-        MediaError: there is none.
-    """
-    told = ", ".join(repr(known) for known, _ in found)
-    if not found:
-        raise MediaError(path, "holds no timeline")
-    if name is not None:
-        found = [one for one in found if one[0] == name]
-        if len(found) != 1:
-            raise ConfigError(f"timeline: {path} holds no timeline {name!r}; it holds {told}")
-    if len(found) > 1:
-        raise ConfigError(f"timeline: {path} holds several timelines; choose one with --sequence: {told}")
-    return found[0][1]

@@ -12,14 +12,16 @@ other formats.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 from videoclr.errors import ConfigError, MediaError
+from videoclr.media.source import is_pattern
 from videoclr.media.timecode import Timecode
 from videoclr.timeline import native
-from videoclr.timeline.cut import NEAR, REMAP, Named, Restored, Use, remaps_time
+from videoclr.timeline.cut import NEAR, REMAP, Named, Restored, Use, chosen, remaps_time
 from videoclr.timeline.footage import Footage, anchored, moves
 from videoclr.timeline.markup import Change, Element, content, every, inner, parsed, patched, quoted, value_of
 from videoclr.timeline.native import Shown
@@ -74,7 +76,7 @@ class XmemlCut:
         self._files = {one.attributes["id"]: one for one in told if one.tag == "file"}
         self._sequences = {one.attributes["id"]: one for one in told if one.tag == "sequence"}
         found = [(self._said(one, "name") or "", one) for one in _sequences(root)]
-        self._sequence = native.chosen(found, self.path, sequence)
+        self._sequence = chosen(found, self.path, sequence)
         self._changed: dict[int, tuple[_Place, Use, Restored]] = {}
 
     def _said(self, element: Element, *tags: str) -> str | None:
@@ -192,7 +194,7 @@ class XmemlCut:
 
     def named(self, shown: Shown) -> Named | None:
         """See `native.named`."""
-        return native.named(shown, self.path)
+        return native.named(shown, self.path, pictures=True)
 
     def used(self, shown: Shown, footage: Footage) -> Use:
         """See `native.used`; all of a file of another rate than the cut says.
@@ -273,13 +275,18 @@ class XmemlCut:
     def _file(self, told: Element, number: str, use: Use, new: Restored, within: list[Change]) -> bytes:
         """The text of the file that `new` becomes: the old one's, but for its number, its address and its times."""
         shown: Shown = use.clip
-        place = Path(new.footage.path).absolute()
+        place = native.address(shown, new)
         values: dict[tuple[str, ...], str] = {("name",): place.name, ("pathurl",): place.as_uri()}
         if not new.footage.still and shown.place.moves:
             values[("duration",)] = str(new.frames)
             source, result = use.footage.label, new.footage
             if source is not None and (shown.label or 0) == source + shown.shift and result.timecode and result.label is not None:
                 values |= {("timecode", "frame"): str(result.label), ("timecode", "string"): str(result.timecode)}
+            elif is_pattern(result.path) and shown.label is not None and shown.rate is not None:
+                values[("timecode", "frame")] = str(shown.label + new.first)  # pictures have the one that the cut gives them
+                label = Timecode.parse(self._said(told, "timecode", "string") or "")
+                with suppress(ConfigError):  # what the cut says does not exist at that rate
+                    values |= {} if label is None else {("timecode", "string"): str(label.after(new.first, shown.rate))}
         changes = [change for change in within if not told.begin <= change[0] < told.end]
         if told.get("id"):
             changes.append((*value_of(self._text, told, "id"), number.encode()))
