@@ -27,6 +27,7 @@ until it gets through, and compares the film with that of a run that was never s
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import logging
@@ -405,7 +406,10 @@ def _child(case: Case, folder: Path, limits: Limits) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a file that grows too large is an error like a full disk
-        use_threads(1)  # those that this process had before it was forked are gone, and torch would wait for them
+        # The threads that this process had before it was forked are gone: torch would wait for its own, and a decoder that is
+        # garbage by now, collected here, for those of its.
+        use_threads(1)
+        gc.freeze()
         code = cli.main(arguments_of(case, folder))
     finally:
         sys.stderr.flush()
