@@ -621,42 +621,34 @@ def test_subtitles_that_change_their_wrapping_twice_are_the_same(titled, carry, 
     assert (after.payloads, after.times) == (before.payloads, before.times)
 
 
-def test_texts_that_overlap_begin_when_they_did(carry, facts, tmp_path):
-    source, target = tmp_path / "s.mkv", tmp_path / "o.mp4"
-    with av.open(str(source), "w") as out:
+def worded(path: Path, codec: str, words: dict[int, bytes], lasting: int) -> Path:
+    """A film of a second with subtitles: ms -> what a packet holds, each `lasting` so many ms."""
+    with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        words = out.add_mux_stream("subrip", time_base=Fraction(1, 1000))
-        for start in (0, 200, 400, 600):
-            packet = av.Packet(f"from {start}".encode())
-            packet.stream, packet.time_base = words, Fraction(1, 1000)
+        said = out.add_mux_stream(codec, time_base=Fraction(1, 1000))
+        for start, data in words.items():
+            packet = av.Packet(data)
+            packet.stream, packet.time_base = said, Fraction(1, 1000)
             packet.pts = packet.dts = start
-            packet.duration = 300
+            packet.duration = lasting
             out.mux(packet)
         for _ in range(25):
             out.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
         out.mux(video.encode(None))
-    carry(source, target)
+    return path
+
+
+def test_texts_that_overlap_begin_when_they_did(carry, facts, tmp_path):
+    source, target = tmp_path / "s.mkv", tmp_path / "o.mp4"
+    carry(worded(source, "subrip", {start: f"from {start}".encode() for start in (0, 200, 400, 600)}, 300), target)
     (shown,) = named(facts(target), "subtitle")
     assert [float(time) for data, time, _, _ in shown.packets if len(data) > 2] == [0, 0.2, 0.4, 0.6]
 
 
 def test_a_bitmap_whose_end_nobody_says_lasts_until_the_next(carry, facts, tmp_path):
     source, target = tmp_path / "s.mkv", tmp_path / "o.mp4"
-    with av.open(str(source), "w") as out:
-        video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        words = out.add_mux_stream("dvd_subtitle", time_base=Fraction(1, 1000))
-        for start in (0, 400):
-            packet = av.Packet(b"words")
-            packet.stream, packet.time_base = words, Fraction(1, 1000)
-            packet.pts = packet.dts = start
-            packet.duration = 2**32 - 1
-            out.mux(packet)
-        for _ in range(25):
-            out.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
-        out.mux(video.encode(None))
-    carry(source, target)
+    carry(worded(source, "dvd_subtitle", dict.fromkeys((0, 400), b"words"), 2**32 - 1), target)
     (shown,) = named(facts(target), "subtitle")
     assert [(float(time), float(long)) for data, time, long, _ in shown.packets if b"words" in data] == [(0, 0.4), (0.4, 5)]
 
