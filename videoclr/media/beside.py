@@ -12,6 +12,7 @@ import logging
 import math
 import struct
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -240,6 +241,8 @@ class Beside:
         self._early: dict[int, Fraction] = {}
         """Seconds of its pauses."""
         self._labels: dict[str, str] = {}
+        self._said: dict[int, Described | None] = {}
+        """Track ID -> what the source says of the data in it."""
         self.described: dict[int, Described] = {}
         """Index of an output's stream of data -> what the source says of it, which no muxer writes."""
 
@@ -498,10 +501,11 @@ class Beside:
         """What the source says of data that FFmpeg has no name for, where it is a file of QuickTime's family."""
         if "mov" not in template.container.format.name or not Path(self.like.path).is_file():
             return None
-        try:
-            return described_in(self.like.path, template.id)
-        except (ValueError, OSError, struct.error):
-            return None
+        if template.id not in self._said:  # the whole index is read for it
+            self._said[template.id] = None
+            with suppress(ValueError, OSError, struct.error):
+                self._said[template.id] = described_in(self.like.path, template.id)
+        return self._said[template.id]
 
     def _add_delayed(self, container: OutputContainer, template: Stream) -> Stream:
         with delayed(template, self._delays[template.index]) as twin:
