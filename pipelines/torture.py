@@ -380,6 +380,7 @@ def _sealed(line: bytes) -> bytes:
 
 def _tried(case: Case, folder: Path, limits: Limits) -> int | None:
     """Exit status as of `os.waitpid`; None where the time was over and the process was killed."""
+    use_threads(1)  # threads do not live through a fork: torch and OpenCV would wait for theirs
     process = os.fork()
     if process == 0:
         _child(case, folder, limits)
@@ -406,10 +407,7 @@ def _child(case: Case, folder: Path, limits: Limits) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a file that grows too large is an error like a full disk
-        # The threads that this process had before it was forked are gone: torch would wait for its own, and a decoder that is
-        # garbage by now, collected here, for those of its.
-        use_threads(1)
-        gc.freeze()
+        gc.freeze()  # a decoder that is garbage by now, collected here, would wait for its threads
         code = cli.main(arguments_of(case, folder))
     finally:
         sys.stderr.flush()

@@ -12,6 +12,9 @@ import time  # noqa: F401
 from pathlib import Path
 
 import pytest
+import torch
+
+from videoclr.process import use_threads
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +28,9 @@ def program():
     sys.modules["torture"] = module  # its detector is named as `torture:Nobody`
     spec.loader.exec_module(module)
     logging.getLogger("videoclr").setLevel(logging.ERROR)
+    threads = torch.get_num_threads()
     yield module
+    use_threads(threads)
     logging.getLogger("videoclr").setLevel(logging.NOTSET)
     del sys.modules["torture"]
 
