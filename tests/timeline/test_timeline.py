@@ -12,7 +12,9 @@ import pytest
 from videoclr import cli
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError, VideoclrError
+from videoclr.media.clock import with_clock
 from videoclr.media.reader import Reader
+from videoclr.media.timecode import Timecode
 from videoclr.timeline import cut as cuts
 from videoclr.timeline import parts_of_timeline, restore_timeline
 
@@ -221,8 +223,33 @@ def test_numbered_pictures_that_are_called_a_file_are_known_from_a_still(tmp_pat
     assert (one.source_range, one.media_reference.available_range) == (ranged(0, 3), ranged(0, 3))
     edl = restore_timeline(old, tmp_path / "edl", PICTURES, handles=2, save_as=tmp_path / "edl" / "cut.edl").timeline
     assert "/f.[1009-1011].png" in edl.read_text()
-    ((part,), _) = parts_of_timeline(edl, tmp_path / "new", PICTURES, handles=0)
+    ((part,), _) = parts_of_timeline(edl, tmp_path / "new", PICTURES.override("media.input.rate=25"), handles=0)
     assert (part.config.media.input.start_number, part.first, part.last) == (1009, 0, 3)
+
+
+@pytest.mark.parametrize(("ending", "label"), [("png", "00:00:41:21"), ("dpx", "10:00:00:04")])
+def test_an_edl_counts_numbered_pictures_by_the_timecode_in_them_or_by_their_numbers(tmp_path, ending, label):
+    (folder := tmp_path / "media").mkdir()
+    for index in range(10):
+        coder = av.CodecContext.create(ending, "w")
+        coder.width, coder.height, coder.pix_fmt, coder.time_base = 96, 64, "rgb24", Fraction(1, 24)
+        data = b"".join(map(bytes, coder.encode(av.VideoFrame.from_ndarray(picture(index), "rgb24"))))
+        if ending == "dpx":
+            data = with_clock(data, Fraction(24), Timecode(10, 0, 0, index, False))
+        (folder / f"f.{1001 + index}.{ending}").write_bytes(data)
+    (old := tmp_path / "cut.edl").write_text(
+        f"TITLE: Timeline 1\n\n001  AX  V  C  {label} {label[:-2]}{int(label[-2:]) + 2:02d} 01:00:00:00 01:00:00:02\n"
+        f"* FROM CLIP NAME: f.[1001-1010].{ending}\n"
+    )
+    settings = PICTURES
+    if ending == "png":
+        with pytest.raises(MediaError, match=r"pictures alone, which do not tell its rate; say so \(--rate 24\)"):
+            parts_of_timeline(old, tmp_path / "out", PICTURES, media=[folder])
+        settings = PICTURES.override("media.input.rate=24")
+    done = restore_timeline(old, tmp_path / "out", settings, handles=1, media=[folder])
+    assert [(part.first, part.last) for part in done.parts] == [(3, 7)] and not done.missed
+    now = done.parts[0].target.parent / f"f.[1005-1006].{ending}"
+    assert done.timeline.read_text() == old.read_text() + f"* FROM CLIP: {now}\n"
 
 
 def test_pictures_beside_films_keep_their_ending_and_their_codec(film, tmp_path):

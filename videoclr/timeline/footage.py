@@ -11,6 +11,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -18,7 +19,7 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
 from videoclr.config import Config
-from videoclr.errors import MediaError
+from videoclr.errors import ConfigError, MediaError
 from videoclr.jobs import open_reader
 from videoclr.media.source import is_pattern, matching, numbered
 from videoclr.media.timecode import Timecode
@@ -48,11 +49,26 @@ class Footage:
     """One picture."""
     size: tuple[int, int] = (0, 0)
     """Width and height; pixels, as shown."""
+    number: int | None = None
+    """Of the first of numbered pictures."""
+    stamp: Timecode | None = None
+    """In the header of the first of numbered pictures."""
+    guessed: bool = False
+    """Whether nobody says how many pictures a second there are."""
 
     @property
     def label(self) -> int | None:
         """The timecode of the first frame as a number of frames from 00:00:00:00."""
         return None if self.timecode is None else self.timecode.count(self.rate, "start")
+
+    @property
+    def marks(self) -> tuple[int | None, ...]:
+        """By which numbers of frames a cut may call the first one: its timecode; of numbered pictures what the header says, or
+        the number, which is a timecode to Resolve."""
+        stamp = None
+        with suppress(ConfigError):  # it does not exist at that rate
+            stamp = None if self.stamp is None else self.stamp.count(self.rate, "start")
+        return self.label, stamp, self.number
 
 
 def footage(path: str, config: Config) -> Footage:
@@ -68,8 +84,11 @@ def footage(path: str, config: Config) -> Footage:
             return Footage(path, Fraction(25), 1, None, True, (info.width, info.height))
         if not info.frame_rate:
             raise MediaError(path, "does not tell its frame rate, so a cut cannot be laid on it")
-        label = None if reader.sequence else reader.timecode  # pictures are found by their numbers
-        return Footage(path, info.frame_rate, info.frame_count, label, False, (info.width, info.height))
+        size = (info.width, info.height)
+        if (run := reader.sequence) is not None:  # pictures are found by their numbers
+            guessed = reader.rate is None
+            return Footage(path, info.frame_rate, info.frame_count, None, False, size, run.first, reader.timecode, guessed)
+        return Footage(path, info.frame_rate, info.frame_count, reader.timecode, False, size)
 
 
 def run_from(path: str, count: int) -> tuple[str, int] | None:
