@@ -765,6 +765,17 @@ def test_names_with_percent_signs_are_taken_as_they_stand_and_then_as_addresses(
     assert (found, missed) == (["my film.mkv", "50%25.mkv", "my shots/f.%04d.png"], [])
 
 
+def test_a_cut_is_written_through_a_link(film, tmp_path):
+    none = film(tmp_path / "A.mkv", face=False)
+    old = write(tmp_path / "cut.otio", timeline(clip("A.mkv", 10, 5)))
+    (tmp_path / "shared").mkdir()
+    (link := tmp_path / "new.otio").symlink_to(tmp_path / "shared" / "now.otio")
+    for again in (False, True):  # it leads to nothing yet, then to a cut
+        restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0, save_as=link, overwrite=again)
+        assert link.is_symlink() and files(tmp_path / "shared") == ["now.otio"]
+        assert urls(otio.adapters.read_from_file(str(link)).find_clips()) == [none.as_uri()]
+
+
 def test_relative_addresses_of_an_edl_become_paths(film, tmp_path):
     film(tmp_path / "media" / "A.mkv")
     film(tmp_path / "media" / "a b" / "B.mkv", face=False)

@@ -32,7 +32,7 @@ from videoclr.jobs import (
     restore_tasks,
 )
 from videoclr.media.source import matching, numbered
-from videoclr.media.target import check_ending
+from videoclr.media.target import behind_link, check_ending
 from videoclr.report import Report, check_report, same_file
 from videoclr.timeline.cut import Cut, Named, Restored, Use
 from videoclr.timeline.footage import Footage, Shelves, candidates, footage, run_from, spellings
@@ -209,7 +209,7 @@ def _target(timeline: str | Path, folder: str | Path, save_as: str | Path | None
 
 def _folders(folder: str | Path, target: Path, parts: Sequence[Part]) -> set[Path]:
     """Where results go."""
-    return {Path(folder), target.parent, *(part.target.parent for part in parts)}
+    return {Path(folder), Path(behind_link(target)).parent, *(part.target.parent for part in parts)}
 
 
 def _planned(

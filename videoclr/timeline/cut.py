@@ -26,7 +26,7 @@ from typing import Any
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media.source import is_pattern, matching, numbered
 from videoclr.timeline.edl import Change, Edl
-from videoclr.timeline.footage import Footage, anchored, called_as, moves, place_of, range_in
+from videoclr.timeline.footage import Footage, anchored, becoming, called_as, moves, place_of, range_in
 
 _log = logging.getLogger("videoclr.timeline")
 
@@ -201,14 +201,11 @@ class Cut:
         """
         if moves(self.beside, path):
             self._anchor(path.suffix.lower() == _EDL)
-        part = path.with_name(f".{path.stem}.part{path.suffix}")
         try:
-            self._write(part)
-            part.replace(path)
+            with becoming(path) as part:
+                self._write(part)
         except Exception as error:  # adapters raise what they like
             raise MediaError(path, f"cannot be written as a timeline ({one_line(error)})") from error
-        finally:
-            part.unlink(missing_ok=True)
 
     def rehearse(self, path: Path) -> None:
         """Find out, before anything is restored, whether the cut can be written in the format of `path`'s ending.

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -22,6 +23,7 @@ from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError
 from videoclr.jobs import open_reader
 from videoclr.media.source import is_pattern, matching, numbered
+from videoclr.media.target import behind_link
 from videoclr.media.timecode import Timecode
 
 _ABSOLUTE = re.compile(r"[a-z][a-z\d+.-]*:|[/\\]", re.IGNORECASE)
@@ -225,4 +227,24 @@ def anchored(url: str, beside: Path) -> Path | None:
 
 def moves(cut: Path, target: Path) -> bool:
     """Whether relative addresses of a cut that becomes `target` would be counted from another folder than `cut`, its own."""
-    return cut.resolve() != target.parent.resolve()
+    return any(cut.resolve() != place.parent.resolve() for place in (target, Path(behind_link(target))))
+
+
+@contextmanager
+def becoming(target: Path) -> Iterator[Path]:
+    """A name for what is written beside a cut's place, and is `target` once it is whole; a link is written through.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    place = Path(behind_link(target))
+    part = place.with_name(f".{place.stem}.part{target.suffix}")
+    try:
+        yield part
+        if part.is_dir() and place.is_dir():
+            shutil.rmtree(place)
+        part.replace(place)
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        part.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from videoclr.media.source import is_pattern
 from videoclr.media.timecode import Timecode
 from videoclr.timeline import native
 from videoclr.timeline.cut import NEAR, REMAP, Named, Restored, Use, chosen, remaps_time
-from videoclr.timeline.footage import Footage, anchored, moves
+from videoclr.timeline.footage import Footage, anchored, becoming, moves
 from videoclr.timeline.markup import Change, Element, content, every, inner, parsed, patched, quoted, value_of
 from videoclr.timeline.native import Shown
 
@@ -221,14 +221,11 @@ class XmemlCut:
         Raises:
             MediaError: the disk refuses.
         """
-        part = path.with_name(f".{path.stem}.part{path.suffix}")
         try:
-            part.write_bytes(patched(self._text, self._changes(moves(self.beside, path))))
-            part.replace(path)
+            with becoming(path) as part:
+                part.write_bytes(patched(self._text, self._changes(moves(self.beside, path))))
         except OSError as error:
             raise MediaError(path, f"cannot be written as a timeline ({error})") from error
-        finally:
-            part.unlink(missing_ok=True)
 
     def _changes(self, moved: bool) -> list[Change]:
         """What is other in the new text; where it is `moved`, with absolute addresses."""
