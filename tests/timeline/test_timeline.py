@@ -156,9 +156,14 @@ def test_what_dissolves_and_changed_speed_show_is_restored_too(film, tmp_path):
 
 def test_clips_without_a_face_go_on_showing_the_original(film, tmp_path):
     faces, none = film(tmp_path / "A.mkv"), film(tmp_path / "B.mkv", face=False)
-    old = write(tmp_path / "cut.otio", timeline(clip(faces, 10, 5), clip(none, 10, 5)))
+    made = timeline(clip(faces, 10, 5), clip(none, 10, 5))
+    for one in made.find_clips():
+        one.markers.append(schema.Marker("look", ranged(12, 1)))
+    old = write(tmp_path / "cut.otio", made)
     done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0)
     assert (done.clips, done.relinked, done.faceless) == (2, 1, 1)
+    marked = [one.markers[0].marked_range for one in otio.adapters.read_from_file(str(done.timeline)).find_clips()]
+    assert marked == [ranged(2, 1), ranged(12, 1)]
     assert files(tmp_path / "out") == ["A.000010-000014.mkv", "cut.otio"] and shown(done.timeline) == shown(old)
     urls = [one.media_reference.target_url for one in otio.adapters.read_from_file(str(done.timeline)).find_clips()]
     assert urls == [(tmp_path / "out" / "A.000010-000014.mkv").as_uri(), none.as_uri()]

@@ -183,8 +183,10 @@ class Cut:
         length = _rational(_frames(new.frames, use.footage, use.rate), use.rate)
         clip.media_reference.available_range = _range(_rational(begin, use.rate), length)
         if clip.source_range is not None:
-            moved = clip.source_range.start_time + _rational(begin - shift - use.origin.value, use.rate)
-            clip.source_range = _range(moved, clip.source_range.duration)
+            later = _rational(begin - shift - use.origin.value, use.rate)
+            clip.source_range = _range(clip.source_range.start_time + later, clip.source_range.duration)
+            for marker in clip.markers:  # they stand on the media's clock
+                marker.marked_range = _range(marker.marked_range.start_time + later, marker.marked_range.duration)
 
     def clips(self) -> Iterator[Any]:
         """Every enabled clip of the video tracks, nested ones too."""
