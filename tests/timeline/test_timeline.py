@@ -310,6 +310,17 @@ def test_clips_that_begin_to_count_the_same_pictures_at_other_numbers_show_what_
     assert shown(done.timeline) == [[1, 2, 3], [11, 12, 13], [2, 3, 4]]
 
 
+def test_pictures_whose_range_is_not_said_are_counted_from_0_or_by_their_numbers(tmp_path):
+    folder = scan(tmp_path / "sh010", count=12)
+    counted, called = pictures(folder, 4, 2), pictures(folder, 1009, 3)
+    for one in (counted, called):
+        one.media_reference.available_range = None
+    parts, missed = parts_of_timeline(
+        write(tmp_path / "cut.otio", timeline(counted, called)), tmp_path / "out", PICTURES, handles=0
+    )
+    assert [(part.first, part.last) for part in parts] == [(4, 6), (8, 11)] and not missed
+
+
 def test_the_same_pictures_at_another_rate_are_opened_at_that_rate(tmp_path):
     folder = scan(tmp_path / "media" / "sh010")
     old = write(tmp_path / "cut.otio", timeline(pictures(folder, 0, 3), pictures(folder, 5, 3, rate=50)))
@@ -760,14 +771,16 @@ def test_names_with_percent_signs_are_taken_as_they_stand_and_then_as_addresses(
     film(tmp_path / folder / "my film.mkv")
     film(tmp_path / folder / "50%25.mkv")
     film(tmp_path / folder / "50%.mkv", face=False)
+    film(tmp_path / folder / "Take #3.mkv", count=20)
     scan(tmp_path / folder / "my shots")
     numbered = pictures(tmp_path, 8, 5)
     numbered.media_reference.target_url_base = "media/my%20shots/"
-    made = timeline(clip("media/my%20film.mkv", 10, 5), clip("media/50%25.mkv", 10, 5), numbered)
+    sharp = clip(f"file://{tmp_path}/media/Take #3.mkv", 10, 5)
+    made = timeline(clip("media/my%20film.mkv", 10, 5), clip("media/50%25.mkv", 10, 5), numbered, sharp)
     old = write(tmp_path / "cut.otio", made)
     parts, missed = parts_of_timeline(old, tmp_path / "out", PICTURES, handles=0, media=[tmp_path / folder])
     found = [Path(part.source.path).relative_to(tmp_path / folder).as_posix() for part in parts]
-    assert (found, missed) == (["my film.mkv", "50%25.mkv", "my shots/f.%04d.png"], [])
+    assert (found, missed) == (["my film.mkv", "50%25.mkv", "my shots/f.%04d.png", "Take #3.mkv"], [])
 
 
 def test_a_cut_is_written_through_a_link(film, tmp_path):

@@ -488,9 +488,10 @@ def _origin(clip: Any, footage: Footage) -> Any:
     said = (
         [] if reference is None or reference.available_range is None else [reference.available_range.start_time.rescaled_to(rate)]
     )
-    marks = footage.marks[:1] if isinstance(reference, otio().schema.ImageSequenceReference) else footage.marks
-    labels = [_rational(_frames(mark, footage, rate), rate) for mark in marks if mark is not None]
-    origins = [*said, *labels, _rational(0, rate)]
+    zero, marks = _rational(0, rate), [mark for mark in footage.marks if mark is not None]
+    labels = [_rational(_frames(mark, footage, rate), rate) for mark in marks]
+    pictures = isinstance(reference, otio().schema.ImageSequenceReference)  # says a range where it does not count from 0
+    origins = [*said, zero, *labels] if pictures else [*said, *labels, zero]
     if shown is None or footage.still or _is_remapped(clip):
         return origins[0]
     for origin in origins:

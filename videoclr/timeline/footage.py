@@ -192,7 +192,7 @@ def place_of(url: str) -> PurePath:
     text = url
     if parts.scheme == "file":
         host = "" if parts.netloc.lower() in ("", "localhost") else f"//{parts.netloc}"
-        text = host + unquote(parts.path)
+        text = host + unquote(parts.path + (f"#{parts.fragment}" if parts.fragment else ""))  # some write names as they are
         if len(text) > 2 and text[0] == "/" and text[2] == ":":  # /C:/...
             text = text[1:]
     windows = PureWindowsPath(text)
