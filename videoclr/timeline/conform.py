@@ -279,7 +279,8 @@ class _Finder:
         Raises:
             MediaError: only numbered pictures are, and nobody says.
         """
-        films = [file for _, file, _ in self.found(cut) if not file.still]
+        found = [file for _, file, _ in self.found(cut)]
+        films = [file for file in found if not file.still] or found
         rates = [file.rate for file in films if not file.guessed]
         if films and not rates:
             raise MediaError(cut.path, "shows numbered pictures alone, which do not tell its rate; say so (--rate 24)")
