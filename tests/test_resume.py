@@ -590,6 +590,15 @@ def test_a_batch_does_not_take_a_file_of_other_settings_for_its_own(film, parts,
     assert (out / "in.mp4").read_text() == "somebody else's"
 
 
+def test_what_a_batch_beside_this_one_finished_meanwhile_is_no_failure(tmp_path, parts, monkeypatch):
+    monkeypatch.setattr(jobs, "Pipeline", lambda config: parts())
+    Image.new("RGB", (64, 64)).save(source := tmp_path / "a.png")
+    (made,) = restore_batch([source], tmp_path / "out", parts().config, resume=True)
+    told, first = Finished.report, [None]  # it was not finished yet when this one looked
+    monkeypatch.setattr(Finished, "report", lambda self, *asked: first.pop() if first else told(self, *asked))
+    assert restore_batch([source], tmp_path / "out", parts().config, resume=True) == [made] and not first
+
+
 def test_a_batch_knows_the_pictures_that_it_has_finished(tmp_path, parts, monkeypatch):
     monkeypatch.setattr(jobs, "Pipeline", lambda config: parts())
     for number in range(9, 13):

@@ -229,7 +229,7 @@ def test_an_input_is_put_away_whole_or_not_at_all(inbox, restored, monkeypatch):
 
 def test_what_another_watch_has_put_away_is_no_error(inbox, restored, monkeypatch):
     away, restore = inbox.parent / "away", watch.restore_task
-    for name in ("a.mp4", "b.mp4", "c.mp4"):
+    for name in ("a.mp4", "b.mp4", "c.mp4", "d.mp4"):
         (inbox / name).write_text(name)
 
     def raced(task, manner, pipeline, progress):
@@ -240,11 +240,15 @@ def test_what_another_watch_has_put_away_is_no_error(inbox, restored, monkeypatc
         report = restore(task, manner, pipeline, progress)
         if source.name == "b.mp4":  # gone when its own turn to be put away came
             source.rename(away / source.name)
+        if source.name == "d.mp4":  # somebody deleted it
+            source.unlink()
         return report
 
     monkeypatch.setattr(watch, "restore_task", raced)
     ends = run(inbox, Clock(), settle=0, once=True, move_to=away)
-    assert [(Path(source).name, type(end).__name__) for source, end in ends] == [("b.mp4", "Report"), ("c.mp4", "Report")]
+    kinds = [(Path(source).name, type(end).__name__) for source, end in ends]
+    assert kinds == [("b.mp4", "Report"), ("c.mp4", "Report"), ("d.mp4", "MediaError")]
+    assert str(ends[-1][1]).endswith(f"d.mp4: is restored, and was gone before it could be moved to {away}")
     assert sorted(path.name for path in away.iterdir()) == ["a.mp4", "b.mp4", "c.mp4"] and not list(inbox.iterdir())
 
 

@@ -584,7 +584,15 @@ def _once(job: _Job, faceless: bool) -> Report:
         if target.is_file() or job.pictures is not None:
             finished.add(target, own, done.as_written(), job.pictures)
 
-    return _restored(job, resume=film, note=note)
+    try:
+        return _restored(job, resume=film, note=note)
+    except MediaError:
+        with suppress(VideoclrError):  # a run beside this one may have finished it since
+            known = finished.report(target, own, faceless)
+        if known is None:
+            raise
+        _log.info("%s: was finished by another run meanwhile", target)
+        return Report(**known)
 
 
 @dataclass

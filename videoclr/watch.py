@@ -333,8 +333,9 @@ def _moved(source: Path, folder: Path) -> VideoclrError | None:
     try:
         _move(source, place)
     except OSError as error:
-        if place.exists() and not os.path.lexists(source):
-            return None  # another watch was faster
+        if not os.path.lexists(source):
+            gone = MediaError(source, f"is restored, and was gone before it could be moved to {folder}")
+            return None if place.exists() else gone  # another watch was faster
         return MediaError(source, f"is restored, and cannot be moved to {folder} ({error.strerror})")
     return None
 

@@ -12,7 +12,9 @@ import pytest
 from videoclr import cli
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError, VideoclrError
+from videoclr.media.clock import with_clock
 from videoclr.media.reader import Reader
+from videoclr.media.timecode import Timecode
 from videoclr.timeline import cut as cuts
 from videoclr.timeline import parts_of_timeline, restore_timeline
 
@@ -154,9 +156,14 @@ def test_what_dissolves_and_changed_speed_show_is_restored_too(film, tmp_path):
 
 def test_clips_without_a_face_go_on_showing_the_original(film, tmp_path):
     faces, none = film(tmp_path / "A.mkv"), film(tmp_path / "B.mkv", face=False)
-    old = write(tmp_path / "cut.otio", timeline(clip(faces, 10, 5), clip(none, 10, 5)))
+    made = timeline(clip(faces, 10, 5), clip(none, 10, 5))
+    for one in made.find_clips():
+        one.markers.append(schema.Marker("look", ranged(12, 1)))
+    old = write(tmp_path / "cut.otio", made)
     done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0)
     assert (done.clips, done.relinked, done.faceless) == (2, 1, 1)
+    marked = [one.markers[0].marked_range for one in otio.adapters.read_from_file(str(done.timeline)).find_clips()]
+    assert marked == [ranged(2, 1), ranged(12, 1)]
     assert files(tmp_path / "out") == ["A.000010-000014.mkv", "cut.otio"] and shown(done.timeline) == shown(old)
     urls = [one.media_reference.target_url for one in otio.adapters.read_from_file(str(done.timeline)).find_clips()]
     assert urls == [(tmp_path / "out" / "A.000010-000014.mkv").as_uri(), none.as_uri()]
@@ -221,8 +228,33 @@ def test_numbered_pictures_that_are_called_a_file_are_known_from_a_still(tmp_pat
     assert (one.source_range, one.media_reference.available_range) == (ranged(0, 3), ranged(0, 3))
     edl = restore_timeline(old, tmp_path / "edl", PICTURES, handles=2, save_as=tmp_path / "edl" / "cut.edl").timeline
     assert "/f.[1009-1011].png" in edl.read_text()
-    ((part,), _) = parts_of_timeline(edl, tmp_path / "new", PICTURES, handles=0)
+    ((part,), _) = parts_of_timeline(edl, tmp_path / "new", PICTURES.override("media.input.rate=25"), handles=0)
     assert (part.config.media.input.start_number, part.first, part.last) == (1009, 0, 3)
+
+
+@pytest.mark.parametrize(("ending", "label"), [("png", "00:00:41:21"), ("dpx", "10:00:00:04")])
+def test_an_edl_counts_numbered_pictures_by_the_timecode_in_them_or_by_their_numbers(tmp_path, ending, label):
+    (folder := tmp_path / "media").mkdir()
+    for index in range(10):
+        coder = av.CodecContext.create(ending, "w")
+        coder.width, coder.height, coder.pix_fmt, coder.time_base = 96, 64, "rgb24", Fraction(1, 24)
+        data = b"".join(map(bytes, coder.encode(av.VideoFrame.from_ndarray(picture(index), "rgb24"))))
+        if ending == "dpx":
+            data = with_clock(data, Fraction(24), Timecode(10, 0, 0, index, False))
+        (folder / f"f.{1001 + index}.{ending}").write_bytes(data)
+    (old := tmp_path / "cut.edl").write_text(
+        f"TITLE: Timeline 1\n\n001  AX  V  C  {label} {label[:-2]}{int(label[-2:]) + 2:02d} 01:00:00:00 01:00:00:02\n"
+        f"* FROM CLIP NAME: f.[1001-1010].{ending}\n"
+    )
+    settings = PICTURES
+    if ending == "png":
+        with pytest.raises(MediaError, match=r"pictures alone, which do not tell its rate; say so \(--rate 24\)"):
+            parts_of_timeline(old, tmp_path / "out", PICTURES, media=[folder])
+        settings = PICTURES.override("media.input.rate=24")
+    done = restore_timeline(old, tmp_path / "out", settings, handles=1, media=[folder])
+    assert [(part.first, part.last) for part in done.parts] == [(3, 7)] and not done.missed
+    now = done.parts[0].target.parent / f"f.[1005-1006].{ending}"
+    assert done.timeline.read_text() == old.read_text() + f"* FROM CLIP: {now}\n"
 
 
 def test_pictures_beside_films_keep_their_ending_and_their_codec(film, tmp_path):
@@ -276,6 +308,17 @@ def test_clips_that_begin_to_count_the_same_pictures_at_other_numbers_show_what_
     done = restore_timeline(old, tmp_path / "out", PICTURES, handles=0)
     assert [[use.footage.path for use in part.uses] for part in done.parts] == [[str(folder / "f.%04d.png")] * n for n in (2, 1)]
     assert shown(done.timeline) == [[1, 2, 3], [11, 12, 13], [2, 3, 4]]
+
+
+def test_pictures_whose_range_is_not_said_are_counted_from_0_or_by_their_numbers(tmp_path):
+    folder = scan(tmp_path / "sh010", count=12)
+    counted, called = pictures(folder, 4, 2), pictures(folder, 1009, 3)
+    for one in (counted, called):
+        one.media_reference.available_range = None
+    parts, missed = parts_of_timeline(
+        write(tmp_path / "cut.otio", timeline(counted, called)), tmp_path / "out", PICTURES, handles=0
+    )
+    assert [(part.first, part.last) for part in parts] == [(4, 6), (8, 11)] and not missed
 
 
 def test_the_same_pictures_at_another_rate_are_opened_at_that_rate(tmp_path):
@@ -728,14 +771,27 @@ def test_names_with_percent_signs_are_taken_as_they_stand_and_then_as_addresses(
     film(tmp_path / folder / "my film.mkv")
     film(tmp_path / folder / "50%25.mkv")
     film(tmp_path / folder / "50%.mkv", face=False)
+    film(tmp_path / folder / "Take #3.mkv", count=20)
     scan(tmp_path / folder / "my shots")
     numbered = pictures(tmp_path, 8, 5)
     numbered.media_reference.target_url_base = "media/my%20shots/"
-    made = timeline(clip("media/my%20film.mkv", 10, 5), clip("media/50%25.mkv", 10, 5), numbered)
+    sharp = clip(f"file://{tmp_path}/media/Take #3.mkv", 10, 5)
+    made = timeline(clip("media/my%20film.mkv", 10, 5), clip("media/50%25.mkv", 10, 5), numbered, sharp)
     old = write(tmp_path / "cut.otio", made)
     parts, missed = parts_of_timeline(old, tmp_path / "out", PICTURES, handles=0, media=[tmp_path / folder])
     found = [Path(part.source.path).relative_to(tmp_path / folder).as_posix() for part in parts]
-    assert (found, missed) == (["my film.mkv", "50%25.mkv", "my shots/f.%04d.png"], [])
+    assert (found, missed) == (["my film.mkv", "50%25.mkv", "my shots/f.%04d.png", "Take #3.mkv"], [])
+
+
+def test_a_cut_is_written_through_a_link(film, tmp_path):
+    none = film(tmp_path / "A.mkv", face=False)
+    old = write(tmp_path / "cut.otio", timeline(clip("A.mkv", 10, 5)))
+    (tmp_path / "shared").mkdir()
+    (link := tmp_path / "new.otio").symlink_to(tmp_path / "shared" / "now.otio")
+    for again in (False, True):  # it leads to nothing yet, then to a cut
+        restore_timeline(old, tmp_path / "out", LOSSLESS, handles=0, save_as=link, overwrite=again)
+        assert link.is_symlink() and files(tmp_path / "shared") == ["now.otio"]
+        assert urls(otio.adapters.read_from_file(str(link)).find_clips()) == [none.as_uri()]
 
 
 def test_relative_addresses_of_an_edl_become_paths(film, tmp_path):

@@ -81,11 +81,14 @@ def shown(numbers):
     return read
 
 
-def test_the_new_cut_shows_the_same_frames_and_nothing_else_changes(tmp_path, film, shown):
+def test_the_new_cut_shows_the_same_frames_and_nothing_else_changes(tmp_path, film, shown, caplog):
     a, b = film(tmp_path / "a & b" / "A.mkv", timecode="10:00:00:00"), film(tmp_path / "B.mkv")
     fade = f"<transitionitem><start>17</start><end>23</end>{RATE}<effect><name>Cross Dissolve</name></effect></transitionitem>"
     link = "<link><linkclipref>c0</linkclipref></link>"
-    first = clip(file("f1", a, 900_000).replace("a & b", "a &amp; b"), 0, 10, 10, 20, "<masterclipid>m1</masterclipid>" + link)
+    marks = "<marker><name>look</name><in>12</in><out>-1</out></marker><marker><in>13</in><out>15</out></marker>"
+    marks += "<filter><effect><parameter><keyframe><when>12</when></keyframe></parameter></effect></filter>"
+    more = "<masterclipid>m1</masterclipid>" + link + marks
+    first = clip(file("f1", a, 900_000).replace("a & b", "a &amp; b"), 0, 10, 10, 20, more)
     first += clip('<file id="f1"/>', 10, -1, 40, 53, "<masterclipid>m1</masterclipid>") + fade
     first += clip(file("f2", b), -1, 30, 30, 43)
     nested = sequence("inner", clip('<file id="f1"/>', 0, 5, 12, 17))
@@ -112,6 +115,9 @@ def test_the_new_cut_shows_the_same_frames_and_nothing_else_changes(tmp_path, fi
     kept = [name for name, _ in after if name in ("A.mkv", "B.mkv")]
     assert kept == ["B.mkv", "A.mkv"]  # what is disabled, and the sound
     new = done.timeline.read_text(encoding="utf-8")
+    assert "<in>3</in><out>-1</out></marker><marker><in>4</in><out>6</out></marker>" in new
+    (said,) = (one.getMessage() for one in caplog.records if "key frames" in one.getMessage())
+    assert said.startswith(f"{old}: clip 'take 0' has key frames, which programs count from")
     assert re.findall("<masterclipid>(.*?)<", new) == ["m1-file-restored-1", "m1-file-restored-2"]
 
     def bare(text: str) -> str:

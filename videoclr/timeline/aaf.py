@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 from videoclr.errors import ConfigError, MediaError
 from videoclr.timeline import native
 from videoclr.timeline.cut import NEAR, Named, Restored, Use, chosen, needed, one_line, quiet
-from videoclr.timeline.footage import Footage, anchored, moves
+from videoclr.timeline.footage import Footage, anchored, becoming, moves
 from videoclr.timeline.native import Shown
 
 _WARPS = ("motion control", "timewarp", "time warp", "freeze frame", "motion adapter", "speed")
@@ -152,18 +152,15 @@ class AafCut:
         Raises:
             MediaError: the file is not what it was, or the disk refuses.
         """
-        part = path.with_name(f".{path.stem}.part{path.suffix}")
         try:
-            shutil.copyfile(self.path, part)
-            with self._opened(part, "rw") as file:
-                self._patch(file)
-                if moves(self.beside, path):
-                    self._anchor(file)
-            part.replace(path)
+            with becoming(path) as part:
+                shutil.copyfile(self.path, part)
+                with self._opened(part, "rw") as file:
+                    self._patch(file)
+                    if moves(self.beside, path):
+                        self._anchor(file)
         except OSError as error:
             raise MediaError(path, f"cannot be written as a timeline ({error})") from error
-        finally:
-            part.unlink(missing_ok=True)
 
     def _patch(self, file: Any) -> None:
         leaves = list(_leaves(_composition(file, self.path, self._sequence), self._module))

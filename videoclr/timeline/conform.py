@@ -32,7 +32,7 @@ from videoclr.jobs import (
     restore_tasks,
 )
 from videoclr.media.source import matching, numbered
-from videoclr.media.target import check_ending
+from videoclr.media.target import behind_link, check_ending
 from videoclr.report import Report, check_report, same_file
 from videoclr.timeline.cut import Cut, Named, Restored, Use
 from videoclr.timeline.footage import Footage, Shelves, candidates, footage, run_from, spellings
@@ -209,7 +209,7 @@ def _target(timeline: str | Path, folder: str | Path, save_as: str | Path | None
 
 def _folders(folder: str | Path, target: Path, parts: Sequence[Part]) -> set[Path]:
     """Where results go."""
-    return {Path(folder), target.parent, *(part.target.parent for part in parts)}
+    return {Path(folder), Path(behind_link(target)).parent, *(part.target.parent for part in parts)}
 
 
 def _planned(
@@ -227,8 +227,8 @@ def _planned(
     cut = open_cut(timeline, sequence, target)
     finder = _Finder(cut.beside, Shelves(media, folder), config)
     if not cut.rate_is_known:  # an EDL's labels are frames of what they are cut from
-        rates = [footage.rate for _, footage, _ in finder.found(cut)]
-        cut = open_cut(timeline, sequence, target, float(max(set(rates), key=rates.count))) if rates else cut
+        rate = finder.rate(cut)
+        cut = cut if rate is None else open_cut(timeline, sequence, target, float(rate))
     parts = _merged(_uses(finder, cut), handles)
     _name(parts, Path(folder), ending)
     if not parts and not finder.missed:
@@ -273,6 +273,19 @@ class _Finder:
                 if name is not None:
                     yield clip, *self._open(clip, name)
 
+    def rate(self, cut: AnyCut) -> Fraction | None:
+        """How many frames a second most of what `cut` shows has; None where nothing of it is found.
+
+        Raises:
+            MediaError: only numbered pictures are, and nobody says.
+        """
+        found = [file for _, file, _ in self.found(cut)]
+        films = [file for file in found if not file.still] or found
+        rates = [file.rate for file in films if not file.guessed]
+        if films and not rates:
+            raise MediaError(cut.path, "shows numbered pictures alone, which do not tell its rate; say so (--rate 24)")
+        return max(set(rates), key=rates.count) if rates else None
+
     @contextmanager
     def telling(self) -> Iterator[None]:
         """What is the matter with a clip's media goes to `missed`."""
@@ -295,7 +308,9 @@ class _Finder:
         """A file; or the numbered pictures from `number` on, at `rate`."""
         config = self.config
         if number is not None:
-            config = config.override(f"media.input.start_number={number}", f'media.input.rate="{rate}"')
+            config = config.override(f"media.input.start_number={number}")
+        if number is not None and rate is not None:
+            config = config.override(f'media.input.rate="{rate}"')
         key = _key(path, config)
         if key not in self._opened:
             self._opened[key] = footage(path, config), config

@@ -26,7 +26,7 @@ from typing import Any
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media.source import is_pattern, matching, numbered
 from videoclr.timeline.edl import Change, Edl
-from videoclr.timeline.footage import Footage, anchored, called_as, moves, place_of, range_in
+from videoclr.timeline.footage import Footage, anchored, becoming, called_as, moves, place_of, range_in
 
 _log = logging.getLogger("videoclr.timeline")
 
@@ -77,8 +77,9 @@ class Named:
 
     names: tuple[PurePath, ...] = ()
     """Of a file, likeliest first; without an ending where an EDL knows no more."""
-    sequence: tuple[PurePath, int, Fraction] | None = None
-    """A printf pattern, the number of its first picture, and pictures a second; meant where no file has one of `names`."""
+    sequence: tuple[PurePath, int, Fraction | None] | None = None
+    """A printf pattern, the number of its first picture, and pictures a second (None: what they say); meant where no file has
+    one of `names`."""
     pictures: tuple[int, Fraction] | None = None
     """How many numbered pictures begin with the file, should it be one of them, and pictures a second."""
 
@@ -123,7 +124,8 @@ class Cut:
         if isinstance(reference, schema.GeneratorReference) or (shown is not None and not shown.duration.value):
             return None
         if isinstance(reference, schema.ImageSequenceReference):
-            return Named(sequence=_pictures(clip.name, reference))
+            pattern, number, counted = _pictures(clip.name, reference)
+            return Named(sequence=(pattern, number, counted if self.rate_is_known else None))
         names = [place_of(url) for url in _addresses(clip, schema)]
         if not names:
             told = clip.metadata.get("cmx_3600", {})
@@ -136,11 +138,11 @@ class Cut:
         clock = length or clip.source_range
         if clock is None or not 0.001 <= clock.duration.rate <= 1e5:
             return Named(tuple(names))
-        rate = Fraction(clock.duration.rate).limit_denominator(1001)
+        rate = Fraction(clock.duration.rate).limit_denominator(1001) if self.rate_is_known else None
         if (found := range_in(names)) is not None:
             return Named(tuple(names), sequence=(*found, rate))
         count = 0.0 if length is None else length.duration.value
-        return Named(tuple(names), pictures=(round(count), rate) if 1 < count < 2**31 else None)
+        return Named(tuple(names), pictures=(round(count), rate) if rate and 1 < count < 2**31 else None)
 
     def used(self, clip: Any, footage: Footage) -> Use:
         """Which frames of `footage` the clip shows, those that dissolves and changed speed need besides included.
@@ -181,8 +183,10 @@ class Cut:
         length = _rational(_frames(new.frames, use.footage, use.rate), use.rate)
         clip.media_reference.available_range = _range(_rational(begin, use.rate), length)
         if clip.source_range is not None:
-            moved = clip.source_range.start_time + _rational(begin - shift - use.origin.value, use.rate)
-            clip.source_range = _range(moved, clip.source_range.duration)
+            later = _rational(begin - shift - use.origin.value, use.rate)
+            clip.source_range = _range(clip.source_range.start_time + later, clip.source_range.duration)
+            for marker in clip.markers:  # they stand on the media's clock
+                marker.marked_range = _range(marker.marked_range.start_time + later, marker.marked_range.duration)
 
     def clips(self) -> Iterator[Any]:
         """Every enabled clip of the video tracks, nested ones too."""
@@ -199,14 +203,11 @@ class Cut:
         """
         if moves(self.beside, path):
             self._anchor(path.suffix.lower() == _EDL)
-        part = path.with_name(f".{path.stem}.part{path.suffix}")
         try:
-            self._write(part)
-            part.replace(path)
+            with becoming(path) as part:
+                self._write(part)
         except Exception as error:  # adapters raise what they like
             raise MediaError(path, f"cannot be written as a timeline ({one_line(error)})") from error
-        finally:
-            part.unlink(missing_ok=True)
 
     def rehearse(self, path: Path) -> None:
         """Find out, before anything is restored, whether the cut can be written in the format of `path`'s ending.
@@ -481,14 +482,16 @@ class Use:
 
 
 def _origin(clip: Any, footage: Footage) -> Any:
-    """The time of the file's first frame on the clip's clock: what the cut says, the file's timecode or 0, whichever fits."""
+    """The time of the file's first frame on the clip's clock: what the cut says, what marks the file's or 0, whichever fits."""
     shown, reference = clip.source_range, clip.media_reference
     rate = float(footage.rate) if shown is None else shown.start_time.rate
     said = (
         [] if reference is None or reference.available_range is None else [reference.available_range.start_time.rescaled_to(rate)]
     )
-    label = [] if footage.label is None else [_rational(_frames(footage.label, footage, rate), rate)]
-    origins = [*said, *label, _rational(0, rate)]
+    zero, marks = _rational(0, rate), [mark for mark in footage.marks if mark is not None]
+    labels = [_rational(_frames(mark, footage, rate), rate) for mark in marks]
+    pictures = isinstance(reference, otio().schema.ImageSequenceReference)  # says a range where it does not count from 0
+    origins = [*said, zero, *labels] if pictures else [*said, *labels, zero]
     if shown is None or footage.still or _is_remapped(clip):
         return origins[0]
     for origin in origins:
@@ -627,8 +630,8 @@ def _range(start: Any, duration: Any) -> Any:
 
 
 def _begin(use: Use, result: Footage) -> float:
-    """Time of a restored file's first frame on the clip's clock: what named that of the source, its timecode or 0, names it too."""
-    source = use.footage.label
-    if source is not None and abs(use.origin.value - _frames(source, use.footage, use.rate)) < _LATE:
-        return 0.0 if result.label is None else _frames(result.label, use.footage, use.rate)
+    """Time of a restored file's first frame on the clip's clock: what named that of the source, a mark or 0, names it too."""
+    for source, now in zip(use.footage.marks, result.marks, strict=True):
+        if source is not None and abs(use.origin.value - _frames(source, use.footage, use.rate)) < _LATE:
+            return 0.0 if now is None else _frames(now, use.footage, use.rate)
     return float(use.origin.value)

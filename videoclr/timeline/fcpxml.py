@@ -23,7 +23,7 @@ from urllib.parse import unquote
 from videoclr.errors import MediaError
 from videoclr.timeline import native
 from videoclr.timeline.cut import Named, Restored, Use, chosen
-from videoclr.timeline.footage import Footage, anchored, moves
+from videoclr.timeline.footage import Footage, anchored, becoming, moves
 from videoclr.timeline.markup import Change, Element, every, parsed, patched, quoted, value_of
 from videoclr.timeline.native import Shown
 
@@ -206,23 +206,16 @@ class FcpxmlCut:
             MediaError: the disk refuses.
         """
         text = self._patched(moves(self.beside, path / self._file.name if self.path.is_dir() else path))
-        part = path.with_name(f".{path.stem}.part{path.suffix}")
         try:
-            if not self.path.is_dir():
-                part.write_bytes(text)
-            else:
-                shutil.rmtree(part, ignore_errors=True)
-                shutil.copytree(self.path, part)
-                (part / self._file.name).write_bytes(text)
-                if path.is_dir():
-                    shutil.rmtree(path)
-            part.replace(path)
+            with becoming(path) as part:
+                if not self.path.is_dir():
+                    part.write_bytes(text)
+                else:
+                    shutil.rmtree(part, ignore_errors=True)
+                    shutil.copytree(self.path, part)
+                    (part / self._file.name).write_bytes(text)
         except OSError as error:
             raise MediaError(path, f"cannot be written as a timeline ({error})") from error
-        finally:
-            if part.is_dir():
-                shutil.rmtree(part, ignore_errors=True)
-            part.unlink(missing_ok=True)
 
     def _patched(self, moves: bool) -> bytes:
         """The text with the new assets, each behind its old one, and the clips that name them; where it `moves`, with absolute

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -18,9 +20,10 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
 from videoclr.config import Config
-from videoclr.errors import MediaError
+from videoclr.errors import ConfigError, MediaError
 from videoclr.jobs import open_reader
 from videoclr.media.source import is_pattern, matching, numbered
+from videoclr.media.target import behind_link
 from videoclr.media.timecode import Timecode
 
 _ABSOLUTE = re.compile(r"[a-z][a-z\d+.-]*:|[/\\]", re.IGNORECASE)
@@ -48,11 +51,26 @@ class Footage:
     """One picture."""
     size: tuple[int, int] = (0, 0)
     """Width and height; pixels, as shown."""
+    number: int | None = None
+    """Of the first of numbered pictures."""
+    stamp: Timecode | None = None
+    """In the header of the first of numbered pictures."""
+    guessed: bool = False
+    """Whether nobody says how many pictures a second there are."""
 
     @property
     def label(self) -> int | None:
         """The timecode of the first frame as a number of frames from 00:00:00:00."""
         return None if self.timecode is None else self.timecode.count(self.rate, "start")
+
+    @property
+    def marks(self) -> tuple[int | None, ...]:
+        """By which numbers of frames a cut may call the first one: its timecode; of numbered pictures what the header says, or
+        the number, which is a timecode to Resolve."""
+        stamp = None
+        with suppress(ConfigError):  # it does not exist at that rate
+            stamp = None if self.stamp is None else self.stamp.count(self.rate, "start")
+        return self.label, stamp, self.number
 
 
 def footage(path: str, config: Config) -> Footage:
@@ -68,8 +86,11 @@ def footage(path: str, config: Config) -> Footage:
             return Footage(path, Fraction(25), 1, None, True, (info.width, info.height))
         if not info.frame_rate:
             raise MediaError(path, "does not tell its frame rate, so a cut cannot be laid on it")
-        label = None if reader.sequence else reader.timecode  # pictures are found by their numbers
-        return Footage(path, info.frame_rate, info.frame_count, label, False, (info.width, info.height))
+        size = (info.width, info.height)
+        if (run := reader.sequence) is not None:  # pictures are found by their numbers
+            guessed = reader.rate is None
+            return Footage(path, info.frame_rate, info.frame_count, None, False, size, run.first, reader.timecode, guessed)
+        return Footage(path, info.frame_rate, info.frame_count, reader.timecode, False, size)
 
 
 def run_from(path: str, count: int) -> tuple[str, int] | None:
@@ -171,7 +192,7 @@ def place_of(url: str) -> PurePath:
     text = url
     if parts.scheme == "file":
         host = "" if parts.netloc.lower() in ("", "localhost") else f"//{parts.netloc}"
-        text = host + unquote(parts.path)
+        text = host + unquote(parts.path + (f"#{parts.fragment}" if parts.fragment else ""))  # some write names as they are
         if len(text) > 2 and text[0] == "/" and text[2] == ":":  # /C:/...
             text = text[1:]
     windows = PureWindowsPath(text)
@@ -206,4 +227,24 @@ def anchored(url: str, beside: Path) -> Path | None:
 
 def moves(cut: Path, target: Path) -> bool:
     """Whether relative addresses of a cut that becomes `target` would be counted from another folder than `cut`, its own."""
-    return cut.resolve() != target.parent.resolve()
+    return any(cut.resolve() != place.parent.resolve() for place in (target, Path(behind_link(target))))
+
+
+@contextmanager
+def becoming(target: Path) -> Iterator[Path]:
+    """A name for what is written beside a cut's place, and is `target` once it is whole; a link is written through.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    place = Path(behind_link(target))
+    part = place.with_name(f".{place.stem}.part{target.suffix}")
+    try:
+        yield part
+        if part.is_dir() and place.is_dir():
+            shutil.rmtree(place)
+        part.replace(place)
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        part.unlink(missing_ok=True)

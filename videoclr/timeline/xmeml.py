@@ -11,6 +11,7 @@ other formats.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,9 +23,11 @@ from videoclr.media.source import is_pattern
 from videoclr.media.timecode import Timecode
 from videoclr.timeline import native
 from videoclr.timeline.cut import NEAR, REMAP, Named, Restored, Use, chosen, remaps_time
-from videoclr.timeline.footage import Footage, anchored, moves
+from videoclr.timeline.footage import Footage, anchored, becoming, moves
 from videoclr.timeline.markup import Change, Element, content, every, inner, parsed, patched, quoted, value_of
 from videoclr.timeline.native import Shown
+
+_log = logging.getLogger("videoclr.timeline")
 
 ENDING = ".xml"
 
@@ -213,6 +216,10 @@ class XmemlCut:
 
     def relink(self, use: Use, new: Restored, target: Path) -> None:
         """Let the clip of `use` show `new`."""
+        place: _Place = use.clip.place
+        if not use.footage.still and new.first != use.clip.shift and any(True for _ in place.clip.all("keyframe")):
+            told = "which programs count from its file's first frame or from its own; look at them in the new cut"
+            _log.warning("%s: clip %r has key frames, %s", self.path, use.clip.name, told)
         self._changed[use.clip.place.clip.begin] = use.clip.place, use, new
 
     def save(self, path: Path) -> None:
@@ -221,14 +228,11 @@ class XmemlCut:
         Raises:
             MediaError: the disk refuses.
         """
-        part = path.with_name(f".{path.stem}.part{path.suffix}")
         try:
-            part.write_bytes(patched(self._text, self._changes(moves(self.beside, path))))
-            part.replace(path)
+            with becoming(path) as part:
+                part.write_bytes(patched(self._text, self._changes(moves(self.beside, path))))
         except OSError as error:
             raise MediaError(path, f"cannot be written as a timeline ({error})") from error
-        finally:
-            part.unlink(missing_ok=True)
 
     def _changes(self, moved: bool) -> list[Change]:
         """What is other in the new text; where it is `moved`, with absolute addresses."""
@@ -264,9 +268,11 @@ class XmemlCut:
         """The times of a clip whose file begins `first` frames later."""
         if not first or still:
             return
-        for tag in ("in", "out"):
-            if (one := place.clip.child(tag)) is not None and (frames := self._number(place.clip, tag)) is not None:
-                yield *inner(self._text, one), str(frames - first).encode()
+        for above in (place.clip, *place.clip.kids("marker")):
+            for tag in ("in", "out"):
+                one, frames = above.child(tag), self._number(above, tag)
+                if one is not None and frames is not None and (frames >= 0 or above is place.clip):  # -1: a marker of no length
+                    yield *inner(self._text, one), str(frames - first).encode()
         for tag in ("pproTicksIn", "pproTicksOut"):
             one, ticks = place.clip.child(tag), self._said(place.clip, tag)
             if one is not None and ticks is not None and ticks.lstrip("-").isdecimal() and int(ticks) >= 0:
