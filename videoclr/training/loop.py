@@ -128,9 +128,9 @@ class Loop:
         """
         told: list[int] = []
         if self._random:
-            torch.set_rng_state(self._random["random"].cpu())
+            torch.set_rng_state(self._random["random"])
             if self.device.type == "cuda" and "random on the device" in self._random:
-                torch.cuda.set_rng_state(self._random["random on the device"].cpu(), self.device)
+                torch.cuda.set_rng_state(self._random["random on the device"], self.device)
             self._random = {}
 
         def remember(number: int, _: FrameType | None) -> None:
@@ -175,9 +175,8 @@ class Loop:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        gradients = [p.grad for p in self.modules.parameters() if p.grad is not None]
         everywhere = loss.detach().float().clone()
-        self._average([everywhere, *gradients])
+        self._average_gradients(everywhere)
         norm = nn.utils.clip_grad_norm_(self.modules.parameters(), self.clip)
         # The average is the same in every process, so all of them skip or none.
         if not torch.isfinite(everywhere + norm):
@@ -234,7 +233,9 @@ class Loop:
         path = self.out / "checkpoint.pt"
         if not path.exists():
             return
-        state = read_checkpoint(path, self.device)
+        # On the CPU. Adam copies its moments to the parameters' device, but leaves its step counters where they were loaded: on a
+        # GPU, reading them would wait for it once per parameter and step.
+        state = read_checkpoint(path)
         self.step, self.spent = state["step"], state["spent"]
         whole = "optimizer" in state  # unpacked weights are not: what does not ship starts anew
         for module, found in ((self.modules, state["modules"]), (self.ema.module, state["ema"])):
@@ -248,6 +249,21 @@ class Loop:
             self._means = {name: torch.tensor(value, device=self.device) for name, value in state.get("means", {}).items()}
         self.first = state.get("first", 0) if whole else self.step
         log.info("goes on from step %d%s", self.step, "" if whole else " of unpacked weights")
+
+    def _average_gradients(self, loss: Tensor) -> None:
+        """Replace the gradients, and the scalar `loss`, by their means over the processes.
+
+        A loss may leave a parameter out in one process and not in another, by the samples that each has. All processes must
+        send equally many numbers, so what is missing is sent as zeros; a parameter that nobody used stays without a gradient.
+        """
+        if self.accelerator.num_processes == 1:
+            return
+        parameters = [p for p in self.modules.parameters() if p.requires_grad]
+        used = loss.new_tensor([float(p.grad is not None) for p in parameters])
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        self._average([loss, used, *gradients])
+        for parameter, gradient, share in zip(parameters, gradients, used.tolist(), strict=True):
+            parameter.grad = gradient if share else None
 
     def _average(self, tensors: list[Tensor]) -> None:
         """Replace every tensor by its mean over the processes, all in one message."""
