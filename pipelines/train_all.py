@@ -86,8 +86,8 @@ STAGES = (
     Stage("start", "train_denoiser", "start", (), ("vqgan", "irn", "denoiser")),
     Stage("mask", "train_identity", "mask", ("perceptual", "teacher"), ("recognizer", "irn", "vqgan", "denoiser")),
     Stage("student", "distill_one_step", "student", ("perceptual", "teacher"), whole=True),
-    Stage("detector", "train_detector", "detector", ("labels", "clips", "backgrounds")),
-    Stage("landmarks", "train_detector", "landmarks", ("labels", "clips", "backgrounds")),
+    Stage("detector", "train_detector", "detector", ("labels", "backgrounds")),
+    Stage("landmarks", "train_detector", "landmarks", ("labels", "backgrounds")),
 )
 """In the order of training."""
 FINDERS = ("detector", "landmarks")
@@ -327,7 +327,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         help="JSON with the faces of the pictures in --data: trains the detector and the landmark refiner too",
     )
-    parser.add_argument("--clips", type=Path, help="folder of video clips, for those two")
     parser.add_argument("--backgrounds", type=Path, help="folder of pictures without faces, for those two")
     parser.add_argument("--notes", type=Path, default=HERE / "configs/train/cards.yaml", help="texts of the model cards")
     parser.add_argument("--size", type=int, default=256, help="side at which the crops are kept, pixels")
@@ -339,6 +338,10 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--minutes must be more than 0 and finite, and --config a file")
     if (args.stop_after is not None and not args.stop_after > 0) or args.processes < 0 or args.threads < 0 or args.size < 1:
         parser.error("--stop-after and --size must be more than 0, --processes and --threads not less than 0")
+    # Here, and not an hour later in the first stage that reads it.
+    for name in (*dict.fromkeys(file for stage in STAGES for file in stage.files), "notes"):
+        if (path := getattr(args, name)) is not None and not path.exists():
+            parser.error(f"--{name} {path}: no such file or folder")
     return args
 
 
@@ -348,16 +351,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    training = Training(args)
     try:
-        training.pack()
-        training.go()
-        training.export()
+        training = Training(args)
+        training.pack()  # before the ledger is written: it binds OUT to these data, which may not even be there
+        try:
+            training.go()
+            training.export()
+        finally:
+            training.note()
+            print(training.table(), flush=True)
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
-        training.note()
-        print(training.table(), flush=True)
         signal.signal(signal.SIGTERM, before)
 
 

@@ -170,6 +170,14 @@ def test_without_faces_there_is_one_line_and_no_training(train_all, tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(SystemExit, match="no pictures"):
         train_all.main(["--data", str(tmp_path / "none"), "--out", str(tmp_path / "out"), "--minutes", "1"])
+    assert not list((tmp_path / "out").iterdir())  # nothing there holds the next call to these data
+
+
+@pytest.mark.parametrize("option", ["--teacher", "--backgrounds", "--notes"])
+def test_a_file_that_is_not_there_is_told_before_the_first_stage(train_all, tmp_path, option, capsys):
+    with pytest.raises(SystemExit):
+        train_all.arguments(["--minutes", "1", "--data", "faces", "--out", str(tmp_path), option, "none.pth"])
+    assert f"{option} none.pth: no such file or folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["identity", "vqgan", "denoiser", "one_step", "detector", "landmarks", "all"])
