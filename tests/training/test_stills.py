@@ -297,11 +297,15 @@ def test_the_averaged_weights_have_forgotten_the_random_start(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_changes_nothing(tmp_path):
-    modules = nn.ModuleDict({"net": nn.Linear(2, 2)})
+    modules = nn.ModuleDict({"net": nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))})
     loop = Loop(tmp_path, modules, minutes=1, steps=1, bf16=False)
-    before = modules["net"].weight.detach().clone()
-    loop.update(modules["net"].weight.sum() * float("nan"), {})
-    assert torch.equal(modules["net"].weight, before)
+    before = modules["net"][0].weight.detach().clone()
+    for value in (float("nan"), 1.0):
+        loop.update(modules["net"](torch.tensor([[value, 0.0], [1.0, 0.0]])).sum(), {})
+        if value != 1:
+            assert torch.equal(modules["net"][0].weight, before)
+    for state in (modules.state_dict(), loop.ema.module.state_dict()):
+        assert all(torch.isfinite(values).all() for values in state.values())
 
 
 def test_processes_send_equally_many_numbers_whichever_parameters_the_losses_leave_out(tmp_path, monkeypatch):
