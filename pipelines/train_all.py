@@ -66,7 +66,7 @@ class Stage:
 
     @property
     def alone(self) -> bool:
-        """The program knows this stage only, so its name is no argument."""
+        """The program has this stage only, and takes no name of a stage."""
         return self.program in ("train_vqgan", "distill_one_step")
 
     @property
@@ -96,7 +96,7 @@ FINDERS = ("detector", "landmarks")
 
 @dataclass
 class Ledger:
-    """`OUT/progress.json`: what was begun, and what had its share."""
+    """`OUT/progress.json`: which stages were begun, and which have had their share of the minutes."""
 
     path: Path
     data: str
@@ -124,8 +124,23 @@ class Ledger:
         part.replace(self.path)
 
 
+def plan_of(path: Path) -> dict[str, Any]:
+    """The settings of `--config`: `settings`, `reserve`, `start`, `steps` and `shares`.
+
+    Raises:
+        ConfigError: the file cannot be read or is another one, or a share is of no stage.
+    """
+    config = document(path)
+    if not isinstance(config, dict) or not config.keys() >= {"settings", "reserve", "start", "steps", "shares"}:
+        raise ConfigError(f"{path}: does not share the minutes out; see configs/train/all.yaml")
+    names = [stage.name for stage in STAGES]
+    if unknown := [name for name in config["shares"] if name not in names]:
+        raise ConfigError(f"{path}: shares: {', '.join(unknown)}: no such stage; there are {', '.join(names)}")
+    return config
+
+
 def plan(lacking: Mapping[str, float], minutes: float, start: float) -> dict[str, float]:
-    """Stage -> minutes from now on: `minutes`, less `start` for each stage, by what each lacks of its share."""
+    """Stage -> minutes from now on: `minutes` less `start` for each stage, in proportion to what each lacks of its share."""
     time_left = max(0.0, minutes - start * len(lacking))
     return {stage: time_left * share / sum(lacking.values()) for stage, share in lacking.items()}
 
@@ -148,12 +163,12 @@ class Training:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.began = args, time.monotonic()
-        self.config = document(args.config)
+        self.config = plan_of(args.config)
         self.settings = args.settings or args.config.parent / self.config["settings"]
         self.ledger = Ledger.of(args.out / "progress.json", str(args.data))
         had = sum(self.had(stage)[0] for stage in STAGES)
         self.before = max(self.ledger.minutes, had)  # a call that was killed wrote nothing down
-        self.left_out = {s.name: "left out: no share" for s in STAGES if s.name not in self.config["shares"]}
+        self.left_out = {s.name: "left out: no share" for s in STAGES if not self.config["shares"].get(s.name)}
         self.left_out |= {} if args.labels else dict.fromkeys(FINDERS, "left out: no --labels")
         self.stages = [s for s in STAGES if s.name not in self.left_out]
 
