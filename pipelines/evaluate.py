@@ -208,8 +208,8 @@ against the clean faces."""
 
 def keep(path: Path, table: dict[str, dict[str, dict[str, float]]], columns: tuple[str, ...]) -> None:
     """Write a table as JSON and as Markdown."""
-    path.with_suffix(".json").write_text(json.dumps(table, indent=1))
-    path.with_suffix(".md").write_text(markdown(table, columns))
+    path.with_suffix(".json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+    path.with_suffix(".md").write_text(markdown(table, columns), encoding="utf-8")
 
 
 def dial(rows: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, Any]]:

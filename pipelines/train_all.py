@@ -66,7 +66,7 @@ class Stage:
 
     @property
     def alone(self) -> bool:
-        """The program knows this stage only, so its name is no argument."""
+        """The program has this stage only, and takes no name of a stage."""
         return self.program in ("train_vqgan", "distill_one_step")
 
     @property
@@ -86,8 +86,8 @@ STAGES = (
     Stage("start", "train_denoiser", "start", (), ("vqgan", "irn", "denoiser")),
     Stage("mask", "train_identity", "mask", ("perceptual", "teacher"), ("recognizer", "irn", "vqgan", "denoiser")),
     Stage("student", "distill_one_step", "student", ("perceptual", "teacher"), whole=True),
-    Stage("detector", "train_detector", "detector", ("labels", "clips", "backgrounds")),
-    Stage("landmarks", "train_detector", "landmarks", ("labels", "clips", "backgrounds")),
+    Stage("detector", "train_detector", "detector", ("labels", "backgrounds")),
+    Stage("landmarks", "train_detector", "landmarks", ("labels", "backgrounds")),
 )
 """In the order of training."""
 FINDERS = ("detector", "landmarks")
@@ -96,7 +96,7 @@ FINDERS = ("detector", "landmarks")
 
 @dataclass
 class Ledger:
-    """`OUT/progress.json`: what was begun, and what had its share."""
+    """`OUT/progress.json`: which stages were begun, and which have had their share of the minutes."""
 
     path: Path
     data: str
@@ -124,8 +124,23 @@ class Ledger:
         part.replace(self.path)
 
 
+def plan_of(path: Path) -> dict[str, Any]:
+    """The settings of `--config`: `settings`, `reserve`, `start`, `steps` and `shares`.
+
+    Raises:
+        ConfigError: the file cannot be read or is another one, or a share is of no stage.
+    """
+    config = document(path)
+    if not isinstance(config, dict) or not config.keys() >= {"settings", "reserve", "start", "steps", "shares"}:
+        raise ConfigError(f"{path}: does not share the minutes out; see configs/train/all.yaml")
+    names = [stage.name for stage in STAGES]
+    if unknown := [name for name in config["shares"] if name not in names]:
+        raise ConfigError(f"{path}: shares: {', '.join(unknown)}: no such stage; there are {', '.join(names)}")
+    return config
+
+
 def plan(lacking: Mapping[str, float], minutes: float, start: float) -> dict[str, float]:
-    """Stage -> minutes from now on: `minutes`, less `start` for each stage, by what each lacks of its share."""
+    """Stage -> minutes from now on: `minutes` less `start` for each stage, in proportion to what each lacks of its share."""
     time_left = max(0.0, minutes - start * len(lacking))
     return {stage: time_left * share / sum(lacking.values()) for stage, share in lacking.items()}
 
@@ -148,12 +163,12 @@ class Training:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.began = args, time.monotonic()
-        self.config = document(args.config)
+        self.config = plan_of(args.config)
         self.settings = args.settings or args.config.parent / self.config["settings"]
         self.ledger = Ledger.of(args.out / "progress.json", str(args.data))
         had = sum(self.had(stage)[0] for stage in STAGES)
         self.before = max(self.ledger.minutes, had)  # a call that was killed wrote nothing down
-        self.left_out = {s.name: "left out: no share" for s in STAGES if s.name not in self.config["shares"]}
+        self.left_out = {s.name: "left out: no share" for s in STAGES if not self.config["shares"].get(s.name)}
         self.left_out |= {} if args.labels else dict.fromkeys(FINDERS, "left out: no --labels")
         self.stages = [s for s in STAGES if s.name not in self.left_out]
 
@@ -327,7 +342,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         help="JSON with the faces of the pictures in --data: trains the detector and the landmark refiner too",
     )
-    parser.add_argument("--clips", type=Path, help="folder of video clips, for those two")
     parser.add_argument("--backgrounds", type=Path, help="folder of pictures without faces, for those two")
     parser.add_argument("--notes", type=Path, default=HERE / "configs/train/cards.yaml", help="texts of the model cards")
     parser.add_argument("--size", type=int, default=256, help="side at which the crops are kept, pixels")
@@ -339,6 +353,10 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--minutes must be more than 0 and finite, and --config a file")
     if (args.stop_after is not None and not args.stop_after > 0) or args.processes < 0 or args.threads < 0 or args.size < 1:
         parser.error("--stop-after and --size must be more than 0, --processes and --threads not less than 0")
+    # Here, and not an hour later in the first stage that reads it.
+    for name in (*dict.fromkeys(file for stage in STAGES for file in stage.files), "notes"):
+        if (path := getattr(args, name)) is not None and not path.exists():
+            parser.error(f"--{name} {path}: no such file or folder")
     return args
 
 
@@ -348,16 +366,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    training = Training(args)
     try:
-        training.pack()
-        training.go()
-        training.export()
+        training = Training(args)
+        training.pack()  # before the ledger is written: it binds OUT to these data, which may not even be there
+        try:
+            training.go()
+            training.export()
+        finally:
+            training.note()
+            print(training.table(), flush=True)
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
-        training.note()
-        print(training.table(), flush=True)
         signal.signal(signal.SIGTERM, before)
 
 

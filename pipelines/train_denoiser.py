@@ -165,9 +165,16 @@ def train_fusion(args: argparse.Namespace, settings: dict[str, Any]) -> None:
 def kept_pairs(
     faces: NDArray[np.uint8], settings: dict[str, Any], loop: Loop, seen: Callable[[Tensor, Tensor, int], list[Tensor]]
 ) -> list[Tensor]:
-    """What `seen` makes of `settings["pairs"]` pairs, in half precision: making it costs more than using it.
+    """What `seen` makes of `settings["pairs"]` pairs, computed once and kept in half precision on the device.
 
-    `seen` takes clean and degraded pictures and the number of the call.
+    Args:
+        faces: `(N, S, S, 3)` uint8 RGB, FFHQ-aligned.
+        settings: of the stage.
+        loop: its device and precision are used.
+        seen: clean and degraded pictures `(B, 3, S, S)` in [-1, 1] and the number of the call -> tensors of B rows.
+
+    Returns:
+        the tensors of all calls, joined.
     """
     made: list[list[Tensor]] = []
     samples = face_batches(faces, settings, 0, loop.device, 8)
@@ -180,7 +187,10 @@ def kept_pairs(
 
 
 def drawn(kept: list[Tensor], settings: dict[str, Any], whole: bool, generator: torch.Generator) -> list[Tensor]:
-    """Random rows of what was kept; where not `whole`, `settings["crop"]` cells of each latent, and what lies over them."""
+    """A random batch of what was kept: whole faces, or crops of `settings["crop"]` latent cells and the same part of the rest.
+
+    A batch of whole faces has fewer of them, so that both have about as many pixels.
+    """
     side = kept[1].shape[-1]
     crop = side if whole else settings["crop"]
     count = max(1, round(settings["batch"] * (settings["crop"] / side) ** 2)) if whole else settings["batch"]
@@ -200,7 +210,7 @@ def drawn(kept: list[Tensor], settings: dict[str, Any], whole: bool, generator: 
 
 
 def train_start(args: argparse.Namespace, settings: dict[str, Any]) -> None:
-    """How wrong `E(R(y))` is: the logarithm of its error, because what counts of a noise level is its ratio to the error."""
+    """Predict the error of `E(R(y))`; its logarithm, because what counts is the ratio of the noise level to the error."""
     _, faces = load_faces(args.faces, settings["size"])
     modules = nn.ModuleDict({"start": StartLevel()})
     loop = loop_of(args, modules, settings)

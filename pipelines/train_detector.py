@@ -76,8 +76,8 @@ def as_written(path: Path, entry: dict[str, Any]) -> LabelledPicture:
 
 
 def frames(args: argparse.Namespace, settings: dict[str, Any]) -> list[LabelledPicture]:
-    """Frames of `--clips`, labelled by the teacher; none where there are no clips or no teacher."""
-    if not args.clips or not args.teacher:
+    """Frames of `--clips`, labelled by the teacher; none without clips."""
+    if not args.clips:
         return []
     teacher = Teacher(args.teacher, settings["frame_looks"])
     images = (image for path in clips_in([args.clips]) for image in read_frames(path, settings["frame_step"]))
@@ -200,7 +200,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("stage", nargs="?", choices=("detector", "landmarks"), default="detector")
     parser.add_argument("--faces", type=Path, required=True, help="folder of portraits")
-    parser.add_argument("--clips", type=Path, help="folder of video clips")
+    parser.add_argument("--clips", type=Path, help="folder of video clips, for the teacher")
     parser.add_argument("--backgrounds", type=Path, help="folder of pictures without faces")
     parser.add_argument("--teacher", type=Path, help="YuNet as ONNX; makes the labels")
     parser.add_argument("--labels", type=Path, help="JSON with labels, in place of the teacher")
@@ -210,6 +210,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args.config = args.config or HERE / f"configs/train/{args.stage}.yaml"
     if not args.teacher and not args.labels:
         parser.error("give --teacher or --labels")
+    if args.clips and not args.teacher:
+        parser.error("--clips needs --teacher: --labels are of the pictures alone")
     return args
 
 

@@ -20,12 +20,15 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from videoclr.diffusion.guidance import direction
 from videoclr.diffusion.noise import add_noise
 from videoclr.diffusion.sampler import level_of_noise, signal_levels
+from videoclr.flow import at_once
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask, ReferenceFusion
 from videoclr.models.recognizer import Recognizer, face_input
@@ -121,8 +124,9 @@ def train_reference(args: argparse.Namespace, settings: dict[str, Any]) -> None:
             with torch.no_grad():
                 known = irn.seen(worse)
                 alone, view = (x.float().clamp(-1, 1) for x in (irn.decoded(worse, known), irn(batch["reference"])))
-                laid = [torch.from_numpy(laid_over(to_array(a), to_array(b))) for a, b in zip(alone.cpu(), view.cpu(), strict=True)]
-                view = torch.stack(laid).permute(0, 3, 1, 2).contiguous().to(worse)
+                pictures = [(to_array(a), to_array(b)) for a, b in zip(alone.cpu(), view.cpu(), strict=True)]
+                laid = at_once(lambda pair: laid_over(*pair), pictures, cv2.getNumThreads())
+                view = torch.from_numpy(np.stack(laid)).permute(0, 3, 1, 2).contiguous().to(worse)
                 seen = irn.seen(view)
             restored = irn.decoded(worse, known, modules["reference"].beside(seen))
             loss, terms = fidelity_loss(restored, clean, settings, None, identity)

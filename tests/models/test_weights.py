@@ -23,6 +23,14 @@ class Net(nn.Module):
         self.register_buffer("count", torch.tensor(70_001))
 
 
+@pytest.mark.parametrize("value", [float("nan"), 70_000.0])
+def test_what_half_precision_does_not_hold_is_not_written(tmp_path, value):
+    state = {"fine": torch.ones(1), "bad": torch.tensor([value])}
+    with pytest.raises(WeightsError, match=r"net\.safetensors: not written: bad holds values that are not finite"):
+        weights.write_safetensors(tmp_path / "net.safetensors", state, {})
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder of embedded weights with one file, `net`."""

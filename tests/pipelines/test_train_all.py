@@ -159,6 +159,19 @@ def test_a_damaged_ledger_is_named(train_all, tmp_path, text, reason):
         train_all.Ledger.of(tmp_path / "progress.json", "faces")
 
 
+def test_a_share_of_none_leaves_a_stage_out_and_one_of_no_stage_is_told(train_all, tmp_path):
+    def stages(**shares):
+        arguments = ["--data", "faces", "--out", str(tmp_path), "--minutes", "1", "--config"]
+        training = train_all.Training(train_all.arguments([*arguments, str(settings(tmp_path, shares=shares))]))
+        return [stage.name for stage in training.stages]
+
+    assert stages(recognizer=0.5, irn=0, mask=0.5) == ["recognizer", "mask"]
+    with pytest.raises(ConfigError, match=r"all\.yaml: shares: masks: no such stage; there are recognizer, "):
+        stages(recognizer=0.5, masks=0.5)
+    with pytest.raises(ConfigError, match=r"denoiser\.yaml: does not share the minutes out"):
+        train_all.plan_of(TINY / "denoiser.yaml")
+
+
 @pytest.mark.parametrize("option", ["--minutes=nan", "--minutes=inf", "--minutes=0", "--stop-after=nan", "--processes=-1"])
 def test_a_budget_that_is_none_is_refused(train_all, tmp_path, option, capsys):
     with pytest.raises(SystemExit):
@@ -170,6 +183,14 @@ def test_without_faces_there_is_one_line_and_no_training(train_all, tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(SystemExit, match="no pictures"):
         train_all.main(["--data", str(tmp_path / "none"), "--out", str(tmp_path / "out"), "--minutes", "1"])
+    assert not list((tmp_path / "out").iterdir())  # nothing there holds the next call to these data
+
+
+@pytest.mark.parametrize("option", ["--teacher", "--backgrounds", "--notes"])
+def test_a_file_that_is_not_there_is_told_before_the_first_stage(train_all, tmp_path, option, capsys):
+    with pytest.raises(SystemExit):
+        train_all.arguments(["--minutes", "1", "--data", "faces", "--out", str(tmp_path), option, "none.pth"])
+    assert f"{option} none.pth: no such file or folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["identity", "vqgan", "denoiser", "one_step", "detector", "landmarks", "all"])

@@ -77,10 +77,12 @@ def test_the_refiner_learns_from_faces_and_mistakes_and_its_weights_are_taken(fa
 
 
 def test_training_without_labels_or_teacher_is_refused(faces, capsys):
-    with pytest.raises(SystemExit) as caught:
-        program("train_detector").main([*faces[:2], *faces[4:]])
-    assert caught.value.code == 2
-    assert "--teacher or --labels" in capsys.readouterr().err
+    unlabelled = [*faces[:2], *faces[4:]]
+    for arguments, told in ((unlabelled, "--teacher or --labels"), ([*faces, "--clips", "."], "--clips needs --teacher")):
+        with pytest.raises(SystemExit) as caught:
+            program("train_detector").main(arguments)
+        assert caught.value.code == 2
+        assert told in capsys.readouterr().err
 
 
 def scene(boxes, ignore=None):

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import tarfile
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 
 from videoclr.errors import ConfigError, WeightsError
 from videoclr.models.recognizer import face_input
+from videoclr.models.weights import read_checkpoint
 from videoclr.training.data import PAIRED, FacePairs, Others, as_tensor, batches, load_faces, pack_faces
 from videoclr.training.degrade import LEVELS, degrade, degraded_name_seed
 from videoclr.training.loop import Loop, load_ema, part_of
@@ -295,11 +297,48 @@ def test_the_averaged_weights_have_forgotten_the_random_start(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_changes_nothing(tmp_path):
-    modules = nn.ModuleDict({"net": nn.Linear(2, 2)})
+    modules = nn.ModuleDict({"net": nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))})
     loop = Loop(tmp_path, modules, minutes=1, steps=1, bf16=False)
-    before = modules["net"].weight.detach().clone()
-    loop.update(modules["net"].weight.sum() * float("nan"), {})
-    assert torch.equal(modules["net"].weight, before)
+    before = modules["net"][0].weight.detach().clone()
+    for value in (float("nan"), 1.0):
+        loop.update(modules["net"](torch.tensor([[value, 0.0], [1.0, 0.0]])).sum(), {})
+        if value != 1:
+            assert torch.equal(modules["net"][0].weight, before)
+    for state in (modules.state_dict(), loop.ema.module.state_dict()):
+        assert all(torch.isfinite(values).all() for values in state.values())
+
+
+def test_processes_send_equally_many_numbers_whichever_parameters_the_losses_leave_out(tmp_path, monkeypatch):
+    net = nn.ModuleDict({name: nn.Linear(2, 2) for name in ("both", "one", "nobody")})
+    loop = Loop(tmp_path, net, minutes=1, steps=1, bf16=False)
+    loop.accelerator = SimpleNamespace(num_processes=2)
+    sent = []
+
+    # The other process sends zeros: it used nothing.
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda message: sent.append(message.numel()))
+    for used in (["both"], ["both", "one"]):
+        net.zero_grad()
+        loss = sum(net[name](torch.ones(1, 2)).sum() for name in used)
+        loss.backward()
+        loop._average_gradients(loss.detach().clone())
+        assert [name for name in net if net[name].weight.grad is not None] == used
+    assert sent[0] == sent[1]
+    assert torch.equal(net["one"].weight.grad, torch.full((2, 2), 0.5))
+
+
+def test_a_checkpoint_is_read_on_the_processor_for_adam_leaves_its_counters_there(tmp_path, monkeypatch):
+    toy(tmp_path, 2)
+    devices = []
+
+    def read(path, device="cpu"):
+        devices.append(torch.device(device).type)
+        return read_checkpoint(path, device)
+
+    monkeypatch.setattr("videoclr.training.loop.read_checkpoint", read)
+    loop = Loop(tmp_path, nn.ModuleDict({"net": nn.Linear(4, 4)}), minutes=10, bf16=False)
+    loop.device = torch.device("meta")  # stands for a GPU
+    loop._resume()
+    assert devices == ["cpu", "cpu"]
 
 
 def test_as_tensor_maps_black_and_white_to_minus_one_and_one():

@@ -22,7 +22,7 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, width, H, W)` -> the same shape."""
-        # What a convolution gave is worked on in place: nobody else asks for it, and at full size it is most of what is held.
+        # In place on the convolutions' outputs, which nothing else uses: at full size they are most of the memory.
         out: Tensor = self.conv2(F.leaky_relu(self.conv1(F.leaky_relu(x, 0.1)), 0.1, inplace=True)).add_(x)
         return out
 

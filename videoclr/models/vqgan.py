@@ -6,7 +6,7 @@ Choices of this project:
 * The latent is quantised in groups (product quantisation; Jegou et al. 2011): two groups of three channels with 2048 codes
   each reach the bits of a 4-million-entry codebook at the price of two small ones.
 * The decoder is trained on quantised and on continuous latents in turn. A restorer may decode without quantising: a hard
-  assignment flips between frames and would flicker, and its gradient is a lie to identity guidance.
+  assignment flips between frames and would flicker, and its straight-through gradient misleads identity guidance.
 * `E_l`, the encoder for degraded input, is the same class with its features exposed; the decoder takes them through
   spatial-attention gates (after SARGAN, Suin et al.), scaled by the fidelity dial.
 """

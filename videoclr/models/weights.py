@@ -144,7 +144,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu", mmap: 
 
 
 def fit(module: nn.Module, state: dict[str, Tensor], path: object) -> None:
-    """Load `state` into `module` strictly, which is of float32 then, whatever the host program makes of `torch.tensor(0.5)`.
+    """Load `state` strictly into `module`, which becomes float32 even where the host program has changed torch's default dtype.
 
     Raises:
         WeightsError: missing, unexpected or misshapen entries, the first of them named.
@@ -179,11 +179,17 @@ def load_part(module: nn.Module, file: str, name: str) -> None:
 
 
 def write_safetensors(path: str | Path, state: dict[str, Tensor], metadata: dict[str, str]) -> dict[str, Any]:
-    """Write `state` in half precision and return its manifest entry (`sha256`, `bytes`, `parameters`)."""
+    """Write `state` in half precision and return its manifest entry (`sha256`, `bytes`, `parameters`).
+
+    Raises:
+        WeightsError: a value is not finite, or too large for half precision (beyond 65504); nothing is written.
+    """
     import torch
     from safetensors.torch import save_file
 
     half = {k: v.detach().cpu().to(torch.float16 if v.is_floating_point() else v.dtype).contiguous() for k, v in state.items()}
+    if broken := [k for k, v in half.items() if v.is_floating_point() and not v.isfinite().all()]:
+        raise WeightsError(path, f"not written: {broken[0]} holds values that are not finite in half precision")
     save_file(half, str(path), metadata)
     Path(path).chmod(0o644)  # safetensors writes files that only their owner may read
     return {

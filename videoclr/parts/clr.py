@@ -77,30 +77,32 @@ _SEEN = 3
 _SETTLED = 3
 """Following frames that are at least known where the recovered pictures are averaged."""
 _ENOUGH, _FADES = 0.075, 12
-"""Root mean square of `R(y) - y`, `y` being the mean along the motion: up to the first a recovered picture counts in full along its
-track; beyond, by the so-many-th power of their ratio. Within a clip whose blur grows, that size tells the identity's loss (its
-correlation with IDS is -0.96 and -0.92 on the two worst films), and what was seen before the blur outlasts it: IDS of the two rose
-from 0.691 to 0.732 and from 0.488 to 0.531, and SqD fell. A power of 8 gained two thirds of that; with 16 mouths lagged."""
+"""How much a recovered picture counts along its track, by the root mean square of `R(y) - y`, `y` being the mean along the motion:
+fully up to `_ENOUGH`, beyond it as (`_ENOUGH` / that) ** `_FADES`. Within a clip whose blur grows, this size predicts the loss of
+identity (correlation with IDS: -0.96 and -0.92 on the two worst films), so what was seen before the blur outlasts it: IDS of the
+two rose from 0.691 to 0.732 and from 0.488 to 0.531, and SqD fell. A power of 8 gained two thirds of that; with 16 mouths
+lagged."""
 _FLAWED = 0.06
-"""Root mean square of `R(y) - y` from which on recovered pictures that differ by `motion.ALIKE` are averaged along their track;
-below, by as much less as they are better. Where a film is bad, the recovery differs from frame to frame, and the mean knows better.
-Where it is good, the film does: two good ones came out with 37.7 dB, and with 36.7 where all were averaged alike. Less still (at
-0.03 a half of that) made it 38.3 dB, but no longer evened out what codecs make of slightly degraded faces (E*warp of four such
-clips 1.45 of the clean ones' for 1.25)."""
+"""Root mean square of `R(y) - y` from which on recovered pictures that differ by up to `motion.ALIKE` are averaged along their
+track; below it that tolerance shrinks in proportion. Where a film is bad, the recovery differs from frame to frame, and the mean
+is nearer to the truth. Where it is good, the single frame is: two good films came out with 37.7 dB, and with 36.7 where all were
+averaged alike. A tolerance that shrinks faster (to a half of this at 0.03) gave 38.3 dB, but no longer evened out what codecs make
+of slightly degraded faces (E*warp of four such clips: 1.45 of the clean ones', instead of 1.25)."""
 _WORSE = (1.05, 1.2)
-"""How much the recovery changed, by how much it changed the best view of the track: from the first on that view is used beside the
-crop, at the second fully. From 0.95 to 1.05 nearly every frame was recovered twice: half as long again (instead of a fifth), for
-0.002 of IDS and 0.008 of SqD on 25 clips, with more flicker (E*warp 1.24 of the clean clips', instead of 1.21)."""
+"""Ratio of how much the recovery changed a crop to how much it changed the best view of the track: from the first value on that
+view is used beside the crop, from the second on fully. From 0.95 to 1.05 nearly every frame was recovered twice: half as long
+again (instead of a fifth), for 0.002 of IDS and 0.008 of SqD on 25 clips, with more flicker (E*warp 1.24 of the clean clips',
+instead of 1.21)."""
 _LEAST = 0.05
-"""A best view of which less was changed is taken to be no better than that."""
+"""Lower bound of how much the recovery is taken to have changed the best view: below it, views are equally good."""
 _BETTER = 0.93
 """A view is a better one where at most so much was changed of it; with 1, what stands beside a film that comes into focus changed
 with every frame, which flickered."""
 _PHOTOGRAPH = 0.27
-"""A photograph is taken for a view of which so much was changed, in contrasts of the crop (`contrast`): another day's light and
-expression are worth no more. Of 60 pairs of pictures, `mild` and `heavy`, the quarters by that measure (0.27, 0.32, 0.385) gained
-0.003, 0.013, 0.025 and 0.176 of IDS beside one (correlation 0.51). Without the contrast it is 0.34, and a film in soft light hardly
-ever looked at its photographs."""
+"""How much the recovery is taken to have changed a photograph, in contrasts of the crop (`contrast`): another day's light and
+expression make it no better a view than that. Of 60 pairs of pictures, `mild` and `heavy`, the quarters by that measure (0.27,
+0.32, 0.385) gained 0.003, 0.013, 0.025 and 0.176 of IDS beside one (correlation 0.51). Without the contrast it is 0.34, and a film
+in soft light hardly ever looked at its photographs."""
 _ELSEWHERE = 1.1
 """A view from elsewhere, a photograph or another shot's, is used where the track's best one was changed more than so many times as
 much, for the same reason."""

@@ -1,4 +1,4 @@
-"""Pairs of a clean and a degraded crop made in whole batches where they are used, on a GPU: its cores are too few to feed it.
+"""Pairs of clean and degraded crops, made in batches on the GPU that trains: its machine has too few CPU cores to feed it.
 
 The same variation and the same degradation as `FacePairs` with `degrade`, step by step with the same roundings: blur by FFT,
 resizing by OpenCV's own weights as matrices, JPEG as libjpeg does it (4:2:0, smooth upsampling of the colour). What differs is
@@ -43,7 +43,7 @@ def face_batches(
         settings: `seed`, `levels`, `warp`, `batch`, and `workers`: processes that make the samples, or `device`; `blended` and
             `posed` (0 without them), see `FacePairs`.
         step: the first batch.
-        device: where they shall be.
+        device: where the batches are put, or made.
         size: pictures per batch, where it is not the setting's.
         identities: as of `FacePairs`.
 
@@ -169,7 +169,7 @@ class DevicePairs:
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """The light on pictures, as `FacePairs` draws that on one."""
+    """Gain and gamma of each picture of a batch, drawn as `FacePairs` draws them for one."""
 
     gain: NDArray[np.float64]
     """`(N, 3)`."""
@@ -178,7 +178,7 @@ class Light:
 
     @classmethod
     def drawn(cls, count: int, rng: np.random.Generator) -> Light:
-        """Every other picture's is its own."""
+        """Of `count` pictures; about half of them keep the light they have."""
         gain = np.where(rng.random((count, 1)) < 0.3, rng.uniform(0.85, 1.15, (count, 3)), 1.0)
         gamma, lit = rng.uniform(0.75, 1.3, (count, 1)), rng.random((count, 1)) < 0.5
         return cls(np.where(lit, gain, 1.0), np.where(lit, gamma, 1.0))

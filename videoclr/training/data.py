@@ -150,7 +150,7 @@ picture's light; and degraded by `mild`, not `heavy`."""
 
 
 class Others:
-    """Which faces there are other pictures of.
+    """Draws pairs of two pictures of one person.
 
     Args:
         identities: `(N,)`, whose each face is.
@@ -162,7 +162,7 @@ class Others:
         self.rows: NDArray[np.int64] = torch.nonzero(counts[of] > 1).flatten().numpy()
 
     def pair(self, rng: np.random.Generator) -> tuple[int, int] | None:
-        """Rows of two pictures of one person, or None: where there is nobody, and of the rest of the samples."""
+        """Rows of two pictures of one person, for the share `PAIRED` of the samples; else, and where nobody has two, None."""
         if not len(self.rows) or rng.random() >= PAIRED:
             return None
         row = int(rng.choice(self.rows))
@@ -291,10 +291,10 @@ def batches(data: Dataset[dict[str, Any]], size: int, step: int, workers: int = 
 
 
 def loader(data: Dataset[Any], workers: int, **settings: Any) -> DataLoader[Any]:
-    """torch's, with `workers` processes that outlive a signal to all of a job.
+    """torch's `DataLoader`, whose worker processes ignore SIGTERM and SIGINT.
 
-    A scheduler's SIGTERM and Ctrl-C reach every process of a group. They are for the one that trains: it ends its step and
-    saves (`Loop.steps`), and for that step it needs its samples. The workers end with it, whatever happens to it.
+    A scheduler's SIGTERM and Ctrl-C reach every process of a group, but are meant for the one that trains: it ends its step and
+    saves (`Loop.steps`), and needs its samples until then. The workers end with it, however it ends.
 
     Raises:
         ConfigError: `workers` is no number of processes.
@@ -303,7 +303,7 @@ def loader(data: Dataset[Any], workers: int, **settings: Any) -> DataLoader[Any]
         raise ConfigError(f"workers: expected a number of processes, 0 or more, got {workers!r}; `device` is for samples of stills")
     atexit.unregister(_end_workers)
     atexit.register(_end_workers)  # before multiprocessing's own farewell, which waits for who was only asked by SIGTERM
-    # A generator of its own: torch's would be drawn from, and by how much depends on how often a training was interrupted.
+    # A generator of its own: else a DataLoader draws from torch's at every start, and an interrupted training goes on otherwise.
     return DataLoader(data, num_workers=workers, worker_init_fn=_deaf, generator=torch.Generator(), **settings)
 
 

@@ -648,10 +648,14 @@ def detection_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """RetinaFace's multi-task loss: hard-mined cross entropy, smooth L1 on boxes and on points.
 
+    The cross entropies are sums over the batch, divided by its number of face anchors (at least 1). The smooth L1 terms are means
+    over the face anchors, weighted by `Targets.weight`.
+
     Args:
         boxes, logits, points: what the network returned, `(N, A, 4)`, `(N, A, 2)`, `(N, A, 10)`.
         goal: targets on the same device.
-        negatives: background anchors per face anchor that count, the worst ones of the batch.
+        negatives: background anchors per face anchor that count, those with the largest loss in the batch; at least 32 per
+            picture, so that a batch without faces still teaches something.
 
     Returns:
         The scalar loss, and its detached terms `face`, `background`, `box`, `points`.

@@ -5,11 +5,13 @@
         loss, scalars = ...
         loop.update(loss, scalars)
 
-Accelerate places models, so the same program runs on a CPU, on a GPU, or under `torchrun` / `accelerate launch`. Several processes
-are kept alike by hand, because no network here is called in only one way, as DDP would have it: process 0 decides when to end,
-gradients are averaged, and so are the buffers after every step (statistics of BatchNorm, and the codebook's, which makes its next
-codes those of everybody's samples). Weights, EMA and buffers are therefore the same everywhere, up to the rounding of what each
-device adds for itself. A training goes on identically with as many processes as before; with another number it meets other samples.
+Accelerate places models, so the same program runs on a CPU, on a GPU, or under `torchrun` / `accelerate launch`.
+
+Several processes do not use DDP, which wants every network to be called through its `forward` alone. Instead, process 0 decides
+when to end, gradients are averaged before each step of the optimiser, and floating-point buffers after it: the statistics of
+BatchNorm, and those of the codebook, which thus learns from the samples of all processes. So weights, EMA and buffers are the same
+in every process, up to rounding. A training resumes identically with as many processes as before; with another number it sees
+other samples.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 Module = TypeVar("Module", bound=nn.Module)
 Tensors = tuple[Tensor, ...] | list[Tensor]
+_WARM_UP = 100
+"""Steps over which the learning rate rises: as many as Adam's second moments average over (beta 0.99)."""
 log = logging.getLogger("videoclr.training")
 
 
@@ -46,13 +50,13 @@ class Loop:
 
     Args:
         out: folder of `checkpoint.pt`, TensorBoard events and the log.
-        modules: what learns; the EMA follows all of it.
-        minutes: budget; the learning rate falls to its end along a cosine over `steps`, or over the budget where `steps` is 0.
-        used: minutes of the budget that earlier calls used up, which an interruption ended.
+        modules: the networks that learn; the EMA averages all their parameters and buffers.
+        minutes: budget; the learning rate falls along a cosine over `steps`, or over the budget where `steps` is 0.
+        used: minutes of the budget that earlier, interrupted calls used up.
         steps: end after this many steps in all (0: by time alone).
-        learning_rate: peak, of Adam.
-        decay: of the EMA.
-        clip: largest gradient norm.
+        learning_rate: peak, of Adam; it is reached after a linear warm-up of 100 steps.
+        decay: of the EMA; smaller in the first steps (`_warming`).
+        clip: largest gradient norm, over all modules together.
         bf16: autocast to bfloat16.
         every: minutes between checkpoints.
         floor: share of the learning rate that remains at the end; 1 keeps it constant.
@@ -78,13 +82,13 @@ class Loop:
         self.out.mkdir(parents=True, exist_ok=True)
         self.accelerator = launched()
         self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
-        # One shape per program: the search for the fastest convolution pays at once.
+        # Programs see few shapes, so cuDNN's search for the fastest convolution soon pays.
         torch.backends.cudnn.benchmark = self.device.type == "cuda"
         self.bf16, self.rate = bf16, learning_rate
         self.modules = modules.to(self.device)
         if self.device.type == "cuda":
             for module in self.modules.modules():
-                if isinstance(module, nn.Conv2d):  # three-dimensional ones refuse it
+                if isinstance(module, nn.Conv2d):  # not Conv3d: its weights refuse this layout
                     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(modules.parameters(), lr=learning_rate, betas=(0.9, 0.99))
         self.ema = AveragedModel(modules, multi_avg_fn=_warming(decay), use_buffers=True)
@@ -116,8 +120,8 @@ class Loop:
     def steps(self) -> Iterator[int]:
         """Step numbers until the budget is used; saves every few minutes and at the end.
 
-        Random numbers go on where the checkpoint left them: whatever drew some between the loop and its first step (networks of
-        a loss that begin with random weights) changes nothing.
+        The state of torch's random number generators is restored here, not when the checkpoint is read: numbers drawn in between,
+        such as the initial weights of a loss network, change nothing.
 
         `done` is the share of the budget that is used, in [0, 1], as process 0 saw it when the step began. SIGTERM (of a
         scheduler, or of `timeout`) ends the step in hand, saves, and exits.
@@ -128,9 +132,9 @@ class Loop:
         """
         told: list[int] = []
         if self._random:
-            torch.set_rng_state(self._random["random"].cpu())
+            torch.set_rng_state(self._random["random"])
             if self.device.type == "cuda" and "random on the device" in self._random:
-                torch.cuda.set_rng_state(self._random["random on the device"].cpu(), self.device)
+                torch.cuda.set_rng_state(self._random["random on the device"], self.device)
             self._random = {}
 
         def remember(number: int, _: FrameType | None) -> None:
@@ -169,24 +173,34 @@ class Loop:
 
     def update(self, loss: Tensor, scalars: dict[str, float | Tensor]) -> None:
         """One step of the optimiser and of the EMA. A loss or a gradient that is not finite is skipped and logged."""
-        warm = min(1.0, (self.step - self.first + 1) / 100)
+        warm = min(1.0, (self.step - self.first + 1) / _WARM_UP)
         rate = self.rate * warm * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * self.done)))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        gradients = [p.grad for p in self.modules.parameters() if p.grad is not None]
         everywhere = loss.detach().float().clone()
-        self._average([everywhere, *gradients])
+        self._average_gradients(everywhere)
         norm = nn.utils.clip_grad_norm_(self.modules.parameters(), self.clip)
         # The average is the same in every process, so all of them skip or none.
         if not torch.isfinite(everywhere + norm):
             log.warning("step %d: loss is %g, gradient norm %g, skipped", self.step, everywhere.item(), norm.item())
+            self._mend_buffers()
             return
         self.optimizer.step()
         self._average([b for b in self.modules.buffers() if b.is_floating_point()])
         self.ema.update_parameters(self.modules)
         self._record({"loss": everywhere, "rate": rate, "norm": norm, **scalars})
+
+    def _mend_buffers(self) -> None:
+        """Replace buffers that the forward pass of a skipped step left with NaN or infinity by their averaged copies.
+
+        Running statistics, of BatchNorm or of the codebook, would never lose them again, and would spoil the EMA. The loss would
+        not show it, because BatchNorm does not use its running statistics in training.
+        """
+        for buffer, averaged in zip(self.modules.buffers(), self.ema.module.buffers(), strict=True):
+            if buffer.is_floating_point() and not torch.isfinite(buffer).all():
+                buffer.detach().copy_(averaged)
 
     def picture(self, name: str, rows: Tensor) -> None:
         """Write a grid `(N, 3, H, W)` in [-1, 1] to TensorBoard."""
@@ -234,7 +248,9 @@ class Loop:
         path = self.out / "checkpoint.pt"
         if not path.exists():
             return
-        state = read_checkpoint(path, self.device)
+        # On the CPU. Adam copies its moments to the parameters' device, but leaves its step counters where they were loaded: on a
+        # GPU, reading them would wait for it once per parameter and step.
+        state = read_checkpoint(path)
         self.step, self.spent = state["step"], state["spent"]
         whole = "optimizer" in state  # unpacked weights are not: what does not ship starts anew
         for module, found in ((self.modules, state["modules"]), (self.ema.module, state["ema"])):
@@ -248,6 +264,21 @@ class Loop:
             self._means = {name: torch.tensor(value, device=self.device) for name, value in state.get("means", {}).items()}
         self.first = state.get("first", 0) if whole else self.step
         log.info("goes on from step %d%s", self.step, "" if whole else " of unpacked weights")
+
+    def _average_gradients(self, loss: Tensor) -> None:
+        """Replace the gradients, and the scalar `loss`, by their means over the processes.
+
+        A loss may leave a parameter out in one process and not in another, by the samples that each has. All processes must
+        send equally many numbers, so what is missing is sent as zeros; a parameter that nobody used stays without a gradient.
+        """
+        if self.accelerator.num_processes == 1:
+            return
+        parameters = [p for p in self.modules.parameters() if p.requires_grad]
+        used = loss.new_tensor([float(p.grad is not None) for p in parameters])
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        self._average([loss, used, *gradients])
+        for parameter, gradient, share in zip(parameters, gradients, used.tolist(), strict=True):
+            parameter.grad = gradient if share else None
 
     def _average(self, tensors: list[Tensor]) -> None:
         """Replace every tensor by its mean over the processes, all in one message."""
@@ -287,10 +318,10 @@ def launched() -> Accelerator:
     """How this program was started: alone, or as one of several processes by `torchrun` or `accelerate launch`."""
     from accelerate import Accelerator
 
-    # Told nothing, Accelerate takes several processes without a GPU for as many trainings, each alone.
+    # Without `cpu=True`, Accelerate takes several processes on a machine without a GPU for independent trainings.
     accelerator = Accelerator(cpu="LOCAL_RANK" in os.environ and not torch.cuda.is_available(), mixed_precision="no")
     if accelerator.num_processes > 1:
-        # A process that ends while its group still talks may abort after all its work is done.
+        # A process that exits before it has left its process group may abort, although its work is done.
         atexit.unregister(_leave)
         atexit.register(_leave)
     return accelerator
@@ -302,7 +333,7 @@ def _leave() -> None:
 
 
 class _Nowhere:
-    """Stands where TensorBoard is not installed, as on many GPU images."""
+    """In place of TensorBoard's writer where that is not installed, as on many GPU images."""
 
     def add_image(self, name: str, picture: Tensor, step: int) -> None:
         """Not kept."""

@@ -169,6 +169,11 @@ def arcface(embeddings: Tensor, centres: Tensor, labels: Tensor, margin: float =
         embeddings: `(N, D)` unit vectors.
         centres: `(K, D)`, one learned vector per identity.
         labels: `(N,)` int64 in [0, K).
+        margin: added to the angle between an embedding and its own centre, radians.
+        scale: of the cosines, before the soft-max.
+
+    Returns:
+        the scalar mean over the batch.
     """
     cosine = F.linear(embeddings, F.normalize(centres, dim=1)).clamp(-1 + 1e-6, 1 - 1e-6)
     target = torch.cos(torch.acos(cosine.gather(1, labels[:, None])) + margin)
@@ -217,12 +222,17 @@ class FeatureDiscriminator(nn.Module):
 
 
 def hinge_discriminator(clean: Tensor, fake: Tensor) -> Tensor:
-    """Hinge loss of a discriminator's logits (Lim and Ye 2017)."""
+    """Hinge loss of a discriminator's logits, of any shape (Lim and Ye 2017): a scalar."""
     return F.relu(1 - clean).mean() + F.relu(1 + fake).mean()
 
 
 def adversarial_losses(discriminator: nn.Module, clean: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """What the discriminator learns from, and what the maker of `fake` does: neither moves the other's weights. Two scalars."""
+    """The discriminator's hinge loss, and the generator's: two scalars, neither with gradients for the other's weights.
+
+    Args:
+        discriminator: `(N, 3, S, S)` in [-1, 1] -> logits of any shape.
+        clean, fake: `(N, 3, S, S)`; `fake` carries the generator's gradients.
+    """
     discriminator.requires_grad_(False)
     fooled = -discriminator(fake).float().mean()
     discriminator.requires_grad_(True)
@@ -291,9 +301,9 @@ def feature_weights(like: Tensor, more: float) -> Tensor:
 
 
 def unevenness(network: Callable[[Tensor], Tensor], y: Tensor, restored: Tensor, generator: torch.Generator) -> Tensor:
-    """How much a restoration depends on where the network's grid lies: L1 between it and that of the input moved by whole pixels.
+    """How much a restoration depends on where the network's grid lies: L1 to the restoration of the input shifted by whole pixels.
 
-    What differs is no detail of the face. It would lie as a weave on skin and hair, and crawl over a face that moves.
+    What differs is no detail of the face: it would show as a weave on skin and hair, and crawl over a face that moves.
 
     Args:
         network: `(N, 3, S, S)` -> the same.
@@ -319,7 +329,7 @@ def recovery_loss(
     networks: tuple[nn.Module | None, nn.Module | None],
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """What the Identity Recovery Network learns from stills by.
+    """The loss of the Identity Recovery Network on stills.
 
     Args:
         irn: the network.
@@ -347,7 +357,16 @@ _GRID = 16
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor, most: float = 1.0) -> Tensor:
-    """Weight that balances the gradients of two losses at the decoder's last layer (Esser et al. 2021, equation 7)."""
+    """Weight of the adversarial loss that balances both gradients at the decoder's last layer (Esser et al. 2021, equation 7).
+
+    Args:
+        reconstruction, adversarial: scalar losses of one graph, which is kept.
+        last_layer: the weights at which the gradients are compared.
+        most: upper bound of the weight.
+
+    Returns:
+        a scalar without gradient.
+    """
     first = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)[0].norm()
     second = torch.autograd.grad(adversarial, last_layer, retain_graph=True)[0].norm()
     weight: Tensor = (first / (second + 1e-4)).clamp(0, most).detach()
@@ -355,7 +374,7 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Ten
 
 
 def gradient_l1(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute difference of horizontal and vertical differences: keeps edges where L1 alone blurs."""
+    """L1 distance of the horizontal and vertical gradients of two `(N, C, H, W)` pictures, a scalar: L1 alone blurs edges."""
     total = a.new_zeros(())
     for dim in (2, 3):
         total = total + (a.diff(dim=dim) - b.diff(dim=dim)).abs().mean()

@@ -1,9 +1,9 @@
 """New people out of known ones: eyes, nose, mouth or the middle of one aligned face set into another.
 
-Networks that see few people for long learn these by heart. A mean of two faces is somebody else, but soft and doubled, and who
-learns from it is soft as well; a mosaic is as sharp as its pieces. They are joined band by band, fine detail over a short way and
-coarse detail over a long one (Burt and Adelson, A Multiresolution Spline With Application to Image Mosaics, 1983), and what is
-coarser than a part of a face stays that of the face they are set into: its light and the colour of its skin.
+Networks that see few people for long learn them by heart. The mean of two faces is somebody else, but soft and doubled, and a
+network that learns from it becomes soft as well; a mosaic is as sharp as its pieces. They are joined band by band, fine detail
+over a short way and coarse detail over a long one (Burt and Adelson, A Multiresolution Spline With Application to Image Mosaics,
+1983), and what is coarser than a part of a face stays that of the face they are set into: its light and the colour of its skin.
 
     donors = Donors(faces)
     row, mirrored = donors.of(face, False, rng)

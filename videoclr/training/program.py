@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 def in_one_line(main: Callable[P, R]) -> Callable[P, R]:
-    """A program whose `main` ends with exit code 1 and one line where a file is missing, or is not what it is taken for."""
+    """Decorates a program's `main`: a missing or unsuitable file ends it with one line and exit code 1, not with a traceback."""
 
     @functools.wraps(main)
     def told(*args: P.args, **kwargs: P.kwargs) -> R:
