@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -724,6 +724,8 @@ class Reader:
 
     def _decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
         """Frames that `packet` completes; a packet that cannot be decoded is counted and passed over."""
+        if packet is not None and self._codec == "tiff":
+            packet = _with_data(packet, tiff.classic)
         if packet is not None and (head_of := _HEADS.get(self._stream.codec_context.name)):
             # The directory of a TIFF lies anywhere in it.
             self._heads[packet.pts] = head_of(bytes(packet if self._codec == "tiff" else memoryview(packet)[:_HEADER]))
@@ -819,12 +821,7 @@ class Reader:
         """`packet`, that of an EXR picture with what it shows where the decoder looks for it."""
         if packet is None or not exr.is_exr(head := self._heads.get(packet.pts, b"")):
             return packet
-        data = bytes(packet)
-        if (placed := exr.at_origin(data, head)) is data:
-            return packet
-        made: Packet[Any] = Packet(placed)
-        made.pts, made.dts, made.time_base, made.duration = packet.pts, packet.dts, packet.time_base, packet.duration
-        return made
+        return _with_data(packet, lambda data: exr.at_origin(data, head))
 
     def _packets(self) -> Iterator[Packet[Any]]:
         streams: list[Stream] = [self._stream]
@@ -920,6 +917,16 @@ class Reader:
         if text not in self.warnings:
             self.warnings.append(text)
             _log.warning("%s: %s", self.path, text)
+
+
+def _with_data(packet: Packet[Any], change: Callable[[bytes], bytes]) -> Packet[Any]:
+    """`packet` with other data at its times; the packet itself where `change` gives back what it was given."""
+    data = bytes(packet)
+    if (changed := change(data)) is data:
+        return packet
+    made: Packet[Any] = Packet(changed)
+    made.pts, made.dts, made.time_base, made.duration = packet.pts, packet.dts, packet.time_base, packet.duration
+    return made
 
 
 def _decoder_of(stream: VideoStream) -> VideoCodecContext:

@@ -24,7 +24,7 @@ from videoclr.media.clock import with_clock
 from videoclr.media.colour import BT601, FULL, LIMITED, PRIMARIES, RGB_SPACE, Colour, kind_of
 from videoclr.media.density import LARGEST, USUAL, with_density
 from videoclr.media.encoders import formats_of, what_is_lost
-from videoclr.media.exif import LONGEST, exif_of, with_exif
+from videoclr.media.exif import LONGEST, exif_of, in_png, with_exif
 from videoclr.media.faults import AV_ERRORS, explained, reason
 from videoclr.media.filters import through
 from videoclr.media.hdr import wide_primaries
@@ -42,7 +42,7 @@ _log = logging.getLogger("videoclr.media.stills")
 _TOP = 65535
 _PROFILED = {"png", "mjpeg", "tiff"}
 """Encoders whose pictures keep a colour profile; FFmpeg writes it into PNG and JPEG."""
-_NOTED = {"png", "mjpeg"}
+_NOTED = {"png", "mjpeg", "tiff"}
 """Encoders whose pictures keep EXIF data; FFmpeg's own writes it into PNG alone."""
 _COLOURED = {"png", "exr"}
 """Encoders whose pictures say here which primaries theirs are."""
@@ -147,7 +147,8 @@ class Stills:
         written = len(self.numbers)
         self._next += 1
         # Of the source's own frame: what a PNG becomes in YUV still has the PNG's profile, at which PyAV must not look.
-        exif = exif_of(picture.frame) if self.encoder == "mjpeg" else b""
+        written_here = self.encoder in ("mjpeg", "tiff") or (self.encoder == "png" and tiff.is_tiff(picture.head))
+        exif = exif_of(picture.frame, picture.head) if written_here else b""
         data = self._encoded(*self._prepared(picture, composite()), exif, picture.head)
         if self.encoder == "exr" and exr.is_exr(picture.head):
             data = exr.with_head(data, picture.head)
@@ -239,8 +240,8 @@ class Stills:
         if not self._captioned and has_captions(picture.frame):
             self._captioned = True
             self._warn(CAPTIONS_LOST)
-        if self.encoder not in _NOTED and exif_of(picture.frame):
-            self._warn("the picture's EXIF data are left out; .jpg and .png keep them")
+        if self.encoder not in _NOTED and exif_of(picture.frame, picture.head):
+            self._warn("the picture's EXIF data are left out; .jpg, .png and .tif keep them")
         if self.aspect != 1 and self.encoder not in _SHAPED:
             self._warn(f"the sample aspect ratio {self.aspect} is lost; .png, .jpg, .tif, .exr and .dpx pictures keep it")
         if self.density is not None and self.encoder not in _MEASURED and round(self.density) not in USUAL:
@@ -299,7 +300,11 @@ class Stills:
             data = tiff.with_profile(data, profile)
         if self.encoder in ("png", "mjpeg") and self.density is not None:
             data = with_density(data, self.encoder, self.density)
-        if exif:
+        if exif and self.encoder == "tiff":
+            data = tiff.with_exif(data, exif)
+        elif exif and self.encoder == "png":
+            data = in_png(data, exif)
+        elif exif:
             if len(exif) > LONGEST:
                 self._warn("the picture's EXIF data are left out: they are longer than a JPEG's segment")
             else:
