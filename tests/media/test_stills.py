@@ -1063,6 +1063,24 @@ def test_big_tiff_is_read_sample_for_sample(tmp_path, pattern, order):
         assert written.getexif()[0x10F].rstrip("\0") == "A maker of scans"
 
 
+def test_a_grey_jpeg_has_one_channel_and_says_what_it_said(tmp_path, pattern):
+    profile, image = b"\0" * 36 + b"acsp" + b"grey" * 50, pattern(0)[..., 1]
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    Image.fromarray(image).save(tmp_path / "g.jpg", quality=95, icc_profile=profile, dpi=(300, 300), exif=exif)
+    Image.fromarray(image.astype(np.uint16) * 257).save(tmp_path / "g.png")
+    for name in ("g.jpg", "g.png"):
+        with Reader(tmp_path / name) as reader, Writer(tmp_path / f"o{name}.jpg", like=reader) as writer:
+            for frame in reader.frames():
+                writer.write(frame)
+        with Image.open(tmp_path / f"o{name}.jpg") as written, Image.open(tmp_path / name) as source:
+            assert written.mode == "L"
+            off = np.abs(np.asarray(written).astype(int) - np.asarray(source) / (257 if name == "g.png" else 1))
+            assert off.mean() < 1
+            said = written.info.get("icc_profile"), written.info.get("dpi"), written.getexif().get(0x010F)
+            assert said == ((None, None, None) if name == "g.png" else (profile, (300, 300), "Maker"))
+
+
 def test_an_animation_in_webp_is_refused_by_its_name(tmp_path, pattern):
     first, *others = (Image.fromarray(pattern(number)) for number in range(3))
     first.save(tmp_path / "a.webp", save_all=True, append_images=others, duration=40)

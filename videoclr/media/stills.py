@@ -9,6 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 from av.codec.codec import find_best_pix_fmt_of_list
 from av.codec.context import CodecContext
@@ -18,7 +19,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
-from videoclr.media import dpx, exr, tiff
+from videoclr.media import dpx, exr, tiff, unread
 from videoclr.media.captions import CAPTIONS_LOST, has_captions
 from videoclr.media.clock import with_clock
 from videoclr.media.colour import BT601, FULL, LIMITED, PRIMARIES, RGB_SPACE, Colour, kind_of
@@ -50,6 +51,9 @@ _SHAPED = {"png", "mjpeg", "tiff", "exr", "dpx"}
 """Encoders that write the sample aspect ratio."""
 _MEASURED = {"png", "mjpeg", "tiff"}
 """Encoders whose pictures say here how many of their pixels make an inch."""
+_GREY = "gray"
+_GREY_QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_OPTIMIZE, 1)
+"""As large as the others, which FFmpeg's encoder makes; it makes none of one channel."""
 _ICCP = b"iCCP"
 """PNG's chunk of a colour profile."""
 _CORNER = 8
@@ -212,7 +216,9 @@ class Stills:
         if self.encoder == "tiff" and self.pix_fmt is None and not tiff.is_tiff(head):
             known = [name for name in known if kind_of(name) != "yuv"]  # which Nuke and others do not read in TIFF
         wanted = frame.format.name.replace("yuv4", "yuvj4") if self.encoder == "mjpeg" else frame.format.name
-        if self.encoder == "mjpeg" and colour.kind != "yuv":
+        if self.encoder == "mjpeg" and colour.kind == "gray" and self.pix_fmt is None:
+            known, wanted = [_GREY], _GREY
+        elif self.encoder == "mjpeg" and colour.kind != "yuv":
             wanted = "yuvj444p"
         wanted = self.pix_fmt or wanted
         if wanted not in known:
@@ -272,6 +278,8 @@ class Stills:
         return float_frame(values if alpha is None or multiplied else values * alpha[..., None], alpha)
 
     def _encoded(self, frame: VideoFrame, full: bool, exif: bytes, head: bytes) -> bytes:
+        if self.encoder == "mjpeg" and frame.format.name == _GREY:
+            return self._encoded_grey(frame, exif)
         context = CodecContext.create(self.encoder, "w")
         assert isinstance(context, VideoCodecContext)
         context.width, context.height, context.pix_fmt = frame.width, frame.height, frame.format.name
@@ -311,12 +319,28 @@ class Stills:
                 data = with_exif(data, exif)
         return data
 
+    def _encoded_grey(self, frame: VideoFrame, exif: bytes) -> bytes:
+        """A JPEG of one channel, with what FFmpeg says in one of `frame`'s corner: shape, colour profile, resolution."""
+        layout = layout_of(_GREY)
+        assert layout is not None
+        made, array = cv2.imencode(".jpg", layout.view(frame, 0), _GREY_QUALITY)
+        corner = reformatted(_corner(frame), Picture(frame).colour, "yuvj444p", Colour("yuv", BT601, True))
+        told = self._encoded(corner, True, exif, b"")
+        if not made:
+            raise EncodeError(self.path, "mjpeg failed: OpenCV refused the picture")
+        return unread.with_segments(array.tobytes(), told)
+
+
+def _corner(frame: VideoFrame) -> VideoFrame:
+    """A small picture that carries what `frame` does."""
+    return through(frame, ("crop", f"{min(_CORNER, frame.width)}:{min(_CORNER, frame.height)}:0:0:exact=1"))
+
 
 def _profile(frame: VideoFrame) -> bytes:
     """The colour profile of a frame, empty for none: out of a PNG of its corner, since PyAV cannot look at every one."""
     if not carries(frame, Type.ICC_PROFILE):
         return b""
-    corner = through(frame, ("crop", f"{min(_CORNER, frame.width)}:{min(_CORNER, frame.height)}:0:0:exact=1"))
+    corner = _corner(frame)
     rgb = reformatted(corner, Picture(corner).colour, "rgb24", Colour("rgb", BT601, True))
     context = CodecContext.create("png", "w")
     assert isinstance(context, VideoCodecContext)
