@@ -1081,6 +1081,17 @@ def test_a_grey_jpeg_has_one_channel_and_says_what_it_said(tmp_path, pattern):
             assert said == ((None, None, None) if name == "g.png" else (profile, (300, 300), "Maker"))
 
 
+def test_whoever_changes_the_folder_meanwhile_gets_all_pictures_where_they_were_asked_for(tmp_path, pattern, monkeypatch):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    with Writer("o%d.png") as writer:
+        writer.write(Frame.from_image(pattern(0)))
+        monkeypatch.chdir(tmp_path / "other")
+        writer.write(Frame.from_image(pattern(1)))
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["o1.png", "o2.png"]
+
+
 def test_an_animation_in_webp_is_refused_by_its_name(tmp_path, pattern):
     first, *others = (Image.fromarray(pattern(number)) for number in range(3))
     first.save(tmp_path / "a.webp", save_all=True, append_images=others, duration=40)

@@ -30,6 +30,7 @@ from videoclr.media.clock import clock_in
 from videoclr.media.continuous import Astray, PictureAstray, TimesJump
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.crop import WHOLE
+from videoclr.media.cutoff import ends_within_page
 from videoclr.media.faults import AV_ERRORS, explained, is_memory_short, reason
 from videoclr.media.filters import through, top_down
 from videoclr.media.gaps import CERTAIN, LIKELY, Gaps, shows
@@ -899,13 +900,22 @@ class Reader:
 
     def _tell_cut_off(self, last: _Timed) -> None:
         """Say it where the file breaks off within a picture, which decoders show as if it were whole."""
-        if self._breaks_off and not self._still:
-            self._warn(f"truncated: it breaks off within the picture at {float(last.time):.3f} s, which may show errors")
         size = bytes_in(self.container)
+        # Of bare DV FFmpeg fills the rest of it with what was there in the picture before.
+        filled = self.container.format.name == "dv" and size is not None and self._read_to is not None and self._read_to > size
+        if (self._breaks_off or filled) and not self._still:
+            self._warn(f"truncated: it breaks off within the picture at {float(last.time):.3f} s, which may show errors")
         # Of y4m FFmpeg takes it for the end.
         if self.container.format.name == Y4M and None not in (size, self._read_to) and size != self._read_to:
             reached = last.time + 1 / (rate_of(self._stream) or Fraction(25))
             self._warn(f"truncated: it breaks off within the picture at {float(reached):.3f} s, which is left out")
+        if self.container.format.name == "ogg" and not self.is_pipe and Path(self.path).is_file():
+            with explained(self.path, "cannot be read"):
+                torn = ends_within_page(Path(self.path))
+            if torn:
+                self._warn(
+                    f"truncated: it breaks off behind the picture at {float(last.time):.3f} s, and what came next is left out"
+                )
 
     def _went_back(self, time: Fraction) -> None:
         """Say it once: a broken film may do so in every frame, and what is told must not grow with it."""

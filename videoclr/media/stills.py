@@ -110,6 +110,7 @@ class Stills:
         density: Fraction | None = None,
     ) -> None:
         self.path, self.encoder, self.overwrite = path, encoder, overwrite
+        self._place = os.path.abspath(path)  # whoever embeds this may go to another folder meanwhile
         self.pix_fmt, self.linear, self.whole, self.rate = pix_fmt, linear, whole, rate
         if pix_fmt is not None and pix_fmt not in (known := formats_of(encoder)):
             raise ConfigError(f"$.media.pix_fmt: {encoder} does not take {pix_fmt!r}; it takes {', '.join(known)}")
@@ -133,8 +134,8 @@ class Stills:
         Raises:
             MediaError: there are.
         """
-        if self.pattern and not self.overwrite and (there := matching(self.path)):
-            name = Path(numbered(self.path, there[0])).name
+        if self.pattern and not self.overwrite and (there := matching(self._place)):
+            name = Path(numbered(self._place, there[0])).name
             raise MediaError(self.path, f"{name} exists already; remove it or allow overwriting (--overwrite)")
 
     def write(self, picture: Picture, composite: Callable[[], VideoFrame]) -> None:
@@ -147,7 +148,7 @@ class Stills:
         if self._parts and not self.pattern:
             what = "holds one picture, and there are more"
             raise MediaError(self.path, f"{what}; use a pattern such as frame%04d{Path(self.path).suffix}")
-        target = Path(behind_link(numbered(self.path, self._next) if self.pattern else self.path))
+        target = Path(behind_link(numbered(self._place, self._next) if self.pattern else self._place))
         written = len(self.numbers)
         self._next += 1
         # Of the source's own frame: what a PNG becomes in YUV still has the PNG's profile, at which PyAV must not look.
@@ -176,7 +177,7 @@ class Stills:
             while self._parts:
                 os.replace(*self._parts[0])
                 del self._parts[0]
-        others = [number for number in matching(self.path) if number not in self.numbers] if self.pattern else []
+        others = [number for number in matching(self._place) if number not in self.numbers] if self.pattern else []
         if others:
             ends = " to ".join(Path(numbered(self.path, number)).name for number in sorted({others[0], others[-1]}))
             are = "1 picture is" if len(others) == 1 else f"{len(others)} pictures are"
