@@ -370,10 +370,11 @@ def test_verbose_shows_the_traceback(jobs, capsys):
         (["in.mp4", "out.mp4", "--colour", "red"], "--colour"),
         (["in.mp4", "out.mp4", "more.mp4"], "more.mp4"),
         (["in.mp4", "out.mp4", "--steps", "many"], "'--steps': it should be a valid integer"),
-        (["in.mp4", "out.mp4", "--steps", "0"], "$.restore.steps"),
+        (["in.mp4", "out.mp4", "--steps", "0"], " --steps: "),
+        (["in.mp4", "out.mp4", "--set", "restore.steps=0"], "$.restore.steps"),
         (["in.mp4", "out.mp4", "--set", "restore.step=3"], "$.restore.step"),
         (["in.mp4", "out.mp4", "--config", "nowhere.yaml"], "nowhere.yaml"),
-        (["in.mp4", "out.mp4", "--on-error", "ignore"], "$.runtime.on_error"),
+        (["in.mp4", "out.mp4", "--on-error=ignore"], " --on-error: "),
         (["batch", "in.mp4"], "--to"),
         (["batch", "in.mp4", "--to", ""], "an argument is empty (after --to)"),
         (["batch", "in.mp4", "--to", "-"], "--to: expected a folder, not a pipe"),
@@ -461,7 +462,8 @@ def test_watch_offers_nothing_that_it_refuses(capsys):
 
 
 def test_batch_reports_each_file_and_fails_if_one_failed(jobs, capsys):
-    results = [a_report(target="x/a.mp4"), MediaError("b.mp4", "no video stream"), RestorationError(0, 0, "boom")]
+    bad = ConfigError("$.restore.seed: no, and $.restore.steps as well")
+    results = [a_report(target="x/a.mp4"), MediaError("b.mp4", "no video stream"), RestorationError(0, 0, "boom"), bad]
 
     def answer(sources, *_, ended, **__):
         for source, result in zip(sources, results, strict=True):
@@ -469,15 +471,16 @@ def test_batch_reports_each_file_and_fails_if_one_failed(jobs, capsys):
         return results
 
     jobs.answer = answer
-    assert cli.main(["batch", "a.mp4", "b.mp4", "c.mp4", "--to", "x", "--ending", "mkv", "--seed", "3"]) == 1
+    assert cli.main(["batch", "a.mp4", "b.mp4", "c.mp4", "d.mp4", "--to", "x", "--ending", "mkv", "--seed", "3"]) == 1
     arguments, named = jobs.asked[0]
-    assert arguments[:2] == (["a.mp4", "b.mp4", "c.mp4"], Path("x"))
+    assert arguments[:2] == (["a.mp4", "b.mp4", "c.mp4", "d.mp4"], Path("x"))
     assert named["ending"] == "mkv"
     assert jobs.config.restore.seed == 3
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("videoclr: x/a.mp4: 50 frames")
     assert lines[1] == "videoclr: error: b.mp4: no video stream"
     assert lines[2].startswith("videoclr: error: c.mp4: frame 0, track 0")
+    assert lines[3] == "videoclr: error: d.mp4: --seed: no, and $.restore.steps as well"
 
 
 @pytest.mark.parametrize("option", ["--metrics", "--log-json"])

@@ -312,6 +312,13 @@ def test_a_batch_loads_once_and_goes_on_after_a_bad_file(log, tmp_path):
     assert written["failed"] == [{"source": str(sources[1]), "error": f"{sources[1]}: at 3.000 s: corrupt"}]
 
 
+def test_a_batch_of_which_nothing_becomes_anything_leaves_no_empty_folder(log, tmp_path):
+    (tmp_path / "done").mkdir()
+    (result,) = restore_batch(films(tmp_path / "rushes", b="broken"), tmp_path / "done" / "today" / "one")
+    assert isinstance(result, DecodeError)
+    assert [*(tmp_path / "done").iterdir()] == []
+
+
 def test_a_batch_can_change_the_ending(log, tmp_path):
     sources = films(tmp_path / "rushes", a="2")
     for ending in ("mkv", ".mp4"):

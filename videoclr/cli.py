@@ -18,10 +18,11 @@ import inspect
 import json
 import logging
 import os
+import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, fields, replace
@@ -263,12 +264,7 @@ class _Options:
             for name, path in _SETTING_OF.items()
             if getattr(self, name) not in (None, [])
         ]
-        if self.smart_copy:
-            named.append("media.smart_copy=true")
-        if self.look_first:
-            named.append("identify.look_first=true")
-        if self.no_provenance:
-            named.append("media.provenance=false")
+        named += [text for name, text in _SWITCHES.items() if getattr(self, name)]
         return config.override(*(self.set_ or []), *named)
 
 
@@ -306,6 +302,11 @@ _SETTING_OF = {
     "grain": "blend.grain",
     "device": "runtime.device",
     "on_error": "runtime.on_error",
+}
+_SWITCHES = {
+    "smart_copy": "media.smart_copy=true",
+    "look_first": "identify.look_first=true",
+    "no_provenance": "media.provenance=false",
 }
 
 
@@ -611,7 +612,7 @@ class _Told:
     def __call__(self, source: str, result: Report | VideoclrError) -> None:
         self.finished(result, source)
         if isinstance(result, VideoclrError):
-            text = _one_line(result)
+            text = _as_typed(_one_line(result), {name for name in _named() if getattr(self.options, name) not in (None, [], False)})
             _say(f"error: {text if text.startswith(source) else f'{source}: {text}'}")
             self.failed = True
             return
@@ -976,7 +977,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"error: stopped{_noted(stop)}")
         return STOPPED
     except (Exception, SystemExit) as error:
-        return _failed(error, verbose)
+        return _failed(error, verbose, list(sys.argv[1:] if argv is None else argv))
     finally:
         let_go_of_streams()
 
@@ -1044,7 +1045,7 @@ def _parse(arguments: list[str]) -> _Run | int:
     return int(result or DONE) if arguments else USAGE
 
 
-def _failed(error: BaseException, verbose: bool) -> int:
+def _failed(error: BaseException, verbose: bool, arguments: Sequence[str]) -> int:
     """Say in one line what went wrong; the exit code says whose fault it was."""
     if any(isinstance(cause, OSError) and cause.errno == errno.EPIPE for cause in _causes(error)):
         # whoever read our output has left: nothing to say, and nobody to say it to. Without this the interpreter
@@ -1057,7 +1058,8 @@ def _failed(error: BaseException, verbose: bool) -> int:
         _say(f"error: {_wrong_usage(error)}")
         return USAGE
     if isinstance(error, VideoclrError):
-        _say(f"error: {_one_line(error)}{_noted(error)}")
+        typed = {text.partition("=")[0].removeprefix("--").replace("-", "_") for text in arguments if text.startswith("--")}
+        _say(f"error: {_as_typed(_one_line(error), typed)}{_noted(error)}")
         return USAGE if isinstance(error, ConfigError) else FAILED
     if "torch" in sys.modules:
         from videoclr.shortage import is_of_the_device, of_the_device
@@ -1068,6 +1070,19 @@ def _failed(error: BaseException, verbose: bool) -> int:
     kind = "" if isinstance(error, OSError) else f"unexpected {type(error).__name__}: "
     _say(f"error: {kind}{_one_line(error)}{_noted(error)}" + ("" if verbose else " (--verbose shows where)"))
     return FAILED
+
+
+def _named() -> dict[str, str]:
+    """Options that are settings under another name -> these settings."""
+    return _SETTING_OF | {name: text.partition("=")[0] for name, text in _SWITCHES.items()}
+
+
+def _as_typed(text: str, typed: Collection[str]) -> str:
+    """`text` with what settings are called by the options that gave them, of which `typed` are: `--codec`, not `$.media.codec`."""
+    for name, path in _named().items():
+        if name in typed:
+            text = re.sub(rf"\$\.{re.escape(path)}(\[\d+\])?(?![\w.\[])", f"--{name.replace('_', '-')}", text)
+    return text
 
 
 def _noted(error: BaseException) -> str:

@@ -444,7 +444,7 @@ def restore_batch(
 
     Args:
         sources: files or patterns; their own names name the results, so no two may be called alike.
-        folder: made if it does not exist.
+        folder: made if it does not exist, and not left behind empty.
         config: settings of all files; the defaults if None.
         ending: file ending of the results, such as `.mp4`; None keeps each input's own.
         report: one JSON file for all: `{"files": [...], "failed": [{"source", "error"}, ...],
@@ -470,9 +470,15 @@ def restore_batch(
     if len(sources) > 1:
         refuse_tracks(config)
     targets = targets_of(sources, Path(folder), ending)
-    make_folder(folder)
     tasks = [Task(source, target, config) for source, target in zip(sources, targets, strict=True)]
-    return restore_tasks(tasks, Manner(overwrite, aligned, resume), report=report, progress=progress, ended=ended, site=site)
+    manner = Manner(overwrite, aligned, resume)
+    new = make_folder(folder)
+    try:
+        return restore_tasks(tasks, manner, report=report, progress=progress, ended=ended, site=site)
+    finally:
+        with suppress(OSError):  # something is in it, as there should be
+            for place in new:
+                place.rmdir()
 
 
 def restore_tasks(
@@ -539,16 +545,22 @@ def refuse_tracks(config: Config) -> None:
             raise ConfigError(f"$.identify.{setting}: tracks of one film ({numbers}) are not those of another; {advice}")
 
 
-def make_folder(folder: str | Path) -> None:
+def make_folder(folder: str | Path) -> list[Path]:
     """For results.
+
+    Returns:
+        Which folders were made for that, the innermost first.
 
     Raises:
         MediaError: it cannot be made.
     """
+    place = Path(folder)
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        new = [one for one in (place, *place.parents) if not one.exists()]
+        place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MediaError(folder, f"cannot be made a folder ({error.strerror})") from error
+    return new
 
 
 def check_folder(folder: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 
 import av
@@ -135,6 +136,22 @@ def test_overlay_of_woven_fields_is_the_restored_video(tmp_path, frames_of, pix_
     before, after = (Picture(one).signals() / (65535 if deep else 255) for one in (frame, picture.composite([patch])))
     assert np.abs(before - after).max() > 0.05
     assert np.abs(over(overlay, before) - after).max() * (1023 if deep else 255) < 1.5
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_overlay_of_colours_that_are_multiplied_with_alpha_is_the_restored_picture(deep):
+    rng, top = np.random.default_rng(0), 65535 if deep else 255
+    opaque = rng.integers(0, top + 1, (32, 32, 1))
+    opaque[:10], opaque[10:20] = 0, top
+    colours = np.rint(rng.integers(0, top + 1, (32, 32, 3)) * (opaque / top))
+    kind = np.uint16 if deep else np.uint8
+    frame = av.VideoFrame.from_ndarray(np.dstack([colours, opaque]).astype(kind), "rgba64le" if deep else "rgba")
+    head = struct.pack("<4sIHHHIHHI", b"II*\0", 8, 1, 0x152, 3, 1, 1, 0, 0)  # ExtraSamples: associated alpha
+    picture = Picture(frame, head=head)
+    patch = Patch(2, 2, rng.integers(0, 256, (26, 26, 3)).astype(np.uint8), rng.random((26, 26)).astype(np.float32))
+    overlay = Deliverable("overlay", upright=True)(picture, [patch], Fraction(0)).frame.to_ndarray() / 65535
+    after = picture.composite([patch]).to_ndarray()[..., :3]
+    assert np.abs(over(overlay, colours / top) * top - after).max() < 0.6 * (5 if deep else 1)
 
 
 def test_overlay_in_prores_4444_keeps_alpha_times_and_sound(clip, job, tmp_path, frames_of, packets_of):

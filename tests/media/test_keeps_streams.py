@@ -621,13 +621,28 @@ def test_subtitles_that_change_their_wrapping_twice_are_the_same(titled, carry, 
     assert (after.payloads, after.times) == (before.payloads, before.times)
 
 
-def worded(path: Path, codec: str, words: dict[int, bytes], lasting: int) -> Path:
+def test_subtitles_that_are_shown_together_become_one_text_of_mp4(carry, facts, tmp_path):
+    said = [(100, b"Sign"), (300, b"Upper"), (300, b"Lower"), (800, b"Last")]
+    worded(tmp_path / "s.mkv", "subrip", said, 400)
+    carry(tmp_path / "s.mkv", tmp_path / "o.mp4")
+    (words,) = named(facts(tmp_path / "o.mp4"), "subtitle")
+    shown = [(data[2:], time, length) for data, time, length, _ in words.packets if len(data) > 2]
+    tenth = Fraction(1, 10)
+    assert shown == [
+        (b"Sign", tenth, 2 * tenth),
+        (b"Sign\nUpper\nLower", 3 * tenth, 2 * tenth),
+        (b"Upper\nLower", 5 * tenth, 2 * tenth),
+        (b"Last", 8 * tenth, 4 * tenth),
+    ]
+
+
+def worded(path: Path, codec: str, words: dict[int, bytes] | list[tuple[int, bytes]], lasting: int) -> Path:
     """A film of a second with subtitles: ms -> what a packet holds, each `lasting` so many ms."""
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         said = out.add_mux_stream(codec, time_base=Fraction(1, 1000))
-        for start, data in words.items():
+        for start, data in words.items() if isinstance(words, dict) else words:
             packet = av.Packet(data)
             packet.stream, packet.time_base = said, Fraction(1, 1000)
             packet.pts = packet.dts = start
@@ -643,7 +658,8 @@ def test_texts_that_overlap_begin_when_they_did(carry, facts, tmp_path):
     source, target = tmp_path / "s.mkv", tmp_path / "o.mp4"
     carry(worded(source, "subrip", {start: f"from {start}".encode() for start in (0, 200, 400, 600)}, 300), target)
     (shown,) = named(facts(target), "subtitle")
-    assert [float(time) for data, time, _, _ in shown.packets if len(data) > 2] == [0, 0.2, 0.4, 0.6]
+    first = {data.splitlines()[-1][-3:]: float(time) for data, time, _, _ in reversed(shown.packets) if len(data) > 2}
+    assert first == {b"m 0": 0, b"200": 0.2, b"400": 0.4, b"600": 0.6}
 
 
 def test_a_bitmap_whose_end_nobody_says_lasts_until_the_next(carry, facts, tmp_path):

@@ -109,6 +109,7 @@ def test_white_of_deep_rgb_is_white_and_a_face_that_is_as_it_was_changes_no_bit(
 @pytest.mark.parametrize(("name", "other"), [
     ("gbrp16le", "gbrp10le"), ("gbrp10le", "gbrp12be"), ("gbrap12le", "gbrap16le"), ("rgb24", "rgb48be"), ("bgra", "rgba64le"),
     ("rgb24", "rgba64be"), ("rgba", "rgb48le"), ("gbrp", "gbrp10le"), ("gbrp10le", "gbrap12le"), ("bgr0", "gbrp16le"),
+    ("rgb48le", "rgb24"), ("gbrp10le", "gbrp"), ("gbrap16le", "bgra"), ("rgba64be", "rgb24"),
 ])  # fmt: skip
 def test_numbers_of_rgb_become_the_nearest_of_another_depth(name, other):
     (old, new), frame = (layout_of(name), layout_of(other)), VideoFrame(1024, 4, name)
@@ -122,6 +123,19 @@ def test_numbers_of_rgb_become_the_nearest_of_another_depth(name, other):
     assert made.pts == 7 and all((new.view(made, part) == nearest).all() for part in range(3))
     if new.alpha is not None:
         assert (new.opacity(made) == ((1 << new.depth) - 1 if old.alpha is None else nearest)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("gray16le", "gray"), ("ya16le", "ya8"), ("gray12le", "rgb24"), ("gray16le", "yuvj444p")]
+)
+def test_numbers_of_grey_become_the_nearest_of_eight_bits(name, other):
+    (old, new), frame = (layout_of(name), layout_of(other)), VideoFrame(1024, 4, name)
+    values = np.linspace(0, (1 << old.depth) - 1, 1024).astype(np.uint16)
+    for samples in [old.view(frame, 0), old.opacity(frame)]:
+        if samples is not None:
+            samples[...] = values
+    made = reformatted(frame, Colour("gray", BT601, True), other, Colour(new.kind, BT601, True))
+    assert (new.view(made, 0) == np.rint(values * (255 / ((1 << old.depth) - 1)))).all()
 
 
 @pytest.mark.parametrize("name", ["yuv420p10le", "yuv422p10le", "yuv444p12le", "yuv444p16le", "p010le"])

@@ -110,6 +110,27 @@ def test_a_truncated_file_gives_what_it_has_and_a_warning(clip, tmp_path, ending
         assert len(list(reader.frames())) == 100 and reader.warnings == []
 
 
+def test_bare_dv_that_breaks_off_within_its_last_picture_says_so(tmp_path):
+    encoder = av.CodecContext.create("dvvideo", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 720, 576, "yuv420p", Fraction(1, 25)
+    data = b"".join(bytes(packet) for _ in range(3) for packet in encoder.encode(av.VideoFrame(720, 576, "yuv420p")))
+    (tmp_path / "cut.dv").write_bytes(data[: len(data) * 5 // 6])
+    (tmp_path / "whole.dv").write_bytes(data)
+    for name, count in (("cut.dv", 1), ("whole.dv", 0)):
+        with Reader(tmp_path / name) as reader:
+            assert len(list(reader.frames())) == 3
+        assert reader.warnings.count("truncated: it breaks off within the picture at 0.080 s, which may show errors") == count
+
+
+def test_ogg_that_breaks_off_within_a_page_says_so(clip, tmp_path):
+    whole = clip("w.ogg", codec="libvpx", options=VP8)
+    (tmp_path / "cut.ogg").write_bytes(whole.read_bytes()[:-20])
+    for path, told in ((tmp_path / "cut.ogg", 1), (whole, 0)):
+        with Reader(path) as reader:
+            list(reader.frames())
+        assert len([text for text in reader.warnings if "truncated: it breaks off behind the picture at " in text]) == told
+
+
 @pytest.mark.parametrize(
     ("ending", "settings"), [("ivf", {"codec": "libvpx", "options": VP8}), ("avi", {"codec": "mjpeg", "pix_fmt": "yuvj420p"})]
 )

@@ -1019,9 +1019,6 @@ def test_when_and_with_what_a_picture_was_taken_stays_in_it_or_is_told(tmp_path,
         for frame in reader.frames():
             writer.write(frame)
     assert size == (64, 96)
-    if ending == ".tif":
-        assert [text for text in writer.warnings if "EXIF data are left out" in text]
-        return
     assert not [text for text in writer.warnings if "EXIF" in text]
     with Image.open(tmp_path / f"o{ending}") as written:
         exif = written.getexif()
@@ -1031,6 +1028,68 @@ def test_when_and_with_what_a_picture_was_taken_stays_in_it_or_is_told(tmp_path,
         assert exif.get(0x0112, 1) == 1, "it is turned already"
         if ending == ".jpg":
             assert 0x0111 not in exif
+    for again in (".jpg", ".png", ".tif") if ending == ".tif" else ():
+        with Reader(tmp_path / "o.tif") as reader, Writer(tmp_path / f"n{again}", like=reader) as writer:
+            for frame in reader.frames():
+                writer.write(frame)
+        with Image.open(tmp_path / f"n{again}") as written:
+            exif = written.getexif()
+            assert (exif[0x010F].rstrip("\0"), exif.get(0x0112, 1)) == ("Maker", 1), again
+            assert exif.get_ifd(0x8769)[0x9003].rstrip("\0") == "2001:02:03 04:05:06"
+    assert [text for text in writer.warnings if "EXIF" in text] == []
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_big_tiff_is_read_sample_for_sample(tmp_path, pattern, order):
+    image = pattern(0)
+    rows, columns, _ = image.shape
+    maker, begin = b"A maker of scans\0", 16 + image.nbytes
+    count = 11
+    texts = begin + 8 + 20 * count + 8
+    inline = [(0x100, 4, columns), (0x101, 4, rows), (0x103, 3, 1), (0x106, 3, 2), (0x111, 16, 16), (0x115, 3, 3), (0x116, 4, rows),
+              (0x117, 16, image.nbytes), (0x11C, 3, 1)]  # fmt: skip
+    code = {3: "H6x", 4: "I4x", 16: "Q"}
+    entries = {tag: struct.pack(order + "HHQ" + code[kind], tag, kind, 1, value) for tag, kind, value in inline}
+    entries[0x102] = struct.pack(order + "HHQ3H2x", 0x102, 3, 3, 8, 8, 8)
+    entries[0x10F] = struct.pack(order + "HHQQ", 0x10F, 2, len(maker), texts)
+    table = struct.pack(order + "Q", count) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(8)
+    head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HHHQ", 43, 8, 0, begin)
+    (tmp_path / "b.tif").write_bytes(head + image.tobytes() + table + maker)
+    with Reader(tmp_path / "b.tif") as reader, Writer(tmp_path / "o.tif", like=reader) as writer:
+        (frame,) = reader.frames()
+        assert np.array_equal(frame.image, image)
+        writer.write(frame)
+    with Image.open(tmp_path / "o.tif") as written:
+        assert written.getexif()[0x10F].rstrip("\0") == "A maker of scans"
+
+
+def test_a_grey_jpeg_has_one_channel_and_says_what_it_said(tmp_path, pattern):
+    profile, image = b"\0" * 36 + b"acsp" + b"grey" * 50, pattern(0)[..., 1]
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    Image.fromarray(image).save(tmp_path / "g.jpg", quality=95, icc_profile=profile, dpi=(300, 300), exif=exif)
+    Image.fromarray(image.astype(np.uint16) * 257).save(tmp_path / "g.png")
+    for name in ("g.jpg", "g.png"):
+        with Reader(tmp_path / name) as reader, Writer(tmp_path / f"o{name}.jpg", like=reader) as writer:
+            for frame in reader.frames():
+                writer.write(frame)
+        with Image.open(tmp_path / f"o{name}.jpg") as written, Image.open(tmp_path / name) as source:
+            assert written.mode == "L"
+            off = np.abs(np.asarray(written).astype(int) - np.asarray(source) / (257 if name == "g.png" else 1))
+            assert off.mean() < 1
+            said = written.info.get("icc_profile"), written.info.get("dpi"), written.getexif().get(0x010F)
+            assert said == ((None, None, None) if name == "g.png" else (profile, (300, 300), "Maker"))
+
+
+def test_whoever_changes_the_folder_meanwhile_gets_all_pictures_where_they_were_asked_for(tmp_path, pattern, monkeypatch):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    with Writer("o%d.png") as writer:
+        writer.write(Frame.from_image(pattern(0)))
+        monkeypatch.chdir(tmp_path / "other")
+        writer.write(Frame.from_image(pattern(1)))
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["o1.png", "o2.png"]
 
 
 def test_an_animation_in_webp_is_refused_by_its_name(tmp_path, pattern):

@@ -14,6 +14,7 @@ import pytest
 from av.sidedata.sidedata import Type
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
+from videoclr.media import film
 from videoclr.media.encoders import ENCODERS
 from videoclr.media.layout import layout_of
 from videoclr.media.orientation import payload
@@ -39,6 +40,17 @@ def times(path):
 def planes(path):
     with av.open(str(path)) as container:
         return [[bytes(plane) for plane in frame.planes] for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize("settings", [{"options": {"bf": "many"}}, {}])
+def test_an_encoder_that_gets_no_memory_says_so(tmp_path, monkeypatch, pattern, settings):
+    monkeypatch.setattr(film, "is_memory_short", lambda error, size: size > 96 * 64)
+    if not settings:  # at its first picture, not when it is opened
+        monkeypatch.setattr(film.Film, "_packets", lambda *_: av.error.err_check(-12))
+    words = "too little memory to encode 96x64 with libx264; end other programs"
+    with pytest.raises(EncodeError, match=words), Writer(tmp_path / "o.mp4", **settings) as writer:
+        writer.write(Frame.from_image(pattern(0)))
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("codec", ["prores", "ffv1", "av1", "vp9", "mjpeg"])

@@ -12,7 +12,7 @@ import logging
 import math
 import struct
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -342,12 +342,15 @@ class Beside:
             if packet_or_none is None:
                 if until is None:
                     self._put_lasting(container, None, offset)
+                    self._put_rewrapped(container, None)
                 self._end_undated(container, offset)
                 break
             when = packet_or_none.dts if packet_or_none.dts is not None else packet_or_none.pts
             if until is not None and when is not None and when * Fraction(packet_or_none.time_base) + offset > until:
                 break
             self._pending = None
+            if when is not None:
+                self._put_rewrapped(container, when * Fraction(packet_or_none.time_base) + offset)
             self._mux(container, packet_or_none, offset)
         if until is not None and self.muxer in END_TO_END:
             later = self._pending
@@ -615,14 +618,27 @@ class Beside:
             self._count_pause(packet)
         self._delayed.discard(packet.stream_index)
         self._last[route.source.index] = packet.dts
-        try:
+        with self._refusals(route):
             if route.rewrapping is not None:
-                written = route.rewrapping.packet(packet)
-                if written is None:
-                    return
-                packet = written
+                for written in route.rewrapping.packets(packet):
+                    container.mux_one(written)
+                return
             packet.stream = route.target
             container.mux_one(packet)
+
+    def _put_rewrapped(self, container: OutputContainer, time: Fraction | None) -> None:
+        """Mux the converted texts that have left the screen at `time` (output seconds); all that are left for None."""
+        for route in self.routes.values():
+            if route.rewrapping is not None:
+                with self._refusals(route):
+                    for packet in route.rewrapping.ended(time):
+                        container.mux_one(packet)
+
+    @contextmanager
+    def _refusals(self, route: Route) -> Iterator[None]:
+        """Tell what the muxer refuses of a stream, and go on."""
+        try:
+            yield
         except AV_ERRORS as error:
             if is_system_error(error):
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from av.packet import Packet
@@ -16,6 +17,8 @@ _QOI_END = bytes(7) + b"\1"
 _GIF_HEAD = 13
 """Bytes of the header, with which the first picture of a GIF begins."""
 _GIF_IMAGE, _GIF_EXTENSION = 0x2C, 0x21
+_OGG, _OGG_HEAD, _OGG_PAGE = b"OggS\0", 27, 65307
+"""How a page begins, the bytes before the lengths of its parts, of which the last says how many, and the most bytes of a page."""
 _IVF_HEADER = 32
 """Bytes of the header of an IVF file, which stand in it behind version 0."""
 _IVF_CODECS = (b"VP80", b"VP90", b"AV01")
@@ -31,6 +34,27 @@ def begins_another(packet: Packet[Stream]) -> bool:
     """True for the last packet of an IVF file that has a second one behind it: all of that, whose header is taken for a time."""
     ticks = packet.pts or 0
     return packet.is_corrupt and ticks & 0xFFFFFFFF == _IVF_HEADER << 16 and (ticks >> 32).to_bytes(4, "little") in _IVF_CODECS
+
+
+def ends_within_page(path: Path) -> bool:
+    """Whether the last page of an Ogg file (RFC 3533, 6) is not all there: nothing of it is read.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - _OGG_PAGE))
+        tail = file.read()
+    at = tail.rfind(_OGG)
+    if at < 0:
+        return False
+    lengths = tail[at + _OGG_HEAD : at + _OGG_HEAD + tail[at + _OGG_HEAD - 1]] if at + _OGG_HEAD <= len(tail) else b""
+    return (
+        len(tail) < at + _OGG_HEAD
+        or len(lengths) < tail[at + _OGG_HEAD - 1]
+        or at + _OGG_HEAD + len(lengths) + sum(lengths) > len(tail)
+    )
 
 
 def _jpeg(picture: bytes) -> bool:

@@ -97,6 +97,9 @@ class Deliverable:
             source = picture.signals()[y0:y1, x0:x1]
             source = source if picture.is_light else as_uint16(source)
             colour, alpha = _over(picture, patches, source, (x0, y0))
+            if (covered := picture.coverage()) is not None:
+                most = picture.orientation.shown(covered)[y0:y1, x0:x1, None] * np.float32(1 if picture.is_light else _TOP)
+                colour = _hidden(colour, alpha, source, most)
             if self.floats and self.linear and not picture.is_light:
                 opaque = opacity_of(picture.frame, picture.colour)
                 opaque = None if opaque is None else picture.orientation.shown(opaque)[y0:y1, x0:x1]
@@ -197,6 +200,20 @@ def _fields(picture: Picture) -> NDArray[np.uint16]:
     own = signals if picture.proxy is None else picture.proxy.shown(signals)
     mean = picture.orientation.shown(fields_mean(picture.orientation.stored(own)))
     return np.stack([own, mean], axis=2)
+
+
+def _hidden(
+    colour: NDArray[np.float32], alpha: NDArray[np.float32], source: NDArray[Any], most: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The straight colour that over `source` gives what `Picture.composite` makes of `colour` where colours are multiplied with
+    alpha (`most`, in units of the source): a face is kept where there is something of it."""
+    mix = alpha[..., None]
+    below = source * (1 - mix)
+    if source.dtype == np.float32:
+        return np.where((most == 0) & (source == 0).all(-1, keepdims=True), np.float32(0), colour)
+    bound = (source <= most).all(-1, keepdims=True) & (mix > 0)
+    kept = np.divide(np.minimum(below + colour * mix, most) - below, mix, out=colour.copy(), where=bound)
+    return np.asarray(kept, np.float32)
 
 
 def _for_light(

@@ -45,7 +45,7 @@ from videoclr.media.encoders import (
     without_alpha,
     written_colour,
 )
-from videoclr.media.faults import AV_ERRORS, is_system_error, reason
+from videoclr.media.faults import AV_ERRORS, is_memory_short, is_system_error, reason
 from videoclr.media.filters import through
 from videoclr.media.grid import Even, grid_rate, pauses, round_half_up, rounded_rate, too_close
 from videoclr.media.groups import Group, Groups
@@ -93,6 +93,8 @@ _RAW_ENDINGS = (".nut", ".mkv")
 _TRIED = (64, 32)
 """Width, height of a picture that a container is tried with."""
 _BIG = (1 << 31) - 1
+_ENCODING = 90
+"""Bytes for each pixel that an encoder holds, about: sixty pictures of 4:2:0."""
 _UNDELAYED = 2
 """Pictures so few that none of them is reordered."""
 _SHAPING = MOV | {"mxf", Y4M}
@@ -725,6 +727,7 @@ class Film:
         try:
             stream.codec_context.open(strict=False)
         except AV_ERRORS as error:
+            self._tell_shortage(error, None)
             said = {field: getattr(wanted, field) for field in ("crf", "bit_rate", "preset", "profile", "level", "gop")}
             said |= {"pix_fmt": self.format} | dict(wanted.options)
             words = " ".join(f"{key}={value}" for key, value in said.items() if value is not None)
@@ -779,7 +782,15 @@ class Film:
         except AV_ERRORS as error:
             if is_system_error(error):
                 raise MediaError(self.path, f"cannot be written: {reason(error)}") from error
+            self._tell_shortage(error, time)
             raise EncodeError(self.path, f"{self.encoder.name} failed: {reason(error)}", time) from error
+
+    def _tell_shortage(self, error: Exception, time: Fraction | None) -> None:
+        """Raise what is to be done where memory did not suffice, which encoders call anything."""
+        width, height = self._size
+        if is_memory_short(error, width * height * _ENCODING):
+            said = f"too little memory to encode {width}x{height} with {self.encoder.name}; end other programs and start again"
+            raise EncodeError(self.path, said, time) from error
 
     def _end(self) -> None:
         """All pictures of the film, or the segment, have come."""

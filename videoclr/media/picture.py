@@ -266,6 +266,11 @@ def reformatted(frame: VideoFrame, colour: Colour, pixel_format: str, to: Colour
     if _is_shifted(frame.format.name, pixel_format):
         return _in_format(frame, pixel_format)
     deep = max(part.bits for part in VideoFormat(pixel_format).components) > _BYTE
+    known = layout_of(frame.format.name)
+    if colour.kind == "gray" and colour.full and to.full and is_deep(frame) and not deep and known and not known.floating:
+        # swscale 9.5 shifts these as well.
+        shallow = _in_format(frame, "ya8" if _has_alpha(frame.format) else "gray")
+        return reformatted(shallow, colour, pixel_format, to)
     planar = _DEEP_RGBA if _has_alpha(frame.format) and _has_alpha(VideoFormat(pixel_format)) else _DEEP_RGB
     if colour.kind == "yuv" and to.kind == "rgb" and (deep or is_deep(frame)) and pixel_format != planar:
         # swscale 9.5 makes noise of 4:2:0 on its way to packed RGB where either has more than 8 bits; the planar way is right.
@@ -332,17 +337,17 @@ def _opaque_twin(frame: VideoFrame) -> str | None:
 
 
 def _is_shifted(name: str, other: str) -> bool:
-    """Whether swscale 9.5 shifts the numbers of RGB in the format `name` on its way to `other`, of more bits than 8, instead of
-    scaling them: white becomes grey, and all numbers of planes move by half a step."""
+    """Whether swscale 9.5 shifts the numbers of RGB in the format `name` on its way to `other` instead of scaling them: white
+    becomes grey, all numbers of planes move by half a step, and so do those of more bits that become 8."""
     source, target = layout_of(name), layout_of(other)
     if source is None or target is None or {source.kind, target.kind} != {"rgb"} or source.floating or target.floating:
         return False
     planar = name.startswith("gbr") and other.startswith("gbr")
-    return source.depth != target.depth > _BYTE and (planar or source.depth == _BYTE)
+    return source.depth != target.depth and (target.depth == _BYTE or planar or source.depth == _BYTE)
 
 
 def _in_format(frame: VideoFrame, name: str) -> VideoFrame:
-    """`frame`, of RGB, in another format of that kind: every number as it is, or the nearest, and all properties."""
+    """`frame`, of RGB or grey, in another format of that kind: every number as it is, or the nearest, and all properties."""
     made = through(frame, ("format", name))
     made.make_writable()
     source, target = layout_of(frame.format.name), layout_of(name)

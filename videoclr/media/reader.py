@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -30,6 +30,7 @@ from videoclr.media.clock import clock_in
 from videoclr.media.continuous import Astray, PictureAstray, TimesJump
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
 from videoclr.media.crop import WHOLE
+from videoclr.media.cutoff import ends_within_page
 from videoclr.media.faults import AV_ERRORS, explained, is_memory_short, reason
 from videoclr.media.filters import through, top_down
 from videoclr.media.gaps import CERTAIN, LIKELY, Gaps, shows
@@ -724,6 +725,8 @@ class Reader:
 
     def _decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
         """Frames that `packet` completes; a packet that cannot be decoded is counted and passed over."""
+        if packet is not None and self._codec == "tiff":
+            packet = _with_data(packet, tiff.classic)
         if packet is not None and (head_of := _HEADS.get(self._stream.codec_context.name)):
             # The directory of a TIFF lies anywhere in it.
             self._heads[packet.pts] = head_of(bytes(packet if self._codec == "tiff" else memoryview(packet)[:_HEADER]))
@@ -819,12 +822,7 @@ class Reader:
         """`packet`, that of an EXR picture with what it shows where the decoder looks for it."""
         if packet is None or not exr.is_exr(head := self._heads.get(packet.pts, b"")):
             return packet
-        data = bytes(packet)
-        if (placed := exr.at_origin(data, head)) is data:
-            return packet
-        made: Packet[Any] = Packet(placed)
-        made.pts, made.dts, made.time_base, made.duration = packet.pts, packet.dts, packet.time_base, packet.duration
-        return made
+        return _with_data(packet, lambda data: exr.at_origin(data, head))
 
     def _packets(self) -> Iterator[Packet[Any]]:
         streams: list[Stream] = [self._stream]
@@ -902,13 +900,22 @@ class Reader:
 
     def _tell_cut_off(self, last: _Timed) -> None:
         """Say it where the file breaks off within a picture, which decoders show as if it were whole."""
-        if self._breaks_off and not self._still:
-            self._warn(f"truncated: it breaks off within the picture at {float(last.time):.3f} s, which may show errors")
         size = bytes_in(self.container)
+        # Of bare DV FFmpeg fills the rest of it with what was there in the picture before.
+        filled = self.container.format.name == "dv" and size is not None and self._read_to is not None and self._read_to > size
+        if (self._breaks_off or filled) and not self._still:
+            self._warn(f"truncated: it breaks off within the picture at {float(last.time):.3f} s, which may show errors")
         # Of y4m FFmpeg takes it for the end.
         if self.container.format.name == Y4M and None not in (size, self._read_to) and size != self._read_to:
             reached = last.time + 1 / (rate_of(self._stream) or Fraction(25))
             self._warn(f"truncated: it breaks off within the picture at {float(reached):.3f} s, which is left out")
+        if self.container.format.name == "ogg" and not self.is_pipe and Path(self.path).is_file():
+            with explained(self.path, "cannot be read"):
+                torn = ends_within_page(Path(self.path))
+            if torn:
+                self._warn(
+                    f"truncated: it breaks off behind the picture at {float(last.time):.3f} s, and what came next is left out"
+                )
 
     def _went_back(self, time: Fraction) -> None:
         """Say it once: a broken film may do so in every frame, and what is told must not grow with it."""
@@ -920,6 +927,16 @@ class Reader:
         if text not in self.warnings:
             self.warnings.append(text)
             _log.warning("%s: %s", self.path, text)
+
+
+def _with_data(packet: Packet[Any], change: Callable[[bytes], bytes]) -> Packet[Any]:
+    """`packet` with other data at its times; the packet itself where `change` gives back what it was given."""
+    data = bytes(packet)
+    if (changed := change(data)) is data:
+        return packet
+    made: Packet[Any] = Packet(changed)
+    made.pts, made.dts, made.time_base, made.duration = packet.pts, packet.dts, packet.time_base, packet.duration
+    return made
 
 
 def _decoder_of(stream: VideoStream) -> VideoCodecContext:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 from av.codec.codec import find_best_pix_fmt_of_list
 from av.codec.context import CodecContext
@@ -18,13 +19,13 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
-from videoclr.media import dpx, exr, tiff
+from videoclr.media import dpx, exr, tiff, unread
 from videoclr.media.captions import CAPTIONS_LOST, has_captions
 from videoclr.media.clock import with_clock
 from videoclr.media.colour import BT601, FULL, LIMITED, PRIMARIES, RGB_SPACE, Colour, kind_of
 from videoclr.media.density import LARGEST, USUAL, with_density
 from videoclr.media.encoders import formats_of, what_is_lost
-from videoclr.media.exif import LONGEST, exif_of, with_exif
+from videoclr.media.exif import LONGEST, exif_of, in_png, with_exif
 from videoclr.media.faults import AV_ERRORS, explained, reason
 from videoclr.media.filters import through
 from videoclr.media.hdr import wide_primaries
@@ -42,7 +43,7 @@ _log = logging.getLogger("videoclr.media.stills")
 _TOP = 65535
 _PROFILED = {"png", "mjpeg", "tiff"}
 """Encoders whose pictures keep a colour profile; FFmpeg writes it into PNG and JPEG."""
-_NOTED = {"png", "mjpeg"}
+_NOTED = {"png", "mjpeg", "tiff"}
 """Encoders whose pictures keep EXIF data; FFmpeg's own writes it into PNG alone."""
 _COLOURED = {"png", "exr"}
 """Encoders whose pictures say here which primaries theirs are."""
@@ -50,6 +51,9 @@ _SHAPED = {"png", "mjpeg", "tiff", "exr", "dpx"}
 """Encoders that write the sample aspect ratio."""
 _MEASURED = {"png", "mjpeg", "tiff"}
 """Encoders whose pictures say here how many of their pixels make an inch."""
+_GREY = "gray"
+_GREY_QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_OPTIMIZE, 1)
+"""As large as the others, which FFmpeg's encoder makes; it makes none of one channel."""
 _ICCP = b"iCCP"
 """PNG's chunk of a colour profile."""
 _CORNER = 8
@@ -106,6 +110,7 @@ class Stills:
         density: Fraction | None = None,
     ) -> None:
         self.path, self.encoder, self.overwrite = path, encoder, overwrite
+        self._place = os.path.abspath(path)  # whoever embeds this may go to another folder meanwhile
         self.pix_fmt, self.linear, self.whole, self.rate = pix_fmt, linear, whole, rate
         if pix_fmt is not None and pix_fmt not in (known := formats_of(encoder)):
             raise ConfigError(f"$.media.pix_fmt: {encoder} does not take {pix_fmt!r}; it takes {', '.join(known)}")
@@ -129,8 +134,8 @@ class Stills:
         Raises:
             MediaError: there are.
         """
-        if self.pattern and not self.overwrite and (there := matching(self.path)):
-            name = Path(numbered(self.path, there[0])).name
+        if self.pattern and not self.overwrite and (there := matching(self._place)):
+            name = Path(numbered(self._place, there[0])).name
             raise MediaError(self.path, f"{name} exists already; remove it or allow overwriting (--overwrite)")
 
     def write(self, picture: Picture, composite: Callable[[], VideoFrame]) -> None:
@@ -143,11 +148,12 @@ class Stills:
         if self._parts and not self.pattern:
             what = "holds one picture, and there are more"
             raise MediaError(self.path, f"{what}; use a pattern such as frame%04d{Path(self.path).suffix}")
-        target = Path(behind_link(numbered(self.path, self._next) if self.pattern else self.path))
+        target = Path(behind_link(numbered(self._place, self._next) if self.pattern else self._place))
         written = len(self.numbers)
         self._next += 1
         # Of the source's own frame: what a PNG becomes in YUV still has the PNG's profile, at which PyAV must not look.
-        exif = exif_of(picture.frame) if self.encoder == "mjpeg" else b""
+        written_here = self.encoder in ("mjpeg", "tiff") or (self.encoder == "png" and tiff.is_tiff(picture.head))
+        exif = exif_of(picture.frame, picture.head) if written_here else b""
         data = self._encoded(*self._prepared(picture, composite()), exif, picture.head)
         if self.encoder == "exr" and exr.is_exr(picture.head):
             data = exr.with_head(data, picture.head)
@@ -171,7 +177,7 @@ class Stills:
             while self._parts:
                 os.replace(*self._parts[0])
                 del self._parts[0]
-        others = [number for number in matching(self.path) if number not in self.numbers] if self.pattern else []
+        others = [number for number in matching(self._place) if number not in self.numbers] if self.pattern else []
         if others:
             ends = " to ".join(Path(numbered(self.path, number)).name for number in sorted({others[0], others[-1]}))
             are = "1 picture is" if len(others) == 1 else f"{len(others)} pictures are"
@@ -211,7 +217,9 @@ class Stills:
         if self.encoder == "tiff" and self.pix_fmt is None and not tiff.is_tiff(head):
             known = [name for name in known if kind_of(name) != "yuv"]  # which Nuke and others do not read in TIFF
         wanted = frame.format.name.replace("yuv4", "yuvj4") if self.encoder == "mjpeg" else frame.format.name
-        if self.encoder == "mjpeg" and colour.kind != "yuv":
+        if self.encoder == "mjpeg" and colour.kind == "gray" and self.pix_fmt is None:
+            known, wanted = [_GREY], _GREY
+        elif self.encoder == "mjpeg" and colour.kind != "yuv":
             wanted = "yuvj444p"
         wanted = self.pix_fmt or wanted
         if wanted not in known:
@@ -239,8 +247,8 @@ class Stills:
         if not self._captioned and has_captions(picture.frame):
             self._captioned = True
             self._warn(CAPTIONS_LOST)
-        if self.encoder not in _NOTED and exif_of(picture.frame):
-            self._warn("the picture's EXIF data are left out; .jpg and .png keep them")
+        if self.encoder not in _NOTED and exif_of(picture.frame, picture.head):
+            self._warn("the picture's EXIF data are left out; .jpg, .png and .tif keep them")
         if self.aspect != 1 and self.encoder not in _SHAPED:
             self._warn(f"the sample aspect ratio {self.aspect} is lost; .png, .jpg, .tif, .exr and .dpx pictures keep it")
         if self.density is not None and self.encoder not in _MEASURED and round(self.density) not in USUAL:
@@ -271,6 +279,8 @@ class Stills:
         return float_frame(values if alpha is None or multiplied else values * alpha[..., None], alpha)
 
     def _encoded(self, frame: VideoFrame, full: bool, exif: bytes, head: bytes) -> bytes:
+        if self.encoder == "mjpeg" and frame.format.name == _GREY:
+            return self._encoded_grey(frame, exif)
         context = CodecContext.create(self.encoder, "w")
         assert isinstance(context, VideoCodecContext)
         context.width, context.height, context.pix_fmt = frame.width, frame.height, frame.format.name
@@ -299,19 +309,39 @@ class Stills:
             data = tiff.with_profile(data, profile)
         if self.encoder in ("png", "mjpeg") and self.density is not None:
             data = with_density(data, self.encoder, self.density)
-        if exif:
+        if exif and self.encoder == "tiff":
+            data = tiff.with_exif(data, exif)
+        elif exif and self.encoder == "png":
+            data = in_png(data, exif)
+        elif exif:
             if len(exif) > LONGEST:
                 self._warn("the picture's EXIF data are left out: they are longer than a JPEG's segment")
             else:
                 data = with_exif(data, exif)
         return data
 
+    def _encoded_grey(self, frame: VideoFrame, exif: bytes) -> bytes:
+        """A JPEG of one channel, with what FFmpeg says in one of `frame`'s corner: shape, colour profile, resolution."""
+        layout = layout_of(_GREY)
+        assert layout is not None
+        made, array = cv2.imencode(".jpg", layout.view(frame, 0), _GREY_QUALITY)
+        corner = reformatted(_corner(frame), Picture(frame).colour, "yuvj444p", Colour("yuv", BT601, True))
+        told = self._encoded(corner, True, exif, b"")
+        if not made:
+            raise EncodeError(self.path, "mjpeg failed: OpenCV refused the picture")
+        return unread.with_segments(array.tobytes(), told)
+
+
+def _corner(frame: VideoFrame) -> VideoFrame:
+    """A small picture that carries what `frame` does."""
+    return through(frame, ("crop", f"{min(_CORNER, frame.width)}:{min(_CORNER, frame.height)}:0:0:exact=1"))
+
 
 def _profile(frame: VideoFrame) -> bytes:
     """The colour profile of a frame, empty for none: out of a PNG of its corner, since PyAV cannot look at every one."""
     if not carries(frame, Type.ICC_PROFILE):
         return b""
-    corner = through(frame, ("crop", f"{min(_CORNER, frame.width)}:{min(_CORNER, frame.height)}:0:0:exact=1"))
+    corner = _corner(frame)
     rgb = reformatted(corner, Picture(corner).colour, "rgb24", Colour("rgb", BT601, True))
     context = CodecContext.create("png", "w")
     assert isinstance(context, VideoCodecContext)

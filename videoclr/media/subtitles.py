@@ -1,12 +1,12 @@
 """Text subtitles in another wrapping: SubRip, as Matroska stores it, and mov_text, as MP4 and QuickTime do.
 
 Words, line breaks, bold, italic, underline and times stay; SubRip knows no more, and of a mov_text style colour and size
-are lost.
+are lost. A track of MP4 shows one text at a time: what SubRip shows together becomes one text of several lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -55,14 +55,50 @@ class Rewrapping:
         encoder.open(strict=False)
         self.stream.time_base = _FINE if self.stream.codec_context.name == "mov_text" else template.time_base
         self._encoder = encoder
+        self._joins = self.stream.codec_context.name == "mov_text"
+        self._shown: list[tuple[int, bytes]] = []
+        """End and text of what is on the screen, from `_since` on, and not written yet."""
+        self._since = 0
+        self._base: Fraction | None = None
 
-    def packet(self, packet: Packet[Any]) -> Packet[Any] | None:
-        """`packet` (its times already those of the output) rewritten; None where it shows nothing, as between two captions."""
+    def packets(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
+        """What is to be written once `packet` (its times already those of the output) comes."""
+        if not self._joins or packet.pts is None:
+            yield from self._rewritten(packet)
+            return
+        yield from self._until(packet.pts, open_end=True)
+        if not packet.duration:
+            yield from self._rewritten(packet)
+            return
+        self._since, self._base = packet.pts, packet.time_base
+        self._shown.append((packet.pts + packet.duration, bytes(packet).rstrip(b"\r\n\0")))
+
+    def ended(self, time: Fraction | None) -> Iterator[Packet[Any]]:
+        """What has left the screen at `time` (output seconds); all that is left for None."""
+        if self._base is not None and self._shown:
+            last = max(end for end, _ in self._shown) if time is None else int(time / self._base)
+            yield from self._until(last, open_end=False)
+
+    def _until(self, time: int, *, open_end: bool) -> Iterator[Packet[Any]]:
+        """What is on the screen before `time`, text for text; with `open_end` also of what stays there."""
+        while self._base is not None and self._shown and self._since < time:
+            end = min(end for end, _ in self._shown)
+            if end > time and not open_end:
+                return
+            end = min(end, time)
+            made: Packet[Any] = Packet(b"\n".join(text for _, text in self._shown))
+            made.pts = made.dts = self._since
+            made.duration, made.time_base = end - self._since, self._base
+            self._since, self._shown = end, [one for one in self._shown if one[0] > end]
+            yield from self._rewritten(made)
+
+    def _rewritten(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
+        """`packet` in the other wrapping; nothing where it shows nothing, as between two captions."""
         shown = self._decoder.decode2(packet)
         if shown is None or not list(shown):
-            return None
+            return
         out: Packet[Any] = self._encoder.encode_subtitle(shown)
         out.time_base = packet.time_base
         out.pts, out.dts, out.duration = packet.pts, packet.dts, packet.duration
         out.stream = self.stream
-        return out
+        yield out

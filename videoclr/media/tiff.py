@@ -1,13 +1,16 @@
 """What of a TIFF FFmpeg leaves out or mistakes without a word: kinds of pictures that it shows black or wrong, all pages but the
 first, pixels an inch, what numbers of YCbCr mean (TIFF 6.0, technical note 3), whether colours are multiplied with their alpha
-(TIFF 6.0, section 18), and how the file is compressed."""
+(TIFF 6.0, section 18), how the file is compressed, and what it says of when, where and with what the picture was taken. FFmpeg
+does not read BigTIFF either, whose directories become those of a TIFF here."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 from types import MappingProxyType
+from typing import TypeAlias
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -16,6 +19,8 @@ from videoclr.media.colour import BT601, Matrix, matrix_of
 
 _ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 """A file's first bytes -> the order of the others, for `struct`."""
+_BIG = {b"II+\0": "<", b"MM\0+": ">"}
+"""The same of BigTIFF."""
 _HEAD, _ENTRY, _SHORT = 8, 12, 3
 """Bytes of the header, and of an entry of a directory, and the kind of numbers of 16 bits."""
 _KIND, _COMPRESSION, _DNG = 0xFE, 0x103, 0xC612
@@ -51,6 +56,28 @@ _LINES = MappingProxyType(
      "rgb48le": (3, "<u2"), "rgba64le": (4, "<u2")}
 )  # fmt: skip
 """Formats that FFmpeg writes with one sample beside the other -> samples of a pixel, and their kind."""
+OF_PIXELS = frozenset(
+    (0x0FE, 0x0FF, *range(0x100, 0x108), 0x10A, 0x111, 0x112, *range(0x115, 0x11A), 0x11C, 0x13D, 0x140, *range(0x142, 0x146),
+     0x14A, 0x152, 0x153, 0x15B, 0x201, 0x202, 0x211, 0x212, 0x213, 0x214, 0x8773)
+)  # fmt: skip
+"""Tags of a TIFF that are true of its own pixels alone, orientation among them (TIFF 6.0, section 8 and 15 to 22)."""
+_TOLD_LOST = frozenset((700, 33723, 34377))
+"""Tags of XMP, IPTC and Photoshop's resources; that they are left out is told (`videoclr.media.unread`)."""
+_FIRST_OF_DNG = 0xC600
+"""Tags from here on are those of raw pictures, and of programs that describe their own pages."""
+_PREFERRED = frozenset((0x131,))
+"""Tags of the source that win over what FFmpeg writes: the program that made the picture."""
+_POINTERS = frozenset((0x8769, 0x8825, 0xA005))
+"""Tags of further directories: EXIF, GPS, and how other programs may read it."""
+_WIDTHS = MappingProxyType({1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8})
+"""Bytes of a value, by its kind."""
+_SWAPPED = MappingProxyType({3: 2, 8: 2, 4: 4, 5: 4, 9: 4, 10: 4, 11: 4, 13: 4, 12: 8, 16: 8, 17: 8, 18: 8})
+"""Bytes that the order is about, by the kind of a value."""
+_LONG, _LONG_KINDS = 4, frozenset((13, 16, 18))
+"""Whole numbers of 32 bits, and kinds that become such: those of BigTIFF, and addresses of directories."""
+_MOST = (1 << 32) - 1
+_Tree: TypeAlias = "dict[int, tuple[int, int, bytes] | _Tree]"
+"""Tag -> kind, number and bytes of its values, or a directory."""
 _UNITS = {2: Fraction(1), 3: Fraction(254, 100)}
 """Inch (where none is named, too) and centimetre -> how many of them make an inch."""
 
@@ -86,11 +113,44 @@ def first_tags(data: bytes) -> dict[int, int]:
 
 
 def head_of(data: bytes) -> bytes:
-    """What the first picture of a TIFF file says of its alpha and its compression, as a TIFF file of these tags alone; empty of any
-    other file."""
+    """What the first picture of a TIFF file says of its alpha and its compression, and when, where and with what it was taken, as a
+    TIFF file of these tags alone; empty of any other file."""
     tags = first_tags(data)
-    said = [struct.pack("<HHIHH", tag, _SHORT, 1, tags[tag] & 0xFFFF, 0) for tag in sorted(_SAID) if tag in tags]
-    return struct.pack("<4sIH", b"II*\0", _HEAD, len(said)) + b"".join(said) + bytes(4) if tags else b""
+    if not tags:
+        return b""
+    tree = _tree(data, "<")
+    said = {tag: value for tag, value in tree.items() if tag not in OF_PIXELS | _TOLD_LOST and tag < _FIRST_OF_DNG}
+    said |= {tag: (_SHORT, 1, struct.pack("<H", tags[tag] & 0xFFFF)) for tag in _SAID if tag in tags}
+    return struct.pack("<4sI", b"II*\0", _HEAD) + _laid(said, _HEAD, "<")
+
+
+def classic(data: bytes) -> bytes:
+    """A BigTIFF file as a TIFF file, with its samples where they are; any other file, and one that is too long, as it is."""
+    order = _BIG.get(data[:4])
+    if order is None:
+        return data
+    chain, trees = [struct.unpack_from(order + "Q", data, 8)[0]], []
+    try:
+        while chain[-1] and chain[-1] not in chain[:-1]:
+            (count,) = struct.unpack_from(order + "Q", data, chain[-1])
+            trees.append(_tree(data, order, chain[-1], big=True))
+            chain.append(struct.unpack_from(order + "Q", data, chain[-1] + 8 + 20 * count)[0])
+    except struct.error:  # it is cut off
+        if not trees:
+            return data
+    begin, laid = len(data) + len(data) % 2, b""
+    starts = [begin]
+    for tree in trees:
+        one = _laid(tree, starts[-1], order)
+        starts.append(starts[-1] + len(one))
+        laid += one
+    if starts[-1] > _MOST:
+        return data
+    made = bytearray(laid)
+    for tree, (start, after) in zip(trees, pairwise([*starts[:-1], 0]), strict=True):
+        struct.pack_into(order + "I", made, start - begin + 2 + _ENTRY * len(tree), after)
+    mark = next(mark for mark, known in _ORDERS.items() if known == order)
+    return mark + struct.pack(order + "I", begin) + data[_HEAD:] + bytes(len(data) % 2) + made
 
 
 def is_tiff(head: bytes) -> bool:
@@ -169,12 +229,81 @@ def with_profile(data: bytes, profile: bytes) -> bytes:
     return _with(data + profile, _PROFILE, _BYTES, len(profile), place)
 
 
+def with_exif(data: bytes, exif: bytes) -> bytes:
+    """A TIFF file of one picture, as FFmpeg writes it, with what `exif`, of the structure of a TIFF, says beside its pixels."""
+    order = _ORDERS[data[:4]]
+    own = {tag for (tag,) in (struct.unpack_from(order + "H", data, place) for place in _places(data))} - _PREFERRED
+    tree = {tag: value for tag, value in _tree(exif, order).items() if tag not in own | OF_PIXELS}
+    data += bytes(len(data) % 2)
+    entries, values = _parts(tree, len(data), order)
+    return _with_entries(data + values, entries)
+
+
+def _tree(data: bytes, order: str, at: int | None = None, *, big: bool = False, deep: int = 0) -> _Tree:
+    """The directory at `at`, the first one by default, of a TIFF file or, where `big`, a BigTIFF file, in the byte `order`; values
+    that lie outside are left out."""
+    own = (_BIG if big else _ORDERS)[data[:4]]
+    wide, entry, inline, table = (8, "HHQ", 8, "Q") if big else (2, "HHI", 4, "H")
+    if at is None:
+        (at,) = struct.unpack_from(own + "I", data, 4)
+    tree: _Tree = {}
+    if not 0 < at <= len(data) - wide:
+        return tree
+    (count,), size = struct.unpack_from(own + table, data, at), 4 + 2 * inline
+    for place in range(at + wide, min(at + wide + count * size, len(data) - size + 1), size):
+        tag, kind, number = struct.unpack_from(own + entry, data, place)
+        long, where = _WIDTHS.get(kind, 0) * number, place + 4 + inline
+        if long > inline:
+            (where,) = struct.unpack_from(own + entry[-1], data, where)
+        values = data[where : where + long]
+        if not long or len(values) < long:
+            continue
+        if unit := _SWAPPED.get(kind):
+            numbers = np.frombuffer(values, f"{own}u{unit}")
+            if kind in _LONG_KINDS:
+                kind, numbers = _LONG, np.minimum(numbers, _MOST).astype("u4")
+            values = numbers.astype(f"{order}u{numbers.itemsize}").tobytes()
+            if tag in _POINTERS and deep < len(_POINTERS):  # one that points back would never end
+                tree[tag] = _tree(data, order, int(numbers[0]), big=big, deep=deep + 1)
+                continue
+        if tag not in _POINTERS:
+            tree[tag] = kind, number, values
+    return tree
+
+
+def _laid(tree: _Tree, begin: int, order: str) -> bytes:
+    """A directory that lies at `begin`, and its values behind it."""
+    entries, values = _parts(tree, begin + 2 + _ENTRY * len(tree) + 4, order)
+    return struct.pack(order + "H", len(entries)) + b"".join(entries) + bytes(4) + values
+
+
+def _parts(tree: _Tree, begin: int, order: str) -> tuple[list[bytes], bytes]:
+    """The entries of a directory, and the values that lie elsewhere, from `begin` on."""
+    entries, rest = [], b""
+    for tag, value in sorted(tree.items(), key=lambda pair: pair[0]):
+        place = struct.pack(order + "I", begin + len(rest))
+        if isinstance(value, dict):
+            kind, number, own = _LONG, 1, place
+            rest += _laid(value, begin + len(rest), order)
+        else:
+            kind, number, own = value
+            if len(own) > len(place):
+                rest, own = rest + own + bytes(len(own) % 2), place
+        entries.append(struct.pack(order + "HHI", tag, kind, number) + own.ljust(4, b"\0"))
+    return entries, rest
+
+
 def _with(data: bytes, tag: int, kind: int, count: int, value: bytes) -> bytes:
     """A TIFF file of one picture with one tag more, whose `value` (or the place of it) has four bytes."""
+    return _with_entries(data, [struct.pack(_ORDERS[data[:4]] + "HHI", tag, kind, count) + value])
+
+
+def _with_entries(data: bytes, new: list[bytes]) -> bytes:
+    """A TIFF file of one picture with more entries in its directory, in place of those of the same tags."""
     order = _ORDERS[data[:4]]
     data += bytes(len(data) % 2)
-    entries = [data[place : place + _ENTRY] for place in _places(data)]
-    entries.append(struct.pack(order + "HHI", tag, kind, count) + value)
+    tags = {entry[:2] for entry in new}
+    entries = [data[place : place + _ENTRY] for place in _places(data) if data[place : place + 2] not in tags] + new
     entries.sort(key=lambda entry: struct.unpack_from(order + "H", entry))  # as TIFF asks for
     table = struct.pack(order + "H", len(entries)) + b"".join(entries) + bytes(4)
     return data[:4] + struct.pack(order + "I", len(data)) + data[_HEAD:] + table

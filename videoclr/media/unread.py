@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from videoclr.media import tiff
 
 _JPEG, _PNG, _RIFF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF"
-_APP1, _APP2, _SCAN, _COMMENT = 0xE1, 0xE2, 0xDA, 0xFE
+_APP0, _APP1, _APP2, _SCAN, _COMMENT = 0xE0, 0xE1, 0xE2, 0xDA, 0xFE
 _XMP_OF_JPEG, _XMP_OF_PNG, _PICTURES = b"http://ns.adobe.com/xap/1.0/\0", b"XML:com.adobe.xmp\0", b"MPF\0"
 _XMP_OF_TIFF, _IPTC_OF_TIFF = 700, 33723
 _APP13, _PHOTOSHOP, _IPTC_OF_JPEG = 0xED, b"Photoshop 3.0\0", b"8BIM\4\4"
@@ -81,6 +81,19 @@ def pictures(data: bytes) -> int:
     entries = index[begin : begin + _ENTRY * tags.get(_COUNT, 0)]
     kinds = [struct.unpack_from(order + "I", entries, at)[0] & _KIND for at in range(0, len(entries) - _ENTRY + 1, _ENTRY)]
     return 1 + sum(kind not in _THUMBNAILS for kind in kinds[1:])
+
+
+def with_segments(jpeg: bytes, other: bytes) -> bytes:
+    """`jpeg` with what the JPEG `other` says of its use (JFIF, EXIF, colour profile) in place of its own."""
+    applied = range(_APP0, _APP13 + 3)
+    said = b"".join(_segment(*one) for one in _segments(other) if one[0] in applied)
+    own = [*_segments(jpeg)]
+    scan = len(_JPEG) + sum(len(_segment(*one)) for one in own)
+    return _JPEG + said + b"".join(_segment(*one) for one in own if one[0] not in applied) + jpeg[scan:]
+
+
+def _segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
