@@ -59,18 +59,46 @@ def test_a_flash_is_no_cut(length: int) -> None:
     assert shots(images) == [0] * 16
 
 
-def test_fades_and_dissolves_are_no_cut() -> None:
+def mixed(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
+    return np.rint(one * (1 - share) + other * share).astype(np.uint8)
+
+
+@pytest.mark.parametrize("length", [4, 12, 30])
+def test_a_shot_begins_where_a_dissolve_ends(length: int) -> None:
+    one, other = pan(scene(1), 12 + length, step=0.25), pan(scene(2), 12 + length, step=0.25)
+    dissolve = [mixed(a, b, i / length) for i, (a, b) in enumerate(zip(one[12:], other[:length], strict=True))]
+    found = shots(one[:12] + dissolve + other[length:])
+    assert found[-1] == 1, "one shot, and one more"
+    assert abs(found.index(1) - (12 + length)) <= 2
+
+
+def test_fades_are_no_cut_nor_is_a_dissolve_that_the_film_ends_with() -> None:
     one, other = pan(scene(1), 30, step=1), pan(scene(2), 30, step=1)
-    mix = [np.rint(a * (1 - i / 29) + b * (i / 29)).astype(np.uint8) for i, (a, b) in enumerate(zip(one, other, strict=True))]
+    mix = [mixed(a, b, i / 29) for i, (a, b) in enumerate(zip(one, other, strict=True))]
     fade = [np.rint(a * abs(1 - i / 14.5)).astype(np.uint8) for i, a in enumerate(one)]
+    white = [mixed(np.full_like(a, 255), a, abs(1 - i / 14.5)) for i, a in enumerate(one)]
     assert shots(mix) == [0] * 30
     assert shots(fade) == [0] * 30
+    assert shots(white) == [0] * 30
+
+
+def test_a_wipe_is_no_dissolve() -> None:
+    one, other = pan(scene(1), 30, step=0), pan(scene(2), 30, step=0)
+    images = [np.concatenate([b[:, : 5 * i], a[:, 5 * i :]], axis=1) for i, (a, b) in enumerate(zip(one, other, strict=True))]
+    assert shots(images) == [0] * 30
 
 
 def test_a_whip_pan_is_no_cut() -> None:
     image = np.concatenate([scene(seed) for seed in range(4)], axis=1)
     image = cv2.GaussianBlur(image, (0, 0), 4)
     images = pan(image, 8, 1) + pan(image, 14, 40, 8) + pan(image, 8, 1, 560)
+    assert shots(images) == [0] * len(images)
+
+
+@pytest.mark.parametrize(("count", "step"), [(6, 2), (12, 1)])
+def test_a_pan_over_something_soft_that_comes_to_rest_is_no_dissolve(count: int, step: int) -> None:
+    image = scene(0)
+    images = pan(image, 14, 0, 10) + pan(image, count, step, 10) + pan(image, 8, 0, 10 + count * step)
     assert shots(images) == [0] * len(images)
 
 

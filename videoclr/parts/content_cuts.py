@@ -1,7 +1,7 @@
 """Content cuts: a picture differs from the one before far more than pictures do hereabouts.
 
 The measure and the comparison with the neighbourhood follow PySceneDetect's content and adaptive detectors (their
-documentation, scenedetect.com); this is an own implementation, because five things differ:
+documentation, scenedetect.com); this is an own implementation, because six things differ:
 
 * The difference is taken in luma and chroma, not in hue, saturation and value: hue is noise in dark and in
   black-and-white film, and two thirds of PySceneDetect's score are then missing.
@@ -12,16 +12,19 @@ documentation, scenedetect.com); this is an own implementation, because five thi
   before the same camera, differs by 0.34 to 0.48 (six clips behind each other), at ten times the usual and more; jumps inside a
   shot that reach six times the usual stay below 0.30.
 * A flash is looked through: when the picture before comes back within `delay` frames, there was no cut.
+* A dissolve ends in a cut: its differences are middling and many in a row, but the pictures between are mixtures of the first and
+  the last one (`_Mixture`). Where a face lies in the place of the one that it dissolves out of, the two would else be one track,
+  and who comes second would be trusted as little as somebody else's face is, for all of the shot. Of 33 pairs of clips of faces,
+  dissolved into one another over 6, 12 and 24 frames, 30, 29 and 30 are found, and none within 37 clips. Where much moves
+  meanwhile, none is found. Fades stay within their shot.
 * The history dies at a cut, so that the cuts of a shot do not depend on what came before it, and a run that goes on at
   a shot's first frame finds the same.
-
-Fades and dissolves give many middling differences in a row and therefore no cut; what happens to a face that dissolves
-into another is the tracker's affair.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from itertools import pairwise
 
 import cv2
@@ -33,6 +36,15 @@ from videoclr.types import Frame
 _BLACK = 6.0  # added to the contrast, in steps of 255: the noise of a black picture is no content
 _STILL = 0.02  # least difference that counts as usual: after a frozen picture everything is far more than usual
 _SIZE = (64, 36)  # pixels of the thumbnail: small enough that grain and small motion average out
+_DISSOLVES = (4, 6, 8, 12, 16, 24, 32, 48)  # frames between two pictures that one may have dissolved into the other
+_UNRELATED = 0.6  # least difference of those two
+_RELATED = 0.5  # correlation above which they show the same in another light, or focus
+_MIXED = 0.2  # of their difference, what a picture between may differ from the mixture of both that is nearest to it
+_FULL = 1.05  # contrast of one of these beside that of its mixture: else something moved
+_STEP = 0.1  # by how much the share of the first sinks from quarter to quarter, at least
+_FADED = 0.3  # contrast beside that of the other one of the two, below which a picture is faded
+_OVER = 0.05  # by how much it may go on sinking in the three pictures after
+_CALM = 0.25  # of the difference of the two, what one of these may differ from the last: else it is a pan, or a cut follows
 
 
 class ContentCuts:
@@ -64,6 +76,8 @@ class ContentCuts:
         self._ahead: deque[NDArray[np.int16]] = deque()
         self._before: NDArray[np.int16] | None = None
         self._history: deque[float] = deque(maxlen=self.delay)
+        self._shown: deque[NDArray[np.int16]] = deque(maxlen=max(_DISSOLVES))
+        """The pictures of the shot so far, the newest ones."""
         self._newest = -1
         self._repeats = 0
         """How often the last picture was shown again: a film that ends has not come to a standstill."""
@@ -80,6 +94,7 @@ class ContentCuts:
     def _decide(self, picture: NDArray[np.int16]) -> bool:
         if self._before is None:
             self._before = picture
+            self._shown.append(picture)
             return False
         jump = _difference(self._before, picture)
         coming = [picture, *self._ahead]
@@ -89,14 +104,90 @@ class ContentCuts:
         limits = self.limits if around else self.limits[:1]  # nobody can tell whether the place is calm
         reached = [threshold for threshold, ratio in limits if jump >= max(threshold, ratio * usual)]
         if not reached:
+            if self._dissolved(picture):
+                self._begin(picture)
+                return True
             self._before = picture
             self._history.append(jump)
+            self._shown.append(picture)
             return False
         if min(_difference(self._before, later) for later in self._ahead) < min(jump / 2, max(reached)):
             return False  # a flash: compare what follows with the picture before it
+        self._begin(picture)
+        return True
+
+    def _begin(self, picture: NDArray[np.int16]) -> None:
+        """A shot, with its first picture."""
         self._before = picture
         self._history.clear()
-        return True
+        self._shown.clear()
+        self._shown.append(picture)
+
+    def _dissolved(self, picture: NDArray[np.int16]) -> bool:
+        """Whether a dissolve has just come to its end, and `picture` is the first one that shows its second scene alone."""
+        if self._repeats:
+            return False  # a film that ends within a dissolve
+        least = _UNRELATED * (_spread(picture) / 2 + _BLACK)
+        for length in _DISSOLVES:
+            if length > len(self._shown):
+                return False
+            first = self._shown[-length]
+            if cv2.norm(first, picture, cv2.NORM_L1) < least * _SIZE[0] * _SIZE[1]:
+                continue  # most films, most of the time: `_difference` costs twenty times as much
+            if _difference(first, picture) < _UNRELATED or _correlation(first, picture) > _RELATED:
+                continue
+            mixture = _Mixture.of(first, picture)
+            between = [self._shown[part * length // 4 - length] for part in (1, 2, 3)]
+            shares = [1.0, *(mixture.share(one) for one in between), 0.0]
+            steps = [one - other for one, other in pairwise(shares)]
+            if min(steps[1:3]) < _STEP or steps[3] < _STEP or max(mixture.rest(one) for one in between) > _MIXED:
+                continue
+            if max(mixture.contrast(one) for one in between) > _FULL:
+                continue
+            if all(mixture.share(later) > -_OVER and mixture.away(later) < _CALM for later in self._ahead):
+                return True
+        return False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Mixture:
+    """Two pictures, and what lies between them."""
+
+    last: NDArray[np.float32]
+    apart: NDArray[np.float32]
+    """The first less the last one."""
+
+    @classmethod
+    def of(cls, first: NDArray[np.int16], last: NDArray[np.int16]) -> _Mixture:
+        return cls(last.astype(np.float32), (first - last).astype(np.float32))
+
+    def share(self, picture: NDArray[np.int16]) -> float:
+        """How much of the first is in `picture`: by the mixture of both that is nearest to it."""
+        return float(np.vdot(picture - self.last, self.apart) / np.vdot(self.apart, self.apart))
+
+    def rest(self, picture: NDArray[np.int16]) -> float:
+        """How far `picture` is from that mixture, in their difference."""
+        return self._beside(picture - self.last - np.float32(self.share(picture)) * self.apart)
+
+    def away(self, picture: NDArray[np.int16]) -> float:
+        """How far `picture` is from the last one, in their difference."""
+        return self._beside(picture - self.last)
+
+    def contrast(self, picture: NDArray[np.int16]) -> float:
+        """That of `picture` beside that mixture's, which pales: what moves is as if mixed where it is soft, and does not."""
+        return _spread(picture) / max(_spread(self.last + np.float32(self.share(picture)) * self.apart), 1.0)
+
+    def _beside(self, values: NDArray[np.float32]) -> float:
+        return float(np.abs(values).mean() / np.abs(self.apart).mean())
+
+
+def _correlation(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
+    """Of two pictures, each less its mean colour; 1 where one of them is hardly more than black, as at the end of a fade."""
+    a, b = ((picture - picture.mean((0, 1))).astype(np.float32).ravel() for picture in (one, other))
+    sizes = float(np.abs(a).mean()), float(np.abs(b).mean())
+    if min(sizes) < _FADED * max(sizes):
+        return 1.0
+    return float(np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b) + 1e-6))
 
 
 def _thumbnail(frame: Frame) -> NDArray[np.int16]:
@@ -109,5 +200,5 @@ def _difference(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
     return float(np.abs(one - other).mean((0, 1)).sum()) / contrast
 
 
-def _spread(picture: NDArray[np.int16]) -> float:
+def _spread(picture: NDArray[np.int16] | NDArray[np.float32]) -> float:
     return float(np.abs(picture - picture.mean((0, 1))).mean((0, 1)).sum())
