@@ -102,6 +102,15 @@ def test_where_there_is_little_contrast_less_is_otherwise() -> None:
         assert (alike(own, brought, motion.ALIKE)[60:70, 60:70].max() < 0.3) == others
 
 
+def test_where_hardly_anything_is_noise_an_eye_may_open_slowly() -> None:
+    own = values(texture())
+    y, x = np.mgrid[0:SIZE, 0:SIZE]
+    brought = own + 0.07 * np.exp(-((x - 44) ** 2 + (y - 60) ** 2) / 18).astype(np.float32)[..., None]
+    grain = cv2.GaussianBlur(np.random.default_rng(5).normal(0, 0.04, own.shape), (0, 0), 1).astype(np.float32)
+    clean, noisy = (alike(own, other, 0.08)[60, 44] for other in (brought, brought + grain))
+    assert clean < 0.2 < 0.5 < noisy
+
+
 def test_what_counts_as_otherwise_is_told_by_the_noise() -> None:
     rng = np.random.default_rng(3)
     clean = values(texture())
@@ -191,6 +200,22 @@ def test_content_that_trembles_a_little_is_followed_as_the_face_moves() -> None:
     pictures = {place: texture(0.4 * place + tremble) for place, tremble in enumerate(trembles)}
     shown = np.abs(np.diff(trembles))[4:16].mean()
     assert off(Motions.between(pictures), range(4, 16), (0.4, 0)) < 0.6 * shown
+
+
+@pytest.mark.parametrize("every", [2, 4, 5])
+def test_a_picture_that_is_shown_again_stands_still(every: int) -> None:
+    steps = np.array([0.0 if place % every == 0 else 1.2 for place in range(1, 20)])
+    pictures = {place: texture(shift) for place, shift in enumerate(np.cumsum([0, *steps]))}
+    motions = Motions.between(pictures)
+    for place in range(3, 16):
+        assert off(motions, [place], (steps[place], 0)) < (0.15 if steps[place] else 1e-6)
+
+
+def test_a_face_that_rests_before_it_moves_is_no_repetition() -> None:
+    shifts = [0.0] * 6 + [0.4 * step for step in range(1, 9)]
+    motions = Motions.between({place: texture(shift) for place, shift in enumerate(shifts)})
+    assert off(motions, range(8, 12), (0.4, 0)) < 0.1
+    assert off(motions, range(0, 4)) < 0.1
 
 
 def test_a_shaken_camera_is_followed_as_it_shakes() -> None:
