@@ -289,8 +289,9 @@ def test_what_a_codec_cannot_hold_is_told(tmp_path, job, frames_of):
     report = job(deep, tmp_path / "d.mp4", preset="ultrafast")
     assert report.warnings == ["yuv422p12le is written as yuv422p10le: less bit depth"]
     clear = make(tmp_path / "c.mkv", "yuva444p10le")
-    report = job(clear, tmp_path / "c.mp4", preset="ultrafast")
-    assert report.warnings == ["yuva444p10le is written as yuv444p10le: less transparency"]
+    for codec in ("h264", "hevc"):
+        report = job(clear, tmp_path / f"{codec}.mp4", codec=codec, preset="ultrafast")
+        assert report.warnings == ["yuva444p10le is written as yuv444p10le: less transparency"]
 
 
 @pytest.mark.parametrize(

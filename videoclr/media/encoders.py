@@ -55,6 +55,8 @@ _USUAL_CURVES = {"bt709", "smpte170m", "bt2020-10", "bt2020-12"}
 _EVEN_ONLY = {"libx264", "libx265", "libsvtav1"}
 _VP9_ALPHA = "yuva420p"
 """The one format with transparency that libvpx takes of those that it names."""
+_NO_ALPHA = {"libx265"}
+"""Encoders that name formats with transparency and refuse them all: x265 is built without it."""
 _EIGHT = 8
 _LOOKAHEAD_SIDE = 64
 _FASTEST = 2**31 - 1
@@ -379,9 +381,10 @@ def encoder_of(codec: str) -> Encoder:
 def formats_of(encoder: str) -> list[str]:
     """Pixel formats that FFmpeg's `encoder` takes; ConfigError where this build lacks it."""
     try:
-        return [one.name for one in Codec(encoder, "w").video_formats or [] if one.name not in _SURFACES]
+        named = [one for one in Codec(encoder, "w").video_formats or [] if one.name not in _SURFACES]
     except UnknownCodecError as error:
         raise ConfigError(f"$.media.codec: this FFmpeg was built without {encoder}; choose another codec") from error
+    return [one.name for one in named if encoder not in _NO_ALPHA or not any(part.is_alpha for part in one.components)]
 
 
 def takes_depth(encoder: str) -> bool:
