@@ -22,7 +22,7 @@ from videoclr.media.density import density_of
 from videoclr.media.exif import with_exif
 from videoclr.media.layout import layout_of
 from videoclr.media.opening import Opening
-from videoclr.media.picture import Picture
+from videoclr.media.picture import Picture, opacity_of
 from videoclr.media.reader import Reader
 from videoclr.media.stills import Stills
 from videoclr.media.tiff import pages, unreadable
@@ -1220,6 +1220,41 @@ def test_a_png_with_a_profile_becomes_a_jpeg_with_it_and_its_exif(tmp_path, patt
         with Image.open(tmp_path / "o.jpg") as written:
             assert written.getexif()[0x010F].rstrip("\0") == "Maker"
             assert written.info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize(
+    ("mode", "space", "ending", "pix_fmt", "kept"),
+    [
+        ("CMYK", b"CMYK", "jpg", None, False), ("CMYK", b"CMYK", "png", None, False), ("L", b"GRAY", "tif", None, True),
+        ("L", b"GRAY", "jpg", "yuvj444p", False), ("RGB", b"RGB ", "png", "gray", False), ("L", b"RGB ", "jpg", None, True),
+    ],
+)  # fmt: skip
+def test_a_profile_that_is_not_about_the_numbers_is_left_out_and_told(tmp_path, pattern, mode, space, ending, pix_fmt, kept):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = profile[:16] + space + profile[20:]
+    Image.fromarray(pattern(0)).convert(mode).save(tmp_path / "s.jpg", icc_profile=profile)
+    with Reader(tmp_path / "s.jpg") as reader, Writer(tmp_path / f"o.{ending}", like=reader, pix_fmt=pix_fmt) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    with Image.open(tmp_path / f"o.{ending}") as written:
+        assert (written.info.get("icc_profile") == profile) == kept
+    assert len([text for text in writer.warnings if "profile (ICC) is left out" in text]) == (not kept)
+
+
+@pytest.mark.parametrize("opacity", [100, 255])
+@pytest.mark.parametrize("ending", ["png", "tif", "webp", "jpg", "exr"])
+def test_the_transparency_of_a_palette_stays_or_is_told(tmp_path, pattern, opacity, ending):
+    Image.fromarray(pattern(0)).convert("P").save(tmp_path / "s.png", transparency=bytes([opacity]) * 256)
+    with Reader(tmp_path / "s.png") as reader, Writer(tmp_path / f"o.{ending}", like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    told = [text for text in writer.warnings if "transparency" in text]
+    assert len(told) == (opacity < 255 and ending == "jpg")
+    if opacity < 255 and not told:
+        with av.open(str(tmp_path / f"o.{ending}")) as container:
+            (frame,) = container.decode(video=0)
+        alpha = opacity_of(frame, Picture(frame).colour) if frame.format.name != "pal8" else None
+        assert alpha is None or np.allclose(alpha, opacity / 255, atol=0.002)
 
 
 def test_exif_that_fits_no_jpeg_is_told(tmp_path, pattern, monkeypatch):

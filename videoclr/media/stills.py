@@ -22,7 +22,7 @@ from videoclr.errors import ConfigError, EncodeError, MediaError
 from videoclr.media import dpx, exr, tiff, unread
 from videoclr.media.captions import CAPTIONS_LOST, has_captions
 from videoclr.media.clock import with_clock
-from videoclr.media.colour import BT601, FULL, LIMITED, PRIMARIES, RGB_SPACE, Colour, kind_of
+from videoclr.media.colour import BT601, FULL, LIMITED, PRIMARIES, RGB_SPACE, Colour, colour_of, kind_of
 from videoclr.media.density import LARGEST, USUAL, with_density
 from videoclr.media.encoders import formats_of, what_is_lost
 from videoclr.media.exif import LONGEST, exif_of, in_png, with_exif
@@ -56,6 +56,11 @@ _GREY_QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_OPTIMIZE, 1)
 """As large as the others, which FFmpeg's encoder makes; it makes none of one channel."""
 _ICCP = b"iCCP"
 """PNG's chunk of a colour profile."""
+_SPACE = slice(16, 20)
+"""Where a colour profile says what the numbers are that it is about (ICC.1, 7.2.6)."""
+_PALETTE, _CLEAR = "pal8", "rgba"
+_OPAQUE = 1 - 1 / 512
+"""What is as good as that: swscale's white is a little less in 16 bits."""
 _CORNER = 8
 """Width and height of a picture that is made for what it carries."""
 _OPTIONS = {
@@ -211,6 +216,9 @@ class Stills:
             frame = turned(frame, colour_in(picture, frame), picture.orientation)
             picture = Picture(frame, colour_in(picture, frame), Orientation())
         colour = Picture(frame).colour if frame.format.name != picture.frame.format.name else picture.colour
+        if self.encoder != "png" and frame.format.name == _PALETTE and _is_clear(frame, colour):
+            # Palettes have transparency in PNG alone.
+            frame = reformatted(frame, colour, _CLEAR, Colour("rgb", colour.matrix, True))
         if self.encoder == "exr":
             return self._light(frame, colour, proxy, head), True
         known = formats_of(self.encoder)
@@ -229,13 +237,29 @@ class Stills:
         if self.encoder == "dpx" and self.pix_fmt is None and wanted.endswith(("le", "be")):
             wanted = wanted[:-2] + ("le" if dpx.is_dpx(head) and not dpx.is_big_endian(head) else "be")
         lost = [word for word in what_is_lost(frame.format, wanted) if word in ("transparency", "bit depth")]
+        if "transparency" in lost and not _is_clear(frame, colour):
+            lost.remove("transparency")
         if lost:
             self._warn(f"{frame.format.name} is written as {wanted}: less {', '.join(lost)}")
         kind = kind_of(wanted)
         # Picture files know one YUV: BT.601; full range in JPEG, limited in WebP, either in TIFF.
         full = kind != "yuv" or self.encoder == "mjpeg" or (self.encoder == "tiff" and colour.kind == "yuv" and colour.full)
         to = Colour(kind, BT601, full)
-        return reformatted(frame, colour, wanted, to), to.full
+        made = reformatted(frame, colour, wanted, to)
+        return self._fitting(made, colour.kind), to.full
+
+    def _fitting(self, frame: VideoFrame, before: str) -> VideoFrame:
+        """`frame`, whose kind was `before`, without a colour profile that is not about its numbers: of CMYK, which became RGB, or
+        of grey in colours."""
+        if self.encoder not in _PROFILED or len(profile := _profile(frame)) < _SPACE.stop:
+            return frame
+        kind, space = kind_of(frame.format.name), profile[_SPACE]
+        grey = space == b"GRAY"
+        if space != b"CMYK" and (grey == (kind == "gray") or (kind == before and not grey)):
+            return frame  # many a grey picture has come with a profile of RGB
+        what = space.decode("ascii", "replace").strip()
+        self._warn(f"the colour profile (ICC) is left out: it is one of {what}; colours may be shown differently")
+        return through(frame, ("sidedata", "mode=delete:type=ICC_PROFILE"))
 
     def _tell_of(self, picture: Picture, frame: VideoFrame) -> None:
         """Warn of what `frame`, which is `picture` with its patches, cannot take along."""
@@ -332,6 +356,14 @@ class Stills:
         return unread.with_segments(array.tobytes(), told)
 
 
+def _is_clear(frame: VideoFrame, colour: Colour) -> bool:
+    """Whether something shines through."""
+    if frame.format.name == _PALETTE:
+        frame = reformatted(frame, colour, _CLEAR, Colour("rgb", colour.matrix, True))
+    opacity = opacity_of(frame, colour)
+    return opacity is not None and bool((opacity < _OPAQUE).any())
+
+
 def _corner(frame: VideoFrame) -> VideoFrame:
     """A small picture that carries what `frame` does."""
     return through(frame, ("crop", f"{min(_CORNER, frame.width)}:{min(_CORNER, frame.height)}:0:0:exact=1"))
@@ -342,7 +374,7 @@ def _profile(frame: VideoFrame) -> bytes:
     if not carries(frame, Type.ICC_PROFILE):
         return b""
     corner = _corner(frame)
-    rgb = reformatted(corner, Picture(corner).colour, "rgb24", Colour("rgb", BT601, True))
+    rgb = reformatted(corner, colour_of(corner), "rgb24", Colour("rgb", BT601, True))
     context = CodecContext.create("png", "w")
     assert isinstance(context, VideoCodecContext)
     context.width, context.height, context.pix_fmt, context.time_base = rgb.width, rgb.height, "rgb24", Fraction(1, 25)
