@@ -1223,6 +1223,15 @@ def test_a_png_with_a_profile_becomes_a_jpeg_with_it_and_its_exif(tmp_path, patt
 
 
 @pytest.mark.parametrize(
+    "torn", [b"II+\0", b"II+\0\x08\0\0\0" + b"\xff" * 8, b"MM\0+\0\x08\0\0" + bytes(7) + b"\x10" + b"\xff" * 40]
+)
+def test_a_big_tiff_that_points_to_nowhere_is_one_clear_line(tmp_path, torn):
+    (tmp_path / "s.tif").write_bytes(torn)
+    with pytest.raises(MediaError), Reader(tmp_path / "s.tif") as reader:
+        list(reader.frames())
+
+
+@pytest.mark.parametrize(
     ("mode", "space", "ending", "pix_fmt", "kept"),
     [
         ("CMYK", b"CMYK", "jpg", None, False), ("CMYK", b"CMYK", "png", None, False), ("L", b"GRAY", "tif", None, True),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from itertools import pairwise
 from types import MappingProxyType
@@ -129,15 +130,14 @@ def classic(data: bytes) -> bytes:
     order = _BIG.get(data[:4])
     if order is None:
         return data
-    chain, trees = [struct.unpack_from(order + "Q", data, 8)[0]], []
-    try:
+    chain, trees = [int.from_bytes(data[8:16], "little" if order == "<" else "big")], []
+    with suppress(struct.error, OverflowError):  # it is cut off, or points to where no file reaches
         while chain[-1] and chain[-1] not in chain[:-1]:
             (count,) = struct.unpack_from(order + "Q", data, chain[-1])
             trees.append(_tree(data, order, chain[-1], big=True))
             chain.append(struct.unpack_from(order + "Q", data, chain[-1] + 8 + 20 * count)[0])
-    except struct.error:  # it is cut off
-        if not trees:
-            return data
+    if not trees:
+        return data
     begin, laid = len(data) + len(data) % 2, b""
     starts = [begin]
     for tree in trees:
