@@ -15,7 +15,7 @@ import pytest
 from av.video.frame import VideoFrame
 from PIL import Image, ImageCms, PngImagePlugin, features
 
-from videoclr.errors import ConfigError, DecodeError, MediaError
+from videoclr.errors import ConfigError, DecodeError, EncodeError, MediaError
 from videoclr.media import tiff
 from videoclr.media.clock import clock_in, with_clock
 from videoclr.media.density import density_of
@@ -1220,6 +1220,14 @@ def test_a_png_with_a_profile_becomes_a_jpeg_with_it_and_its_exif(tmp_path, patt
         with Image.open(tmp_path / "o.jpg") as written:
             assert written.getexif()[0x010F].rstrip("\0") == "Maker"
             assert written.info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize(("ending", "side", "mode"), [("webp", 16_384, "RGB"), ("jpg", 65_501, "L"), ("jpg", 65_501, "RGB")])
+def test_a_picture_that_is_too_large_for_its_file_is_told_so(tmp_path, carry, ending, side, mode):
+    Image.new(mode, (2, side)).save(tmp_path / "s.png")
+    with pytest.raises(EncodeError, match=f"a picture of 2x{side} is too large for .*use .png or .tif"):
+        carry(tmp_path / "s.png", tmp_path / f"o.{ending}")
+    assert [path.name for path in tmp_path.iterdir()] == ["s.png"]
 
 
 @pytest.mark.parametrize(

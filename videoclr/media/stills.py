@@ -51,6 +51,8 @@ _SHAPED = {"png", "mjpeg", "tiff", "exr", "dpx"}
 """Encoders that write the sample aspect ratio."""
 _MEASURED = {"png", "mjpeg", "tiff"}
 """Encoders whose pictures say here how many of their pixels make an inch."""
+_SIDES = {"libwebp": ("WebP", 16_383), "mjpeg": ("JPEG", 65_500)}
+"""Encoders of files that hold no longer side -> what these are called, and how many pixels it has at most."""
 _GREY = "gray"
 _GREY_QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_OPTIMIZE, 1)
 """As large as the others, which FFmpeg's encoder makes; it makes none of one channel."""
@@ -303,6 +305,12 @@ class Stills:
         return float_frame(values if alpha is None or multiplied else values * alpha[..., None], alpha)
 
     def _encoded(self, frame: VideoFrame, full: bool, exif: bytes, head: bytes) -> bytes:
+        name, most = _SIDES.get(self.encoder, ("", 0))
+        if most and max(frame.width, frame.height) > most:
+            size = f"{frame.width}x{frame.height}"
+            raise EncodeError(
+                self.path, f"a picture of {size} is too large for {name}, which holds {most} a side; use .png or .tif"
+            )
         if self.encoder == "mjpeg" and frame.format.name == _GREY:
             return self._encoded_grey(frame, exif)
         context = CodecContext.create(self.encoder, "w")
