@@ -1244,6 +1244,7 @@ def test_a_big_tiff_that_points_to_nowhere_is_one_clear_line(tmp_path, torn):
     [
         ("CMYK", b"CMYK", "jpg", None, False), ("CMYK", b"CMYK", "png", None, False), ("L", b"GRAY", "tif", None, True),
         ("L", b"GRAY", "jpg", "yuvj444p", False), ("RGB", b"RGB ", "png", "gray", False), ("L", b"RGB ", "jpg", None, True),
+        ("RGB", b"RGB ", "jpg", "gray", False),
     ],
 )  # fmt: skip
 def test_a_profile_that_is_not_about_the_numbers_is_left_out_and_told(tmp_path, pattern, mode, space, ending, pix_fmt, kept):
@@ -1255,6 +1256,7 @@ def test_a_profile_that_is_not_about_the_numbers_is_left_out_and_told(tmp_path, 
             writer.write(frame)
     with Image.open(tmp_path / f"o.{ending}") as written:
         assert (written.info.get("icc_profile") == profile) == kept
+        assert (written.mode == "L") == (pix_fmt == "gray" or (mode == "L" and pix_fmt is None))
     assert len([text for text in writer.warnings if "profile (ICC) is left out" in text]) == (not kept)
 
 

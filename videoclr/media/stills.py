@@ -119,7 +119,7 @@ class Stills:
         self.path, self.encoder, self.overwrite = path, encoder, overwrite
         self._place = os.path.abspath(path)  # whoever embeds this may go to another folder meanwhile
         self.pix_fmt, self.linear, self.whole, self.rate = pix_fmt, linear, whole, rate
-        if pix_fmt is not None and pix_fmt not in (known := formats_of(encoder)):
+        if pix_fmt is not None and pix_fmt not in (known := _formats(encoder)):
             raise ConfigError(f"$.media.pix_fmt: {encoder} does not take {pix_fmt!r}; it takes {', '.join(known)}")
         self.warnings: list[str] = []
         self.pattern, self.aspect, self.label, self._captioned = pattern, aspect, label, False
@@ -223,12 +223,12 @@ class Stills:
             frame = reformatted(frame, colour, _CLEAR, Colour("rgb", colour.matrix, True))
         if self.encoder == "exr":
             return self._light(frame, colour, proxy, head), True
-        known = formats_of(self.encoder)
+        known = _formats(self.encoder)
         if self.encoder == "tiff" and self.pix_fmt is None and not tiff.is_tiff(head):
             known = [name for name in known if kind_of(name) != "yuv"]  # which Nuke and others do not read in TIFF
         wanted = frame.format.name.replace("yuv4", "yuvj4") if self.encoder == "mjpeg" else frame.format.name
         if self.encoder == "mjpeg" and colour.kind == "gray" and self.pix_fmt is None:
-            known, wanted = [_GREY], _GREY
+            wanted = _GREY
         elif self.encoder == "mjpeg" and colour.kind != "yuv":
             wanted = "yuvj444p"
         wanted = self.pix_fmt or wanted
@@ -362,6 +362,11 @@ class Stills:
         if not made:
             raise EncodeError(self.path, "mjpeg failed: OpenCV refused the picture")
         return unread.with_segments(array.tobytes(), told)
+
+
+def _formats(encoder: str) -> list[str]:
+    """Pixel formats of which pictures can be written."""
+    return [*formats_of(encoder), *([_GREY] if encoder == "mjpeg" else [])]
 
 
 def _is_clear(frame: VideoFrame, colour: Colour) -> bool:
