@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 import pytest
+from av.video.format import VideoFormat
 
 from videoclr import cli
 from videoclr.errors import ConfigError, MediaError
 from videoclr.media import probe
 from videoclr.media.copylike import HEADROOM, level_of
-from videoclr.media.encoders import bits_per_second, small_params
+from videoclr.media.encoders import bits_per_second, choose_format, encoder_of, small_params, what_is_lost
 
 
 class Facts(NamedTuple):
@@ -399,6 +400,18 @@ def test_exr_holds_linear_light_of_the_source_in_half_floats(job, tmp_path, tran
     assert np.allclose(floats(written), light, rtol=0.01, atol=1e-3)
     job(source, tmp_path / "c%02d.exr", linear=False)
     assert np.allclose(floats(exr(tmp_path / "c01.exr")), signal, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("codec", "grey", "written", "lost"),
+    [
+        ("vp9", "gray", "yuv420p", []), ("vp9", "gray10le", "yuv420p", ["bit depth"]), ("av1", "gray10le", "yuv420p10le", []),
+        ("prores", "gray", "yuv422p10le", []), ("hevc", "gray12le", "gray12le", []), ("ffv1", "gray", "gray", []),
+    ],
+)  # fmt: skip
+def test_grey_is_written_as_what_every_player_shows(codec, grey, written, lost):
+    assert choose_format(encoder_of(codec), VideoFormat(grey), (96, 64), None) == written
+    assert what_is_lost(VideoFormat(grey), written) == lost
 
 
 def test_exr_keeps_transparency(clip, job, tmp_path):

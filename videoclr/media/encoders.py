@@ -451,6 +451,8 @@ def what_is_lost(source: VideoFormat, written: str) -> list[str]:
         PixFmtLoss.RESOLUTION: "colour resolution",
         PixFmtLoss.CHROMA: "colour",
     }
+    if kind_of(source.name) == "gray":  # which has no colour
+        del words[PixFmtLoss.RESOLUTION]
     return [word for kind, word in words.items() if loss & kind]
 
 
@@ -560,6 +562,12 @@ def _nearest(encoder: Encoder, source: VideoFormat, known: list[str]) -> str:
         deep = max(one.bits for one in source.components) > _EIGHT
         choices: list[str] = [*(["yuv420p10le", "p010le"] if deep else []), "yuv420p", "nv12"]
         if fitting := [choice for choice in choices if choice in known]:
+            return fitting[0]
+    if encoder.name != "mjpeg" and kind_of(name) == "gray" and not any(one.is_alpha for one in source.components):
+        # Grey has no colour to lose: FFmpeg's choice would be RGB or 4:4:4, which are larger and which few players show.
+        deep = max(one.bits for one in source.components) > _EIGHT
+        plainest = [*(["yuv420p10le", "yuv422p10le"] if deep else []), "yuv420p", "yuv422p", "yuv422p10le"]
+        if fitting := [choice for choice in plainest if choice in known]:
             return fitting[0]
     best, _ = find_best_pix_fmt_of_list(known, source, any(one.is_alpha for one in source.components))
     if best is None:
