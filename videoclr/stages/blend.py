@@ -181,7 +181,7 @@ def bars(frame: Frame, window: Rectangle) -> list[tuple[slice, slice]]:
         return most
 
     source = frame.source_window(window)
-    across, along = _black(source, 1), _black(source, 0)
+    across, along = _black(source[[0, -1]], 1), _black(source[:, [0, -1]], 0)  # no bar where the window's own edge is light
     everything = slice(None)
     found = []
     if across[0]:
@@ -201,7 +201,7 @@ def bars(frame: Frame, window: Rectangle) -> list[tuple[slice, slice]]:
 
 def _black(part: NDArray[Any], axis: int) -> NDArray[np.bool_]:
     """Whether lines of `(h, w, 3)` are black throughout: rows for the axis 1, columns for 0."""
-    return np.asarray(part.max(axis=(axis, 2)) <= _BLACK * peak(part.dtype))
+    return np.asarray(part.max(axis=axis).max(axis=-1) <= _BLACK * peak(part.dtype))
 
 
 def beyond(
