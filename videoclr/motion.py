@@ -10,6 +10,7 @@ import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
+from itertools import accumulate, pairwise
 from typing import Any
 
 import cv2
@@ -79,11 +80,12 @@ _SHAKEN = 0.75
 """Root mean square of how a face as a whole trembles in its frame, px of a crop of 256, at which most of it is taken for a shaken
 camera."""
 _REPEATED, _MOVES, _STEADIER = 0.15, 0.5, 4.0
-"""A picture shows the one before again where nine tenths of the face move by less than the first, and half of it by more than the
-second to the picture before that or after it (px of a crop of 256), and by more than so many times as much. Films of 24 frames a
-second that are shown at 30 repeat every fourth picture, animation every second one. Taken for even motion, what they show was 1 to
-2 px from where it was looked for, in all pictures: on such a film, otherwise good, E*warp was 4.2 times its own instead of 1.7,
-and a face changed by 2.8 grey levels while its picture stood still, instead of 0.1."""
+"""Pictures show the one before them again where nine tenths of the face move by less than the first, from each to the next and from
+that one to all of them, and half of it by more than the second to what was shown before or comes after (px of a crop of 256), and
+by more than so many times as much. Films of 24 frames a second that are shown at 30 repeat every fourth picture, animation shows
+each twice or four times, and films freeze. Taken for even motion, what they show was 1 to 2 px from where it was looked for, in all
+pictures: on such a film, otherwise good, E*warp was 4.2 times its own instead of 1.7, and a face changed by 2.8 grey levels while
+its picture stood still, instead of 0.1."""
 _MIDDLE = np.flatnonzero(np.hypot(*np.meshgrid(*[np.linspace(-1, 1, _GRID)] * 2)) < 0.65)
 """Cells where a face is."""
 Pair = tuple[int, int]
@@ -206,17 +208,25 @@ def _repeated(told: Mapping[Pair, NDArray[Any]], places: Sequence[int]) -> NDArr
         told: of pairs, the motion of cells of a face in its frame, `(C, 2)` px of a crop of 256.
     """
 
-    def step(place: int, quantile: float) -> float:
+    def step(place: int) -> NDArray[Any]:
         ways = told.get((place - 1, place)), told.get((place, place - 1))
-        if ways[0] is None or ways[1] is None:
-            return math.nan
-        return float(np.quantile(np.hypot(*(ways[0] - ways[1]).T / 2), quantile))
+        return np.full((1, 2), math.nan) if ways[0] is None or ways[1] is None else (ways[0] - ways[1]) / 2
 
-    most = [step(place, 0.9) for place in places]
-    half = [0.0, *(step(place, 0.5) for place in places), 0.0]
-    around = np.fmax(half[:-2], half[2:])
-    with np.errstate(invalid="ignore"):
-        return np.asarray((np.array(most) < _REPEATED) & (around > np.fmax(_MOVES, _STEADIER * np.array(most))))
+    def size(motion: NDArray[Any], quantile: float) -> float:
+        return float(np.quantile(np.hypot(*motion.T), quantile))
+
+    steps = [step(place) for place in places]
+    most, half = (np.array([size(motion, quantile) for motion in steps]) for quantile in (0.9, 0.5))
+    found = np.zeros(len(places), bool)
+    moving = [-1, *np.flatnonzero(~(most < _REPEATED)), len(places)]
+    for before, after in pairwise(moving):
+        row = slice(before + 1, after)
+        # What drifts slowly is still from each picture to the next, but not from the first of a row to its last.
+        away = accumulate(steps[row], np.add)
+        if before + 1 < after and all(size(motion, 0.9) < _REPEATED for motion in away):
+            around = np.fmax(half[before] if before >= 0 else 0.0, half[after] if after < len(places) else 0.0)
+            found[row] = around > max(_MOVES, _STEADIER * most[row].max())
+    return found
 
 
 def _as_one(motion: NDArray[Any]) -> NDArray[Any]:

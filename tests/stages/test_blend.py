@@ -117,6 +117,25 @@ def test_a_face_half_outside_stays_inside_the_frame(place: tuple[float, float]) 
     assert result.image.shape == frame.image.shape
 
 
+@pytest.mark.parametrize("side", range(4))
+def test_black_bars_beside_a_face_that_they_cut_stay_black(side: int) -> None:
+    image = picture()
+    bar = np.rot90(image, side)[: 84 if side % 2 else 60]  # a view: on top, and turned by quarters
+    bar[:] = np.random.default_rng(1).integers(0, 4, bar.shape)
+    frame = Frame.from_image(image)
+    shown = blended(frame, restored(frame, scale=1.5, add=0.4))
+    changed = np.rot90((shown.image != image).any(-1), side)
+    assert not changed[: len(bar)].any() and changed[len(bar) + 2].any()
+
+
+def test_what_is_black_within_the_picture_is_no_bar() -> None:
+    image = picture()
+    image[40:60] = image[:60, 100:140] = 0
+    frame = Frame.from_image(image)
+    changed = (blended(frame, restored(frame, scale=1.5, add=0.4)).image != image).any(-1)
+    assert changed[42:58, 110:130].all()
+
+
 def test_a_face_outside_the_frame_leaves_no_patch() -> None:
     frame = Frame.from_image(picture())
     assert blended(frame, restored(frame, (1000, 90))) is frame

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,8 @@ from videoclr.bookmark import NOWHERE, Inside
 from videoclr.flow import Around, around
 from videoclr.grain import flat_places, made, measured
 from videoclr.packing import keepable
-from videoclr.pixels import mean_of_colours, normalized, quantized, to_array
-from videoclr.types import Faces, Frame, Patch, RestoredFace
+from videoclr.pixels import mean_of_colours, normalized, peak, quantized, to_array
+from videoclr.types import Faces, Frame, Patch, Rectangle, RestoredFace
 
 _VISIBLE = 1 / 1024  # alpha below a quarter of an 8-bit step changes nothing
 _COARSE = 4  # colours are compared at a quarter of the crop's size: a wide blur is then cheap
@@ -25,6 +25,8 @@ _GREY = (
     0.03,
 )  # spread of the colour over a face, on the scale of [-1, 1]: below the first there is none, a codec's noise aside
 _REACH = 1 / 10  # standard deviation of the colour comparison's blur, in crop sides
+_BLACK = 12 / 255  # what a codec may leave in a bar beside the picture, as a share of white
+_STRIP = 16  # lines of a bar that are looked at together
 _ALIKE = 0.04  # difference of two frames' shifts, on the scale of [-1, 1], at which they count as two lights: a codec pumps less
 
 
@@ -142,6 +144,10 @@ def _patch(
     alpha = np.ascontiguousarray(alpha[top:bottom, left:right], np.float32)
     kept: NDArray[np.float32] = np.zeros((), np.float32)
     source = frame.source_window(window)
+    for bar in bars(frame, window):
+        alpha[bar] = 0
+    if not alpha.any():
+        return None
     if detail > 0 and geometry.scale_of(matrix) < 1:
         kept = np.float32(detail) * beyond(source, to_array(face.crop.image), matrix, window)
     if grain > 0:
@@ -150,6 +156,52 @@ def _patch(
         rgb = rgb + np.float32(grain) * lost_grain(before, rgb, alpha / alpha.max(), rng)
     rgb = rgb + kept
     return Patch(x, y, quantized(rgb, source.dtype), alpha)
+
+
+def bars(frame: Frame, window: Rectangle) -> list[tuple[slice, slice]]:
+    """Where black bars along the frame's borders (letterbox, pillarbox) reach into a window of it.
+
+    A face that the picture's border cuts goes on under a bar for the networks, and what they made there shone on the black.
+
+    Args:
+        frame: as it came.
+        window: x0, y0, x1, y1 in frame pixels.
+
+    Returns:
+        Rows and columns of the window, for each bar.
+    """
+    (x0, y0, x1, y1), (width, height) = window, frame.size
+
+    def thick(most: int, strip: Callable[[int, int], Rectangle], across: int, far: bool) -> int:
+        """Lines from a border on that are black throughout, of so many; `strip` tells where those between two distances are."""
+        for near in range(0, most, _STRIP):
+            light = ~_black(frame.source_window(strip(near, min(near + _STRIP, most))), across)
+            if light.any():
+                return near + int(np.argmax(light[::-1] if far else light))
+        return most
+
+    source = frame.source_window(window)
+    across, along = _black(source[[0, -1]], 1), _black(source[:, [0, -1]], 0)  # no bar where the window's own edge is light
+    everything = slice(None)
+    found = []
+    if across[0]:
+        top = thick(y1, lambda a, b: (0, a, width, b), 1, False)
+        found.append((slice(0, max(0, top - y0)), everything))
+    if across[-1]:
+        bottom = height - thick(height - y0, lambda a, b: (0, height - b, width, height - a), 1, True)
+        found.append((slice(bottom - y0, None), everything))
+    if along[0]:
+        left = thick(x1, lambda a, b: (a, 0, b, height), 0, False)
+        found.append((everything, slice(0, max(0, left - x0))))
+    if along[-1]:
+        right = width - thick(width - x0, lambda a, b: (width - b, 0, width - a, height), 0, True)
+        found.append((everything, slice(right - x0, None)))
+    return found
+
+
+def _black(part: NDArray[Any], axis: int) -> NDArray[np.bool_]:
+    """Whether lines of `(h, w, 3)` are black throughout: rows for the axis 1, columns for 0."""
+    return np.asarray(part.max(axis=axis).max(axis=-1) <= _BLACK * peak(part.dtype))
 
 
 def beyond(
