@@ -144,7 +144,7 @@ def _patch(
     alpha = np.ascontiguousarray(alpha[top:bottom, left:right], np.float32)
     kept: NDArray[np.float32] = np.zeros((), np.float32)
     source = frame.source_window(window)
-    for bar in bars(frame, window):
+    for bar in _bars(frame, window, source):
         alpha[bar] = 0
     if not alpha.any():
         return None
@@ -158,7 +158,7 @@ def _patch(
     return Patch(x, y, quantized(rgb, source.dtype), alpha)
 
 
-def bars(frame: Frame, window: Rectangle) -> list[tuple[slice, slice]]:
+def _bars(frame: Frame, window: Rectangle, source: NDArray[Any]) -> list[tuple[slice, slice]]:
     """Where black bars along the frame's borders (letterbox, pillarbox) reach into a window of it.
 
     A face that the picture's border cuts goes on under a bar for the networks, and what they made there shone on the black.
@@ -166,6 +166,7 @@ def bars(frame: Frame, window: Rectangle) -> list[tuple[slice, slice]]:
     Args:
         frame: as it came.
         window: x0, y0, x1, y1 in frame pixels.
+        source: what it shows, `(h, w, 3)`; RGB of it is not made again.
 
     Returns:
         Rows and columns of the window, for each bar.
@@ -180,7 +181,6 @@ def bars(frame: Frame, window: Rectangle) -> list[tuple[slice, slice]]:
                 return near + int(np.argmax(light[::-1] if far else light))
         return most
 
-    source = frame.source_window(window)
     across, along = _black(source[[0, -1]], 1), _black(source[:, [0, -1]], 0)  # no bar where the window's own edge is light
     everything = slice(None)
     found = []
