@@ -884,6 +884,7 @@ def test_nothing_that_is_written_replaces_the_file_of_settings(tmp_path, monkeyp
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closed as a POSIX shell does it")
+@pytest.mark.slow
 def test_an_error_without_standard_error_has_its_exit_code():
     program = f'"{sys.executable}" -m videoclr none.mp4 out.mp4 --set restore.use=unchanged --set gate.use=none >&- 2>&-'
     assert subprocess.run(["sh", "-c", program], check=False, capture_output=True).returncode == 1

@@ -129,6 +129,7 @@ def test_within_a_long_shot_a_run_goes_on_from_the_last_segment_and_not_from_the
     assert not Path(f"{target}.resume").exists()
 
 
+@pytest.mark.slow
 def test_pixels_do_not_depend_on_how_long_segments_are(long, tmp_path):
     pictures = []
     for seconds in (0.25, 0.7, 20):

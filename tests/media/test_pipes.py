@@ -140,6 +140,7 @@ def test_it_works_between_two_ffmpeg_processes(ffmpeg, tmp_path):
         assert [stream.codec_context.codec.canonical_name for stream in container.streams] == ["ffv1", "pcm_s16le"]
 
 
+@pytest.mark.slow
 def test_a_process_whose_reader_leaves_is_met_with_silence(clip):
     source = clip("in.nut", container="nut", codec="ffv1", ticks=range(60))
     command = [*VIDEOCLR, str(source), "-", *PLAIN, "--codec", "ffv1"]

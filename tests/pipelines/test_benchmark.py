@@ -240,6 +240,7 @@ def test_large_pictures_that_take_too_much_fail_the_run(monkeypatch: pytest.Monk
     assert "4K 10-bit with faces takes 2000 MiB, more than 1536" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_failing_watched_run_fails_the_benchmark(settings: list[str], tmp_path: Path) -> None:
     pytest.importorskip("skimage")
     broken = [*settings, "--set", "restore.use=no_such_module:Part"]

@@ -75,6 +75,7 @@ def test_minutes_go_to_the_stages_by_what_each_lacks(train_all):
     assert train_all.plan({"a": 0.2}, minutes=0.5, start=1) == {"a": 0}
 
 
+@pytest.mark.slow
 def test_a_stage_that_had_its_share_is_not_begun_again_and_the_rest_is_trained(train_all, faces, tmp_path, monkeypatch, capsys):
     called = []
 

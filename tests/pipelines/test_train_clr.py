@@ -237,6 +237,7 @@ def test_what_is_exported_verifies_and_is_what_was_trained(chain, tmp_path, monk
         assert torch.equal(found, wanted), key
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_what_was_exported(chain, tmp_path, monkeypatch):
     out = tmp_path / "weights"
     run("export_weights", "--runs", chain.runs, "--notes", FULL / "cards.yaml", "--out", out)
