@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from PIL import Image, ImageCms, PngImagePlugin, features
+from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin, features
 
 from videoclr.errors import ConfigError, DecodeError, EncodeError, MediaError
 from videoclr.media import tiff
@@ -1274,6 +1274,16 @@ def test_the_transparency_of_a_palette_stays_or_is_told(tmp_path, pattern, opaci
             (frame,) = container.decode(video=0)
         alpha = opacity_of(frame, Picture(frame).colour) if frame.format.name != "pal8" else None
         assert alpha is None or np.allclose(alpha, opacity / 255, atol=0.002)
+
+
+def test_layers_of_photoshop_do_not_outlive_their_picture(tmp_path, pattern, carry):
+    layers = TiffImagePlugin.ImageFileDirectory_v2()
+    layers[37724], layers[305] = b"Adobe Photoshop Document Data Block\0" + bytes(64), "Photoshop"
+    layers.tagtype[37724] = 7
+    Image.fromarray(pattern(0)).save(tmp_path / "s.tif", tiffinfo=layers)
+    carry(tmp_path / "s.tif", tmp_path / "o.tif")
+    assert b"Document Data Block" in (tmp_path / "s.tif").read_bytes()
+    assert b"Document Data Block" not in (tmp_path / "o.tif").read_bytes()
 
 
 def test_exif_that_fits_no_jpeg_is_told(tmp_path, pattern, monkeypatch):

@@ -725,7 +725,7 @@ class Reader:
 
     def _decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
         """Frames that `packet` completes; a packet that cannot be decoded is counted and passed over."""
-        if packet is not None and self._codec == "tiff":
+        if packet is not None and self._codec == "tiff" and tiff.is_big(bytes(memoryview(packet)[:4])):
             packet = _with_data(packet, tiff.classic)
         if packet is not None and (head_of := _HEADS.get(self._stream.codec_context.name)):
             # The directory of a TIFF lies anywhere in it.

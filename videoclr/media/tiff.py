@@ -59,9 +59,10 @@ _LINES = MappingProxyType(
 """Formats that FFmpeg writes with one sample beside the other -> samples of a pixel, and their kind."""
 OF_PIXELS = frozenset(
     (0x0FE, 0x0FF, *range(0x100, 0x108), 0x10A, 0x111, 0x112, *range(0x115, 0x11A), 0x11C, 0x13D, 0x140, *range(0x142, 0x146),
-     0x14A, 0x152, 0x153, 0x15B, 0x201, 0x202, 0x211, 0x212, 0x213, 0x214, 0x8773)
+     0x14A, 0x152, 0x153, 0x15B, 0x201, 0x202, 0x211, 0x212, 0x213, 0x214, 0x8773, 0x935C)
 )  # fmt: skip
-"""Tags of a TIFF that are true of its own pixels alone, orientation among them (TIFF 6.0, section 8 and 15 to 22)."""
+"""Tags of a TIFF that are true of its own pixels alone, orientation among them (TIFF 6.0, section 8 and 15 to 22), and Photoshop's
+layers, which show the picture as it was."""
 _TOLD_LOST = frozenset((700, 33723, 34377))
 """Tags of XMP, IPTC and Photoshop's resources; that they are left out is told (`videoclr.media.unread`)."""
 _FIRST_OF_DNG = 0xC600
@@ -151,6 +152,11 @@ def classic(data: bytes) -> bytes:
         struct.pack_into(order + "I", made, start - begin + 2 + _ENTRY * len(tree), after)
     mark = next(mark for mark, known in _ORDERS.items() if known == order)
     return mark + struct.pack(order + "I", begin) + data[_HEAD:] + bytes(len(data) % 2) + made
+
+
+def is_big(head: bytes) -> bool:
+    """Whether a file that begins so is a BigTIFF."""
+    return head[:4] in _BIG
 
 
 def is_tiff(head: bytes) -> bool:
