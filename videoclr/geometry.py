@@ -143,7 +143,7 @@ def uncut(
     to_crop = np.column_stack([matrix[:, :2], moved(np.array([x0, y0]), matrix)])
     interpolation = cv2.INTER_LINEAR if zero_outside else cv2.INTER_CUBIC
     values = _resampled(crop, to_crop, x1 - x0, y1 - y0, interpolation, cv2.BORDER_REPLICATE)
-    if zero_outside:
+    if zero_outside and (crop[[0, -1]].any() or crop[:, [0, -1]].any()):  # else its border, which repeats outside, is 0 itself
         within = _within(to_crop, x1 - x0, y1 - y0, crop.shape[1], crop.shape[0])
         values *= within if values.ndim == 2 else within[..., None]
     return values
@@ -151,8 +151,8 @@ def uncut(
 
 def _within(to_source: Matrix, width: int, height: int, source_width: int, source_height: int) -> NDArray[np.bool_]:
     """`(height, width)`: True where `to_source` leads inside a source of the given size."""
-    rows, columns = np.mgrid[0:height, 0:width]
-    x, y = np.moveaxis(moved(np.stack([columns, rows], axis=-1), to_source), -1, 0)
+    columns, rows = np.arange(width), np.arange(height)[:, None]
+    x, y = (row[0] * columns + (row[1] * rows + row[2]) for row in to_source)
     found: NDArray[np.bool_] = (x >= -0.5) & (x <= source_width - 0.5) & (y >= -0.5) & (y <= source_height - 0.5)
     return found
 

@@ -261,17 +261,26 @@ class Gathered:
     """Mean worth of those pictures, in (0, 1]."""
 
 
-def gathered(
-    pile: Gathered, own: Values, here: int, there: int, known: Gathered, motions: Motions, tolerance: float | None = None
-) -> Gathered:
-    """`pile`, with what a neighbour has gathered carried to where `own` has its content.
+@dataclass(frozen=True, slots=True, eq=False)
+class Brought:
+    """What a neighbour has gathered, carried to where a place has its content."""
+
+    values: Values
+    """`(S, S, C)`."""
+    say: Values
+    """`(S, S, 1)`: as how many pictures it counts there."""
+    worth: float
+    """As of `Gathered`."""
+
+
+def brought(own: Values, here: int, there: int, known: Gathered, motions: Motions, tolerance: float | None = None) -> Brought:
+    """What is `known` at a neighbour, at a place that shows `own`.
 
     A neighbour counts where its motion is consistent and where what it brings looks like what is there (`alike`): a mean over
     an eye that closes would show half a lid. The light is this picture's own (`relit`). What is gathered weighs as much as so many
     pictures of its worth: a picture that is worth little hardly changes what better ones before it have told.
 
     Args:
-        pile: what is there already.
         own: `(S, S, C)` float32; the first three channels decide what looks alike, on the scale of [-1, 1].
         here: its place.
         there: the neighbour's.
@@ -280,14 +289,18 @@ def gathered(
         tolerance: as in `alike`.
     """
     motion = motions.flow(here, there)
-    brought = relit(geometry.carry(known.mean, motion, fine=True), own)
+    values = relit(geometry.carry(known.mean, motion, fine=True), own)
     most = known.worth * (_BEHIND if there < here else _AHEAD)
-    say = motions.trust(here, there) * alike(own[..., :3], brought[..., :3], tolerance)
-    say = (say * geometry.carry(known.weight[..., 0], motion).clip(0, most))[..., None]
-    weight = pile.weight + say
-    share = float(say.mean()) / float(weight.mean())
-    worth = (1 - share) * pile.worth + share * known.worth
-    return Gathered(np.asarray((pile.weight * pile.mean + say * brought) / weight, np.float32), weight, worth)
+    say = motions.trust(here, there) * alike(own[..., :3], values[..., :3], tolerance)
+    return Brought(values, (say * geometry.carry(known.weight[..., 0], motion).clip(0, most))[..., None], known.worth)
+
+
+def gathered(pile: Gathered, more: Brought) -> Gathered:
+    """`pile`, with what was brought to its place."""
+    weight = pile.weight + more.say
+    share = float(more.say.mean()) / float(weight.mean())
+    worth = (1 - share) * pile.worth + share * more.worth
+    return Gathered(np.asarray((pile.weight * pile.mean + more.say * more.values) / weight, np.float32), weight, worth)
 
 
 def means_along(
@@ -321,25 +334,32 @@ def means_along(
     if not places:
         raise ValueError("the mean of no places")
 
-    def joined(pile: Gathered, place: int, there: int, known: Gathered | None) -> Gathered:
-        if known is None:
-            return pile
-        return gathered(pile, values[place], place, there, known, motions, None if tolerances is None else tolerances[place])
+    def told(place: int, there: int, known: Gathered) -> Brought:
+        return brought(values[place], place, there, known, motions, None if tolerances is None else tolerances[place])
 
     def alone(place: int) -> Gathered:
         own = 1.0 if worth is None else worth[place]
         return Gathered(values[place], np.full((*values[place].shape[:2], 1), own, np.float32), own)
 
-    def along(order: Sequence[int], way: int, known: Gathered | None) -> dict[int, Gathered]:
-        found = {}
-        for place in order:
-            found[place] = known = joined(alone(place), place, place - way, known)
-        return found
+    before: dict[int, Gathered] = {}
+    ahead: dict[int, Brought] = {}
 
-    ways = [(places, 1, behind), (range(max(values), places[0], -1), -1, None)]
-    hands = cv2.getNumThreads()
-    before, ahead = at_once(lambda way: along(*way), ways, hands)
-    both = at_once(lambda place: joined(before[place], place, place + 1, ahead.get(place + 1)), places, hands)
+    def forwards() -> None:
+        known = behind
+        for place in places:
+            pile = alone(place)
+            before[place] = known = pile if known is None else gathered(pile, told(place, place - 1, known))
+
+    def backwards() -> None:
+        known = alone(max(values))
+        for place in range(max(values) - 1, places[0] - 1, -1):
+            more = told(place, place + 1, known)
+            if place <= places[-1]:
+                ahead[place] = more
+            known = gathered(alone(place), more)
+
+    at_once(lambda way: way(), (forwards, backwards), cv2.getNumThreads())
+    both = [gathered(before[place], ahead[place]) if place in ahead else before[place] for place in places]
     return [one.mean for one in both], before[places[-1]]
 
 

@@ -10,7 +10,7 @@ import torch
 from videoclr import geometry
 from videoclr.parts.feather import Feather
 from videoclr.pixels import normalized, peak, to_tensor
-from videoclr.stages.blend import as_colourful, blend, color_shift
+from videoclr.stages.blend import as_colourful, blend, color_shift, colour_of
 from videoclr.types import Detection, FaceCrop, Faces, Frame, RestoredFace, TrackedFace
 
 FACE = np.array([[-20, -20], [20, -20], [0, 5], [-15, 25], [15, 25]], np.float64)
@@ -235,16 +235,17 @@ def test_a_face_without_colour_stays_without_and_a_tint_is_kept_out_of_it() -> N
     grey = np.repeat(rng.uniform(-0.5, 0.5, (32, 32, 1)), 3, axis=2).astype(np.float32)
     mask, restored = np.ones((32, 32), np.float32), grey + rng.normal(0, 0.1, (32, 32, 3)).astype(np.float32)
     for target in (grey, grey + np.array([0.2, 0.1, -0.1], np.float32)):
-        result = as_colourful(target, restored, mask)
+        result = as_colourful(restored, colour_of(target, mask))
         assert np.ptp(result, axis=2).max() < 1e-6
-        assert np.array_equal(as_colourful(target, restored, 0.4 * mask), result)  # half trusted, or as a whole
+        assert colour_of(target, 0.4 * mask) == colour_of(target, mask)  # half trusted, or as a whole
         assert result.mean(axis=2) == pytest.approx(restored.mean(axis=2), abs=1e-6)
 
 
 def test_a_coloured_face_is_left_as_it_was_restored() -> None:
     coloured = np.random.default_rng(1).uniform(-0.5, 0.5, (32, 32, 3)).astype(np.float32)
     restored = coloured[::-1].copy()
-    assert as_colourful(coloured, restored, np.ones((32, 32), np.float32)) == pytest.approx(restored, abs=1e-6)
+    kept = colour_of(coloured, np.ones((32, 32), np.float32))
+    assert np.array_equal(as_colourful(restored, kept), restored)
 
 
 def pumping(amounts: list[float], shots: list[int] | None = None) -> list[Faces[RestoredFace]]:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from av.codec.codec import find_best_pix_fmt_of_list
 from av.video.format import VideoFormat
@@ -529,9 +530,13 @@ def _packed_rgb(frame: VideoFrame, colour: Colour) -> NDArray[Any]:
         return rgb
     name = _DEEP_RGB if is_deep(frame) else "rgb24"
     converted = reformatted(frame, colour, name, Colour("rgb", colour.matrix, True))
+    if name == "rgb24":
+        plane, width = converted.planes[0], 3 * converted.width
+        rows = np.frombuffer(memoryview(plane), np.uint8)[: plane.height * plane.line_size].reshape(plane.height, -1)
+        return np.ascontiguousarray(rows[:, :width]).reshape(converted.height, converted.width, 3)
     layout = layout_of(name)
     assert layout is not None
-    return np.stack([layout.view(converted, component) for component in range(3)], axis=-1)
+    return np.asarray(cv2.merge([np.ascontiguousarray(layout.view(converted, component)) for component in range(3)]))
 
 
 def _gray_to_rgb(layout: Layout, frame: VideoFrame, colour: Colour) -> NDArray[Any]:
@@ -662,8 +667,8 @@ def _area_mean(values: NDArray[np.float32], patch: Patch, frame: VideoFrame, sub
             values = np.pad(values, pads, mode="edge")
             after = 0
         pads[axis] = (before, after)
-        values = np.pad(values, pads)
-        shape = list(values.shape)
-        shape[axis : axis + 1] = [shape[axis] // cell, cell]
-        values = values.reshape(shape).mean(axis=axis + 1, dtype=np.float32)
+        values = np.pad(values, pads) if before or after else values
+        # Slices instead of numpy's `mean` over a short axis, which gives the same bits in many times the time.
+        parts = [values[at::cell] if axis == 0 else values[:, at::cell] for at in range(cell)]
+        values = parts[0] if cell == 1 else sum(parts[1:], parts[0]) / np.float32(cell)
     return values

@@ -62,16 +62,22 @@ def blend(
     matched = _matched(restored, match_color and strength > 0)
     for place in around(matched, look, look, lambda one: one.shot, inside, "blend"):
         faces = place.item.let_go()
-        colours = (
-            {face.crop.face.track: _steady_shift(place, face.crop.face.track, steady) for face in faces.faces}
-            if match_color and strength > 0
-            else {}
-        )
-        found = [(face, colours.get(face.crop.face.track)) for face in faces.faces] if strength > 0 else []
-        patches = [_patch(face, strength, shift, detail, grain, seed) for face, shift in found]
+        found = [(face, _steady(place, face.crop.face.track, steady)) for face in faces.faces] if strength > 0 else []
+        patches = [_patch(face, strength, tint, detail, grain, seed) for face, tint in found]
         frame = faces.frame.with_patches([patch for patch in patches if patch is not None])
         frame.forget_rgb()  # the writer composites in the native planes; RGB is made again for whoever asks
         yield frame
+
+
+@keepable
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tint:
+    """What makes a restored face's colour that of the input."""
+
+    kept: float
+    """How much of the colour that the network gave it stays; see `colour_of`."""
+    shift: NDArray[np.float32]
+    """`coarse_shift` of what is left."""
 
 
 @keepable
@@ -81,9 +87,9 @@ class _Matched:
 
     shot: int
     faces: Faces[RestoredFace] | None
-    """None once they are done: those that come after want the shifts alone, and a frame holds a large picture."""
-    shifts: Mapping[int, NDArray[np.float32]]
-    """Track -> `color_shift` at a quarter of the crop's size."""
+    """None once they are done: those that come after want the tints alone, and a frame holds a large picture."""
+    tints: Mapping[int, _Tint]
+    """By track; empty where colours are not matched."""
 
     def let_go(self) -> Faces[RestoredFace]:
         """The faces, not held any more."""
@@ -95,37 +101,41 @@ class _Matched:
 def _matched(restored: Iterable[Faces[RestoredFace]], match_color: bool) -> Iterator[_Matched]:
     for faces in restored:
         yield _Matched(
-            faces.frame.shot, faces, {face.crop.face.track: _shift_of(face) for face in faces.faces} if match_color else {}
+            faces.frame.shot, faces, {face.crop.face.track: _tint_of(face) for face in faces.faces} if match_color else {}
         )
 
 
-def _shift_of(face: RestoredFace) -> NDArray[np.float32]:
+def _tint_of(face: RestoredFace) -> _Tint:
     target, mask = to_array(face.crop.image), to_array(face.mask)[..., 0]
-    return coarse_shift(target, as_colourful(target, to_array(face.image), mask), mask)
+    kept = colour_of(target, mask)
+    return _Tint(kept, coarse_shift(target, as_colourful(to_array(face.image), kept), mask))
 
 
-def _steady_shift(place: Around[_Matched], track: int, steady: int) -> NDArray[np.float32]:
-    """The mean over the neighbours without a gap, by nearness in time and by likeness (bilateral; Tomasi and Manduchi 1998)."""
-    own = place.item.shifts[track]
-    total, weight = own.copy(), 1.0
+def _steady(place: Around[_Matched], track: int, steady: int) -> _Tint | None:
+    """The frame's own, whose shift is a mean over the neighbours without a gap, by nearness in time and by likeness.
+
+    A bilateral filter (Tomasi and Manduchi, ICCV 1998). None where colours are not matched.
+    """
+    own = place.item.tints.get(track)
+    if own is None:
+        return None
+    total, weight = own.shift.copy(), 1.0
     sigma = steady / 2 + 0.5
     for items in (reversed(place.past), iter(place.future)):
         for distance, one in enumerate(items, 1):
-            other = one.shifts.get(track)
-            if other is None or other.shape != own.shape:
+            other = one.tints.get(track)
+            if other is None or other.shift.shape != own.shift.shape:
                 break
-            apart = float(np.sqrt(((other - own) ** 2).mean()))
+            apart = float(np.sqrt(((other.shift - own.shift) ** 2).mean()))
             say = float(np.exp(-0.5 * (distance / sigma) ** 2 - 0.5 * (apart / _ALIKE) ** 2))
-            total, weight = total + np.float32(say) * other, weight + say
-    return np.asarray(total / np.float32(weight), np.float32)
+            total, weight = total + np.float32(say) * other.shift, weight + say
+    return _Tint(own.kept, np.asarray(total / np.float32(weight), np.float32))
 
 
-def _patch(
-    face: RestoredFace, strength: float, shift: NDArray[np.float32] | None, detail: float, grain: float, seed: int
-) -> Patch | None:
+def _patch(face: RestoredFace, strength: float, tint: _Tint | None, detail: float, grain: float, seed: int) -> Patch | None:
     frame, matrix = face.crop.frame, face.crop.matrix
     width, height = frame.size
-    image, mask = to_array(face.image), to_array(face.mask)[..., 0]
+    mask = to_array(face.mask)[..., 0]
     opacity = strength * face.crop.face.strength * float(np.clip(face.confidence, 0, 1))
     rectangle = geometry.footprint(matrix, mask.shape[0], width, height)
     if opacity <= 0 or rectangle[0] >= rectangle[2] or rectangle[1] >= rectangle[3]:
@@ -137,25 +147,45 @@ def _patch(
         return None
     top, left, bottom, right = int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
     x, y = rectangle[0] + left, rectangle[1] + top
-    if shift is not None:
-        image = as_colourful(to_array(face.crop.image), image, mask) + grown(shift, mask.shape[0])
     window = (x, y, rectangle[0] + right, rectangle[1] + bottom)
-    rgb = geometry.uncut(image, matrix, window)
     alpha = np.ascontiguousarray(alpha[top:bottom, left:right], np.float32)
-    kept: NDArray[np.float32] = np.zeros((), np.float32)
     source = frame.source_window(window)
     for bar in _bars(frame, window, source):
         alpha[bar] = 0
     if not alpha.any():
         return None
-    if detail > 0 and geometry.scale_of(matrix) < 1:
-        kept = np.float32(detail) * beyond(source, to_array(face.crop.image), matrix, window)
-    if grain > 0:
-        before = normalized(source) - kept
-        rng = np.random.default_rng((seed, frame.index, face.crop.face.track))
-        rgb = rgb + np.float32(grain) * lost_grain(before, rgb, alpha / alpha.max(), rng)
-    rgb = rgb + kept
+    image = to_array(face.image)
+    if tint is not None:
+        image = as_colourful(image, tint.kept) + grown(tint.shift, mask.shape[0])
+    rng = np.random.default_rng((seed, frame.index, face.crop.face.track))
+    finer = detail if geometry.scale_of(matrix) < 1 else 0.0
+    rgb = _laid(image, to_array(face.crop.image), matrix, window, normalized(source), finer, grain, alpha, rng)
     return Patch(x, y, quantized(rgb, source.dtype), alpha)
+
+
+def _laid(
+    image: NDArray[np.float32],
+    crop: NDArray[np.float32],
+    matrix: NDArray[np.float64],
+    window: Rectangle,
+    source: NDArray[np.float32],
+    detail: float,
+    grain: float,
+    alpha: NDArray[np.float32],
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
+    """`(h, w, 3)`: the restored `image` over the frame's window, with the source's detail and as much of its grain.
+
+    Detail is what the frame shows that its crop does not: the frame less the crop laid back over it.
+    """
+    if grain <= 0:
+        # Laying back is linear, and by far the dearest step: both pictures in one go.
+        both = image - np.float32(detail) * crop if detail > 0 else image
+        laid = geometry.uncut(both, matrix, window)
+        return laid + np.float32(detail) * source if detail > 0 else laid
+    laid = geometry.uncut(image, matrix, window)
+    kept = np.float32(detail) * (source - geometry.uncut(crop, matrix, window)) if detail > 0 else np.float32(0)
+    return np.asarray(laid + np.float32(grain) * lost_grain(source - kept, laid, alpha / alpha.max(), rng) + kept, np.float32)
 
 
 def _bars(frame: Frame, window: Rectangle, source: NDArray[Any]) -> list[tuple[slice, slice]]:
@@ -204,23 +234,6 @@ def _black(part: NDArray[Any], axis: int) -> NDArray[np.bool_]:
     return np.asarray(part.max(axis=axis).max(axis=-1) <= _BLACK * peak(part.dtype))
 
 
-def beyond(
-    source: NDArray[Any], crop: NDArray[np.float32], matrix: NDArray[np.float64], window: tuple[int, int, int, int]
-) -> NDArray[np.float32]:
-    """What the frame shows that its crop does not: the frame less the crop laid back over it.
-
-    Args:
-        source: `(h, w, 3)` uint8 or uint16, the frame in the window.
-        crop: `(S, S, 3)` float32 in [-1, 1], cut from the frame by `matrix`.
-        matrix: `(2, 3)` frame px -> crop px.
-        window: x0, y0, x1, y1 in frame pixels.
-
-    Returns:
-        `(h, w, 3)` float32 on the scale of [-1, 1].
-    """
-    return normalized(source) - geometry.uncut(crop, matrix, window)
-
-
 def lost_grain(
     before: NDArray[np.float32], after: NDArray[np.float32], mask: NDArray[np.float32], rng: np.random.Generator
 ) -> NDArray[np.float32]:
@@ -244,25 +257,27 @@ def lost_grain(
     return new
 
 
-def as_colourful(target: NDArray[np.float32], image: NDArray[np.float32], mask: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`image` without the colour that a black and white (or evenly tinted) `target` does not have, judged inside the mask.
+def colour_of(target: NDArray[np.float32], mask: NDArray[np.float32]) -> float:
+    """How much colour there may be in a restored face, in [0, 1]: none where its input is black and white, or evenly tinted.
 
     A network that saw colour pictures puts some into grey skin. Between the two limits the colour fades, so that nothing jumps.
 
     Args:
         target: `(S, S, 3)` float32, the input crop.
-        image: the restored crop, as `target`.
-        mask: `(S, S)` float32 in [0, 1].
-
-    Returns:
-        `(S, S, 3)` float32.
+        mask: `(S, S)` float32 in [0, 1]; judged is what lies inside it.
     """
     colour = target - mean_of_colours(target)[..., None]
     inside = mask > 0.5 * float(mask.max())  # a face that is half trusted is a face
-    spread = float(colour[inside].std(axis=0).max()) if inside.any() else 1.0
-    kept = np.float32(np.clip((spread - _GREY[0]) / (_GREY[1] - _GREY[0]), 0, 1))
+    spread = float(cv2.meanStdDev(colour, mask=inside.astype(np.uint8))[1].max()) if inside.any() else 1.0
+    return float(np.clip((spread - _GREY[0]) / (_GREY[1] - _GREY[0]), 0, 1))
+
+
+def as_colourful(image: NDArray[np.float32], kept: float) -> NDArray[np.float32]:
+    """`(S, S, 3)` float32 with this share of its colour, in [0, 1]: a grey picture for 0."""
+    if kept == 1:
+        return image
     grey = mean_of_colours(image)[..., None]
-    return np.asarray(grey + kept * (image - grey), np.float32)
+    return np.asarray(grey + np.float32(kept) * (image - grey), np.float32)
 
 
 def grown(shift: NDArray[np.float32], side: int) -> NDArray[np.float32]:
