@@ -20,7 +20,7 @@ from videoclr.config import Config
 from videoclr.errors import ConfigError, RestorationError
 from videoclr.jobs import restore_video
 from videoclr.parts.unchanged import Unchanged
-from videoclr.pipeline import FaceNote, Pipeline, RunLog, TrackSummary, recognizer_of
+from videoclr.pipeline import FaceNote, Pipeline, RunLog, TrackSummary, recognizer_of, slowest
 from videoclr.stages.gate import Verdict
 from videoclr.types import Detection, FaceCrop, Frame
 
@@ -196,17 +196,37 @@ def test_the_ledger_sums_up_tracks_and_stages() -> None:
     assert all(seconds >= 0 for seconds in ledger.seconds_per_stage.values())
 
 
-def test_decoding_and_models_run_in_threads_of_their_own() -> None:
-    restorer = Lighter()
-    threads = set()
+def test_decoding_finding_and_restoring_run_in_threads_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    restorer, turn = Lighter(), threading.Lock()
+    monkeypatch.setattr("videoclr.pipeline.one_at_a_time", lambda: turn)
+    threads: dict[str, set[str]] = {"source": set(), "detector": set(), "recognizer": set()}
 
     def source() -> Iterator[Frame]:
         for one in clip():
-            threads.add(threading.current_thread().name)
+            threads["source"].add(threading.current_thread().name)
             yield one
 
-    list(pipeline(restorer).restore_frames(source()))
-    assert threads == {"videoclr-decode"} and restorer.threads == {"videoclr-restore"}
+    class Found(Discs):
+        def detect(self, images: Any) -> Any:
+            threads["detector"].add(threading.current_thread().name)
+            return super().detect(images)
+
+    class Known(Colors):
+        def embed(self, crops: torch.Tensor) -> torch.Tensor:
+            assert turn.locked()  # two threads ask it, one at a time
+            threads["recognizer"].add(threading.current_thread().name)
+            return super().embed(crops)
+
+    list(dataclasses.replace(pipeline(restorer), detector=Found(), recognizer=Known()).restore_frames(source()))
+    finds, restores = "videoclr-faces", "videoclr-restore"
+    assert threads == {"source": {"videoclr-decode"}, "detector": {finds}, "recognizer": {finds, restores}}
+    assert restorer.threads == {restores}
+
+
+def test_the_slowest_stage_is_one_of_the_busiest_thread() -> None:
+    seconds = {"decode": 4.0, "detect": 3.0, "restore": 2.5, "encode": 1.0, "waiting for decode": 9.0}
+    assert slowest(seconds) == "detect"  # one thread found and restored them
+    assert slowest({**seconds, "waiting for faces": 0.5}) == "decode"
 
 
 def test_closing_early_stops_the_threads_and_closes_the_source() -> None:

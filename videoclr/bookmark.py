@@ -1,8 +1,8 @@
 """Bookmarks within a shot: what every stage holds at one moment, so that another run can go on from there.
 
-The stages from `detect` to `blend` run in one thread and pull: whenever a frame has come out of the last one, each of them
-waits at its `yield`, and what they hold together is a consistent state, look-ahead and all. A stage tells by a function what it
-holds, and takes it up again when it begins:
+In a run that sets them, the stages from `detect` to `blend` run in one thread and pull: whenever a frame has come out of
+the last one, each of them waits at its `yield`, and what they hold together is a consistent state, look-ahead and all. A stage
+tells by a function what it holds, and takes it up again when it begins:
 
     ahead = inside.begin("stage", lambda: ahead) or deque()
 

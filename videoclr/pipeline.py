@@ -18,7 +18,7 @@ import logging
 import numbers
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from functools import partial
@@ -29,10 +29,10 @@ from videoclr.blame import blamed, described, directions_of
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError
-from videoclr.flow import Prefetch, close, closing, prefetch, timed
+from videoclr.flow import Prefetch, close, closing, one_at_a_time, prefetch, timed
 from videoclr.packing import keepable
 from videoclr.shelf import Shelf
-from videoclr.types import FaceCrop, Faces, Frame, RestoredFace, TrackedFace
+from videoclr.types import FaceCrop, Faces, Frame, RestoredFace, TrackedFace, Windowed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -223,11 +223,22 @@ class Pipeline:
         with ExitStack() as threads:
             shots, waiting, weights = self._decoding(frames, ledger, begin, aligned)
             people = self._people(not aligned, self.cast if cast is None else cast)
-            crops = self._pictures(shots, clock, people) if aligned else self._faces(shots, ledger, begin, inside, people)
+            recognizer, embedder = self._recognizers()
+            if aligned:
+                crops = self._pictures(shots, clock, people, recognizer)
+            else:
+                crops = self._faces(shots, ledger, begin, inside, people, recognizer)
+            ahead: Prefetch[Faces[FaceCrop]] | None = None
+            if inside is NOWHERE:  # a bookmark is of all stages at one moment, so they have one thread
+                ahead = prefetch(crops, weights.room, "faces", weights.found)
+                crops = timed(_AHEAD, ahead, clock)
             crops = self._wanted(crops, ledger, 0 if begin is None else begin.tracks)
-            done = prefetch(self._restored(crops, ledger, aligned, inside), weights.room, "restore", weights.restored)
-            # Left from the last to the first: closing `shots` first wakes the thread of the models, wherever it waits.
+            restored = self._restored(crops, ledger, aligned, inside, embedder)
+            done = prefetch(restored, weights.room, "restore", weights.restored)
+            # Left from the last to the first: closing `shots` first wakes the threads of the models, wherever they wait.
             threads.callback(done.close)
+            if ahead is not None:
+                threads.callback(ahead.close)
             threads.callback(shots.close)
             for frame in timed("waiting for frames", done, clock):
                 waiting.over(frame)
@@ -252,7 +263,7 @@ class Pipeline:
         shots, waiting, _ = self._decoding(frames, ledger, None, aligned=False)
         people = self._people(True, self.cast) if met is None else self._gathering()
         with shots:
-            for faces in self._faces(shots, ledger, None, NOWHERE, people):
+            for faces in self._faces(shots, ledger, None, NOWHERE, people, self.recognizer):
                 waiting.over(faces.frame)
                 ledger.came(faces.frame)
                 for crop in faces.faces:
@@ -308,7 +319,13 @@ class Pipeline:
         return timed("cuts", shots, clock)
 
     def _faces(
-        self, shots: Iterator[Frame], ledger: RunLog, begin: Mark | None, inside: Inside, people: People
+        self,
+        shots: Iterator[Frame],
+        ledger: RunLog,
+        begin: Mark | None,
+        inside: Inside,
+        people: People,
+        recognizer: Recognizer | None,
     ) -> Iterator[Faces[FaceCrop]]:
         from videoclr.stages.align import align
         from videoclr.stages.detect import detect
@@ -329,9 +346,9 @@ class Pipeline:
             faces = track(timed("detect", found, clock), self.make_tracker, _gap(config), first, marks.tracked, inside)
         crops = align(timed("track", faces, clock), self.restorer.size, config.align.smoothing, inside)
         crops = timed("align", crops, clock)
-        if self.recognizer is not None:
+        if recognizer is not None:
             who = config.identify
-            known = identify(crops, self.recognizer, who.window, who.views, people, marks.met, inside)
+            known = identify(crops, recognizer, who.window, who.views, people, marks.met, inside)
             crops = timed("identify", known, clock)
         return crops
 
@@ -385,18 +402,30 @@ class Pipeline:
 
         return chosen(_counted(crops, asked.only.tracks | asked.leave.tracks, first, ledger.warnings), wanted, ledger.passed)
 
-    def _pictures(self, frames: Iterator[Frame], clock: dict[str, float], people: People) -> Iterator[Faces[FaceCrop]]:
+    def _pictures(
+        self, frames: Iterator[Frame], clock: dict[str, float], people: People, recognizer: Recognizer | None
+    ) -> Iterator[Faces[FaceCrop]]:
         from videoclr.stages.align import whole
         from videoclr.stages.identify import identify
 
         crops = timed("align", whole(timed("waiting for decode", frames, clock), self.restorer.size), clock)
-        if self.recognizer is not None:
+        if recognizer is not None:
             # Nothing says that two pictures belong together: one must not change the result of the other.
-            known = identify(crops, self.recognizer, window=0, views=1, people=people)
+            known = identify(crops, recognizer, window=0, views=1, people=people)
             crops = timed("identify", known, clock)
         return crops
 
-    def _restored(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog, aligned: bool, inside: Inside) -> Iterator[Frame]:
+    def _recognizers(self) -> tuple[Recognizer | None, Recognizer | None]:
+        """Whom to ask who a face is, and who a restored one is: two threads do, one at a time."""
+        if self.recognizer is None:
+            return None, None
+        # A restored face needs no recovery before it is embedded; a part that knows the difference says so.
+        turn, clean = one_at_a_time(), getattr(self.recognizer, "of_clean", self.recognizer)
+        return _InTurn(self.recognizer, turn), _InTurn(clean, turn)
+
+    def _restored(
+        self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog, aligned: bool, inside: Inside, embedder: Recognizer | None
+    ) -> Iterator[Frame]:
         from videoclr.stages.blend import blend
         from videoclr.stages.gate import gate
         from videoclr.stages.restore import restore
@@ -404,8 +433,6 @@ class Pipeline:
         config, clock = self.config, ledger.seconds_per_stage
         masker = _Everything() if aligned else self.masker
         batch, on_error = config.runtime.batch, config.runtime.on_error
-        # A restored face needs no recovery before it is embedded; a part that knows the difference says so.
-        embedder = getattr(self.recognizer, "of_clean", self.recognizer)
         told = ledger.warnings
         restored = restore(crops, self.restorer, masker, embedder, batch, on_error, told, along=not aligned, inside=inside)
         restored = timed("restore", restored, clock)
@@ -474,6 +501,17 @@ def _since(begin: Mark, frames: Iterator[Frame]) -> Iterator[Frame]:
             yield frame.in_shot(begin.shot, begin.start) if frame.index == begin.start else frame
         else:
             frame.forget_rgb()
+
+
+class _InTurn:
+    """A recognizer in its `turn`."""
+
+    def __init__(self, recognizer: Recognizer, turn: AbstractContextManager[object]) -> None:
+        self._recognizer, self._turn = recognizer, turn
+
+    def embed(self, crops: Tensor) -> Tensor:
+        with self._turn:
+            return self._recognizer.embed(crops)
 
 
 class _Everything:
@@ -727,8 +765,11 @@ class FaceNote:
         }
 
 
-_THREADS = (("decode", "cuts"), ("detect", "track", "align", "identify", "restore", "gate", "blend"), ("encode",))
-"""The stages of each of the three threads."""
+_THREADS = (("decode", "cuts"), ("detect", "track", "align", "identify"), ("restore", "gate", "blend"), ("encode",))
+"""The stages of each thread; in a run that keeps bookmarks, the two in the middle are one."""
+
+
+_AHEAD = "waiting for faces"
 
 
 def slowest(seconds_per_stage: Mapping[str, float]) -> str | None:
@@ -738,7 +779,9 @@ def slowest(seconds_per_stage: Mapping[str, float]) -> str | None:
     'detect'
     """
     spent = {stage: seconds_per_stage.get(stage, 0.0) for stages in _THREADS for stage in stages}
-    busiest = max(_THREADS, key=lambda stages: sum(spent[stage] for stage in stages))
+    first, *middle, last = _THREADS
+    threads = _THREADS if _AHEAD in seconds_per_stage else (first, (*middle[0], *middle[1]), last)
+    busiest = max(threads, key=lambda stages: sum(spent[stage] for stage in stages))
     stage = max(busiest, key=lambda stage: spent[stage])
     return stage if spent[stage] > 0 else None
 
@@ -769,6 +812,10 @@ _CHANNEL_FRAMES: Final = 240
 """Frames that wait in a channel at the most: of tiny ones, bytes would admit those of minutes."""
 
 
+_FACES_FRAMES: Final = 16
+"""The same of the channel whose frames have been looked at: as many as are restored together, twice."""
+
+
 class _Weights:
     """Bytes that waiting frames hold. A native picture that does not tell its own counts as much as its RGB.
 
@@ -784,6 +831,13 @@ class _Weights:
         self.rgb = frame.glance.nbytes
         held = frame.nbytes
         return max(self.least, 2 * self.rgb if held is None else held)
+
+    def found(self, faces: Faces[FaceCrop]) -> int:
+        # Their native pictures wait in memory or on the disk (see `_Waiting`), whose room is not endless either.
+        native = faces.frame.native
+        held = faces.frame.nbytes
+        held = 2 * self.rgb if held is None else held - (native.nbytes if isinstance(native, Windowed) else 0)
+        return max(self.room // _FACES_FRAMES, held + sum(crop.image.nbytes for crop in faces.faces))
 
     def restored(self, frame: Frame) -> int:
         # The stages have dropped the RGB of native frames; asking this one for its size would make it again.

@@ -36,7 +36,7 @@ _HOLD = 0.05  # cosine by which another must be nearer to a photograph than the 
 
 
 class Recognizer(Protocol):
-    """Turns faces into vectors of who they are; keeps no state."""
+    """Turns faces into vectors of who they are; keeps no state. Two threads of a run ask it, one at a time."""
 
     def embed(self, crops: Tensor) -> Tensor:
         """Identity of aligned faces.
