@@ -3,11 +3,13 @@
 Only this module of the package starts threads. `prefetch` is a bounded channel with two ends, and closing it
 wakes both: the producer stops at its next item and closes its generator, a consumer that waits is told. Nothing else
 needs a sentinel, a stop flag or a drain loop. `at_once` shares out a list of computations, and waits for all of them.
+A thread that a fork took along computes nothing (`is_forked`, `beside_fork`).
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -190,9 +192,43 @@ def at_once(function: Callable[[T], R], items: Sequence[T], hands: int) -> list[
         return list(pool.map(function, items))
 
 
+_forked: set[int] = set()
+"""The one thread that a fork took along."""
+
+
+def _note_fork() -> None:
+    _forked.clear()
+    _forked.add(threading.get_ident())
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def is_forked() -> bool:
+    """Whether this thread was there before its process was forked from another.
+
+    What it knows of OpenMP's threads is of the other process, and a network that it computes waits for them for ever;
+    a thread that is begun here gets new ones.
+    """
+    return threading.get_ident() in _forked
+
+
+def beside_fork(function: Callable[[], R]) -> R:
+    """`function()`, in a thread of its own where this one cannot compute (`is_forked`)."""
+    if not is_forked():
+        return function()
+    with ThreadPoolExecutor(1, "videoclr-fork") as pool:
+        return pool.submit(function).result()
+
+
 def one_at_a_time() -> AbstractContextManager[object]:
     """A block that one thread enters at a time: for what is shared by the two sides of a `prefetch`."""
     return threading.Lock()
+
+
+changing_process = one_at_a_time()
+"""Held by whoever changes what all jobs of a process share."""
 
 
 def close(items: object) -> None:
