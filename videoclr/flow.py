@@ -8,6 +8,7 @@ A thread that a fork took along computes nothing (`is_forked`, `beside_fork`).
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -92,11 +93,30 @@ _here = threading.local()
 """`channel`: of the thread that produces for it."""
 
 
+_producing: dict[threading.Thread, _Channel[Any]] = {}
+"""Of all threads that produce at the moment."""
+_PATIENCE = 20.0
+"""Seconds that the end of the program waits for them: for a call of a network, not for a pipe that sends nothing."""
+
+
+@atexit.register
+def _end_producers() -> None:
+    # Python ends what threads are left where they stand, and torch, in the middle of a network, the whole process by an abort.
+    left = list(_producing.items())
+    for _, channel in left:
+        channel.close()
+    until = time.monotonic() + _PATIENCE
+    for thread, _ in left:
+        if thread is not threading.current_thread():
+            thread.join(max(0.0, until - time.monotonic()))
+
+
 def _produce(items: Iterable[T], channel: _Channel[T], weigh: Callable[[T], int]) -> None:
     """The body of the thread. It holds the channel but not the `Prefetch`, so that a forgotten one can be collected."""
     error: BaseException | None = None
     iterator: Iterator[T] | None = None
     _here.channel = channel
+    _producing[threading.current_thread()] = channel
     try:
         iterator = iter(items)
         for item in iterator:
@@ -113,6 +133,7 @@ def _produce(items: Iterable[T], channel: _Channel[T], weigh: Callable[[T], int]
         error = error or raised
     if error is not None and channel.closed:
         log.debug("dropped after the consumer left: %r", error)
+    _producing.pop(threading.current_thread(), None)
     channel.finish(error)
 
 
@@ -197,6 +218,7 @@ _forked: set[int] = set()
 
 
 def _note_fork() -> None:
+    _producing.clear()  # they stayed behind
     _forked.clear()
     _forked.add(threading.get_ident())
 
