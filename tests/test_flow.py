@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -139,6 +141,25 @@ def test_a_forgotten_channel_lets_its_producer_end() -> None:
     del items
     gc.collect()
     assert source.closed.wait(10)
+
+
+def test_a_program_that_ends_in_the_middle_ends_its_threads_first() -> None:
+    # Left alone, the thread would be ended where it stands: a generator in the middle of a network, and the process with it.
+    left = """
+import time
+from videoclr.flow import prefetch
+def numbers():
+    try:
+        while True:
+            time.sleep(0.001)
+            yield 1
+    finally:
+        print("closed")
+items = prefetch(numbers(), 2, "left")
+next(items)
+"""
+    done = subprocess.run([sys.executable, "-c", left], capture_output=True, text=True, check=True)
+    assert done.stdout == "closed\n"
 
 
 def test_an_unstarted_channel_closes_without_a_thread() -> None:

@@ -312,6 +312,14 @@ def test_a_batch_loads_once_and_goes_on_after_a_bad_file(log, tmp_path):
     assert written["failed"] == [{"source": str(sources[1]), "error": f"{sources[1]}: at 3.000 s: corrupt"}]
 
 
+def test_a_batch_takes_what_gives_names_one_by_one_and_refuses_a_name_alone(log, tmp_path):
+    sources = films(tmp_path / "rushes", a="2", b="3")
+    assert len(restore_batch((tmp_path / "rushes").glob("*.mov"), tmp_path / "done")) == 2
+    for alone in (sources[0], str(sources[0])):
+        with pytest.raises(TypeError, match=r"expected several names, got .*a\.mov.* alone; put it into a list"):
+            restore_batch(alone, tmp_path / "other")
+
+
 def test_a_batch_of_which_nothing_becomes_anything_leaves_no_empty_folder(log, tmp_path):
     (tmp_path / "done").mkdir()
     (result,) = restore_batch(films(tmp_path / "rushes", b="broken"), tmp_path / "done" / "today" / "one")

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pickle
+import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -20,7 +23,7 @@ from videoclr.config import Config
 from videoclr.errors import ConfigError, RestorationError
 from videoclr.jobs import restore_video
 from videoclr.parts.unchanged import Unchanged
-from videoclr.pipeline import FaceNote, Pipeline, RunLog, TrackSummary, recognizer_of, slowest
+from videoclr.pipeline import _BUILDERS, FaceNote, Pipeline, RunLog, TrackSummary, recognizer_of, slowest
 from videoclr.stages.gate import Verdict
 from videoclr.types import Detection, FaceCrop, Frame
 
@@ -334,6 +337,41 @@ def test_a_pipeline_goes_into_another_process_and_gives_the_same() -> None:
     found = dataclasses.replace(there, detector=here.detector, masker=here.masker)
     once, again = ([one.image for one in parts.restore_frames(clip())] for parts in (here, found))
     assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
+
+
+class Multiplier(Discs):
+    """Finds discs, after OpenMP's threads had to work; they have to when it is made, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.product()
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        self.product()
+        return super().detect(images)
+
+    @staticmethod
+    def product() -> None:
+        torch.ones(1 << 20).exp()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_process_that_is_forked_after_networks_were_used_does_not_wait_for_their_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_BUILDERS, "detector", lambda _: Multiplier())
+    parts: dict[str, Any] = {"recognizer": None, "restorer": Lighter(), "judge": None}
+    Pipeline(**parts)
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            signal.alarm(60)  # ends it, where it waits
+            made = Pipeline(**parts)
+            faces = sum(len(found.faces) for found in made.find_faces(clip()[:3]))
+            restored = sum(len(one.patches) for one in made.restore_frames(clip()[:3]))
+            code = 0 if (faces, restored) == (3, 3) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.parametrize(

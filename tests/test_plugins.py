@@ -84,6 +84,7 @@ def test_what_cannot_be_imported_is_one_line(name: str) -> None:
     with pytest.raises(ConfigError, match=r"\$\.restore\.use") as raised:
         plugins.resolve("restore", name)
     assert "\n" not in str(raised.value)
+    assert ("PYTHONPATH" in str(raised.value)) == (name == "no_such_module:Part")  # what is there, need not be found
 
 
 @pytest.fixture

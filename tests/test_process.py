@@ -4,7 +4,11 @@ import resource
 import subprocess
 import sys
 
+import cv2
 import pytest
+import torch
+
+from videoclr.process import threads
 
 _MADE = """
 import ctypes, resource
@@ -38,3 +42,13 @@ def test_the_heap_keeps_its_pages_between_layers():
     page = resource.getpagesize()
     assert _faults(keeps=True) < 2 * 10_000_000 / page
     assert _faults(keeps=False) > 10 * 10_000_000 / page  # what it is for; where this no longer holds, it can go
+
+
+def test_blocks_that_overlap_leave_as_many_threads_as_there_were():
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    first, second = threads(3), threads(4)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == before

@@ -3,11 +3,14 @@
 Only this module of the package starts threads. `prefetch` is a bounded channel with two ends, and closing it
 wakes both: the producer stops at its next item and closes its generator, a consumer that waits is told. Nothing else
 needs a sentinel, a stop flag or a drain loop. `at_once` shares out a list of computations, and waits for all of them.
+A thread that a fork took along computes nothing (`is_forked`, `beside_fork`).
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -90,11 +93,30 @@ _here = threading.local()
 """`channel`: of the thread that produces for it."""
 
 
+_producing: dict[threading.Thread, _Channel[Any]] = {}
+"""Of all threads that produce at the moment."""
+_PATIENCE = 20.0
+"""Seconds that the end of the program waits for them: for a call of a network, not for a pipe that sends nothing."""
+
+
+@atexit.register
+def _end_producers() -> None:
+    # Python ends what threads are left where they stand, and torch, in the middle of a network, the whole process by an abort.
+    left = list(_producing.items())
+    for _, channel in left:
+        channel.close()
+    until = time.monotonic() + _PATIENCE
+    for thread, _ in left:
+        if thread is not threading.current_thread():
+            thread.join(max(0.0, until - time.monotonic()))
+
+
 def _produce(items: Iterable[T], channel: _Channel[T], weigh: Callable[[T], int]) -> None:
     """The body of the thread. It holds the channel but not the `Prefetch`, so that a forgotten one can be collected."""
     error: BaseException | None = None
     iterator: Iterator[T] | None = None
     _here.channel = channel
+    _producing[threading.current_thread()] = channel
     try:
         iterator = iter(items)
         for item in iterator:
@@ -111,6 +133,7 @@ def _produce(items: Iterable[T], channel: _Channel[T], weigh: Callable[[T], int]
         error = error or raised
     if error is not None and channel.closed:
         log.debug("dropped after the consumer left: %r", error)
+    _producing.pop(threading.current_thread(), None)
     channel.finish(error)
 
 
@@ -190,9 +213,44 @@ def at_once(function: Callable[[T], R], items: Sequence[T], hands: int) -> list[
         return list(pool.map(function, items))
 
 
+_forked: set[int] = set()
+"""The one thread that a fork took along."""
+
+
+def _note_fork() -> None:
+    _producing.clear()  # they stayed behind
+    _forked.clear()
+    _forked.add(threading.get_ident())
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def is_forked() -> bool:
+    """Whether this thread was there before its process was forked from another.
+
+    What it knows of OpenMP's threads is of the other process, and a network that it computes waits for them for ever;
+    a thread that is begun here gets new ones.
+    """
+    return threading.get_ident() in _forked
+
+
+def beside_fork(function: Callable[[], R]) -> R:
+    """`function()`, in a thread of its own where this one cannot compute (`is_forked`)."""
+    if not is_forked():
+        return function()
+    with ThreadPoolExecutor(1, "videoclr-fork") as pool:
+        return pool.submit(function).result()
+
+
 def one_at_a_time() -> AbstractContextManager[object]:
     """A block that one thread enters at a time: for what is shared by the two sides of a `prefetch`."""
     return threading.Lock()
+
+
+changing_process = one_at_a_time()
+"""Held by whoever changes what all jobs of a process share."""
 
 
 def close(items: object) -> None:

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
@@ -427,7 +427,7 @@ def _remove(target: Path) -> None:
 
 
 def restore_batch(
-    sources: Sequence[str | Path],
+    sources: Iterable[str | Path],
     folder: str | Path,
     config: Config | None = None,
     *,
@@ -464,7 +464,11 @@ def restore_batch(
         MediaError: the folder or the report cannot be written.
         WeightsError: the networks cannot be loaded.
         DeviceLostError: the device failed; what is not done by then is left as it is, `unfinished` in the report.
+        TypeError: `sources` is one name.
     """
+    if isinstance(sources, str | bytes | os.PathLike):
+        raise TypeError(f"sources: expected several names, got {sources!r} alone; put it into a list")
+    sources = list(sources)
     config = or_defaults(config)
     check_ending(ending, config.media.container)
     if len(sources) > 1:

@@ -29,7 +29,7 @@ from videoclr.blame import blamed, described, directions_of
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError
-from videoclr.flow import Prefetch, close, closing, one_at_a_time, prefetch, timed
+from videoclr.flow import Prefetch, beside_fork, close, closing, is_forked, one_at_a_time, prefetch, timed
 from videoclr.packing import keepable
 from videoclr.shelf import Shelf
 from videoclr.types import FaceCrop, Faces, Frame, RestoredFace, TrackedFace, Windowed
@@ -98,6 +98,9 @@ class Pipeline:
     def __post_init__(self) -> None:
         """Build what was not given."""
         object.__setattr__(self, "config", or_defaults(self.config))
+        beside_fork(self._build)
+
+    def _build(self) -> None:
         if (tracks := self._tracks()) is not None:
             tracks.check()
             object.__setattr__(self, "_called", tracks.names)
@@ -262,8 +265,13 @@ class Pipeline:
         ledger = RunLog() if ledger is None else ledger
         shots, waiting, _ = self._decoding(frames, ledger, None, aligned=False)
         people = self._people(True, self.cast) if met is None else self._gathering()
-        with shots:
-            for faces in self._faces(shots, ledger, None, NOWHERE, people, self.recognizer):
+        with ExitStack() as threads:
+            found = self._faces(shots, ledger, None, NOWHERE, people, self.recognizer)
+            if is_forked():
+                found = ahead = prefetch(found, 1, "find")
+                threads.callback(ahead.close)
+            threads.callback(shots.close)  # first, as in `restore_frames`
+            for faces in found:
                 waiting.over(faces.frame)
                 ledger.came(faces.frame)
                 for crop in faces.faces:

@@ -102,7 +102,9 @@ def _imported(kind: str, target: str) -> type:
         for part in attribute.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"$.{kind}.use: cannot import {target} ({' '.join(str(error).split())})") from error
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        advice = "; install it, or name the folder that holds it in PYTHONPATH" if missing else ""
+        raise ConfigError(f"$.{kind}.use: cannot import {target} ({' '.join(str(error).split())}){advice}") from error
     except (VideoclrError, KeyboardInterrupt):
         raise
     except BaseException as error:

@@ -19,6 +19,8 @@ _PATIENCE = 3
 _SAID = b"videoclr: stopping after what is being computed; two more signals end at once\n"
 _closed: set[int] = set()
 """Numbers of the standard streams that `open_closed_streams` found closed."""
+_limited: list[tuple[int, int]] = []
+"""For each block of `threads` that is under way, the threads of torch and of OpenCV before the first of them."""
 _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -2, -3, -8
 """glibc's numbers of the settings (malloc.h)."""
 _LARGE = 4 << 20
@@ -146,20 +148,30 @@ def settle_heap() -> None:
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """So many threads for torch and for OpenCV inside, and as many as before behind it; 0 leaves both as they are."""
+    """So many threads for torch and for OpenCV inside, and as many as before behind it; 0 leaves both as they are.
+
+    Where such blocks overlap, as before the first of them behind the last.
+    """
     if not number:
         yield
         return
     import cv2
     import torch
 
-    before = torch.get_num_threads(), cv2.getNumThreads()
+    from videoclr.flow import changing_process
+
+    with changing_process:
+        before = _limited[0] if _limited else (torch.get_num_threads(), cv2.getNumThreads())
+        _limited.append(before)
     use_threads(number)
     try:
         yield
     finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
+        with changing_process:
+            _limited.pop()
+            torch.set_num_threads(before[0])  # each thread of a program has its own number, besides that of new ones
+            if not _limited:
+                cv2.setNumThreads(before[1])
 
 
 def use_threads(number: int) -> None:
