@@ -636,6 +636,14 @@ def test_subtitles_that_are_shown_together_become_one_text_of_mp4(carry, facts, 
     ]
 
 
+def test_texts_of_windows_are_read_in_mp4_and_told(carry, facts, tmp_path):
+    worded(tmp_path / "s.mkv", "subrip", {100: "d\u2019été".encode("cp1252"), 500: b"plain"}, 300)
+    report = carry(tmp_path / "s.mkv", tmp_path / "o.mp4")
+    (words,) = named(facts(tmp_path / "o.mp4"), "subtitle")
+    assert [data[2:].decode() for data, *_ in words.packets if len(data) > 2] == ["d\u2019été", "plain"]
+    assert len([text for text in report.warnings if "Windows-1252" in text]) == 1
+
+
 def worded(path: Path, codec: str, words: dict[int, bytes] | list[tuple[int, bytes]], lasting: int) -> Path:
     """A film of a second with subtitles: ms -> what a packet holds, each `lasting` so many ms."""
     with av.open(str(path), "w") as out:

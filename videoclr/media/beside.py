@@ -622,6 +622,8 @@ class Beside:
             if route.rewrapping is not None:
                 for written in route.rewrapping.packets(packet):
                     container.mux_one(written)
+                if route.rewrapping.guessed:
+                    self._warn(f"texts of {named(route.source)} are not UTF-8, and taken for Windows-1252: look at their letters")
                 return
             packet.stream = route.target
             container.mux_one(packet)
