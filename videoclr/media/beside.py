@@ -74,6 +74,8 @@ _OF_MXF = {"file_package_umid", "reel_umid"}
 _PICTURES = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "gif": "image/gif", "webp": "image/webp"}
 """FFmpeg's codec of a cover picture -> its MIME type."""
 _ANY = "application/octet-stream"
+_MENUS = "dvd_nav_packet"
+"""FFmpeg's codec of what every DVD has among its pictures: addresses and times within that disc."""
 OPAQUE = "the transparency of AVIF pictures is not read: they become opaque; convert them to PNG to keep it"
 
 
@@ -218,6 +220,10 @@ class Beside:
         if opacity:
             self._out |= opacity
             self._warn(OPAQUE)
+        menus = [one for one in self._streams if one.index not in self._out and codec_of(one) == _MENUS]
+        if menus:
+            self._out |= {one.index for one in menus}
+            self._warn(f"{named(menus[0])} is left out: it leads through the DVD's menus and scenes, and means nothing elsewhere")
         self._covers: list[tuple[Stream, Packet[Any]]] = []
         self._pending: Packet[Any] | None = None
         self._undated: dict[int, list[Packet[Any]]] = {}
