@@ -46,6 +46,8 @@ KINDS = ("audio", "subtitles", "attachments", "covers", "data", "video")
 _UNTIMED = ("attachments", "covers")
 _EARLY = Fraction(1, 20)
 """Seconds by which sound may be heard too early without a word."""
+_WITHIN = 8
+"""Into how many a tick of the source is divided for packets that it gives the same time."""
 _ENDLESS, _READ_IN = Fraction(1 << 31, 1000), Fraction(5)
 """Seconds above which nobody says when a subtitle ends (FFmpeg's encoders of bitmaps then write 2^32 ms), which MP4 does not take,
 and those that it gets there, where the next one ends it all the same."""
@@ -231,6 +233,8 @@ class Beside:
         self._begun: set[int] = set()
         self._last: dict[int, int] = {}
         """Decoding time of each stream's last packet."""
+        self._equal: dict[int, int] = {}
+        """How many packets in a row had the time of the one before."""
         self._lasting: dict[int, Lasting] = {}
         """Of bitmap subtitles, until it is known what of them is on the screen where the part begins."""
         self._states: set[int] = set()
@@ -632,7 +636,17 @@ class Beside:
                     self._warn(f"texts of {named(route.source)} are not UTF-8, and taken for Windows-1252: look at their letters")
                 return
             packet.stream = route.target
+            self._set_apart(packet, last, packet.dts)
             container.mux_one(packet)
+
+    def _set_apart(self, packet: Packet[Any], last: int | None, dts: int) -> None:
+        """Put sound in packets shorter than a tick (TrueHD out of Matroska) between two of them, where a muxer wants one by one."""
+        index = packet.stream_index
+        self._equal[index] = self._equal.get(index, 0) + 1 if dts == last else 0
+        if self._equal[index] and self.muxer not in _ATTACHING and packet.pts is not None and packet.stream.type == "audio":
+            within = min(self._equal[index], _WITHIN - 1)
+            packet.pts, packet.dts = _WITHIN * packet.pts + within, _WITHIN * dts + within
+            packet.duration, packet.time_base = _WITHIN * (packet.duration or 0), Fraction(packet.time_base) / _WITHIN
 
     def _put_rewrapped(self, container: OutputContainer, time: Fraction | None) -> None:
         """Mux the converted texts that have left the screen at `time` (output seconds); all that are left for None."""
