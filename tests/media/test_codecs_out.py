@@ -139,6 +139,11 @@ def test_small_pictures_of_hevc_have_settings_of_their_own(encoder, size, expect
     assert small_params(encoder, size) == expected
 
 
+def test_av1_of_a_strip_is_refused_instead_of_taking_for_ever(clip, job, tmp_path):
+    with pytest.raises(ConfigError, match=r"needs pictures of at least 32x32, not 128x16"):
+        job(clip("s.mp4", size=(128, 16)), tmp_path / "o.mp4", codec="av1")
+
+
 def test_dnxhr_of_a_tiny_picture_is_one_clear_line(clip, job, tmp_path):
     with pytest.raises(ConfigError, match=r"needs pictures of at least 256x120, not 96x64"):
         job(clip("s.mp4"), tmp_path / "o.mov", codec="dnxhr")

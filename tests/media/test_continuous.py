@@ -211,6 +211,13 @@ def test_leading_pictures_behind_a_jump_are_shown_before_their_key():
     assert [type(one) for one in told] == [TimesJump]
 
 
+def test_what_leads_through_a_disc_is_left_out_and_told(made, tmp_path, carry, packets_of):
+    made("-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=0.4", "-c:v", "mpeg2video", "-f", "dvd", tmp_path / "s.vob")
+    report = carry(tmp_path / "s.vob", tmp_path / "o.mp4")
+    assert len([text for text in report.warnings if "dvd_nav_packet" in text]) == 1
+    assert len(packets_of(tmp_path / "o.mp4", "video")[0]) == 10
+
+
 @pytest.mark.parametrize(("codec", "suffix"), [("ac3", "ts"), ("mp2", "ts"), ("ac3", "vob"), ("libopus", "ts")])
 def test_sound_of_any_codec_stays_beside_its_pictures(made, tmp_path, carry, packets_of, codec, suffix):
     one, path = tmp_path / f"one.{suffix}", tmp_path / f"two.{suffix}"

@@ -636,6 +636,24 @@ def test_subtitles_that_are_shown_together_become_one_text_of_mp4(carry, facts, 
     ]
 
 
+@pytest.mark.parametrize("ending", ["ts", "mkv"])
+def test_packets_that_a_tick_of_the_source_is_too_long_for_all_stay(made, carry, facts, tmp_path, ending):
+    sound = ("-f", "lavfi", "-i", "sine=d=0.2:r=48000", "-c:a", "truehd", "-strict", "-2")  # 1200 packets a second
+    made(*LAVFI, PICTURE, *sound, *FAST, tmp_path / "s.mkv")
+    report = carry(tmp_path / "s.mkv", tmp_path / f"o.{ending}")
+    (before,), (after,) = named(facts(tmp_path / "s.mkv"), "audio"), named(facts(tmp_path / f"o.{ending}"), "audio")
+    assert b"".join(after.payloads) == b"".join(before.payloads)  # the demuxer of MPEG-TS parts some of them
+    assert not any("refuses" in text for text in report.warnings)
+
+
+def test_texts_of_windows_are_read_in_mp4_and_told(carry, facts, tmp_path):
+    worded(tmp_path / "s.mkv", "subrip", {100: "d\u2019été".encode("cp1252"), 500: b"plain"}, 300)
+    report = carry(tmp_path / "s.mkv", tmp_path / "o.mp4")
+    (words,) = named(facts(tmp_path / "o.mp4"), "subtitle")
+    assert [data[2:].decode() for data, *_ in words.packets if len(data) > 2] == ["d\u2019été", "plain"]
+    assert len([text for text in report.warnings if "Windows-1252" in text]) == 1
+
+
 def worded(path: Path, codec: str, words: dict[int, bytes] | list[tuple[int, bytes]], lasting: int) -> Path:
     """A film of a second with subtitles: ms -> what a packet holds, each `lasting` so many ms."""
     with av.open(str(path), "w") as out:

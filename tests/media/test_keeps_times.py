@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +16,7 @@ from videoclr.errors import EncodeError, MediaError
 from videoclr.media.beginning import Beginning
 from videoclr.media.beside import Beside
 from videoclr.media.film import Film
-from videoclr.media.grid import MXF_RATES
+from videoclr.media.grid import MXF_RATES, round_half_up
 from videoclr.media.reader import Reader
 from videoclr.media.silence import Samples
 from videoclr.media.target import Nowhere
@@ -581,6 +582,15 @@ def test_steps_of_a_frame_stay_steps_wherever_the_first_one_lies(clip, carry, tm
     times = shown(tmp_path / f"o.{ending}")[-9:]  # AVI shows the first one from zero on
     assert [time - times[0] for time in times] == [Fraction(tick, 25) for tick in range(9)]
     assert not any("too near" in text for text in report.warnings)
+
+
+@pytest.mark.parametrize("tick", [Fraction(1, 90000), Fraction(1, 1000)])
+def test_every_picture_of_soft_telecine_has_its_place(tick):
+    # Shown for three fields and two in turn: every second one lies between two frames, as far as its container's ticks tell.
+    fields = [5 * (number // 2) + 3 * (number % 2) for number in range(200)]
+    times = [round(Fraction(one * 1001, 60000) / tick) * tick for one in fields]
+    places = [round_half_up((time - times[2]) * Fraction(30000, 1001)) for time in times]
+    assert places == [math.ceil(Fraction(one - fields[2], 2)) for one in fields]
 
 
 @pytest.mark.parametrize("rate", [12, 15])

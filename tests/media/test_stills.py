@@ -1278,12 +1278,69 @@ def test_the_transparency_of_a_palette_stays_or_is_told(tmp_path, pattern, opaci
 
 def test_layers_of_photoshop_do_not_outlive_their_picture(tmp_path, pattern, carry):
     layers = TiffImagePlugin.ImageFileDirectory_v2()
-    layers[37724], layers[305] = b"Adobe Photoshop Document Data Block\0" + bytes(64), "Photoshop"
+    layers[37724] = b"Adobe Photoshop Document Data Block\0MIB8ryaL" + struct.pack("<I", 4) + bytes(64)
+    layers[305] = "Photoshop"
     layers.tagtype[37724] = 7
     Image.fromarray(pattern(0)).save(tmp_path / "s.tif", tiffinfo=layers)
-    carry(tmp_path / "s.tif", tmp_path / "o.tif")
+    report = carry(tmp_path / "s.tif", tmp_path / "o.tif")
+    assert len([text for text in report.warnings if "Photoshop layers" in text]) == 1
     assert b"Document Data Block" in (tmp_path / "s.tif").read_bytes()
     assert b"Document Data Block" not in (tmp_path / "o.tif").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("order", "block", "holds"), [("<", b"MIB8ryaL", True), (">", b"8BIMLr16", True), ("<", b"MIB8ttaP", False)]
+)
+def test_layers_of_photoshop_are_known(order, block, holds):
+    document = b"Adobe Photoshop Document Data Block\0"
+    for key in (b"8BIMPatt" if order == ">" else b"MIB8ttaP", block):
+        document += key + struct.pack(order + "I", 5) + bytes(8)
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IHHHIII", 8, 1, 37724, 7, len(document), 26, 0)
+    assert tiff.has_layers(head + document) == holds
+    assert not any(tiff.has_layers((head + document)[:length]) for length in (4, 20, 26, 60))
+
+
+def with_chunk(png: bytes, name: bytes, content: bytes) -> bytes:
+    """A PNG with one chunk more behind its header."""
+    body = name + content
+    return png[:33] + struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body)) + png[33:]
+
+
+@pytest.mark.parametrize("ending", ["jpg", "tif", "png"])
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        (b"eXIf", b"no EXIF", "EXIF data"),
+        (b"eXIf", camera("<", 1)[:30], "EXIF data"),
+        (b"iCCP", b"icc\0\0no profile", "colour profile (ICC)"),
+    ],
+)
+def test_a_png_is_read_without_what_is_damaged_beside_its_pixels(tmp_path, pattern, name, content, what, ending):
+    plain = save(tmp_path / "p.png", pattern(0)).read_bytes()
+    (tmp_path / "s.png").write_bytes(with_chunk(plain, name, content))
+    with Reader(tmp_path / "s.png") as reader, Writer(tmp_path / f"o.{ending}", like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert reader.warnings == [f"its {what} cannot be read: damaged, and left out"]
+    with Image.open(tmp_path / f"o.{ending}") as made:
+        assert np.abs(np.asarray(made, np.int16) - pattern(0)).mean() < 3 and 0x10F not in made.getexif()
+
+
+@pytest.mark.parametrize("ending", ["png", "webp"])
+def test_exif_that_begins_as_that_of_a_jpeg_is_read(tmp_path, pattern, ending):
+    exif = b"Exif\0\0" + camera("<", 6)
+    save(tmp_path / f"s.{ending}", pattern(0))
+    if ending == "png":
+        (tmp_path / "s.png").write_bytes(with_chunk((tmp_path / "s.png").read_bytes(), b"eXIf", exif))
+    else:
+        Image.fromarray(pattern(0)).save(tmp_path / "s.webp", exif=b"II*\0" + bytes(len(exif) - 4))
+        data = (tmp_path / "s.webp").read_bytes()
+        (tmp_path / "s.webp").write_bytes(data.replace(b"II*\0" + bytes(len(exif) - 4), exif))
+    with Reader(tmp_path / f"s.{ending}") as reader, Writer(tmp_path / "o.jpg", like=reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    with Image.open(tmp_path / "o.jpg") as made:
+        assert made.size == pattern(0).shape[:2] and made.getexif()[0x10F] and not [*reader.warnings, *writer.warnings]
 
 
 def test_exif_that_fits_no_jpeg_is_told(tmp_path, pattern, monkeypatch):

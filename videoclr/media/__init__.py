@@ -15,7 +15,7 @@
     colour.py  layout.py  orientation.py  hdr.py  hdr10plus.py  crop.py  sphere.py  scan.py  moments.py  gaps.py
     beginning.py  delay.py  clock.py
     timecode.py  selection.py  kept.py  subtitles.py  faults.py  linear.py  exif.py  dpx.py  exr.py   the small facts these rest on
-    tiff.py  density.py  languages.py  tiles.py  captions.py  unread.py  y4m.py
+    tiff.py  density.py  languages.py  tiles.py  captions.py  unread.py  chunks.py  y4m.py
     proxy.py  deliver.py  filelist.py  lock.py  opening.py  hardware.py   views for networks, deliverables, lists, locks, devices
     recode.py       pictures through a lossy encoder, for degradations, samples and benchmarks
     probe.py        what this machine can really encode

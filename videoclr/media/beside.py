@@ -46,6 +46,8 @@ KINDS = ("audio", "subtitles", "attachments", "covers", "data", "video")
 _UNTIMED = ("attachments", "covers")
 _EARLY = Fraction(1, 20)
 """Seconds by which sound may be heard too early without a word."""
+_WITHIN = 8
+"""Into how many a tick of the source is divided for packets that it gives the same time."""
 _ENDLESS, _READ_IN = Fraction(1 << 31, 1000), Fraction(5)
 """Seconds above which nobody says when a subtitle ends (FFmpeg's encoders of bitmaps then write 2^32 ms), which MP4 does not take,
 and those that it gets there, where the next one ends it all the same."""
@@ -74,6 +76,8 @@ _OF_MXF = {"file_package_umid", "reel_umid"}
 _PICTURES = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "gif": "image/gif", "webp": "image/webp"}
 """FFmpeg's codec of a cover picture -> its MIME type."""
 _ANY = "application/octet-stream"
+_MENUS = "dvd_nav_packet"
+"""FFmpeg's codec of what every DVD has among its pictures: addresses and times within that disc."""
 OPAQUE = "the transparency of AVIF pictures is not read: they become opaque; convert them to PNG to keep it"
 
 
@@ -218,6 +222,10 @@ class Beside:
         if opacity:
             self._out |= opacity
             self._warn(OPAQUE)
+        menus = [one for one in self._streams if one.index not in self._out and codec_of(one) == _MENUS]
+        if menus:
+            self._out |= {one.index for one in menus}
+            self._warn(f"{named(menus[0])} is left out: it leads through the DVD's menus and scenes, and means nothing elsewhere")
         self._covers: list[tuple[Stream, Packet[Any]]] = []
         self._pending: Packet[Any] | None = None
         self._undated: dict[int, list[Packet[Any]]] = {}
@@ -225,6 +233,8 @@ class Beside:
         self._begun: set[int] = set()
         self._last: dict[int, int] = {}
         """Decoding time of each stream's last packet."""
+        self._equal: dict[int, int] = {}
+        """How many packets in a row had the time of the one before."""
         self._lasting: dict[int, Lasting] = {}
         """Of bitmap subtitles, until it is known what of them is on the screen where the part begins."""
         self._states: set[int] = set()
@@ -622,9 +632,21 @@ class Beside:
             if route.rewrapping is not None:
                 for written in route.rewrapping.packets(packet):
                     container.mux_one(written)
+                if route.rewrapping.guessed:
+                    self._warn(f"texts of {named(route.source)} are not UTF-8, and taken for Windows-1252: look at their letters")
                 return
             packet.stream = route.target
+            self._set_apart(packet, last, packet.dts)
             container.mux_one(packet)
+
+    def _set_apart(self, packet: Packet[Any], last: int | None, dts: int) -> None:
+        """Put sound in packets shorter than a tick (TrueHD out of Matroska) between two of them, where a muxer wants one by one."""
+        index = packet.stream_index
+        self._equal[index] = self._equal.get(index, 0) + 1 if dts == last else 0
+        if self._equal[index] and self.muxer not in _ATTACHING and packet.pts is not None and packet.stream.type == "audio":
+            within = min(self._equal[index], _WITHIN - 1)
+            packet.pts, packet.dts = _WITHIN * packet.pts + within, _WITHIN * dts + within
+            packet.duration, packet.time_base = _WITHIN * (packet.duration or 0), Fraction(packet.time_base) / _WITHIN
 
     def _put_rewrapped(self, container: OutputContainer, time: Fraction | None) -> None:
         """Mux the converted texts that have left the screen at `time` (output seconds); all that are left for None."""

@@ -188,7 +188,7 @@ class Encoder:
     long_gop: bool = False
     """True where pictures depend on each other."""
     smallest: tuple[int, int] = (1, 1)
-    """Width, height of the smallest picture."""
+    """Width, height of the smallest picture; SVT-AV1 never ends with many that are less than 32 wide or high."""
     scale: tuple[float, float] | None = None
     """The least and the greatest `crf`; None where FFmpeg and its drivers alone know. PyAV tells no options of encoders."""
     needs: str = ""
@@ -280,7 +280,7 @@ ENCODERS: Mapping[str, Encoder] = MappingProxyType(
             profiles=HEVC_PROFILES, level="params:level-idc", long_gop=True, scale=(0, 51),
         ),
         "av1": Encoder(
-            "libsvtav1", "crf", 22, "preset", "6", presets=_numbers(-2, 13), playable=True, long_gop=True,
+            "libsvtav1", "crf", 22, "preset", "6", presets=_numbers(-2, 13), playable=True, long_gop=True, smallest=(32, 32),
             scale=(1, 63),  # 0: its own default
         ),
         "vp9": Encoder(

@@ -27,6 +27,8 @@ _ROUNDED = ("matroska", "flv")
 """Containers that round times, to milliseconds as a rule."""
 _USUAL = Fraction(1, 2000)
 """How far (relatively) a mean of rounded times may lie from the rate that is meant; 23.976 and 24 are twice as far apart."""
+_HALF = Fraction(9, 16)
+"""Of a frame, with what the source's container may have rounded: two times of Matroska are a millisecond off together."""
 _TICKS = 4
 """Ticks that a frame lasts at least, where its time is told from rounded ones."""
 _FINEST = 1_000_000
@@ -74,8 +76,11 @@ def grid_rate(like: Reader | None, rate: Fraction | None, muxer: str, path: str,
 
 
 def round_half_up(number: Fraction) -> int:
-    """The nearest whole number; of two, the higher one, so that steps of one stay steps of one."""
-    return math.floor(number + Fraction(1, 2))
+    """The nearest whole number; of two, the higher one, so that steps of one stay steps of one.
+
+    That is also so where the half was rounded: every second picture of soft telecine lies between two frames.
+    """
+    return math.floor(number + _HALF)
 
 
 def too_close(path: str, muxer: str, rate: Fraction, time: Fraction) -> EncodeError:

@@ -24,8 +24,8 @@ from av.video.stream import VideoStream
 
 from videoclr.errors import ConfigError, DecodeError, EmptyPartError, MediaError
 from videoclr.flow import one_at_a_time
+from videoclr.media import chunks, dpx, exr, nal, tiff, unread
 from videoclr.media import colour as colours
-from videoclr.media import dpx, exr, nal, tiff, unread
 from videoclr.media.clock import clock_in
 from videoclr.media.continuous import Astray, PictureAstray, TimesJump
 from videoclr.media.copies import MICROSECONDS, Copies, FileCopies, PipeCopies
@@ -727,6 +727,8 @@ class Reader:
         """Frames that `packet` completes; a packet that cannot be decoded is counted and passed over."""
         if packet is not None and self._codec == "tiff" and tiff.is_big(bytes(memoryview(packet)[:4])):
             packet = _with_data(packet, tiff.classic)
+        if packet is not None and self._codec in ("png", "webp"):
+            packet = self._decodable(packet)
         if packet is not None and (head_of := _HEADS.get(self._stream.codec_context.name)):
             # The directory of a TIFF lies anywhere in it.
             self._heads[packet.pts] = head_of(bytes(packet if self._codec == "tiff" else memoryview(packet)[:_HEADER]))
@@ -794,6 +796,16 @@ class Reader:
             frame = through(frame, ("format", "gbrp"))
         return top_down(frame)
 
+    def _decodable(self, packet: Packet[Any]) -> Packet[Any]:
+        """`packet`, of a PNG or a WebP, without what its decoder stumbles over beside the pixels."""
+        if self._codec == "png":
+            made, left_out = chunks.decodable_png(memoryview(packet))
+            for what in left_out:
+                self._warn(f"its {what} cannot be read: damaged, and left out")
+        else:
+            made = chunks.decodable_webp(memoryview(packet))
+        return packet if made is None else _with_data(packet, lambda _: made)
+
     def _check_tiff(self, packet: Packet[Any]) -> None:
         """Refuse or tell what of a TIFF file the decoder leaves out."""
         data = bytes(packet)
@@ -804,6 +816,8 @@ class Reader:
             self._meant[packet.pts] = meant
         if (count := tiff.pages(data)) > 1:
             self._warn(f"a TIFF holds {count} pictures: only the first one is read")
+        if tiff.has_layers(data):
+            self._warn("its Photoshop layers are left out: only the picture that they make together is read")
 
     def _tell_unread(self, packet: Packet[Any]) -> None:
         """Tell what of a picture file nobody here reads."""

@@ -60,6 +60,8 @@ class Rewrapping:
         """End and text of what is on the screen, from `_since` on, and not written yet."""
         self._since = 0
         self._base: Fraction | None = None
+        self.guessed = False
+        """A text that is not UTF-8, as Matroska asks for, was taken for one of Windows-1252."""
 
     def packets(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
         """What is to be written once `packet` (its times already those of the output) comes."""
@@ -71,13 +73,22 @@ class Rewrapping:
             yield from self._rewritten(packet)
             return
         self._since, self._base = packet.pts, packet.time_base
-        self._shown.append((packet.pts + packet.duration, bytes(packet).rstrip(b"\r\n\0")))
+        self._shown.append((packet.pts + packet.duration, self._utf8(bytes(packet).rstrip(b"\r\n\0"))))
 
     def ended(self, time: Fraction | None) -> Iterator[Packet[Any]]:
         """What has left the screen at `time` (output seconds); all that is left for None."""
         if self._base is not None and self._shown:
             last = max(end for end, _ in self._shown) if time is None else int(time / self._base)
             yield from self._until(last, open_end=False)
+
+    def _utf8(self, text: bytes) -> bytes:
+        """`text` as the decoder takes it: old files of texts were often put into Matroska as they were."""
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            self.guessed = True
+            return text.decode("cp1252", "replace").encode()
+        return text
 
     def _until(self, time: int, *, open_end: bool) -> Iterator[Packet[Any]]:
         """What is on the screen before `time`, text for text; with `open_end` also of what stays there."""

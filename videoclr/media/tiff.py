@@ -65,6 +65,11 @@ OF_PIXELS = frozenset(
 layers, which show the picture as it was."""
 _TOLD_LOST = frozenset((700, 33723, 34377))
 """Tags of XMP, IPTC and Photoshop's resources; that they are left out is told (`videoclr.media.unread`)."""
+_LAYERS, _LAYER_KEYS = 0x935C, (b"Layr", b"Lr16", b"Lr32")
+"""Tag of what Photoshop keeps of a document beside its picture, and the keys of its layers in there, by the bits of a sample."""
+_DOCUMENT, _BLOCK = b"Adobe Photoshop Document Data Block\0", 12
+"""How that begins, and the bytes of each of its blocks before the content: signature, key and length (Photoshop TIFF technical
+notes, `ImageSourceData`; Photoshop file formats, "Additional Layer Information")."""
 _FIRST_OF_DNG = 0xC600
 """Tags from here on are those of raw pictures, and of programs that describe their own pages."""
 _PREFERRED = frozenset((0x131,))
@@ -107,6 +112,21 @@ def unreadable(data: bytes) -> str | None:
 def pages(data: bytes) -> int:
     """Pictures in a TIFF file, smaller versions and masks of others aside; 0 where it is none."""
     return sum(not tags.get(_KIND, 0) & _LESS for tags in _directories(data))
+
+
+def has_layers(data: bytes) -> bool:
+    """Whether a TIFF file has layers of Photoshop beside its first picture, which shows them together."""
+    if _LAYERS not in first_tags(data):
+        return False
+    said = _tree(data, "<").get(_LAYERS)
+    blocks = said[2] if isinstance(said, tuple) else b""
+    at, order = len(_DOCUMENT), _ORDERS[data[:4]]
+    while blocks.startswith(_DOCUMENT) and at + _BLOCK <= len(blocks):
+        key, size = blocks[at + 4 : at + 8], struct.unpack_from(order + "I", blocks, at + 8)[0]
+        if size and (key if order == ">" else key[::-1]) in _LAYER_KEYS:
+            return True
+        at += _BLOCK + size + -size % 4
+    return False
 
 
 def first_tags(data: bytes) -> dict[int, int]:
