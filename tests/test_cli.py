@@ -18,6 +18,7 @@ from functools import reduce
 from pathlib import Path
 
 import pytest
+import torch
 
 import videoclr
 from videoclr import cli
@@ -517,6 +518,16 @@ def test_doctor_exits_by_what_it_finds(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "FAIL  weights irn  wrong hash  -> x" in out
     assert "1 problem\n" in out
+
+
+@pytest.mark.parametrize("made_for_it", [True, False])
+def test_doctor_tells_of_a_processor_that_is_made_for_bfloat16(monkeypatch, made_for_it):
+    from videoclr import doctor
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: made_for_it, raising=False)
+    told = {one.topic: one.found for one in doctor._torch()}
+    assert ("restore.precision=bfloat16" in told.get("bfloat16", "")) == made_for_it and "cuda" in told
 
 
 def test_doctor_reports_a_broken_part_and_looks_on(monkeypatch):
