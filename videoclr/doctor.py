@@ -80,9 +80,7 @@ def _torch() -> Iterator[Finding]:
     if not torch.cuda.is_available():
         # Torch's own name of it is not public; where it is gone, nothing is said.
         if getattr(torch.cpu, "_is_amx_tile_supported", bool)():
-            yield Finding(
-                "bfloat16", "made for it (AMX): --set restore.precision=bfloat16 is up to twice as fast"
-            )
+            yield Finding("bfloat16", "made for it (AMX): --set restore.precision=bfloat16 is up to twice as fast")
         yield Finding("cuda", "none (everything works on the CPU, slower)")
         return
     for number in range(torch.cuda.device_count()):

@@ -16,7 +16,7 @@ from videoclr.errors import EncodeError, MediaError
 from videoclr.media.beginning import Beginning
 from videoclr.media.beside import Beside
 from videoclr.media.film import Film
-from videoclr.media.grid import MXF_RATES, round_half_up
+from videoclr.media.grid import MXF_RATES, nearest_place
 from videoclr.media.reader import Reader
 from videoclr.media.silence import Samples
 from videoclr.media.target import Nowhere
@@ -589,7 +589,7 @@ def test_every_picture_of_soft_telecine_has_its_place(tick):
     # Shown for three fields and two in turn: every second one lies between two frames, as far as its container's ticks tell.
     fields = [5 * (number // 2) + 3 * (number % 2) for number in range(200)]
     times = [round(Fraction(one * 1001, 60000) / tick) * tick for one in fields]
-    places = [round_half_up((time - times[2]) * Fraction(30000, 1001)) for time in times]
+    places = [nearest_place((time - times[2]) * Fraction(30000, 1001)) for time in times]
     assert places == [math.ceil(Fraction(one - fields[2], 2)) for one in fields]
 
 

@@ -47,7 +47,7 @@ from videoclr.media.encoders import (
 )
 from videoclr.media.faults import AV_ERRORS, is_memory_short, is_system_error, reason
 from videoclr.media.filters import through
-from videoclr.media.grid import Even, grid_rate, pauses, round_half_up, rounded_rate, too_close
+from videoclr.media.grid import Even, grid_rate, nearest_place, pauses, rounded_rate, too_close
 from videoclr.media.groups import Group, Groups
 from videoclr.media.hdr import hdr_params, keeps_dolby_vision, lost_hdr
 from videoclr.media.hdr10plus import keeps_hdr10_plus, message_of, with_message
@@ -551,7 +551,7 @@ class Film:
 
     def _tick_of(self, time: Fraction) -> int:
         if self.muxer in _GRID:
-            return round_half_up(self._late) + round_half_up((time - self._first) / self.base)
+            return nearest_place(self._late) + nearest_place((time - self._first) / self.base)
         ticks = round(self._exact(time))
         # Two pictures within a tick of one place on the grid: the second one stays where it was.
         return ticks if self._last is None or ticks > self._last else round((time + self.offset) / self.base)

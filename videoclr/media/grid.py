@@ -64,7 +64,7 @@ def grid_rate(like: Reader | None, rate: Fraction | None, muxer: str, path: str,
             known = ", ".join(f"{float(one):.5g}" for one in MXF_RATES)
             raise MediaError(path, f"mxf takes {known} frames a second, and this film has {float(found):.5g}; use .mov")
         found = nearest
-    places = [round_half_up((time - times[0]) * found) for time in times]
+    places = [nearest_place((time - times[0]) * found) for time in times]
     for time, (one, other) in zip(times[1:], pairwise(places), strict=False):
         if like is not None and like.end is not None and time >= like.end:
             break
@@ -75,7 +75,7 @@ def grid_rate(like: Reader | None, rate: Fraction | None, muxer: str, path: str,
     return found
 
 
-def round_half_up(number: Fraction) -> int:
+def nearest_place(number: Fraction) -> int:
     """The nearest whole number; of two, the higher one, so that steps of one stay steps of one.
 
     That is also so where the half was rounded: every second picture of soft telecine lies between two frames.
