@@ -178,3 +178,14 @@ def test_a_crop_of_the_window_in_reach_is_the_crop_of_the_frame(shift, size):
     assert 0 <= y0 < y1 <= 90
     whole = geometry.cut(image, matrix, size)
     np.testing.assert_array_equal(geometry.cut_window(image[y0:y1, x0:x1], rectangle, matrix, size), whole)
+
+
+def test_a_mask_that_ends_within_its_crop_is_nothing_outside_though_the_face_is_small() -> None:
+    mask = np.zeros((64, 64), np.float32)
+    mask[1:-1, 1:-1] = 1
+    matrix = np.array([[5.0, 1.0, -90.0], [-1.0, 5.0, -60.0]])  # five pixels of the crop for one of the frame
+    alpha = uncut(mask, matrix, (10, 5, 45, 40), zero_outside=True)
+    rows, columns = np.mgrid[5:40, 10:45]
+    x, y = matrix @ np.stack([columns.ravel(), rows.ravel(), np.ones(rows.size)])
+    inside = ((x > -0.5) & (x < 63.5) & (y > -0.5) & (y < 63.5)).reshape(rows.shape)
+    assert alpha.max() == 1 and not alpha[~inside].any()

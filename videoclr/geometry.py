@@ -143,7 +143,7 @@ def uncut(
     to_crop = np.column_stack([matrix[:, :2], moved(np.array([x0, y0]), matrix)])
     interpolation = cv2.INTER_LINEAR if zero_outside else cv2.INTER_CUBIC
     values = _resampled(crop, to_crop, x1 - x0, y1 - y0, interpolation, cv2.BORDER_REPLICATE)
-    if zero_outside and (crop[[0, -1]].any() or crop[:, [0, -1]].any()):  # else its border, which repeats outside, is 0 itself
+    if zero_outside:
         within = _within(to_crop, x1 - x0, y1 - y0, crop.shape[1], crop.shape[0])
         values *= within if values.ndim == 2 else within[..., None]
     return values
