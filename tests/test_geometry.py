@@ -184,7 +184,7 @@ def test_a_mask_that_ends_within_its_crop_is_nothing_outside_though_the_face_is_
     mask = np.zeros((64, 64), np.float32)
     mask[1:-1, 1:-1] = 1
     matrix = np.array([[5.0, 1.0, -90.0], [-1.0, 5.0, -60.0]])  # five pixels of the crop for one of the frame
-    alpha = uncut(mask, matrix, (10, 5, 45, 40), zero_outside=True)
+    alpha = geometry.uncut(mask, matrix, (10, 5, 45, 40), zero_outside=True)
     rows, columns = np.mgrid[5:40, 10:45]
     x, y = matrix @ np.stack([columns.ravel(), rows.ravel(), np.ones(rows.size)])
     inside = ((x > -0.5) & (x < 63.5) & (y > -0.5) & (y < 63.5)).reshape(rows.shape)
