@@ -656,14 +656,14 @@ def _area_mean(values: NDArray[np.float32], patch: Patch, frame: VideoFrame, sub
         cell = 1 << shift
         stop = start + values.shape[axis]
         before, after = start % cell, -stop % cell
-        pads = [(0, 0), (0, 0)]
-        if stop == length and after:
-            pads[axis] = (0, after)
-            values = np.pad(values, pads, mode="edge")
-            after = 0
-        pads[axis] = (before, after)
-        values = np.pad(values, pads)
         shape = list(values.shape)
+        if before or after:
+            shape[axis] += before + after
+            wide = np.moveaxis(np.zeros(shape, np.float32), axis, 0)
+            wide[before : wide.shape[0] - after] = np.moveaxis(values, axis, 0)
+            if stop == length:
+                wide[wide.shape[0] - after :] = wide[wide.shape[0] - after - 1]
+            values = np.moveaxis(wide, 0, axis)
         shape[axis : axis + 1] = [shape[axis] // cell, cell]
         values = values.reshape(shape).mean(axis=axis + 1, dtype=np.float32)
     return values
