@@ -659,11 +659,12 @@ def _area_mean(values: NDArray[np.float32], patch: Patch, frame: VideoFrame, sub
         shape = list(values.shape)
         if before or after:
             shape[axis] += before + after
-            wide = np.moveaxis(np.zeros(shape, np.float32), axis, 0)
-            wide[before : wide.shape[0] - after] = np.moveaxis(values, axis, 0)
+            wide = np.zeros(shape, np.float32)
+            lines, last = (wide if axis == 0 else wide.T), shape[axis] - after
+            lines[before:last] = values if axis == 0 else values.T
             if stop == length:
-                wide[wide.shape[0] - after :] = wide[wide.shape[0] - after - 1]
-            values = np.moveaxis(wide, 0, axis)
+                lines[last:] = lines[last - 1]
+            values = wide
         shape[axis : axis + 1] = [shape[axis] // cell, cell]
         values = values.reshape(shape).mean(axis=axis + 1, dtype=np.float32)
     return values
