@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+# Where Python writes no bytecode, as in many containers, pytest would rewrite the asserts of every test in every process again.
+sys.dont_write_bytecode = False
 # Before torch is imported anywhere: see videoclr/cli.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes that share the cores
