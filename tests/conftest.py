@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
+# Where Python writes no bytecode, as in many containers, pytest would rewrite the asserts of every test in every process again.
+sys.dont_write_bytecode = False
 # Before torch is imported anywhere: see videoclr/cli.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes that share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kept_parts() -> Iterator[None]:
+    """See kept_parts.py."""
+    spec = importlib.util.spec_from_file_location("kept_parts", Path(__file__).with_name("kept_parts.py"))
+    assert spec is not None and spec.loader is not None
+    kept_parts = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(kept_parts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("videoclr.plugins.build", kept_parts.keeping())
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,6 @@
 """Restores a small film again and again, each time killed at a moment that a plan names, until one run gets through.
 
-    resume_driver.py FOLDER PLANS [SETTING...]       PLANS: JSON of {target: [[what, n], ...]}
+    resume_driver.py JOB...       each JSON of [FOLDER, {TARGET: [[what, n], ...]}, [SETTING...]]
 
 `["write", 17]` kills as the 17th frame is written, `["fsync", 3]` and `["replace", 3]` at the third such call, before it;
 `["seconds", 0.3]` after that time. Forks, since a new process would spend most of its life importing.
@@ -146,7 +146,8 @@ def forked(work: Callable[[], Any]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def main(folder: Path, plans: dict[str, list[tuple[str, float]]], *settings: str) -> int:
+def main(folder: Path, plans: dict[str, list[tuple[str, float]]], settings: Sequence[str]) -> dict[str, list[int]]:
+    """Exit statuses of the runs for each target."""
     source = folder / "in.mp4"
     if not source.exists():
         forked(lambda: film(source))
@@ -164,10 +165,10 @@ def main(folder: Path, plans: dict[str, list[tuple[str, float]]], *settings: str
         for kill in [*plan, None]:
             if not target.exists() or Path(f"{target}.resume", "ledger.jsonl").exists():
                 ends[name].append(forked(lambda target=target, kill=kill: run(target, kill)))
-    print(json.dumps(ends))
-    return 0
+    return ends
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    sys.exit(main(Path(sys.argv[1]), json.loads(sys.argv[2]), *sys.argv[3:]))
+    list(pipeline().restore_frames([]))  # imports what is imported late, or each process that forks off would
+    print(json.dumps([main(Path(folder), plans, settings) for folder, plans, settings in map(json.loads, sys.argv[1:])]))

@@ -137,7 +137,7 @@ class Run:
     ("restorer", "settings", "at"),
     [
         (driver.Remembering, ("blend.grain=0.5",), AT),
-        (Along, (), AT),
+        pytest.param(Along, (), AT, marks=pytest.mark.slow),
         (Along, ("gate.use=agreement", "detect.every=3", "runtime.detect_batch=3"), AT[-1:]),  # the dearest
         (
             driver.Remembering,

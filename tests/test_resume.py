@@ -8,7 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,9 +34,9 @@ driver = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(driver)
 
 
-def drive(folder: Path, plans: dict[str, list], *settings: str) -> dict[str, list[int]]:
-    """Exit statuses of the runs for each target; see the driver."""
-    command = [sys.executable, DRIVER, folder, json.dumps(plans), *settings]
+def drive(*jobs: tuple[Path, dict[str, list], Sequence[str]]) -> list[dict[str, list[int]]]:
+    """For each folder, plans and settings the exit statuses of the runs for each target; see the driver."""
+    command = [sys.executable, DRIVER, *(json.dumps([str(folder), plans, settings]) for folder, plans, settings in jobs)]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
     sys.stderr.write(done.stderr)  # shown where a test fails
     return json.loads(done.stdout)
@@ -46,12 +46,33 @@ def drive(folder: Path, plans: dict[str, list], *settings: str) -> dict[str, lis
 KILLS = [["write", 25], ["write", 3], ["fsync", 9], ["replace", 7]]
 
 
+LONG = (4, 70, 6)
+"""Frames of shots: the second holds seven segments."""
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
+def driven(tmp_path_factory) -> tuple[Path, Path]:
+    """`made` and `long`, of one process: it spends most of its life importing."""
+    made, long = tmp_path_factory.mktemp("resume"), tmp_path_factory.mktemp("long")
+    driver.film(long / "in.mp4", LONG)
+    ends = drive(
+        (made, {"whole.mp4": [], "killed.mp4": KILLS}, ()),
+        (long, {"whole.mp4": [], "killed.mp4": [["write", 23]] * 3}, driver.SHORT_SIGHTED),
+    )
+    assert ends == [{"whole.mp4": [0], "killed.mp4": [*[-9] * killed, 0]} for killed in (4, 3)]
+    return made, long
+
+
+@pytest.fixture(scope="module")
+def made(driven) -> Path:
     """A folder with `in.mp4`, `whole.mp4` that was restored without a stop, and `killed.mp4` with several."""
-    folder = tmp_path_factory.mktemp("resume")
-    assert drive(folder, {"whole.mp4": [], "killed.mp4": KILLS}) == {"whole.mp4": [0], "killed.mp4": [-9, -9, -9, -9, 0]}
-    return folder
+    return driven[0]
+
+
+@pytest.fixture(scope="module")
+def long(driven) -> Path:
+    """A folder with a film of one long shot, restored without a stop, and with several."""
+    return driven[1]
 
 
 def check(folder: Path, name: str) -> None:
@@ -85,20 +106,6 @@ def test_the_film_of_these_tests_has_what_crosses_a_cut(made):
 
 def test_a_run_that_was_killed_goes_on_and_gives_the_same_bytes(made):
     check(made, "killed")
-
-
-LONG = (4, 70, 6)
-"""Frames of shots: the second holds seven segments."""
-
-
-@pytest.fixture(scope="module")
-def long(tmp_path_factory) -> Path:
-    """A folder with a film of one long shot, restored without a stop, and with several."""
-    folder = tmp_path_factory.mktemp("long")
-    driver.film(folder / "in.mp4", LONG)
-    plans = {"whole.mp4": [], "killed.mp4": [["write", 23]] * 3}
-    assert drive(folder, plans, *driver.SHORT_SIGHTED) == {"whole.mp4": [0], "killed.mp4": [-9, -9, -9, 0]}
-    return folder
 
 
 def test_a_run_that_was_killed_within_a_long_shot_gives_the_same_bytes(long):
@@ -177,7 +184,7 @@ def test_thirty_kills_at_random_moments_change_no_byte(tmp_path, shots, settings
         plans[f"random{number}.mp4"] = [
             [what, rng.uniform(0.05, 0.8) if most is None else rng.randint(1, most)] for what, most in chosen
         ]
-    ends = drive(tmp_path, plans, *settings)
+    (ends,) = drive((tmp_path, plans, settings))
     for name, statuses in ends.items():
         assert set(statuses) <= {0, -9}
         check(tmp_path, Path(name).stem)
@@ -187,7 +194,7 @@ def test_thirty_kills_at_random_moments_change_no_byte(tmp_path, shots, settings
 @pytest.mark.slow
 def test_a_kill_at_each_step_that_reaches_the_disk_changes_no_byte(tmp_path):
     plans = {f"{what}{n}.mp4": [[what, n]] for what, most in (("fsync", 28), ("replace", 22)) for n in range(1, most)}
-    ends = drive(tmp_path, {"whole.mp4": [], **plans})
+    (ends,) = drive((tmp_path, {"whole.mp4": [], **plans}, ()))
     assert sum(statuses == [-9, 0] for statuses in ends.values()) > 30
     for name in plans:
         check(tmp_path, Path(name).stem)
@@ -205,6 +212,22 @@ def parts():
 @pytest.fixture
 def film(made, tmp_path) -> Path:
     return Path(shutil.copy(made / "in.mp4", tmp_path / "in.mp4"))
+
+
+@pytest.fixture(scope="module")
+def stopped_once(made, tmp_path_factory) -> Path:
+    """The folder of what a run kept that was stopped at its 30th frame."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(made / "in.mp4", folder / "out.mp4", pipeline=driver.pipeline(), resume=True, progress=stopping(30))
+    return folder / "out.mp4.resume"
+
+
+@pytest.fixture
+def stopped(film, stopped_once, tmp_path) -> Path:
+    """Target of a run for `film` that was stopped at its 30th frame."""
+    shutil.copytree(stopped_once, tmp_path / "out.mp4.resume")
+    return tmp_path / "out.mp4"
 
 
 def stopping(frames: int) -> Callable[[Progress], None]:
@@ -293,22 +316,16 @@ def test_what_was_seen_of_a_film_that_is_looked_through_first_is_kept(film, part
         (lambda film: film.write_bytes(film.read_bytes() + b"0") and [], r"the source is another file"),
     ],
 )
-def test_what_belongs_to_another_job_is_refused_with_the_difference(film, parts, tmp_path, change, says):
-    target = tmp_path / "out.mp4"
-    with pytest.raises(KeyboardInterrupt):
-        restore_video(film, target, pipeline=parts(), resume=True, progress=stopping(30))
-    kept = {path.name: path.read_bytes() for path in Path(f"{target}.resume").iterdir()}
+def test_what_belongs_to_another_job_is_refused_with_the_difference(film, parts, stopped, change, says):
+    kept = {path.name: path.read_bytes() for path in Path(f"{stopped}.resume").iterdir()}
     with pytest.raises(ResumeError, match=rf"out.mp4.resume: belongs to another run: {says}.*remove this folder"):
-        restore_video(film, target, pipeline=parts(*change(film)), resume=True)
-    assert {path.name: path.read_bytes() for path in Path(f"{target}.resume").iterdir()} == kept
+        restore_video(film, stopped, pipeline=parts(*change(film)), resume=True)
+    assert {path.name: path.read_bytes() for path in Path(f"{stopped}.resume").iterdir()} == kept
 
 
-def test_settings_of_the_machine_may_change(film, made, parts, tmp_path):
-    target = tmp_path / "out.mp4"
-    with pytest.raises(KeyboardInterrupt):
-        restore_video(film, target, pipeline=parts(), resume=True, progress=stopping(30))
-    restore_video(film, target, pipeline=parts("runtime.batch=1", "runtime.buffer_mb=16"), resume=True)
-    assert target.read_bytes() == (made / "whole.mp4").read_bytes()
+def test_settings_of_the_machine_may_change(film, made, parts, stopped):
+    restore_video(film, stopped, pipeline=parts("runtime.batch=1", "runtime.buffer_mb=16"), resume=True)
+    assert stopped.read_bytes() == (made / "whole.mp4").read_bytes()
 
 
 def test_weights_and_files_that_settings_name_count_with_their_content(tmp_path):
@@ -346,20 +363,17 @@ def test_what_cannot_be_read_again_or_is_no_film_is_refused(film, parts, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_a_segment_that_is_gone_or_damaged_is_told_before_anything_is_written(film, parts, tmp_path):
-    target = tmp_path / "out.mp4"
-    with pytest.raises(KeyboardInterrupt):
-        restore_video(film, target, pipeline=parts(), resume=True, progress=stopping(30))
-    first = Path(f"{target}.resume") / "000000.packets"
+def test_a_segment_that_is_gone_or_damaged_is_told_before_anything_is_written(film, parts, stopped):
+    first = Path(f"{stopped}.resume") / "000000.packets"
     data = bytearray(first.read_bytes())
     data[-1] ^= 1
     first.write_bytes(data)
     with pytest.raises(ResumeError, match=r"000000.packets: is missing or damaged; remove the folder out.mp4.resume"):
-        restore_video(film, target, pipeline=parts(), resume=True)
+        restore_video(film, stopped, pipeline=parts(), resume=True)
     first.write_bytes(data[:-1])
     with pytest.raises(ResumeError, match=r"000000.packets: is missing or damaged"):
-        restore_video(film, target, pipeline=parts(), resume=True)
-    assert not target.exists()
+        restore_video(film, stopped, pipeline=parts(), resume=True)
+    assert not stopped.exists()
 
 
 def test_a_name_that_is_too_long_is_one_line(film, parts, tmp_path):
@@ -371,18 +385,15 @@ def test_a_name_that_is_too_long_is_one_line(film, parts, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["faces", "mark", "ledger.jsonl"])
-def test_a_changed_byte_in_what_is_kept_is_told_before_anything_is_written(film, parts, tmp_path, ending):
-    target = tmp_path / "out.mp4"
-    with pytest.raises(KeyboardInterrupt):
-        restore_video(film, target, pipeline=parts(), resume=True, progress=stopping(30))
-    kept = Path(f"{target}.resume")
+def test_a_changed_byte_in_what_is_kept_is_told_before_anything_is_written(film, parts, stopped, ending):
+    kept = Path(f"{stopped}.resume")
     place = sorted(kept.glob(f"*{ending}"))[0]
     whole = place.read_bytes()
     for at in (2, len(whole) // 2):  # of a ledger, its head and a segment
         place.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         with pytest.raises(ResumeError, match=r"is missing or damaged; remove the folder out.mp4.resume and begin anew") as told:
-            restore_video(film, target, pipeline=parts(), resume=True)
-        assert not target.exists() and not getattr(told.value, "__notes__", [])  # the same command does not go on
+            restore_video(film, stopped, pipeline=parts(), resume=True)
+        assert not stopped.exists() and not getattr(told.value, "__notes__", [])  # the same command does not go on
 
 
 @pytest.mark.parametrize(
@@ -396,15 +407,12 @@ def test_a_changed_byte_in_what_is_kept_is_told_before_anything_is_written(film,
         {"state": 3},
     ],
 )
-def test_a_mark_that_does_not_fit_the_film_is_refused(film, parts, tmp_path, monkeypatch, change):
-    target = tmp_path / "out.mp4"
-    with pytest.raises(KeyboardInterrupt):
-        restore_video(film, target, pipeline=parts(), resume=True, progress=stopping(30))
+def test_a_mark_that_does_not_fit_the_film_is_refused(film, parts, stopped, monkeypatch, change):
     mark = Ledger.mark
     monkeypatch.setattr(Ledger, "mark", lambda ledger: {**mark(ledger), **change})
     with pytest.raises(ResumeError, match=r"damaged; remove the folder out.mp4.resume"):
-        restore_video(film, target, pipeline=parts(), resume=True)
-    assert not target.exists()
+        restore_video(film, stopped, pipeline=parts(), resume=True)
+    assert not stopped.exists()
 
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(film, made, parts, tmp_path, monkeypatch):
@@ -441,15 +449,12 @@ def test_what_waits_for_a_full_disk_does_not_hide_why_the_run_ended(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_torn_line_of_the_ledger_is_taken_back(film, made, parts, tmp_path):
-    target = tmp_path / "out.mp4"
-    with pytest.raises(KeyboardInterrupt):
-        restore_video(film, target, pipeline=parts(), resume=True, progress=stopping(30))
-    book = Path(f"{target}.resume") / "ledger.jsonl"
+def test_a_torn_line_of_the_ledger_is_taken_back(film, made, parts, stopped):
+    book = Path(f"{stopped}.resume") / "ledger.jsonl"
     whole = book.read_bytes()
     book.write_bytes(whole + b'{"segment": 9, "pack')
-    restore_video(film, target, pipeline=parts(), resume=True)
-    assert target.read_bytes() == (made / "whole.mp4").read_bytes()
+    restore_video(film, stopped, pipeline=parts(), resume=True)
+    assert stopped.read_bytes() == (made / "whole.mp4").read_bytes()
 
 
 def test_a_run_that_died_while_clearing_up_is_finished(film, parts, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ and PyAV are imported inside those runs: `--help` and usage errors answer at onc
 from __future__ import annotations
 
 import errno
+import functools
 import inspect
 import json
 import logging
@@ -1030,6 +1031,12 @@ def _shown(command: Any) -> list[Any]:
     return [param for param in command.params if not getattr(param, "hidden", False)]
 
 
+@functools.cache
+def _parser() -> Any:
+    """Of all commands; a program that calls `main` again and again needs it made once."""
+    return typer.main.get_command(app)
+
+
 def _parse(arguments: list[str]) -> _Run | int:
     """What to run, or an exit code where the parser answered by itself (`--help`, `--version`)."""
     if "" in arguments:
@@ -1038,8 +1045,7 @@ def _parse(arguments: list[str]) -> _Run | int:
         raise ConfigError(f"an argument is empty ({where}), as of a variable that is not set")
     if arguments and arguments[0] not in _commands() | {"-h", "--help", "--version"}:
         arguments = ["restore", *arguments]
-    command = typer.main.get_command(app)
-    result: Any = command.main(args=arguments or ["--help"], prog_name="videoclr", standalone_mode=False)
+    result: Any = _parser().main(args=arguments or ["--help"], prog_name="videoclr", standalone_mode=False)
     if isinstance(result, _Run):
         return result
     return int(result or DONE) if arguments else USAGE

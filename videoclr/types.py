@@ -14,7 +14,8 @@ import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, runtime_checkable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeGuard, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,17 @@ class Windowed(Native, Protocol):
     def window(self, rectangle: Rectangle) -> NDArray[Any]:
         """`rgb()[y0:y1, x0:x1]` to the bit, as a new array."""
         ...
+
+
+def is_windowed(native: Native | None) -> TypeGuard[Windowed]:
+    """Whether `native` is `Windowed`. Asked many times a frame, and Python 3.11 answers `isinstance` of protocols slowly."""
+    kind: type = type(native)
+    return _has_windows(kind) or isinstance(native, Windowed)
+
+
+@cache
+def _has_windows(kind: type) -> bool:
+    return all(hasattr(kind, name) for name in ("rgb", "size", "nbytes", "window"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +205,7 @@ class Frame:
     @property
     def size(self) -> tuple[int, int]:
         """Width, height as shown, pixels. Makes no RGB where the native picture tells."""
-        if "base" not in self._rgb and isinstance(self.native, Windowed):
+        if "base" not in self._rgb and is_windowed(self.native):
             return self.native.size
         height, width = self.source.shape[:2]
         return width, height
@@ -201,16 +213,18 @@ class Frame:
     @property
     def nbytes(self) -> int | None:
         """Bytes held at the moment: native picture, cached RGB, patches. None where the native picture does not tell."""
-        if self.native is not None and not isinstance(self.native, Windowed):
+        held = 0
+        if is_windowed(self.native):
+            held = self.native.nbytes
+        elif self.native is not None:
             return None
-        held = 0 if self.native is None else self.native.nbytes
         held += sum(one.nbytes for one in self._rgb.values())
         return held + sum(patch.rgb.nbytes + patch.alpha.nbytes for patch in self.patches)
 
     def source_window(self, rectangle: Rectangle) -> NDArray[Any]:
         """`source[y0:y1, x0:x1]`, read-only; made of that part of `native` alone where it can be and RGB is not there yet."""
         x0, y0, x1, y1 = rectangle
-        if "base" not in self._rgb and isinstance(self.native, Windowed):
+        if "base" not in self._rgb and is_windowed(self.native):
             window = self.native.window(rectangle)
             window.flags.writeable = False
             return window
@@ -254,7 +268,7 @@ class Frame:
     def forget_whole(self) -> None:
         """`forget_rgb` where windows can be had without it: for a frame that waits, of which only parts are asked for."""
         self._rgb.pop("glance", None)
-        if isinstance(self.native, Windowed):
+        if is_windowed(self.native):
             self.forget_rgb()
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 
 Clip = Callable[..., Path]
 
@@ -70,7 +70,8 @@ def make_clip(
 
 def _frame(index: int, tick: int, base: Fraction, video: Any) -> VideoFrame:
     frame = VideoFrame.from_ndarray(pattern(index, video.width, video.height), "rgb24")
-    frame = frame.reformat(format=video.pix_fmt, interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND)
+    way = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
+    frame = VideoReformatter().reformat(frame, format=video.pix_fmt, interpolation=way, threads=1)  # starting more takes long
     frame.pts, frame.time_base = tick, base
     return frame
 

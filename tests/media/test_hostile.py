@@ -28,7 +28,7 @@ from videoclr.media.source import demuxed
 
 def restored(source, target, *options):
     """Exit code of a run that restores nothing."""
-    return main([str(source), str(target), "--set", "restore.use=unchanged", "-q", *map(str, options)])
+    return main([str(source), str(target), "--set", "restore.use=unchanged", "--set", "detect.every=25", "-q", *map(str, options)])
 
 
 @pytest.fixture

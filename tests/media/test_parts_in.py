@@ -20,7 +20,7 @@ HEADER = "ffconcat version 1.0\n"
 
 
 def restored(source, target, *options):
-    return main([str(source), str(target), "--set", "restore.use=unchanged", "-q", *map(str, options)])
+    return main([str(source), str(target), "--set", "restore.use=unchanged", "--set", "detect.every=25", "-q", *map(str, options)])
 
 
 def pixels(path):

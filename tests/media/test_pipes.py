@@ -21,7 +21,7 @@ from videoclr.media.writer import Writer
 from videoclr.types import Frame
 
 VIDEOCLR = [sys.executable, "-m", "videoclr"]
-PLAIN = ["--set", "restore.use=unchanged"]
+PLAIN = ["--set", "restore.use=unchanged", "--set", "detect.every=25"]
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
@@ -119,20 +119,19 @@ def test_a_stream_of_pictures_is_a_film(piped, tmp_path, pattern, rate):
     assert all(np.array_equal(frame.image, pattern(index)) for index, frame in enumerate(frames))
 
 
-def test_it_works_between_two_ffmpeg_processes(ffmpeg, tmp_path):
+def test_it_works_between_two_ffmpeg_processes(videoclr, ffmpeg, tmp_path):
     making = [ffmpeg, "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=0.4", "-f", "lavfi", "-i", "sine=d=0.4"]
     making += ["-c:v", "ffv1", "-c:a", "pcm_s16le", "-f", "nut", "-"]
     taking = [ffmpeg, "-v", "error", "-f", "nut", "-i", "-", "-c", "copy", str(tmp_path / "out.mkv")]
-    with (
-        subprocess.Popen(making, stdout=subprocess.PIPE) as first,
-        subprocess.Popen(
-            [*VIDEOCLR, "-", "-", *PLAIN, "--codec", "ffv1"], stdin=first.stdout, stdout=subprocess.PIPE, env=ENVIRONMENT
-        ) as middle,
-        subprocess.Popen(taking, stdin=middle.stdout) as last,
-    ):
-        first.stdout.close()
-        middle.stdout.close()
-        assert [process.wait(120) for process in (first, middle, last)] == [0, 0, 0]
+    for name in ("coming", "going"):
+        os.mkfifo(tmp_path / name)
+    videoclr.start(tmp_path, "-", "-", *PLAIN, "--codec", "ffv1", stdin=tmp_path / "coming", stdout=tmp_path / "going")
+    with (tmp_path / "coming").open("wb") as coming, subprocess.Popen(making, stdout=coming) as first:
+        coming.close()
+        with (tmp_path / "going").open("rb") as going, subprocess.Popen(taking, stdin=going) as last:
+            going.close()
+            assert [process.wait(120) for process in (first, last)] == [0, 0]
+    assert videoclr.wait(tmp_path)[0] == 0
     direct = tmp_path / "direct.nut"
     subprocess.run([*making[:-1], str(direct)], check=True)
     assert [data for data, _ in planes(tmp_path / "out.mkv")] == [data for data, _ in planes(direct)]

@@ -19,7 +19,7 @@ from videoclr.media.writer import Writer
 from videoclr.types import Frame
 
 VFR = (0, 40, 73, 120, 121, 500, 733, 1001)
-VP8 = {"deadline": "realtime", "cpu-used": "8"}
+VP8 = {"deadline": "realtime", "cpu-used": "8", "threads": "1"}
 
 
 def times(path, **settings):

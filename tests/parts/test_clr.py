@@ -345,7 +345,7 @@ def test_frames_between_anchors_cost_a_fifth_of_the_evaluations(networks):
     assert warm / full <= 0.2
 
 
-@pytest.mark.parametrize("seed", range(70, 73))
+@pytest.mark.parametrize("seed", [70, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (71, 72))])
 def test_a_frame_whose_motion_is_not_trusted_becomes_an_anchor(networks, seed):
     frames = clip(9)
     other = clip(1, shot=0)[0].faces[0]
@@ -357,7 +357,7 @@ def test_a_frame_whose_motion_is_not_trusted_becomes_an_anchor(networks, seed):
 
 
 def test_what_is_kept_of_the_crops_behind_suffices_for_the_motion(networks):
-    restorer, frames = made(networks, anchors=2), clip(24, noise=0.05, shift=1.0)
+    restorer, frames = made(networks, anchors=2, steps=1, guidance=0.0), clip(24, noise=0.05, shift=1.0)
     memory, crops = {}, [one.faces[0] for one in frames]
     for start, stop in [(0, 3), *((n, n + 2) for n in range(3, 19, 2))]:
         restorer.restore_span(crops[start:stop], crops[stop : stop + restorer.reach], start == 0, memory, 4)
@@ -369,7 +369,7 @@ def test_what_is_kept_of_the_crops_behind_suffices_for_the_motion(networks):
         assert np.abs(span.motions.flow(*pair) - at_once.motions.flow(*pair)).mean() < 0.1  # of a motion of 1
 
 
-@pytest.mark.parametrize("guidance", [0.0, 0.3])
+@pytest.mark.parametrize("guidance", [0.0, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_neither_the_batch_nor_where_the_frames_stop_coming_changes_a_track(networks, guidance):
     restorer, frames = made(networks, anchors=4, guidance=guidance), clip(7, noise=0.05)
     whole = along(restorer, frames, batch=16)
@@ -637,7 +637,7 @@ def test_a_crop_that_the_irn_leaves_alone_gets_nothing_of_diffusion_and_a_degrad
     assert float(made(networks, start=0.2).share(y, y)) == 1  # a start that was asked for counts in full
 
 
-@pytest.mark.parametrize("anchors", [1, 4])
+@pytest.mark.parametrize("anchors", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_bfloat16_is_near_float32_and_knows_its_exact_self(networks, anchors):
     exact, reduced = (made(networks, precision=p, anchors=anchors, guidance=0.05) for p in ("float32", "bfloat16"))
     crops = [crop(0, frame=f) for f in range(4)]

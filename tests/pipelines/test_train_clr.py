@@ -64,6 +64,11 @@ def random_file(network, path):
     return path
 
 
+def loaded(checkpoint):
+    """What a checkpoint holds; of hundreds of megabytes, what is looked at is read."""
+    return torch.load(checkpoint, weights_only=True, mmap=True)
+
+
 def draw_faces(folder):
     """Four portraits, cut as the data set is."""
     folder.mkdir()
@@ -99,7 +104,7 @@ class Chain:
         out = out or self.runs / (stage[0].removesuffix("_last") if stage else config_run)
         common = ["--faces", self.faces, "--config", TINY / f"{config}.yaml", "--out", out, "--steps", steps, "--minutes", 5]
         run(program, *stage, *common, *given)
-        return torch.load(out / "checkpoint.pt", weights_only=True)
+        return out / "checkpoint.pt"
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +137,7 @@ def chain(tmp_path_factory):
 
 @pytest.mark.parametrize("name", LEARNING)
 def test_every_stage_ends_at_its_last_step_and_every_network_of_it_learned(chain, name):
-    checkpoint = torch.load(chain.checkpoint(name), weights_only=True)
+    checkpoint = loaded(chain.checkpoint(name))
     assert checkpoint["step"] == STEPS
     start, last, averaged = chain.starts[name], checkpoint["modules"], checkpoint["ema"]
     assert {k.split(".")[0] for k in last} == LEARNING[name]
@@ -167,14 +172,14 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_checkpoint(chain, name,
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(Loop, "update", stop)
         chain.train(*stage, out=tmp_path, **files)
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == last + 1
-    again, whole = chain.train(*stage, out=tmp_path, **files), torch.load(chain.checkpoint(name), weights_only=True)
+    assert loaded(tmp_path / "checkpoint.pt")["step"] == last + 1
+    again, whole = loaded(chain.train(*stage, out=tmp_path, **files)), loaded(chain.checkpoint(name))
     assert not [place for place in differing(again, whole) if place != "/spent"]
     assert name == "vqgan" or whole["modules"]["state.weight"] > 0  # what is no network was kept too
 
 
 def test_the_codebook_begins_at_the_latents_in_both_copies(chain):
-    checkpoint = torch.load(chain.checkpoint("vqgan"), weights_only=True)
+    checkpoint = loaded(chain.checkpoint("vqgan"))
     for state in (checkpoint["modules"], checkpoint["ema"]):
         assert state["state.clustered"]
         # Random codes have unit size; the latents of a network that learned three steps are far smaller.
@@ -250,7 +255,7 @@ def test_training_goes_on_from_what_was_exported(chain, tmp_path, monkeypatch):
         merged = "decoder.fusion." if name == "vqgan" else "nothing"  # the decoder ships with the fusion that was trained last
         assert all(torch.equal(v, first[k].half().to(v.dtype)) for k, v in again.items() if merged not in k)
     before = {"perceptual": chain.perceptual, "teacher": chain.teacher}
-    more = chain.train("identity", "irn_last", out=tmp_path / "runs/irn", steps=STEPS + 1, **before)
+    more = loaded(chain.train("identity", "irn_last", out=tmp_path / "runs/irn", steps=STEPS + 1, **before))
     assert (more["step"], more["averaged"].item()) == (STEPS + 1, 1)
     assert more["modules"].keys() == load_ema(chain.checkpoint("irn")).keys()
     with pytest.raises(SystemExit, match="exists"):
@@ -296,9 +301,10 @@ def test_a_group_without_the_row_of_the_input_is_shown_as_far_as_it_goes():
 @pytest.mark.slow
 def test_files_that_only_add_a_loss_may_be_left_out(chain, tmp_path):
     before = {"vqgan": "vqgan", "irn": "irn", "denoiser": "denoiser"}
-    assert chain.train("identity", "recognizer", out=tmp_path / "recognizer", steps=1)["step"] == 1
-    assert chain.train("denoiser", "fusion", out=tmp_path / "fusion", steps=1, **before)["step"] == 1
-    assert chain.train("identity", "mask", out=tmp_path / "mask", steps=1, recognizer="recognizer", **before)["step"] == 1
+    assert loaded(chain.train("identity", "recognizer", out=tmp_path / "recognizer", steps=1))["step"] == 1
+    assert loaded(chain.train("denoiser", "fusion", out=tmp_path / "fusion", steps=1, **before))["step"] == 1
+    mask = chain.train("identity", "mask", out=tmp_path / "mask", steps=1, recognizer="recognizer", **before)
+    assert loaded(mask)["step"] == 1
     shutil.rmtree(tmp_path)
 
 
@@ -345,7 +351,7 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path):
     run("train_vqgan", *arguments, "--out", tmp_path / "whole", "--steps", 4)
     run("train_vqgan", *arguments, "--out", tmp_path / "halves", "--steps", 2)
     run("train_vqgan", *arguments, "--out", tmp_path / "halves", "--steps", 4)
-    whole, halves = (torch.load(tmp_path / d / "checkpoint.pt", weights_only=True) for d in ("whole", "halves"))
+    whole, halves = (loaded(tmp_path / d / "checkpoint.pt") for d in ("whole", "halves"))
     assert whole["step"] == halves["step"] == 4
     for part in ("modules", "ema"):
         assert all(torch.equal(whole[part][k], halves[part][k]) for k in whole[part])

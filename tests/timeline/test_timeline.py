@@ -377,8 +377,8 @@ def remap(speed: str = "100", variable: str = "0", reverse: str = "FALSE") -> di
     ("said", "whole"),
     [
         ({"filter": remap("50")}, True),
-        ({"filter": [{"effect": {"effectid": "crop"}}, remap(reverse="TRUE")]}, True),
-        ({"filter": remap(variable="1")}, True),
+        pytest.param({"filter": [{"effect": {"effectid": "crop"}}, remap(reverse="TRUE")]}, True, marks=pytest.mark.slow),
+        pytest.param({"filter": remap(variable="1")}, True, marks=pytest.mark.slow),
         ({"stillframe": "TRUE"}, True),
         ({"filter": remap()}, False),
         ({"filter": {"effect": {"effectid": "crop"}}}, False),
@@ -403,7 +403,13 @@ def test_speed_that_the_xml_of_final_cut_7_changes_shows_the_same_frames(film, t
 
 @pytest.mark.parametrize(
     ("speed", "out", "known"),
-    [("-025.0", "20", -1), ("025.0", "20", None), ("050.0", "15", 2), ("-050.0", "15", -2), ("000.0", "20", 0)],
+    [
+        ("-025.0", "20", -1),
+        ("025.0", "20", None),
+        ("050.0", "15", 2),
+        pytest.param("-050.0", "15", -2, marks=pytest.mark.slow),
+        ("000.0", "20", 0),
+    ],
 )
 def test_speed_that_the_adapter_of_edl_leaves_out_is_known(film, tmp_path, speed, out, known):
     film(tmp_path / "A.mkv")

@@ -14,6 +14,9 @@ from av.video.frame import VideoFrame
 Steps = Sequence[tuple[str, str | None]]
 """Filters in order, each with its options."""
 
+_LIGHT = frozenset({"copy", "crop", "pad", "sidedata"})
+"""Filters that compute nothing. Starting FFmpeg's threads for them takes longer than all that they do."""
+
 
 def through(frame: VideoFrame, *steps: tuple[str, str | None]) -> VideoFrame:
     """`frame` after the filters; after none, another reference to the same buffers."""
@@ -32,6 +35,8 @@ class Line:
     def __init__(self, frame: VideoFrame, steps: Steps) -> None:
         self._kind = _kind(frame)
         graph = Graph()
+        if all(name in _LIGHT for name, _ in steps):
+            graph.threads = 1
         base = frame.time_base or Fraction(1, 90000)
         self._source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=base)
         last: Any = self._source

@@ -661,13 +661,15 @@ def _area_mean(values: NDArray[np.float32], patch: Patch, frame: VideoFrame, sub
         cell = 1 << shift
         stop = start + values.shape[axis]
         before, after = start % cell, -stop % cell
-        pads = [(0, 0), (0, 0)]
-        if stop == length and after:
-            pads[axis] = (0, after)
-            values = np.pad(values, pads, mode="edge")
-            after = 0
-        pads[axis] = (before, after)
-        values = np.pad(values, pads) if before or after else values
+        if before or after:
+            shape = list(values.shape)
+            shape[axis] += before + after
+            wide = np.zeros(shape, np.float32)
+            lines, last = (wide if axis == 0 else wide.T), shape[axis] - after
+            lines[before:last] = values if axis == 0 else values.T
+            if stop == length:
+                lines[last:] = lines[last - 1]
+            values = wide
         # Slices instead of numpy's `mean` over a short axis, which gives the same bits in many times the time.
         parts = [values[at::cell] if axis == 0 else values[:, at::cell] for at in range(cell)]
         values = parts[0] if cell == 1 else sum(parts[1:], parts[0]) / np.float32(cell)

@@ -74,10 +74,10 @@ class ContentCuts:
             given = f"{threshold}, {ratio}, {sudden_threshold} and {sudden_ratio}"
             raise ValueError(f"thresholds and ratios must be positive, got {given}")
         self.limits = ((threshold, ratio), (sudden_threshold, sudden_ratio))
-        self._ahead: deque[NDArray[np.int16]] = deque()
-        self._before: NDArray[np.int16] | None = None
+        self._ahead: deque[_Small] = deque()
+        self._before: _Small | None = None
         self._history: deque[float] = deque(maxlen=self.delay)
-        self._shown: deque[NDArray[np.int16]] = deque(maxlen=max(_DISSOLVES))
+        self._shown: deque[_Small] = deque(maxlen=max(_DISSOLVES))
         """The pictures of the shot so far, the newest ones."""
         self._newest = -1
         self._repeats = 0
@@ -92,7 +92,7 @@ class ContentCuts:
             return False
         return self._decide(self._ahead.popleft())
 
-    def _decide(self, picture: NDArray[np.int16]) -> bool:
+    def _decide(self, picture: _Small) -> bool:
         if self._before is None:
             self._before = picture
             self._shown.append(picture)
@@ -117,37 +117,47 @@ class ContentCuts:
         self._begin(picture)
         return True
 
-    def _begin(self, picture: NDArray[np.int16]) -> None:
+    def _begin(self, picture: _Small) -> None:
         """A shot, with its first picture."""
         self._before = picture
         self._history.clear()
         self._shown.clear()
         self._shown.append(picture)
 
-    def _dissolved(self, picture: NDArray[np.int16]) -> bool:
+    def _dissolved(self, picture: _Small) -> bool:
         """Whether a dissolve has just come to its end, and `picture` is the first one that shows its second scene alone."""
         if self._repeats:
             return False  # a film that ends within a dissolve
-        least = _UNRELATED * (_spread(picture) / 2 + _BLACK)
+        least = _UNRELATED * (picture.spread / 2 + _BLACK)
         for length in _DISSOLVES:
             if length > len(self._shown):
                 return False
             first = self._shown[-length]
-            if cv2.norm(first, picture, cv2.NORM_L1) < least * _PIXELS:
-                continue  # most films, most of the time: `_difference` costs ten times as much
+            if cv2.norm(first.values, picture.values, cv2.NORM_L1) < least * _PIXELS:
+                continue  # most films, most of the time
             if _difference(first, picture) < _UNRELATED or _correlation(first, picture) > _RELATED:
                 continue
-            mixture = _Mixture.of(first, picture)
+            mixture = _Mixture.of(first.values, picture.values)
+            if any(mixture.share(later.values) <= -_OVER or mixture.away(later.values) >= _CALM for later in self._ahead):
+                continue
             between = [self._shown[part * length // 4 - length] for part in (1, 2, 3)]
-            shares = [1.0, *(mixture.share(one) for one in between), 0.0]
+            shares = [1.0, *(mixture.share(one.values) for one in between), 0.0]
             steps = [one - other for one, other in pairwise(shares)]
-            if min(steps[1:3]) < _STEP or steps[3] < _STEP or max(mixture.rest(one) for one in between) > _MIXED:
+            if min(steps[1:3]) < _STEP or steps[3] < _STEP or max(mixture.rest(one.values) for one in between) > _MIXED:
                 continue
-            if max(mixture.contrast(one) for one in between) > _FULL:
-                continue
-            if all(mixture.share(later) > -_OVER and mixture.away(later) < _CALM for later in self._ahead):
+            if max(mixture.contrast(one) for one in between) <= _FULL:
                 return True
         return False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Small:
+    """A picture's thumbnail, which is compared with many others."""
+
+    values: NDArray[np.int16]
+    """`(36, 64, 3)`: luma and both chromas, in steps of 255."""
+    spread: float
+    """See `_spread`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,14 +167,19 @@ class _Mixture:
     last: NDArray[np.float32]
     apart: NDArray[np.float32]
     """The first less the last one."""
+    power: np.float32
+    """Of that."""
+    size: np.float32
+    """Mean of its absolute values."""
 
     @classmethod
     def of(cls, first: NDArray[np.int16], last: NDArray[np.int16]) -> _Mixture:
-        return cls(last.astype(np.float32), (first - last).astype(np.float32))
+        apart = (first - last).astype(np.float32)
+        return cls(last.astype(np.float32), apart, np.vdot(apart, apart), np.abs(apart).mean())
 
     def share(self, picture: NDArray[np.int16]) -> float:
         """How much of the first is in `picture`: by the mixture of both that is nearest to it."""
-        return float(np.vdot(picture - self.last, self.apart) / np.vdot(self.apart, self.apart))
+        return float(np.vdot(picture - self.last, self.apart) / self.power)
 
     def rest(self, picture: NDArray[np.int16]) -> float:
         """How far `picture` is from that mixture, in their difference."""
@@ -174,32 +189,34 @@ class _Mixture:
         """How far `picture` is from the last one, in their difference."""
         return self._beside(picture - self.last)
 
-    def contrast(self, picture: NDArray[np.int16]) -> float:
+    def contrast(self, picture: _Small) -> float:
         """That of `picture` beside that mixture's, which pales: what moves is as if mixed where it is soft, and does not."""
-        return _spread(picture) / max(_spread(self.last + np.float32(self.share(picture)) * self.apart), 1.0)
+        return picture.spread / max(_spread(self.last + np.float32(self.share(picture.values)) * self.apart), 1.0)
 
     def _beside(self, values: NDArray[np.float32]) -> float:
-        return float(np.abs(values).mean() / np.abs(self.apart).mean())
+        return float(np.abs(values).mean() / self.size)
 
 
-def _correlation(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
+def _correlation(one: _Small, other: _Small) -> float:
     """Of two pictures, each less its mean colour; 1 where one of them is hardly more than black, as at the end of a fade."""
-    a, b = ((picture - picture.mean((0, 1))).astype(np.float32).ravel() for picture in (one, other))
+    a, b = ((picture.values - picture.values.mean((0, 1))).astype(np.float32).ravel() for picture in (one, other))
     sizes = float(np.abs(a).mean()), float(np.abs(b).mean())
     if min(sizes) < _FADED * max(sizes):
         return 1.0
     return float(np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b) + 1e-6))
 
 
-def _thumbnail(frame: Frame) -> NDArray[np.int16]:
+def _thumbnail(frame: Frame) -> _Small:
     small = cv2.resize(frame.glance, _SIZE, interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(small, cv2.COLOR_RGB2YCrCb).astype(np.int16)
+    values = cv2.cvtColor(small, cv2.COLOR_RGB2YCrCb).astype(np.int16)
+    return _Small(values, _spread(values))
 
 
-def _difference(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
-    contrast = (_spread(one) + _spread(other)) / 2 + _BLACK
-    return cv2.norm(one, other, cv2.NORM_L1) / _PIXELS / contrast
+def _difference(one: _Small, other: _Small) -> float:
+    contrast = (one.spread + other.spread) / 2 + _BLACK
+    return cv2.norm(one.values, other.values, cv2.NORM_L1) / _PIXELS / contrast
 
 
 def _spread(picture: NDArray[np.int16] | NDArray[np.float32]) -> float:
+    """Mean absolute deviation of a picture from its own mean."""
     return cv2.norm(picture - np.array(cv2.mean(picture)[:3]), cv2.NORM_L1) / _PIXELS
