@@ -189,3 +189,34 @@ def test_a_mask_that_ends_within_its_crop_is_nothing_outside_though_the_face_is_
     x, y = matrix @ np.stack([columns.ravel(), rows.ravel(), np.ones(rows.size)])
     inside = ((x > -0.5) & (x < 63.5) & (y > -0.5) & (y < 63.5)).reshape(rows.shape)
     assert alpha.max() == 1 and not alpha[~inside].any()
+
+
+HEAD = np.array(geometry.FFHQ_POINTS) * 200 + np.array([-60, 10])
+
+
+def test_landmarks_that_the_frame_cuts_off_are_where_the_others_say() -> None:
+    for angle, size in ((0.0, 1.0), (0.3, 0.8), (-0.4, 1.3)):
+        true = turned(HEAD - HEAD[1], angle, size, (40, 90))
+        outside = true[:, 0] < 0
+        assert 0 < outside.sum() <= 3
+        guessed = true + outside[:, None] * np.array([-45.0, 5.0])
+        assert np.abs(geometry.completed(guessed, 160 * size, (320, 240)) - true).max() < 1
+        true, guessed = ((points * (-1, 1) + np.array([319, 0]))[[1, 0, 2, 4, 3]] for points in (true, guessed))
+        assert np.abs(geometry.completed(guessed, 160 * size, (320, 240)) - true).max() < 1  # at the border on the right
+
+
+def test_landmarks_within_the_frame_stay_and_so_do_those_of_which_hardly_any_is() -> None:
+    inside = HEAD + np.array([80, 0])
+    assert np.array_equal(geometry.completed(inside, 160, (320, 240)), inside.astype(np.float32))
+    far = HEAD - np.array([140, 0])
+    assert np.array_equal(geometry.completed(far, 160, (320, 240)), far.astype(np.float32))
+    rest = geometry.completed(np.zeros((5, 2)) - 3, 0, (320, 240))
+    assert np.isfinite(rest).all()  # a box without a height
+
+
+def test_a_landmark_that_leaves_the_frame_is_replaced_by_and_by() -> None:
+    wrong = np.array([[-12.0, 4.0], [0, 0], [0, 0], [0, 0], [0, 0]])
+    moves = np.arange(20, -40, -0.5)
+    places = [geometry.completed(HEAD + wrong + np.array([move, 0]), 160, (320, 240))[0, 0] - move for move in moves]
+    assert max(np.abs(np.diff(places))) < 1.5 and places[0] == pytest.approx(HEAD[0, 0] - 12, abs=1e-3)
+    assert places[-1] == pytest.approx(HEAD[0, 0], abs=1)

@@ -68,13 +68,9 @@ def whole(frames: Iterable[Frame], size: int) -> Iterator[Faces[FaceCrop]]:
         shift = (scale - 1) / 2  # the outer edges meet, not the centres of the corner pixels
         matrix = np.array([[scale, 0.0, shift], [0.0, scale, shift]])
         box = np.array([-0.5, -0.5, width - 0.5, height - 0.5], np.float32)
-        landmarks = (np.array(_USUAL) * width - 0.5).astype(np.float32)
+        landmarks = (np.array(geometry.FFHQ_POINTS) * width - 0.5).astype(np.float32)
         face = TrackedFace(number, Detection(box, landmarks, 1.0))
         yield Faces(frame, (_cut(face, frame, matrix, size),))
-
-
-_USUAL = ((0.38, 0.47), (0.62, 0.47), (0.5, 0.6), (0.4, 0.71), (0.6, 0.71))
-"""Where a frontal face has its landmarks in an FFHQ crop, as shares of the side."""
 
 
 def _cut(face: TrackedFace, frame: Frame, matrix: geometry.Matrix, size: int) -> FaceCrop:

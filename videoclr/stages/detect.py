@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from videoclr import geometry
 from videoclr.blame import blamed, described, detection_of
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import RestorationError
@@ -112,15 +114,21 @@ def _detected(waiting: list[_Waiting], detector: Detector, min_size: float, call
                 raise RestorationError(first, None, f"the detector answered {len(results)} lists for {len(group)} pictures")
             return [
                 [
-                    face
+                    _completed(face, image)
                     for one in found
                     if (face := detection_of(one, "detector", frame.index)) is not None and _usable(face, min_size)
                 ]
-                for (frame, _), found in zip(group, results, strict=True)
+                for (frame, image), found in zip(group, results, strict=True)
             ]
 
     answers = iter(list(calls.calls(found_in, shown)))
     return [Faces(frame, looked=False) if image is None else Faces(frame, tuple(next(answers))) for frame, image in waiting]
+
+
+def _completed(found: Detection, image: NDArray[np.uint8]) -> Detection:
+    """With landmarks that the frame cuts off where the others tell."""
+    landmarks = geometry.completed(found.landmarks, float(found.box[3] - found.box[1]), (image.shape[1], image.shape[0]))
+    return replace(found, landmarks=landmarks)
 
 
 def _usable(found: Detection, min_size: float) -> bool:

@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from videoclr import geometry
 from videoclr.blame import blamed
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import MediaError
@@ -199,6 +200,6 @@ def _seen(face: TrackedFace, frame: Frame, file: TracksFile, line: Placed, find_
         if find_points is None:
             raise file.wrong(line.number, f"track {face.track} has no points, and the detector in use does not find them in a box")
         with blamed("detector", frame.index, face.track):
-            points = find_points(frame.glance, box)
+            points = geometry.completed(find_points(frame.glance, box), float(box[3] - box[1]), frame.size)
         frame.forget_whole()
     return replace(face, detection=Detection(box, points, found.score))
