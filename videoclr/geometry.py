@@ -8,6 +8,7 @@ CVPR 2019, appendix and published data set description): a square, turned with t
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
@@ -143,10 +144,19 @@ def uncut(
     to_crop = np.column_stack([matrix[:, :2], moved(np.array([x0, y0]), matrix)])
     interpolation = cv2.INTER_LINEAR if zero_outside else cv2.INTER_CUBIC
     values = _resampled(crop, to_crop, x1 - x0, y1 - y0, interpolation, cv2.BORDER_REPLICATE)
-    if zero_outside and (crop[[0, -1]].any() or crop[:, [0, -1]].any()):  # else its border, which repeats outside, is 0 itself
+    if zero_outside and _has_border(crop, scale_of(to_crop)):  # else what repeats outside is 0 itself
         within = _within(to_crop, x1 - x0, y1 - y0, crop.shape[1], crop.shape[0])
         values *= within if values.ndim == 2 else within[..., None]
     return values
+
+
+def _has_border(crop: NDArray[np.float32], shrink: float) -> bool:
+    """Whether anything of `crop` is not 0 so near its border that `_resampled` repeats it outside.
+
+    Where it shrinks the crop first, that is a mean over up to one and a half times as many pixels: it rounds the size.
+    """
+    near = math.ceil(1.5 * shrink) if shrink > 1 else 1
+    return any(part.any() for part in (crop[:near], crop[-near:], crop[:, :near], crop[:, -near:]))
 
 
 def _within(to_source: Matrix, width: int, height: int, source_width: int, source_height: int) -> NDArray[np.bool_]:
