@@ -20,7 +20,7 @@ from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import NotFiniteError, RestorationError
 from videoclr.flow import grouped
 from videoclr.packing import keepable
-from videoclr.shortage import Batch
+from videoclr.shortage import Batch, with_room
 from videoclr.types import FaceCrop, Faces, RestoredFace
 
 log = logging.getLogger("videoclr.stages.restore")
@@ -367,7 +367,9 @@ class _Calls:
         while True:
             size = self.batch.size
             try:
-                faces = self._finished(crops, lambda: restorer.restore_span(crops, after, first, self.memory, size))  # noqa: B023
+                faces = with_room(
+                    lambda: self._finished(crops, lambda: restorer.restore_span(crops, after, first, self.memory, size))  # noqa: B023
+                )
                 return self._told(restorer, crops, faces), True
             except RestorationError as error:
                 if not self.kept.takes(error):
