@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import cv2
 import pytest
@@ -49,6 +50,22 @@ def test_a_shortage_is_seen_through_the_exception_that_it_caused() -> None:
 
     with pytest.raises(DeviceError, match="one item at a time"):
         list(Batch(4, "runtime.batch").calls(work, [1, 2, 3]))
+
+
+def test_a_line_of_another_thread_stays_where_two_add_at_the_same_moment() -> None:
+    class Busy(list[str]):
+        def append(self, text: str) -> None:
+            super().append("the other's")
+            super().append(text)
+
+    def work(group: Sequence[int]) -> Sequence[int]:
+        if len(group) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return group
+
+    warnings = Busy()
+    assert list(Batch(4, "runtime.batch", warnings).calls(work, [1, 2, 3, 4])) == [1, 2, 3, 4]
+    assert warnings[0] == "the other's" and warnings[1].endswith("went on with 1") and len(warnings) == 2
 
 
 def test_what_has_no_room_beside_another_threads_computation_is_tried_alone_before_it_is_halved() -> None:

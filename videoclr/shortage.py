@@ -83,10 +83,15 @@ class Batch:
         text = f"the device's memory does not suffice for {self.setting} {self._asked}: went on with {self.size}"
         log.warning(text)
         if self._line is None:
-            self._line = len(self.warnings)
-            self.warnings.append(text)
+            self._line = added(self.warnings, text)
         else:
             self.warnings[self._line] = text
+
+
+def added(warnings: list[str], text: str) -> int:
+    """Add a line, and give its place for those who change it later: another thread may add one at the same moment."""
+    warnings.append(text)
+    return next(place for place, one in enumerate(warnings) if one is text)
 
 
 def with_room(work: Callable[[], R]) -> R:
