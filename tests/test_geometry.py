@@ -132,6 +132,18 @@ def test_masks_warped_back_never_leave_their_range() -> None:
     assert warped.min() == 0 and warped.max() == 1
 
 
+@pytest.mark.parametrize("pixels", [25, 200])
+def test_a_mask_that_ends_just_within_its_border_shows_nothing_outside_the_crop(pixels: float) -> None:
+    mask = np.zeros((64, 64), np.float32)
+    mask[1:-1, 1:-1] = 1
+    matrix = geometry.ffhq_matrix(turned(FACE - FACE.mean(0), 0.4, pixels / 100, (100, 100)), 64)
+    warped = geometry.uncut(mask, matrix, (0, 0, 200, 200), zero_outside=True)
+    rows, columns = np.mgrid[:200, :200]
+    where = geometry.moved(np.stack([columns, rows], -1), matrix)
+    outside = ((where < -0.5) | (where > 63.5)).any(-1)
+    assert outside.any() and not warped[outside].any() and warped[~outside].any()
+
+
 def shifted(image: np.ndarray, x: float, y: float) -> np.ndarray:
     matrix = np.array([[1.0, 0, x], [0, 1, y]])
     return cv2.warpAffine(image, matrix, image.shape[1::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)

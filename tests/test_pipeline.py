@@ -226,6 +226,19 @@ def test_decoding_finding_and_restoring_run_in_threads_of_their_own(monkeypatch:
     assert restorer.threads == {restores}
 
 
+def test_one_object_that_finds_and_restores_is_asked_by_one_thread() -> None:
+    class Both(Lighter):
+        def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+            self.threads.add(threading.current_thread().name)
+            return Discs().detect(images)
+
+    both = Both()
+    ledger = RunLog()
+    out = list(dataclasses.replace(pipeline(both), detector=both).restore_frames(clip(), ledger))
+    assert sum(bool(one.patches) for one in out) == 22 and both.threads == {"videoclr-restore"}
+    assert "waiting for faces" not in ledger.seconds_per_stage
+
+
 def test_the_slowest_stage_is_one_of_the_busiest_thread() -> None:
     seconds = {"decode": 4.0, "detect": 3.0, "restore": 2.5, "encode": 1.0, "waiting for decode": 9.0}
     assert slowest(seconds) == "detect"  # one thread found and restored them

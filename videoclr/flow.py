@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -213,12 +213,73 @@ def at_once(function: Callable[[T], R], items: Sequence[T], hands: int) -> list[
         return list(pool.map(function, items))
 
 
+class Visit:
+    """A computation in a `Company`."""
+
+    def __init__(self) -> None:
+        self.met = False
+        """Whether another thread's was there at the same time, for a moment at least."""
+
+
+class Company:
+    """Computations of several threads that share something: beside one another, or one alone. Inside one, another is part of it."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Know of no computation: the threads of those that were here stayed behind in another process."""
+        self._changed = threading.Condition()
+        self._inside: list[Visit] = []
+        self._alone = False
+        self._own = threading.local()
+
+    @contextmanager
+    def visit(self, alone: bool = False) -> Iterator[Visit]:
+        """A block beside those of other threads, or `alone`: then it waits until they have ended, and no other begins meanwhile."""
+        if getattr(self._own, "inside", False):
+            yield Visit()
+            return
+        visit = Visit()
+        self._enter(visit, alone)
+        self._own.inside = True
+        try:
+            yield visit
+        finally:
+            self._own.inside = False
+            with self._changed:
+                if visit in self._inside:
+                    self._inside.remove(visit)
+                self._alone = self._alone and not alone
+                self._changed.notify_all()
+
+    def _enter(self, visit: Visit, alone: bool) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            if alone:
+                self._alone = True
+                try:
+                    self._changed.wait_for(lambda: not self._inside)
+                except BaseException:  # Ctrl-C
+                    self._alone = False
+                    self._changed.notify_all()
+                    raise
+            for other in self._inside:
+                other.met = visit.met = True
+            self._inside.append(visit)
+
+
+on_device = Company()
+"""What parts compute, in all runs of the process: they share the memory of a device."""
+
+
 _forked: set[int] = set()
 """The one thread that a fork took along."""
 
 
 def _note_fork() -> None:
     _producing.clear()  # they stayed behind
+    on_device.forget()
     _forked.clear()
     _forked.add(threading.get_ident())
 

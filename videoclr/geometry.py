@@ -8,6 +8,7 @@ CVPR 2019, appendix and published data set description): a square, turned with t
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2

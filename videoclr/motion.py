@@ -318,7 +318,7 @@ def means_along(
     video and of bursts (Ehmann et al. 2018), which need the motion from one picture to the next only.
 
     Args:
-        values: place -> `(S, S, C)` float32, as `own` in `gathered`: `places`, and without a gap those that follow and are known.
+        values: place -> `(S, S, C)` float32, as `own` in `brought`: `places`, and without a gap those that follow and are known.
         places: in order, without a gap.
         behind: what is gathered at the place before them; None where the track begins.
         motions: of the crops that `values` belong to, and of the place before where there is `behind`.

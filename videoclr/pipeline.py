@@ -5,8 +5,8 @@
         writer.write(frame)
     another = dataclasses.replace(pipeline, restorer=MyRestorer())    # the other parts are the same objects
 
-Three threads: decoding with the cut detector, the models, and the caller's, which encodes. Each thread runs ahead of
-the next by a bounded number of bytes, and of frames. What waits in the stages that look ahead is bounded as well: beyond
+Four threads: decoding with the cut detector, finding faces, restoring them, and the caller's, which encodes. Each thread runs
+ahead of the next by a bounded number of bytes, and of frames. What waits in the stages that look ahead is bounded as well: beyond
 its bytes, pictures wait in a file (`videoclr.media.spool`).
 """
 
@@ -232,7 +232,8 @@ class Pipeline:
             else:
                 crops = self._faces(shots, ledger, begin, inside, people, recognizer)
             ahead: Prefetch[Faces[FaceCrop]] | None = None
-            if inside is NOWHERE:  # a bookmark is of all stages at one moment, so they have one thread
+            # A bookmark is of all stages at one moment, and no part need bear two threads at a time: then they have one.
+            if inside is NOWHERE and not self._has_part_of_both():
                 ahead = prefetch(crops, weights.room, "faces", weights.found)
                 crops = timed(_AHEAD, ahead, clock)
             crops = self._wanted(crops, ledger, 0 if begin is None else begin.tracks)
@@ -422,6 +423,11 @@ class Pipeline:
             known = identify(crops, recognizer, window=0, views=1, people=people)
             crops = timed("identify", known, clock)
         return crops
+
+    def _has_part_of_both(self) -> bool:
+        """Whether one object finds faces and restores them as well; the recognizer takes turns with itself (`_recognizers`)."""
+        finding = {id(part) for part in (self.detector, self.recognizer) if part is not None}
+        return any(id(part) in finding for part in (self.restorer, self.masker, self.judge))
 
     def _recognizers(self) -> tuple[Recognizer | None, Recognizer | None]:
         """Whom to ask who a face is, and who a restored one is: two threads do, one at a time."""
@@ -774,10 +780,9 @@ class FaceNote:
 
 
 _THREADS = (("decode", "cuts"), ("detect", "track", "align", "identify"), ("restore", "gate", "blend"), ("encode",))
-"""The stages of each thread; in a run that keeps bookmarks, the two in the middle are one."""
-
-
+"""The stages of each thread; the two in the middle may be one, as in a run that keeps bookmarks."""
 _AHEAD = "waiting for faces"
+"""What a run waits for only where they are two."""
 
 
 def slowest(seconds_per_stage: Mapping[str, float]) -> str | None:

@@ -1,20 +1,22 @@
 """What a device does to a long run: too little memory, or gone altogether.
 
 Out of memory, the batch is halved and the work goes on, down to one; that leaves the pixels alone, since a batch changes
-speed only. A device that is lost stays lost for the process: nothing is tried again, the run ends with what to do.
+speed only. Two threads of a run compute at a time: what was short of memory beside the other's computation is tried once more
+alone before that. A device that is lost stays lost for the process: nothing is tried again, the run ends with what to do.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 import cv2
 import torch
 
 from videoclr.errors import DeviceError, DeviceLostError
-from videoclr.flow import still_wanted
+from videoclr.flow import on_device, still_wanted
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -70,7 +72,7 @@ class Batch:
             group = rest[: self.size]
             still_wanted()
             try:
-                done = work(group)
+                done = with_room(partial(work, group))
             except Exception as error:
                 self.halve(error, len(group))
                 continue
@@ -81,10 +83,29 @@ class Batch:
         text = f"the device's memory does not suffice for {self.setting} {self._asked}: went on with {self.size}"
         log.warning(text)
         if self._line is None:
-            self._line = len(self.warnings)
-            self.warnings.append(text)
+            self._line = added(self.warnings, text)
         else:
             self.warnings[self._line] = text
+
+
+def added(warnings: list[str], text: str) -> int:
+    """Add a line, and give its place for those who change it later: another thread may add one at the same moment."""
+    warnings.append(text)
+    return next(place for place, one in enumerate(warnings) if one is text)
+
+
+def with_room(work: Callable[[], R]) -> R:
+    """`work()`; where memory did not suffice for it beside what another thread computed, once more when nobody else does."""
+    try:
+        with on_device.visit() as visit:
+            return work()
+    except Exception as error:
+        if not visit.met or not any(is_full(one) for one in chain_of(error)):
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with on_device.visit(alone=True):
+        return work()
 
 
 def chain_of(error: BaseException | None) -> Iterator[BaseException]:

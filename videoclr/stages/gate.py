@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import NotFiniteError, RestorationError
 from videoclr.flow import Around, around
 from videoclr.packing import keepable
+from videoclr.shortage import with_room
 from videoclr.types import Faces, RestoredFace
 
 _GONE = 50  # frames without a face after which a track's memory is dropped
@@ -105,7 +107,7 @@ def _judged(restored: Iterable[Faces[RestoredFace]], judge: Judge, inside: Insid
             with blamed("judge", faces.frame.index):
                 shown = [tensor for face in faces.faces for tensor in (face.crop.image, face.image, face.mask)]
                 with unchanged("judge", faces.frame.index, None, "its faces", shown):
-                    verdicts = judge.judge(faces, memory)
+                    verdicts = with_room(partial(judge.judge, faces, memory))
                 if not isinstance(verdicts, Sized):
                     message = f"the judge gave {described(verdicts)}, expected a list of verdicts"
                     raise RestorationError(faces.frame.index, None, message)

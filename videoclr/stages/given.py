@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from videoclr.blame import blamed
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import MediaError
 from videoclr.packing import keepable
+from videoclr.shortage import with_room
 from videoclr.tracks import Placed, TracksFile
 from videoclr.types import Detection, Faces, Frame, TrackedFace
 
@@ -200,6 +202,7 @@ def _seen(face: TrackedFace, frame: Frame, file: TracksFile, line: Placed, find_
         if find_points is None:
             raise file.wrong(line.number, f"track {face.track} has no points, and the detector in use does not find them in a box")
         with blamed("detector", frame.index, face.track):
-            points = geometry.completed(find_points(frame.glance, box), float(box[3] - box[1]), frame.size)
+            points = with_room(partial(find_points, frame.glance, box))
+            points = geometry.completed(points, float(box[3] - box[1]), frame.size)
         frame.forget_whole()
     return replace(face, detection=Detection(box, points, found.score))

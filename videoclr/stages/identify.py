@@ -26,6 +26,7 @@ from videoclr.errors import RestorationError
 from videoclr.flow import around
 from videoclr.packing import keepable
 from videoclr.pixels import quantized, to_array
+from videoclr.shortage import with_room
 from videoclr.types import FaceCrop, Faces, Frame, Person
 
 log = logging.getLogger("videoclr.stages.identify")
@@ -560,7 +561,8 @@ def _refine(track: _Track, number: int, frames: tuple[Faces[FaceCrop], ...], rec
         return False
     first = entering[0][1].frame.index
     with blamed("recognizer", first, number, len(entering)):
-        given = recognizer.embed(torch.stack([crop.image for _, crop in entering]))
+        images = torch.stack([crop.image for _, crop in entering])
+        given = with_room(lambda: recognizer.embed(images))
         vectors = list(zip(entering, _like(pool, directions_of(given, len(entering), first, number), first, number), strict=True))
     found = []
     for (value, crop), vector in vectors:

@@ -20,7 +20,7 @@ from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import NotFiniteError, RestorationError
 from videoclr.flow import grouped
 from videoclr.packing import keepable
-from videoclr.shortage import Batch
+from videoclr.shortage import Batch, added, with_room
 from videoclr.types import FaceCrop, Faces, RestoredFace
 
 log = logging.getLogger("videoclr.stages.restore")
@@ -317,15 +317,15 @@ class _Kept:
         track = -1 if error.track is None else error.track
         line, first, times = self.lines.get(track) or (self._line_of(track), error.frame, 0)
         text = f"track {track}: {times + 1} face(s) left as they were, frames {first} to {error.frame}: {error}"
-        if line < len(self.warnings):
+        if line is not None and line < len(self.warnings):
             self.warnings[line] = text
         else:
-            self.warnings.append(text)
+            line = added(self.warnings, text)
         self.lines[track] = (line, first, times + 1)
 
-    def _line_of(self, track: int) -> int:
-        """Where its line goes. A run that begins a shot once more may have it: it counts the track's failures from the start."""
-        return next((line for line, text in enumerate(self.warnings) if text.startswith(f"track {track}: ")), len(self.warnings))
+    def _line_of(self, track: int) -> int | None:
+        """Where its line is. A run that begins a shot once more may have it: it counts the track's failures from the start."""
+        return next((line for line, text in enumerate(self.warnings) if text.startswith(f"track {track}: ")), None)
 
 
 class _Calls:
@@ -367,7 +367,9 @@ class _Calls:
         while True:
             size = self.batch.size
             try:
-                faces = self._finished(crops, lambda: restorer.restore_span(crops, after, first, self.memory, size))  # noqa: B023
+                faces = with_room(
+                    lambda: self._finished(crops, lambda: restorer.restore_span(crops, after, first, self.memory, size))  # noqa: B023
+                )
                 return self._told(restorer, crops, faces), True
             except RestorationError as error:
                 if not self.kept.takes(error):
