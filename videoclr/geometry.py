@@ -8,7 +8,6 @@ CVPR 2019, appendix and published data set description): a square, turned with t
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import cv2
@@ -21,7 +20,9 @@ FFHQ_POINTS = ((0.377, 0.469), (0.623, 0.469), (0.5, 0.613), (0.392, 0.725), (0.
 """Where a frontal face has its landmarks in an FFHQ crop, as shares of the side."""
 
 _CHANNELS = 4  # OpenCV's warps take at most four channels at once
-_DESCENTS = 12  # of a patch towards its place, at most: with the 25 of DIS's preset motion took half as long again, and told the same
+_DESCENTS = (
+    12  # of a patch towards its place, at most: with the 25 of DIS's preset motion took half as long again, and told the same
+)
 _GUESSED = 0.1  # distance from the frame, in heights of the face, from which on a landmark outside is a mere guess
 _TURNS = 0.1  # how much a nose counts beside eyes and mouth for where a face is: it moves as the head turns
 _HINT = 1e-3  # how much guesses count, lest a single point should say all
@@ -62,9 +63,8 @@ def completed(landmarks: NDArray[Any], height: float, frame: tuple[int, int]) ->
     """Landmarks of a face that the frame cuts, those outside from where those inside are.
 
     A detector guesses what it cannot see. Of the faces of 18 clips, cut at the left or right by 30 or 40 %, the guesses made the
-    aligned crop too large or too small by a quarter, and a face that came in changed its size within a frame. A frontal face that is
-    fitted to what is seen (a similarity by weighted least squares) is 6 % off. The nearer to the frame, the less of a guess is
-    replaced.
+    aligned crop a quarter too large or too small, and a face that came in changed its size in a moment. A frontal face, fitted to
+    what is seen (a similarity by weighted least squares), is 6 % off. The nearer to the frame, the less of a guess is replaced.
 
     Args:
         landmarks: `(5, 2)` pixels of the frame.

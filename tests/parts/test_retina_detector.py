@@ -47,6 +47,21 @@ def same(a, b):
         np.testing.assert_array_equal(x.landmarks, y.landmarks)
 
 
+@pytest.fixture(scope="module")
+def turning():
+    return RetinaDetector(turned=True)
+
+
+@pytest.mark.parametrize("turn", range(4))
+def test_finds_faces_that_lie_or_stand_on_their_heads_where_asked_to(turning, detector, portrait, turn):
+    upright, wide = best(detector, portrait), portrait[:, :420]
+    found = turning.detect([np.ascontiguousarray(np.rot90(wide, turn))])[0]
+    face = retina_detector.turned_back(found[0], turn, wide.shape[1], wide.shape[0])
+    assert len(found) == 1 and face.score > 0.8
+    assert np.abs(face.landmarks - upright.landmarks).max() < 3
+    assert np.abs(face.box - upright.box).max() < 12
+
+
 def test_finds_the_face_and_its_points(detector, portrait):
     face = best(detector, portrait)
     assert face.score > 0.8
