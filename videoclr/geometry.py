@@ -20,12 +20,11 @@ FFHQ_POINTS = ((0.377, 0.469), (0.623, 0.469), (0.5, 0.613), (0.392, 0.725), (0.
 """Where a frontal face has its landmarks in an FFHQ crop, as shares of the side."""
 
 _CHANNELS = 4  # OpenCV's warps take at most four channels at once
-_DESCENTS = (
-    12  # of a patch towards its place, at most: with the 25 of DIS's preset motion took half as long again, and told the same
-)
 _GUESSED = 0.1  # distance from the frame, in heights of the face, from which on a landmark outside is a mere guess
 _TURNS = 0.1  # how much a nose counts beside eyes and mouth for where a face is: it moves as the head turns
 _HINT = 1e-3  # how much guesses count, lest a single point should say all
+_DESCENTS = 12
+"""Steps of a patch towards its place, at most: with the 25 of DIS's preset motion took half as long again, and told the same."""
 
 
 def ffhq_matrix(landmarks: NDArray[Any], size: int) -> Matrix:

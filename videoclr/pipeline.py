@@ -32,7 +32,7 @@ from videoclr.errors import ConfigError
 from videoclr.flow import Prefetch, beside_fork, close, closing, is_forked, one_at_a_time, prefetch, timed
 from videoclr.packing import keepable
 from videoclr.shelf import Shelf
-from videoclr.types import FaceCrop, Faces, Frame, RestoredFace, TrackedFace, Windowed
+from videoclr.types import FaceCrop, Faces, Frame, RestoredFace, TrackedFace, is_windowed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -849,7 +849,7 @@ class _Weights:
         # Their native pictures wait in memory or on the disk (see `_Waiting`), whose room is not endless either.
         native = faces.frame.native
         held = faces.frame.nbytes
-        held = 2 * self.rgb if held is None else held - (native.nbytes if isinstance(native, Windowed) else 0)
+        held = 2 * self.rgb if held is None else held - (native.nbytes if is_windowed(native) else 0)
         return max(self.room // _FACES_FRAMES, held + sum(crop.image.nbytes for crop in faces.faces))
 
     def restored(self, frame: Frame) -> int:

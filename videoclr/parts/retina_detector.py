@@ -127,12 +127,13 @@ class RetinaDetector:
         for image in images:
             if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
                 raise ValueError(f"expected (H, W, 3) RGB, got {image.shape}")
+        shown = [eight_bit(image) for image in images]
         faces: list[list[Detection]] = [[] for _ in images]
-        for group in self._groups(images):
+        for group in self._groups(shown):
             for turn in self.turns:
-                for k, found in zip(group, self._found([np.rot90(eight_bit(images[k]), turn) for k in group]), strict=True):
-                    faces[k] += [turned_back(face, turn, images[k].shape[1], images[k].shape[0]) for face in found]
-        seen = [self._again(eight_bit(image), found) for image, found in zip(images, faces, strict=True)]
+                for k, found in zip(group, self._found([np.rot90(shown[k], turn) for k in group]), strict=True):
+                    faces[k] += [turned_back(face, turn, shown[k].shape[1], shown[k].shape[0]) for face in found]
+        seen = [self._again(image, found) for image, found in zip(shown, faces, strict=True)]
         return seen if len(self.turns) == 1 else [apart(found, self.nms) for found in seen]
 
     def _found(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:

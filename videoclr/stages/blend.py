@@ -157,35 +157,37 @@ def _patch(face: RestoredFace, strength: float, tint: _Tint | None, detail: floa
     image = to_array(face.image)
     if tint is not None:
         image = as_colourful(image, tint.kept) + grown(tint.shift, mask.shape[0])
-    rng = np.random.default_rng((seed, frame.index, face.crop.face.track))
-    finer = detail if geometry.scale_of(matrix) < 1 else 0.0
-    rgb = _laid(image, to_array(face.crop.image), matrix, window, normalized(source), finer, grain, alpha, rng)
+    rgb = _laid(face, image, window, source, alpha, detail, grain, seed)
     return Patch(x, y, quantized(rgb, source.dtype), alpha)
 
 
 def _laid(
+    face: RestoredFace,
     image: NDArray[np.float32],
-    crop: NDArray[np.float32],
-    matrix: NDArray[np.float64],
     window: Rectangle,
-    source: NDArray[np.float32],
+    source: NDArray[Any],
+    alpha: NDArray[np.float32],
     detail: float,
     grain: float,
-    alpha: NDArray[np.float32],
-    rng: np.random.Generator,
+    seed: int,
 ) -> NDArray[np.float32]:
-    """`(h, w, 3)`: the restored `image` over the frame's window, with the source's detail and as much of its grain.
+    """`(h, w, 3)`: the face's `image` over the frame's window, with the source's detail and as much of its grain.
 
-    Detail is what the frame shows that its crop does not: the frame less the crop laid back over it.
+    Detail is what the frame shows that its crop does not: the frame less the crop laid back over it. A crop that is as fine as its
+    frame has shown all of it.
     """
+    matrix = face.crop.matrix
+    detail = detail if geometry.scale_of(matrix) < 1 else 0.0
+    if detail <= 0 and grain <= 0:
+        return geometry.uncut(image, matrix, window)
+    before, crop = normalized(source), to_array(face.crop.image)
     if grain <= 0:
         # Laying back is linear, and by far the dearest step: both pictures in one go.
-        both = image - np.float32(detail) * crop if detail > 0 else image
-        laid = geometry.uncut(both, matrix, window)
-        return laid + np.float32(detail) * source if detail > 0 else laid
+        return geometry.uncut(image - np.float32(detail) * crop, matrix, window) + np.float32(detail) * before
     laid = geometry.uncut(image, matrix, window)
-    kept = np.float32(detail) * (source - geometry.uncut(crop, matrix, window)) if detail > 0 else np.float32(0)
-    return np.asarray(laid + np.float32(grain) * lost_grain(source - kept, laid, alpha / alpha.max(), rng) + kept, np.float32)
+    kept = np.float32(detail) * (before - geometry.uncut(crop, matrix, window)) if detail > 0 else np.float32(0)
+    rng = np.random.default_rng((seed, face.crop.frame.index, face.crop.face.track))
+    return np.asarray(laid + np.float32(grain) * lost_grain(before - kept, laid, alpha / alpha.max(), rng) + kept, np.float32)
 
 
 def _bars(frame: Frame, window: Rectangle, source: NDArray[Any]) -> list[tuple[slice, slice]]:
