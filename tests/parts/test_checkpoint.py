@@ -16,6 +16,7 @@ from torch import nn
 
 from videoclr import plugins
 from videoclr.errors import ConfigError, WeightsError
+from videoclr.light import usual
 from videoclr.models import store
 from videoclr.parts.checkpoint import CALLS, CheckpointRestorer
 from videoclr.types import Detection, FaceCrop, Frame, TrackedFace
@@ -110,8 +111,9 @@ def test_the_three_get_the_crops_in_their_own_range_one_by_one(known, saved, nam
     crops = [crop(0), crop(1)]
     restored = restorer.restore(crops, {})
     asked = restorer.descriptor.model.asked
-    assert all(torch.equal(face, one.image[None]) for (face, _), one in zip(asked, crops, strict=True))
-    assert torch.equal(restored, -torch.stack([one.image for one in crops]))
+    lit = usual(torch.stack([one.image for one in crops]))
+    assert all(torch.equal(face[0], one) for (face, _), one in zip(asked, lit.images, strict=True))
+    assert torch.equal(restored, lit.returned(-lit.images))
     expected = {"GFPGAN": {"return_rgb": False, "randomize_noise": False}, "RestoreFormer": {}, "CodeFormer": {"weight": 0.25}}
     assert [named for _, named in asked] == [expected[name]] * 2
 
@@ -119,7 +121,8 @@ def test_the_three_get_the_crops_in_their_own_range_one_by_one(known, saved, nam
 def test_a_face_restorer_of_another_name_is_called_as_spandrel_promises(known, saved):
     known["Newcomer"] = lambda: Descriptor("Newcomer")
     restored = CheckpointRestorer(saved("Newcomer")).restore([crop(0), crop(1)], {})
-    assert torch.allclose(restored, -torch.stack([crop(0).image, crop(1).image]), atol=1e-6)
+    lit = usual(torch.stack([crop(0).image, crop(1).image]))
+    assert torch.allclose(restored, lit.returned(-lit.images), atol=1e-6)
 
 
 def test_what_comes_out_is_a_plain_picture_within_the_range(known, saved):

@@ -12,6 +12,7 @@ from torch import nn
 
 from videoclr.diffusion.sampler import level_of_noise
 from videoclr.errors import WeightsError
+from videoclr.light import usual
 from videoclr.models.identity import ReferenceFusion
 from videoclr.motion import BEHIND
 from videoclr.parts import clr
@@ -23,6 +24,21 @@ from videoclr.weave import unwoven
 SIZE = 64
 PICTURE = np.zeros((4, 4, 3), np.uint8)
 NOWHERE = Detection(np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 0.9)
+
+
+@pytest.fixture(autouse=True)
+def usual_light(request):
+    """Noise is in no light that faces are seen in; it counts as usual here, where a test does not ask for more."""
+    with pytest.MonkeyPatch.context() as patched:
+        if "unusual_light" not in request.fixturenames:
+            patched.setattr("videoclr.light._map_of", lambda crop: (np.ones(3, np.float32), np.zeros(3, np.float32)))
+        yield
+
+
+@pytest.fixture
+def unusual_light():
+    """A dark and pale picture `(3, SIZE, SIZE)`, and one in the same light beside it."""
+    return 0.2 * picture(0) - 0.4, 0.2 * picture(1) - 0.4
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +79,30 @@ def decoded(networks):
         lambda module, inputs: calls.append((inputs[0].detach().clone(), torch.is_grad_enabled()))
     )
     return calls, hook
+
+
+def test_crops_in_unusual_light_are_restored_in_usual_light_and_come_back(networks, unusual_light):
+    part, stack = made(networks), torch.stack(unusual_light)
+    lit = usual(stack)
+    assert lit.moved == (0, 1)
+    expected = lit.returned(part.restore_stills(lit.images))
+    assert torch.allclose(part.restore_stills(stack), expected, atol=1e-4)
+    assert torch.allclose(part.recover(stack), lit.returned(part.recover(lit.images)), atol=1e-4)
+    crops = [replace(crop(seed), image=one) for seed, one in enumerate(unusual_light)]
+    assert torch.allclose(part.restore(crops, {}), expected, atol=1e-4)
+    assert differ(lit.returned(part.restore_stills(lit.images)), part.restore_stills(lit.images))
+
+
+def test_along_a_track_in_unusual_light_the_same(networks, unusual_light):
+    part, stack = made(networks, anchors=4), torch.stack(unusual_light)
+    lit, memory, plain = usual(stack), {}, {}
+    crops = [replace(crop(frame=number), image=one) for number, one in enumerate(unusual_light)]
+    bright = [replace(one, image=image) for one, image in zip(crops, lit.images, strict=True)]
+    expected = lit.returned(part.restore_span(bright, [], True, plain, 2))
+    assert torch.allclose(part.restore_span(crops, [], True, memory, 2), expected, atol=1e-4)
+    seen = torch.stack(part.seen(crops, memory))
+    assert torch.allclose(seen, lit.returned(torch.stack(part.seen(bright, plain))), atol=1e-4)
+    assert (seen - stack).abs().max() < 0.3
 
 
 def test_restored_crops_are_float_pictures_within_the_range(networks):

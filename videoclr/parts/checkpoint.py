@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from videoclr.errors import ConfigError, WeightsError
+from videoclr.light import usual
 from videoclr.models import store
 from videoclr.models.weights import read_state
 from videoclr.types import FaceCrop
@@ -91,8 +92,9 @@ class CheckpointRestorer:
     def restore(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> Tensor:
         """`(N, 3, 512, 512)` float32 RGB in [-1, 1], on the CPU, in the order of `crops`. `memory` stays as it is."""
         with torch.inference_mode():
-            faces = torch.cat([self._one(crop.image[None].to(self.device)) for crop in crops])
-            restored = faces.clamp(-1, 1).float().cpu()
+            lit = usual(torch.stack([crop.image for crop in crops]))
+            faces = torch.cat([self._one(image[None].to(self.device)) for image in lit.images])
+            restored = lit.returned(faces.clamp(-1, 1).float().cpu())
         return restored.clone()  # outside: a tensor of inference mode would refuse to be changed by whoever gets it
 
     def _one(self, face: Tensor) -> Tensor:

@@ -60,6 +60,7 @@ from videoclr.diffusion.sampler import SOLVERS, Denoise, level_of_noise, sample,
 from videoclr.disagreement import invented
 from videoclr.errors import WeightsError
 from videoclr.flow import at_once, grouped, still_wanted
+from videoclr.light import usual
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask, ReferenceFusion
 from videoclr.models.recognizer import Recognizer
@@ -333,11 +334,11 @@ class ClrRestorer:
         Returns:
             `(N, 3, S, S)` float32 RGB in [-1, 1], on the CPU.
         """
-        y, first = torch.stack([crop.image for crop in crops]), [_remembered(crop, memory)["first"] for crop in crops]
+        lit, first = usual(torch.stack([crop.image for crop in crops])), [_remembered(crop, memory)["first"] for crop in crops]
         others = [(c.photograph, c.earlier) for c in crops]
-        restored, maps = self._refine(y.to(self.device), [c.identity for c in crops], _sure(crops), first, others)
+        restored, maps = self._refine(lit.images.to(self.device), [c.identity for c in crops], _sure(crops), first, others)
         _remember(crops, memory, maps=maps)
-        return self.finished(restored, y, _scales(crops))
+        return lit.returned(self.finished(restored, lit.images, _scales(crops)))
 
     def restore_span(
         self, crops: Sequence[FaceCrop], after: Sequence[FaceCrop], first: bool, memory: dict[int, Any], batch: int
@@ -362,8 +363,8 @@ class ClrRestorer:
             seen = span.seen.float().cpu()
             restored = self.finished(span.restored(), seen, _scales(crops))
         entry["past"], entry["full"] = span.past(), {crop.frame.index for crop in span.anchors(crops)}
-        _remember(crops, memory, maps=span.maps, seen=seen)
-        return restored
+        _remember(crops, memory, maps=span.maps, seen=span.lit.returned(seen))
+        return span.lit.returned(restored)
 
     def full(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> list[bool]:
         """Which of a span's crops were denoised in full; see the protocol in the stage `restore`."""
@@ -388,8 +389,9 @@ class ClrRestorer:
         nothing = [None] * len(y)
         others = [(photograph, None) for photograph in photographs or nothing]
         sure = [one is not None for one in known or nothing]
-        restored, _ = self._refine(y.to(self.device), known or nothing, sure, [0] * len(y), others)
-        return self.finished(restored, y, [1.0] * len(y))
+        lit = usual(y)
+        restored, _ = self._refine(lit.images.to(self.device), known or nothing, sure, [0] * len(y), others)
+        return lit.returned(self.finished(restored, lit.images, [1.0] * len(y)))
 
     def _refine(
         self,
@@ -437,12 +439,12 @@ class ClrRestorer:
 
         def view(photograph: Tensor | None, earlier: Tensor | None, contrast: float) -> _View | None:
             if earlier is not None and id(earlier) not in known:
-                y = earlier[None].to(self.device)
+                y = usual(earlier[None]).images.to(self.device)
                 recovered = self.networks.irn(y).float().clamp(-1, 1)
                 known[id(earlier)] = _View(to_array(recovered[0]), float(changed(y, recovered)))
             found = None if earlier is None else known[id(earlier)]
             if photograph is not None and (found is None or found.changed > _PHOTOGRAPH * contrast):
-                return _View(to_array(photograph), _PHOTOGRAPH * contrast)
+                return _View(to_array(usual(photograph[None]).images[0]), _PHOTOGRAPH * contrast)
             return found
 
         least = _WORSE[0] * _LEAST if self.networks.reference is not None else float("inf")
@@ -587,9 +589,10 @@ class ClrRestorer:
 
     def recover(self, y: Tensor) -> Tensor:
         """The IRN alone: `(N, 3, S, S)` in [-1, 1] -> the same."""
+        lit = usual(y)
         with torch.inference_mode(), self._autocast():
-            recovered: Tensor = self.networks.irn(y.to(self.device)).clamp(-1, 1).float().cpu()
-            return recovered
+            recovered: Tensor = self.networks.irn(lit.images.to(self.device)).clamp(-1, 1).float().cpu()
+        return lit.returned(recovered)
 
     def identities(self, identities: Sequence[Tensor | None], recovered: Tensor, degraded: Tensor) -> Tensor:
         """`(N, D)` unit vectors to aim at: of the `recovered` faces, drawn towards known ones the more, the worse the crop is.
@@ -749,7 +752,7 @@ class _Past:
 
 
 class _Span:
-    """One call of `ClrRestorer.restore_span`."""
+    """One call of `ClrRestorer.restore_span`. `images` are `crops` and those `after` in usual light, as is all that is here."""
 
     def __init__(
         self, part: ClrRestorer, crops: Sequence[FaceCrop], after: Sequence[FaceCrop], past: _Past | None, batch: int, first: int
@@ -762,7 +765,9 @@ class _Span:
         self.others = {place: (crop.photograph, crop.earlier) for place, crop in enumerate([*crops, *after], start)}
         self.inputs: dict[int, Values] = dict(past.inputs) if past else {}
         self.views: dict[int, Values] = dict(past.views) if past else {}
-        self.inputs.update({p: to_array(crop.image) for p, crop in enumerate([*crops, *after], start)})
+        self.lit = usual(torch.stack([crop.image for crop in crops]))
+        ahead = [usual(crop.image[None]).images[0] for crop in after]
+        self.inputs.update({p: to_array(image) for p, image in enumerate([*self.lit.images, *ahead], start)})
         self.matrices: dict[int, geometry.Matrix] = dict(past.matrices) if past else {}
         self.matrices |= {p: crop.matrix for p, crop in enumerate([*crops, *after], start)}
         self.pairs: dict[Pair, Values] = dict(past.pairs) if past else {}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videoclr.errors import WeightsError
+from videoclr.light import usual
 from videoclr.models import occlusion, parsing, store
 from videoclr.models.occlusion import OcclusionNet
 from videoclr.models.parsing import CLASSES, ParseNet
@@ -70,7 +71,7 @@ class ParsingMask:
     def shown(self, image: Tensor) -> Tensor:
         """`(1, S, S)` in [0, 1]: where a crop `(3, S, S)` in [-1, 1] shows the face. One by one: a batch would round otherwise."""
         size = image.shape[-1]
-        x = F.interpolate(image[None].to(self.device), size=(self.side,) * 2, mode="bilinear", antialias=True)
+        x = F.interpolate(usual(image[None]).images.to(self.device), size=(self.side,) * 2, mode="bilinear", antialias=True)
         logits = self.network(x)
         parsed = isinstance(self.network, ParseNet)
         share = logits.softmax(1)[:, FACE].sum(1, keepdim=True) if parsed else torch.sigmoid(logits)

@@ -1,0 +1,112 @@
+"""Faces are shown to the networks in usual light, and only what they changed comes back into the film's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from videoclr.light import InUsualLight, usual
+
+SIDE = 64
+LIGHTS = {
+    "pale": lambda x: 0.25 * x + 0.55,
+    "dark": lambda x: 0.2 * x,
+    "logarithmic": lambda x: 0.15 + 0.55 * torch.log1p(30 * x) / np.log(31),
+    "blue": lambda x: x * torch.tensor([0.06, 0.12, 0.8])[:, None, None],
+    "harsh": lambda x: (1.8 * x - 0.4).clamp(0, 1),
+}
+
+
+def face(seed=0):
+    """`(3, SIDE, SIDE)` in [-1, 1]: as bright, coloured and rich in contrast as the face of a photograph."""
+    coarse = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+    plane = torch.nn.functional.interpolate(coarse, size=SIDE, mode="bilinear")[0]
+    middle = plane[:, 16:52, 16:48]
+    plane = (plane - middle.mean()) / middle.std()
+    means, spreads = torch.tensor([0.7, 0.52, 0.46]), torch.tensor([0.16, 0.14, 0.13])
+    return 2 * (means[:, None, None] + spreads[:, None, None] * plane).clamp(0.02, 0.98) - 1
+
+
+def filmed(name, seed=0):
+    return 2 * LIGHTS[name]((face(seed) + 1) / 2).clamp(0, 1) - 1
+
+
+def told(crop):
+    """Means and spreads of the channels where the face is, in shares of white."""
+    middle = ((crop + 1) / 2)[:, 16:52, 16:48].flatten(1).double()
+    return middle.mean(1), middle.std(1, correction=0)
+
+
+def test_usual_light_stays_as_it_is():
+    crops = torch.stack([face(0), face(1)])
+    lit = usual(crops)
+    assert lit.images is crops and lit.moved == () and (lit.gain == 1).all()
+    restored = torch.rand(2, 3, SIDE, SIDE)
+    assert lit.returned(restored) is restored
+
+
+@pytest.mark.parametrize("name", LIGHTS)
+def test_the_networks_see_means_and_spreads_of_photographs(name):
+    lit = usual(filmed(name)[None])
+    means, spreads = told(lit.images[0])
+    assert lit.moved == (0,)
+    assert lit.images.min() >= -1 and lit.images.max() <= 1
+    assert 0.47 < means[0] < 0.83 and 0.31 < means[1] < 0.67 and 0.25 < means[2] < 0.63
+    assert (spreads < 0.27).all()
+    if name != "blue":  # its red is hardly there
+        assert (spreads > 0.085).all()
+
+
+@pytest.mark.parametrize("name", LIGHTS)
+def test_what_was_not_changed_comes_back_to_the_bit_and_what_was_by_its_contrast(name):
+    crop = filmed(name)[None]
+    lit = usual(crop)
+    assert torch.equal(lit.returned(lit.images), crop)
+    change = torch.zeros_like(crop)
+    change[..., 20:30, 20:30] = 0.01
+    back = lit.returned((lit.images + change).clamp(-1, 1)) - crop
+    assert (back[..., :20, :] == 0).all()
+    expected = (0.01 / lit.gain)[0, :, 0, 0]
+    inside = (lit.images[0].abs() < 0.98)[:, 20:30, 20:30]
+    for channel in range(3):
+        seen = back[0, channel, 20:30, 20:30][inside[channel]]
+        assert torch.allclose(seen, expected[channel].expand_as(seen), atol=1e-5)
+
+
+def test_a_lamp_beside_a_dark_face_stays_a_lamp():
+    crop = filmed("dark")[None].clone()
+    crop[..., :6, :6] = 1.0
+    lit = usual(crop)
+    assert (lit.gain > 2).all()
+    restored = (lit.images * 0.9).clamp(-1, 1)
+    assert lit.returned(restored)[..., :6, :6].min() > 0.9
+
+
+def test_each_crop_is_brought_there_for_itself():
+    crops = torch.stack([face(0), filmed("dark", 1), filmed("blue", 2)])
+    lit = usual(crops)
+    assert lit.moved == (1, 2) and torch.equal(lit.images[0], crops[0])
+    for row in range(3):
+        assert torch.equal(lit.images[row], usual(crops[row : row + 1]).images[0])
+    restored = -crops
+    back = lit.returned(restored)
+    assert torch.equal(back[0], restored[0])
+    assert torch.equal(back[1:], InUsualLight(lit.images[1:], crops[1:], lit.gain[1:], (0, 1)).returned(restored[1:]))
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.2, 1.0])
+def test_a_crop_that_shows_nothing_is_not_blown_up(value):
+    crop = torch.full((1, 3, SIDE, SIDE), value)
+    crop[..., ::2] += 0.004
+    crop.clamp_(-1, 1)
+    lit = usual(crop)
+    assert lit.gain.max() <= 8 and lit.images.isfinite().all()
+    assert torch.equal(lit.returned(lit.images), crop)
+
+
+def test_light_that_grows_unusual_moves_the_face_little_by_little():
+    gains = [usual(2 * (1 - share) * (face()[None] + 1) / 2 - 1).gain.flatten() for share in np.linspace(0, 0.6, 25)]
+    steps = torch.stack(gains).diff(dim=0)
+    assert steps.abs().max() < 0.2
+    assert (gains[0] == 1).all() and (gains[-1] > 1.5).all()
