@@ -36,6 +36,7 @@ from videoclr.models.weights import write_safetensors
 from videoclr.parts.retina_detector import RetinaDetector
 from videoclr.training.data import loader, processes
 from videoclr.training.detection import (
+    Hardship,
     LabelledPicture,
     SceneBatches,
     SceneMaker,
@@ -48,7 +49,7 @@ from videoclr.training.detection import (
     read_picture,
     targets,
 )
-from videoclr.training.landmarks import LookMaker, mistakes_in, refiner_loss
+from videoclr.training.landmarks import LookMaker, alignment_offset, mistakes_in, refiner_loss, settled
 from videoclr.training.loop import Loop, launched, part_of
 from videoclr.training.program import add_budget, begin, document, in_one_line, loop_of
 
@@ -225,12 +226,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         faces, stills = portraits(args, settings), frames(args, settings)
     empty = [read_picture(path) for path in pictures_in(args.backgrounds)] if args.backgrounds else []
     log.info("%d portraits, %d frames, %d backgrounds", len(faces), len(stills), len(empty))
-    maker = SceneMaker(faces, stills, empty, settings["smallest"], settings["largest"], settings["canvas"])
+    hard = Hardship(**settings.get("hard", {}))
+    maker = SceneMaker(faces, stills, empty, settings["smallest"], settings["largest"], settings["canvas"], hard)
     if args.stage == "detector":
         train(loop_of(args, nn.ModuleDict({"detector": fresh()}), settings), maker, settings)
         return
+    offset = alignment_offset(faces) if settings.get("aligned") else (np.zeros(2, np.float32), 0.0)
+    log.info("labels are off by %.4f across, %.4f down, scale %.4f", *offset[0], math.exp(offset[1]))
+    pictures = [settled(picture, offset) for picture in (*faces, *stills)]
     with launched().main_process_first():
-        looks = LookMaker([*faces, *stills], maker, mistakes(args, maker, settings))
+        looks = LookMaker(pictures, maker, mistakes(args, maker, settings), hard=hard)
     train_landmarks(loop_of(args, nn.ModuleDict({"landmarks": LandmarkRefiner()}), settings), looks, settings)
 
 

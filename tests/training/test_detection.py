@@ -9,12 +9,14 @@ import torch
 
 from videoclr.models.detector import RetinaFace, anchors, decode_boxes, decode_points
 from videoclr.training.detection import (
+    Hardship,
     LabelledPicture,
     SceneBatches,
     SceneMaker,
     Targets,
     Teacher,
     detection_loss,
+    lit,
     match,
     overlap,
     targets,
@@ -72,12 +74,85 @@ def test_boxes_hold_the_points(clean):
         assert ((scene.points >= low - 1) & (scene.points <= high + 1)).all()
 
 
+def dots_seen(scene, at):
+    """Of the points of `scene` inside it, how many lie on their colour, and how many there are; `at` exchanges left and right."""
+    right = known = 0
+    for points, ignore in zip(scene.points, scene.ignore, strict=True):
+        inside = ((points > 2) & (points < scene.image.shape[0] - 3)).all(1)
+        if ignore or not inside.any():
+            continue
+        seen = scene.image[tuple(np.rint(points[inside]).astype(int).T[::-1])].astype(int)
+        near = [(np.abs(seen - COLOURS[order][inside]).max(1) < 60).sum() for order in ([0, 1, 2, 3, 4], at)]
+        right, known = right + max(near), known + len(seen)
+    return right, known
+
+
+def test_faces_at_any_angle_keep_their_points(clean):
+    clean.hard = Hardship(turned=1)
+    scenes = [clean.make(np.random.default_rng(seed), 160) for seed in range(40)]
+    right, known = np.sum([dots_seen(scene, [1, 0, 2, 4, 3]) for scene in scenes], 0)
+    assert known > 150
+    assert right > 0.9 * known
+    down = np.array([points[3:].mean(0) - points[:2].mean(0) for scene in scenes for points in scene.points])
+    assert (down[:, 1] < 0).mean() > 0.25 and (np.abs(down[:, 0]) > np.abs(down[:, 1])).mean() > 0.25
+
+
+def test_faces_that_the_border_cuts_count_while_two_points_are_inside(clean):
+    clean.hard = Hardship(cut=1)
+    scenes = [clean.make(np.random.default_rng(seed), 160) for seed in range(60)]
+    right, known = np.sum([dots_seen(scene, [1, 0, 2, 4, 3]) for scene in scenes], 0)
+    assert right > 0.9 * known
+    cut = sure = 0
+    for scene in scenes:
+        for box, points, ignore in zip(scene.boxes, scene.points, scene.ignore, strict=True):
+            inside = ((points > 0) & (points < 159)).all(1).sum()
+            outside = 1 - (np.clip(box, 0, 159)[2:] - np.clip(box, 0, 159)[:2]).prod() / (box[2:] - box[:2]).prod()
+            assert ignore or inside >= 2
+            cut, sure = cut + (outside > 0.45), sure + (outside > 0.45 and not ignore)
+    assert cut > 20 and sure > 10
+
+
+def test_a_margin_is_empty_and_moves_the_labels(clean):
+    clean.hard = Hardship(margin=1)
+    for seed in range(5):
+        scene = clean.make(np.random.default_rng(seed), 160)
+        assert scene.image.shape == (160, 160, 3)
+        assert (scene.image[:12] == 127).all() and (scene.image[:, -12:] == 127).all()
+        right, known = dots_seen(scene, [1, 0, 2, 4, 3])
+        assert right >= known - 5
+    assert (scene.image[40:120, 40:120] != 127).any()
+
+
+def test_what_wear_leaves_nothing_of_counts_neither_way(monkeypatch):
+    asked = []
+    monkeypatch.setattr("videoclr.training.detection.degrade", lambda rng, image, strength=1.0: asked.append(strength) or image)
+    maker = SceneMaker([toy()], smallest=20, largest=60, hard=Hardship(worn=1))
+    for seed in range(30):
+        scene = maker.make(np.random.default_rng(seed), 160)
+        assert scene.ignore[scene.sizes() < 0.9 * 20 * asked[-1]].all()
+    assert len(asked) == 30 and 1 < min(asked) < 1.5 and 2 < max(asked) < 2.5
+
+
+def test_seldom_light_is_dark_coloured_or_pale():
+    image = np.random.default_rng(0).integers(60, 200, (64, 64, 3), np.uint8)
+    seen = [lit(np.random.default_rng(seed), image) for seed in range(60)]
+    assert all(one.shape == image.shape and one.dtype == np.uint8 for one in seen)
+    means = np.array([one.reshape(-1, 3).mean(0) for one in seen])
+    spread = np.array([one.std() for one in seen])
+    assert (means.max(1) < 60).mean() > 0.2
+    assert (means.min(1) < 0.3 * means.max(1)).mean() > 0.2
+    assert ((means.mean(1) > 60) & (spread < 25)).any()
+
+
 def test_scene_is_a_function_of_its_seed():
     maker = SceneMaker([toy()], [toy(200)], [np.full((70, 90, 3), 9, np.uint8)])
     first, second, third = (maker.make(np.random.default_rng(s), 96) for s in (3, 3, 4))
     np.testing.assert_array_equal(first.image, second.image)
     np.testing.assert_array_equal(first.points, second.points)
     assert first.image.shape != third.image.shape or (first.image != third.image).any()
+    hard = SceneMaker([toy()], hard=Hardship(0.5, 0.5, 0.5, 0.5, 0.5))
+    again = [hard.make(np.random.default_rng(5), 96) for _ in range(2)]
+    np.testing.assert_array_equal(again[0].image, again[1].image)
 
 
 def test_batch_number_decides_the_batch_wherever_it_starts():

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from videoclr.training.detection import LabelledPicture, SceneMaker
-from videoclr.training.landmarks import LookMaker, mistakes_in, refiner_loss
+from videoclr import geometry
+from videoclr.training.detection import Hardship, LabelledPicture, SceneMaker
+from videoclr.training.landmarks import LookMaker, alignment_offset, mistakes_in, refiner_loss, settled
 
 DOTS = np.array([[46, 56], [74, 56], [60, 72], [50, 88], [70, 88]], np.float32)
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255))
@@ -40,6 +41,18 @@ def test_the_points_lie_where_the_dots_are_and_stay_image_left_first(maker):
         assert points[0, 0] < points[1, 0]
 
 
+def test_a_face_that_is_cut_goes_on_as_its_mirror_image_and_keeps_its_points(maker):
+    maker.hard = Hardship(cut=1)
+    hidden = 0
+    for number in range(30):
+        image, points = maker.face(np.random.default_rng(number))
+        assert (np.ptp(image.reshape(-1, 3), 0) > 60).any(), "a mirrored half shows dots"
+        for x, y in np.rint(points).astype(int):
+            if 2 < x < 93 and 2 < y < 93:
+                hidden += np.ptp(image[y].astype(int)[x]) < 60  # grey where a dot would be
+    assert 20 < hidden < 100
+
+
 def test_a_batch_depends_on_its_number_alone(maker):
     first, again, next_ = maker.batch(3, 5, 6), maker.batch(3, 5, 6), maker.batch(3, 6, 6)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
@@ -55,6 +68,25 @@ def test_mistakes_are_shown_as_no_face():
     pixels, _, kinds = maker.batch(0, 0, 30)
     reddish = (pixels[:, 0].mean((1, 2)) > 0.3) & (pixels[:, 1:].mean((1, 2, 3)) < -0.5)
     assert kinds.sum() == 0 and reddish.sum() >= 8
+
+
+def test_labels_that_are_off_everywhere_are_moved_to_where_aligned_portraits_have_them():
+    face = np.array(geometry.FFHQ_POINTS)
+    face = geometry.moved(face, geometry.ffhq_matrix(face, 1))  # of a portrait that is aligned exactly, its middle at the origin
+    portraits = []
+    for side in (64, 128, 256):
+        off = side * (face * 0.97 + [0.01, -0.02]) + (side - 1) / 2
+        image, box = np.zeros((side, side, 3), np.uint8), np.zeros((1, 4), np.float32)
+        portraits.append(LabelledPicture(image, box, off.astype(np.float32)[None], np.zeros(1, bool)))
+    offset = alignment_offset(portraits)
+    assert np.exp(offset[1]) > 1.02
+    for one in portraits:
+        side = one.image.shape[0]
+        matrix = geometry.ffhq_matrix(settled(one, offset).points[0], side)
+        np.testing.assert_allclose(matrix[:, :2], np.eye(2), atol=2e-3)
+        np.testing.assert_allclose(matrix[:, 2] / side, 0, atol=2e-3)
+    with pytest.raises(ValueError, match="no square portrait"):
+        alignment_offset([LabelledPicture.without_faces(np.zeros((4, 6, 3), np.uint8))])
 
 
 def test_only_finds_that_touch_no_face_are_mistakes():

@@ -329,6 +329,52 @@ def _blur(rng: Rng, work: Array, strength: float) -> Array:
     return cv2.filter2D(work, -1, kernel / kernel.sum()).astype(np.float32)
 
 
+def lit(rng: Rng, image: Image) -> Image:
+    """`image` (S, S, 3) in light that faces are seldom photographed in: deep shade, one colour, from one side, through haze."""
+    size, kind = image.shape[0], rng.random()
+    work: NDArray[Any] = image.astype(np.float32) / 255
+    if kind < 0.35:
+        work = work ** log_uniform(rng, 0.8, 1.6) * log_uniform(rng, 0.15, 0.6)
+    elif kind < 0.75:
+        colour = np.array([log_uniform(rng, 0.06, 1) for _ in range(3)])
+        work = work * (colour / colour.max()) * log_uniform(rng, 0.4, 1)
+    elif kind < 0.9:
+        turn, ramp = rng.uniform(0, 2 * np.pi), np.linspace(-1, 1, size, dtype=np.float32)
+        across = (math.cos(turn) * ramp[None, :] + math.sin(turn) * ramp[:, None]) / rng.uniform(0.15, 1.0) + rng.uniform(-0.5, 0.5)
+        dark = log_uniform(rng, 0.05, 0.4)
+        work = work * (dark + (1 - dark) * (np.clip(across, -1, 1) + 1) / 2)[..., None]
+    else:
+        haze = rng.uniform(0.5, 0.85)
+        work = work * (1 - haze) + haze * rng.uniform(0.1, 1, 3)
+    return (255 * work).clip(0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Hardship:
+    """Shares, in [0, 1], of what is seldom seen: 0 for none of it."""
+
+    turned: float = 0.0
+    """Faces at any angle, lying and upside down."""
+    cut: float = 0.0
+    """Faces of which the picture's border cuts off 10 to 65 %."""
+    light: float = 0.0
+    """Scenes in the light of `lit`."""
+    worn: float = 0.0
+    """Scenes that are degraded by up to 2.5 times as much as usual; faces too small to survive it count neither way."""
+    margin: float = 0.0
+    """Scenes with an empty border, as a detector's wide look has it."""
+
+
+USUAL = Hardship()
+"""None of it."""
+_MARGIN = 0.1
+"""Of a scene's inner side, on each side; `Hardship.margin`."""
+_EMPTY = 127
+"""Grey level of that border."""
+_CUT_SHOWN, _CUT_POINTS = 0.3, 2
+"""Share of a box, and landmarks, that have to be inside a scene with cut faces for a face to count."""
+
+
 class SceneMaker:
     """Composes labelled square pictures from labelled sources.
 
@@ -339,6 +385,7 @@ class SceneMaker:
         smallest, largest: face sizes in pixels on a canvas of `canvas` pixels; on larger canvases every other scene
             has larger faces, in proportion.
         canvas: pixels, see above.
+        hard: how much is seen of what is seldom seen. Without it, scenes are to the bit what they were before there was any.
 
     Raises:
         ValueError: there is neither a portrait nor a frame with a face.
@@ -352,7 +399,9 @@ class SceneMaker:
         smallest: float = 10,
         largest: float = 420,
         canvas: int = 320,
+        hard: Hardship = USUAL,
     ) -> None:
+        self.hard = hard
         self.portraits = [p for p in portraits if (~p.ignore).any()]
         self.frames = [p for p in frames if (~p.ignore).any()]
         self.backgrounds = list(backgrounds)
@@ -362,6 +411,19 @@ class SceneMaker:
 
     def make(self, rng: Rng, size: int = 320) -> LabelledPicture:
         """A new scene of `size` x `size` pixels. The same `rng` state gives the same scene."""
+        if chance(rng, self.hard.margin):
+            return self._with_margin(self._scene(rng, round(size / (1 + 2 * _MARGIN))), size)
+        return self._scene(rng, size)
+
+    @staticmethod
+    def _with_margin(scene: LabelledPicture, size: int) -> LabelledPicture:
+        inner = scene.image.shape[0]
+        low = (size - inner) // 2
+        image = np.full((size, size, 3), _EMPTY, np.uint8)
+        image[low : low + inner, low : low + inner] = scene.image
+        return LabelledPicture(image, scene.boxes + low, scene.points + low, scene.ignore)
+
+    def _scene(self, rng: Rng, size: int) -> LabelledPicture:
         kind = rng.random()
         scene = LabelledPicture.without_faces(self.background(rng, size))
         largest = self.largest * (max(1.0, size / self.canvas) if rng.random() < 0.5 else 1)
@@ -376,7 +438,15 @@ class SceneMaker:
             whole = bool(rng.random() < 0.25)
             scene = self._paste(rng, scene, self._source(rng, 0.15), log_uniform(rng, self.smallest, top), whole)
         scene = self._occlude(rng, scene)
-        return self._visible(LabelledPicture(degrade(rng, scene.image), scene.boxes, scene.points, scene.ignore))
+        smallest = self.smallest
+        if chance(rng, self.hard.light):
+            image = degrade(rng, lit(rng, scene.image), 0.5)  # what little there is to see would drown in more
+        elif chance(rng, self.hard.worn):
+            strength = rng.uniform(1, 2.5)
+            image, smallest = degrade(rng, scene.image, strength), smallest * strength
+        else:
+            image = degrade(rng, scene.image)
+        return self._visible(LabelledPicture(image, scene.boxes, scene.points, scene.ignore), smallest)
 
     def background(self, rng: Rng, size: int) -> Image:
         """A `size` x `size` picture without faces: drawn, cut from others, or tiled from hair and skin."""
@@ -463,12 +533,13 @@ class SceneMaker:
         """Left and right exchanged where `matrix` mirrors."""
         return points[:, [1, 0, 2, 4, 3]] if np.linalg.det(matrix[:2, :2]) < 0 else points
 
-    @staticmethod
-    def _pose(rng: Rng, source: LabelledPicture, chosen: int, face: float, size: int) -> NDArray[np.float64]:
+    def _pose(self, rng: Rng, source: LabelledPicture, chosen: int, face: float, size: int) -> NDArray[np.float64]:
         box = source.boxes[chosen]
         centre, scale = (box[:2] + box[2:]) / 2, face / source.sizes()[chosen]
         turns = [rng.normal(0, 8), rng.uniform(-35, 35), rng.uniform(-60, 60)]
         turn = math.radians(float(rng.choice(turns, p=[0.7, 0.25, 0.05])))
+        if chance(rng, self.hard.turned):
+            turn = float(rng.uniform(-np.pi, np.pi))
         stretch = math.exp(rng.normal(0, 0.06))
         mirror = -1 if rng.random() < 0.5 else 1
         linear = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
@@ -477,6 +548,10 @@ class SceneMaker:
         slack = 0.3 * face if rng.random() < 0.25 else 0.0
         low = min(face / 2 - slack, size / 2)
         target = rng.uniform(low, size - low, 2) if low < size / 2 else size / 2 + rng.uniform(-0.25, 0.25, 2) * size
+        if chance(rng, self.hard.cut):
+            side = int(rng.integers(4))
+            outside = face * (0.5 - rng.uniform(0.1, 0.65))
+            target[side // 2] = outside if side % 2 else size - outside
         matrix = np.eye(3)
         matrix[:2, :2] = scale * linear @ shape
         matrix[:2, 2] = target - matrix[:2, :2] @ centre
@@ -538,16 +613,25 @@ class SceneMaker:
             cv2.ellipse(image, [int(v) for v in edge], axes, turn, 0, 360, colour, -1, cv2.LINE_AA)
         return scene
 
-    def _visible(self, scene: LabelledPicture) -> LabelledPicture:
-        """Drop faces outside the canvas; ignore those mostly outside or too small to tell."""
+    def _visible(self, scene: LabelledPicture, smallest: float) -> LabelledPicture:
+        """Drop faces outside the canvas; ignore those mostly outside or, below about `smallest` pixels, too small to tell."""
         size = scene.image.shape[0]
         inside = np.clip(scene.boxes, 0, size - 1)
         whole = np.maximum((scene.boxes[:, 2:] - scene.boxes[:, :2]).prod(1), 1e-3)
         shown = (inside[:, 2:] - inside[:, :2]).prod(1) / whole
-        eyes_in = ((scene.points[:, :3] > 0) & (scene.points[:, :3] < size - 1)).all((1, 2))
-        vague = scene.ignore | (shown < 0.55) | ~eyes_in | (scene.sizes() < 0.9 * self.smallest)
+        points_in = ((scene.points > 0) & (scene.points < size - 1)).all(2)
+        if self.hard.cut:
+            cut = (shown < _CUT_SHOWN) | (points_in.sum(1) < _CUT_POINTS)
+        else:
+            cut = (shown < 0.55) | ~points_in[:, :3].all(1)
+        vague = scene.ignore | cut | (scene.sizes() < 0.9 * smallest)
         kept = shown > 0.05
         return LabelledPicture(scene.image, scene.boxes[kept], scene.points[kept], vague[kept])
+
+
+def chance(rng: Rng, share: float) -> bool:
+    """True in `share` of all cases; no number is drawn where it is 0."""
+    return share > 0 and rng.random() < share
 
 
 class SceneBatches(IterableDataset[tuple[Tensor, list[LabelledPicture]]]):

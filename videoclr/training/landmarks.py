@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -15,15 +16,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from videoclr import geometry
 from videoclr.models.landmarks import SIDE, crop_matrix
 from videoclr.training.detection import (
+    USUAL,
     Array,
+    Hardship,
     Image,
     LabelledPicture,
     Rng,
     SceneMaker,
+    chance,
     degrade,
     draw_shapes,
+    lit,
     log_uniform,
     overlap,
     transform_points,
@@ -39,11 +45,18 @@ class LookMaker:
         scenes: gives backgrounds without faces.
         mistakes: `(n, S, S, 3)` uint8 RGB, crops that a detector took for faces and that are none; may be empty.
         faces: share of the crops that hold a face.
+        hard: shares of faces that a border cuts (beyond it is their mirror image, as in use), and of crops in the light of `lit`.
     """
 
     def __init__(
-        self, pictures: Sequence[LabelledPicture], scenes: SceneMaker, mistakes: NDArray[np.uint8] | None = None, faces: float = 0.7
+        self,
+        pictures: Sequence[LabelledPicture],
+        scenes: SceneMaker,
+        mistakes: NDArray[np.uint8] | None = None,
+        faces: float = 0.7,
+        hard: Hardship = USUAL,
     ) -> None:
+        self.hard = hard
         self.pictures = [p for p in pictures if (~p.ignore).any()]
         self.scenes, self.faces = scenes, faces
         self.mistakes = mistakes if mistakes is not None and len(mistakes) else None
@@ -73,11 +86,14 @@ class LookMaker:
         where = transform_points(points, matrix)
         if np.linalg.det(matrix[:2, :2]) < 0:
             where = where[[1, 0, 2, 4, 3]]
-        image = warp(picture.image, matrix, SIDE).astype(np.uint8)
-        if not _covers(picture.image, matrix):
-            image = self._surround(rng, picture.image, image, matrix)
+        source = _cut(rng, picture.image, box) if chance(rng, self.hard.cut) else picture.image
+        image = warp(source, matrix, SIDE).astype(np.uint8)
+        if not _covers(source, matrix):
+            image = self._surround(rng, source, image, matrix)
         if rng.random() < 0.25:
             _occlude(rng, image, where)
+        if chance(rng, self.hard.light):
+            return degrade(rng, lit(rng, image), 0.5), where
         return degrade(rng, image, float(rng.choice([0.5, 1.0, 2.0], p=[0.4, 0.4, 0.2]))), where
 
     def other(self, rng: Rng) -> Image:
@@ -125,6 +141,18 @@ class LookMaker:
         return np.asarray((image + behind * (1 - inside)).clip(0, 255), np.uint8)
 
 
+def _cut(rng: Rng, image: Image, box: Array) -> Image:
+    """`image` mirrored beyond a line that cuts off 10 to 65 % of `box` on one side; of the same size."""
+    across, low_side, share = rng.random() < 0.5, rng.random() < 0.5, float(rng.uniform(0.1, 0.65))
+    if not across:
+        image, box = image.swapaxes(0, 1), box[[1, 0, 3, 2]]
+    width, near, far = image.shape[1], float(box[0]), float(box[2])
+    line = int(np.clip(near + share * (far - near) if low_side else far - share * (far - near), 8, width - 8))
+    kept, before, behind = (image[:, line:], line, 0) if low_side else (image[:, :line], 0, width - line)
+    whole = cv2.copyMakeBorder(kept, 0, 0, before, behind, cv2.BORDER_REFLECT_101).astype(np.uint8)
+    return whole if across else np.ascontiguousarray(whole.swapaxes(0, 1))
+
+
 def _covers(image: Image, matrix: NDArray[np.float64]) -> bool:
     corners = np.array([[0, 0], [SIDE - 1, 0], [0, SIDE - 1], [SIDE - 1, SIDE - 1]], np.float64)
     back = transform_points(corners, np.asarray(np.linalg.inv(matrix), np.float64))
@@ -144,6 +172,43 @@ def _occlude(rng: Rng, image: Image, points: Array) -> None:
     edge = np.array([rng.choice([0.1, 0.9]), rng.uniform(0.3, 1.0)]) * SIDE
     axes = (int(SIDE * rng.uniform(0.06, 0.22)), int(SIDE * rng.uniform(0.06, 0.3)))
     cv2.ellipse(image, [int(v) for v in edge], axes, float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
+
+
+def alignment_offset(portraits: Sequence[LabelledPicture]) -> tuple[Array, float]:
+    """How crops that are aligned by the labels of FFHQ-aligned portraits lie beside the portraits themselves, on average.
+
+    A label maker puts eyes and mouths a little too high or low everywhere; networks that learned from those portraits want faces
+    where the portraits have them.
+
+    Returns:
+        the median shift of what the crops show, `(2,)` in shares of the side, and the median logarithm of its scale.
+
+    Raises:
+        ValueError: there is no square portrait with a face.
+    """
+    found = []
+    for one in portraits:
+        side = one.image.shape[0]
+        if one.image.shape[1] != side or one.ignore.all():
+            continue
+        largest = int(np.argmax(np.where(one.ignore, 0, one.sizes())))
+        matrix = geometry.ffhq_matrix(one.points[largest], side)
+        middle = np.full(2, (side - 1) / 2)
+        found.append([*(geometry.moved(middle, matrix) - middle) / side, math.log(geometry.scale_of(matrix))])
+    if not found:
+        raise ValueError("there is no square portrait with a face")
+    x, y, scale = np.median(found, axis=0)
+    return np.array([x, y], np.float32), float(scale)
+
+
+def settled(picture: LabelledPicture, offset: tuple[Array, float]) -> LabelledPicture:
+    """`picture` with the landmarks of each face moved so that crops aligned by them lose `alignment_offset`."""
+    (shift, scale), points = offset, picture.points.copy()
+    for face in points:
+        matrix = geometry.ffhq_matrix(face, 1)  # its middle is the origin
+        beside = geometry.moved(face, matrix) * math.exp(scale) + shift
+        face[:] = geometry.moved(beside, geometry.inverted(matrix))
+    return replace(picture, points=points)
 
 
 def mistakes_in(scene: LabelledPicture, boxes: Array, points: Array, size: int) -> list[Image]:
