@@ -36,7 +36,7 @@ from videoclr.media.reader import Reader
 from videoclr.media.silence import END_TO_END, SAMPLED, Samples, cut_off, is_samples
 from videoclr.media.source import open_input, still_covers
 from videoclr.media.subtitles import Rewrapping, counterpart
-from videoclr.media.target import MOV, VIDEO_FIRST, advice, codec_of, gives_back, holds, named, nameless
+from videoclr.media.target import MOV, VIDEO_FIRST, advice, codec_of, gives_back, holds, named, nameless, numbers
 from videoclr.media.timecode import Timecode
 
 _log = logging.getLogger("videoclr.media.beside")
@@ -461,8 +461,11 @@ class Beside:
         """What says whether a muxer holds a stream as it is."""
         said = self._said_of(template) if nameless(template) else None
         places = 0 if not is_samples(template) else unplaced(template)
+        others = [self._streams[self.like.stream_index], *(route.source for route in self.routes.values())]
 
         def fits(muxer: str) -> bool:
+            if not numbers(muxer, template, others):
+                return False
             if nameless(template) and (said is None or muxer != "mov"):
                 return False
             if places and muxer in _PLACING and places not in _USUAL_PLACES:
