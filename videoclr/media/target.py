@@ -178,8 +178,10 @@ def holds(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
     return True
 
 
-def numbers(muxer: str, stream: Stream, others: Iterable[Stream]) -> bool:
-    """Whether `muxer` has a number for `stream` beside `others`. A trial of one stream alone does not tell."""
+def has_place(muxer: str, stream: Stream, others: Iterable[Stream]) -> bool:
+    """Whether `muxer` has a place for `stream` beside `others`. A trial of one stream alone does not tell."""
+    if muxer in PLAIN:  # FFmpeg writes the bytes of anything else between those of the raw pictures
+        return False
     most = _NUMBERS_OF_DISCS.get(stream.type) if muxer == _DISC else None
     return most is None or sum(one.type == stream.type for one in others) < most
 
