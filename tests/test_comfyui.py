@@ -134,6 +134,15 @@ def test_settings_that_would_have_no_effect_are_refused(pipelines, setting, name
     assert not pipelines
 
 
+@pytest.mark.parametrize("line", ["restore.fidelity=0.5", "blend.strength=0.2", "restore={fidelity: 0.9}"])
+def test_a_line_that_says_otherwise_than_a_dial_is_refused(pipelines, line):
+    with pytest.raises(ConfigError, match=r"^\$\.\w+\.(fidelity|strength): is 0\.\d in a line and 0\.\d+ on the node's dial \1"):
+        called(images=pictures(), fidelity=0.25, strength=0.75, settings=line)
+    assert not pipelines
+    called(images=pictures(), fidelity=0.25, strength=0.75, settings="restore.fidelity=0.25\nblend={detail: 0}")
+    assert (pipelines[0].restore.fidelity, pipelines[0].blend.strength) == (0.25, 0.75)
+
+
 def test_with_a_file_of_tracks_frames_may_be_counted_as_there(pipelines):
     with pytest.raises(MediaError, match=r"no\.jsonl"):
         called(images=pictures(), settings="track.file=no.jsonl\nmedia.start=240f\nmedia.input.start_number=3")

@@ -92,7 +92,7 @@ class RestoreFaces:
             As `images`, the same bits where no face was restored, and `(N, H, W)` float32: how much of each pixel is restored.
 
         Raises:
-            ConfigError: a setting is wrong or has no effect here, or `only` lacks a photograph.
+            ConfigError: a setting is wrong, has no effect here or says otherwise than a dial, or `only` lacks a photograph.
             MediaError: `images` or `photographs` are no such pictures, or a photograph does not show one face.
             RestorationError: a part failed.
         """
@@ -103,6 +103,7 @@ class RestoreFaces:
             _check("photographs", photographs)
         told = [line.strip() for line in settings.splitlines() if line.strip() and not line.strip().startswith("#")]
         config = Config().override(*told, f"restore.fidelity={fidelity}", f"blend.strength={strength}")
+        _refuse_dialled(told, config)
         _refuse_idle(config)
         with tempfile.TemporaryDirectory(prefix="videoclr-") as folder:
             pipeline = Pipeline(_with_photographs(config, photographs, only, Path(folder)))
@@ -123,6 +124,15 @@ def _check(name: str, images: Tensor) -> None:
     if images.ndim != _DIMENSIONS or images.shape[-1] < _COLOURS or not all(images.shape[1:3]) or not images.is_floating_point():
         kind = str(images.dtype).removeprefix("torch.")
         raise MediaError(name, f"expected pictures (N, H, W, 3) of floats in [0, 1], got {tuple(images.shape)} of {kind}")
+
+
+def _refuse_dialled(lines: list[str], config: Config) -> None:
+    """Refuse a line that says otherwise than a dial, as `config` has it: which of the two counts, nobody could see."""
+    named = {"".join(line.partition("=")[0].split()) for line in lines}
+    for section, name in (("restore", "fidelity"), ("blend", "strength")):
+        told, usual, dial = (getattr(getattr(one, section), name) for one in (Config().override(*lines), Config(), config))
+        if told != dial and (told != usual or f"{section}.{name}" in named):
+            raise ConfigError(f"$.{section}.{name}: is {told} in a line and {dial} on the node's dial {name}; leave the line out")
 
 
 def _refuse_idle(config: Config) -> None:

@@ -184,6 +184,22 @@ def test_what_only_discs_have_is_read_again_out_of_their_transport_streams(endin
     assert target.read_bytes()[4::192][:50] == b"G" * 50  # packets of 192 bytes, as players of discs expect them
 
 
+@pytest.mark.parametrize(
+    ("copies", "words"),
+    [((2, 1), r"stream 1 \(video, h264\); .* \(--drop video\)"), ((1, 33), r"stream 33 \(audio, ac3\); .* \(--drop audio\)")],
+)
+def test_more_streams_than_those_of_discs_number_are_refused_by_name(copies, words, made, carry, tmp_path):
+    source, target = tmp_path / "s.ts", tmp_path / "o.m2ts"
+    maps = ("-map", "0") * copies[0] + ("-map", "1") * copies[1]
+    made(*LAVFI, "testsrc2=s=64x48:r=25:d=0.2", *LAVFI, "sine=d=0.2:r=48000", *maps, *FAST, "-c:a", "ac3", source)
+    with pytest.raises(MediaError, match=f"m2ts does not hold {words}"):
+        carry(source, target)
+    assert not target.exists()
+    carry(source, target, f"media.drop=[{'video' if copies[0] > 1 else 33}]")
+    with av.open(str(target)) as found:
+        assert [len(found.streams.video), len(found.streams.audio)] == [1, min(copies[1], 32)]
+
+
 def test_what_only_discs_have_is_refused_in_other_transport_streams(blu_ray, carry, tmp_path):
     way = r"use \.mkv or \.m2ts \(--container\), or leave it out"
     with pytest.raises(MediaError, match=rf"mpegts does not hold stream 1 \(subtitle, hdmv_pgs_subtitle\); {way}"):

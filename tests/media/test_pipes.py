@@ -275,11 +275,20 @@ def test_y4m_keeps_every_frame_of_a_variable_rate_and_says_what_is_lost(clip, tm
     assert len(planes(tmp_path / "o.y4m")) == 6
 
 
-def test_sound_beside_raw_pictures_is_refused_and_not_lost(clip, tmp_path, capsys):
+@pytest.mark.parametrize("name", ["o.y4m", "o.yuv"])
+def test_sound_beside_raw_pictures_is_refused_and_not_lost(clip, tmp_path, capsys, name):
     source = clip("a.mkv", audio=1)
-    assert main([str(source), str(tmp_path / "o.y4m"), *PLAIN]) == 1
-    assert "--drop audio" in capsys.readouterr().err
-    assert main([str(source), str(tmp_path / "o.y4m"), *PLAIN, "--drop", "audio"]) == 0
+    assert main([str(source), str(tmp_path / name), *PLAIN]) == 1
+    assert "--drop audio" in capsys.readouterr().err and not (tmp_path / name).exists()
+    assert main([str(source), str(tmp_path / name), *PLAIN, "--drop", "audio"]) == 0
+
+
+def test_subtitles_are_not_written_between_raw_pictures(clip, ffmpeg, tmp_path, capsys):
+    (tmp_path / "a.srt").write_text("1\n00:00:00,000 --> 00:00:00,100\nhello\n")
+    inputs = ["-i", clip("a.mkv"), "-i", tmp_path / "a.srt"]
+    subprocess.run([ffmpeg, "-v", "error", *inputs, "-c", "copy", tmp_path / "b.mkv"], check=True)
+    assert main([str(tmp_path / "b.mkv"), str(tmp_path / "o.yuv"), *PLAIN]) == 1
+    assert "rawvideo does not hold stream 1 (subtitle, subrip)" in capsys.readouterr().err
 
 
 def test_a_picture_that_needs_a_file_says_so(videoclr, tmp_path, pattern):

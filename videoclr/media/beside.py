@@ -36,7 +36,7 @@ from videoclr.media.reader import Reader
 from videoclr.media.silence import END_TO_END, SAMPLED, Samples, cut_off, is_samples
 from videoclr.media.source import open_input, still_covers
 from videoclr.media.subtitles import Rewrapping, counterpart
-from videoclr.media.target import MOV, VIDEO_FIRST, advice, codec_of, gives_back, holds, named, nameless
+from videoclr.media.target import MOV, VIDEO_FIRST, advice, codec_of, gives_back, has_place, holds, named, nameless
 from videoclr.media.timecode import Timecode
 
 _log = logging.getLogger("videoclr.media.beside")
@@ -461,8 +461,11 @@ class Beside:
         """What says whether a muxer holds a stream as it is."""
         said = self._said_of(template) if nameless(template) else None
         places = 0 if not is_samples(template) else unplaced(template)
+        others = self._placed()
 
         def fits(muxer: str) -> bool:
+            if not has_place(muxer, template, others):
+                return False
             if nameless(template) and (said is None or muxer != "mov"):
                 return False
             if places and muxer in _PLACING and places not in _USUAL_PLACES:
@@ -488,7 +491,7 @@ class Beside:
             if places and self.muxer in _PLACING:
                 assert isinstance(stream, AudioStream)
                 stream.codec_context.layout = _USUAL_PLACES[places]
-        elif (other := counterpart(template)) and holds(self.muxer, lambda target: Rewrapping(target, template)):
+        elif (other := counterpart(template)) and self._rewraps(template):
             rewrapping = Rewrapping(container, template)
             stream = rewrapping.stream
             self._warn(f"{named(template)} is converted to {other}, since {self.muxer} does not hold it")
@@ -509,6 +512,15 @@ class Beside:
             assert isinstance(template, AudioStream)
             anywhere, cut = self.muxer not in END_TO_END, self.like.start is not None
             self._samples[template.index] = Samples(template, stream, anywhere=anywhere, cut=cut)
+
+    def _placed(self) -> list[Stream]:
+        """The source's streams that are in the target: the restored one, and those before the next that is added."""
+        return [self._streams[self.like.stream_index], *(route.source for route in self.routes.values())]
+
+    def _rewraps(self, template: Stream) -> bool:
+        """Whether the container holds the counterpart of a subtitle."""
+        placed = has_place(self.muxer, template, self._placed())
+        return placed and holds(self.muxer, lambda target: Rewrapping(target, template))
 
     def _said_of(self, template: Stream) -> Described | None:
         """What the source says of data that FFmpeg has no name for, where it is a file of QuickTime's family."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -118,6 +118,8 @@ TRANSPORTED = frozenset(
 """What MPEG-TS has a stream type for. FFmpeg writes anything else as well, as private data that nobody can read again."""
 _OF_DISCS = frozenset({"pcm_bluray", "hdmv_pgs_subtitle"})
 """What only those of discs have one for."""
+_NUMBERS_OF_DISCS = {"video": 1, "audio": 32, "subtitle": 32}
+"""How many streams of each kind FFmpeg finds a number for in those of discs."""
 
 OF_MXF = frozenset({"dnxhd", "dvvideo", "ffv1", "h264", "jpeg2000", "mpeg2video", "prores"})
 """Video that MXF has a name for. FFmpeg refuses anything else when it writes the header, and says "operation not permitted"."""
@@ -174,6 +176,14 @@ def holds(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
     except AV_ERRORS:
         return False
     return True
+
+
+def has_place(muxer: str, stream: Stream, others: Iterable[Stream]) -> bool:
+    """Whether `muxer` has a place for `stream` beside `others`. A trial of one stream alone does not tell."""
+    if muxer in PLAIN:  # FFmpeg writes the bytes of anything else between those of the raw pictures
+        return False
+    most = _NUMBERS_OF_DISCS.get(stream.type) if muxer == _DISC else None
+    return most is None or sum(one.type == stream.type for one in others) < most
 
 
 def gives_back(muxer: str, template: Stream) -> bool:
