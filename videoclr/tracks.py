@@ -186,6 +186,8 @@ class TracksFile:
             raise MediaError(path, f"is no file of tracks: its first line must be like {example}") from error
         self._directions = self._directed()
         self._named: dict[str, int] = {}
+        self.numbers: frozenset[int] = frozenset()
+        """Of the tracks that have a face, once the file was checked."""
 
     @property
     def names(self) -> dict[str, int]:
@@ -205,6 +207,7 @@ class TracksFile:
         for number, one in self._directions.values():
             if one.track not in there:
                 raise self.wrong(number, f"track {one.track} has no face in this file")
+        self.numbers = frozenset(there)
 
     def wrong(self, number: int, what: str) -> MediaError:
         """An error at a line."""
