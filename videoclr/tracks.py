@@ -142,6 +142,8 @@ class Placed:
     """See `Faces.looked`."""
     faces: tuple[TrackedFace, ...]
     """By their numbers. Landmarks that are not told are NaN."""
+    filled: bool = False
+    """Whether `fill` alone asks for the frame, so that nobody told when it is shown."""
 
 
 def told(faces: Faces[FaceCrop]) -> dict[str, Any]:
@@ -371,7 +373,7 @@ def _fill(waiting: dict[int, Placed], known: tuple[int, TrackedFace], goal: tupl
             one.landmarks + (other.landmarks - one.landmarks) * np.float32(share),
             min(one.score, other.score),
         )
-        there = waiting.get(frame, Placed(number, frame, None, Fraction(0), True, ()))
+        there = waiting.get(frame, Placed(number, frame, None, Fraction(0), True, (), filled=True))
         strength = before.strength + (face.strength - before.strength) * share
         filled = TrackedFace(face.track, found, False, strength, before.name)
         faces = sorted((*there.faces, filled), key=lambda face: face.track)
