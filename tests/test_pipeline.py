@@ -660,6 +660,22 @@ def test_a_number_that_a_file_of_tracks_leaves_out_is_told_and_so_is_a_track_of_
     ]
 
 
+def test_a_track_that_no_photograph_shows_is_told_once_and_not_where_a_file_of_people_knows_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "tracks.jsonl"
+    face = {"track": 3, "box": [20, 20, 60, 60], "points": [[30, 30], [50, 30], [40, 40], [32, 50], [48, 50]]}
+    head = {"videoclr": "tracks", "version": 1, "width": 160, "height": 120}
+    lines = (head, {"track": 3, "name": "anna"}, {"frame": 0, "faces": [face]})
+    path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    made = dataclasses.replace(pipeline(track={"file": str(path)}), references={"green": color(GREEN)})
+    ledger = RunLog()
+    for _ in range(2):  # the second time as a run that goes on, which has the warnings of the first
+        list(made.restore_frames(clip(), ledger))
+        assert ledger.warnings == [f"{path}: track 3 is called anna, and no photograph is: it gets nobody's"]
+    ledger = RunLog()
+    list(dataclasses.replace(made, cast=Cast((Member("anna", color(BLUE)),))).restore_frames(clip(), ledger))
+    assert ledger.warnings == []
+
+
 def test_faces_are_found_as_they_would_be_for_a_restoration() -> None:
     restored, found = RunLog(), RunLog()
     list(pipeline().restore_frames(clip(), restored))
