@@ -676,6 +676,19 @@ def test_a_track_that_no_photograph_shows_is_told_once_and_not_where_a_file_of_p
     assert ledger.warnings == []
 
 
+def test_a_name_in_a_file_of_tracks_stands_in_the_report_where_nobody_is_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "tracks.jsonl"
+    face = {"box": [20, 20, 60, 60], "points": [[30, 30], [50, 30], [40, 40], [32, 50], [48, 50]]}
+    head = {"videoclr": "tracks", "version": 1, "width": 160, "height": 120}
+    frames = [{"frame": n, "faces": [{"track": 0, **face}, {"track": 1, **face}]} for n in range(2)]
+    path.write_text("".join(json.dumps(one) + "\n" for one in (head, {"track": 0, "name": "anna"}, *frames)))
+    config = Config.of({"gate": {"use": "none"}, "track": {"file": str(path)}, "identify": {"only": ["anna"]}})
+    ledger = RunLog()
+    list(Pipeline(config, detector=Discs(), recognizer=None, restorer=Lighter()).restore_frames(clip(), ledger))
+    found = {track.track: (track.name, track.person, track.frames, track.passed) for track in ledger.tracks}
+    assert found == {0: ("anna", None, 2, 0), 1: (None, None, 0, 2)}
+
+
 def test_faces_are_found_as_they_would_be_for_a_restoration() -> None:
     restored, found = RunLog(), RunLog()
     list(pipeline().restore_frames(clip(), restored))

@@ -620,6 +620,8 @@ class TrackSummary:
             self.last_frame, self.last_time = note.frame, note.time
         if note.person is not None and (latest or self.person is None):
             self.person, self.name, self.person_similarity = note.person, note.name, note.person_similarity
+        elif self.person is None and note.name is not None:  # somebody called the track so, and nobody recognises people
+            self.name = note.name
         self.mean_size += (note.size - self.mean_size) / (self.frames + self.passed + 1)
         if note.passed:
             self.passed += 1
