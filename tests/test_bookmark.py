@@ -171,6 +171,21 @@ def test_a_run_on_given_tracks_goes_on_as_well(tmp_path):
         assert part.detector.seen == 0
 
 
+@pytest.mark.parametrize("settings", [(), ("track.file={}",)])
+def test_a_track_that_was_over_before_the_bookmark_is_not_told_to_be_missing(settings, tmp_path):
+    nobody = np.zeros((64, 96, 3), np.uint8)
+    frames = [*film()[:4], *(Frame.from_image(nobody, index) for index in range(4, 40))]
+    saved = tmp_path / "tracks.jsonl"
+    lines = [written(faces) for faces in pipeline(Along()).find_faces(iter(frames)) if faces.faces]
+    head = {"videoclr": "tracks", "version": 1, "width": 96, "height": 64}
+    saved.write_text("".join(json.dumps(line) + "\n" for line in (head, *lines)))
+    asked = ("identify.only=[0, 1, 2]", *(one.format(saved) for one in settings))
+    run = Run(tmp_path, lambda: pipeline(Along(), *asked), frames, at=(36,))
+    log = RunLog()
+    list(run.rest(36, log=log))
+    assert log.warnings == run.log.warnings and len(log.warnings) == 1 and "no track 2 " in log.warnings[0]
+
+
 def test_bookmarks_change_nothing(tmp_path):
     without = [told(frame) for frame in pipeline(Along()).restore_frames(iter(film()))]
     assert Run(tmp_path, lambda: pipeline(Along())).whole == without

@@ -643,6 +643,52 @@ def test_a_track_that_is_not_there_is_told() -> None:
     assert told.startswith("there is no track 2, 57 to restore or to leave: the last one is 1")
 
 
+def test_a_number_that_a_file_of_tracks_leaves_out_is_told_and_so_is_a_track_of_another_part(tmp_path: Path) -> None:
+    path = tmp_path / "tracks.jsonl"
+    faces = [(0, 3), (2, 5), (90, 4)]
+    face = {"box": [20, 20, 60, 60], "points": [[30, 30], [50, 30], [40, 40], [32, 50], [48, 50]]}
+    lines = [{"frame": n, "time": f"{n}/25", "faces": [{**face, "track": track}]} for n, track in faces]
+    head = {"videoclr": "tracks", "version": 1, "width": 160, "height": 120}
+    path.write_text("".join(json.dumps(one) + "\n" for one in (head, *lines)))
+    ledger = RunLog()
+    made = pipeline(identify={"only": [0, 1, 3, 4]}, track={"file": str(path)}, media={"end": "40f"})
+    list(made.restore_frames(clip(), ledger))
+    assert ledger.faces_restored == 1
+    assert ledger.warnings == [
+        "there is no track 0, 1 to restore or to leave: the file of tracks has no such number",
+        "there is no track 4 to restore or to leave: its faces in the file of tracks lie outside of what is restored",
+    ]
+
+
+def test_a_track_that_no_photograph_shows_is_told_once_and_not_where_a_file_of_people_knows_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "tracks.jsonl"
+    face = {"track": 3, "box": [20, 20, 60, 60], "points": [[30, 30], [50, 30], [40, 40], [32, 50], [48, 50]]}
+    head = {"videoclr": "tracks", "version": 1, "width": 160, "height": 120}
+    lines = (head, {"track": 3, "name": "anna"}, {"frame": 0, "faces": [face]})
+    path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    made = dataclasses.replace(pipeline(track={"file": str(path)}), references={"green": color(GREEN)})
+    ledger = RunLog()
+    for _ in range(2):  # the second time as a run that goes on, which has the warnings of the first
+        list(made.restore_frames(clip(), ledger))
+        assert ledger.warnings == [f"{path}: track 3 is called anna, and no photograph is: it gets nobody's"]
+    ledger = RunLog()
+    list(dataclasses.replace(made, cast=Cast((Member("anna", color(BLUE)),))).restore_frames(clip(), ledger))
+    assert ledger.warnings == []
+
+
+def test_a_name_in_a_file_of_tracks_stands_in_the_report_where_nobody_is_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "tracks.jsonl"
+    face = {"box": [20, 20, 60, 60], "points": [[30, 30], [50, 30], [40, 40], [32, 50], [48, 50]]}
+    head = {"videoclr": "tracks", "version": 1, "width": 160, "height": 120}
+    frames = [{"frame": n, "faces": [{"track": 0, **face}, {"track": 1, **face}]} for n in range(2)]
+    path.write_text("".join(json.dumps(one) + "\n" for one in (head, {"track": 0, "name": "anna"}, *frames)))
+    config = Config.of({"gate": {"use": "none"}, "track": {"file": str(path)}, "identify": {"only": ["anna"]}})
+    ledger = RunLog()
+    list(Pipeline(config, detector=Discs(), recognizer=None, restorer=Lighter()).restore_frames(clip(), ledger))
+    found = {track.track: (track.name, track.person, track.frames, track.passed) for track in ledger.tracks}
+    assert found == {0: ("anna", None, 2, 0), 1: (None, None, 0, 2)}
+
+
 def test_faces_are_found_as_they_would_be_for_a_restoration() -> None:
     restored, found = RunLog(), RunLog()
     list(pipeline().restore_frames(clip(), restored))

@@ -94,6 +94,8 @@ class Pipeline:
     """Who is known from the start (`identify.people`)."""
     _called: Mapping[str, int] = field(init=False, repr=False, default_factory=dict)
     """Whom the file of tracks names, each with such a track."""
+    _placed: frozenset[int] | None = field(init=False, repr=False, default=None)
+    """Numbers of the tracks that have a face in that file; None where there is none."""
 
     def __post_init__(self) -> None:
         """Build what was not given."""
@@ -104,6 +106,7 @@ class Pipeline:
         if (tracks := self._tracks()) is not None:
             tracks.check()
             object.__setattr__(self, "_called", tracks.names)
+            object.__setattr__(self, "_placed", tracks.numbers)
         for name, make in _BUILDERS.items():
             if getattr(self, name) is _FROM_CONFIG:
                 object.__setattr__(self, name, make(self.config))
@@ -236,7 +239,7 @@ class Pipeline:
             if inside is NOWHERE and not self._has_part_of_both():
                 ahead = prefetch(crops, weights.room, "faces", weights.found)
                 crops = timed(_AHEAD, ahead, clock)
-            crops = self._wanted(crops, ledger, 0 if begin is None else begin.tracks)
+            crops = self._wanted(crops, ledger, 0 if begin is None else begin.tracks, inside)
             restored = self._restored(crops, ledger, aligned, inside, embedder)
             done = prefetch(restored, weights.room, "restore", weights.restored)
             # Left from the last to the first: closing `shots` first wakes the threads of the models, wherever they wait.
@@ -375,10 +378,11 @@ class Pipeline:
             raise ConfigError(f"$.media.input.start_number: {tracks.path} was made {said}")
         if self.references:
             for name, track in self._called.items():
-                if name not in self.references:
-                    text = f"track {track} is called {name}, and no photograph is: it gets nobody's"
-                    log.warning("%s: %s", tracks.path, text)
-                    warnings.append(f"{tracks.path}: {text}")
+                told = f"{tracks.path}: track {track} is called {name}, and no photograph is: it gets nobody's"
+                # Who is called so in `identify.people` is known as well; and a run that goes on was told before.
+                if name not in self.references and name not in self.cast.names and told not in warnings:
+                    log.warning(told)
+                    warnings.append(told)
         return given(shots, tracks, media.start, whole, find_points, marks.tracked, first, warnings, inside)
 
     def _people(self, from_the_film: bool, cast: Cast) -> People:
@@ -398,7 +402,7 @@ class Pipeline:
         section = self.config.identify
         return People.gathering(self.references, section.match, section.same, section.remember, self.cast, section.views)
 
-    def _wanted(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog, first: int) -> Iterator[Faces[FaceCrop]]:
+    def _wanted(self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog, first: int, inside: Inside) -> Iterator[Faces[FaceCrop]]:
         """Whom `identify.only` names, or everybody, but for those of `identify.leave`."""
         from videoclr.stages.identify import chosen
 
@@ -409,7 +413,8 @@ class Pipeline:
         def wanted(crop: FaceCrop) -> bool:
             return (not asked.only or asked.only.holds(crop)) and not asked.leave.holds(crop)
 
-        return chosen(_counted(crops, asked.only.tracks | asked.leave.tracks, first, ledger.warnings), wanted, ledger.passed)
+        numbers = asked.only.tracks | asked.leave.tracks
+        return chosen(_counted(crops, numbers, first, ledger.warnings, inside, self._placed), wanted, ledger.passed)
 
     def _pictures(
         self, frames: Iterator[Frame], clock: dict[str, float], people: People, recognizer: Recognizer | None
@@ -494,18 +499,44 @@ class _Marks:
             self.ledger.marks[frame.shot] = Mark(frame.shot, frame.shot_start, number, people)
 
 
-def _counted(crops: Iterable[Faces[FaceCrop]], asked: frozenset[int], first: int, warnings: list[str]) -> Iterator[Faces[FaceCrop]]:
-    """Pass faces on, and tell at the end which of the tracks that were asked for there are not; the first one here is `first`."""
-    last = first - 1
+def _counted(
+    crops: Iterable[Faces[FaceCrop]],
+    asked: frozenset[int],
+    first: int,
+    warnings: list[str],
+    inside: Inside = NOWHERE,
+    placed: frozenset[int] | None = None,
+) -> Iterator[Faces[FaceCrop]]:
+    """Pass faces on, and tell at the end which of the tracks that were asked for there are not.
+
+    Args:
+        crops: of every frame.
+        asked: numbers of tracks.
+        first: number of the first track here.
+        warnings: where that is told.
+        inside: keeps how far the numbers went: a track may be over where a run goes on.
+        placed: the tracks of a file, whose numbers need not be without gaps; None for those that were found.
+    """
+    last: int
+    seen: list[int]
+    last, seen = inside.begin("tracks asked for", lambda: (last, seen)) or (first - 1, [])
     for faces in crops:
-        last = max([last, *(crop.face.track for crop in faces.faces)])
+        numbers = {crop.face.track for crop in faces.faces}
+        last = max([last, *numbers])
+        seen += sorted((numbers & asked).difference(seen))
         yield faces
-    if beyond := sorted(number for number in asked if number > last):
-        found = f"the last one is {last}" if last >= 0 else "there is none"
-        numbers = ", ".join(map(str, beyond))
-        told = f"there is no track {numbers} to restore or to leave: {found}; other settings of what finds faces give other numbers"
-        log.warning(told)
-        warnings.append(told)
+    absent = frozenset() if placed is None else asked - placed
+    least = last + 1 if placed is None else first
+    away = frozenset(number for number in (asked - absent).difference(seen) if number >= least)
+    found = f"the last one is {last}" if last >= 0 else "there is none"
+    elsewhere = f"{found}; other settings of what finds faces give other numbers"
+    if placed is not None:
+        elsewhere = "its faces in the file of tracks lie outside of what is restored"
+    for missing, why in ((absent, "the file of tracks has no such number"), (away, elsewhere)):
+        if missing:
+            told = f"there is no track {', '.join(map(str, sorted(missing)))} to restore or to leave: {why}"
+            log.warning(told)
+            warnings.append(told)
 
 
 def _since(begin: Mark, frames: Iterator[Frame]) -> Iterator[Frame]:
@@ -589,6 +620,8 @@ class TrackSummary:
             self.last_frame, self.last_time = note.frame, note.time
         if note.person is not None and (latest or self.person is None):
             self.person, self.name, self.person_similarity = note.person, note.name, note.person_similarity
+        elif self.person is None and note.name is not None:  # somebody called the track so, and nobody recognises people
+            self.name = note.name
         self.mean_size += (note.size - self.mean_size) / (self.frames + self.passed + 1)
         if note.passed:
             self.passed += 1

@@ -142,6 +142,8 @@ class Placed:
     """See `Faces.looked`."""
     faces: tuple[TrackedFace, ...]
     """By their numbers. Landmarks that are not told are NaN."""
+    filled: bool = False
+    """Whether `fill` alone asks for the frame, so that nobody told when it is shown."""
 
 
 def told(faces: Faces[FaceCrop]) -> dict[str, Any]:
@@ -186,6 +188,8 @@ class TracksFile:
             raise MediaError(path, f"is no file of tracks: its first line must be like {example}") from error
         self._directions = self._directed()
         self._named: dict[str, int] = {}
+        self.numbers: frozenset[int] = frozenset()
+        """Of the tracks that have a face, once the file was checked."""
 
     @property
     def names(self) -> dict[str, int]:
@@ -205,6 +209,7 @@ class TracksFile:
         for number, one in self._directions.values():
             if one.track not in there:
                 raise self.wrong(number, f"track {one.track} has no face in this file")
+        self.numbers = frozenset(there)
 
     def wrong(self, number: int, what: str) -> MediaError:
         """An error at a line."""
@@ -368,7 +373,7 @@ def _fill(waiting: dict[int, Placed], known: tuple[int, TrackedFace], goal: tupl
             one.landmarks + (other.landmarks - one.landmarks) * np.float32(share),
             min(one.score, other.score),
         )
-        there = waiting.get(frame, Placed(number, frame, None, Fraction(0), True, ()))
+        there = waiting.get(frame, Placed(number, frame, None, Fraction(0), True, (), filled=True))
         strength = before.strength + (face.strength - before.strength) * share
         filled = TrackedFace(face.track, found, False, strength, before.name)
         faces = sorted((*there.faces, filled), key=lambda face: face.track)

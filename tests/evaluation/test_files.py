@@ -69,6 +69,16 @@ def test_films_of_other_rates_are_told(clips, drawn, caplog) -> None:
     assert told == f"{clips}/far.mkv: has 48 frames a second, and {clips}/clean.mkv has 24; frames are compared one by one"
 
 
+def test_the_settings_of_a_restoration_measure_it_too(clips, caplog) -> None:
+    who = ("identify.references=[anna=anna.jpg]", "identify.people=people.json", "identify.only=[anna]")
+    given = Config().override(*who, "track.file=tracks.jsonl")
+    done = evaluate(clips / "clean", clips / "restored", config=given, size=64)
+    assert done.clips == evaluate(clips / "clean", clips / "restored", size=64).clips
+    assert [record.message for record in caplog.records] == [
+        f"$.track.file: is not used; faces are looked for in {clips / 'clean'}"
+    ]
+
+
 def test_a_clip_without_a_face_is_an_error(clips, drawn) -> None:
     for name in ("clean", "restored"):
         for path in (clips / name).iterdir():

@@ -125,6 +125,21 @@ def test_doubtful_tracks_come_first_and_each_is_shown_where_it_is_doubted(tmp_pa
     assert found[2].mean_similarity is None and found[2].least_alike.alike == 1.0
 
 
+def test_a_face_that_was_to_be_shown_in_part_is_not_told_to_be_shown_as_restored(done, tmp_path):
+    head, face = {"videoclr": "tracks", "version": 1, "width": 128, "height": 64}, {"box": [14, 16, 46, 48]}
+    track, points = {"track": 0, "strength": [[0, 0.25], [9, 0]]}, (SHAPE + np.array([30, 32], np.float32)).tolist()
+    lines = [{"frame": n, "faces": [{"track": k, **face, "points": points} for k in (0, 1)]} for n in range(10)]
+    (tmp_path / "tracks.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (head, track, *lines)))
+    restored(tmp_path, "part", f"track.file={tmp_path / 'tracks.jsonl'}", "blend.strength=0.5", source=str(done / "in.mkv"))
+    page = tmp_path / "page.html"
+    review(tmp_path / "part.json", tmp_path / "part.jsonl", page)
+    text = page.read_text()
+    assert "<dt>strength of all faces</dt><dd>0.50</dd>" in text
+    assert text.count("<dt>strength</dt>") == 1 and "<dt>strength</dt><dd>0.00 to 0.25</dd>" in text
+    assert any("strength 0.25, trust 1.00" in told for told in captions(page))
+    assert "Green: shown as restored, as far as was asked for" in text
+
+
 def test_moments_that_are_all_but_the_same_are_shown_once():
     def moment(frame: int, trust: float = 1.0) -> Moment:
         return Moment(frame, Fraction(frame, 25), (0, 0, 9, 9), trust, None, ())

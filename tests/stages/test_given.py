@@ -135,6 +135,21 @@ def test_filled_faces_and_those_without_a_time_are_found_in_a_part(book):
     assert "1 lines tell no time" in told[1]
 
 
+def test_a_filled_face_is_in_every_frame_of_a_part_whose_frames_do_not_follow_each_other_evenly(book):
+    times = [Fraction(one, 100) for one in (0, 2, 6, 18, 21, 41, 43, 45, 60, 64)]
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    film = [Frame.from_image(picture, index, time).in_shot(0) for index, time in enumerate(times)]
+    ends = [{"frame": n, "time": str(times[n]), "faces": [face(0, 5 + n, fill=n > 1)]} for n in (1, 8)]
+    part = [Frame.from_image(picture, index, one.time).in_shot(0) for index, one in enumerate(film[3:])]
+    told: list[str] = []
+    found = places(list(given(part, book(*ends), start="0.18", warnings=told)))
+    assert [len(faces) for faces in found] == [1, 1, 1, 1, 1, 1, 0] and told == []
+    lefts = [faces[0][1] for faces in found[:-1]]
+    assert lefts == sorted(lefts) and lefts[-1] == 13 and all(6 < left < 13 for left in lefts[:-1])
+    held = places(list(given(film, book(*ends), start="0", warnings=told)))
+    assert [len(faces) for faces in held] == [0, 1, 1, 1, 1, 1, 1, 1, 1, 0] and told == []
+
+
 def test_a_run_that_goes_on_at_a_cut_knows_the_tracks_before_it(book):
     file = book(line(0, face(3)), line(2, face(4)), line(3, face(3)))
     rest = frames(4, cuts=[2])[2:]

@@ -69,6 +69,8 @@ def evaluate(
         raise ConfigError(f"--size: expected {SMALLEST} to {LARGEST} pixels, got {size}")
     if borders is not None and borders < 2:
         raise ConfigError(f"--borders: expected 2 or more frames, got {borders}")
+    if config.track.file is not None:
+        _log.warning("$.track.file: is not used; faces are looked for in %s", clean)
     others = {"input": degraded, "restored": restored}
     if json_file is not None and csv_file is not None and same_file(json_file, csv_file):
         raise ConfigError(f"--csv: {csv_file} is the file of --json as well")

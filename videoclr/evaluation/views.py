@@ -78,7 +78,9 @@ class Finder:
 
     def __init__(self, config: Config, size: int = 256) -> None:
         self.size = size
-        self.parts = Pipeline(config, recognizer=None, restorer=Unchanged(size))
+        # The settings of a restoration may be given: whom it is to know, and its file of tracks, is nothing here.
+        measured = {"identify": Config().identify, "track": config.track.model_copy(update={"file": None})}
+        self.parts = Pipeline(config.model_copy(update=measured), recognizer=None, restorer=Unchanged(size))
 
     def faces(self, clean: Iterable[Frame]) -> Iterator[Faces[FaceCrop]]:
         """Every frame of `clean` with its shot and its faces' crops."""

@@ -47,6 +47,7 @@ class Line(Told):
     confidence: float
     trusted_share: float
     reasons: dict[str, float]
+    strength: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +60,19 @@ class Moment:
     box: tuple[float, float, float, float]
     """Left, top, right, bottom, pixels."""
     trust: float
-    """Confidence times trusted share, 0..1: how much of the restoration is shown."""
+    """Confidence times trusted share, 0..1: how much of what was asked for of the restoration is shown."""
     similarity: float | None
     """To the track's identity, a cosine."""
     reasons: tuple[str, ...]
     """What spoke against the restoration."""
+    strength: float = 1.0
+    """How much of the restoration was asked for in the file of tracks, 0..1."""
 
     @classmethod
     def of_line(cls, line: Line) -> Moment:
         """The face that a line tells of."""
         trust = line.confidence * line.trusted_share
-        return cls(line.frame, line.time, line.box, trust, line.similarity, tuple(line.reasons))
+        return cls(line.frame, line.time, line.box, trust, line.similarity, tuple(line.reasons), line.strength)
 
     @property
     def alike(self) -> float:
@@ -102,6 +105,8 @@ class TrackView:
     """Sum over its faces, of the geometric means of the boxes' sides, pixels."""
     reasons: Counter[str] = field(default_factory=Counter)
     """What spoke against how many of its faces."""
+    strengths: tuple[float, float] = (1.0, 0.0)
+    """The least and the most that was asked for."""
     pieces: dict[int, float] = field(default_factory=dict)
     """Piece of the film -> lowest trust in it."""
 
@@ -122,6 +127,7 @@ class TrackView:
             self.similarity += moment.similarity
             self.measured += 1
         self.reasons.update(moment.reasons)
+        self.strengths = min(self.strengths[0], moment.strength), max(self.strengths[1], moment.strength)
         self.pieces[piece] = min(moment.trust, self.pieces.get(piece, 1.0))
         self.last = moment
         self.least_trusted = min(self.least_trusted, moment, key=lambda one: (one.trust, one.alike))

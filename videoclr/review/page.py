@@ -73,7 +73,7 @@ def page(
     if head.warnings:
         yield "<h2>Warnings</h2>\n<ul>\n" + "".join(f'<li class="bad">{escape(text)}</li>\n' for text in head.warnings) + "</ul>\n"
     yield f'<h2>How far the restoration is trusted, along the film</h2>\n<div class="film">{_bar(lowest, pieces)}</div>\n'
-    yield "<p>Green: shown as restored. Red: faded to the input. Grey: no face.</p>\n"
+    yield "<p>Green: shown as restored, as far as was asked for. Red: faded to the input. Grey: no face, or none to restore.</p>\n"
     yield "<h2>Tracks, those that want a look first</h2>\n<p>Left the input, right what was delivered.</p>\n"
     for view in shown:
         yield from _track(view, pictures, places, pieces)
@@ -88,13 +88,15 @@ def _facts(facts: Iterable[tuple[str, str]]) -> str:
 
 def _track(view: TrackView, pictures: Mapping[Moment, Pair], places: Mapping[Moment, str], pieces: int) -> Iterator[str]:
     who = view.name if view.name is not None else "" if view.person is None else f"person {view.person}"
-    similarity = view.mean_similarity
+    similarity, (least, most) = view.mean_similarity, view.strengths
+    asked = f"{least:.2f}" if least == most else f"{least:.2f} to {most:.2f}"
     facts = [
         ("who", who or "-"),
         ("shot", str(view.shot)),
         ("from", places[view.first]),
         ("to", places[view.last]),
         ("faces", str(view.faces)),
+        *([("strength", asked)] if least < 1 else []),
         ("trust", f"{view.mean_trust:.2f}, least {view.least_trusted.trust:.2f}"),
         ("similarity", "-" if similarity is None else f"{similarity:.2f}, least {view.least_alike.alike:.2f}"),
         *((reason, f"{count} of its faces") for reason, count in view.reasons.most_common()),
@@ -105,7 +107,8 @@ def _track(view: TrackView, pictures: Mapping[Moment, Pair], places: Mapping[Mom
         before, after = (_inside(data) for data in pictures[moment])
         alike = "" if moment.similarity is None else f", similarity {moment.similarity:.2f}"
         against = f": {', '.join(moment.reasons)}" if moment.reasons else ""
-        text = f"{why}, {places[moment]} (frame {moment.frame}), trust {moment.trust:.2f}{alike}{against}"
+        asked = "" if moment.strength == 1 else f", strength {moment.strength:.2f}"
+        text = f"{why}, {places[moment]} (frame {moment.frame}){asked}, trust {moment.trust:.2f}{alike}{against}"
         yield f'<figure><img alt="before" src="{before}"><img alt="after" src="{after}">'
         yield f"<figcaption>{escape(text)}</figcaption></figure>\n"
     yield "</div>\n</section>\n"

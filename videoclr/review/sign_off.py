@@ -176,10 +176,12 @@ def _views(told: _Report, lines: Path, report: str | Path) -> list[TrackView]:
 
 def _head(told: _Report, found: list[TrackView], source: str, target: str) -> Head:
     reasons = sorted({reason for view in found for reason in view.reasons})
+    strength = told.settings.blend.strength
     doubted = sum(view.least_trusted.trust < 0.5 for view in found)
     facts = [
         ("frames", f"{told.frames_out:,}"),
         ("faces restored", f"{told.faces_restored:,} in {len(found)} tracks, {told.shots} shots"),
+        *([("strength of all faces", f"{strength:.2f}")] if strength < 1 else []),
         ("tracks trusted less than half somewhere", str(doubted)),
         ("what spoke against restorations", ", ".join(reasons) or "nothing"),
     ]

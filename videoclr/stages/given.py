@@ -152,6 +152,8 @@ class _Ahead:
 
     def __init__(self, lines: Iterator[Placed]) -> None:
         self._lines = lines
+        self._due: Placed | None = None
+        """The last line that is not after the frame."""
         self.next: Placed | None = next(lines, None)
         self.passed: set[int] = set()
         """Tracks of the lines that no frame took."""
@@ -167,19 +169,29 @@ class _Ahead:
         """The line of a frame; those before it are over."""
         line = self._last(lambda one: one.time is not None and one.time - one.slack <= time)
         fits = line is not None and line.time is not None and line.time + line.slack >= time
-        return line if fits else self._nobody(line)
+        return line if fits else self._nobody(line) or self._filled(time)
+
+    def _filled(self, time: Fraction) -> Placed | None:
+        """The nearest line of a stretch that `fill` made about `time`: where frames do not follow each other evenly, nobody told
+        which of them are there."""
+        one, other = self._due, self.next
+        if one is None or other is None or one.time is None or other.time is None or other.frame != one.frame + 1:
+            return None
+        near = [line for line in (one, other) if line.filled]
+        return min(near, key=lambda line: abs((line.time or time) - time), default=None)
 
     def _last(self, due: Callable[[Placed], bool]) -> Placed | None:
         line = None
         while self.next is not None and due(self.next):
             self._nobody(line)
-            line, self.next = self.next, next(self._lines, None)
+            self._due = line = self.next
+            self.next = next(self._lines, None)
         return line
 
     def _nobody(self, line: Placed | None) -> Placed | None:
         """No frame takes this line."""
         if line is not None:
-            self.missed += 1
+            self.missed += not line.filled
             self.passed |= {face.track for face in line.faces}
         return None
 
