@@ -20,6 +20,18 @@ _UNSEEN = 0.5  # share of the power that is seen at a frequency, below which its
 _OUTLIER = 3.5  # deviations from which a remainder is an edge and no noise
 _STEEP = 3.0  # how much steeper than the usual place of the picture a slope may be to count as flat
 _FEW = 64  # flat pixels below which nothing can be said
+_CLIPPED = 0.98  # values from here on may be cut off, and show no noise
+_CALMEST = (0.3, 0.3853)  # a quantile, and where the absolute values of noise of deviation 1 have it
+_PROBE = 512  # px of the middle of a picture that tell its noise
+_AROUND = 2.0  # standard deviation of the blur that tells how strong detail is around a place, px
+_SURE = 1.4  # how much stronger than noise detail has to be on average to be more than that
+_LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)  # of what is smooth, it leaves nothing
+_TEXTURE = (2 / 255, 4 / 255)  # share of white: up to the first, fine texture looks the same; from the second on it is noise
+_CALM, _CALMS, _USUAL = 0.7, 0.41, 10 / 255
+"""Blur in px for fine noise of `_USUAL`, how much more for e times as much, and that noise as a share of white. Of 12 held-out
+faces with noise of 6, 10, 15 and 30 / 255 in every pixel, restored after a blur of 0, 0.4, 0.7, 1 and 1.3 px: PSNR is highest at
+0.7, 0.7, 1 and 1.3 px (34.3 instead of 31.8 dB without, 32.9 instead of 28.3, 31.9 instead of 25.3, 29.8 instead of 20.0), SqD
+lowest at 0.4, 0.4, 0.7 and 1 px (0.115, 0.175, 0.225 and 0.344 instead of 0.116, 0.195, 0.347 and 0.984); IDS up to 0.016 more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +71,60 @@ def measured(picture: Image, flat: NDArray[np.bool_]) -> Grain | None:
         return None
     values = rest[places]
     return Grain(values.T @ values / len(values), _autocorrelation(luma * places, places.astype(np.float64)))
+
+
+def fine_noise(picture: Image) -> float:
+    """Standard deviation of the noise from pixel to pixel in `picture` `(h, w, 3)` in [-1, 1], as a share of white.
+
+    Judged in the middle of a large picture, where that is neither black nor white; what hangs together over a few pixels counts
+    little. After Immerkaer, "Fast Noise Variance Estimation", CVIU 1996, with a low quantile for the mean: what is seen in the
+    calmest places as well is noise. Of 377 portraits of 512 px 99 % have less than 1.8 / 255, and films out of codecs 0 to 0.5.
+    """
+    y, x = (max(0, (side - _PROBE) // 2) for side in picture.shape[:2])
+    middle = np.ascontiguousarray(picture[y : y + _PROBE, x : x + _PROBE])
+    rest = cv2.filter2D(middle, -1, _LAPLACIAN, borderType=cv2.BORDER_REFLECT_101)
+    seen = np.abs(rest)[np.abs(middle) < _CLIPPED]
+    return float(np.quantile(seen, _CALMEST[0])) / (_CALMEST[1] * 6 * 2) if len(seen) else 0.0
+
+
+def calmed(picture: Image) -> Image:
+    """`picture` `(h, w, 3)` in [-1, 1] with its fine noise blurred, as far as there is any; else the same object.
+
+    The networks learned from pictures whose noise was scaled up with them: coarse and soft. Noise in every pixel they take for
+    texture, and let it stand; what a blur of a pixel takes away with it they know how to bring back.
+    """
+    noise = fine_noise(picture)
+    share = _share(noise)
+    if share == 0:
+        return picture
+    sigma = (_CALM + _CALMS * np.log(noise / _USUAL)) * share
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101), np.float32)
+
+
+def noisy(picture: Image) -> bool:
+    """Whether `picture` `(h, w, 3)` in [-1, 1] has fine noise."""
+    return _share(fine_noise(picture)) > 0
+
+
+def _share(noise: float) -> float:
+    """How far `fine_noise` is noise and not texture, in [0, 1]."""
+    low, high = _TEXTURE
+    return float(np.clip((noise - low) / (high - low), 0, 1))
+
+
+def cored(detail: Image, picture: Image) -> Image:
+    """`detail` of `picture`, both `(h, w, 3)` in [-1, 1], without the picture's fine noise; the same object where there is none.
+
+    Where detail is no stronger than that noise there remains none of it, where it is much stronger all: Wiener's gain by the
+    power around each place (Lee, "Digital Image Enhancement and Noise Filtering by Use of Local Statistics", PAMI 1980).
+    """
+    noise = fine_noise(picture)
+    share = _share(noise)
+    if share == 0:
+        return detail
+    power = cv2.GaussianBlur(np.square(detail).mean(-1), (0, 0), _AROUND, borderType=cv2.BORDER_REFLECT_101)
+    lost = np.minimum(np.float32(_SURE * (2 * noise) ** 2) / np.maximum(power, 1e-12), 1)
+    return np.asarray(detail * (1 - np.float32(share) * lost)[..., None], np.float32)
 
 
 def _autocorrelation(values: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:

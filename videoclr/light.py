@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from videoclr.grain import calmed
 from videoclr.pixels import to_array
 
 _MEANS = ((0.48, 0.82), (0.32, 0.66), (0.26, 0.62))
@@ -84,6 +85,12 @@ def usual(crops: Tensor) -> InUsualLight:
         gains[row, :, 0, 0] = torch.from_numpy(gain)
         images[row] = (crop * gains[row] + torch.from_numpy(offset)[:, None, None]).clamp(-1, 1)
     return InUsualLight(images, crops, gains, tuple(moved))
+
+
+def calm(images: Tensor) -> Tensor:
+    """`(N, 3, S, S)` on the CPU without noise in every pixel (`grain.calmed`), each for itself."""
+    pictures = [calmed(to_array(image)) for image in images]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
 def _map_of(crop: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from videoclr.diffusion.sampler import level_of_noise
 from videoclr.errors import WeightsError
-from videoclr.light import usual
+from videoclr.light import calm, usual
 from videoclr.models.identity import ReferenceFusion
 from videoclr.motion import BEHIND
 from videoclr.parts import clr
@@ -91,6 +91,26 @@ def test_crops_in_unusual_light_are_restored_in_usual_light_and_come_back(networ
     crops = [replace(crop(seed), image=one) for seed, one in enumerate(unusual_light)]
     assert torch.allclose(part.restore(crops, {}), expected, atol=1e-4)
     assert differ(lit.returned(part.restore_stills(lit.images)), part.restore_stills(lit.images))
+
+
+def test_noise_in_every_pixel_is_calmed_before_the_networks_see_it(networks):
+    part, noise = made(networks), torch.randn(3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
+    noisy = (picture(0) + 0.3 * noise).clamp(-1, 1)[None]
+    calmer = calm(noisy)
+    assert differ(calmer, noisy)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(clr, "calm", lambda images: images)
+        expected = part.restore_stills(calmer)
+        assert differ(part.restore_stills(noisy), expected)
+    assert torch.allclose(part.restore_stills(noisy), expected, atol=1e-4)
+    assert torch.allclose(part.restore([replace(crop(0), image=noisy[0])], {}), expected, atol=1e-4)
+    seen = []
+    hook = networks.irn.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    part.recover(noisy)
+    hook.remove()
+    assert torch.allclose(seen[0], calmer, atol=1e-6)
+    span = _Span(made(networks, anchors=2), [replace(crop(frame=0), image=noisy[0])], [], None, 1, 0)
+    assert torch.allclose(span.seen, calmer, atol=1e-5)
 
 
 def test_along_a_track_in_unusual_light_the_same(networks, unusual_light):

@@ -155,14 +155,40 @@ def test_a_patch_is_no_larger_than_what_it_shows() -> None:
     assert torch.is_tensor(restored(frame).mask)
 
 
+def drawn() -> np.ndarray:
+    """`(400, 400, 3)`: a smooth ground with lines of a pixel or two all over it."""
+    image = cv2.resize(picture(), (400, 400), interpolation=cv2.INTER_CUBIC)
+    for x, y, u, v in np.random.default_rng(5).integers(0, 400, (60, 4)).tolist():
+        cv2.line(image, (x, y), (u, v), (250, 240, 230) if x < 200 else (5, 10, 20), 1 + x % 2)
+    return image
+
+
 def test_a_close_up_keeps_the_detail_that_its_crop_cannot_hold() -> None:
-    frame = Frame.from_image(np.random.default_rng(5).integers(0, 256, (400, 400, 3), dtype=np.uint8))
+    frame = Frame.from_image(drawn())
     face = restored(frame, (200, 180), scale=4.0)
     assert geometry.scale_of(face.crop.matrix) < 0.5
     (kept,), (lost,) = (list(blend([Faces(frame, (face,))], 1.0, False, detail)) for detail in (1.0, 0.0))
     inside = np.s_[150:250, 150:250]
     assert np.abs(kept.image[inside].astype(int) - frame.image[inside]).max() <= 2
-    assert np.abs(lost.image[inside].astype(int) - frame.image[inside]).mean() > 30
+    assert np.abs(lost.image[inside].astype(int) - frame.image[inside]).mean() > 8
+
+
+def test_noise_of_a_close_up_is_no_detail_and_comes_back_as_grain() -> None:
+    smooth = cv2.resize(picture(), (400, 400), interpolation=cv2.INTER_CUBIC)
+    noise = np.random.default_rng(6).normal(0, 12, smooth.shape)
+    lines = drawn().astype(np.float32) - smooth
+    frame, quiet = (Frame.from_image((smooth + lines + n).clip(0, 255).astype(np.uint8)) for n in (noise, 0 * noise))
+    face, wanted = (restored(one, (200, 180), scale=4.0) for one in (frame, quiet))
+    face = replace(face, image=wanted.image)  # a restoration without the noise
+    (plain,), (grainy,) = (list(blend([Faces(frame, (face,))], 1.0, False, 1.0, grain)) for grain in (0.0, 1.0))
+    inside = np.s_[150:250, 150:250]
+    left, before, again = (np.abs(one.image[inside].astype(float) - quiet.image[inside]).mean() for one in (plain, frame, grainy))
+    assert left < before
+    ground = np.abs(lines[inside]).max(-1) == 0
+    ground = cv2.erode(ground.astype(np.uint8), np.ones((13, 13))) > 0
+    assert ground.sum() > 50
+    assert np.abs(plain.image[inside].astype(float) - quiet.image[inside])[ground].mean() < 0.35 * before
+    assert again > 0.8 * before
 
 
 def grainy(index: int = 0, level: float = 12.0, seed: int = 4) -> Frame:

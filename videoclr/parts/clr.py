@@ -60,7 +60,8 @@ from videoclr.diffusion.sampler import SOLVERS, Denoise, level_of_noise, sample,
 from videoclr.disagreement import invented
 from videoclr.errors import WeightsError
 from videoclr.flow import at_once, grouped, still_wanted
-from videoclr.light import usual
+from videoclr.grain import calmed
+from videoclr.light import calm, usual
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask, ReferenceFusion
 from videoclr.models.recognizer import Recognizer
@@ -336,9 +337,10 @@ class ClrRestorer:
         """
         lit, first = usual(torch.stack([crop.image for crop in crops])), [_remembered(crop, memory)["first"] for crop in crops]
         others = [(c.photograph, c.earlier) for c in crops]
-        restored, maps = self._refine(lit.images.to(self.device), [c.identity for c in crops], _sure(crops), first, others)
+        y = calm(lit.images)
+        restored, maps = self._refine(y.to(self.device), [c.identity for c in crops], _sure(crops), first, others)
         _remember(crops, memory, maps=maps)
-        return lit.returned(self.finished(restored, lit.images, _scales(crops)))
+        return lit.returned(self.finished(restored, y, _scales(crops)))
 
     def restore_span(
         self, crops: Sequence[FaceCrop], after: Sequence[FaceCrop], first: bool, memory: dict[int, Any], batch: int
@@ -390,8 +392,9 @@ class ClrRestorer:
         others = [(photograph, None) for photograph in photographs or nothing]
         sure = [one is not None for one in known or nothing]
         lit = usual(y)
-        restored, _ = self._refine(lit.images.to(self.device), known or nothing, sure, [0] * len(y), others)
-        return lit.returned(self.finished(restored, lit.images, [1.0] * len(y)))
+        seen = calm(lit.images)
+        restored, _ = self._refine(seen.to(self.device), known or nothing, sure, [0] * len(y), others)
+        return lit.returned(self.finished(restored, seen, [1.0] * len(y)))
 
     def _refine(
         self,
@@ -439,7 +442,7 @@ class ClrRestorer:
 
         def view(photograph: Tensor | None, earlier: Tensor | None, contrast: float) -> _View | None:
             if earlier is not None and id(earlier) not in known:
-                y = usual(earlier[None]).images.to(self.device)
+                y = calm(usual(earlier[None]).images).to(self.device)
                 recovered = self.networks.irn(y).float().clamp(-1, 1)
                 known[id(earlier)] = _View(to_array(recovered[0]), float(changed(y, recovered)))
             found = None if earlier is None else known[id(earlier)]
@@ -591,7 +594,7 @@ class ClrRestorer:
         """The IRN alone: `(N, 3, S, S)` in [-1, 1] -> the same."""
         lit = usual(y)
         with torch.inference_mode(), self._autocast():
-            recovered: Tensor = self.networks.irn(lit.images.to(self.device)).clamp(-1, 1).float().cpu()
+            recovered: Tensor = self.networks.irn(calm(lit.images).to(self.device)).clamp(-1, 1).float().cpu()
         return lit.returned(recovered)
 
     def identities(self, identities: Sequence[Tensor | None], recovered: Tensor, degraded: Tensor) -> Tensor:
@@ -846,7 +849,7 @@ class _Span:
         if not new:
             return
         found, self.gathered = means_along(self.inputs, new, self.gathered, self.motions)
-        means = [mean.clip(-1, 1) for mean in found]
+        means = [calmed(mean.clip(-1, 1)) for mean in found]
         y = self._stacked(means)
         seen = [self.net.irn.seen(y[rows]) for rows in self._rows(len(y))]
         maps = [torch.cat(level) for level in zip(*seen, strict=True)]

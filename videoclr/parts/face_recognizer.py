@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from videoclr.light import usual
+from videoclr.light import calm, usual
 from videoclr.models.identity import IdentityRecovery
 from videoclr.models.recognizer import Recognizer
 from videoclr.models.weights import load_part
@@ -48,7 +48,7 @@ class FaceRecognizer:
         """Aligned crops `(N, 3, S, S)` in [-1, 1], or `FaceCrop`s -> `(N, D)` unit vectors on the CPU."""
         images = crops if isinstance(crops, Tensor) else torch.stack([c.image for c in crops])
         with torch.inference_mode():
-            y = usual(images).images.to(self.device)
+            y = calm(usual(images).images).to(self.device)
             if self.irn is not None:
                 y = self.irn(y).clamp(-1, 1)
             embedded: Tensor = self.recognizer.embed(y).cpu()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from videoclr import geometry
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.flow import Around, around
-from videoclr.grain import flat_places, made, measured
+from videoclr.grain import cored, flat_places, made, measured, noisy
 from videoclr.packing import keepable
 from videoclr.pixels import mean_of_colours, normalized, peak, quantized, to_array
 from videoclr.types import Faces, Frame, Patch, Rectangle, RestoredFace
@@ -173,19 +173,21 @@ def _laid(
 ) -> NDArray[np.float32]:
     """`(h, w, 3)`: the face's `image` over the frame's window, with the source's detail and as much of its grain.
 
-    Detail is what the frame shows that its crop does not: the frame less the crop laid back over it. A crop that is as fine as its
-    frame has shown all of it.
+    Detail is what the frame shows that its crop does not: the frame less the crop laid back over it, and less the noise in every
+    pixel, which is grain. A crop that is as fine as its frame has shown all of it.
     """
     matrix = face.crop.matrix
     detail = detail if geometry.scale_of(matrix) < 1 else 0.0
     if detail <= 0 and grain <= 0:
         return geometry.uncut(image, matrix, window)
     before, crop = normalized(source), to_array(face.crop.image)
-    if grain <= 0:
+    if grain <= 0 and not noisy(before):
         # Laying back is linear, and by far the dearest step: both pictures in one go.
         return geometry.uncut(image - np.float32(detail) * crop, matrix, window) + np.float32(detail) * before
     laid = geometry.uncut(image, matrix, window)
-    kept = np.float32(detail) * (before - geometry.uncut(crop, matrix, window)) if detail > 0 else np.float32(0)
+    kept = np.float32(detail) * cored(before - geometry.uncut(crop, matrix, window), before) if detail > 0 else np.float32(0)
+    if grain <= 0:
+        return np.asarray(laid + kept, np.float32)
     rng = np.random.default_rng((seed, face.crop.frame.index, face.crop.face.track))
     return np.asarray(laid + np.float32(grain) * lost_grain(before - kept, laid, alpha / alpha.max(), rng) + kept, np.float32)
 
