@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from videoclr.grain import calmed, cored, fine_noise, flat_places, made, measured, noisy
+from videoclr.grain import calmed, cored, fine_noise, flat_places, made, measured, noisiness
 
 ALL = np.ones((200, 180), np.float32)
 
@@ -116,7 +116,7 @@ def test_of_detail_the_noise_goes_and_what_is_stronger_stays():
     stroke = np.zeros((96, 96, 3), np.float32)
     stroke[:, 46:48], stroke[:, 48:50] = 0.8, -0.8
     picture = smooth() + noise
-    assert noisy(picture) and not noisy(smooth())
+    assert noisiness(picture) == 1 and noisiness(smooth()) == 0
     kept = cored(noise + stroke, picture + stroke)
     flat = np.abs(np.arange(96) - 47.5) > 12
     assert kept[:, flat].std() < 0.25 * noise.std()

@@ -101,9 +101,9 @@ def calmed(picture: Image) -> Image:
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101), np.float32)
 
 
-def noisy(picture: Image) -> bool:
-    """Whether `picture` `(h, w, 3)` in [-1, 1] has fine noise."""
-    return _share(fine_noise(picture)) > 0
+def noisiness(picture: Image) -> float:
+    """How far what moves from pixel to pixel in `picture` `(h, w, 3)` in [-1, 1] is noise and not texture, in [0, 1]."""
+    return _share(fine_noise(picture))
 
 
 def _share(noise: float) -> float:
