@@ -49,7 +49,7 @@ from videoclr.training.detection import (
     read_picture,
     targets,
 )
-from videoclr.training.landmarks import LookMaker, alignment_offset, mistakes_in, refiner_loss, settled
+from videoclr.training.landmarks import LookMaker, mistakes_in, refiner_loss
 from videoclr.training.loop import Loop, launched, part_of
 from videoclr.training.program import add_budget, begin, document, in_one_line, loop_of
 
@@ -231,11 +231,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.stage == "detector":
         train(loop_of(args, nn.ModuleDict({"detector": fresh()}), settings), maker, settings)
         return
-    offset = alignment_offset(faces) if settings.get("aligned") else (np.zeros(2, np.float32), 0.0)
-    log.info("labels are off by %.4f across, %.4f down, scale %.4f", *offset[0], math.exp(offset[1]))
-    pictures = [settled(picture, offset) for picture in (*faces, *stills)]
     with launched().main_process_first():
-        looks = LookMaker(pictures, maker, mistakes(args, maker, settings), hard=hard)
+        looks = LookMaker([*faces, *stills], maker, mistakes(args, maker, settings), hard=hard)
     train_landmarks(loop_of(args, nn.ModuleDict({"landmarks": LandmarkRefiner()}), settings), looks, settings)
 
 

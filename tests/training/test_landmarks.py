@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from videoclr import geometry
 from videoclr.training.detection import Hardship, LabelledPicture, SceneMaker
-from videoclr.training.landmarks import LookMaker, alignment_offset, mistakes_in, refiner_loss, settled
+from videoclr.training.landmarks import LookMaker, mistakes_in, refiner_loss
 
 DOTS = np.array([[46, 56], [74, 56], [60, 72], [50, 88], [70, 88]], np.float32)
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255))
@@ -68,25 +67,6 @@ def test_mistakes_are_shown_as_no_face():
     pixels, _, kinds = maker.batch(0, 0, 30)
     reddish = (pixels[:, 0].mean((1, 2)) > 0.3) & (pixels[:, 1:].mean((1, 2, 3)) < -0.5)
     assert kinds.sum() == 0 and reddish.sum() >= 8
-
-
-def test_labels_that_are_off_everywhere_are_moved_to_where_aligned_portraits_have_them():
-    face = np.array(geometry.FFHQ_POINTS)
-    face = geometry.moved(face, geometry.ffhq_matrix(face, 1))  # of a portrait that is aligned exactly, its middle at the origin
-    portraits = []
-    for side in (64, 128, 256):
-        off = side * (face * 0.97 + [0.01, -0.02]) + (side - 1) / 2
-        image, box = np.zeros((side, side, 3), np.uint8), np.zeros((1, 4), np.float32)
-        portraits.append(LabelledPicture(image, box, off.astype(np.float32)[None], np.zeros(1, bool)))
-    offset = alignment_offset(portraits)
-    assert np.exp(offset[1]) > 1.02
-    for one in portraits:
-        side = one.image.shape[0]
-        matrix = geometry.ffhq_matrix(settled(one, offset).points[0], side)
-        np.testing.assert_allclose(matrix[:, :2], np.eye(2), atol=2e-3)
-        np.testing.assert_allclose(matrix[:, 2] / side, 0, atol=2e-3)
-    with pytest.raises(ValueError, match="no square portrait"):
-        alignment_offset([LabelledPicture.without_faces(np.zeros((4, 6, 3), np.uint8))])
 
 
 def test_only_finds_that_touch_no_face_are_mistakes():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from videoclr import geometry
 from videoclr.models.landmarks import SIDE, crop_matrix
 from videoclr.training.detection import (
     USUAL,
@@ -172,43 +170,6 @@ def _occlude(rng: Rng, image: Image, points: Array) -> None:
     edge = np.array([rng.choice([0.1, 0.9]), rng.uniform(0.3, 1.0)]) * SIDE
     axes = (int(SIDE * rng.uniform(0.06, 0.22)), int(SIDE * rng.uniform(0.06, 0.3)))
     cv2.ellipse(image, [int(v) for v in edge], axes, float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
-
-
-def alignment_offset(portraits: Sequence[LabelledPicture]) -> tuple[Array, float]:
-    """How crops that are aligned by the labels of FFHQ-aligned portraits lie beside the portraits themselves, on average.
-
-    A label maker puts eyes and mouths a little too high or low everywhere; networks that learned from those portraits want faces
-    where the portraits have them.
-
-    Returns:
-        the median shift of what the crops show, `(2,)` in shares of the side, and the median logarithm of its scale.
-
-    Raises:
-        ValueError: there is no square portrait with a face.
-    """
-    found = []
-    for one in portraits:
-        side = one.image.shape[0]
-        if one.image.shape[1] != side or one.ignore.all():
-            continue
-        largest = int(np.argmax(np.where(one.ignore, 0, one.sizes())))
-        matrix = geometry.ffhq_matrix(one.points[largest], side)
-        middle = np.full(2, (side - 1) / 2)
-        found.append([*(geometry.moved(middle, matrix) - middle) / side, math.log(geometry.scale_of(matrix))])
-    if not found:
-        raise ValueError("there is no square portrait with a face")
-    x, y, scale = np.median(found, axis=0)
-    return np.array([x, y], np.float32), float(scale)
-
-
-def settled(picture: LabelledPicture, offset: tuple[Array, float]) -> LabelledPicture:
-    """`picture` with the landmarks of each face moved so that crops aligned by them lose `alignment_offset`."""
-    (shift, scale), points = offset, picture.points.copy()
-    for face in points:
-        matrix = geometry.ffhq_matrix(face, 1)  # its middle is the origin
-        beside = geometry.moved(face, matrix) * math.exp(scale) + shift
-        face[:] = geometry.moved(beside, geometry.inverted(matrix))
-    return replace(picture, points=points)
 
 
 def mistakes_in(scene: LabelledPicture, boxes: Array, points: Array, size: int) -> list[Image]:
