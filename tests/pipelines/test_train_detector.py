@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import sys
@@ -116,3 +117,24 @@ def test_threshold_allows_one_false_positive_in_a_hundred_scenes():
     cut = tally.threshold()
     assert sum(score > cut for score in tally.wrong) == 2
     assert tally.recall(cut) == 50
+
+
+def test_what_is_seldom_seen_is_counted_kind_by_kind(monkeypatch, faces, tmp_path):
+    evaluate = program("evaluate_detector")
+    labels = json.loads((tmp_path / "labels.json").read_text())
+    boxes, points = (np.array(labels["0.png"][key], np.float32) for key in ("boxes", "points"))
+    told = lambda image: LabelledPicture(image, boxes, points, np.zeros(1, bool))  # noqa: E731
+    monkeypatch.setattr(evaluate, "Teacher", lambda path, looks: argparse.Namespace(label=told))
+    made, make = [], evaluate.SceneMaker.make
+    monkeypatch.setattr(
+        evaluate.SceneMaker, "make", lambda self, *given: made.append((self.hard, make(self, *given))) or made[-1][1]
+    )
+    knows = lambda images: [[seen(box, 0.9) for box in made[-1][1].boxes]]  # noqa: E731
+    args = argparse.Namespace(teacher=None, faces=tmp_path / "faces", hard=3, seed=1)
+    rows = evaluate.on_hard(args, argparse.Namespace(detect=knows))
+    assert list(rows) == ["turned", "cut", "light", "worn"] and len(made) == 12
+    assert [hard for hard, _ in made[::3]] == [evaluate.Hardship(**{kind: 1.0}) for kind in rows]
+    assert all(row["recall"] == 100 and row["false_per_100"] == 0 for row in rows.values() if row["faces"])
+    assert sum(row["faces"] for row in rows.values()) > 3
+    blind = evaluate.on_hard(args, argparse.Namespace(detect=lambda images: [[seen([0, 0, 9, 9], 0.9)]]))
+    assert max(row["recall"] for row in blind.values()) == 0 and max(row["false_per_100"] for row in blind.values()) > 0
