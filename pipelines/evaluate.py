@@ -13,7 +13,9 @@ Three or more rows of the dial (`fidelity 0.0` to `fidelity 1.0`) give `dial.jso
 goes one way. `--mask-proof` asks what the latent mask is worth (`mask.json`, `mask.md`): guidance inside the mask against
 guidance everywhere, at the strength that gains as much identity by the guiding recogniser. `--identities FILE.tsv` (columns `file`
 and `identity`) asks what a photograph as a reference is worth (`reference.json`, `reference.md`): faces of whom there is another
-picture, restored without guidance, guided by the face alone, and with the other picture known. Clips: `evaluate_clips.py`.
+picture, restored without guidance, guided by the face alone, and with the other picture known. `--filmed logarithmic,dark,noisy`
+asks the same of footage as cameras give it: the curve is laid over the degraded faces, and taken from the restored ones before they
+are scored. Clips: `evaluate_clips.py`.
 """
 
 from __future__ import annotations
@@ -93,6 +95,51 @@ def restorers(
     return {n: table[n] for n in names if n in table}
 
 
+class Filmed(NamedTuple):
+    """What a camera or a light makes of a picture; `(H, W, 3)` float64 in shares of white."""
+
+    seen: Callable[[NDArray[np.float64], np.random.Generator], NDArray[np.float64]]
+    back: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    """Takes the light from what was restored, as far as it can be taken."""
+
+
+def lit(*gains: float) -> Filmed:
+    """Light of one strength, or of a colour."""
+    return Filmed(lambda x, _: x * gains, lambda x: x / gains)
+
+
+FILMED = {
+    "": Filmed(lambda x, _: x, lambda x: x),
+    "logarithmic": Filmed(
+        lambda x, _: 0.15 + 0.55 * np.log1p(30 * x) / math.log(31),
+        lambda x: np.expm1(((x - 0.15) / 0.55 * math.log(31)).clip(0, 5)) / 30,
+    ),
+    "pale": Filmed(lambda x, _: 0.55 + 0.25 * x, lambda x: (x - 0.55) / 0.25),
+    "dark": lit(0.2),
+    "blue": lit(0.06, 0.12, 0.8),
+    "noisy": Filmed(lambda x, rng: x + rng.normal(0, 15 / 255, x.shape), lambda x: x),
+}
+"""Looks of `--filmed`."""
+
+
+def as_filmed(picture: Picture, look: str, name: str) -> Picture:
+    """`picture` of that name in the light of a look."""
+    rng = np.random.default_rng([degraded_name_seed(name), 1])
+    return in_bytes(FILMED[look].seen(picture / 255, rng)) if look else picture
+
+
+def unfilmed(restored: torch.Tensor, look: str) -> Picture:
+    """`(3, S, S)` in [-1, 1] without the look, `(S, S, 3)`."""
+    if not look:
+        return as_picture(restored)
+    return in_bytes(FILMED[look].back((restored.double().permute(1, 2, 0).numpy() + 1) / 2))
+
+
+def in_bytes(picture: NDArray[np.float64]) -> Picture:
+    """Shares of white -> uint8."""
+    return np.asarray((255 * picture).round().clip(0, 255), np.uint8)
+
+
 def reconstruct(networks: ClrNetworks, y: torch.Tensor) -> torch.Tensor:
     """Encode and decode a clean crop, continuous latent."""
     with torch.inference_mode():
@@ -138,11 +185,17 @@ def main() -> None:
     parser.add_argument("--limit", type=integer(0), default=0, help="only this many faces, spread over the folder")
     parser.add_argument("--groups", type=Path, metavar="FILE.tsv", help="a file's name and its group per line")
     parser.add_argument("--identities", type=Path, metavar="FILE.tsv", help="who is who: faces with another picture as reference")
+    parser.add_argument(
+        "--filmed", default="", metavar="LOOKS", help=f"faces as they are filmed: {', '.join(filter(None, FILMED))}"
+    )
     parser.add_argument("--mask-proof", action="store_true", help="guidance inside the latent mask against everywhere")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     if args.checkpoints and not Path(args.checkpoints).is_dir():
         parser.error(f"--checkpoints {args.checkpoints}: no such folder")
+    looks = args.filmed.split(",")
+    if strange := [look for look in looks if look not in FILMED]:
+        parser.error(f"--filmed {', '.join(strange)}: unknown; there are {', '.join(filter(None, FILMED))}")
     device_of(Config().override(f"runtime.device={json.dumps(args.device)}"))
     judge = load_judge(args.judge)
     with judging(args.judge, "Judges() failed"):
@@ -164,14 +217,16 @@ def main() -> None:
         back = [as_picture(reconstruct(networks, as_tensor(face)[None])[0]) for face in faces]
         table["clean"] = {"vqgan": scored(judge, judges, list(faces), back)}
         print("clean", "vqgan", table["clean"]["vqgan"], flush=True)
-    for level in LEVELS:
+    for kind, look in [(kind, look) for kind in LEVELS for look in looks]:
+        level = f"{kind}, {look}" if look else kind
         inputs = [
-            degrade(face, level, np.random.default_rng(degraded_name_seed(name))) for name, face in zip(names, faces, strict=True)
+            as_filmed(degrade(face, kind, np.random.default_rng(degraded_name_seed(name))), look, name)
+            for name, face in zip(names, faces, strict=True)
         ]
         table[level], kept = {}, {}
         for row, restore in restorers(networks, wanted, args.device, args.steps).items():
             began = time.perf_counter()
-            kept[row] = [as_picture(restore(as_tensor(picture)[None])[0]) for picture in inputs]
+            kept[row] = [unfilmed(restore(as_tensor(picture)[None])[0], look) for picture in inputs]
             seconds = (time.perf_counter() - began) / len(inputs)
             table[level][row] = {
                 **scored(judge, judges, list(faces), kept[row]),

@@ -91,6 +91,22 @@ def test_a_row_or_a_folder_that_is_not_there_is_named(evaluate, arguments, monke
     assert "runs: no such folder" in capsys.readouterr().err
 
 
+def test_faces_as_they_are_filmed_are_scored_without_the_look(evaluate, arguments, monkeypatch, tmp_path, capsys):
+    looks = [look for look in evaluate.FILMED if look]
+    run(evaluate, monkeypatch, *arguments, "--rows", "input", "--filmed", ",".join(["", *looks]))
+    table = json.loads((tmp_path / "out/table.json").read_text())
+    assert list(table) == [*(level + (look and f", {look}") for level in ("mild", "heavy") for look in ("", *looks))]
+    plain = table["mild"]["input"]["psnr"]
+    for look in looks:  # the stub's figure is the mean difference; what is lost are steps of 8 bits, and noise
+        lost = plain - table[f"mild, {look}"]["input"]["psnr"]
+        assert lost < (14 if look == "noisy" else 4) and (look != "noisy" or lost > 3)
+    dark = evaluate.as_filmed(np.full((4, 4, 3), 200, np.uint8), "dark", "one")
+    assert (dark == 40).all()
+    with pytest.raises(SystemExit):
+        run(evaluate, monkeypatch, *arguments, "--filmed", "green")
+    assert "--filmed green: unknown; there are logarithmic, pale" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("bad", [("--limit", "-1"), ("--steps", "0"), ("--size", "4")])
 def test_numbers_out_of_range_are_wrong_usage(evaluate, arguments, monkeypatch, capsys, bad):
     with pytest.raises(SystemExit) as left:
