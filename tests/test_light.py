@@ -14,7 +14,7 @@ LIGHTS = {
     "dark": lambda x: 0.2 * x,
     "logarithmic": lambda x: 0.15 + 0.55 * torch.log1p(30 * x) / np.log(31),
     "blue": lambda x: x * torch.tensor([0.06, 0.12, 0.8])[:, None, None],
-    "harsh": lambda x: (1.8 * x - 0.4).clamp(0, 1),
+    "harsh": lambda x: (2.6 * x - 0.9).clamp(0, 1),
 }
 
 
@@ -52,10 +52,10 @@ def test_the_networks_see_means_and_spreads_of_photographs(name):
     means, spreads = told(lit.images[0])
     assert lit.moved == (0,)
     assert lit.images.min() >= -1 and lit.images.max() <= 1
-    assert 0.47 < means[0] < 0.83 and 0.31 < means[1] < 0.67 and 0.25 < means[2] < 0.63
-    assert (spreads < 0.27).all()
+    assert 0.34 < means[0] < 0.86 and 0.23 < means[1] < 0.72 and 0.19 < means[2] < 0.7
+    assert (spreads < 0.29).all()
     if name != "blue":  # its red is hardly there
-        assert (spreads > 0.085).all()
+        assert (spreads > 0.075).all()
 
 
 @pytest.mark.parametrize("name", LIGHTS)
@@ -68,7 +68,7 @@ def test_what_was_not_changed_comes_back_to_the_bit_and_what_was_by_its_contrast
     back = lit.returned((lit.images + change).clamp(-1, 1)) - crop
     assert (back[..., :20, :] == 0).all()
     expected = (0.01 / lit.gain)[0, :, 0, 0]
-    inside = (lit.images[0].abs() < 0.98)[:, 20:30, 20:30]
+    inside = ((lit.images[0].abs() < 0.98) & (crop[0].abs() < 0.98))[:, 20:30, 20:30]
     for channel in range(3):
         seen = back[0, channel, 20:30, 20:30][inside[channel]]
         assert torch.allclose(seen, expected[channel].expand_as(seen), atol=1e-5)
