@@ -74,7 +74,7 @@ def usual(crops: Tensor) -> InUsualLight:
     Args:
         crops: `(N, 3, S, S)` RGB float32 in [-1, 1], on the CPU.
     """
-    images, gains, moved = crops, torch.ones(len(crops), 3, 1, 1), list[int]()
+    images, gains, moved = crops, torch.ones(len(crops), 3, 1, 1, dtype=torch.float32), list[int]()
     for row, crop in enumerate(crops):
         gain, offset = _map_of(to_array(crop))
         if (gain == 1).all() and (offset == 0).all():
