@@ -83,7 +83,8 @@ def fine_noise(picture: Image) -> float:
     y, x = (max(0, (side - _PROBE) // 2) for side in picture.shape[:2])
     middle = np.ascontiguousarray(picture[y : y + _PROBE, x : x + _PROBE])
     rest = cv2.filter2D(middle, -1, _LAPLACIAN, borderType=cv2.BORDER_REFLECT_101)
-    seen = np.abs(rest)[np.abs(middle) < _CLIPPED]
+    some = np.s_[::2, ::2] if len(middle) > _PROBE // 2 else np.s_[:]  # every other pixel of many tells it as well
+    seen = np.abs(rest[some])[np.abs(middle[some]) < _CLIPPED]
     return float(np.quantile(seen, _CALMEST[0])) / (_CALMEST[1] * 6 * 2) if len(seen) else 0.0
 
 

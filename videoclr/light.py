@@ -72,8 +72,12 @@ def usual(crops: Tensor) -> InUsualLight:
     """Aligned crops in usual light; each is brought there for itself.
 
     Args:
-        crops: `(N, 3, S, S)` RGB float32 in [-1, 1], on the CPU.
+        crops: `(N, 3, S, S)` RGB float32 in [-1, 1].
+
+    Returns:
+        What the networks are to see, on the CPU.
     """
+    crops = crops.cpu()
     images, gains, moved = crops, torch.ones(len(crops), 3, 1, 1, dtype=torch.float32), list[int]()
     for row, crop in enumerate(crops):
         gain, offset = _map_of(to_array(crop))

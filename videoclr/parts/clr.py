@@ -776,7 +776,7 @@ class _Past:
 
 
 class _Span:
-    """One call of `ClrRestorer.restore_span`. `images` are `crops` and those `after` in usual light, as is all that is here."""
+    """One call of `ClrRestorer.restore_span`, all of it in usual light."""
 
     def __init__(
         self, part: ClrRestorer, crops: Sequence[FaceCrop], after: Sequence[FaceCrop], past: _Past | None, batch: int, first: int
