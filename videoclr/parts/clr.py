@@ -853,8 +853,8 @@ class _Span:
         return _Past(end, self.corrections[end], inputs, matrices, pairs, views, sizes, self.best, self.gathered, self.settled)
 
     def sizes(self) -> list[float]:
-        """How much of each frame's mean the recovery changed."""
-        return [self.changed[place] for place in self.places]
+        """How far each frame, which is no mean, is from what was recovered."""
+        return changed(self._stacked([self.inputs[place] for place in self.places]), self.recovered).flatten().tolist()
 
     def _worth(self) -> dict[int, float]:
         """How much each recovered picture counts: what the input hardly shows is better told by frames that show it."""
