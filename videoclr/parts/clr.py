@@ -117,11 +117,12 @@ _UNSEEN = 0.55
 """Share of the fusion that is left out of the worst crops (`degradation`)."""
 _STEADY = 0.4
 """Share of the fusion that is left along a track: texture is what differs most between frames."""
-_GOOD, _LEAST_SHOWN = (0.028, 0.042), 0.4
-"""Root mean square of `R(y) - y` up to which a crop counts as good, and from which on as degraded; and how much of the restoration
-is shown of a good one: the networks' own loss is larger than what there is to mend. Of 80 crops of 16 held-out people, most of them
-degraded very little, the 38 below 0.032 had 39.4 dB as they came and 36.3 restored, SqD 0.104 and 0.114, and 0.079 with half of it.
-The share with the highest PSNR is 0.2 there, 0.5 at 0.034, and 0.7 to 0.9 beyond; SqD wants more."""
+_GOOD, _LEAST_SHOWN = (0.09, 0.13), 0.4
+"""How much the recovery changed, in contrasts of the face (`contrast`), up to which a crop counts as good, and from which on as
+degraded; and how much of the restoration is shown of a good one: the networks' own loss is larger than what there is to mend. Of 80
+crops of 16 held-out people, most of them degraded very little, the 38 that were changed least had 39.4 dB as they came and 36.3
+restored, SqD 0.104 and 0.114, and 0.079 with half of it. The share with the highest PSNR is 0.2 there, and 0.7 to 0.9 of those that
+were changed most; SqD wants more."""
 _WRONG = (0.24, 0.38)
 """Predicted error of `z_R`, latent units: up to the first diffusion would only add to it; at the second it starts at the level that
 the dial says. A median `mild` crop has 0.25, a `heavy` one 0.39."""
@@ -431,7 +432,7 @@ class ClrRestorer:
             if self.passes == 2:
                 maps = self.doubted(y, self.decoded(z, features, self.texture(degraded), recovered, z_r))
                 z = self.mended(z, maps, starts, noise, z_y, z_r)
-            return self.decoded(z, features, self.texture(degraded), recovered, z_r), maps, sizes
+            return self.decoded(z, features, self.texture(degraded), recovered, z_r), maps, in_contrasts(y, alone)
 
     def shown(
         self, others: Sequence[tuple[Tensor | None, Tensor | None]], sizes: Sequence[float], contrasts: Sequence[float]
@@ -660,7 +661,7 @@ def needed(restored: Tensor, came: Tensor, sizes: Sequence[float]) -> Tensor:
 
     Args:
         restored, came: `(N, 3, S, S)` on the CPU.
-        sizes: how much of each the recovery changed (`changed`). Noise in every pixel is a reason to show all of it, too.
+        sizes: how much of each the recovery changed, in contrasts. Noise in every pixel is a reason to show all of it, too.
     """
     shares = []
     for image, size in zip(came, sizes, strict=True):
@@ -676,6 +677,12 @@ def contrast(recovered: Tensor) -> list[float]:
     side = recovered.shape[-1]
     middle = recovered[..., side // 4 : side * 13 // 16, side // 4 : side * 3 // 4].mean(1)
     return middle.flatten(1).std(1).tolist()
+
+
+def in_contrasts(y: Tensor, recovered: Tensor) -> list[float]:
+    """How much the recovery changed, by the contrast of each face."""
+    sizes = changed(y, recovered).flatten().tolist()
+    return [size / max(one, 1e-3) for size, one in zip(sizes, contrast(recovered), strict=True)]
 
 
 def degradation(y: Tensor, recovered: Tensor) -> Tensor:
@@ -853,8 +860,8 @@ class _Span:
         return _Past(end, self.corrections[end], inputs, matrices, pairs, views, sizes, self.best, self.gathered, self.settled)
 
     def sizes(self) -> list[float]:
-        """How far each frame, which is no mean, is from what was recovered."""
-        return changed(self._stacked([self.inputs[place] for place in self.places]), self.recovered).flatten().tolist()
+        """How far each frame, which is no mean, is from what was recovered, in contrasts."""
+        return in_contrasts(self._stacked([self.inputs[place] for place in self.places]), self.recovered)
 
     def _worth(self) -> dict[int, float]:
         """How much each recovered picture counts: what the input hardly shows is better told by frames that show it."""
