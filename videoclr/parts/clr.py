@@ -1,6 +1,7 @@
 """CLR-Face as a restorer: a degraded crop in, the refined latent decoded, out (Suin and Chellappa 2024, arXiv 2402.06106).
 
-One restoration of a batch of crops:
+One restoration of a batch of crops, in the light that the networks know (`videoclr.light`) and without noise in every pixel
+(`grain.calmed`); what was changed goes back into the film's light, and of a good crop less of it is shown (`needed`):
 
 1. `R(y)`, the IRN's faithful estimate; `z_R = E(R(y))` and the condition `z_y = E_l(y)`.
 2. Start at a level of the noise below the top, from `z_R` (truncated start, after DifFace, Yue and Loy 2022).
