@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from videoclr.arguments import integer
+from videoclr.config import Config
 from videoclr.parts.retina_detector import RetinaDetector
 from videoclr.training.detection import (
     Array,
@@ -47,8 +48,8 @@ from videoclr.types import Detection
 
 FLOORS = {"recall": 97.0, "frames_found": 95.0, "points_median": 5.0, "milliseconds": 40.0}
 JUDGE_SURE = 0.9
-STARTS = 0.8
-"""Score from which a find starts a track (`detect.threshold`)."""
+STARTS = Config().detect.threshold
+"""Score from which a find starts a track."""
 GROUPS = ((256, "over 256"), (128, "128-256"), (64, "64-128"), (0, "48-64"))
 
 
@@ -115,10 +116,15 @@ def backgrounds(frames: Sequence[Image], judge: RetinaDetector, teacher: Teacher
     return strips
 
 
+def labelled(args: argparse.Namespace) -> tuple[Teacher, list[LabelledPicture]]:
+    """The teacher, and the portraits with its boxes."""
+    teacher = Teacher(args.teacher, (192, 320))
+    return teacher, [teacher.label(read_picture(path)).shrunk(512) for path in pictures_in(args.faces)]
+
+
 def on_stills(args: argparse.Namespace, detector: RetinaDetector, judge: RetinaDetector) -> dict[str, Any]:
     """Part (a)."""
-    teacher = Teacher(args.teacher, (192, 320))
-    portraits = [teacher.label(read_picture(path)).shrunk(512) for path in pictures_in(args.faces)]
+    teacher, portraits = labelled(args)
     strips = backgrounds([next(read_frames(path, 1)) for path in clips_in(args.clips)], judge, teacher)
     maker = SceneMaker(portraits, (), strips, smallest=20, largest=420)
     tally, rivals = Tally(), Tally()
@@ -147,8 +153,7 @@ def on_stills(args: argparse.Namespace, detector: RetinaDetector, judge: RetinaD
 
 def on_hard(args: argparse.Namespace, detector: RetinaDetector) -> dict[str, Any]:
     """Part (d)."""
-    teacher = Teacher(args.teacher, (192, 320))
-    portraits = [teacher.label(read_picture(path)).shrunk(512) for path in pictures_in(args.faces)]
+    _, portraits = labelled(args)
     rows = {}
     for kind in ("turned", "cut", "light", "worn"):
         maker, tally = SceneMaker(portraits, smallest=20, largest=420, hard=Hardship(**{kind: 1.0})), Tally()

@@ -116,10 +116,10 @@ def test_of_detail_the_noise_goes_and_what_is_stronger_stays():
     stroke = np.zeros((96, 96, 3), np.float32)
     stroke[:, 46:48], stroke[:, 48:50] = 0.8, -0.8
     picture = smooth() + noise
-    assert noisiness(picture) == 1 and noisiness(smooth()) == 0
-    kept = cored(noise + stroke, picture + stroke)
+    assert noisiness(fine_noise(picture)) == 1 and noisiness(fine_noise(smooth())) == 0
+    kept = cored(noise + stroke, fine_noise(picture + stroke))
     flat = np.abs(np.arange(96) - 47.5) > 12
     assert kept[:, flat].std() < 0.25 * noise.std()
     drawn = stroke.any(axis=(0, 2))
     assert np.abs(kept[:, drawn]).mean() > 0.9 * 0.8
-    assert cored(stroke, smooth()) is stroke, "without noise all of it is detail"
+    assert cored(stroke, fine_noise(smooth())) is stroke, "without noise all of it is detail"

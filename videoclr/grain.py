@@ -95,32 +95,26 @@ def calmed(picture: Image) -> Image:
     texture, and let it stand; what a blur of a pixel takes away with it they know how to bring back.
     """
     noise = fine_noise(picture)
-    share = _share(noise)
+    share = noisiness(noise)
     if share == 0:
         return picture
     sigma = (_CALM + _CALMS * np.log(noise / _USUAL)) * share
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101), np.float32)
 
 
-def noisiness(picture: Image) -> float:
-    """How far what moves from pixel to pixel in `picture` `(h, w, 3)` in [-1, 1] is noise and not texture, in [0, 1]."""
-    return _share(fine_noise(picture))
-
-
-def _share(noise: float) -> float:
-    """How far `fine_noise` is noise and not texture, in [0, 1]."""
+def noisiness(noise: float) -> float:
+    """How far a `fine_noise` is noise and not texture, in [0, 1]."""
     low, high = _TEXTURE
     return float(np.clip((noise - low) / (high - low), 0, 1))
 
 
-def cored(detail: Image, picture: Image) -> Image:
-    """`detail` of `picture`, both `(h, w, 3)` in [-1, 1], without the picture's fine noise; the same object where there is none.
+def cored(detail: Image, noise: float) -> Image:
+    """`detail` `(h, w, 3)` of a picture in [-1, 1] that has so much `fine_noise`, without it; the same object where there is none.
 
     Where detail is no stronger than that noise there remains none of it, where it is much stronger all: Wiener's gain by the
     power around each place (Lee, "Digital Image Enhancement and Noise Filtering by Use of Local Statistics", PAMI 1980).
     """
-    noise = fine_noise(picture)
-    share = _share(noise)
+    share = noisiness(noise)
     if share == 0:
         return detail
     power = cv2.GaussianBlur(np.square(detail).mean(-1), (0, 0), _AROUND, borderType=cv2.BORDER_REFLECT_101)

@@ -61,7 +61,7 @@ from videoclr.diffusion.sampler import SOLVERS, Denoise, level_of_noise, sample,
 from videoclr.disagreement import invented
 from videoclr.errors import WeightsError
 from videoclr.flow import at_once, grouped, still_wanted
-from videoclr.grain import calmed, noisiness
+from videoclr.grain import calmed, fine_noise, noisiness
 from videoclr.light import calm, usual
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask, ReferenceFusion
@@ -667,7 +667,7 @@ def needed(restored: Tensor, came: Tensor, sizes: Sequence[float]) -> Tensor:
     shares = []
     for image, size in zip(came, sizes, strict=True):
         share = _LEAST_SHOWN + (1 - _LEAST_SHOWN) * _between(size, *_GOOD)
-        shares.append(share if share == 1 else max(share, noisiness(to_array(image))))
+        shares.append(share if share == 1 else max(share, noisiness(fine_noise(to_array(image)))))
     if min(shares) == 1:
         return restored
     return came + restored.new_tensor(shares).view(-1, 1, 1, 1) * (restored - came)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from videoclr import geometry
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.flow import Around, around
-from videoclr.grain import cored, flat_places, made, measured, noisiness
+from videoclr.grain import cored, fine_noise, flat_places, made, measured, noisiness
 from videoclr.packing import keepable
 from videoclr.pixels import mean_of_colours, normalized, peak, quantized, to_array
 from videoclr.types import Faces, Frame, Patch, Rectangle, RestoredFace
@@ -181,11 +181,12 @@ def _laid(
     if detail <= 0 and grain <= 0:
         return geometry.uncut(image, matrix, window)
     before, crop = normalized(source), to_array(face.crop.image)
-    if grain <= 0 and noisiness(before) == 0:
+    noise = fine_noise(before) if detail > 0 else 0.0
+    if grain <= 0 and noisiness(noise) == 0:
         # Laying back is linear, and by far the dearest step: both pictures in one go.
         return geometry.uncut(image - np.float32(detail) * crop, matrix, window) + np.float32(detail) * before
     laid = geometry.uncut(image, matrix, window)
-    kept = np.float32(detail) * cored(before - geometry.uncut(crop, matrix, window), before) if detail > 0 else np.float32(0)
+    kept = np.float32(detail) * cored(before - geometry.uncut(crop, matrix, window), noise) if detail > 0 else np.float32(0)
     if grain <= 0:
         return np.asarray(laid + kept, np.float32)
     rng = np.random.default_rng((seed, face.crop.frame.index, face.crop.face.track))
