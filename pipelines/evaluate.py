@@ -15,7 +15,8 @@ guidance everywhere, at the strength that gains as much identity by the guiding 
 and `identity`) asks what a photograph as a reference is worth (`reference.json`, `reference.md`): faces of whom there is another
 picture, restored without guidance, guided by the face alone, and with the other picture known. `--filmed logarithmic,dark,noisy`
 asks the same of footage as cameras give it: the curve is laid over the degraded faces, and taken from the restored ones before they
-are scored. Clips: `evaluate_clips.py`.
+are scored. `--close-ups` asks what becomes of faces of 512 px, degraded and scored at that size (`closeups.json`, `closeups.md`).
+Clips: `evaluate_clips.py`.
 """
 
 from __future__ import annotations
@@ -49,10 +50,11 @@ from videoclr.config import Config
 from videoclr.evaluation.observer import judging, load_judge
 from videoclr.metrics.fidelity import sharpness as laplacian
 from videoclr.parts.clr import ClrNetworks, ClrRestorer
-from videoclr.pipeline import device_of
+from videoclr.pipeline import Pipeline, device_of
 from videoclr.training.data import as_tensor, load_faces, read_identities
 from videoclr.training.degrade import LEVELS, degrade, degraded_name_seed
 from videoclr.training.program import in_one_line
+from videoclr.types import Frame
 
 Picture = NDArray[np.uint8]
 SHEET = 24
@@ -188,6 +190,7 @@ def main() -> None:
     parser.add_argument(
         "--filmed", default="", metavar="LOOKS", help=f"faces as they are filmed: {', '.join(filter(None, FILMED))}"
     )
+    parser.add_argument("--close-ups", action="store_true", help="faces of 512 px, with and without the network of close-ups")
     parser.add_argument("--mask-proof", action="store_true", help="guidance inside the latent mask against everywhere")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
@@ -244,6 +247,8 @@ def main() -> None:
             proof[level] = mask_proof(networks, inputs, list(faces), (judge, judges), args)
             print(level, "mask", proof[level], flush=True)
         sheet([kept[r] for r in ("input", "irn", "full") if r in kept] + [list(faces)], args.out / f"{level}.png")
+    if args.close_ups:
+        keep(args.out / "closeups", close_ups(networks, (judge, judges), args), COLUMNS[:-1])
     keep(args.out / "table", table, COLUMNS)
     if curves := {level: curve for level, rows in table.items() if (curve := dial(rows))}:
         keep(args.out / "dial", curves, COLUMNS)
@@ -320,6 +325,38 @@ def pairs_of(path: Path, names: list[str]) -> list[tuple[int, int]]:
     if len(found) < 2:
         sys.exit(f"--identities {path}: fewer than two people of whom there are two pictures among those that are evaluated")
     return found
+
+
+def close_ups(networks: ClrNetworks, judging: tuple[ModuleType, Any], args: argparse.Namespace) -> dict[str, Any]:
+    """Level -> row -> figures of the faces that have twice `args.size`, restored as pictures of them are.
+
+    `kept`: what they show beyond the restorer's resolution stays as it came; `detailed`: by the network of close-ups. Writes a
+    contact sheet (degraded | kept | detailed | clean) for each level.
+    """
+    side = 2 * args.size
+    names, faces = load_faces(args.faces, side, least=side)
+    if args.limit:
+        picked = np.linspace(0, len(names) - 1, min(args.limit, len(names))).astype(int)
+        names, faces = [names[i] for i in picked], faces[picked]
+    kinds, table = ("slight", "soft", "mild"), dict[str, Any]()
+    for kind in kinds:
+        inputs = [
+            degrade(face, kind, np.random.default_rng(degraded_name_seed(name))) for name, face in zip(names, faces, strict=True)
+        ]
+        made = {"input": inputs}
+        for row, detailed in {"kept": False, "detailed": True}.items():
+            part = ClrRestorer(networks=networks, device=args.device, steps=args.steps, size=args.size, closeups=detailed)
+            pipeline = Pipeline(restorer=part, recognizer=None)
+            frames = (Frame.from_image(picture, number) for number, picture in enumerate(inputs))
+            made[row] = [np.asarray(frame.image, np.uint8) for frame in pipeline.restore_frames(frames, aligned=True)]
+        table[kind] = {
+            row: {**scored(*judging, list(faces), pictures), "sharpness": sharpness(faces, pictures)}
+            for row, pictures in made.items()
+        }
+        for row, figures in table[kind].items():
+            print(f"close-ups, {kind}", row, figures, flush=True)
+        sheet([*made.values(), list(faces)], args.out / f"closeups_{kind}.png")
+    return table
 
 
 def with_reference(

@@ -232,3 +232,12 @@ def test_a_landmark_that_leaves_the_frame_is_replaced_by_and_by() -> None:
     places = [geometry.completed(HEAD + wrong + np.array([move, 0]), 160, (320, 240))[0, 0] - move for move in moves]
     assert max(np.abs(np.diff(places))) < 1.5 and places[0] == pytest.approx(HEAD[0, 0] - 12, abs=1e-3)
     assert places[-1] == pytest.approx(HEAD[0, 0], abs=1)
+
+
+def test_the_edges_of_a_crop_at_another_scale_lie_where_they_did():
+    matrix = geometry.ffhq_matrix(np.array([[50, 60], [82, 62], [66, 80], [55, 95], [78, 96]]), 32)
+    larger = geometry.at_scale(matrix, 2)
+    for corner in ((-0.5, -0.5), (31.5, -0.5), (32 / 3, 16.0)):
+        there = geometry.moved(np.array(corner), geometry.inverted(matrix))
+        expected = (np.array(corner) + 0.5) * 2 - 0.5
+        np.testing.assert_allclose(geometry.moved(there, larger), expected, atol=1e-9)

@@ -74,6 +74,19 @@ def test_what_was_not_changed_comes_back_to_the_bit_and_what_was_by_its_contrast
         assert torch.allclose(seen, expected[channel].expand_as(seen), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", LIGHTS)
+def test_another_picture_of_the_same_face_is_brought_into_the_same_light(name):
+    crops = torch.stack([filmed(name), face(1)])
+    lit, others = usual(crops), crops + 0.01
+    brought = lit.beside(others)
+    assert torch.equal(brought[1], others[1])
+    inside = (lit.images[0].abs() < 0.9) & (brought[0].abs() < 0.9)
+    change = (brought[0] - lit.images[0] - 0.01 * lit.gain[0])[inside]
+    assert change.abs().max() < 1e-5
+    plain = usual(torch.stack([face(0)]))
+    assert plain.beside(others) is others
+
+
 def test_a_lamp_beside_a_dark_face_stays_a_lamp():
     crop = filmed("dark")[None].clone()
     crop[..., :6, :6] = 1.0

@@ -120,6 +120,13 @@ def scale_of(matrix: Matrix) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
+def at_scale(matrix: Matrix, factor: float) -> Matrix:
+    """The matrix of a crop `factor` times as large in each direction: its outer edges lie where they did."""
+    larger = matrix * factor
+    larger[:, 2] += (factor - 1) / 2
+    return larger
+
+
 def cut(image: NDArray[Any], matrix: Matrix, size: int) -> NDArray[np.float32]:
     """Cut the aligned crop out of a frame.
 

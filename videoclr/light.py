@@ -55,6 +55,14 @@ class InUsualLight:
     moved: tuple[int, ...]
     """Rows of the crops that did not come in usual light."""
 
+    def beside(self, others: Tensor) -> Tensor:
+        """Other pictures of the same faces in the film's light, `(N, 3, S, S)` in [-1, 1] on the CPU, as `images` show them."""
+        if not self.moved:
+            return others
+        rows, out = list(self.moved), others.clone()
+        out[rows] = (self.images[rows] + (others[rows] - self.filmed[rows]) * self.gain[rows]).clamp(-1, 1)
+        return out
+
     def returned(self, restored: Tensor) -> Tensor:
         """What the networks made of `images`, in the light of the film.
 

@@ -446,6 +446,7 @@ class Pipeline:
         self, crops: Iterator[Faces[FaceCrop]], ledger: RunLog, aligned: bool, inside: Inside, embedder: Recognizer | None
     ) -> Iterator[Frame]:
         from videoclr.stages.blend import blend
+        from videoclr.stages.enlarge import EnlargingRestorer, enlarge
         from videoclr.stages.gate import gate
         from videoclr.stages.restore import restore
 
@@ -458,6 +459,8 @@ class Pipeline:
         if self.judge is not None and not aligned:  # an aligned crop is asked for as a whole, and its landmarks are guesses
             restored = timed("gate", gate(restored, self.judge, config.gate.smoothing, inside), clock)
         watched = ledger.watched(restored)
+        if isinstance(self.restorer, EnlargingRestorer) and self.restorer.larger is not None:
+            watched = timed("enlarge", enlarge(watched, self.restorer, on_error, told), clock)
         look = config.blend
         seed = config.restore.seed
         done = blend(watched, look.strength, look.match_color, look.detail, look.grain, seed, inside=inside)

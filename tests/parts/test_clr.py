@@ -13,10 +13,12 @@ from torch import nn
 from videoclr.diffusion.sampler import level_of_noise
 from videoclr.errors import WeightsError
 from videoclr.light import calm, usual
+from videoclr.models.closeup import CloseUp, enlarged
 from videoclr.models.identity import ReferenceFusion
 from videoclr.motion import BEHIND
 from videoclr.parts import clr
 from videoclr.parts.clr import ClrNetworks, ClrRestorer, _Span
+from videoclr.stages.enlarge import EnlargingRestorer
 from videoclr.stages.restore import ReducedRestorer, restore
 from videoclr.types import Detection, FaceCrop, Faces, Frame, TrackedFace
 from videoclr.weave import unwoven
@@ -91,6 +93,50 @@ def test_crops_in_unusual_light_are_restored_in_usual_light_and_come_back(networ
     crops = [replace(crop(seed), image=one) for seed, one in enumerate(unusual_light)]
     assert torch.allclose(part.restore(crops, {}), expected, atol=1e-4)
     assert differ(lit.returned(part.restore_stills(lit.images)), part.restore_stills(lit.images))
+
+
+def detailing(networks, **settings):
+    """A restorer with a network of close-ups that has something to say."""
+    torch.manual_seed(5)
+    nets = copy.copy(networks)
+    nets._modules = dict(networks._modules)
+    nets.closeup = CloseUp((8, 16)).requires_grad_(False).eval()
+    nn.init.normal_(nets.closeup.out[1].weight, std=0.1)
+    return made(nets, **settings)
+
+
+def closeups(count=2):
+    """Crops at twice the side, and what was made of them at the side itself."""
+    large = torch.stack([nn.functional.interpolate(picture(n)[None], scale_factor=2, mode="bilinear")[0] for n in range(count)])
+    return large, torch.stack([picture(n + 7) for n in range(count)])
+
+
+def test_close_ups_get_detail_by_a_network_of_their_own_or_not_at_all(networks):
+    part, (large, restored) = detailing(networks), closeups()
+    assert part.larger == 2 * SIZE and isinstance(part, EnlargingRestorer)
+    out = part.enlarge(large, restored)
+    assert out.shape == large.shape and differ(out, enlarged(restored, 2 * SIZE))
+    assert torch.allclose(torch.cat([part.enlarge(large[n : n + 1], restored[n : n + 1]) for n in range(2)]), out, atol=1e-5)
+    assert differ(part.enlarge(large.flip(0), restored), out), "it looks at what the frame shows"
+    assert made(networks).larger is None and detailing(networks, closeups=False).larger is None
+
+
+def test_a_network_of_close_ups_begins_as_what_was_restored(networks):
+    large, restored = closeups()
+    assert torch.equal(CloseUp()(large, enlarged(restored, 2 * SIZE)), enlarged(restored, 2 * SIZE))
+    odd = torch.rand(1, 3, 50, 42)
+    assert CloseUp()(odd, odd).shape == odd.shape
+
+
+def test_close_ups_in_unusual_light_are_detailed_in_usual_light_and_come_back(networks, unusual_light):
+    part, (large, restored) = detailing(networks), closeups()
+    large, restored = 0.2 * large - 0.4, 0.1 * restored - 0.4
+    lit = usual(large)
+    assert lit.moved == (0, 1)
+    shown = lit.images + (enlarged(restored, 2 * SIZE) - large) * lit.gain
+    assert shown.abs().max() < 1
+    expected = lit.returned(part.networks.closeup(lit.images, shown))
+    assert torch.allclose(part.enlarge(large, restored), expected, atol=1e-4)
 
 
 def test_noise_in_every_pixel_is_calmed_before_the_networks_see_it(networks):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from videoclr.models.closeup import CloseUp
 from videoclr.parts.clr import ClrNetworks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,6 +60,26 @@ def run(evaluate, monkeypatch, *arguments):
     torch.manual_seed(0)
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
     evaluate.main()
+
+
+def test_close_ups_are_scored_at_twice_the_size_with_their_network_and_without(evaluate, arguments, monkeypatch, tmp_path):
+    for number in (1, 2):  # the third is too small
+        path = str(tmp_path / f"faces/{number}.png")
+        cv2.imwrite(path, cv2.resize(cv2.imread(path), (128, 128)))
+    network = CloseUp()
+    torch.nn.init.normal_(network.out[1].weight, std=0.05)
+    (tmp_path / "runs/closeup").mkdir()
+    state = {f"closeup.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"ema": state, "step": 1, "spent": 1.0}, tmp_path / "runs/closeup/checkpoint.pt")
+    run(evaluate, monkeypatch, *arguments, "--rows", "input", "--close-ups")
+    table = json.loads((tmp_path / "out/closeups.json").read_text())
+    assert list(table) == ["slight", "soft", "mild"]
+    for level, rows in table.items():
+        assert list(rows) == ["input", "kept", "detailed"] and all(row["n"] == 2 for row in rows.values())
+        assert rows["kept"]["psnr"] != rows["detailed"]["psnr"]
+        assert cv2.imread(str(tmp_path / f"out/closeups_{level}.png")).shape[1] == 3 * 4 * 160
+    assert table["mild"]["input"]["psnr"] < table["soft"]["input"]["psnr"] < table["slight"]["input"]["psnr"] < 0
+    assert "| soft | detailed |" in (tmp_path / "out/closeups.md").read_text()
 
 
 def test_every_row_is_scored_on_the_same_seeded_inputs(evaluate, arguments, monkeypatch, tmp_path):

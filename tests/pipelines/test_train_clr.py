@@ -35,6 +35,7 @@ LEARNING = {
     "start": {"start"},
     "mask": {"mask"},
     "student": {"student", "discriminator"},
+    "closeup": {"closeup", "discriminator"},
 }
 """Run -> what learns in it."""
 
@@ -88,6 +89,10 @@ class Chain:
     def __init__(self, folder):
         self.runs = folder / "runs"
         self.faces = draw_faces(folder / "faces")
+        self.large = folder / "large"  # with one that is too small
+        shutil.copytree(self.faces, self.large)
+        for path in sorted(self.large.iterdir())[1:]:
+            cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (128, 128)))
         self.identities = folder / "identities.tsv"
         self.identities.write_text("file\tidentity\n0.png\tanna\n1.png\tanna\n2.png\tbert\n")
         self.perceptual = random_file(Perceptual, folder / "squeezenet.pth")
@@ -97,12 +102,23 @@ class Chain:
     def checkpoint(self, name):
         return self.runs / name / "checkpoint.pt"
 
-    def train(self, config, *stage, out=None, steps=STEPS, **files):
+    def train(self, config, *stage, out=None, steps=STEPS, faces=None, **files):
         """`files`: option -> a path, or the name of an earlier run."""
         given = [a for k, v in files.items() for a in (f"--{k}", v if isinstance(v, Path) else self.checkpoint(v))]
         program, config_run = ("distill_one_step", "student") if config == "one_step" else (f"train_{config}", config)
         out = out or self.runs / (stage[0].removesuffix("_last") if stage else config_run)
-        common = ["--faces", self.faces, "--config", TINY / f"{config}.yaml", "--out", out, "--steps", steps, "--minutes", 5]
+        common = [
+            "--faces",
+            faces or self.faces,
+            "--config",
+            TINY / f"{config}.yaml",
+            "--out",
+            out,
+            "--steps",
+            steps,
+            "--minutes",
+            5,
+        ]
         run(program, *stage, *common, *given)
         return out / "checkpoint.pt"
 
@@ -131,6 +147,7 @@ def chain(tmp_path_factory):
         made.train("denoiser", "start", vqgan="vqgan", irn="irn", denoiser="denoiser")
         made.train("identity", "mask", perceptual=made.perceptual, teacher=made.teacher, **before)
         made.train("one_step", perceptual=made.perceptual, runs=made.runs)
+        made.train("closeup", perceptual=made.perceptual, runs=made.runs, faces=made.large)
     yield made
     shutil.rmtree(folder)  # hundreds of megabytes that pytest would keep
 
@@ -199,6 +216,7 @@ def test_the_restorer_takes_each_network_from_the_run_that_trained_it_last(chain
         (networks.mask, "mask", "mask"),
         (networks.student, "student", "student"),
         (networks.start, "start", "start"),
+        (networks.closeup, "closeup", "closeup"),
     ):
         wanted = part_of(averaged[run_name], inside)
         assert all(torch.equal(v, wanted[k]) for k, v in found.state_dict().items())
@@ -323,7 +341,7 @@ def test_without_what_is_optional_the_rest_is_exported_and_used(chain, tmp_path,
     monkeypatch.setattr(weights, "FOLDER", out)
     monkeypatch.setattr(weights, "_load_embedded", cache(weights._load_embedded.__wrapped__))
     for networks in (ClrNetworks.embedded(), ClrNetworks.of_runs(runs)):
-        assert networks.student is None and networks.start is None and networks.reference is None
+        assert all(getattr(networks, name) is None for name in OPTIONAL)
 
 
 @pytest.mark.parametrize(
@@ -376,7 +394,7 @@ def test_a_student_from_unpacked_weights_meets_its_discriminator_as_late_as_a_ne
     shutil.rmtree(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["identity", "temporal", "vqgan", "denoiser", "one_step"])
+@pytest.mark.parametrize("name", ["identity", "temporal", "vqgan", "denoiser", "one_step", "closeup"])
 def test_the_tiny_settings_have_the_keys_of_the_full_ones(name):
     def keys(values, path=""):
         if not isinstance(values, dict):

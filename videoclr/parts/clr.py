@@ -63,6 +63,7 @@ from videoclr.errors import WeightsError
 from videoclr.flow import at_once, grouped, still_wanted
 from videoclr.grain import calmed, fine_noise, noisiness
 from videoclr.light import calm, usual
+from videoclr.models.closeup import CloseUp, enlarged
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask, ReferenceFusion
 from videoclr.models.recognizer import Recognizer
@@ -164,6 +165,7 @@ class ClrNetworks(nn.Module):
         self.student: Denoiser | None = None  # of one evaluation; there where it was distilled
         self.start: StartLevel | None = None  # there where it was trained
         self.reference: ReferenceFusion | None = None  # there where it was trained
+        self.closeup: CloseUp | None = None  # there where it was trained
 
     @classmethod
     def of_runs(cls, folder: str | Path) -> ClrNetworks:
@@ -172,6 +174,7 @@ class ClrNetworks(nn.Module):
         networks.student = Denoiser() if (Path(folder) / "student/checkpoint.pt").exists() else None
         networks.start = StartLevel() if (Path(folder) / "start/checkpoint.pt").exists() else None
         networks.reference = ReferenceFusion() if (Path(folder) / "reference/checkpoint.pt").exists() else None
+        networks.closeup = CloseUp() if (Path(folder) / "closeup/checkpoint.pt").exists() else None
         read: dict[Path, dict[str, Tensor]] = {}
         for run, inside, name in RUNS:
             path = Path(folder) / run / "checkpoint.pt"
@@ -195,6 +198,7 @@ class ClrNetworks(nn.Module):
         networks.student = None if "student" in absent else Denoiser()
         networks.start = None if "start" in absent else StartLevel()
         networks.reference = None if "reference" in absent else ReferenceFusion()
+        networks.closeup = None if "closeup" in absent else CloseUp()
         for file, names in FILES.items():
             for name in () if file in absent else names:
                 load_part(networks.get_submodule(name), file, name)
@@ -210,9 +214,10 @@ FILES = {
     "student": ("student",),
     "start": ("start",),
     "reference": ("reference",),
+    "closeup": ("closeup",),
 }
 """Embedded file -> the networks in it; a network's entries carry its name as prefix."""
-OPTIONAL = {"student", "start", "reference"}
+OPTIONAL = {"student", "start", "reference", "closeup"}
 """Files that need not be there."""
 RUNS = (
     ("vqgan", "vqgan.encoder", "encoder"),
@@ -227,6 +232,7 @@ RUNS = (
     ("student", "student", "student"),
     ("start", "start", "start"),
     ("reference", "reference", "reference"),
+    ("closeup", "closeup", "closeup"),
 )
 """Training run, the module's name in its checkpoint, and here."""
 
@@ -256,6 +262,7 @@ class ClrRestorer:
             the frame shows enlarged, as far as they are, and out of all that are sharpened.
         sharpen: add so many times what a blur of about 1 px takes from what is restored (an unsharp mask), in [0, 2]. What the
             recovery lacks most are the finest frequencies: it is trained to be right on average.
+        closeups: give faces that are larger in the frame than their crops the detail that they have there (`enlarge`).
         networks: others than the embedded ones.
 
     Raises:
@@ -280,6 +287,7 @@ class ClrRestorer:
         precision: str = "float32",
         unweave: bool | None = None,
         sharpen: float = 0.0,
+        closeups: bool = True,
         networks: ClrNetworks | None = None,
     ) -> None:
         whole = {"steps": steps, "size": size, "anchors": anchors, "passes": passes, "refine": refine}
@@ -318,6 +326,7 @@ class ClrRestorer:
             raise WeightsError(
                 "start", "start: auto needs these weights, and they are not here; train_denoiser.py start makes them"
             )
+        self.larger = 2 * size if closeups and self.networks.closeup is not None else None
         self.student = self.networks.student if steps == 1 else None
         if self.student is not None and guidance is None:
             self.guidance = 0.0
@@ -374,6 +383,23 @@ class ClrRestorer:
         entry["past"], entry["full"] = span.past(), {crop.frame.index for crop in span.anchors(crops)}
         _remember(crops, memory, maps=span.maps, seen=span.lit.returned(seen))
         return span.lit.returned(restored)
+
+    def enlarge(self, crops: Tensor, restored: Tensor) -> Tensor:
+        """Close-ups with their detail; see the protocol in the stage `enlarge`.
+
+        Args:
+            crops: `(N, 3, 2 S, 2 S)` float32 RGB in [-1, 1]: what the frame shows.
+            restored: `(N, 3, S, S)`.
+
+        Returns:
+            `(N, 3, 2 S, 2 S)` float32 RGB in [-1, 1], on the CPU.
+        """
+        assert self.networks.closeup is not None
+        lit = usual(crops)
+        near = lit.beside(enlarged(restored.cpu(), crops.shape[-1]).clamp(-1, 1))
+        with torch.inference_mode(), self._autocast():
+            detailed = self.networks.closeup(lit.images.to(self.device), near.to(self.device)).float().cpu()
+        return lit.returned(detailed.clone())  # what was made here must live on outside
 
     def full(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> list[bool]:
         """Which of a span's crops were denoised in full; see the protocol in the stage `restore`."""

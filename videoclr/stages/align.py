@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from videoclr import geometry
 from videoclr.bookmark import NOWHERE, Inside
+from videoclr.crops import cut_out
 from videoclr.errors import RestorationError
 from videoclr.flow import Around, around
-from videoclr.pixels import normalized, peak, to_tensor
 from videoclr.types import Detection, FaceCrop, Faces, Frame, TrackedFace
 
 log = logging.getLogger("videoclr.stages.align")
@@ -74,10 +74,7 @@ def whole(frames: Iterable[Frame], size: int) -> Iterator[Faces[FaceCrop]]:
 
 
 def _cut(face: TrackedFace, frame: Frame, matrix: geometry.Matrix, size: int) -> FaceCrop:
-    rectangle = geometry.reach(matrix, size, *frame.size)
-    window = frame.window(rectangle)
-    values = normalized(geometry.cut_window(window, rectangle, matrix, size), peak(window.dtype))
-    return FaceCrop(face, frame, to_tensor(values.clip(-1, 1)), matrix)
+    return FaceCrop(face, frame, cut_out(frame, matrix, size), matrix)
 
 
 def steady_landmarks(place: Around[Faces[TrackedFace]], face: TrackedFace, smoothing: int) -> NDArray[np.float64]:

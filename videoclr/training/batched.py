@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from videoclr.training.data import MILD, MOVED, SAME_LIGHT, FacePairs, Others, batches, processes
-from videoclr.training.degrade import LEVELS, Level
+from videoclr.training.degrade import Level, level_of
 from videoclr.training.mosaic import Donors, draw_parts, mosaic, regions
 from videoclr.training.motion import Plan, pose, shown_at
 
@@ -246,7 +246,7 @@ def degrade_batch(pictures: Tensor, level: str | Level, rng: np.random.Generator
     Returns:
         the same shape, whole code values.
     """
-    ranges = LEVELS[level] if isinstance(level, str) else level
+    ranges = level_of(level) if isinstance(level, str) else level
     count, side, device = len(pictures), pictures.shape[-1], pictures.device
     blurred = _rounded(_blurred(pictures, ranges.sigma, rng))
     small = max(8, round(512 / rng.uniform(*ranges.factor)))

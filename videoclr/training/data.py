@@ -31,35 +31,43 @@ from videoclr.training.motion import move, pose
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def load_faces(source: str | Path, size: int) -> tuple[list[str], NDArray[np.uint8]]:
+def load_faces(source: str | Path, size: int, least: int = 0) -> tuple[list[str], NDArray[np.uint8]]:
     """Every picture of a source, area-averaged to `size`.
 
     Args:
         source: a folder of pictures, or of `.tar` shards, in the order of their names; one `.tar`; or the `.npy` of `pack_faces`.
         size: side of the crops, px.
+        least: pictures of a smaller side are left out.
 
     Returns:
         the file names, and `(N, size, size, 3)` uint8 RGB.
 
     Raises:
-        FileNotFoundError: there is no picture, or one cannot be read.
+        FileNotFoundError: there is no picture, or none that is large enough, or one cannot be read.
     """
     if Path(source).suffix == ".npy":
         names = Path(source).with_suffix(".txt").read_text(encoding="utf-8").splitlines()
         packed: NDArray[np.uint8] = np.load(source, mmap_mode="r")
+        if packed.shape[1] < least:
+            raise FileNotFoundError(f"{source}: its pictures of {packed.shape[1]} px are too small; {least} are needed")
         if packed.shape[1] == size:
             return names, packed
         return names, np.stack([_at_size(picture, size) for picture in packed])
     found = [entry for path in _files(Path(source)) for entry in (_members(path) if path.suffix == ".tar" else _single(path))]
     if not found:
         raise FileNotFoundError(f"{source}: no pictures ({', '.join(SUFFIXES)}) and no .tar of them")
-    faces = np.empty((len(found), size, size, 3), np.uint8)
-    for place, (name, read) in zip(faces, found, strict=True):
+    faces, names = np.empty((len(found), size, size, 3), np.uint8), list[str]()
+    for name, read in found:
         picture = cv2.imdecode(np.frombuffer(read(), np.uint8), cv2.IMREAD_COLOR)
         if picture is None:
             raise FileNotFoundError(f"{source}: {name} is not a readable picture")
-        place[:] = _at_size(picture, size)[:, :, ::-1]
-    return [name for name, _ in found], faces
+        if min(picture.shape[:2]) < least:
+            continue
+        faces[len(names)] = _at_size(picture, size)[:, :, ::-1]
+        names.append(name)
+    if not names:
+        raise FileNotFoundError(f"{source}: no picture of {least} px or more")
+    return names, faces[: len(names)]
 
 
 def pack_faces(names: list[str], faces: NDArray[np.uint8], path: Path) -> None:

@@ -34,6 +34,17 @@ LEVELS = {
     "mild": Level((0.1, 10), (0.8, 8), (0, 20), (60, 100)),  # GFPGAN, Wang et al. 2021, section 4.1
     "heavy": Level((1, 15), (4, 30), (0, 20), (30, 80)),  # CodeFormer, Zhou et al. 2022, section 4.1
 }
+"""The two that the benchmark is of."""
+CLOSE_UPS = {
+    "slight": Level((0.1, 1), (0.8, 1.2), (0, 4), (75, 100)),
+    "soft": Level((0.1, 4), (0.8, 3), (0, 12), (40, 100)),
+}
+"""What faces of 512 px are like that fill a frame [ours]: a lens out of focus, a sensor, a codec, a smaller format enlarged."""
+
+
+def level_of(name: str) -> Level:
+    """The ranges that `name` stands for."""
+    return LEVELS.get(name) or CLOSE_UPS[name]
 
 
 def degrade(picture: Picture, level: str, rng: np.random.Generator) -> Picture:
@@ -41,13 +52,13 @@ def degrade(picture: Picture, level: str, rng: np.random.Generator) -> Picture:
 
     Args:
         picture: `(S, S, 3)` uint8 RGB.
-        level: `mild` or `heavy`.
+        level: of `LEVELS` or `CLOSE_UPS`.
         rng: the only source of randomness.
 
     Returns:
         `(S, S, 3)` uint8 RGB.
     """
-    ranges, side = LEVELS[level], picture.shape[0]
+    ranges, side = level_of(level), picture.shape[0]
     blurred = cv2.filter2D(picture, -1, _kernel(ranges.sigma, side / 512, rng), borderType=cv2.BORDER_REFLECT_101)
     small = max(8, round(512 / rng.uniform(*ranges.factor)))
     way = int(rng.choice([cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC]))
