@@ -1,4 +1,4 @@
-"""The sentence: cuts, detect, track, align, identify, restore, gate, blend.
+"""The sentence: cuts, detect, track, align, identify, restore, gate, enlarge, blend.
 
     pipeline = Pipeline(Config().override("restore.steps=12"))        # loads the weights, once
     for frame in pipeline.restore_frames(reader.frames()):
@@ -815,7 +815,7 @@ class FaceNote:
         }
 
 
-_THREADS = (("decode", "cuts"), ("detect", "track", "align", "identify"), ("restore", "gate", "blend"), ("encode",))
+_THREADS = (("decode", "cuts"), ("detect", "track", "align", "identify"), ("restore", "gate", "enlarge", "blend"), ("encode",))
 """The stages of each thread; the two in the middle may be one, as in a run that keeps bookmarks."""
 _AHEAD = "waiting for faces"
 """What a run waits for only where they are two."""
@@ -1023,6 +1023,10 @@ def _check_size(restorer: Restorer | None) -> None:
         found = "nothing" if size is None else repr(size)
         who = restorer.__name__ + " (the class itself)" if isinstance(restorer, type) else type(restorer).__name__
         raise ConfigError(f"the restorer {who}: expected as `size` the side of its crops in pixels, a whole number, got {found}")
+    larger = getattr(restorer, "larger", None) if callable(getattr(restorer, "enlarge", None)) else None
+    if larger is not None and not (isinstance(larger, numbers.Integral) and larger > size):
+        who = type(restorer).__name__
+        raise ConfigError(f"the restorer {who}: expected as `larger` a side of more pixels than {size}, or None, got {larger!r}")
     if callable(getattr(restorer, "restore_span", None)):  # what it has less than a `SpanRestorer`, it does not use
         for name, least in (("anchors", 1), ("reach", 0)):
             frames = getattr(restorer, name, least)

@@ -115,17 +115,22 @@ def test_close_ups_get_detail_by_a_network_of_their_own_or_not_at_all(networks):
     part, (large, restored) = detailing(networks), closeups()
     assert part.larger == 2 * SIZE and isinstance(part, EnlargingRestorer)
     out = part.enlarge(large, restored)
-    assert out.shape == large.shape and differ(out, enlarged(restored, 2 * SIZE))
+    assert out.shape == large.shape and differ(out, enlarged(restored, large.shape[-2:]))
     assert torch.allclose(torch.cat([part.enlarge(large[n : n + 1], restored[n : n + 1]) for n in range(2)]), out, atol=1e-5)
     assert differ(part.enlarge(large.flip(0), restored), out), "it looks at what the frame shows"
     assert made(networks).larger is None and detailing(networks, closeups=False).larger is None
 
 
-def test_a_network_of_close_ups_begins_as_what_was_restored(networks):
+def test_a_network_of_close_ups_keeps_the_crops_own_detail_as_far_as_it_says():
     large, restored = closeups()
-    assert torch.equal(CloseUp()(large, enlarged(restored, 2 * SIZE)), enlarged(restored, 2 * SIZE))
+    large[..., ::2, ::2] += 0.3
+    near, network = enlarged(restored, large.shape[-2:]), CloseUp()
+    detail = large - enlarged(nn.functional.avg_pool2d(large, 2), large.shape[-2:])
+    assert (network(large, near) - near - detail * torch.sigmoid(torch.tensor(-3.0))).abs().max() < 1e-6
+    network.out[1].bias.data[12:] = 30.0
+    assert (network(large, near) - near - detail).abs().max() < 1e-6
     odd = torch.rand(1, 3, 50, 42)
-    assert CloseUp()(odd, odd).shape == odd.shape
+    assert network(odd, odd).shape == odd.shape
 
 
 def test_close_ups_in_unusual_light_are_detailed_in_usual_light_and_come_back(networks, unusual_light):
@@ -133,7 +138,7 @@ def test_close_ups_in_unusual_light_are_detailed_in_usual_light_and_come_back(ne
     large, restored = 0.2 * large - 0.4, 0.1 * restored - 0.4
     lit = usual(large)
     assert lit.moved == (0, 1)
-    shown = lit.images + (enlarged(restored, 2 * SIZE) - large) * lit.gain
+    shown = lit.images + (enlarged(restored, large.shape[-2:]) - large) * lit.gain
     assert shown.abs().max() < 1
     expected = lit.returned(part.networks.closeup(lit.images, shown))
     assert torch.allclose(part.enlarge(large, restored), expected, atol=1e-4)

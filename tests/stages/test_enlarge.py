@@ -135,6 +135,15 @@ def test_values_that_are_not_finite_never_reach_the_picture() -> None:
     assert issubclass(NotFiniteError, RestorationError)
 
 
+def test_what_reduced_precision_cannot_do_is_asked_of_the_exact_one() -> None:
+    class Reduced(Gives):
+        exact = Adds(0.125)
+
+    source = of(face(0.25))
+    (one,) = next(enlarge([source], Reduced(torch.full((1, 3, 64, 64), float("inf"))))).faces
+    torch.testing.assert_close(one.image, one.crop.image + 0.125)
+
+
 def test_a_restorer_that_changes_what_it_looks_at_is_named() -> None:
     class Halves(Adds):
         def enlarge(self, crops: Tensor, restored: Tensor) -> Tensor:

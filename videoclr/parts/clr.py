@@ -396,7 +396,7 @@ class ClrRestorer:
         """
         assert self.networks.closeup is not None
         lit = usual(crops)
-        near = lit.beside(enlarged(restored.cpu(), crops.shape[-1]).clamp(-1, 1))
+        near = lit.beside(enlarged(restored.cpu(), crops.shape[-2:]).clamp(-1, 1))
         with torch.inference_mode(), self._autocast():
             detailed = self.networks.closeup(lit.images.to(self.device), near.to(self.device)).float().cpu()
         return lit.returned(detailed.clone())  # what was made here must live on outside

@@ -65,7 +65,7 @@ def enlarge(
         restored: every frame.
         restorer: knows the detail; `larger` is not None.
         on_error: `stop` raises; `keep` leaves the face as it is, without detail, and adds a line to `warnings`. Where the detail
-            is not finite, the face is left as it is in any case.
+            is not finite, in float32 neither if the restorer has less, the face is left as it is in any case.
         warnings: where that is told, once for each track.
 
     Raises:
@@ -108,7 +108,11 @@ def _enlarged(face: RestoredFace, restorer: EnlargingRestorer) -> RestoredFace:
     shown: list[Tensor] = [crop, face.image]
     with blamed("restorer", frame, track), unchanged("restorer", frame, track, "its faces", shown):
         given: Any = with_room(partial(restorer.enlarge, crop[None], face.image[None]))
-    image = tensor_of(given, (1, 3, side, side), "restorer", frame, track)[0]
+        image = tensor_of(given, (1, 3, side, side), "restorer", frame, track)[0]
+        exact = None if bool(torch.isfinite(image).all()) else getattr(restorer, "exact", None)
+        if exact is not None:
+            given = with_room(partial(exact.enlarge, crop[None], face.image[None]))
+            image = tensor_of(given, (1, 3, side, side), "restorer", frame, track)[0]
     if not bool(torch.isfinite(image).all()):
         raise NotFiniteError(frame, track, "the restorer gave NaN or infinite values")
     mask = F.interpolate(face.mask[None], size=(side, side), mode="bilinear", align_corners=False)[0]

@@ -97,7 +97,7 @@ def patches(pairs: tuple[Pictures, Pictures, Pictures], side: int, count: int, r
             place.append(one[:, mirror])
     clean, degraded, restored = (_tensors(np.stack(one)) for one in drawn)
     inner = slice(2 * _BORDER, 2 * _BORDER + side)
-    return [clean, degraded, enlarged(restored, side + 4 * _BORDER)[..., inner, inner]]
+    return [clean, degraded, enlarged(restored, (side + 4 * _BORDER,) * 2)[..., inner, inner]]
 
 
 def _tensors(pictures: Pictures) -> Tensor:
