@@ -44,6 +44,7 @@ from videoclr.media.encoders import x264_options
 from videoclr.media.picture import Picture
 from videoclr.media.recode import Generation, Tone, write_clip
 from videoclr.process import use_threads
+from videoclr.stages.enlarge import EnlargingRestorer
 from videoclr.stages.restore import SpanRestorer
 from videoclr.types import Detection, FaceCrop, Frame, TrackedFace
 
@@ -116,6 +117,10 @@ def measure_speed(config: Config, threads: int, repeat: int) -> dict[str, Any]:
     if isinstance(pipeline.restorer, SpanRestorer) and pipeline.restorer.anchors > 1:
         figures["restore_s_per_face_along_a_track"] = median_seconds(along_a_track(pipeline.restorer, config.runtime.batch), repeat)
         figures["restore_s_per_face_along_a_track"] /= pipeline.restorer.anchors
+    restorer = pipeline.restorer
+    if isinstance(restorer, EnlargingRestorer) and restorer.larger is not None:
+        large = face_crop(restorer.larger, 0).image[None]
+        figures["enlarge_s_per_close_up"] = median_seconds(lambda: restorer.enlarge(large, batch[:1]), repeat)
     recognizer = pipeline.recognizer
     if recognizer is not None:
         figures["recognize_ms_per_face"] = 1e3 * median_seconds(lambda: recognizer.embed(batch[:1]), repeat)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from videoclr import geometry
 from videoclr.errors import NotFiniteError, RestorationError
@@ -67,6 +68,15 @@ def test_a_close_up_comes_out_larger_and_lies_in_its_place() -> None:
     np.testing.assert_allclose(crops[0].permute(1, 2, 0).numpy(), whole.clip(-1, 1), atol=1e-5)
     assert torch.equal(after.image, crops[0].clamp(-1, 1))
     assert after.mask[0, 16:48, 16:48].min() > 0.5 and after.mask[0, :12].max() == 0
+
+
+@pytest.mark.parametrize(("frame_px", "share"), [(1.201, 0.0025), (1.4, 0.5), (1.6, 1.0), (3.0, 1.0)])
+def test_a_face_that_comes_nearer_becomes_a_close_up_without_a_step(frame_px: float, share: float) -> None:
+    source = of(face(1 / frame_px))
+    (one,), (before,) = next(enlarge([source], Adds(0.25))).faces, source.faces
+    kept = F.interpolate((before.image - before.crop.image)[None], scale_factor=2, mode="bicubic")[0]
+    expected = one.crop.image + share * 0.25 + (1 - share) * kept
+    torch.testing.assert_close(one.image, expected.clamp(-1, 1), atol=1e-4, rtol=0)
 
 
 def test_the_frames_own_detail_comes_back_to_the_pixel() -> None:

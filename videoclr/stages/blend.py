@@ -19,7 +19,8 @@ from videoclr.pixels import mean_of_colours, normalized, peak, quantized, to_arr
 from videoclr.types import Faces, Frame, Patch, Rectangle, RestoredFace
 
 _VISIBLE = 1 / 1024  # alpha below a quarter of an 8-bit step changes nothing
-_COARSE = 4  # colours are compared at a quarter of the crop's size: a wide blur is then cheap
+_COARSE = 4  # colours are compared at a quarter of the crop's size, or at 64 px: a wide blur is then cheap
+_FINEST = 64
 _GREY = (
     0.015,
     0.03,
@@ -307,13 +308,14 @@ def coarse_shift(target: NDArray[np.float32], image: NDArray[np.float32], mask: 
         mask: `(S, S)` float32 in [0, 1].
 
     Returns:
-        `(S / 4, S / 4, 3)` float32: a colour that changes slowly over the face needs no more.
+        `(S / 4, S / 4, 3)` float32, at most 64 x 64: a colour that changes slowly over the face needs no more.
     """
     side = mask.shape[0]
-    small = (max(1, side // _COARSE),) * 2
+    coarse = max(1, min(side // _COARSE, _FINEST))
+    small = (coarse,) * 2
     weight = cv2.resize(mask, small, interpolation=cv2.INTER_AREA)
     difference = cv2.resize((target - image) * mask[..., None], small, interpolation=cv2.INTER_AREA)
-    sigma = side * _REACH / _COARSE
+    sigma = coarse * _REACH
     blurred = cv2.GaussianBlur(difference, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
     total = cv2.GaussianBlur(weight, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
     return np.asarray(blurred / np.maximum(total, 1e-3)[..., None], np.float32)

@@ -25,8 +25,9 @@ from videoclr.types import Faces, RestoredFace
 
 log = logging.getLogger("videoclr.stages.enlarge")
 
-_LARGER = 1.2
-"""Frame px per crop px from which on a face is a close-up: below it there is next to nothing to add."""
+_LARGER = (1.2, 1.6)
+"""Frame px per crop px from which on a face is a close-up, and from which on wholly: below there is next to nothing to add, and a
+camera that moves up to a face passes without a step."""
 
 
 @runtime_checkable
@@ -81,7 +82,13 @@ def enlarge(
 
 def _is_close_up(face: RestoredFace) -> bool:
     """Also that something of it is to be seen."""
-    return face.confidence > 0 and geometry.scale_of(face.crop.matrix) * _LARGER < 1
+    return face.confidence > 0 and _share(face) > 0
+
+
+def _share(face: RestoredFace) -> float:
+    """How far a face is a close-up, in [0, 1]."""
+    low, high = _LARGER
+    return min(max((1 / geometry.scale_of(face.crop.matrix) - low) / (high - low), 0.0), 1.0)
 
 
 def _told(face: RestoredFace, restorer: EnlargingRestorer, on_error: Literal["stop", "keep"], warnings: list[str]) -> RestoredFace:
@@ -105,6 +112,10 @@ def _enlarged(face: RestoredFace, restorer: EnlargingRestorer) -> RestoredFace:
     matrix = geometry.at_scale(face.crop.matrix, side / small)
     frame, track = face.crop.frame.index, face.crop.face.track
     crop = cut_out(face.crop.frame, matrix, side)
+
+    def grown(image: Tensor, mode: str) -> Tensor:
+        return F.interpolate(image[None], size=(side, side), mode=mode, align_corners=False)[0]
+
     shown: list[Tensor] = [crop, face.image]
     with blamed("restorer", frame, track), unchanged("restorer", frame, track, "its faces", shown):
         given: Any = with_room(partial(restorer.enlarge, crop[None], face.image[None]))
@@ -115,5 +126,9 @@ def _enlarged(face: RestoredFace, restorer: EnlargingRestorer) -> RestoredFace:
             image = tensor_of(given, (1, 3, side, side), "restorer", frame, track)[0]
     if not bool(torch.isfinite(image).all()):
         raise NotFiniteError(frame, track, "the restorer gave NaN or infinite values")
-    mask = F.interpolate(face.mask[None], size=(side, side), mode="bilinear", align_corners=False)[0]
-    return replace(face, crop=replace(face.crop, image=crop, matrix=matrix), image=image.clamp(-1, 1), mask=mask)
+    if (share := _share(face)) < 1:
+        kept = crop + grown(face.image - face.crop.image, "bicubic")  # as `blend` keeps the frame's detail
+        image = kept + share * (image - kept)
+    return replace(
+        face, crop=replace(face.crop, image=crop, matrix=matrix), image=image.clamp(-1, 1), mask=grown(face.mask, "bilinear")
+    )
