@@ -593,6 +593,17 @@ def test_a_jpeg_of_printing_inks_loses_no_transparency(tmp_path, pattern):
     assert np.abs(shown - frame.image).mean() < 3
 
 
+@pytest.mark.parametrize(("lowest", "told"), [(255, 0), (254, 1)])
+def test_a_yuv_picture_that_nothing_shines_through_loses_no_transparency(lowest, told):
+    frame = VideoFrame.from_ndarray(np.full((16, 16, 4), 255, np.uint8), "rgba").reformat(format="yuva420p")
+    alpha = np.full((frame.planes[3].height, frame.planes[3].line_size), 255, np.uint8)
+    alpha[0, 0] = lowest
+    frame.planes[3].update(alpha.tobytes())
+    stills = Stills("o.jpg", "mjpeg", 1, overwrite=False)
+    stills._prepared(Picture(frame), frame)
+    assert len([text for text in stills.warnings if "transparency" in text]) == told
+
+
 def test_what_a_picture_loses_is_said_aloud(tmp_path, caplog):
     source = save(tmp_path / "deep.png", np.full((16, 16, 3), 30000, np.uint16))
     with Reader(source) as reader, Writer(tmp_path / "o.jpg", like=reader) as writer:
