@@ -593,6 +593,26 @@ def test_a_jpeg_of_printing_inks_loses_no_transparency(tmp_path, pattern):
     assert np.abs(shown - frame.image).mean() < 3
 
 
+def test_printing_inks_that_become_rgb_are_told_and_those_that_photoshop_writes_get_no_transparency(tmp_path, pattern, carry):
+    inks = Image.fromarray(np.dstack([255 - pattern(1), pattern(1)[..., 0] // 4]), "CMYK")
+    inks.save(tmp_path / "s.jpg", quality=95, subsampling=0)
+    inks.save(tmp_path / "s.tif")
+    data = bytearray((tmp_path / "s.jpg").read_bytes())
+    data[data.index(b"Adobe") + 11] = 2  # YCCK: the same numbers, understood in another way
+    for marker, first, step in ((b"\xff\xc0", 10, 3), (b"\xff\xda", 5, 2)):
+        begin = data.index(marker) + first
+        data[begin : begin + 4 * step : step] = b"\1\2\3\4"  # its components are no C, M, Y and K
+    (tmp_path / "t.jpg").write_bytes(data)
+    for source in ("s.jpg", "s.tif", "t.jpg"):
+        for target in ("o.jpg", "o.png"):
+            report = carry(tmp_path / source, tmp_path / target)
+            assert [text.partition(";")[0] for text in report.warnings] == ["its printing inks (CMYK) become RGB"]
+            with Image.open(tmp_path / source) as before, Image.open(tmp_path / target) as after:
+                assert after.mode == "RGB"
+                assert np.abs(np.asarray(before.convert("RGB")).astype(int) - np.asarray(after)).mean() < 4
+            (tmp_path / target).unlink()
+
+
 @pytest.mark.parametrize(("lowest", "told"), [(255, 0), (254, 1)])
 def test_a_yuv_picture_that_nothing_shines_through_loses_no_transparency(lowest, told):
     frame = VideoFrame.from_ndarray(np.full((16, 16, 4), 255, np.uint8), "rgba").reformat(format="yuva420p")

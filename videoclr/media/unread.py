@@ -1,4 +1,5 @@
-"""What picture files hold besides their picture that FFmpeg reads nothing of: XMP, IPTC, texts, and further pictures in a JPEG.
+"""What picture files hold besides their picture that FFmpeg reads nothing of: XMP, IPTC, texts, and further pictures in a JPEG; and
+whether their colours are printing inks, which it makes RGB of.
 
 XMP is captions, rights, ratings and edits (XMP specification, part 3); IPTC is what the press says of the same, in a resource of
 Photoshop's (IPTC-NAA, record 2); a PNG has texts of its own, by keyword, and a JPEG has comments. Further pictures are views, or
@@ -26,6 +27,10 @@ _WEBP_FLAGS, _WEBP_XMP, _WEBP_ANIMATED = 20, 0x04, 0x02
 """Where a WebP that is more than its picture says what it holds, and the flags of XMP and of an animation (RFC 9649, 2.7)."""
 _COUNT, _ENTRIES, _ENTRY, _KIND = 0xB001, 0xB002, 16, 0xFFFFFF
 """Tags of the number of pictures and of their list, the bytes of each in it, and the bits that say what it is."""
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of the segment that says of what size a JPEG is, and of how many colours (ITU-T T.81, B.2.2)."""
+_COLOURS, _INKS, _PHOTOMETRIC, _SEPARATED = 5, 4, 0x106, 5
+"""Where that number stands in it, that of printing inks, and a TIFF's tag of what its numbers are, and its value for inks."""
 _THUMBNAILS = (0x010001, 0x010002)
 """Smaller versions of the first picture, for the screens of cameras and of televisions."""
 
@@ -61,6 +66,13 @@ def has_texts(data: bytes) -> bool:
         return any(text and not text.startswith(_OF_PROGRAMS) for text in comments)
     found = (content.partition(b"\0")[0] for name, content in _chunks(data) if name in _TEXTS) if data.startswith(_PNG) else ()
     return any(keyword not in (_SOFTWARE, _EXIF_OF_PNG) and b":" not in keyword for keyword in found)
+
+
+def has_inks(data: bytes) -> bool:
+    """Whether a JPEG or TIFF file, of which `data` is the beginning (of a TIFF, all), is in CMYK."""
+    if data.startswith(_JPEG):
+        return any(kind in _FRAMES and content[_COLOURS : _COLOURS + 1] == bytes([_INKS]) for kind, content in _segments(data))
+    return tiff.first_tags(data).get(_PHOTOMETRIC) == _SEPARATED
 
 
 def is_animated_webp(data: bytes) -> bool:
