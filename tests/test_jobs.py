@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -332,6 +333,13 @@ def test_a_batch_can_change_the_ending(log, tmp_path):
     for ending in ("mkv", ".mp4"):
         restore_batch(sources, tmp_path / "done", ending=ending)
     assert sorted(path.name for path in (tmp_path / "done").iterdir()) == ["a.mkv", "a.mp4"]
+
+
+def test_a_file_of_a_kind_that_is_only_read_is_told_the_way_out_of_a_batch(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((48, 64, 3), np.uint8))
+    (tmp_path / "a.jpg").rename(tmp_path / "a.jfif")
+    (failed,) = restore_batch([tmp_path / "a.jfif"], tmp_path / "done", Config.of({"restore": {"use": "unchanged"}}))
+    assert re.search(r"a\.jfif: no \.jfif files are written; use one of .* \(in a batch: --ending\)$", str(failed))
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_once_ends_when_all_that_is_there_is_done(inbox, restored):
 
 
 def test_films_that_are_only_read_are_taken_where_results_end_otherwise(inbox, restored, caplog):
-    names = ["a.mpg", "b.VOB", "c.wmv", "d.gif", "e.avif", "f.heic", "g.mp4"]
+    names = ["a.mpg", "b.VOB", "c.wmv", "d.gif", "d.jfif", "d.qt", "e.avif", "f.heic", "g.mp4"]
     for name in [*names, "notes.txt"]:
         (inbox / name).write_text(name)
     ends = run(inbox, Clock(), settle=2, once=True)

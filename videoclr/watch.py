@@ -120,7 +120,8 @@ class Arrivals:
         if not known and path not in self._told:
             self._told.add(path)
             if ending in READ_ONLY:
-                _log.warning("%s: is left alone, since no %s files are written; name another ending (--ending .mp4)", path, ending)
+                told = "is left alone, since no %s files are written; name another ending (--ending .mp4, of pictures alone .png)"
+                _log.warning("%s: " + told, path, ending)
             else:
                 _log.info("%s: is left alone, its ending is that of no film", path)
         return known
