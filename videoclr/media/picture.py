@@ -419,7 +419,9 @@ def displayed(picture: Picture, straight: bool = False) -> Picture:
     made.pts, made.duration = frame.pts, frame.duration
     if frame.time_base:
         made.time_base = frame.time_base
-    return Picture(made, Colour("rgb", picture.colour.matrix, True), picture.orientation)
+    # What a TIFF says of its author stays true, but not that its colours are multiplied with its alpha.
+    head = picture.head if tiff.is_tiff(picture.head) and not is_multiplied(picture.head) else b""
+    return Picture(made, Colour("rgb", picture.colour.matrix, True), picture.orientation, head=head)
 
 
 def straightened(picture: Picture, patch: Patch) -> Patch:

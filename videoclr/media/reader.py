@@ -74,7 +74,7 @@ _HEADS = {"dpx": dpx.head_of, "exr": exr.head_of, "tiff": tiff.head_of}
 """What reads the header of a picture file, by the codec in it."""
 _OF_INKS = {"gbrap": "gbrp", "yuva444p": "yuv444p"}
 """What FFmpeg makes of CMYK and YCCK, as Photoshop writes it -> the same as it is: a JPEG has no transparency."""
-_TELLING = {"mjpeg", "png", "webp", "tiff"}
+_TELLING = {"mjpeg", "png", "webp", "tiff", "jpeg2000"}
 """Codecs of picture files that may hold more than their picture."""
 _TOLD_BEHIND = {"png", "tiff"}
 """Those that may say so behind their picture as well."""
@@ -829,6 +829,8 @@ class Reader:
             self._warn("its XMP data (captions, rights, edits) are left out")
         if unread.has_iptc(data):
             self._warn("its IPTC data (captions, rights) are left out")
+        if unread.has_profile(data):
+            self._warn("its colour profile (ICC) is left out: its colours may be shown differently")
         if unread.has_inks(data):
             self._warn("its printing inks (CMYK) become RGB; separate the result again where it is to be printed")
         if unread.has_texts(data):

@@ -1,5 +1,5 @@
-"""What picture files hold besides their picture that FFmpeg reads nothing of: XMP, IPTC, texts, and further pictures in a JPEG; and
-whether their colours are printing inks, which it makes RGB of.
+"""What picture files hold besides their picture that FFmpeg reads nothing of: XMP, IPTC, texts, the colour profile of a JPEG 2000,
+and further pictures in a JPEG; and whether their colours are printing inks, which it makes RGB of.
 
 XMP is captions, rights, ratings and edits (XMP specification, part 3); IPTC is what the press says of the same, in a resource of
 Photoshop's (IPTC-NAA, record 2); a PNG has texts of its own, by keyword, and a JPEG has comments. Further pictures are views, or
@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from videoclr.media import tiff
 
 _JPEG, _PNG, _RIFF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF"
+_JP2, _COLOUR_OF_JP2, _SAMPLES_OF_JP2 = b"\0\0\0\x0cjP  \r\n\x87\n", b"colr", b"jp2c"
+_PROFILES = (2, 3)
+"""What the box of the colours says first where a profile follows (ITU-T T.800, I.5.3.3; T.801)."""
 _APP0, _APP1, _APP2, _SCAN, _COMMENT = 0xE0, 0xE1, 0xE2, 0xDA, 0xFE
 _XMP_OF_JPEG, _XMP_OF_PNG, _PICTURES = b"http://ns.adobe.com/xap/1.0/\0", b"XML:com.adobe.xmp\0", b"MPF\0"
 _XMP_OF_TIFF, _IPTC_OF_TIFF = 700, 33723
@@ -73,6 +76,12 @@ def has_inks(data: bytes) -> bool:
     if data.startswith(_JPEG):
         return any(kind in _FRAMES and content[_COLOURS : _COLOURS + 1] == bytes([_INKS]) for kind, content in _segments(data))
     return tiff.first_tags(data).get(_PHOTOMETRIC) == _SEPARATED
+
+
+def has_profile(data: bytes) -> bool:
+    """Whether a JPEG 2000 file, of which `data` is the beginning, has a colour profile."""
+    at = data.find(_COLOUR_OF_JP2, 0, data.find(_SAMPLES_OF_JP2)) if data.startswith(_JP2) else -1
+    return at >= 0 and data[at + len(_COLOUR_OF_JP2)] in _PROFILES
 
 
 def is_animated_webp(data: bytes) -> bool:

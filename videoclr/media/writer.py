@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, get_args
 
+from av.sidedata.sidedata import Type
 from av.stream import Discard, Stream
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
@@ -29,7 +30,7 @@ from videoclr.media.film import CROPPING, Film
 from videoclr.media.headers import Y4M
 from videoclr.media.joint import Joint, cannot, joint_of
 from videoclr.media.lock import Lock
-from videoclr.media.orientation import Orientation
+from videoclr.media.orientation import Orientation, carries
 from videoclr.media.picture import Picture, colour_in, displayed, float_frame, frame_of_rgb, straightened, unmultiplied
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, sync_file
@@ -497,6 +498,8 @@ class Writer:
     def _without_light(self, picture: Picture, patches: tuple[Patch, ...]) -> tuple[Picture, tuple[Patch, ...]]:
         """Floats for a file that holds none: straight where their alpha stays beside them, else as they are seen, over black."""
         self._warn("floats are written as code values of BT.709, highlights rolled off: .exr pictures keep their light")
+        if carries(picture.frame, Type.ICC_PROFILE):  # which is about other numbers
+            self._warn("the picture's colour profile (ICC) is left out: its colours may be shown differently")
         stays = self._deliverable is None or self._deliverable.kind == "wipe"
         if picture.coverage() is None or not stays or not self._sink.takes_alpha(picture):
             return displayed(picture), patches
