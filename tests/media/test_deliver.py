@@ -254,6 +254,13 @@ def test_side_by_side_tells_that_it_is_opaque(clip, job, tmp_path, pix_fmt, coun
     assert len([text for text in report.warnings if "without the transparency" in text]) == count
 
 
+@pytest.mark.parametrize(("opacity", "count"), [(100, 1), (255, 0)])
+def test_side_by_side_tells_that_it_is_opaque_of_a_palette_too(job, tmp_path, pattern, opacity, count):
+    Image.fromarray(pattern(0)).convert("P").save(tmp_path / "s.png", transparency=bytes([opacity]) * 256)
+    report = job(tmp_path / "s.png", tmp_path / "b.png", deliver="side-by-side")
+    assert len([text for text in report.warnings if "without the transparency" in text]) == count
+
+
 @pytest.mark.parametrize("deliver", ["side-by-side", "overlay", "wipe"])
 @pytest.mark.parametrize("rotation", [90, -90, 180])
 def test_turned_sources_are_turned_alike(clip, job, tmp_path, deliver, rotation):

@@ -36,7 +36,7 @@ from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, sync_file
 from videoclr.media.source import PIPE, has_width, is_pattern, numbered, still_covers
 from videoclr.media.splice import Tally
-from videoclr.media.stills import Stills
+from videoclr.media.stills import Stills, is_clear
 from videoclr.media.target import CONTAINERS, PLAIN, STILLS, behind_link, check_target, muxer_of, named
 from videoclr.media.timecode import Timecode
 from videoclr.plainyaml import as_text
@@ -483,7 +483,8 @@ class Writer:
             self._warn("densities of film stay what they are, and the video does not say so; .dpx pictures do, .exr ones get light")
         if self._crop:
             picture, patches = self._shown_part(picture, patches)
-        if self._deliverable is not None and self._deliverable.kind == "side-by-side" and picture.has_alpha:
+        opaque = self._deliverable is not None and self._deliverable.kind == "side-by-side"
+        if opaque and (picture.has_alpha or is_clear(picture.frame, picture.colour)):  # which a palette may be
             self._warn("side by side is shown without the transparency of the source")
         if self._deliverable is None:
             return self._straight(picture, patches if isinstance(frame.native, Picture) else ())
