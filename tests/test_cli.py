@@ -68,7 +68,7 @@ def jobs(monkeypatch) -> Jobs:
     fake = Jobs()
     module = types.ModuleType("videoclr.jobs")
     module.restore_video = module.restore_batch = fake
-    module.targets_of = lambda sources, folder, ending: [folder / Path(source).name for source in sources]
+    module.targets_of = lambda sources, folder, *_: [folder / Path(source).name for source in sources]
     monkeypatch.setitem(sys.modules, "videoclr.jobs", module)
     return fake
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ from videoclr import jobs
 from videoclr.cast import Cast, Member
 from videoclr.config import Config
 from videoclr.errors import ConfigError, DecodeError, DeviceError, DeviceLostError, MediaError, VideoclrError
-from videoclr.jobs import Progress, restore_batch, restore_video
+from videoclr.jobs import Progress, restore_batch, restore_video, targets_of
 from videoclr.pipeline import recognizer_of
 from videoclr.report import Report, plain, report_file, same_file
 from videoclr.types import Detection, Frame, VideoInfo
@@ -332,6 +333,27 @@ def test_a_batch_can_change_the_ending(log, tmp_path):
     for ending in ("mkv", ".mp4"):
         restore_batch(sources, tmp_path / "done", ending=ending)
     assert sorted(path.name for path in (tmp_path / "done").iterdir()) == ["a.mkv", "a.mp4"]
+
+
+def test_a_file_of_a_kind_that_is_only_read_is_told_the_way_out_of_a_batch(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((48, 64, 3), np.uint8))
+    (tmp_path / "a.jpg").rename(tmp_path / "a.jfif")
+    (failed,) = restore_batch([tmp_path / "a.jfif"], tmp_path / "done", Config.of({"restore": {"use": "unchanged"}}))
+    assert re.search(r"a\.jfif: no \.jfif files are written; use one of .* \(in a batch: --ending\)$", str(failed))
+
+
+@pytest.mark.parametrize(
+    ("ending", "container", "names"),
+    [
+        (".mp4", None, ["a.mp4", "b.JPG", "c.png", "d.mp4", "s.%04d.mp4"]),
+        ("restored.mov", None, ["a.restored.mov", "b.JPG", "c.png", "d.restored.mov", "s.%04d.restored.mov"]),
+        (".png", None, ["a.png", "b.png", "c.png", "d.png", "s.%04d.png"]),
+        (".mkv", "matroska", ["a.mkv", "b.mkv", "c.mkv", "d.mkv", "s.%04d.mkv"]),
+    ],
+)
+def test_photographs_among_films_stay_pictures_where_results_end_as_films_do(ending, container, names):
+    sources = ["a.mov", "b.JPG", "c.png", "d.heic", "s.%04d.png"]
+    assert [target.name for target in targets_of(sources, Path("out"), ending, container)] == names
 
 
 @pytest.mark.parametrize("ending", ["", ".", ".zzz", "mp4/", ".a/b.mp4", ".mp4."])

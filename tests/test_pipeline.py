@@ -660,6 +660,20 @@ def test_a_number_that_a_file_of_tracks_leaves_out_is_told_and_so_is_a_track_of_
     ]
 
 
+def test_faces_whose_points_fall_together_are_told_once_for_their_track(tmp_path: Path) -> None:
+    path = tmp_path / "tracks.jsonl"
+    good = {"track": 0, "box": [20, 20, 60, 60], "points": [[30, 30], [50, 30], [40, 40], [32, 50], [48, 50]]}
+    bad = {"track": 1, "box": [80, 20, 120, 60], "points": [[100, 40]] * 5}
+    head = {"videoclr": "tracks", "version": 1, "width": 160, "height": 120}
+    lines = (head, *({"frame": n, "faces": [good, bad]} for n in range(3, 6)))
+    path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    ledger = RunLog()
+    for _ in range(2):  # the second time as a run that goes on, which has the warnings of the first
+        list(pipeline(track={"file": str(path)}).restore_frames(clip(), ledger))
+        assert ledger.warnings == ["track 1: the landmarks span no face, in frame 3 first: its face is left as it is there"]
+    assert ledger.faces_restored == 6
+
+
 def test_a_track_that_no_photograph_shows_is_told_once_and_not_where_a_file_of_people_knows_the_name(tmp_path: Path) -> None:
     path = tmp_path / "tracks.jsonl"
     face = {"track": 3, "box": [20, 20, 60, 60], "points": [[30, 30], [50, 30], [40, 40], [32, 50], [48, 50]]}

@@ -103,6 +103,14 @@ _StartNumber = Annotated[
     int | None,
     typer.Option("--start-number", metavar="N", help="First picture to read of a numbered sequence (default: the lowest)."),
 ]
+_Ending = Annotated[
+    str | None,
+    typer.Option(
+        "--ending",
+        metavar=".EXT",
+        help="File ending of the results (default: that of each input); pictures keep theirs where it is a film's.",
+    ),
+]
 _Cluster = Annotated[
     str | None,
     typer.Option(
@@ -450,9 +458,7 @@ def batch(
         Path, typer.Option("--to", metavar="FOLDER", help="Where results go, under the inputs' names; made if it is not there.")
     ],
     options: _Options,
-    ending: Annotated[
-        str | None, typer.Option("--ending", metavar=".EXT", help="File ending of the results (default: that of each input).")
-    ] = None,
+    ending: _Ending = None,
     cluster: _Cluster = None,
     workers: _Workers = None,
 ) -> _Run:
@@ -463,7 +469,7 @@ def batch(
         _refuse_pipe(to)
         from videoclr.jobs import restore_batch, targets_of
 
-        used: list[str | Path | None] = [*sources, *targets_of(sources, to, ending), *settings.files()]
+        used: list[str | Path | None] = [*sources, *targets_of(sources, to, ending, settings.media.container), *settings.files()]
         with _speaking(options) as console, _watched(options, console, *used, folder=to) as (shown, finished):
             told = _Told(options, conditions, finished)
             restore_batch(
@@ -493,9 +499,7 @@ def watch_(
         Path, typer.Option("--to", metavar="FOLDER", help="Where results go, under the inputs' names; made if it is not there.")
     ],
     options: _Options,
-    ending: Annotated[
-        str | None, typer.Option("--ending", metavar=".EXT", help="File ending of the results (default: that of each input).")
-    ] = None,
+    ending: _Ending = None,
     move_to: Annotated[
         Path | None,
         typer.Option("--move-to", metavar="FOLDER", help="Where inputs go once they are restored; they stay otherwise."),
@@ -549,9 +553,7 @@ def timeline_(
     consolidate: Annotated[
         bool, typer.Option("--consolidate", help="Keep parts without a face too; otherwise their clips go on showing the original.")
     ] = False,
-    ending: Annotated[
-        str | None, typer.Option("--ending", metavar=".EXT", help="File ending of the results (default: that of each input).")
-    ] = None,
+    ending: _Ending = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be restored, and do nothing.")] = False,
     cluster: _Cluster = None,
     workers: _Workers = None,

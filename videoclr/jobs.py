@@ -27,9 +27,9 @@ from videoclr.ledger import Finished, Ledger, clear_up, fingerprint, folder_of, 
 from videoclr.media.faults import explained
 from videoclr.media.opening import Limits, Opening
 from videoclr.media.reader import Reader
-from videoclr.media.source import matching, numbered
+from videoclr.media.source import is_pattern, matching, numbered
 from videoclr.media.splice import Tally
-from videoclr.media.target import STILLS, check_ending
+from videoclr.media.target import CONTAINERS, STILLS, check_ending
 from videoclr.media.writer import Writer
 from videoclr.models import store, weights
 from videoclr.pipeline import Pipeline, RunLog, recognizer_of, slowest
@@ -446,7 +446,7 @@ def restore_batch(
         sources: files or patterns; their own names name the results, so no two may be called alike.
         folder: made if it does not exist, and not left behind empty.
         config: settings of all files; the defaults if None.
-        ending: file ending of the results, such as `.mp4`; None keeps each input's own.
+        ending: file ending of the results, such as `.mp4`; None keeps each input's own, as pictures do where it is a film's.
         report: one JSON file for all: `{"files": [...], "failed": [{"source", "error"}, ...],
             "unfinished": [sources that somebody stopped before their end]}`. With `resume` it replaces one of its kind.
         overwrite: see `restore_video`.
@@ -473,7 +473,7 @@ def restore_batch(
     check_ending(ending, config.media.container)
     if len(sources) > 1:
         refuse_tracks(config)
-    targets = targets_of(sources, Path(folder), ending)
+    targets = targets_of(sources, Path(folder), ending, config.media.container)
     tasks = [Task(source, target, config) for source, target in zip(sources, targets, strict=True)]
     manner = Manner(overwrite, aligned, resume)
     new = make_folder(folder)
@@ -738,19 +738,22 @@ def _used(settings: dict[str, Any]) -> dict[str, str]:
     return {name: digest for name, digest in _hashes().items() if name not in added or json.dumps(name)[1:-1] in text}
 
 
-def targets_of(sources: Sequence[str | Path], folder: Path, ending: str | None) -> list[Path]:
-    """The name of every result of a batch.
+def targets_of(sources: Sequence[str | Path], folder: Path, ending: str | None, container: str | None = None) -> list[Path]:
+    """The name of every result of a batch. A photograph among films stays one: it keeps its ending where `ending` is a film's,
+    unless a container is named, which is that of all.
 
     Raises:
         ConfigError: a pipe, or two results of one name.
     """
     if ending is not None and not ending.startswith("."):
         ending = f".{ending}"
+    film = ending is not None and container is None and Path(f"a{ending}").suffix.lower() in CONTAINERS
     targets: dict[Path, str] = {}
     for source in map(str, sources):
         if source == "-":
             raise ConfigError("batch: a pipe has no name to save under; use `videoclr - OUTPUT`")
-        target = folder / (Path(source).stem + ending if ending else Path(source).name)
+        kept = film and Path(source).suffix.lower() in STILLS and not is_pattern(source)
+        target = folder / (Path(source).stem + ending if ending and not kept else Path(source).name)
         if target in targets:
             others = "give it once" if targets[target] == source else "restore them into different folders"
             raise ConfigError(f"batch: {targets[target]} and {source} would both become {target}; {others}")

@@ -36,7 +36,7 @@ from videoclr.media.source import PIPE, is_pattern, numbered, sequence_of
 from videoclr.media.splice import Tally
 from videoclr.media.target import behind_link
 from videoclr.packing import Unpacked, damaged, unpack
-from videoclr.shelf import json_pieces
+from videoclr.shelf import is_torn, json_pieces
 
 _WHOLE = 64 << 20
 """Bytes up to which a file is hashed in full."""
@@ -549,11 +549,9 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 
 def _append(book: Path, line: Mapping[str, Any]) -> None:
     """Add a line of JSON to `book`, on the disk when this returns; one that was torn before it stays by itself."""
-    with book.open("a+b") as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
+    torn = is_torn(book)
+    with book.open("ab") as file:
+        file.write(b"\n" if torn else b"")
         file.writelines(_with_check(line))
         file.flush()
         os.fsync(file.fileno())

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 from videoclr.errors import MediaError
 from videoclr.media.target import behind_link
 from videoclr.report import Report, plain, unwritable
+from videoclr.shelf import is_torn
 
 if TYPE_CHECKING:
     from videoclr.jobs import Progress
@@ -89,7 +90,7 @@ class JsonLog(logging.Handler):
                 if self.path == "-"
                 else open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
             )
-            if _is_torn(path):
+            if is_torn(path):
                 self._file.write("\n")
         except OSError as error:
             raise unwritable(path, "the log ", error) from error
@@ -146,16 +147,6 @@ class JsonLog(logging.Handler):
         self._pace.over(report.source)
         kept = ("source", "target", "frames_in", "frames_out", "faces_restored", "shots", "seconds", "slowest", "warnings")
         self.event("finished", **{name: getattr(report, name) for name in kept}, seconds_per_stage=report.seconds_per_stage)
-
-
-def _is_torn(path: str | Path) -> bool:
-    """Whether a file's last line has no end: of a run that was killed, or of a disk that was full."""
-    with suppress(OSError):  # it may be appended to, and not read
-        if os.path.isfile(path) and os.path.getsize(path):
-            with open(path, "rb") as file:
-                file.seek(-1, os.SEEK_END)
-                return file.read(1) != b"\n"
-    return False
 
 
 def _refuse_others(path: Path, beginning: bytes, kind: str) -> None:

@@ -356,7 +356,7 @@ class Pipeline:
             look, batch = config.detect, config.runtime.detect_batch
             found = detect(shots, self.detector, batch, look.every, look.min_size, ledger.warnings, inside)
             faces = track(timed("detect", found, clock), self.make_tracker, _gap(config), first, marks.tracked, inside)
-        crops = align(timed("track", faces, clock), self.restorer.size, config.align.smoothing, inside)
+        crops = align(timed("track", faces, clock), self.restorer.size, config.align.smoothing, inside, ledger.warnings)
         crops = timed("align", crops, clock)
         if recognizer is not None:
             who = config.identify

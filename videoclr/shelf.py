@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
 from videoclr.errors import MediaError
@@ -172,6 +174,17 @@ class Listed(Sequence[dict[str, Any]]):
     def __reduce__(self) -> tuple[type[list[Any]], tuple[list[dict[str, Any]]]]:
         """In another process, a plain list."""
         return list, (list(self),)
+
+
+def is_torn(path: str | Path) -> bool:
+    """Whether the last line of a file has no end: of a run that was killed, or of a disk that was full. Who appends to it ends that
+    one first, so that the torn line stays by itself and costs none of the next."""
+    with suppress(OSError):  # it may be appended to, and not read
+        if os.path.isfile(path) and os.path.getsize(path):
+            with open(path, "rb") as file:
+                file.seek(-1, os.SEEK_END)
+                return file.read(1) != b"\n"
+    return False
 
 
 def json_pieces(values: Mapping[str, Any], indent: int | None = None) -> Iterator[str]:

@@ -120,7 +120,8 @@ class Arrivals:
         if not known and path not in self._told:
             self._told.add(path)
             if ending in READ_ONLY:
-                _log.warning("%s: is left alone, since no %s files are written; name another ending (--ending .mp4)", path, ending)
+                told = "is left alone, since no %s files are written; name another ending (--ending .mp4, of pictures alone .png)"
+                _log.warning("%s: " + told, path, ending)
             else:
                 _log.info("%s: is left alone, its ending is that of no film", path)
         return known
@@ -180,7 +181,7 @@ def watch(
         to: where the results go, under the same names; made if it does not exist.
         config: settings of all files; the defaults if None.
         ending: file ending of the results, such as `.mp4`; None keeps each input's own, and leaves alone what has one that is only
-            read (`.mpg`, `.wmv`, `.heic`).
+            read (`.mpg`, `.wmv`, `.heic`). Pictures of an ending that is written keep it where this one is a film's.
         move_to: where inputs go once they are restored; None leaves them.
         settle: seconds for which a file stands still before it is taken.
         once: end when all that is there is done.
@@ -217,7 +218,7 @@ def watch(
                 return
             wait(min(EVERY, settle) if once and settle else EVERY)
             continue
-        (target,) = targets_of([source], Path(to), ending)
+        (target,) = targets_of([source], Path(to), ending, config.media.container)
         before, touched = _signature(target), _touched(source)
         with _held(Path(to)) as lost:
             result = unless_lost(source, restore_task(Task(source, target, config), Manner(resume=True), pipeline, progress))

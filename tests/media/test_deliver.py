@@ -8,6 +8,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
 
 from videoclr.errors import ConfigError
 from videoclr.media.deliver import Deliverable
@@ -253,6 +254,13 @@ def test_side_by_side_tells_that_it_is_opaque(clip, job, tmp_path, pix_fmt, coun
     assert len([text for text in report.warnings if "without the transparency" in text]) == count
 
 
+@pytest.mark.parametrize(("opacity", "count"), [(100, 1), (255, 0)])
+def test_side_by_side_tells_that_it_is_opaque_of_a_palette_too(job, tmp_path, pattern, opacity, count):
+    Image.fromarray(pattern(0)).convert("P").save(tmp_path / "s.png", transparency=bytes([opacity]) * 256)
+    report = job(tmp_path / "s.png", tmp_path / "b.png", deliver="side-by-side")
+    assert len([text for text in report.warnings if "without the transparency" in text]) == count
+
+
 @pytest.mark.parametrize("deliver", ["side-by-side", "overlay", "wipe"])
 @pytest.mark.parametrize("rotation", [90, -90, 180])
 def test_turned_sources_are_turned_alike(clip, job, tmp_path, deliver, rotation):
@@ -301,6 +309,18 @@ def test_side_by_side_of_pictures_and_of_frames_of_ones_own(clip, job, tmp_path,
     overlay = floats(frames_of(tmp_path / "own.png")[0])
     assert np.allclose(overlay[12:16, 10:16], [200 / 255] * 3 + [0.5], atol=1e-4)
     assert overlay.sum() == pytest.approx(overlay[12:16, 10:16].sum())
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_an_overlay_keeps_the_colour_profile_of_its_source(job, tmp_path, pattern, frames_of, mode):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for name, more in (("plain", {}), ("profiled", {"icc_profile": profile})):
+        Image.fromarray(pattern(0)).convert(mode).save(tmp_path / f"{name}.png", **more)
+        job(tmp_path / f"{name}.png", tmp_path / f"{name}.o.png", deliver="overlay", **FACE)
+    with Image.open(tmp_path / "profiled.o.png") as made:
+        assert made.info["icc_profile"] == profile
+    (plain,), (profiled,) = (frames_of(tmp_path / f"{name}.o.png") for name in ("plain", "profiled"))
+    assert np.array_equal(floats(plain), floats(profiled)) and floats(plain)[..., 3].any()
 
 
 def test_overlapping_faces_are_one_overlay(tmp_path, frames_of, pattern):

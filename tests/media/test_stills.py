@@ -593,6 +593,37 @@ def test_a_jpeg_of_printing_inks_loses_no_transparency(tmp_path, pattern):
     assert np.abs(shown - frame.image).mean() < 3
 
 
+def test_printing_inks_that_become_rgb_are_told_and_those_that_photoshop_writes_get_no_transparency(tmp_path, pattern, carry):
+    inks = Image.fromarray(np.dstack([255 - pattern(1), pattern(1)[..., 0] // 4]), "CMYK")
+    inks.save(tmp_path / "s.jpg", quality=95, subsampling=0)
+    inks.save(tmp_path / "s.tif")
+    data = bytearray((tmp_path / "s.jpg").read_bytes())
+    data[data.index(b"Adobe") + 11] = 2  # YCCK: the same numbers, understood in another way
+    for marker, first, step in ((b"\xff\xc0", 10, 3), (b"\xff\xda", 5, 2)):
+        begin = data.index(marker) + first
+        data[begin : begin + 4 * step : step] = b"\1\2\3\4"  # its components are no C, M, Y and K
+    (tmp_path / "t.jpg").write_bytes(data)
+    for source in ("s.jpg", "s.tif", "t.jpg"):
+        for target in ("o.jpg", "o.png"):
+            report = carry(tmp_path / source, tmp_path / target)
+            assert [text.partition(";")[0] for text in report.warnings] == ["its printing inks (CMYK) become RGB"]
+            with Image.open(tmp_path / source) as before, Image.open(tmp_path / target) as after:
+                assert after.mode == "RGB"
+                assert np.abs(np.asarray(before.convert("RGB")).astype(int) - np.asarray(after)).mean() < 4
+            (tmp_path / target).unlink()
+
+
+@pytest.mark.parametrize(("lowest", "told"), [(255, 0), (254, 1)])
+def test_a_yuv_picture_that_nothing_shines_through_loses_no_transparency(lowest, told):
+    frame = VideoFrame.from_ndarray(np.full((16, 16, 4), 255, np.uint8), "rgba").reformat(format="yuva420p")
+    alpha = np.full((frame.planes[3].height, frame.planes[3].line_size), 255, np.uint8)
+    alpha[0, 0] = lowest
+    frame.planes[3].update(alpha.tobytes())
+    stills = Stills("o.jpg", "mjpeg", 1, overwrite=False)
+    stills._prepared(Picture(frame), frame)
+    assert len([text for text in stills.warnings if "transparency" in text]) == told
+
+
 def test_what_a_picture_loses_is_said_aloud(tmp_path, caplog):
     source = save(tmp_path / "deep.png", np.full((16, 16, 3), 30000, np.uint16))
     with Reader(source) as reader, Writer(tmp_path / "o.jpg", like=reader) as writer:
@@ -733,7 +764,7 @@ def tiff_of(path, data, tags, order="<"):
     behind = at + 2 + 12 * len(tags) + 4
     entries, more = b"", b""
     for tag, (kind, *values) in sorted(tags.items()):
-        raw = struct.pack(f"{order}{len(values)}{'H' if kind == 3 else 'I'}", *values)
+        raw = struct.pack(f"{order}{len(values)}{dict([(3, 'H'), (7, 'B')]).get(kind, 'I')}", *values)
         place = raw.ljust(4, b"\0") if len(raw) <= 4 else struct.pack(order + "I", behind + len(more))
         more += raw if len(raw) > 4 else b""
         entries += struct.pack(order + "HHI", tag, kind, len(values) // (2 if kind == 5 else 1)) + place
@@ -1258,6 +1289,32 @@ def test_a_profile_that_is_not_about_the_numbers_is_left_out_and_told(tmp_path, 
         assert (written.info.get("icc_profile") == profile) == kept
         assert (written.mode == "L") == (pix_fmt == "gray" or (mode == "L" and pix_fmt is None))
     assert len([text for text in writer.warnings if "profile (ICC) is left out" in text]) == (not kept)
+
+
+def test_a_profile_of_a_jpeg_2000_is_told_as_left_out(tmp_path, pattern, carry):
+    Image.fromarray(pattern(0)).save(tmp_path / "plain.jp2")
+    data = (tmp_path / "plain.jp2").read_bytes()
+    at, header = data.index(b"colr") - 4, data.index(b"jp2h") - 4
+    (size,), (whole,) = (struct.unpack_from(">I", data, place) for place in (at, header))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    box = struct.pack(">I4s3B", len(profile) + 11, b"colr", 2, 0, 0) + profile
+    data = data[:header] + struct.pack(">I", whole - size + len(box)) + data[header + 4 : at] + box + data[at + size :]
+    (tmp_path / "profiled.jp2").write_bytes(data)
+    for name, told in (("plain", []), ("profiled", ["its colour profile (ICC) is left out: its colours may be shown differently"])):
+        assert carry(tmp_path / f"{name}.jp2", tmp_path / f"{name}.png").warnings == told
+
+
+def test_floats_that_become_code_values_keep_what_a_tiff_says_and_tell_that_its_profile_goes(tmp_path, pattern, carry):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = (pattern(0).astype("<f4") / 255).tobytes()
+    tags = {256: (3, 96), 257: (3, 64), 258: (3, 32, 32, 32), 259: (3, 1), 262: (3, 2), 273: (4, 8), 277: (3, 3), 278: (3, 64)}
+    about = {34675: (7, *profile), 34855: (3, 400)}  # and the film's speed
+    tiff_of(tmp_path / "s.tif", data, tags | {279: (4, len(data)), 339: (3, 3, 3, 3)} | about)
+    for ending in ("png", "tif"):
+        report = carry(tmp_path / "s.tif", tmp_path / f"o.{ending}")
+        assert len([text for text in report.warnings if "profile (ICC) is left out" in text]) == 1
+        with Image.open(tmp_path / f"o.{ending}") as made:
+            assert made.getexif()[34855] == 400 and "icc_profile" not in made.info
 
 
 @pytest.mark.parametrize("opacity", [100, 255])

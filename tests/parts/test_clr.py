@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -403,6 +404,21 @@ def test_stills_come_out_as_alone(networks):
 def test_a_setting_outside_its_range_is_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         ClrRestorer(**settings)  # before any weights are looked for
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"sharpen": 3}, "sharpen 3: expected 0 to 2"),
+        ({"size": 100}, "size 100: expected 64 to 1024 by eights"),
+        ({"passes": 3}, "passes 3: expected 1 or 2"),
+        ({"steps": 1.5}, "steps 1.5: expected a whole number"),
+        ({"start": "soon"}, "start 'soon': expected 0 to 1, or auto"),
+    ],
+)
+def test_a_setting_outside_its_range_is_told_alone_and_with_what_it_must_be(settings, told):
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        ClrRestorer(**settings)
 
 
 def test_an_unknown_solver_is_refused(networks):
@@ -832,7 +848,7 @@ def test_what_is_restored_may_be_sharpened_by_the_pixels_of_its_frame(networks, 
 
 
 def test_an_unknown_precision_is_refused(networks):
-    with pytest.raises(ValueError, match="precision 'int8' in"):
+    with pytest.raises(ValueError, match="precision 'int8': expected one of float32, bfloat16, float16"):
         made(networks, precision="int8")
 
 

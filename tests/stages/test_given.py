@@ -121,6 +121,13 @@ def test_times_that_a_container_rounded_are_those_of_the_frames_and_those_of_ano
     assert told == [f"{file.path}: {missed}; was it made of a film of another rate?"]
 
 
+def test_a_cut_that_is_elsewhere_by_the_times_of_another_rate_is_told_as_such(book):
+    file = book(*({"frame": n, "time": f"{n}/30", "faces": [face(int(n >= 12))]} for n in range(20)))
+    told = r"track 1 goes on beyond a cut; .*, or, since 15 lines tell times between those of the frames, .* of this rate$"
+    with pytest.raises(MediaError, match=told):
+        list(given(frames(16, cuts=[12]), file, start="0"))
+
+
 def test_filled_faces_and_those_without_a_time_are_found_in_a_part(book):
     bare = {"frame": 12, "faces": [face(1, 50)]}
     file = book(line(0, face(0, 0)), line(10, face(0, 10, fill=True)), bare, line(20, face(2, 99)))

@@ -20,15 +20,17 @@ from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from videoclr.media import dpx, exr, tiff
 from videoclr.media.colour import FULL, RGB_SPACE, UNSPECIFIED, Colour
+from videoclr.media.exif import EXIF
 from videoclr.media.filters import through
 from videoclr.media.layout import layout_of
 from videoclr.media.linear import as_light, transfer_of
-from videoclr.media.orientation import Orientation
+from videoclr.media.orientation import Orientation, carries
 from videoclr.media.picture import (
     Picture,
     colour_in,
@@ -111,6 +113,8 @@ class Deliverable:
             window[..., :3] = colour * alpha[..., None] if self.floats else np.rint(colour.clip(0, _TOP))
             window[..., 3] = alpha if self.floats else np.rint(alpha * _TOP)
         frame = _made(rgba if self.upright else picture.orientation.stored(rgba), self.floats)
+        if self.upright and carries(picture.frame, Type.ICC_PROFILE):
+            frame = _profiled(frame, picture.frame)
         frame.color_trc, frame.color_primaries = picture.frame.color_trc, picture.frame.color_primaries
         # What a TIFF says of its alpha is not true of this one.
         return _in_place_of(picture, frame, self.upright, b"" if tiff.is_tiff(picture.head) else picture.head)
@@ -241,6 +245,19 @@ def _made(stored: NDArray[Any], floats: bool) -> VideoFrame:
     frame.colorspace, frame.color_range = RGB_SPACE, FULL
     frame.color_trc = frame.color_primaries = UNSPECIFIED
     return frame
+
+
+def _profiled(frame: VideoFrame, like: VideoFrame) -> VideoFrame:
+    """`frame` with the colour profile of `like`: its numbers mean the same. PyAV puts none into a frame, but filters keep it."""
+    others = [("sidedata", f"mode=delete:type={kind}") for kind in (Type.DISPLAYMATRIX.name, EXIF)]
+    made = through(like, ("scale", f"{frame.width}:{frame.height}:flags=neighbor"), ("format", frame.format.name), *others)
+    made.make_writable()
+    for target, source in zip(made.planes, frame.planes, strict=True):
+        to, of = (np.frombuffer(memoryview(one), np.uint8).reshape(-1, one.line_size) for one in (target, source))
+        columns, rows = min(to.shape[1], of.shape[1]), min(to.shape[0], of.shape[0])
+        to[:rows, :columns] = of[:rows, :columns]
+    made.colorspace, made.color_range = frame.colorspace, frame.color_range
+    return made
 
 
 def _in_place_of(picture: Picture, frame: VideoFrame, upright: bool, head: bytes) -> Picture:

@@ -16,7 +16,7 @@ from videoclr.media import tiff
 from videoclr.media.orientation import payload
 from videoclr.media.tiff import OF_PIXELS
 
-_EXIF = 31
+EXIF = 31
 """AV_FRAME_DATA_EXIF, which PyAV 18 has no name for."""
 _HEADER, _ENTRY = 8, 12
 """Bytes of a TIFF's header, and of an entry of its directory."""
@@ -33,7 +33,7 @@ _PNG_HEAD, _PNG_CHUNK = 8 + 25, b"eXIf"
 def exif_of(frame: VideoFrame, head: bytes = b"") -> bytes:
     """The frame's EXIF, from its byte order mark on, without what a TIFF says of its own pixels and without a thumbnail, which
     shows the picture as it was; empty where that leaves nothing worth keeping. `head` is that of its file (see `Picture`)."""
-    data = head if tiff.is_tiff(head) else payload(frame, Type(_EXIF)) or b""
+    data = head if tiff.is_tiff(head) else payload(frame, Type(EXIF)) or b""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None or len(data) < _HEADER:
         return b""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -27,7 +28,7 @@ from videoclr.media import exr, tiff
 from videoclr.media.colour import BT709_TAG, FULL, LIMITED, RGB_SPACE, Colour, colour_of
 from videoclr.media.filters import through
 from videoclr.media.hdr import proxy_of
-from videoclr.media.layout import Layout, layout_of
+from videoclr.media.layout import Layout, Place, layout_of
 from videoclr.media.linear import divided
 from videoclr.media.orientation import Orientation, orientation_of
 from videoclr.media.proxy import Proxy, as_uint16
@@ -418,7 +419,9 @@ def displayed(picture: Picture, straight: bool = False) -> Picture:
     made.pts, made.duration = frame.pts, frame.duration
     if frame.time_base:
         made.time_base = frame.time_base
-    return Picture(made, Colour("rgb", picture.colour.matrix, True), picture.orientation)
+    # What a TIFF says of its author stays true, but not that its colours are multiplied with its alpha.
+    head = picture.head if tiff.is_tiff(picture.head) and not is_multiplied(picture.head) else b""
+    return Picture(made, Colour("rgb", picture.colour.matrix, True), picture.orientation, head=head)
 
 
 def straightened(picture: Picture, patch: Patch) -> Patch:
@@ -460,6 +463,8 @@ def opacity_of(frame: VideoFrame, colour: Colour) -> NDArray[np.float32] | None:
     if not _has_alpha(frame.format):
         return None
     layout = layout_of(frame.format.name)
+    if layout is not None and layout.kind == "yuv":  # swscale's 255 of 8 bits is less than what is opaque in 16
+        layout = replace(layout, alpha=Place(len(layout.places)))
     if layout is not None and (alpha := layout.opacity(frame)) is not None:
         return _share(alpha, layout)
     deep = reformatted(frame, colour, DISPLAYED, Colour("rgb", colour.matrix, True))

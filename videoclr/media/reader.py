@@ -72,7 +72,9 @@ _CLOCKED = {".dpx", ".exr"}
 """Endings of pictures that may say how many of them a second there are, and their timecode."""
 _HEADS = {"dpx": dpx.head_of, "exr": exr.head_of, "tiff": tiff.head_of}
 """What reads the header of a picture file, by the codec in it."""
-_TELLING = {"mjpeg", "png", "webp", "tiff"}
+_OF_INKS = {"gbrap": "gbrp", "yuva444p": "yuv444p"}
+"""What FFmpeg makes of CMYK and YCCK, as Photoshop writes it -> the same as it is: a JPEG has no transparency."""
+_TELLING = {"mjpeg", "png", "webp", "tiff", "jpeg2000"}
 """Codecs of picture files that may hold more than their picture."""
 _TOLD_BEHIND = {"png", "tiff"}
 """Those that may say so behind their picture as well."""
@@ -792,8 +794,8 @@ class Reader:
         if (meant := self._meant.pop(frame.pts, None)) is not None and colours.kind_of(frame.format.name) == "yuv":
             matrix, full = meant
             frame.colorspace, frame.color_range = matrix.tag, colours.FULL if full else colours.LIMITED
-        if self._codec == "mjpeg" and frame.format.name == "gbrap":  # what becomes of CMYK: a JPEG has no transparency
-            frame = through(frame, ("format", "gbrp"))
+        if self._codec == "mjpeg" and frame.format.name in _OF_INKS:
+            frame = through(frame, ("format", _OF_INKS[frame.format.name]))
         return top_down(frame)
 
     def _decodable(self, packet: Packet[Any]) -> Packet[Any]:
@@ -827,6 +829,10 @@ class Reader:
             self._warn("its XMP data (captions, rights, edits) are left out")
         if unread.has_iptc(data):
             self._warn("its IPTC data (captions, rights) are left out")
+        if unread.has_profile(data):
+            self._warn("its colour profile (ICC) is left out: its colours may be shown differently")
+        if unread.has_inks(data):
+            self._warn("its printing inks (CMYK) become RGB; separate the result again where it is to be printed")
         if unread.has_texts(data):
             self._warn("its texts (author, copyright, comments) are left out")
         if (count := unread.pictures(data)) > 1:

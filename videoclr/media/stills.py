@@ -218,7 +218,7 @@ class Stills:
             frame = turned(frame, colour_in(picture, frame), picture.orientation)
             picture = Picture(frame, colour_in(picture, frame), Orientation())
         colour = Picture(frame).colour if frame.format.name != picture.frame.format.name else picture.colour
-        if self.encoder != "png" and frame.format.name == _PALETTE and _is_clear(frame, colour):
+        if self.encoder != "png" and frame.format.name == _PALETTE and is_clear(frame, colour):
             # Palettes have transparency in PNG alone.
             frame = reformatted(frame, colour, _CLEAR, Colour("rgb", colour.matrix, True))
         if self.encoder == "exr":
@@ -239,7 +239,7 @@ class Stills:
         if self.encoder == "dpx" and self.pix_fmt is None and wanted.endswith(("le", "be")):
             wanted = wanted[:-2] + ("le" if dpx.is_dpx(head) and not dpx.is_big_endian(head) else "be")
         lost = [word for word in what_is_lost(frame.format, wanted) if word in ("transparency", "bit depth")]
-        if "transparency" in lost and not _is_clear(frame, colour):
+        if "transparency" in lost and not is_clear(frame, colour):
             lost.remove("transparency")
         if lost:
             self._warn(f"{frame.format.name} is written as {wanted}: less {', '.join(lost)}")
@@ -369,7 +369,7 @@ def _formats(encoder: str) -> list[str]:
     return [*formats_of(encoder), *([_GREY] if encoder == "mjpeg" else [])]
 
 
-def _is_clear(frame: VideoFrame, colour: Colour) -> bool:
+def is_clear(frame: VideoFrame, colour: Colour) -> bool:
     """Whether something shines through."""
     if frame.format.name == _PALETTE:
         frame = reformatted(frame, colour, _CLEAR, Colour("rgb", colour.matrix, True))

@@ -48,9 +48,10 @@ STILLS: Mapping[str, str] = MappingProxyType(
 """Ending -> FFmpeg's encoder of a picture."""
 READ_ONLY = frozenset(
     {
-        ".3g2", ".asf", ".avif", ".dif", ".divx", ".dv", ".f4v", ".gif", ".gxf", ".heic", ".heif", ".ivf", ".j2k", ".jp2", ".m2t",
-        ".m2v", ".mj2", ".mk3d", ".mod", ".mpe", ".mpeg", ".mpg", ".mpo", ".ogv", ".pgm", ".ppm", ".rm", ".rmvb", ".tga", ".tod",
-        ".vob", ".wmv",
+        ".264", ".265", ".3g2", ".apng", ".asf", ".avif", ".dif", ".divx", ".dv", ".f4v", ".gif", ".gxf", ".h264", ".hdr", ".heic",
+        ".heif", ".hevc", ".ivf", ".j2c", ".j2k", ".jfif", ".jif", ".jp2", ".jpc", ".jpe", ".jpf", ".jpx", ".m1v", ".m2p",
+        ".m2t", ".m2v", ".mj2", ".mk3d", ".mod", ".mpe", ".mpeg", ".mpg", ".mpo", ".mpv", ".ogv", ".pbm", ".pcx", ".pfm", ".pgm",
+        ".pnm", ".ppm", ".psd", ".qoi", ".qt", ".rm", ".rmvb", ".sgi", ".tga", ".tod", ".tp", ".trp", ".vob", ".wmv", ".wtv",
     }
 )  # fmt: skip
 """Further endings of films and pictures: FFmpeg reads these files, and none are written here."""
@@ -77,6 +78,8 @@ def muxer_of(path: str, container: str | None) -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in CONTAINERS:
         known = " ".join([*CONTAINERS, *STILLS])
+        if suffix in READ_ONLY:
+            raise MediaError(path, f"no {suffix} files are written; use one of {known} (in a batch: --ending)")
         what = f"the ending {suffix!r} is unknown" if suffix else "the name has no ending"
         raise MediaError(path, f"{what}; use one of {known}, or name a container (--container)")
     return CONTAINERS[suffix]

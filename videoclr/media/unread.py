@@ -1,4 +1,5 @@
-"""What picture files hold besides their picture that FFmpeg reads nothing of: XMP, IPTC, texts, and further pictures in a JPEG.
+"""What picture files hold besides their picture that FFmpeg reads nothing of: XMP, IPTC, texts, the colour profile of a JPEG 2000,
+and further pictures in a JPEG; and whether their colours are printing inks, which it makes RGB of.
 
 XMP is captions, rights, ratings and edits (XMP specification, part 3); IPTC is what the press says of the same, in a resource of
 Photoshop's (IPTC-NAA, record 2); a PNG has texts of its own, by keyword, and a JPEG has comments. Further pictures are views, or
@@ -13,6 +14,9 @@ from collections.abc import Iterator
 from videoclr.media import tiff
 
 _JPEG, _PNG, _RIFF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF"
+_JP2, _COLOUR_OF_JP2, _SAMPLES_OF_JP2 = b"\0\0\0\x0cjP  \r\n\x87\n", b"colr", b"jp2c"
+_PROFILES = (2, 3)
+"""What the box of the colours says first where a profile follows (ITU-T T.800, I.5.3.3; T.801)."""
 _APP0, _APP1, _APP2, _SCAN, _COMMENT = 0xE0, 0xE1, 0xE2, 0xDA, 0xFE
 _XMP_OF_JPEG, _XMP_OF_PNG, _PICTURES = b"http://ns.adobe.com/xap/1.0/\0", b"XML:com.adobe.xmp\0", b"MPF\0"
 _XMP_OF_TIFF, _IPTC_OF_TIFF = 700, 33723
@@ -26,6 +30,10 @@ _WEBP_FLAGS, _WEBP_XMP, _WEBP_ANIMATED = 20, 0x04, 0x02
 """Where a WebP that is more than its picture says what it holds, and the flags of XMP and of an animation (RFC 9649, 2.7)."""
 _COUNT, _ENTRIES, _ENTRY, _KIND = 0xB001, 0xB002, 16, 0xFFFFFF
 """Tags of the number of pictures and of their list, the bytes of each in it, and the bits that say what it is."""
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of the segment that says of what size a JPEG is, and of how many colours (ITU-T T.81, B.2.2)."""
+_COLOURS, _INKS, _PHOTOMETRIC, _SEPARATED = 5, 4, 0x106, 5
+"""Where that number stands in it, that of printing inks, and a TIFF's tag of what its numbers are, and its value for inks."""
 _THUMBNAILS = (0x010001, 0x010002)
 """Smaller versions of the first picture, for the screens of cameras and of televisions."""
 
@@ -61,6 +69,19 @@ def has_texts(data: bytes) -> bool:
         return any(text and not text.startswith(_OF_PROGRAMS) for text in comments)
     found = (content.partition(b"\0")[0] for name, content in _chunks(data) if name in _TEXTS) if data.startswith(_PNG) else ()
     return any(keyword not in (_SOFTWARE, _EXIF_OF_PNG) and b":" not in keyword for keyword in found)
+
+
+def has_inks(data: bytes) -> bool:
+    """Whether a JPEG or TIFF file, of which `data` is the beginning (of a TIFF, all), is in CMYK."""
+    if data.startswith(_JPEG):
+        return any(kind in _FRAMES and content[_COLOURS : _COLOURS + 1] == bytes([_INKS]) for kind, content in _segments(data))
+    return tiff.first_tags(data).get(_PHOTOMETRIC) == _SEPARATED
+
+
+def has_profile(data: bytes) -> bool:
+    """Whether a JPEG 2000 file, of which `data` is the beginning, has a colour profile."""
+    at = data.find(_COLOUR_OF_JP2, 0, data.find(_SAMPLES_OF_JP2)) if data.startswith(_JP2) else -1
+    return at >= 0 and data[at + len(_COLOUR_OF_JP2)] in _PROFILES
 
 
 def is_animated_webp(data: bytes) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, get_args
 
+from av.sidedata.sidedata import Type
 from av.stream import Discard, Stream
 
 from videoclr.errors import ConfigError, EncodeError, MediaError
@@ -29,13 +30,13 @@ from videoclr.media.film import CROPPING, Film
 from videoclr.media.headers import Y4M
 from videoclr.media.joint import Joint, cannot, joint_of
 from videoclr.media.lock import Lock
-from videoclr.media.orientation import Orientation
+from videoclr.media.orientation import Orientation, carries
 from videoclr.media.picture import Picture, colour_in, displayed, float_frame, frame_of_rgb, straightened, unmultiplied
 from videoclr.media.reader import Reader
 from videoclr.media.segments import Segment, sync_file
 from videoclr.media.source import PIPE, has_width, is_pattern, numbered, still_covers
 from videoclr.media.splice import Tally
-from videoclr.media.stills import Stills
+from videoclr.media.stills import Stills, is_clear
 from videoclr.media.target import CONTAINERS, PLAIN, STILLS, behind_link, check_target, muxer_of, named
 from videoclr.media.timecode import Timecode
 from videoclr.plainyaml import as_text
@@ -482,7 +483,8 @@ class Writer:
             self._warn("densities of film stay what they are, and the video does not say so; .dpx pictures do, .exr ones get light")
         if self._crop:
             picture, patches = self._shown_part(picture, patches)
-        if self._deliverable is not None and self._deliverable.kind == "side-by-side" and picture.has_alpha:
+        opaque = self._deliverable is not None and self._deliverable.kind == "side-by-side"
+        if opaque and (picture.has_alpha or is_clear(picture.frame, picture.colour)):  # which a palette may be
             self._warn("side by side is shown without the transparency of the source")
         if self._deliverable is None:
             return self._straight(picture, patches if isinstance(frame.native, Picture) else ())
@@ -497,6 +499,8 @@ class Writer:
     def _without_light(self, picture: Picture, patches: tuple[Patch, ...]) -> tuple[Picture, tuple[Patch, ...]]:
         """Floats for a file that holds none: straight where their alpha stays beside them, else as they are seen, over black."""
         self._warn("floats are written as code values of BT.709, highlights rolled off: .exr pictures keep their light")
+        if carries(picture.frame, Type.ICC_PROFILE):  # which is about other numbers
+            self._warn("the picture's colour profile (ICC) is left out: its colours may be shown differently")
         stays = self._deliverable is None or self._deliverable.kind == "wipe"
         if picture.coverage() is None or not stays or not self._sink.takes_alpha(picture):
             return displayed(picture), patches

@@ -237,6 +237,13 @@ RUNS = (
 """Training run, the module's name in its checkpoint, and here."""
 
 
+def _check(*settings: tuple[str, object, bool, str]) -> None:
+    """Refuse the first setting that is not what it must be: its name, what it is, whether that is right, and what would be."""
+    for name, value, right, wanted in settings:
+        if not right:
+            raise ValueError(f"{name} {value!r}: expected {wanted}")
+
+
 class ClrRestorer:
     """The part behind `restore.use: clr`.
 
@@ -293,21 +300,21 @@ class ClrRestorer:
         whole = {"steps": steps, "size": size, "anchors": anchors, "passes": passes, "refine": refine}
         for name, value in whole.items():
             if not isinstance(value, Integral):
-                raise ValueError(f"{name} {value!r}: a whole number is expected")
-        if start != "auto" and (isinstance(start, str) or not 0 <= (start or 0) <= 1):
-            raise ValueError(f"start {start!r} in [0, 1], or auto, is expected")
-        if solver not in SOLVERS or not 0 <= (guidance or 0) < math.inf:
-            raise ValueError(f"solver {solver!r} in {SOLVERS} and guidance {guidance} >= 0 are expected")
-        if steps < 1 or not 0 <= fidelity <= 1 or size % 8 or not 64 <= size <= 1024:
-            raise ValueError(
-                f"steps {steps} >= 1, fidelity {fidelity} in [0, 1] and size {size}, 64 to 1024 by eights, are expected"
-            )
-        if anchors < 1 or refine < 0 or passes not in (1, 2):
-            raise ValueError(f"anchors {anchors} >= 1, refine {refine} >= 0 and passes {passes} of 1 or 2 are expected")
-        if not 0 <= sharpen <= _SHARPEST:
-            raise ValueError(f"sharpen {sharpen} in [0, {_SHARPEST:g}] is expected")
-        if precision not in _PRECISIONS:
-            raise ValueError(f"precision {precision!r} in {tuple(_PRECISIONS)} is expected")
+                raise ValueError(f"{name} {value!r}: expected a whole number")
+        begins = start == "auto" or (not isinstance(start, str) and 0 <= (start or 0) <= 1)
+        _check(
+            ("start", start, begins, "0 to 1, or auto"),
+            ("solver", solver, solver in SOLVERS, "one of " + ", ".join(SOLVERS)),
+            ("guidance", guidance, 0 <= (guidance or 0) < math.inf, "0 or more"),
+            ("steps", steps, steps >= 1, "1 or more"),
+            ("fidelity", fidelity, 0 <= fidelity <= 1, "0 to 1"),
+            ("size", size, size % 8 == 0 and 64 <= size <= 1024, "64 to 1024 by eights"),
+            ("anchors", anchors, anchors >= 1, "1 or more"),
+            ("refine", refine, refine >= 0, "0 or more"),
+            ("passes", passes, passes in (1, 2), "1 or 2"),
+            ("sharpen", sharpen, 0 <= sharpen <= _SHARPEST, f"0 to {_SHARPEST:g}"),
+            ("precision", precision, precision in _PRECISIONS, "one of " + ", ".join(_PRECISIONS)),
+        )
         if networks is not None and not isinstance(networks, ClrNetworks):
             raise ValueError(f"networks {networks!r}: ClrNetworks are expected, which no settings hold")
         self.precision, self.unweave, self.sharpen = precision, unweave, sharpen

@@ -22,21 +22,27 @@ _GUESSED = 0.3  # weight of an interpolated sighting beside an observed one
 
 
 def align(
-    faces: Iterable[Faces[TrackedFace]], size: int, smoothing: int = 4, inside: Inside = NOWHERE
+    faces: Iterable[Faces[TrackedFace]],
+    size: int,
+    smoothing: int = 4,
+    inside: Inside = NOWHERE,
+    warnings: list[str] | None = None,
 ) -> Iterator[Faces[FaceCrop]]:
     """Aligned crops.
 
     The landmarks of a track are smoothed over the frames within `smoothing` before and after: crop jitter alone is a
     large share of flicker. The window never reaches over a cut or a gap of the track. `FaceCrop.face` keeps the
     landmarks as they were found; `FaceCrop.matrix` is of the smoothed ones. A face whose landmarks span no square is
-    left out, with a log line.
+    left out, which is told once for each track.
 
     Args:
         faces: tracked faces with the shots numbered; every frame.
         size: side of the crops, pixels.
         smoothing: half-width of the window, frames, which is also the delay; 0 for none.
         inside: keeps what waits.
+        warnings: where what is left out is told, beside the log.
     """
+    warnings = [] if warnings is None else warnings
     for place in around(faces, smoothing, smoothing, lambda one: one.frame.shot, inside, "align"):
         frame = place.item.frame
         crops = []
@@ -44,12 +50,20 @@ def align(
             try:
                 matrix = geometry.ffhq_matrix(steady_landmarks(place, face, smoothing), size)
             except ValueError as error:
-                log.warning("frame %d, track %d: left out, %s", frame.index, face.track, error)
+                _tell(warnings, face.track, frame.index, error)
                 continue
             crops.append(_cut(face, frame, matrix, size))
         if not crops:
             frame.forget_rgb()  # nobody downstream looks at a frame without faces
         yield Faces(frame, tuple(crops), looked=place.item.looked)
+
+
+def _tell(warnings: list[str], track: int, frame: int, error: ValueError) -> None:
+    """That a face is left out, once for its track: a run that goes on has the warnings of the one before."""
+    begin = f"track {track}: {error}, "
+    if not any(told.startswith(begin) for told in warnings):
+        warnings.append(f"{begin}in frame {frame} first: its face is left as it is there")
+        log.warning(warnings[-1])
 
 
 def whole(frames: Iterable[Frame], size: int) -> Iterator[Faces[FaceCrop]]:

@@ -92,15 +92,17 @@ def given(
                 log.warning(told)
                 warnings.append(told)
         if (crossing := state.crossing(line)) is not None:
-            raise file.wrong(line.number, f"track {crossing} goes on beyond a cut; give it another number from this frame on")
+            told = f"track {crossing} goes on beyond a cut; give it another number from this frame on"
+            if not numbered and lines.missed:  # then the cut may well be elsewhere by the times of the file
+                told += f", or, since {_between(lines.missed)}, use the tracks of a film of this rate"
+            raise file.wrong(line.number, told)
         yield Faces(frame, tuple(_seen(face, frame, file, line, find_points) for face in line.faces), looked=line.looked)
     if warnings is None or frame is None:
         return
     if not numbered and not found and begun == 0:
         text = "no line has the time of a frame of this part, so none of its faces was restored"
     elif not numbered and lines.missed:
-        missed = f"{lines.missed} lines tell times between those of the frames, so their faces were not restored"
-        text = f"{missed}; was it made of a film of another rate?"
+        text = f"{_between(lines.missed)}, so their faces were not restored; was it made of a film of another rate?"
     elif file.left_out:
         text = f"{file.left_out} lines tell no time, so no frame of this part is theirs; add their times"
     elif whole and (beyond := lines.next) is not None:
@@ -109,6 +111,10 @@ def given(
         return
     log.warning("%s: %s", file.path, text)
     warnings.append(f"{file.path}: {text}")
+
+
+def _between(missed: int) -> str:
+    return f"{missed} lines tell times between those of the frames"
 
 
 @keepable
