@@ -162,6 +162,22 @@ def test_what_dissolves_and_changed_speed_show_is_restored_too(tmp_path, film, s
     assert times(made.get("start")) == Fraction(label + 20, 25) and times(made.get("duration")) == Fraction(5, 25)
 
 
+def test_sound_that_a_split_edit_lets_begin_or_end_elsewhere_is_in_the_restored_file(tmp_path, film):
+    rate, label = Fraction(25), 900_000
+    source = film(tmp_path / "A.mkv", rate, "10:00:00:00")
+    early, lasts = f'audioStart="{told((label + 10) / rate)}"', f'audioDuration="{told(30 / rate)}"'
+    for more, parts in [
+        (f"{early} {lasts}", [(10, 40)]),
+        (early, [(10, 25)]),
+        (lasts, [(20, 50)]),
+        (f'{early} {lasts} srcEnable="video"', [(20, 25)]),
+    ]:
+        spine = shows("a1", rate, 0, label + 20, 5, more=more)
+        old = write(tmp_path / "cut.fcpxml", document(asset("a1", source, rate, label), spine, rate))
+        found, missed = parts_of_timeline(old, tmp_path / "out", LOSSLESS, handles=0)
+        assert not missed and [(part.first, part.last) for part in found] == parts
+
+
 def test_numbered_pictures_become_numbered_pictures(tmp_path):
     rate, folder = Fraction(25), tmp_path / "sh010"
     folder.mkdir()

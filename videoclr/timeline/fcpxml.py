@@ -138,7 +138,7 @@ class FcpxmlCut:
         if _retimed(one) or (contained and _retimed(parent)) or duration is None:
             return shown
         start = origin if start is None else start
-        low, high = start - beside[0], start + duration + beside[1]
+        low, high = _with_sound(one, start, start - beside[0], start + duration + beside[1])
         begin, lasts, offset = _time(parent, "start"), _time(parent, "duration"), _time(one, "offset") or Fraction(0)
         if contained and begin is not None and lasts is not None:  # of what it contains a clip shows no more than this
             begin += start - offset
@@ -267,6 +267,16 @@ def _beside(children: list[Element], index: int) -> _Seconds:
     before, after = children[:index][-1:], children[index + 1 : index + 2]
     first, last = ((_time(side[0], "duration") if side and side[0].tag == "transition" else None) for side in (before, after))
     return first or Fraction(0), last or Fraction(0)
+
+
+def _with_sound(clip: Element, start: Fraction, low: Fraction, high: Fraction) -> _Seconds:
+    """`low` to `high`, and the times of the sound, which split edits begin or end elsewhere than the picture: it comes out of the
+    same file."""
+    first, lasts = _time(clip, "audioStart"), _time(clip, "audioDuration")
+    if clip.tag != "asset-clip" or clip.get("srcEnable") == "video":
+        return low, high
+    first = start if first is None else first
+    return min(low, first), high if lasts is None else max(high, first + lasts)
 
 
 def _time(element: Element, name: str) -> Fraction | None:
