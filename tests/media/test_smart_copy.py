@@ -381,6 +381,15 @@ def test_uneven_times_and_a_late_beginning_stay_and_so_does_the_sound(clip, pack
     assert packets_of(target, "audio") == packets_of(source, "audio")
 
 
+@pytest.mark.parametrize("late", [1, 20, 70])
+def test_a_film_begins_as_late_as_before_where_its_pictures_come_faster_than_they_do_on_average(clip, packets_of, tmp_path, late):
+    ticks = [late + 20 * index for index in range(20)] + [late + 400 + 300 * index for index in range(20)]
+    source, target = clip("s.mp4", ticks=ticks, base=Fraction(1, 1000), audio=1, **{"size": SIZE, **H264}), tmp_path / "o.mp4"
+    assert copied(source, target, {14}).copied == 30
+    check_joined(source, target, {*range(10), *range(20, 40)})
+    assert packets_of(target, "audio") == packets_of(source, "audio")
+
+
 def test_decoding_times_rise_and_never_pass_the_presentation():
     times = DecodingTimes(2, first=100, step=10)
     shown = [100, 130, 120, 110, 160, 150, 140]

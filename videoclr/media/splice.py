@@ -155,6 +155,22 @@ class LostPicture(Exception):
         self.time = time
 
 
+def decoded_before(first: int, reorder: int, step: int) -> list[int]:
+    """Decoding times before `first`, that of the first picture, in order.
+
+    The muxer of mp4 and mov takes the beginning of a late film from all packets that are decoded up to 0, as if none of them came
+    sooner behind the first than `step` says. So of a late film none but the first is, or all are as near as can be.
+
+    Args:
+        first: presentation time of the first picture.
+        reorder: how many there are.
+        step: ticks between two of them, at most.
+    """
+    if first > 0 and reorder:
+        step = min(step, max(1, first // reorder))
+    return [first - step * place for place in range(reorder, 0, -1)]
+
+
 class DecodingTimes:
     """Decoding times in ticks for packets whose presentation times are known, as they come.
 
@@ -165,7 +181,7 @@ class DecodingTimes:
     """
 
     def __init__(self, reorder: int, first: int, step: int) -> None:
-        self._early = [first - step * place for place in range(1, reorder + 1)]
+        self._early = decoded_before(first, reorder, step)[::-1]
         self._waiting: list[int] = []
         self._last: int | None = None
 
