@@ -162,6 +162,17 @@ def test_what_dissolves_and_changed_speed_show_is_restored_too(tmp_path, film, s
     assert times(made.get("start")) == Fraction(label + 20, 25) and times(made.get("duration")) == Fraction(5, 25)
 
 
+def test_a_clip_that_leaves_its_length_to_its_asset_stays_as_long_where_the_file_is_longer(tmp_path, film):
+    rate, label = Fraction(25), 900_000
+    source = film(tmp_path / "A.mkv", rate, "10:00:00:00")
+    spine = shows("a1", rate, 0, None, 50).replace(' duration="2s"', "") + shows("a1", rate, 50, label + 20, 5)
+    old = write(tmp_path / "cut.fcpxml", document(asset("a1", source, rate, label, 50), spine, rate))
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=2)
+    assert [(part.first, part.last) for part in done.parts] == [(0, 52)]
+    one = next(ET.fromstring(done.timeline.read_bytes()).iter("asset-clip"))
+    assert (times(one.get("start")), times(one.get("duration"))) == (label / rate, 2)
+
+
 def test_sound_that_a_split_edit_lets_begin_or_end_elsewhere_is_in_the_restored_file(tmp_path, film):
     rate, label = Fraction(25), 900_000
     source = film(tmp_path / "A.mkv", rate, "10:00:00:00")

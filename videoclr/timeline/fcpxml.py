@@ -243,12 +243,11 @@ class FcpxmlCut:
 
 
 def _named_anew(text: bytes, clip: Element, number: str, old: Element) -> list[Change]:
-    """What changes in the start tag of `clip`; where it leaves its start to the asset, which begins elsewhere now, it says it."""
+    """What changes in the start tag of `clip`; what it leaves to the asset, which begins and lasts otherwise now, it says."""
     begin, end = value_of(text, clip, "ref")
-    changes = [(begin, end, number.encode())]
-    if "start" not in clip.attributes and (origin := old.get("start")):
-        changes.append((end + 1, end + 1, f' start="{quoted(origin)}"'.encode()))
-    return changes
+    left = [(name, said) for name in ("start", "duration") if name not in clip.attributes and (said := old.get(name))]
+    added = "".join(f' {name}="{quoted(said)}"' for name, said in left)
+    return [(begin, end, number.encode()), (end + 1, end + 1, added.encode())]
 
 
 def _names(asset: Element) -> tuple[str, ...]:
