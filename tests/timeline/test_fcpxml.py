@@ -162,6 +162,23 @@ def test_what_dissolves_and_changed_speed_show_is_restored_too(tmp_path, film, s
     assert times(made.get("start")) == Fraction(label + 20, 25) and times(made.get("duration")) == Fraction(5, 25)
 
 
+def test_clips_that_would_lose_their_sound_are_told(tmp_path, film, caplog):
+    rate, mute = Fraction(25), LOSSLESS.override("media.drop=[audio]")
+    source = film(tmp_path / "A.mkv", rate, "10:00:00:00")
+    media = asset("a1", source, rate, 900_000)
+    for one, more, config, told in [
+        (media, "", LOSSLESS, 0),
+        (media, 'srcEnable="video"', mute, 0),
+        (media.replace('hasAudio="1"', ""), "", mute, 0),
+        (media, "", mute, 1),
+    ]:
+        old = write(tmp_path / "cut.fcpxml", document(one, shows("a1", rate, 0, 900_020, 5, more=more), rate))
+        parts_of_timeline(old, tmp_path / "out", config)
+        assert len(caplog.messages) == told
+    (said,) = caplog.messages
+    assert said == f"{old}: 1 clip takes its sound out of the restored files, which have none; leave out --drop audio"
+
+
 def test_a_clip_that_leaves_its_length_to_its_asset_stays_as_long_where_the_file_is_longer(tmp_path, film):
     rate, label = Fraction(25), 900_000
     source = film(tmp_path / "A.mkv", rate, "10:00:00:00")

@@ -153,6 +153,12 @@ class FcpxmlCut:
         step = None if form is None else _time(form, "frameDuration")
         return step if step is not None and step > 0 else None
 
+    def takes_sound(self, shown: Shown) -> bool:
+        """Whether a clip has its sound out of the file that it shows."""
+        clip: Element | None = shown.place
+        asset = None if clip is None or clip.tag != "asset-clip" else self._by_id.get(clip.get("ref") or "")
+        return clip is not None and asset is not None and asset.get("hasAudio") == "1" and clip.get("srcEnable") != "video"
+
     def named(self, shown: Shown) -> Named | None:
         """See `native.named`."""
         return native.named(shown, self.path, pictures=True)
