@@ -469,6 +469,29 @@ def test_resumed_runs_copy_the_same_groups_and_give_the_same_bytes(clip, tmp_pat
     check_joined(source, tmp_path / "a.mp4", {*range(10), *range(20, 40), *range(50, 60)})
 
 
+@pytest.mark.parametrize("faces", [{36}, {8, 9, 18, 19, 28}], ids=["far away", "in leading pictures"])
+def test_runs_that_are_resumed_at_an_open_group_give_the_same_bytes(clip, tmp_path, faces):
+    from videoclr.jobs import restore_video
+
+    source, target = clip("s.mp4", ticks=range(40), **OPEN_HEVC), tmp_path / "b.mp4"
+    settings = ("media.segment=0.32", "identify.window=2", "runtime.batch=1", "runtime.detect_batch=1")
+    whole = restore_video(source, tmp_path / "a.mp4", pipeline=line(source, faces, *settings), resume=True)
+    assert whole.smart_copy["frames_copied"]
+    check_joined(source, tmp_path / "a.mp4", ())
+    for frames in (14, 24, 34):
+
+        def stop(progress, frames=frames):
+            if progress.frames == frames:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            restore_video(source, target, pipeline=line(source, faces, *settings), resume=True, progress=stop)
+        again = restore_video(source, target, pipeline=line(source, faces, *settings), resume=True)
+        assert again.smart_copy == whole.smart_copy
+        assert target.read_bytes() == (tmp_path / "a.mp4").read_bytes()
+        target.unlink()
+
+
 def test_a_segment_ends_within_a_group_that_is_longer_than_two(clip, tmp_path):
     from videoclr.jobs import restore_video
 

@@ -80,9 +80,12 @@ class Splice:
         self._open = False
         """True while the group may still be copied."""
         self._first, self._ended = True, False
+        self._time: Fraction | None = None
+        """Of the picture that came last."""
 
     def take(self, time: Fraction, *, unchanged: bool) -> bool:
         """Tell of the next picture, shown at `time`; True where it needs nothing more, False where it is to be encoded now."""
+        self._time = time
         while not self._ended and (self._group is None or self._group.last is None or time > self._group.last):
             self._advance()
         group = self._group
@@ -99,8 +102,17 @@ class Splice:
 
     def pause(self) -> None:
         """Nothing that follows may rest on what came so far: a segment ends here, or the film."""
+        group, waits = self._group, self._open and not self._seen and self._before is None
         self._give_up()
         self._before = None
+        if group is None or not group.whole or self._time is None or self._time >= group.key:
+            return
+        # What comes next is treated as in a run that begins with it: of the group at most leading pictures came.
+        if group.leading:
+            self._group = group.without_leading(self._joint)
+            self._group.anew, self._open, self._seen = True, True, 0
+        else:
+            self._open = waits
 
     def close(self) -> None:
         """Let go of the source."""
