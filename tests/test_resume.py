@@ -253,6 +253,27 @@ def test_ctrl_c_keeps_what_is_done_says_so_and_leaves_no_half_file(film, made, p
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["in.mp4", "out.mp4"]
 
 
+def test_what_the_writer_warned_of_before_a_run_was_stopped_is_in_the_report(film, parts, tmp_path):
+    source, target = tmp_path / "in.mkv", tmp_path / "out.avi"
+    with av.open(str(film)) as file, av.open(str(source), "w") as out:
+        stream = out.add_stream("libx264", rate=25, time_base=Fraction(1, 1000))
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number, frame in enumerate(file.decode(video=0)):  # on the grid of an AVI all but the first of them
+            frame.pts, frame.time_base, frame.pict_type = (
+                40 * number + (7 if number % 2 and number < 10 else 0),
+                Fraction(1, 1000),
+                0,
+            )
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    whole = restore_video(source, target, pipeline=parts(), resume=True).warnings
+    assert whole[-1] == "times are rounded to 1/25 s"
+    target.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(source, target, pipeline=parts(), resume=True, progress=stopping(30))
+    assert restore_video(source, target, pipeline=parts(), resume=True).warnings == whole
+
+
 def test_a_film_that_is_there_with_nothing_to_go_on_with_may_be_finished(film, parts, tmp_path):
     target = tmp_path / "out.mp4"
     target.write_bytes(b"finished")

@@ -61,6 +61,8 @@ class Done:
     """Shots that began so far, in the whole film."""
     warnings: tuple[str, ...]
     """Of the run, up to here."""
+    written: tuple[str, ...]
+    """Warnings of whoever wrote the frames, up to here."""
     faces: int | None
     """CRC-32 of what is noted of its faces."""
 
@@ -174,8 +176,10 @@ class Ledger:
         """Where what is noted of the next segment's faces goes."""
         return self.next_place().with_suffix(".faces")
 
-    def add(self, segment: Segment, next_frame: int, shots: int, warnings: list[str], mark: Mapping[str, Any]) -> None:
-        """Write a finished segment down. Its packets and faces are on the disk already.
+    def add(
+        self, segment: Segment, next_frame: int, shots: int, warnings: list[str], written: list[str], mark: Mapping[str, Any]
+    ) -> None:
+        """Write a finished segment down. Its packets and faces are on the disk already. See `Done` for the others.
 
         Raises:
             MediaError: the disk is full, the folder gone.
@@ -197,9 +201,10 @@ class Ledger:
                     "next": next_frame,
                     "shots": shots,
                     "warnings": warnings,
+                    "written": written,
                 },
             )
-            self.last = Done(segment, number, next_frame, shots, tuple(warnings), faces)
+            self.last = Done(segment, number, next_frame, shots, tuple(warnings), tuple(written), faces)
             self.reorder = max(self.reorder, segment.reorder)
             self._place(number - 1, "mark").unlink(missing_ok=True)
             self._forget_states((mark.get("state") or {}).get("segment"))
@@ -349,11 +354,11 @@ class Ledger:
             names = ("segment", "packets", "size", "checksum", "reorder", "next", "shots", "faces")
             number, packets, size, checksum, reorder, following, shots, faces = (_count(line[name]) for name in names)
             tally = Tally(**{name: _count(value) for name, value in line["tally"].items()})
-            warnings = tuple(map(str, line["warnings"]))
+            warnings, written = tuple(map(str, line["warnings"])), tuple(map(str, line.get("written", ())))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise damaged(self._book) from error
         segment = Segment(self._place(number, "packets"), packets, size, checksum, reorder, tally)
-        return Done(segment, number, following, shots, warnings, faces)
+        return Done(segment, number, following, shots, warnings, written, faces)
 
     def _place(self, number: int, ending: str) -> Path:
         return self.folder / f"{number:06d}.{ending}"

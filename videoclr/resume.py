@@ -73,6 +73,7 @@ class Restoration:
         log.marks, log.each_note = {}, self._notes.add
         if ledger.last is not None:
             log.warnings.extend(ledger.last.warnings)
+            writer.recall(ledger.last.written)
 
     def run(
         self, frames: Iterator[Frame], pipeline: Pipeline, aligned: bool, wrote: Callable[[int], None], cast: Cast | None = None
@@ -185,7 +186,7 @@ class Restoration:
         with explained(self.ledger.target, "cannot be written"):
             settle(self._faces, _part(place), place)
         self._faces = None
-        self.ledger.add(segment, next_frame, self.shots, self.log.warnings, mark)
+        self.ledger.add(segment, next_frame, self.shots, self.log.warnings, self.writer.warnings, mark)
 
 
 class _Borders:

@@ -176,6 +176,11 @@ def test_fields_that_begin_in_the_middle_are_told_once_where_they_are_lost(tmp_p
     told = [text for text in writer.warnings if "on the pictures are interlaced" in text]
     assert len(told) == (codec == "h264")
     assert all("--deinterlace auto, or the codec ffv1" in text for text in told)
+    with Reader(both, deinterlace="off") as reader, Writer(tmp_path / "again.mkv", like=reader, codec=codec) as writer:
+        writer.recall(earlier := [text.replace("from 0", "from 7") for text in told])  # of a run that was stopped
+        for frame in reader.frames():
+            writer.write(frame)
+    assert [text for text in writer.warnings if "on the pictures are interlaced" in text] == earlier
 
 
 def test_a_progressive_film_that_is_flagged_interlaced_passes_whole(tmp_path, job):

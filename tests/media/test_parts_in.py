@@ -49,6 +49,15 @@ def test_numbered_pictures_become_a_film_at_the_rate_that_was_named(tmp_path, pa
     assert all(np.array_equal(frame.image, pattern(1001 + index)) for index, frame in enumerate(frames))
 
 
+def test_a_sequence_that_grows_while_it_is_read_says_so(tmp_path, pattern):
+    shot(tmp_path, pattern, range(3))
+    with Reader(tmp_path / "shot.%04d.png") as reader, Reader(tmp_path / "shot.%04d.png", end="2f") as part:
+        shot(tmp_path, pattern, (3, 4))
+        assert (len(list(reader.frames())), len(list(part.frames()))) == (3, 2)
+    told = "pictures came while it was read: shot.0003.png and what follows are left out; restore it again when it is finished"
+    assert (reader.warnings, part.warnings) == ([told], [])
+
+
 def test_a_sequence_may_begin_at_a_number_behind_a_gap(tmp_path, pattern, capsys):
     shot(tmp_path, pattern, [3, 1001, 1002, 1003])
     source = tmp_path / "shot.%04d.png"

@@ -343,8 +343,9 @@ def test_an_edit_list_that_hides_everything_is_named(clip, tmp_path):
     assert "an edit list in the file hides stream 1 (audio, aac): its duration is 0" in writer.warnings
     without_length(source, 0)
     hidden = "an edit list in the file hides all its 10 pictures, which not all players heed; ffmpeg -ignore_editlist 1 "
-    with pytest.raises(DecodeError, match=hidden):
-        Reader(source)
+    for start in (None, "3f"):
+        with pytest.raises(DecodeError, match=hidden):
+            Reader(source, start)
 
 
 def test_lost_frames_among_reordered_ones_are_repeated_at_their_times(clip, tmp_path):

@@ -381,6 +381,15 @@ def test_uneven_times_and_a_late_beginning_stay_and_so_does_the_sound(clip, pack
     assert packets_of(target, "audio") == packets_of(source, "audio")
 
 
+@pytest.mark.parametrize("late", [1, 20, 70])
+def test_a_film_begins_as_late_as_before_where_its_pictures_come_faster_than_they_do_on_average(clip, packets_of, tmp_path, late):
+    ticks = [late + 20 * index for index in range(20)] + [late + 400 + 300 * index for index in range(20)]
+    source, target = clip("s.mp4", ticks=ticks, base=Fraction(1, 1000), audio=1, **{"size": SIZE, **H264}), tmp_path / "o.mp4"
+    assert copied(source, target, {14}).copied == 30
+    check_joined(source, target, {*range(10), *range(20, 40)})
+    assert packets_of(target, "audio") == packets_of(source, "audio")
+
+
 def test_decoding_times_rise_and_never_pass_the_presentation():
     times = DecodingTimes(2, first=100, step=10)
     shown = [100, 130, 120, 110, 160, 150, 140]
@@ -458,6 +467,29 @@ def test_resumed_runs_copy_the_same_groups_and_give_the_same_bytes(clip, tmp_pat
     assert whole.smart_copy == again.smart_copy
     assert whole.smart_copy["frames_copied"] == 40 and whole.smart_copy["frames_encoded"] == 20
     check_joined(source, tmp_path / "a.mp4", {*range(10), *range(20, 40), *range(50, 60)})
+
+
+@pytest.mark.parametrize("faces", [{36}, {8, 9, 18, 19, 28}], ids=["far away", "in leading pictures"])
+def test_runs_that_are_resumed_at_an_open_group_give_the_same_bytes(clip, tmp_path, faces):
+    from videoclr.jobs import restore_video
+
+    source, target = clip("s.mp4", ticks=range(40), **OPEN_HEVC), tmp_path / "b.mp4"
+    settings = ("media.segment=0.32", "identify.window=2", "runtime.batch=1", "runtime.detect_batch=1")
+    whole = restore_video(source, tmp_path / "a.mp4", pipeline=line(source, faces, *settings), resume=True)
+    assert whole.smart_copy["frames_copied"]
+    check_joined(source, tmp_path / "a.mp4", ())
+    for frames in (14, 24, 34):
+
+        def stop(progress, frames=frames):
+            if progress.frames == frames:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            restore_video(source, target, pipeline=line(source, faces, *settings), resume=True, progress=stop)
+        again = restore_video(source, target, pipeline=line(source, faces, *settings), resume=True)
+        assert again.smart_copy == whole.smart_copy
+        assert target.read_bytes() == (tmp_path / "a.mp4").read_bytes()
+        target.unlink()
 
 
 def test_a_segment_ends_within_a_group_that_is_longer_than_two(clip, tmp_path):

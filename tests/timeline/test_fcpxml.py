@@ -162,6 +162,50 @@ def test_what_dissolves_and_changed_speed_show_is_restored_too(tmp_path, film, s
     assert times(made.get("start")) == Fraction(label + 20, 25) and times(made.get("duration")) == Fraction(5, 25)
 
 
+def test_clips_that_would_lose_their_sound_are_told(tmp_path, film, caplog):
+    rate, mute = Fraction(25), LOSSLESS.override("media.drop=[audio]")
+    source = film(tmp_path / "A.mkv", rate, "10:00:00:00")
+    media = asset("a1", source, rate, 900_000)
+    for one, more, config, told in [
+        (media, "", LOSSLESS, 0),
+        (media, 'srcEnable="video"', mute, 0),
+        (media.replace('hasAudio="1"', ""), "", mute, 0),
+        (media, "", mute, 1),
+    ]:
+        old = write(tmp_path / "cut.fcpxml", document(one, shows("a1", rate, 0, 900_020, 5, more=more), rate))
+        parts_of_timeline(old, tmp_path / "out", config)
+        assert len(caplog.messages) == told
+    (said,) = caplog.messages
+    assert said == f"{old}: 1 clip takes its sound out of the restored files, which have none; leave out --drop audio"
+
+
+def test_a_clip_that_leaves_its_length_to_its_asset_stays_as_long_where_the_file_is_longer(tmp_path, film):
+    rate, label = Fraction(25), 900_000
+    source = film(tmp_path / "A.mkv", rate, "10:00:00:00")
+    spine = shows("a1", rate, 0, None, 50).replace(' duration="2s"', "") + shows("a1", rate, 50, label + 20, 5)
+    old = write(tmp_path / "cut.fcpxml", document(asset("a1", source, rate, label, 50), spine, rate))
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=2)
+    assert [(part.first, part.last) for part in done.parts] == [(0, 52)]
+    one = next(ET.fromstring(done.timeline.read_bytes()).iter("asset-clip"))
+    assert (times(one.get("start")), times(one.get("duration"))) == (label / rate, 2)
+
+
+def test_sound_that_a_split_edit_lets_begin_or_end_elsewhere_is_in_the_restored_file(tmp_path, film):
+    rate, label = Fraction(25), 900_000
+    source = film(tmp_path / "A.mkv", rate, "10:00:00:00")
+    early, lasts = f'audioStart="{told((label + 10) / rate)}"', f'audioDuration="{told(30 / rate)}"'
+    for more, parts in [
+        (f"{early} {lasts}", [(10, 40)]),
+        (early, [(10, 25)]),
+        (lasts, [(20, 50)]),
+        (f'{early} {lasts} srcEnable="video"', [(20, 25)]),
+    ]:
+        spine = shows("a1", rate, 0, label + 20, 5, more=more)
+        old = write(tmp_path / "cut.fcpxml", document(asset("a1", source, rate, label), spine, rate))
+        found, missed = parts_of_timeline(old, tmp_path / "out", LOSSLESS, handles=0)
+        assert not missed and [(part.first, part.last) for part in found] == parts
+
+
 def test_numbered_pictures_become_numbered_pictures(tmp_path):
     rate, folder = Fraction(25), tmp_path / "sh010"
     folder.mkdir()

@@ -122,6 +122,21 @@ def test_the_new_cut_shows_the_same_frames_of_restored_files(film, case, handles
         assert one.media_reference.target_url.startswith((tmp_path / "out").as_uri())
 
 
+@pytest.mark.parametrize(("begin", "length", "says"), [(0, 50, True), (1000, 50, True), (0, COUNT + 10, True), (0, COUNT, False)])
+def test_a_clip_that_shows_all_that_the_cut_knows_of_its_media_stays_as_long(film, tmp_path, begin, length, says):
+    source = film(tmp_path / "A001.mkv")
+    made = timeline(clip(source, 0, 10, available=ranged(begin, length)), clip(source, 5, 5))
+    made.tracks[0][0].source_range = None
+    made.tracks[0][0].markers.append(schema.Marker("here", ranged(begin + 12, 1)))
+    old = write(tmp_path / "cut.otio", made)
+    done = restore_timeline(old, tmp_path / "out", LOSSLESS, handles=2)
+    new = otio.adapters.read_from_file(str(done.timeline))
+    one = new.tracks[0][0]
+    assert new.duration() == made.duration() and one.trimmed_range() == ranged(begin, length)
+    assert (one.source_range is not None) == says and one.markers[0].marked_range == ranged(begin + 12, 1)
+    assert one.media_reference.available_range == ranged(begin, min(length + 2, COUNT))
+
+
 def test_only_what_is_shown_is_restored_with_handles_and_parts_that_touch_are_one(film, tmp_path):
     source = film(tmp_path / "A001.mkv")
     old = write(tmp_path / "cut.otio", timeline(clip(source, 30, 5), clip(source, 10, 5), clip(source, 52, 6)))

@@ -114,6 +114,10 @@ _NAMED = 10
 """Pauses that are named one by one."""
 _HAIR = Fraction(1, 10)
 """Of a tick: what rounding may have added to a time."""
+_COMBED = (
+    " s on the pictures are interlaced, unlike the first: they are written as whole ones; use --deinterlace auto, or the codec ffv1"
+)
+"""Behind a time."""
 _SMALLEST_SCALE = 10_000
 """movenc doubles a time scale until it is no smaller than this."""
 _DROPPED_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
@@ -362,8 +366,7 @@ class Film:
         if not picture.woven or self._fields or self._combed or self.like is None or self.encoder.name == "ffv1":
             return
         self._combed = True
-        when = f"from {float(time):.3f} s on the pictures are interlaced, unlike the first"
-        self._warn(f"{when}: they are written as whole ones; use --deinterlace auto, or the codec ffv1")
+        self._warn(f"from {float(time):.3f}{_COMBED}")
 
     def _tell_captions(self, picture: Picture) -> None:
         """Say it once where a picture has closed captions that the encoder leaves out."""
@@ -379,6 +382,11 @@ class Film:
             self._messages[self._last] = message
         else:
             self._warn("some pictures have no HDR10+ metadata, unlike the first")
+
+    def recall(self, warnings: Iterable[str]) -> None:
+        """See `Writer.recall`."""
+        self.warnings.extend(text for text in warnings if text not in self.warnings)
+        self._combed = self._combed or any(text.endswith(_COMBED) for text in self.warnings)  # it names a time of its own
 
     def begin_segment(self, path: Path) -> None:
         """What is written from now on goes into a segment at `path`, encoded for itself; nothing of it into the file."""

@@ -91,7 +91,8 @@ _EARLIER = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
 
 _LEAP = Fraction(2, 5)
 """Seconds from one packet to the next, more than where pictures are reordered, above which the file may be destroyed between."""
-_GROWN = "it is still being recorded or copied, and what came meanwhile may be missing; restore it again when it is finished"
+_AGAIN = "restore it again when it is finished"
+_GROWN = f"it is still being recorded or copied, and what came meanwhile may be missing; {_AGAIN}"
 _LEAPS = 1000
 """Of which so many are held."""
 
@@ -902,6 +903,8 @@ class Reader:
             self._tell_cut_off(last)
         if not self.is_pipe and self.sequence is None and (size := bytes_in(self.container)) != self._size:
             self._warn(f"it grew from {self._size} to {size} bytes while it was read: {_GROWN}")
+        if self.sequence is not None and (later := self.sequence.path(self.sequence.count)).exists():
+            self._warn(f"pictures came while it was read: {later.name} and what follows are left out; {_AGAIN}")
 
     def _tell_missing(self, last: _Timed) -> bool:
         """Say it where the container promises more than there is; True where it does."""

@@ -32,7 +32,7 @@ from av.stream import Stream
 
 from videoclr.errors import ConfigError, ResumeError
 from videoclr.media.faults import explained
-from videoclr.media.splice import Tally
+from videoclr.media.splice import Tally, decoded_before
 
 _MAGIC = b"videoclr segment 1\n"
 _HEAD = struct.Struct("<qqI?")
@@ -176,7 +176,7 @@ def joined(segments: Iterable[Segment], reorder: int, extradata: bytes) -> Itera
         ticks = sorted(_ticks(segment, extradata))
         if first and ticks:
             step = max(1, ticks[1] - ticks[0]) if len(ticks) > 1 else 1
-            late.extend(ticks[0] - step * place for place in range(reorder, 0, -1))
+            late.extend(decoded_before(ticks[0], reorder, step))
             first = False
         for tick, stored in zip(ticks, _packets(segment, extradata), strict=True):
             late.append(tick)

@@ -161,7 +161,7 @@ def located(path: str, wanted: Selection, times: Iterable[Fraction]) -> tuple[Fr
             return begin, end if last.exact else time
         if wanted.frames is None and (last is None or last.exact):
             return begin, end
-    if first is None:
+    if first is None and count:  # a film that shows nothing says why, as ever
         raise MediaError(path, f"the part to restore begins behind its last picture; it has {count} (0f to {count - 1}f)")
     return begin, end
 

@@ -80,9 +80,12 @@ class Splice:
         self._open = False
         """True while the group may still be copied."""
         self._first, self._ended = True, False
+        self._time: Fraction | None = None
+        """Of the picture that came last."""
 
     def take(self, time: Fraction, *, unchanged: bool) -> bool:
         """Tell of the next picture, shown at `time`; True where it needs nothing more, False where it is to be encoded now."""
+        self._time = time
         while not self._ended and (self._group is None or self._group.last is None or time > self._group.last):
             self._advance()
         group = self._group
@@ -99,8 +102,17 @@ class Splice:
 
     def pause(self) -> None:
         """Nothing that follows may rest on what came so far: a segment ends here, or the film."""
+        group, waits = self._group, self._open and not self._seen and self._before is None
         self._give_up()
         self._before = None
+        if group is None or not group.whole or self._time is None or self._time >= group.key:
+            return
+        # What comes next is treated as in a run that begins with it: of the group at most leading pictures came.
+        if group.leading:
+            self._group = group.without_leading(self._joint)
+            self._group.anew, self._open, self._seen = True, True, 0
+        else:
+            self._open = waits
 
     def close(self) -> None:
         """Let go of the source."""
@@ -155,6 +167,22 @@ class LostPicture(Exception):
         self.time = time
 
 
+def decoded_before(first: int, reorder: int, step: int) -> list[int]:
+    """Decoding times before `first`, that of the first picture, in order.
+
+    The muxer of mp4 and mov takes the beginning of a late film from all packets that are decoded up to 0, as if none of them came
+    sooner behind the first than `step` says. So of a late film none but the first is, or all are as near as can be.
+
+    Args:
+        first: presentation time of the first picture.
+        reorder: how many there are.
+        step: ticks between two of them, at most.
+    """
+    if first > 0 and reorder:
+        step = min(step, max(1, first // reorder))
+    return [first - step * place for place in range(reorder, 0, -1)]
+
+
 class DecodingTimes:
     """Decoding times in ticks for packets whose presentation times are known, as they come.
 
@@ -165,7 +193,7 @@ class DecodingTimes:
     """
 
     def __init__(self, reorder: int, first: int, step: int) -> None:
-        self._early = [first - step * place for place in range(1, reorder + 1)]
+        self._early = decoded_before(first, reorder, step)[::-1]
         self._waiting: list[int] = []
         self._last: int | None = None
 

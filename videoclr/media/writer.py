@@ -320,6 +320,11 @@ class Writer:
             self._open_for_own(self._held, frame)
         self._write_film(frame)
 
+    def recall(self, warnings: Iterable[str]) -> None:
+        """Take over what an earlier run warned of frames that it wrote into segments, and that this one does not write."""
+        assert isinstance(self._sink, Film)
+        self._sink.recall(warnings)
+
     def begin_segment(self, path: Path) -> None:
         """What is written from now on waits in a segment at `path`; see `videoclr.media.segments`. Needs `like`.
 

@@ -9,6 +9,7 @@ restored keeps its timecode, so that the new cut is frame-exact in programs that
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,8 +36,11 @@ from videoclr.media.source import matching, numbered
 from videoclr.media.target import behind_link, check_ending
 from videoclr.report import Report, check_report, same_file
 from videoclr.timeline.cut import Cut, Named, Restored, Use
+from videoclr.timeline.fcpxml import FcpxmlCut
 from videoclr.timeline.footage import Footage, Shelves, candidates, footage, run_from, spellings
 from videoclr.timeline.formats import AnyCut, check_target, open_cut
+
+_log = logging.getLogger("videoclr.timeline")
 
 HANDLES = 12
 """Frames restored before and behind what a clip shows."""
@@ -230,10 +234,19 @@ def _planned(
         rate = finder.rate(cut)
         cut = cut if rate is None else open_cut(timeline, sequence, target, float(rate))
     parts = _merged(_uses(finder, cut), handles)
+    _tell_of_sound(cut, parts, config)
     _name(parts, Path(folder), ending)
     if not parts and not finder.missed:
         raise MediaError(timeline, "shows no footage")
     return cut, parts, finder.missed
+
+
+def _tell_of_sound(cut: AnyCut, parts: Sequence[Part], config: Config) -> None:
+    """Say it where a clip takes its sound out of what is restored, and that is to have none."""
+    mute = isinstance(cut, FcpxmlCut) and sum(cut.takes_sound(use.clip) for part in parts for use in part.uses)
+    if mute and "audio" in config.media.drop:
+        which = "1 clip takes its" if mute == 1 else f"{mute} clips take their"
+        _log.warning("%s: %s sound out of the restored files, which have none; leave out --drop audio", cut.path, which)
 
 
 def _check_results(

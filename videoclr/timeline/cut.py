@@ -167,6 +167,7 @@ class Cut:
     def relink(self, use: Use, new: Restored, target: Path) -> None:
         """Let the clip of `use` show `new` in the cut that will be `target`."""
         clip, still, edl = use.clip, new.footage.still, target.suffix.lower() == _EDL
+        shown = _range_of(clip)
         shift = _frames(new.first, use.footage, use.rate)
         pictures = isinstance(clip.media_reference, otio().schema.ImageSequenceReference)
         begin = use.origin.value + shift if pictures else _begin(use, new.footage)
@@ -181,10 +182,12 @@ class Cut:
         if still:
             return
         length = _rational(_frames(new.frames, use.footage, use.rate), use.rate)
-        clip.media_reference.available_range = _range(_rational(begin, use.rate), length)
-        if clip.source_range is not None:
+        clip.media_reference.available_range = there = _range(_rational(begin, use.rate), length)
+        if shown is not None:
             later = _rational(begin - shift - use.origin.value, use.rate)
-            clip.source_range = _range(clip.source_range.start_time + later, clip.source_range.duration)
+            shown = _range(shown.start_time + later, shown.duration)
+            if clip.source_range is not None or shown != there:
+                clip.source_range = shown
             for marker in clip.markers:  # they stand on the media's clock
                 marker.marked_range = _range(marker.marked_range.start_time + later, marker.marked_range.duration)
 
@@ -483,7 +486,7 @@ class Use:
 
 def _origin(clip: Any, footage: Footage) -> Any:
     """The time of the file's first frame on the clip's clock: what the cut says, what marks the file's or 0, whichever fits."""
-    shown, reference = clip.source_range, clip.media_reference
+    shown, reference = _range_of(clip), clip.media_reference
     rate = float(footage.rate) if shown is None else shown.start_time.rate
     said = (
         [] if reference is None or reference.available_range is None else [reference.available_range.start_time.rescaled_to(rate)]
@@ -563,8 +566,17 @@ def _listed(said: Any) -> list[Any]:
 
 def _visible(clip: Any) -> Any:
     """The range that `clip` shows, with what dissolves on both sides show of it; None for all."""
-    shown = clip.source_range
+    shown = _range_of(clip)
     return shown if shown is None or not isinstance(clip.parent(), otio().schema.Track) else clip.visible_range()
+
+
+def _range_of(clip: Any) -> Any:
+    """The range of its media that `clip` says it shows: all that the cut knows of, where it names none; None where that is
+    nothing."""
+    if clip.source_range is not None:
+        return clip.source_range
+    known = None if clip.media_reference is None else clip.media_reference.available_range
+    return known if known is not None and known.duration.value > 0 else None
 
 
 def _frames(count: float, footage: Footage, rate: float) -> float:

@@ -138,7 +138,7 @@ class FcpxmlCut:
         if _retimed(one) or (contained and _retimed(parent)) or duration is None:
             return shown
         start = origin if start is None else start
-        low, high = start - beside[0], start + duration + beside[1]
+        low, high = _with_sound(one, start, start - beside[0], start + duration + beside[1])
         begin, lasts, offset = _time(parent, "start"), _time(parent, "duration"), _time(one, "offset") or Fraction(0)
         if contained and begin is not None and lasts is not None:  # of what it contains a clip shows no more than this
             begin += start - offset
@@ -152,6 +152,12 @@ class FcpxmlCut:
         form = self._by_id.get(asset.get("format") or "")
         step = None if form is None else _time(form, "frameDuration")
         return step if step is not None and step > 0 else None
+
+    def takes_sound(self, shown: Shown) -> bool:
+        """Whether a clip has its sound out of the file that it shows."""
+        clip: Element | None = shown.place
+        asset = None if clip is None or clip.tag != "asset-clip" else self._by_id.get(clip.get("ref") or "")
+        return clip is not None and asset is not None and asset.get("hasAudio") == "1" and clip.get("srcEnable") != "video"
 
     def named(self, shown: Shown) -> Named | None:
         """See `native.named`."""
@@ -243,12 +249,11 @@ class FcpxmlCut:
 
 
 def _named_anew(text: bytes, clip: Element, number: str, old: Element) -> list[Change]:
-    """What changes in the start tag of `clip`; where it leaves its start to the asset, which begins elsewhere now, it says it."""
+    """What changes in the start tag of `clip`; what it leaves to the asset, which begins and lasts otherwise now, it says."""
     begin, end = value_of(text, clip, "ref")
-    changes = [(begin, end, number.encode())]
-    if "start" not in clip.attributes and (origin := old.get("start")):
-        changes.append((end + 1, end + 1, f' start="{quoted(origin)}"'.encode()))
-    return changes
+    left = [(name, said) for name in ("start", "duration") if name not in clip.attributes and (said := old.get(name))]
+    added = "".join(f' {name}="{quoted(said)}"' for name, said in left)
+    return [(begin, end, number.encode()), (end + 1, end + 1, added.encode())]
 
 
 def _names(asset: Element) -> tuple[str, ...]:
@@ -267,6 +272,16 @@ def _beside(children: list[Element], index: int) -> _Seconds:
     before, after = children[:index][-1:], children[index + 1 : index + 2]
     first, last = ((_time(side[0], "duration") if side and side[0].tag == "transition" else None) for side in (before, after))
     return first or Fraction(0), last or Fraction(0)
+
+
+def _with_sound(clip: Element, start: Fraction, low: Fraction, high: Fraction) -> _Seconds:
+    """`low` to `high`, and the times of the sound, which split edits begin or end elsewhere than the picture: it comes out of the
+    same file."""
+    first, lasts = _time(clip, "audioStart"), _time(clip, "audioDuration")
+    if clip.tag != "asset-clip" or clip.get("srcEnable") == "video":
+        return low, high
+    first = start if first is None else first
+    return min(low, first), high if lasts is None else max(high, first + lasts)
 
 
 def _time(element: Element, name: str) -> Fraction | None:
