@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
-from videoclr.light import InUsualLight, usual
+from videoclr.light import InUsualLight, followed, light_of, usual
 
 SIDE = 64
 LIGHTS = {
@@ -85,6 +87,47 @@ def test_another_picture_of_the_same_face_is_brought_into_the_same_light(name):
     assert change.abs().max() < 1e-5
     plain = usual(torch.stack([face(0)]))
     assert plain.beside(others) is others
+
+
+def steps(lights):
+    """Largest differences of a following light from one to the next, of means and spreads."""
+    pairs = list(pairwise(lights))
+    return max(np.abs(b.means - a.means).max() for a, b in pairs), max(np.abs(b.spreads - a.spreads).max() for a, b in pairs)
+
+
+def along(crops):
+    found = []
+    for crop in crops:
+        found.append(followed(found[-1] if found else None, light_of(crop)))
+    return found
+
+
+def test_the_light_of_a_track_stands_still_where_that_of_its_frames_trembles():
+    own = torch.Generator().manual_seed(2)
+    crops = [(1 + 0.06 * torch.randn((), generator=own)) * filmed("pale") for _ in range(40)]
+    trembling, still = steps([light_of(crop) for crop in crops]), steps(along(crops)[12:])
+    assert still[0] < 0.2 * trembling[0] and still[1] < 0.2 * trembling[1]
+    mean = np.mean([light_of(crop).spreads for crop in crops[:12]], 0)
+    assert np.allclose(along(crops[:12])[-1].spreads, mean), "a plain mean, to begin with"
+
+
+def test_a_fade_is_followed_and_a_lamp_that_is_switched_on_at_once():
+    fading = [light_of((face() + 1) * (1 - 0.015 * n) - 1) for n in range(50)]
+    found = along([(face() + 1) * (1 - 0.015 * n) - 1 for n in range(50)])
+    assert np.abs(found[-1].means - fading[-1].means).max() < 0.13
+    dark, bright = filmed("dark"), face()
+    switched = along([dark] * 5 + [bright] * 2 + [dark])
+    for light, crop in zip(switched[4:], (dark, bright, bright, dark), strict=True):
+        assert np.allclose(light.means, light_of(crop).means) and np.allclose(light.spreads, light_of(crop).spreads)
+
+
+def test_crops_are_brought_as_far_as_the_light_says_that_they_are_seen_in():
+    crops = torch.stack([filmed("pale"), face(1)])
+    apart = usual(crops)
+    same = usual(crops, [light_of(crops[0])] * 2)
+    assert apart.moved == (0,) and same.moved == (0, 1)
+    assert torch.equal(apart.images[0], same.images[0]) and torch.equal(same.gain[0], same.gain[1])
+    assert usual(crops, [light_of(face(2))] * 2).images is crops
 
 
 def test_a_lamp_beside_a_dark_face_stays_a_lamp():

@@ -13,7 +13,7 @@ from torch import nn
 
 from videoclr.diffusion.sampler import level_of_noise
 from videoclr.errors import WeightsError
-from videoclr.light import calm, usual
+from videoclr.light import calm, light_of, usual
 from videoclr.models.closeup import CloseUp, enlarged
 from videoclr.models.identity import ReferenceFusion
 from videoclr.motion import BEHIND
@@ -110,6 +110,26 @@ def closeups(count=2):
     """Crops at twice the side, and what was made of them at the side itself."""
     large = torch.stack([nn.functional.interpolate(picture(n)[None], scale_factor=2, mode="bilinear")[0] for n in range(count)])
     return large, torch.stack([picture(n + 7) for n in range(count)])
+
+
+def test_along_a_track_all_frames_are_seen_in_one_light_wherever_spans_begin(networks, unusual_light):
+    dark, _ = unusual_light
+    crops = [replace(crop(frame=n), image=((1 + 0.04 * (-1) ** n) * dark).clamp(-1, 1)) for n in range(9)]
+    part, memory = made(networks, anchors=4), {}
+    seen = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(clr, "usual", lambda images, lights: seen.append(lights) or usual(images, lights))
+        part.restore_span(crops[:5], crops[5:8], True, memory, 2)
+        first = dict(memory[0]["past"].lights)
+        part.restore_span(crops[5:], [], False, memory, 2)
+    assert set(first) == {4, 5, 6, 7}
+    lights = [light for lights in seen for light in lights]
+    own = [light_of(one.image).means[0] for one in crops]
+    steady = [seen[0][n].means[0] for n in range(5)]
+    assert max(np.abs(np.diff(steady[2:]))) < 0.5 * max(np.abs(np.diff(own)))
+    assert len(lights) == 5 + 3 + 4
+    # What was ahead of the first span is seen in the second in the light that it was seen in then.
+    assert all(light is first[place] for light, place in zip(seen[4][:3], (5, 6, 7), strict=True))
 
 
 def test_close_ups_get_detail_by_a_network_of_their_own_or_not_at_all(networks):

@@ -62,7 +62,7 @@ from videoclr.disagreement import invented
 from videoclr.errors import WeightsError
 from videoclr.flow import at_once, grouped, still_wanted
 from videoclr.grain import calmed, fine_noise, noisiness
-from videoclr.light import calm, usual
+from videoclr.light import Light, calm, followed, light_of, usual
 from videoclr.models.closeup import CloseUp, enlarged
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask, ReferenceFusion
@@ -799,6 +799,8 @@ class _Past:
     """`(h, h, C)` what diffusion added to that frame."""
     inputs: dict[int, Values]
     """Place -> `(S, S, 3)` crops of the input, the anchor and those after it that were seen."""
+    lights: dict[int, Light]
+    """Place -> in which each of them is seen."""
     matrices: dict[int, geometry.Matrix]
     """Place -> `(2, 3)` of the crops."""
     pairs: dict[Pair, Values]
@@ -830,8 +832,12 @@ class _Span:
         self.others = {place: (crop.photograph, crop.earlier) for place, crop in enumerate([*crops, *after], start)}
         self.inputs: dict[int, Values] = dict(past.inputs) if past else {}
         self.views: dict[int, Values] = dict(past.views) if past else {}
-        self.lit = usual(torch.stack([crop.image for crop in crops]))
-        ahead = [usual(crop.image[None]).images[0] for crop in after]
+        self.lights: dict[int, Light] = dict(past.lights) if past else {}
+        for place, crop in enumerate([*crops, *after], start):
+            if place not in self.lights:
+                self.lights[place] = followed(self.lights.get(place - 1), light_of(crop.image))
+        self.lit = usual(torch.stack([crop.image for crop in crops]), [self.lights[place] for place in self.places])
+        ahead = [usual(crop.image[None], [self.lights[p]]).images[0] for p, crop in enumerate(after, start + len(crops))]
         self.inputs.update({p: to_array(image) for p, image in enumerate([*self.lit.images, *ahead], start)})
         self.matrices: dict[int, geometry.Matrix] = dict(past.matrices) if past else {}
         self.matrices |= {p: crop.matrix for p, crop in enumerate([*crops, *after], start)}
@@ -887,11 +893,13 @@ class _Span:
         """What the next span needs."""
         end = self.places[-1]
         inputs, views = ({p: one for p, one in known.items() if p >= end} for known in (self.inputs, self.views))
+        lights = {p: one for p, one in self.lights.items() if p >= end}
         pairs = {pair: one for pair, one in self.pairs.items() if min(pair) >= end - BEHIND}
         matrices = {p: one for p, one in self.matrices.items() if p >= end - BEHIND}
         assert self.gathered is not None and self.settled is not None  # `_look` and `_condition` saw to it
         sizes = {p: self.changed[p] for p in views}
-        return _Past(end, self.corrections[end], inputs, matrices, pairs, views, sizes, self.best, self.gathered, self.settled)
+        correction, best = self.corrections[end], self.best
+        return _Past(end, correction, inputs, lights, matrices, pairs, views, sizes, best, self.gathered, self.settled)
 
     def sizes(self) -> list[float]:
         """How far each frame, which is no mean, is from what was recovered, in contrasts."""
