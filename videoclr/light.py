@@ -35,9 +35,9 @@ films, which this is not for: soft light and blur left 0.067 to 0.16 of spread i
 curve 0.05 (median), a quarter of the contrast 0.04, a fifth of the light 0.03. With the 1st to the 99th percentile (0.1 to 0.28)
 one of the five lost 0.03 of IDS."""
 _STEEP = 8.0
-"""How much further in what lies a little further out is brought. Of 24 faces, as below, IDS with 3, 8 and a step: logarithmic 0.789,
-0.792 and 0.801, a quarter of the contrast 0.802, 0.825 and 0.832, a fifth of the light 0.825, 0.830 and 0.830. A step would be seen
-where a face lies at the border."""
+"""How much further in what lies a little further out is brought. IDS of 24 faces with 3, 8 and a step: logarithmic 0.789, 0.792 and
+0.801, a quarter of the contrast 0.802, 0.825 and 0.832, a fifth of the light 0.825, 0.830 and 0.830. A step would be seen where a
+face lies at the border."""
 _MEMORY = 12
 """Frames over which the light of a track is averaged."""
 _CHANGED = 0.2
