@@ -403,6 +403,54 @@ def test_a_restorer_without_a_size_is_refused_when_the_pipeline_is_made(size: ob
         dataclasses.replace(pipeline(), restorer=Sizeless)
 
 
+class Finer(Lighter):
+    """Knows what close-ups show: the frame's own, and a dot in the middle of it."""
+
+    larger: Any = 128
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enlarged: list[Tensor] = []
+
+    def enlarge(self, crops: Tensor, restored: Tensor) -> Tensor:
+        self.enlarged.append(restored)
+        out = crops.clone()
+        out[..., 63:65, 63:65] = 1
+        return out
+
+
+def test_close_ups_get_the_detail_that_their_restorer_knows() -> None:
+    frames = [frame(i, 1, (60, 60)) for i in range(3)]
+    large = [Frame.from_image(cv2.resize(one.image, (480, 360), interpolation=cv2.INTER_CUBIC), one.index) for one in frames]
+    part, log = Finer(), RunLog()
+
+    class Found(Discs):
+        def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+            small = super().detect([cv2.resize(image, (160, 120), interpolation=cv2.INTER_AREA) for image in images])
+            return [[Detection(3 * one.box, 3 * one.landmarks, one.score) for one in found] for found in small]
+
+    out = list(dataclasses.replace(pipeline(part), detector=Found()).restore_frames(iter(large), log))
+    assert len(part.enlarged) == 3 and all(one.shape == (1, 3, 64, 64) for one in part.enlarged)
+    assert "enlarge" in log.seconds_per_stage
+    for before, after in zip(large, out, strict=True):
+        changed = np.abs(after.image.astype(int) - before.image).max(-1)
+        assert (changed > 20).sum() < 200, "the light that was added at the small size is gone"
+        assert changed.max() > 60
+    small = Finer()
+    list(pipeline(small).restore_frames(iter(frames)))
+    assert small.calls and not small.enlarged
+
+
+@pytest.mark.parametrize("larger", [64, 0, "128", 128.5])
+def test_a_side_for_close_ups_that_is_none_is_refused_when_the_pipeline_is_made(larger: Any) -> None:
+    part = Finer()
+    part.larger = larger
+    with pytest.raises(
+        ConfigError, match=f"the restorer Finer: expected as `larger` a side of more pixels than 64, or None, got {larger!r}"
+    ):
+        pipeline(part)
+
+
 @pytest.mark.parametrize("config", ["archival.yaml", Path("archival.yaml"), {"restore": {"steps": 5}}])
 def test_what_is_no_config_is_told_with_the_way_to_make_one(config: Any) -> None:
     with pytest.raises(ConfigError, match=rf"expected a Config, got a {type(config).__name__}; Config\.load reads a file"):
