@@ -43,8 +43,12 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     perceptual = perceptual.to(loop.device) if perceptual else None
     networks = ClrNetworks.of_runs(args.runs) if args.runs else ClrNetworks.embedded()
     restorer = ClrRestorer(networks=networks, device=str(loop.device), size=size // 2)
-    pairs = made_pairs(faces, settings, partial(ClrRestorer.restore_stills, restorer), args.out / "pairs")
-    del restorer, networks
+    restore = partial(ClrRestorer.restore_stills, restorer)
+    if loop.main:
+        made_pairs(faces, settings, restore, args.out / "pairs")
+    loop.accelerator.wait_for_everyone()
+    pairs = made_pairs(faces, settings, restore, args.out / "pairs")  # the others read them
+    del restore, restorer, networks
     for step in loop.steps():
         rng = np.random.default_rng((settings["seed"], step, loop.accelerator.process_index))
         clean, worse, restored = (x.to(loop.device) for x in patches(pairs, settings["patch"], settings["batch"], rng))

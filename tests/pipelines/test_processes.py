@@ -54,13 +54,17 @@ def test_processes_end_with_the_same_weights_from_different_samples(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [("train_vqgan", "vqgan"), ("train_identity", "identity", "recognizer")], ids=lambda s: s[0])
+@pytest.mark.parametrize(
+    "stage",
+    [("train_vqgan", "vqgan"), ("train_identity", "identity", "recognizer"), ("train_closeup", "closeup")],
+    ids=lambda s: s[0],
+)
 def test_a_program_trains_in_two_processes(stage, tmp_path):
     program, config, *stages = stage
     (tmp_path / "faces").mkdir()
     rng = np.random.default_rng(0)
     for number in range(4):
-        cv2.imwrite(str(tmp_path / f"faces/{number}.png"), rng.integers(0, 255, (64, 64, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / f"faces/{number}.png"), rng.integers(0, 255, (128, 128, 3), np.uint8))
     config = ["--config", ROOT / f"configs/train/tiny/{config}.yaml", "--steps", 3, "--minutes", 1000]
     (tmp_path / "program.py").write_text(PROGRAM)
     program = [tmp_path / "program.py", ROOT / "pipelines" / f"{program}.py"]
