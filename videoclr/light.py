@@ -8,9 +8,9 @@ would cut off, such as a lamp beside a dark face.
 
 Along a track the light of its frames is averaged, so that the map stands still (`followed`).
 
-Of 12 held-out faces behind `mild`, with the footage's curve laid over them afterwards, scored without it (IDS of the recovery alone;
-0.872 in plain light): a logarithmic curve 0.729 as they were and 0.853 brought to usual light, a quarter of the contrast 0.528 and
-0.854, a fifth of the light 0.595 and 0.858, blue light 0.504 and 0.858.
+Of 12 held-out faces behind `mild`, with the footage's curve laid over them afterwards, scored without it (IDS of the recovery
+alone; 0.872 in plain light): a logarithmic curve 0.729 as they were and 0.853 brought to usual light, a quarter of the contrast
+0.528 and 0.854, a fifth of the light 0.595 and 0.858, blue light 0.504 and 0.858.
 """
 
 from __future__ import annotations

@@ -650,7 +650,8 @@ class RunLog:
     frames_out: int = 0
     faces_restored: int = 0
     tracks: Shelf[TrackSummary] = field(default_factory=lambda: Shelf(asdict, TrackSummary.of_json))
-    """In order of their first face, most of them on the disk."""
+    """In the order in which their first faces were told, most of them on the disk: a face that is passed is told before those
+    that are restored, which wait for what follows."""
     shots: int = 0
     seconds_per_stage: dict[str, float] = field(default_factory=dict)
     """Seconds by stage, each without the stages before it. Stages run in several threads: the sum may exceed the time
