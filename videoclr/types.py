@@ -409,6 +409,10 @@ class RestoredFace:
     """`(1, S, S)` float32 in [0, 1]: what the restorer's second pass took back; None where there was none."""
     seen: Tensor | None = None
     """`(3, S, S)` RGB float32 in [-1, 1]: what the crop shows, told by its neighbours too; None where the crop alone tells it."""
+    smaller: RestoredFace | None = None
+    """Of a close-up what it was made of, at the restorer's own size (the stage `enlarge`); None for any other face."""
+    nearness: float = 1.0
+    """In (0, 1]: how far a close-up is shown as one; the rest is shown as `smaller`."""
 
     @property
     def hallucination(self) -> Tensor | None:

@@ -73,10 +73,46 @@ def test_a_close_up_comes_out_larger_and_lies_in_its_place() -> None:
 @pytest.mark.parametrize(("frame_px", "share"), [(1.201, 0.0025), (1.4, 0.5), (1.6, 1.0), (3.0, 1.0)])
 def test_a_face_that_comes_nearer_becomes_a_close_up_without_a_step(frame_px: float, share: float) -> None:
     source = of(face(1 / frame_px))
-    (one,), (before,) = next(enlarge([source], Adds(0.25))).faces, source.faces
-    kept = F.interpolate((before.image - before.crop.image)[None], scale_factor=2, mode="bicubic")[0]
-    expected = one.crop.image + share * 0.25 + (1 - share) * kept
-    torch.testing.assert_close(one.image, expected.clamp(-1, 1), atol=1e-4, rtol=0)
+    (near,) = next(enlarge([source], Adds(0.25))).faces
+    assert near.nearness == pytest.approx(share, abs=1e-4)
+    pictures = [source, of(replace(near, nearness=1.0)), of(near)]
+    x, y = (int(corner + 10 * frame_px) for corner in (20, 10))
+    middle = np.s_[y : y + int(12 * frame_px), x : x + int(12 * frame_px)]
+    for match_color in (False, True):
+        far, whole, mixed = (one.image[middle].astype(float) for one in blend(pictures, match_color=match_color, steady=0))
+        off = np.abs(mixed - far - share * (whole - far)).max()
+        assert off <= (3 if match_color else 1), "the rounding, and colours that are compared at 8 px"
+        assert match_color or np.abs(whole - far).max() > 10
+
+
+class Keeps(Adds):
+    """Leaves the face as it is, and the frame's detail as it came."""
+
+    def enlarge(self, crops: Tensor, restored: Tensor) -> Tensor:
+        small = F.avg_pool2d(crops, 2)
+        return crops + F.interpolate(restored - small, scale_factor=2, mode="bicubic")
+
+
+def shown(detail: float, noise: float, part: Adds | None, frame_px: float = 1.21) -> np.ndarray:
+    """Fine lines on a face as large as its frame, which the restorer left as it is, behind `part` and `blend`."""
+    side, size = 160, round(160 / frame_px)
+    came = np.full((side, side, 3), 150.0)
+    came[::9, :], came[:, ::9] = 60, 60
+    came += noise * np.random.default_rng(3).normal(size=(side, side, 3))
+    frame, scale = Frame.from_image(came.clip(0, 255).astype(np.uint8)), size / side
+    matrix = np.array([[scale, 0.0, (scale - 1) / 2], [0.0, scale, (scale - 1) / 2]])
+    small = torch.from_numpy(geometry.cut(frame.image, matrix, size).transpose(2, 0, 1) / 127.5 - 1).clamp(-1, 1)
+    source = of(RestoredFace(FaceCrop(TrackedFace(0, NOWHERE), frame, small, matrix), small, torch.ones(1, size, size)))
+    if part is not None:
+        part.larger = 2 * size
+    faces = [source] if part is None else enlarge([source], part)
+    return next(blend(faces, detail=detail, match_color=False)).image.astype(float)[8:-8, 8:-8]
+
+
+@pytest.mark.parametrize(("detail", "noise"), [(1.0, 0.0), (0.0, 0.0), (0.5, 0.0), (1.0, 12.0), (0.0, 12.0)])
+def test_where_a_face_becomes_a_close_up_the_picture_has_no_step(detail: float, noise: float) -> None:
+    step = shown(detail, noise, Keeps()) - shown(detail, noise, None)
+    assert step.std() < 0.6, "it was 4 to 12"
 
 
 def test_the_frames_own_detail_comes_back_to_the_pixel() -> None:

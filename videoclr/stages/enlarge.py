@@ -60,6 +60,7 @@ def enlarge(
 ) -> Iterator[Faces[RestoredFace]]:
     """Restored faces of each frame, those of close-ups at the larger side, with `crop`, `image` and `mask` to match.
 
+    Of a face that has just become one `blend` shows a share alone (`nearness`): only there both are laid as they would be shown.
     Nothing waits, and nothing is remembered.
 
     Args:
@@ -113,9 +114,6 @@ def _enlarged(face: RestoredFace, restorer: EnlargingRestorer) -> RestoredFace:
     frame, track = face.crop.frame.index, face.crop.face.track
     crop = cut_out(face.crop.frame, matrix, side)
 
-    def grown(image: Tensor, mode: str) -> Tensor:
-        return F.interpolate(image[None], size=(side, side), mode=mode, align_corners=False)[0]
-
     shown: list[Tensor] = [crop, face.image]
     with blamed("restorer", frame, track), unchanged("restorer", frame, track, "its faces", shown):
         given: Any = with_room(partial(restorer.enlarge, crop[None], face.image[None]))
@@ -126,9 +124,6 @@ def _enlarged(face: RestoredFace, restorer: EnlargingRestorer) -> RestoredFace:
             image = tensor_of(given, (1, 3, side, side), "restorer", frame, track)[0]
     if not bool(torch.isfinite(image).all()):
         raise NotFiniteError(frame, track, "the restorer gave NaN or infinite values")
-    if (share := _share(face)) < 1:
-        kept = crop + grown(face.image - face.crop.image, "bicubic")  # as `blend` keeps the frame's detail
-        image = kept + share * (image - kept)
-    return replace(
-        face, crop=replace(face.crop, image=crop, matrix=matrix), image=image.clamp(-1, 1), mask=grown(face.mask, "bilinear")
-    )
+    mask = F.interpolate(face.mask[None], size=(side, side), mode="bilinear", align_corners=False)[0]
+    larger = replace(face.crop, image=crop, matrix=matrix)
+    return replace(face, crop=larger, image=image.clamp(-1, 1), mask=mask, smaller=face, nearness=_share(face))
