@@ -121,6 +121,14 @@ def test_a_fade_is_followed_and_a_lamp_that_is_switched_on_at_once():
         assert np.allclose(light.means, light_of(crop).means) and np.allclose(light.spreads, light_of(crop).spreads)
 
 
+def test_where_contrasts_are_made_larger_a_fading_light_is_followed_more_closely():
+    crops = torch.stack([0.2 * face() - 0.5 + 0.03 * n for n in range(30)])
+    lit, own = usual(crops, along(crops)), usual(crops)
+    assert own.gain.min() > 2
+    assert (lit.images - own.images).mean((1, 2, 3)).abs().max() < 0.4, "it was 0.72"
+    assert (lit.images >= 1).float().mean() < 0.02, "a sixth was cut off at white"
+
+
 def test_crops_are_brought_as_far_as_the_light_says_that_they_are_seen_in():
     crops = torch.stack([filmed("pale"), face(1)])
     apart = usual(crops)
