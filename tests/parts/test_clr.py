@@ -142,6 +142,25 @@ def test_close_ups_get_detail_by_a_network_of_their_own_or_not_at_all(networks):
     assert made(networks).larger is None and detailing(networks, closeups=False).larger is None
 
 
+def test_of_a_good_close_up_half_of_what_its_network_makes_is_shown_unless_it_is_noisy(networks, monkeypatch):
+    part, (large, _) = detailing(networks), closeups()
+    small = nn.functional.avg_pool2d(large, 2)
+    large[..., ::2, ::2] = (large[..., ::2, ::2] + 0.004).clamp(-1, 1)  # finer than the small crop shows
+    kept = large + enlarged(small - nn.functional.avg_pool2d(large, 2), large.shape[-2:])
+    shown = part.enlarge(large, small)
+    monkeypatch.setattr(clr, "_LEAST_DRAWN", 1.0)
+    whole = part.enlarge(large, small)
+    assert differ(whole, kept) and torch.allclose(shown, (kept + whole) / 2, atol=1e-5)
+    monkeypatch.setattr(clr, "_LEAST_DRAWN", 0.5)
+    changed = (small + torch.randn(small.shape, generator=torch.Generator().manual_seed(4))).clamp(-1, 1)
+    bad = part.enlarge(large, changed)
+    monkeypatch.setattr(clr, "_LEAST_DRAWN", 1.0)
+    assert torch.equal(bad, part.enlarge(large, changed)), "of a bad one all of it"
+    monkeypatch.setattr(clr, "_LEAST_DRAWN", 0.0)
+    noisy = (large + 0.2 * torch.randn(large.shape, generator=torch.Generator().manual_seed(5))).clamp(-1, 1)
+    assert differ(part.enlarge(noisy, small), noisy + enlarged(small - nn.functional.avg_pool2d(noisy, 2), large.shape[-2:]))
+
+
 def test_a_network_of_close_ups_keeps_the_crops_own_detail_as_far_as_it_says():
     large, restored = closeups()
     large[..., ::2, ::2] += 0.3
