@@ -17,6 +17,9 @@ the input beyond blur: there the latent goes back to `z_R`, and what was so mend
 The noise belongs to the track: every frame of a track gets the same field, which sits on the aligned face and not on the picture,
 so noise alone never makes two frames differ.
 
+A face that is larger in its frame than its crop gets its finer detail afterwards, at twice the side, from a network of its own
+(`enlarge`, `models.closeup`).
+
 Along a track (`restore_span`) a frame is not restored for itself:
 
 1. `R(y)` is what flickers most; diffusion and decoder add a quarter to it. Neighbours see the same face through other noise, so
@@ -126,10 +129,10 @@ crops of 16 held-out people, most of them degraded very little, the 38 that were
 restored, SqD 0.104 and 0.114, and 0.079 with half of it. The share with the highest PSNR is 0.2 there, and 0.7 to 0.9 of those that
 were changed most; SqD wants more."""
 _GOOD_CLOSE_UP, _LEAST_DRAWN = (0.07, 0.15), 0.5
-"""The same of close-ups: how much was changed amid the face at the restorer's own size, and how much of what the network makes of the
-detail is shown of a good one. Of 90 pictures of 30 held-out people of 512 px, most of them hardly degraded, the 60 that were changed
-least had 37.2 dB with the frame's own detail, 37.4 with half of the network's and 36.6 with all of it, and SqD 0.181, 0.155 and
-0.164; those that were changed most want all of it."""
+"""The same of close-ups: how much was changed amid the face at the restorer's own size, and how much of what the network makes of
+the detail is shown of a good one. Of 90 pictures of 30 held-out people of 512 px, most of them hardly degraded, the 60 that were
+changed least had 37.2 dB with the frame's own detail, 37.3 with half of the network's and 36.4 with all of it, and SqD 0.181,
+0.152 and 0.159; those that were changed most want all of it."""
 _WRONG = (0.24, 0.38)
 """Predicted error of `z_R`, latent units: up to the first diffusion would only add to it; at the second it starts at the level that
 the dial says. A median `mild` crop has 0.25, a `heavy` one 0.39."""
