@@ -404,8 +404,8 @@ class ClrRestorer:
 
         Their noise in every pixel is calmed before, as for the other networks: this one learned from what a codec had smoothed, and
         keeps it as detail. With the first weights, of 4 held-out faces of 512 px with noise of 10 and 25 / 255 an error of 7.4 and
-        11.8 / 255 was left, more than without this network (6.6 and 8.7); now 6.1 and 7.9. Of a good crop less of it is shown, and more
-        of the frame's own detail.
+        11.8 / 255 was left, more than without this network (6.6 and 8.7); now 6.1 and 7.9. Of a good crop less of it is shown,
+        and more of the frame's own detail.
 
         Args:
             crops: `(N, 3, 2 S, 2 S)` float32 RGB in [-1, 1]: what the frame shows.
