@@ -248,7 +248,7 @@ def main() -> None:
             print(level, "mask", proof[level], flush=True)
         sheet([kept[r] for r in ("input", "irn", "full") if r in kept] + [list(faces)], args.out / f"{level}.png")
     if args.close_ups:
-        keep(args.out / "closeups", close_ups(networks, (judge, judges), args), COLUMNS[:-1])
+        keep(args.out / "closeups", close_ups(networks, (judge, judges), args), COLUMNS)
     keep(args.out / "table", table, COLUMNS)
     if curves := {level: curve for level, rows in table.items() if (curve := dial(rows))}:
         keep(args.out / "dial", curves, COLUMNS)
