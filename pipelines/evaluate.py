@@ -148,11 +148,11 @@ def reconstruct(networks: ClrNetworks, y: torch.Tensor) -> torch.Tensor:
         return networks.decoder(networks.encoder(y)).clamp(-1, 1)  # type: ignore[no-any-return]
 
 
-def sheet(columns: list[list[Picture]], path: Path) -> None:
-    """Rows of four pictures, three faces abreast."""
+def sheet(columns: list[list[Picture]], path: Path, cell: int = 160) -> None:
+    """Rows of four pictures of `cell` px, three faces abreast."""
     picked = np.linspace(0, len(columns[0]) - 1, min(SHEET, len(columns[0]))).astype(int)
     rows = [
-        np.concatenate([cv2.resize(column[i], (160, 160), interpolation=cv2.INTER_AREA) for column in columns], 1) for i in picked
+        np.concatenate([cv2.resize(column[i], (cell, cell), interpolation=cv2.INTER_AREA) for column in columns], 1) for i in picked
     ]
     rows += [np.full_like(rows[0], 255)] * (-len(rows) % 3)
     grid = np.concatenate([np.concatenate(rows[i : i + 3], 1) for i in range(0, len(rows), 3)])
@@ -331,7 +331,7 @@ def close_ups(networks: ClrNetworks, judging: tuple[ModuleType, Any], args: argp
     """Level -> row -> figures of the faces that have twice `args.size`, restored as pictures of them are.
 
     `kept`: what they show beyond the restorer's resolution stays as it came; `detailed`: by the network of close-ups. Writes a
-    contact sheet (degraded | kept | detailed | clean) for each level.
+    contact sheet (degraded | kept | detailed | clean; the middle of each) for each level.
     """
     side = 2 * args.size
     names, faces = load_faces(args.faces, side, least=side)
@@ -355,7 +355,9 @@ def close_ups(networks: ClrNetworks, judging: tuple[ModuleType, Any], args: argp
         }
         for row, figures in table[kind].items():
             print(f"close-ups, {kind}", row, figures, flush=True)
-        sheet([*made.values(), list(faces)], args.out / f"closeups_{kind}.png")
+        half, amid = args.size, slice(args.size // 2, args.size * 3 // 2)  # as large as they are: that is what it is about
+        columns = [[picture[amid, amid] for picture in pictures] for pictures in (*made.values(), list(faces))]
+        sheet(columns, args.out / f"closeups_{kind}.png", half)
     return table
 
 

@@ -77,7 +77,7 @@ def test_close_ups_are_scored_at_twice_the_size_with_their_network_and_without(e
     for level, rows in table.items():
         assert list(rows) == ["input", "kept", "detailed"] and all(row["n"] == 2 for row in rows.values())
         assert rows["kept"]["psnr"] != rows["detailed"]["psnr"]
-        assert cv2.imread(str(tmp_path / f"out/closeups_{level}.png")).shape[1] == 3 * 4 * 160
+        assert cv2.imread(str(tmp_path / f"out/closeups_{level}.png")).shape == (64, 3 * 4 * 64, 3)
     assert table["mild"]["input"]["psnr"] < table["soft"]["input"]["psnr"] < table["slight"]["input"]["psnr"] < 0
     assert "| soft | detailed |" in (tmp_path / "out/closeups.md").read_text()
 
