@@ -595,7 +595,7 @@ def test_weights_are_listed_shown_added_and_removed(given, capsys):
     assert digest in capsys.readouterr().out
     assert cli.main(["weights", "remove", "mine"]) == 0
     assert cli.main(["weights", "show", "mine"]) == 1
-    assert capsys.readouterr().err.splitlines()[1].startswith("videoclr: error: mine: no such weights; there are denoiser, ")
+    assert capsys.readouterr().err.splitlines()[1].startswith("videoclr: error: mine: no such weights; there are closeup, ")
 
 
 def test_weights_verify_exits_by_what_it_finds(given, capsys):
