@@ -142,6 +142,14 @@ def test_close_ups_get_detail_by_a_network_of_their_own_or_not_at_all(networks):
     assert made(networks).larger is None and detailing(networks, closeups=False).larger is None
 
 
+def test_the_weave_of_close_ups_is_taken_out_unless_it_is_to_stay(networks, monkeypatch):
+    monkeypatch.setattr(clr, "_LEAST_DRAWN", 1.0)
+    large, restored = closeups()
+    woven, plain = (detailing(networks, unweave=unweave).enlarge(large, restored) for unweave in (False, None))
+    near = enlarged(restored, large.shape[-2:]).clamp(-1, 1)
+    assert differ(woven, plain) and torch.allclose(plain, unwoven(woven.clamp(-1, 1), near), atol=1e-5)
+
+
 def test_of_a_good_close_up_half_of_what_its_network_makes_is_shown_unless_it_is_noisy(networks, monkeypatch):
     part, (large, _) = detailing(networks), closeups()
     small = nn.functional.avg_pool2d(large, 2)
@@ -180,12 +188,12 @@ def test_close_ups_in_unusual_light_are_detailed_in_usual_light_and_come_back(ne
     assert lit.moved == (0, 1)
     shown = lit.images + (enlarged(restored, large.shape[-2:]) - large) * lit.gain
     assert shown.abs().max() < 1
-    expected = lit.returned(part.networks.closeup(lit.images, shown))
+    expected = lit.returned(unwoven(part.networks.closeup(lit.images, shown).clamp(-1, 1), shown))
     assert torch.allclose(part.enlarge(large, restored), expected, atol=1e-4)
 
 
 def test_noise_in_every_pixel_is_no_detail_of_a_close_up(networks):
-    part, (large, restored) = detailing(networks), closeups()
+    part, (large, restored) = detailing(networks, unweave=False), closeups()
     part.networks.closeup = CloseUp().requires_grad_(False).eval()
     part.networks.closeup.out[1].bias.data[12:] = 30.0  # all that the crop shows is detail
     noise = 0.2 * torch.randn(large.shape, generator=torch.Generator().manual_seed(3))
