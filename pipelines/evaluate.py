@@ -203,10 +203,7 @@ def main() -> None:
     judge = load_judge(args.judge)
     with judging(args.judge, "Judges() failed"):
         judges = judge.Judges()
-    names, faces = load_faces(args.faces, args.size)
-    if args.limit:
-        picked = np.linspace(0, len(names) - 1, min(args.limit, len(names))).astype(int)
-        names, faces = [names[i] for i in picked], faces[picked]
+    names, faces = held_out(args, args.size)
     groups = groups_of(args.groups, names) if args.groups else {}
     pairs = pairs_of(args.identities, names) if args.identities else []
     networks = ClrNetworks.of_runs(args.checkpoints) if args.checkpoints else ClrNetworks.embedded()
@@ -222,10 +219,7 @@ def main() -> None:
         print("clean", "vqgan", table["clean"]["vqgan"], flush=True)
     for kind, look in [(kind, look) for kind in LEVELS for look in looks]:
         level = f"{kind}, {look}" if look else kind
-        inputs = [
-            as_filmed(degrade(face, kind, np.random.default_rng(degraded_name_seed(name))), look, name)
-            for name, face in zip(names, faces, strict=True)
-        ]
+        inputs = [as_filmed(degraded(face, kind, name), look, name) for name, face in zip(names, faces, strict=True)]
         table[level], kept = {}, {}
         for row, restore in restorers(networks, wanted, args.device, args.steps).items():
             began = time.perf_counter()
@@ -327,6 +321,20 @@ def pairs_of(path: Path, names: list[str]) -> list[tuple[int, int]]:
     return found
 
 
+def held_out(args: argparse.Namespace, side: int, least: int = 0) -> tuple[list[str], NDArray[np.uint8]]:
+    """Names and `(N, side, side, 3)` of the faces that are evaluated; see `load_faces`."""
+    names, faces = load_faces(args.faces, side, least)
+    if not args.limit:
+        return names, faces
+    picked = np.linspace(0, len(names) - 1, min(args.limit, len(names))).astype(int)
+    return [names[i] for i in picked], faces[picked]
+
+
+def degraded(face: Picture, kind: str, name: str) -> Picture:
+    """A face of that name behind a level, the same on every machine."""
+    return degrade(face, kind, np.random.default_rng(degraded_name_seed(name)))
+
+
 def close_ups(networks: ClrNetworks, judging: tuple[ModuleType, Any], args: argparse.Namespace) -> dict[str, Any]:
     """Level -> row -> figures of the faces that have twice `args.size`, restored as pictures of them are.
 
@@ -334,15 +342,10 @@ def close_ups(networks: ClrNetworks, judging: tuple[ModuleType, Any], args: argp
     contact sheet (degraded | kept | detailed | clean; the middle of each) for each level.
     """
     side = 2 * args.size
-    names, faces = load_faces(args.faces, side, least=side)
-    if args.limit:
-        picked = np.linspace(0, len(names) - 1, min(args.limit, len(names))).astype(int)
-        names, faces = [names[i] for i in picked], faces[picked]
+    names, faces = held_out(args, side, least=side)
     kinds, table = ("slight", "soft", "mild"), dict[str, Any]()
     for kind in kinds:
-        inputs = [
-            degrade(face, kind, np.random.default_rng(degraded_name_seed(name))) for name, face in zip(names, faces, strict=True)
-        ]
+        inputs = [degraded(face, kind, name) for name, face in zip(names, faces, strict=True)]
         made = {"input": inputs}
         for row, detailed in {"kept": False, "detailed": True}.items():
             part = ClrRestorer(networks=networks, device=args.device, steps=args.steps, size=args.size, closeups=detailed)

@@ -424,7 +424,7 @@ class ClrRestorer:
         if self.unweave is not False:
             detailed = unwoven(detailed.clamp(-1, 1), near)
         kept = lit.beside(crops.cpu() + grown - enlarged(half, crops.shape[-2:]))
-        sizes = (rms(amid(restored.cpu() - half)).flatten() / torch.tensor(contrast(restored.cpu())).clamp(min=1e-3)).tolist()
+        sizes = in_contrasts(half, restored.cpu(), amid)
         return lit.returned(needed(detailed.clone(), kept, sizes, _GOOD_CLOSE_UP, _LEAST_DRAWN))  # a clone lives on outside
 
     def full(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> list[bool]:
@@ -741,9 +741,9 @@ def amid(crops: Tensor) -> Tensor:
     return crops[..., side // 4 : side * 13 // 16, side // 4 : side * 3 // 4]
 
 
-def in_contrasts(y: Tensor, recovered: Tensor) -> list[float]:
-    """How much the recovery changed, by the contrast of each face."""
-    sizes = changed(y, recovered).flatten().tolist()
+def in_contrasts(y: Tensor, recovered: Tensor, where: Callable[[Tensor], Tensor] = lambda crops: crops) -> list[float]:
+    """How much the recovery changed, by the contrast of each face; `where` picks the part of the crops in which that is asked."""
+    sizes = changed(where(y), where(recovered)).flatten().tolist()
     return [size / max(one, 1e-3) for size, one in zip(sizes, contrast(recovered), strict=True)]
 
 

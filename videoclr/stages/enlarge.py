@@ -114,14 +114,15 @@ def _enlarged(face: RestoredFace, restorer: EnlargingRestorer) -> RestoredFace:
     frame, track = face.crop.frame.index, face.crop.face.track
     crop = cut_out(face.crop.frame, matrix, side)
 
-    shown: list[Tensor] = [crop, face.image]
-    with blamed("restorer", frame, track), unchanged("restorer", frame, track, "its faces", shown):
-        given: Any = with_room(partial(restorer.enlarge, crop[None], face.image[None]))
-        image = tensor_of(given, (1, 3, side, side), "restorer", frame, track)[0]
-        exact = None if bool(torch.isfinite(image).all()) else getattr(restorer, "exact", None)
-        if exact is not None:
-            given = with_room(partial(exact.enlarge, crop[None], face.image[None]))
-            image = tensor_of(given, (1, 3, side, side), "restorer", frame, track)[0]
+    def asked(part: EnlargingRestorer) -> Tensor:
+        given: Any = with_room(partial(part.enlarge, crop[None], face.image[None]))
+        return tensor_of(given, (1, 3, side, side), "restorer", frame, track)[0]
+
+    with blamed("restorer", frame, track), unchanged("restorer", frame, track, "its faces", [crop, face.image]):
+        image = asked(restorer)
+        exact = getattr(restorer, "exact", None)
+        if exact is not None and not bool(torch.isfinite(image).all()):
+            image = asked(exact)
     if not bool(torch.isfinite(image).all()):
         raise NotFiniteError(frame, track, "the restorer gave NaN or infinite values")
     mask = F.interpolate(face.mask[None], size=(side, side), mode="bilinear", align_corners=False)[0]

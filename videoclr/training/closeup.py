@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from videoclr.models.closeup import enlarged
-from videoclr.training.data import FacePairs, batches
+from videoclr.pixels import from_tensor
+from videoclr.training.data import FacePairs, as_tensor, batches
 
 Pictures = NDArray[np.uint8]
 log = logging.getLogger("videoclr.training")
 
 _KINDS = ("clean", "degraded", "restored")
-_ALL_OF_THEM = 8
+_AT_ONCE = 8
 """Pairs that are made in one go."""
 _BORDER = 4
 """Px of the restored face around a patch that the enlargement of it looks at."""
@@ -55,9 +56,9 @@ def made_pairs(
         shapes = [(count, size, size, 3) for size in (side, side, side // 2)]
         files = [np.lib.format.open_memmap(part, "w+", np.uint8, shape) for part, shape in zip(parts, shapes, strict=True)]
         data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
-        samples = itertools.islice(batches(data, _ALL_OF_THEM, 0, settings["workers"]), -(-count // _ALL_OF_THEM))
+        samples = itertools.islice(batches(data, _AT_ONCE, 0, settings["workers"]), -(-count // _AT_ONCE))
         for number, sample in enumerate(samples):
-            place = slice(_ALL_OF_THEM * number, min(count, _ALL_OF_THEM * (number + 1)))
+            place = slice(_AT_ONCE * number, min(count, _AT_ONCE * (number + 1)))
             clean, degraded = (_pictures(sample[kind]) for kind in _KINDS[:2])
             small = np.stack([cv2.resize(one, (side // 2,) * 2, interpolation=cv2.INTER_AREA) for one in degraded])
             restored = _pictures(restore(_tensors(small)))
@@ -95,17 +96,16 @@ def patches(pairs: tuple[Pictures, Pictures, Pictures], side: int, count: int, r
         mirror = slice(None, None, -1 if rng.random() < 0.5 else 1)
         for place, one in zip(drawn, (pairs[0][cut], pairs[1][cut], pairs[2][wide]), strict=True):
             place.append(one[:, mirror])
-    clean, degraded, restored = (_tensors(np.stack(one)) for one in drawn)
+    clean, degraded, restored = (_tensors(one) for one in drawn)
     inner = slice(2 * _BORDER, 2 * _BORDER + side)
     return [clean, degraded, enlarged(restored, (side + 4 * _BORDER,) * 2)[..., inner, inner]]
 
 
-def _tensors(pictures: Pictures) -> Tensor:
-    """`(N, H, W, 3)` -> `(N, 3, H, W)` in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).float() / 127.5 - 1
-
-
 def _pictures(tensors: Tensor) -> Pictures:
-    """The inverse of `_tensors`, rounded."""
-    whole: Pictures = ((tensors.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
-    return whole
+    """`(N, 3, H, W)` in [-1, 1] -> `(N, H, W, 3)`."""
+    return np.stack([from_tensor(one) for one in tensors])
+
+
+def _tensors(pictures: Pictures | list[Pictures]) -> Tensor:
+    """The inverse of `_pictures`."""
+    return torch.stack([as_tensor(one) for one in pictures])
