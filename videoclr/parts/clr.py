@@ -44,7 +44,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from numbers import Integral
@@ -175,14 +175,17 @@ class ClrNetworks(nn.Module):
         self.reference: ReferenceFusion | None = None  # there where it was trained
         self.closeup: CloseUp | None = None  # there where it was trained
 
+    def _take(self, found: Set[str]) -> None:
+        """Make those of the optional networks that are there, for their weights."""
+        for name, make in _OPTIONAL.items():  # in this order, whatever is there: each draws random numbers
+            if name in found:
+                setattr(self, name, make())
+
     @classmethod
     def of_runs(cls, folder: str | Path) -> ClrNetworks:
         """The averaged networks of training runs: `folder/<run>/checkpoint.pt`; what was not trained yet keeps its start."""
         networks = cls()
-        networks.student = Denoiser() if (Path(folder) / "student/checkpoint.pt").exists() else None
-        networks.start = StartLevel() if (Path(folder) / "start/checkpoint.pt").exists() else None
-        networks.reference = ReferenceFusion() if (Path(folder) / "reference/checkpoint.pt").exists() else None
-        networks.closeup = CloseUp() if (Path(folder) / "closeup/checkpoint.pt").exists() else None
+        networks._take({name for name in OPTIONAL if (Path(folder) / name / "checkpoint.pt").exists()})
         read: dict[Path, dict[str, Tensor]] = {}
         for run, inside, name in RUNS:
             path = Path(folder) / run / "checkpoint.pt"
@@ -203,10 +206,7 @@ class ClrNetworks(nn.Module):
         """
         networks = cls()
         absent = OPTIONAL - manifest().keys()
-        networks.student = None if "student" in absent else Denoiser()
-        networks.start = None if "start" in absent else StartLevel()
-        networks.reference = None if "reference" in absent else ReferenceFusion()
-        networks.closeup = None if "closeup" in absent else CloseUp()
+        networks._take(OPTIONAL - absent)
         for file, names in FILES.items():
             for name in () if file in absent else names:
                 load_part(networks.get_submodule(name), file, name)
@@ -225,8 +225,14 @@ FILES = {
     "closeup": ("closeup",),
 }
 """Embedded file -> the networks in it; a network's entries carry its name as prefix."""
-OPTIONAL = {"student", "start", "reference", "closeup"}
-"""Files that need not be there."""
+_OPTIONAL: Mapping[str, Callable[[], nn.Module]] = {
+    "student": Denoiser,
+    "start": StartLevel,
+    "reference": ReferenceFusion,
+    "closeup": CloseUp,
+}
+OPTIONAL = set(_OPTIONAL)
+"""Files that need not be there, each of one network and one run of its name."""
 RUNS = (
     ("vqgan", "vqgan.encoder", "encoder"),
     ("vqgan", "vqgan.decoder", "decoder"),
