@@ -2,8 +2,9 @@
 
     python pipelines/train_closeup.py --faces DIR --perceptual FILE --out runs/closeup --minutes 90
 
-Learns from portraits of at least 512 px (smaller ones in the folder are left out), degraded at that size, beside what the
-restorer makes of them at 256 px: the embedded one, or with `--runs` that of these runs. Pairs are made once and kept in OUT/pairs.
+Learns from portraits of at least 512 px (smaller ones in the folder are left out), degraded at that size as pictures, or moved and
+degraded as films by a real codec, beside what the restorer makes of them at 256 px: the embedded one, or with `--runs` that of
+these runs. Pairs are made once and kept in OUT/pairs.
 Settings: configs/train/closeup.yaml.
 """
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +41,15 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
         modules["discriminator"] = FeatureDiscriminator(perceptual)
     loop = loop_of(args, modules, settings)
     perceptual = perceptual.to(loop.device) if perceptual else None
-    networks = ClrNetworks.of_runs(args.runs) if args.runs else ClrNetworks.embedded()
-    restorer = ClrRestorer(networks=networks, device=str(loop.device), size=size // 2)
-    restore = partial(ClrRestorer.restore_stills, restorer)
+
+    def teacher() -> ClrRestorer:
+        networks = ClrNetworks.of_runs(args.runs) if args.runs else ClrNetworks.embedded()
+        return ClrRestorer(networks=networks, device=str(loop.device), size=size // 2)
+
     if loop.main:
-        made_pairs(faces, settings, restore, args.out / "pairs")
+        made_pairs(faces, settings, teacher, args.out / "pairs")
     loop.accelerator.wait_for_everyone()
-    pairs = made_pairs(faces, settings, restore, args.out / "pairs")  # the others read them
-    del restore, restorer, networks
+    pairs = made_pairs(faces, settings, teacher, args.out / "pairs")  # the others read them
     for step in loop.steps():
         rng = np.random.default_rng((settings["seed"], step, loop.accelerator.process_index))
         clean, worse, restored = (x.to(loop.device) for x in patches(pairs, settings["patch"], settings["batch"], rng))

@@ -6,43 +6,91 @@ draws its patches from all of them.
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from videoclr.models.closeup import enlarged
 from videoclr.pixels import from_tensor
-from videoclr.training.data import FacePairs, as_tensor, batches
+from videoclr.training.data import FacePairs, as_tensor, batches, drawn_name
+from videoclr.training.degrade_clip import degrade_clip
+from videoclr.training.motion import draw, graded, move
+from videoclr.types import Detection, FaceCrop, Frame, TrackedFace
 
 Pictures = NDArray[np.uint8]
 log = logging.getLogger("videoclr.training")
 
 _KINDS = ("clean", "degraded", "restored")
 _AT_ONCE = 8
-"""Pairs that are made in one go."""
+"""Stills that are restored in one go."""
+_LONG, _TAKEN = 7, slice(1, None, 2)
+"""Frames of a clip, and those of them that become pairs: two neighbours are nearly one picture."""
 _BORDER = 4
 """Px of the restored face around a patch that the enlargement of it looks at."""
 _MIDDLE = 0.06
 """Share of the side at each border in which no patch begins or ends: it is never shown."""
 
 
+class Teacher(Protocol):
+    """The restorer whose detail is to be made: `videoclr.parts.clr.ClrRestorer`."""
+
+    def restore_stills(self, y: Tensor) -> Tensor:
+        """`(N, 3, S, S)` in [-1, 1] -> the same."""
+        ...
+
+    def restore_span(
+        self, crops: Sequence[FaceCrop], after: Sequence[FaceCrop], first: bool, memory: dict[int, Any], batch: int
+    ) -> Tensor:
+        """The frames of a track -> `(N, 3, S, S)` in [-1, 1]; see the protocol in the stage `restore`."""
+        ...
+
+
+class Filmed(Dataset[dict[str, Tensor]]):
+    """Endless clips of stills that move, behind a real codec; number `n` is a function of `(seed, n)` alone.
+
+    Args:
+        faces: `(N, L, L, 3)` uint8 RGB, FFHQ-aligned.
+        seed: of every choice.
+        recipes: of `degrade_clip`, with their shares.
+        graded: share of the clips in another grading and light (`motion.graded`).
+    """
+
+    def __init__(self, faces: Pictures, seed: int, recipes: dict[str, float], graded: float) -> None:
+        self.faces, self.seed, self.recipes, self.graded = faces, seed, recipes, graded
+
+    def __len__(self) -> int:
+        return 2**40
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        """`clean` and `degraded`: `(T, 3, L, L)` float32 in [-1, 1], a few frames in order of time."""
+        rng = np.random.default_rng((self.seed, number))
+        still = self.faces[int(rng.integers(len(self.faces)))]
+        still = np.ascontiguousarray(still[:, ::-1] if rng.random() < 0.5 else still)
+        clip = np.stack(list(move(still, draw(_LONG, int(rng.integers(2**31))))))
+        if rng.random() < self.graded:
+            clip = graded(clip, rng)
+        worse = degrade_clip(clip, int(rng.integers(2**31)), drawn_name(self.recipes, rng))
+        return {"clean": _tensors(clip), "degraded": _tensors(worse)}
+
+
 def made_pairs(
-    faces: Pictures, settings: dict[str, Any], restore: Callable[[Tensor], Tensor], folder: Path
+    faces: Pictures, settings: dict[str, Any], teacher: Callable[[], Teacher], folder: Path
 ) -> tuple[Pictures, Pictures, Pictures]:
     """`settings["pairs"]` pairs, from the files of `folder` where they are there already.
 
     Args:
         faces: `(N, L, L, 3)` uint8 RGB, FFHQ-aligned.
-        settings: of the stage: `seed`, `levels`, `warp`, `pairs`, `workers`.
-        restore: `(N, 3, L / 2, L / 2)` in [-1, 1] -> the same, as the restorer would show them.
+        settings: of the stage: `seed`, `levels`, `warp`, `pairs`, `filmed` (the share of them that are frames of `Filmed`),
+            `recipes`, `graded`, `workers`.
+        teacher: gives the restorer, whose crops are of L / 2 px; is called only if there are pairs to make.
         folder: is made.
 
     Returns:
@@ -55,21 +103,52 @@ def made_pairs(
         parts = [path.with_suffix(".part") for path in paths]
         shapes = [(count, size, size, 3) for size in (side, side, side // 2)]
         files = [np.lib.format.open_memmap(part, "w+", np.uint8, shape) for part, shape in zip(parts, shapes, strict=True)]
-        data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
-        samples = itertools.islice(batches(data, _AT_ONCE, 0, settings["workers"]), -(-count // _AT_ONCE))
-        for number, sample in enumerate(samples):
-            place = slice(_AT_ONCE * number, min(count, _AT_ONCE * (number + 1)))
-            clean, degraded = (_pictures(sample[kind]) for kind in _KINDS[:2])
-            small = np.stack([cv2.resize(one, (side // 2,) * 2, interpolation=cv2.INTER_AREA) for one in degraded])
-            restored = _pictures(restore(_tensors(small)))
-            for file, made in zip(files, (clean, degraded, restored), strict=True):
-                file[place] = made[: place.stop - place.start]
-        log.info("%d pairs are made", count)
+        restorer, filmed = teacher(), round(settings["filmed"] * count)
+        kinds = [(_films(faces, settings, restorer), 0, filmed), (_stills(faces, settings, restorer), filmed, count)]
+        for pairs, place, end in kinds:
+            while place < end:
+                made = next(pairs)
+                taken = min(len(made[0]), end - place)
+                for file, pictures in zip(files, made, strict=True):
+                    file[place : place + taken] = pictures[:taken]
+                place += taken
+            log.info("%d of %d pairs are made", place, count)
         del files
         for part, path in zip(parts, paths, strict=True):
             part.replace(path)
     clean, degraded, restored = (np.load(path, mmap_mode="r") for path in paths)
     return clean, degraded, restored
+
+
+def _stills(faces: Pictures, settings: dict[str, Any], teacher: Teacher) -> Iterator[list[Pictures]]:
+    """Clean, degraded, restored: a few of each at a time."""
+    data = FacePairs(faces, settings["seed"], settings["levels"], settings["warp"])
+    for sample in batches(data, _AT_ONCE, 0, settings["workers"]):
+        clean, degraded = (_pictures(sample[kind]) for kind in _KINDS[:2])
+        yield [clean, degraded, _pictures(teacher.restore_stills(_tensors(_halved(degraded))))]
+
+
+def _films(faces: Pictures, settings: dict[str, Any], teacher: Teacher) -> Iterator[list[Pictures]]:
+    """The same, of clips: each restored as a track is, from its neighbours."""
+    data = Filmed(faces, settings["seed"], settings["recipes"], settings["graded"])
+    for sample in batches(data, 1, 0, settings["workers"]):
+        clean, degraded = (_pictures(sample[kind][0]) for kind in _KINDS[:2])
+        restored = _pictures(teacher.restore_span(_track(_halved(degraded)), [], True, {}, _LONG))
+        yield [clean[_TAKEN], degraded[_TAKEN], restored[_TAKEN]]
+
+
+def _track(pictures: Pictures) -> list[FaceCrop]:
+    """Aligned `(T, S, S, 3)` as a restorer is given the frames of one track."""
+    side = pictures.shape[1]
+    face = TrackedFace(0, Detection(np.array([0, 0, side, side], np.float32), np.zeros((5, 2), np.float32), 1.0))
+    place = np.array([[1.0, 0, 0], [0, 1.0, 0]])
+    return [FaceCrop(face, Frame.from_image(one, number), as_tensor(one), place) for number, one in enumerate(pictures)]
+
+
+def _halved(pictures: Pictures) -> Pictures:
+    """`(N, L, L, 3)` at the restorer's side."""
+    side = pictures.shape[1] // 2
+    return np.stack([cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA) for one in pictures]).astype(np.uint8)
 
 
 def patches(pairs: tuple[Pictures, Pictures, Pictures], side: int, count: int, rng: np.random.Generator) -> list[Tensor]:

@@ -151,6 +151,12 @@ def somebody(faces: NDArray[np.uint8], face: int, mirrored: bool, donors: Donors
     return _picture(mosaic(_planes(picture), _planes(other), regions([draw_parts(rng)], len(picture))))
 
 
+def drawn_name(shares: dict[str, float], rng: np.random.Generator) -> str:
+    """One of the names, each as often as its share (of their sum) says."""
+    parts = np.array(list(shares.values()), float)
+    return list(shares)[int(rng.choice(len(parts), p=parts / parts.sum()))]
+
+
 Light = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 PAIRED, MOVED, SAME_LIGHT, MILD = 0.35, 0.8, 0.7, 0.7
 """Shares of the references: another picture of the person, of those of whom there is any; in another pose and expression; in the
@@ -229,11 +235,7 @@ class FacePairs(Dataset[dict[str, Any]]):
             shown = self._posed(someone, rng)
         light = self._light(rng)
         picture = self._warped(light(shown), rng)
-        names = list(self.levels)
-        worse = picture
-        if names:
-            level = names[int(rng.choice(len(names), p=np.array(list(self.levels.values())) / sum(self.levels.values())))]
-            worse = degrade(picture, level, rng)
+        worse = degrade(picture, drawn_name(self.levels, rng), rng) if self.levels else picture
         sample = {"clean": as_tensor(picture), "degraded": as_tensor(worse), "face": face, "mirrored": mirrored, "blended": blended}
         if self.others is not None:
             if pair is not None:

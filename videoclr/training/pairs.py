@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from videoclr import geometry
 from videoclr.motion import Motions, means_along
-from videoclr.training.data import as_tensor, somebody
+from videoclr.training.data import as_tensor, drawn_name, somebody
 from videoclr.training.degrade_clip import degrade_clip
 from videoclr.training.mosaic import Donors
 from videoclr.training.motion import draw, flow_between, graded, move
@@ -77,9 +77,7 @@ class MotionPairs(Dataset[dict[str, Any]]):
             clip, flow, visible = clip[:, :, ::-1], flow[:, ::-1] * np.array([-1, 1], np.float32), visible[:, ::-1]
         if self.graded and rng.random() < self.graded:
             clip = graded(np.ascontiguousarray(clip), rng)
-        names = list(self.levels)
-        shares = np.array([self.levels[name] for name in names], float)
-        level = names[int(rng.choice(len(names), p=shares / shares.sum()))]
+        level = drawn_name(self.levels, rng)
         worse = degrade_clip(np.ascontiguousarray(clip), int(rng.integers(2**31)), level)
         seen = self._means(worse, (first, second))
         return {
