@@ -7,6 +7,7 @@ the frames of one track from one anchor to the next: the look-ahead is here, in 
 from __future__ import annotations
 
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from videoclr.types import FaceCrop, Faces, RestoredFace
 
 log = logging.getLogger("videoclr.stages.restore")
 
+_LEFT = "face(s) left as they were"
 _GONE = 50  # frames without a face after which a track's memory is dropped
 _BEYOND = 2.0  # magnitude that no rounding and no overshoot of a network reaches: somebody has another range in mind
 
@@ -316,7 +318,7 @@ class _Kept:
         log.warning("face kept unrestored: %s", error)
         track = -1 if error.track is None else error.track
         line, first, times = self.lines.get(track) or (self._line_of(track), error.frame, 0)
-        text = f"track {track}: {times + 1} face(s) left as they were, frames {first} to {error.frame}: {error}"
+        text = f"track {track}: {times + 1} {_LEFT}, frames {first} to {error.frame}: {error}"
         if line is not None and line < len(self.warnings):
             self.warnings[line] = text
         else:
@@ -324,8 +326,12 @@ class _Kept:
         self.lines[track] = (line, first, times + 1)
 
     def _line_of(self, track: int) -> int | None:
-        """Where its line is. A run that begins a shot once more may have it: it counts the track's failures from the start."""
-        return next((line for line, text in enumerate(self.warnings) if text.startswith(f"track {track}: ")), None)
+        """Where its line is. A run that begins a shot once more may have it: it counts the track's failures from the start.
+
+        Other stages have lines of the track as well, which stay.
+        """
+        begin = re.compile(rf"track {track}: \d+ {re.escape(_LEFT)}, ")
+        return next((line for line, text in enumerate(self.warnings) if begin.match(text)), None)
 
 
 class _Calls:
