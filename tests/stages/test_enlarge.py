@@ -157,6 +157,7 @@ class Gives(Adds):
     ("result", "said"),
     [
         (None, "the restorer gave"),
+        (torch.full((1, 3, 64, 64), 128, dtype=torch.uint8), r"the restorer gave torch.uint8, expected floats in \[-1, 1\]"),
         (torch.zeros(1, 3, SIDE, SIDE), r"the restorer gave \(1, 3, 32, 32\), expected \(1, 3, 64, 64\)"),
         (ValueError("no"), "the restorer raised ValueError: no"),
     ],
@@ -169,6 +170,14 @@ def test_what_is_no_larger_face_stops_the_run_or_leaves_the_face_as_it_is(result
     out = list(enlarge(source, Gives(result), "keep", warnings))
     assert [one.faces for one in out] == [one.faces for one in source]
     assert len(warnings) == 1 and warnings[0].startswith("track 5: face(s) without the detail of a close-up, first in frame 3: ")
+
+
+def test_values_of_another_range_are_cut_off_and_told_once() -> None:
+    warnings = ["the restorer gives values beyond [-1, 1], up to 3 in frame 0, track 0: they are cut off, so scale them"]
+    out = list(enlarge([of(face(0.25, index)) for index in (3, 4)], Gives(torch.full((1, 3, 64, 64), 200.0)), warnings=warnings))
+    assert all(float(one.faces[0].image.max()) == 1 for one in out)
+    told = "the restorer's `enlarge` gives values beyond [-1, 1], up to 200 in frame 3, track 0: they are cut off, so scale them"
+    assert warnings[1:] == [told], "what it made of the faces before is another matter"
 
 
 def test_values_that_are_not_finite_never_reach_the_picture() -> None:

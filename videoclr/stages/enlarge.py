@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from videoclr import geometry
-from videoclr.blame import blamed, tensor_of, unchanged
+from videoclr.blame import blamed, floats_of, unchanged, within
 from videoclr.crops import cut_out
 from videoclr.errors import NotFiniteError, RestorationError
 from videoclr.shortage import added, with_room
@@ -47,7 +47,8 @@ class EnlargingRestorer(Protocol):
             restored: `(N, 3, S, S)` in [-1, 1]: what the restorer made of them at its own size, as it is to be shown.
 
         Returns:
-            `(N, 3, L, L)` in [-1, 1], on any device, without NaN. What lies beyond the range is cut off.
+            `(N, 3, L, L)` in [-1, 1], of floats, on any device, without NaN. What lies beyond the range is cut off; where it is
+            much, a warning says so.
         """
         ...
 
@@ -68,7 +69,7 @@ def enlarge(
         restorer: knows the detail; `larger` is not None.
         on_error: `stop` raises; `keep` leaves the face as it is, without detail, and adds a line to `warnings`. Where the detail
             is not finite, in float32 neither if the restorer has less, the face is left as it is in any case.
-        warnings: where that is told, once for each track.
+        warnings: where that is told, once for each track, and once that a part's values reach far beyond their range.
 
     Raises:
         RestorationError: the restorer failed, or gave something else.
@@ -96,7 +97,7 @@ def _told(face: RestoredFace, restorer: EnlargingRestorer, on_error: Literal["st
     if not _is_close_up(face):
         return face
     try:
-        return _enlarged(face, restorer)
+        return _enlarged(face, restorer, warnings)
     except RestorationError as error:
         if on_error == "stop" and not isinstance(error, NotFiniteError):
             raise
@@ -107,7 +108,7 @@ def _told(face: RestoredFace, restorer: EnlargingRestorer, on_error: Literal["st
         return face
 
 
-def _enlarged(face: RestoredFace, restorer: EnlargingRestorer) -> RestoredFace:
+def _enlarged(face: RestoredFace, restorer: EnlargingRestorer, warnings: list[str]) -> RestoredFace:
     side, small = restorer.larger, face.image.shape[-1]
     assert side is not None
     matrix = geometry.at_scale(face.crop.matrix, side / small)
@@ -116,7 +117,7 @@ def _enlarged(face: RestoredFace, restorer: EnlargingRestorer) -> RestoredFace:
 
     def asked(part: EnlargingRestorer) -> Tensor:
         given: Any = with_room(partial(part.enlarge, crop[None], face.image[None]))
-        return tensor_of(given, (1, 3, side, side), "restorer", frame, track)[0]
+        return floats_of(given, (1, 3, side, side), "restorer", frame, track)[0]
 
     with blamed("restorer", frame, track), unchanged("restorer", frame, track, "its faces", [crop, face.image]):
         image = asked(restorer)
@@ -127,4 +128,5 @@ def _enlarged(face: RestoredFace, restorer: EnlargingRestorer) -> RestoredFace:
         raise NotFiniteError(frame, track, "the restorer gave NaN or infinite values")
     mask = F.interpolate(face.mask[None], size=(side, side), mode="bilinear", align_corners=False)[0]
     larger = replace(face.crop, image=crop, matrix=matrix)
-    return replace(face, crop=larger, image=image.clamp(-1, 1), mask=mask, smaller=face, nearness=_share(face))
+    image = within(image, -1.0, "restorer's `enlarge`", frame, track, warnings)
+    return replace(face, crop=larger, image=image, mask=mask, smaller=face, nearness=_share(face))

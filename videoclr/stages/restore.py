@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from videoclr.blame import blamed, described, directions_of, tensor_of, unchanged
+from videoclr.blame import blamed, described, directions_of, tensor_of, unchanged, within
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import NotFiniteError, RestorationError
 from videoclr.flow import grouped
@@ -28,7 +28,6 @@ log = logging.getLogger("videoclr.stages.restore")
 
 _LEFT = "face(s) left as they were"
 _GONE = 50  # frames without a face after which a track's memory is dropped
-_BEYOND = 2.0  # magnitude that no rounding and no overshoot of a network reaches: somebody has another range in mind
 
 
 class Restorer(Protocol):
@@ -440,7 +439,8 @@ class _Calls:
                 raise RestorationError(
                     first.frame.index, first.face.track, f"the restorer gave {given.dtype}, expected floats in [-1, 1]"
                 )
-            images = self._within(-1.0, _checked(given, crops, (3, *first.image.shape[1:]), "restorer"), first, "restorer")
+            found = _checked(given, crops, (3, *first.image.shape[1:]), "restorer")
+            images = within(found, -1.0, "restorer", first.frame.index, first.face.track, self.kept.warnings)
             return [face for rows in grouped(range(len(crops)), self.batch.size) for face in self._shown(crops, images, rows)]
 
     def _shown(self, all_crops: Sequence[FaceCrop], all_images: Tensor, rows: Sequence[int]) -> list[RestoredFace]:
@@ -449,7 +449,8 @@ class _Calls:
         with blamed("masker", frame, track, len(crops), again=True):
             with unchanged("masker", frame, track, "its images", [images, *(crop.image for crop in crops)]):
                 given = self.masker.mask(crops, images)
-            masks = self._within(0.0, _checked(given, crops, (1, *images.shape[2:]), "masker"), crops[0], "masker")
+            found = _checked(given, crops, (1, *images.shape[2:]), "masker")
+            masks = within(found, 0.0, "masker", frame, track, self.kept.warnings)
         similar = self._similarities(crops, images)
         nothing: list[Tensor | None] = [None] * len(crops)
         with blamed("restorer", crops[0].frame.index, crops[0].face.track, len(crops), again=True):
@@ -462,18 +463,6 @@ class _Calls:
             RestoredFace(crop, image, mask, similarity, invented=invented, seen=seen)
             for crop, image, mask, similarity, invented, seen in zip(crops, images, masks, similar, doubts, shown, strict=True)
         ]
-
-    def _within(self, low: float, values: Tensor, first: FaceCrop, who: str) -> Tensor:
-        """`values` in [`low`, 1]; where they reach far beyond, that is told once."""
-        told = f"the {who} gives values beyond [{low:g}, 1]"
-        most = float(values.abs().max())
-        if most > _BEYOND and not any(text.startswith(told) for text in self.kept.warnings):
-            text = (
-                f"{told}, up to {most:.4g} in frame {first.frame.index}, track {first.face.track}: they are cut off, so scale them"
-            )
-            log.warning(text)
-            self.kept.warnings.append(text)
-        return values.clamp(low, 1)
 
     def _similarities(self, crops: Sequence[FaceCrop], images: Tensor) -> list[float | None]:
         known = [place for place, crop in enumerate(crops) if crop.identity is not None]
