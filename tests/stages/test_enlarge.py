@@ -199,6 +199,16 @@ def test_what_reduced_precision_cannot_do_is_asked_of_the_exact_one() -> None:
     torch.testing.assert_close(one.image, one.crop.image + 0.125)
 
 
+def test_where_the_exact_one_knows_no_close_ups_the_face_is_left_as_it_is() -> None:
+    class Reduced(Gives):
+        exact = object()
+
+    warnings: list[str] = []
+    source = of(face(0.25))
+    assert next(enlarge([source], Reduced(torch.full((1, 3, 64, 64), float("nan"))), warnings=warnings)).faces == source.faces
+    assert len(warnings) == 1 and "NaN" in warnings[0]
+
+
 def test_a_restorer_that_changes_what_it_looks_at_is_named() -> None:
     class Halves(Adds):
         def enlarge(self, crops: Tensor, restored: Tensor) -> Tensor:

@@ -121,9 +121,10 @@ def _enlarged(face: RestoredFace, restorer: EnlargingRestorer, warnings: list[st
 
     with blamed("restorer", frame, track), unchanged("restorer", frame, track, "its faces", [crop, face.image]):
         image = asked(restorer)
-        exact = getattr(restorer, "exact", None)
-        if exact is not None and not bool(torch.isfinite(image).all()):
-            image = asked(exact)
+        if not bool(torch.isfinite(image).all()):
+            exact: Any = getattr(restorer, "exact", None)
+            if callable(getattr(exact, "enlarge", None)):  # what is promised of it is `restore` alone
+                image = asked(exact)
     if not bool(torch.isfinite(image).all()):
         raise NotFiniteError(frame, track, "the restorer gave NaN or infinite values")
     mask = F.interpolate(face.mask[None], size=(side, side), mode="bilinear", align_corners=False)[0]
