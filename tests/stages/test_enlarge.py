@@ -218,3 +218,18 @@ def test_a_restorer_that_changes_what_it_looks_at_is_named() -> None:
     source = of(face(0.25, image=torch.ones(3, SIDE, SIDE)))
     with pytest.raises(RestorationError, match=r"the restorer changed its faces in place, "):
         list(enlarge([source], Halves()))
+
+
+@pytest.mark.parametrize("after", [None, ValueError("no")])
+def test_a_face_that_a_failing_restorer_changed_is_shown_as_it_was(after: Exception | None) -> None:
+    class Spoils(Adds):
+        def enlarge(self, crops: Tensor, restored: Tensor) -> Tensor:
+            restored.fill_(torch.nan)
+            if after is not None:
+                raise after
+            return crops
+
+    warnings: list[str] = []
+    source = of(face(0.25, image=torch.ones(3, SIDE, SIDE)))
+    (left,) = next(enlarge([source], Spoils(), "keep", warnings)).faces
+    assert left.smaller is None and torch.equal(left.image, torch.ones(3, SIDE, SIDE)) and len(warnings) == 1

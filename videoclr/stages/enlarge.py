@@ -96,6 +96,7 @@ def _share(face: RestoredFace) -> float:
 def _told(face: RestoredFace, restorer: EnlargingRestorer, on_error: Literal["stop", "keep"], warnings: list[str]) -> RestoredFace:
     if not _is_close_up(face):
         return face
+    before = face.image.clone()  # a part that fails may have changed it
     try:
         return _enlarged(face, restorer, warnings)
     except RestorationError as error:
@@ -105,7 +106,7 @@ def _told(face: RestoredFace, restorer: EnlargingRestorer, on_error: Literal["st
         text = f"track {face.crop.face.track}: face(s) without the detail of a close-up, first in frame {face.crop.frame.index}"
         if not any(one.startswith(text.partition(", first")[0]) for one in warnings):
             added(warnings, f"{text}: {error}")
-        return face
+        return face if torch.equal(face.image, before) else replace(face, image=before)
 
 
 def _enlarged(face: RestoredFace, restorer: EnlargingRestorer, warnings: list[str]) -> RestoredFace:
