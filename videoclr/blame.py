@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,16 +21,20 @@ from videoclr.errors import (
     WeightsError,
 )
 from videoclr.flow import Unwanted
-from videoclr.shortage import is_of_the_device, of_the_device
+from videoclr.shortage import added, is_of_the_device, of_the_device
 from videoclr.types import Detection, TrackedFace
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+log = logging.getLogger("videoclr.blame")
+
 _OF_THE_RUN = (ClusterError, ConfigError, DeviceError, MediaError, ResumeError, WeightsError)
 """What the next face would meet as well."""
 _UNIT = 0.01
 """By how much what is 1 may differ: reduced precision rounds."""
+_BEYOND = 2.0
+"""Magnitude that no rounding and no overshoot of a network reaches: somebody has another range in mind."""
 _FAR = 1e6
 """Pixels from the origin at which no frame reaches."""
 
@@ -107,6 +112,37 @@ def tensor_of(given: Any, shape: tuple[int | None, ...], part: str, frame: int, 
     if not same or any(side not in (None, found) for found, side in zip(given.shape, shape, strict=True)):
         raise RestorationError(frame, track, f"the {part} gave {tuple(given.shape)}, expected {expected}")
     found: Tensor = given.detach().to("cpu", torch.float32)
+    return found
+
+
+def within(values: Tensor, low: float, part: str, frame: int, track: int | None, warnings: list[str]) -> Tensor:
+    """`values` cut off to [`low`, 1]; where they reach far beyond, that is told, once for each part.
+
+    Args:
+        values: that the part gave, finite.
+        low: the least that it may give.
+        part: what it is, for people: `restorer`.
+        frame, track: as for `blamed`.
+        warnings: where it is told, beside the log.
+    """
+    told = f"the {part} gives values beyond [{low:g}, 1]"
+    most = float(values.abs().max())
+    if most > _BEYOND and not any(text.startswith(told) for text in warnings):
+        text = f"{told}, up to {most:.4g} in frame {frame}, track {track}: they are cut off, so scale them"
+        log.warning(text)
+        added(warnings, text)
+    return values.clamp(low, 1)
+
+
+def floats_of(given: Any, shape: tuple[int | None, ...], part: str, frame: int, track: int | None) -> Tensor:
+    """As `tensor_of`, of values in [-1, 1]: whole numbers are those of another range.
+
+    Raises:
+        RestorationError: it is no tensor of that shape, or holds no floats.
+    """
+    found = tensor_of(given, shape, part, frame, track)
+    if not given.is_floating_point():
+        raise RestorationError(frame, track, f"the {part} gave {given.dtype}, expected floats in [-1, 1]")
     return found
 
 

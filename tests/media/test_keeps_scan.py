@@ -232,6 +232,15 @@ def test_a_cut_out_of_an_interlaced_film_begins_at_its_time(tmp_path):
         assert [frame.time for frame in reader.frames()] == [Fraction(k, 25) for k in range(10, 15)]
 
 
+@pytest.mark.parametrize("mode", ["auto", "bwdif"])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_pictures_that_a_decoder_keeps_until_the_end_have_their_own_times(tmp_path, mode, count):
+    source = interlaced(tmp_path / "few.mp4", "tff", count)
+    with Reader(source, deinterlace=mode) as reader:
+        assert [frame.time for frame in reader.frames()] == [Fraction(index, 25) for index in range(count)]
+        assert not any("decoded" in warning for warning in reader.warnings)
+
+
 def test_a_png_that_loads_in_passes_is_no_interlaced_video(tmp_path, job):
     context = av.CodecContext.create("png", "w")
     context.width, context.height, context.pix_fmt, context.framerate = *SIZE, "gray", 25

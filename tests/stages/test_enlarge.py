@@ -157,6 +157,7 @@ class Gives(Adds):
     ("result", "said"),
     [
         (None, "the restorer gave"),
+        (torch.full((1, 3, 64, 64), 128, dtype=torch.uint8), r"the restorer gave torch.uint8, expected floats in \[-1, 1\]"),
         (torch.zeros(1, 3, SIDE, SIDE), r"the restorer gave \(1, 3, 32, 32\), expected \(1, 3, 64, 64\)"),
         (ValueError("no"), "the restorer raised ValueError: no"),
     ],
@@ -169,6 +170,14 @@ def test_what_is_no_larger_face_stops_the_run_or_leaves_the_face_as_it_is(result
     out = list(enlarge(source, Gives(result), "keep", warnings))
     assert [one.faces for one in out] == [one.faces for one in source]
     assert len(warnings) == 1 and warnings[0].startswith("track 5: face(s) without the detail of a close-up, first in frame 3: ")
+
+
+def test_values_of_another_range_are_cut_off_and_told_once() -> None:
+    warnings = ["the restorer gives values beyond [-1, 1], up to 3 in frame 0, track 0: they are cut off, so scale them"]
+    out = list(enlarge([of(face(0.25, index)) for index in (3, 4)], Gives(torch.full((1, 3, 64, 64), 200.0)), warnings=warnings))
+    assert all(float(one.faces[0].image.max()) == 1 for one in out)
+    told = "the restorer's `enlarge` gives values beyond [-1, 1], up to 200 in frame 3, track 0: they are cut off, so scale them"
+    assert warnings[1:] == [told], "what it made of the faces before is another matter"
 
 
 def test_values_that_are_not_finite_never_reach_the_picture() -> None:
@@ -190,6 +199,16 @@ def test_what_reduced_precision_cannot_do_is_asked_of_the_exact_one() -> None:
     torch.testing.assert_close(one.image, one.crop.image + 0.125)
 
 
+def test_where_the_exact_one_knows_no_close_ups_the_face_is_left_as_it_is() -> None:
+    class Reduced(Gives):
+        exact = object()
+
+    warnings: list[str] = []
+    source = of(face(0.25))
+    assert next(enlarge([source], Reduced(torch.full((1, 3, 64, 64), float("nan"))), warnings=warnings)).faces == source.faces
+    assert len(warnings) == 1 and "NaN" in warnings[0]
+
+
 def test_a_restorer_that_changes_what_it_looks_at_is_named() -> None:
     class Halves(Adds):
         def enlarge(self, crops: Tensor, restored: Tensor) -> Tensor:
@@ -199,3 +218,18 @@ def test_a_restorer_that_changes_what_it_looks_at_is_named() -> None:
     source = of(face(0.25, image=torch.ones(3, SIDE, SIDE)))
     with pytest.raises(RestorationError, match=r"the restorer changed its faces in place, "):
         list(enlarge([source], Halves()))
+
+
+@pytest.mark.parametrize("after", [None, ValueError("no")])
+def test_a_face_that_a_failing_restorer_changed_is_shown_as_it_was(after: Exception | None) -> None:
+    class Spoils(Adds):
+        def enlarge(self, crops: Tensor, restored: Tensor) -> Tensor:
+            restored.fill_(torch.nan)
+            if after is not None:
+                raise after
+            return crops
+
+    warnings: list[str] = []
+    source = of(face(0.25, image=torch.ones(3, SIDE, SIDE)))
+    (left,) = next(enlarge([source], Spoils(), "keep", warnings)).faces
+    assert left.smaller is None and torch.equal(left.image, torch.ones(3, SIDE, SIDE)) and len(warnings) == 1

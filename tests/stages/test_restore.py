@@ -189,6 +189,19 @@ class Cramped(Counts):
         return super().restore(crops, memory)
 
 
+def test_what_other_stages_told_of_a_track_stays_beside_what_restoring_tells_of_it() -> None:
+    others = [
+        "track 0: the landmarks span no face, in frame 1 first: its face is left as it is there",
+        "track 0: face(s) without the detail of a close-up, first in frame 1: frame 1, track 0: no",
+    ]
+    warnings = list(others)
+    run(clip([1] * 4), Counts(fail={(2, 0)}), on_error="keep", warnings=warnings)
+    assert warnings[:2] == others and len(warnings) == 3
+    run(clip([1] * 4), Counts(fail={(2, 0), (3, 0)}), on_error="keep", warnings=warnings)
+    assert warnings[:2] == others and len(warnings) == 3
+    assert warnings[2].startswith("track 0: 2 face(s) left as they were, frames 2 to 3: "), "its own line goes on"
+
+
 def test_keep_takes_errors_of_ones_own_kind_and_not_those_of_the_whole_run() -> None:
     class Mine(VideoclrError):
         """Of somebody's own restorer."""

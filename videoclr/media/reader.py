@@ -792,6 +792,9 @@ class Reader:
 
     def _plain(self, frame: VideoFrame) -> VideoFrame:
         """A decoded frame laid as everybody expects it."""
+        if frame.time_base is None and self._stream.time_base is not None:
+            # Out of a decoder that is emptied: filters whose first frame it is would count its ticks by another clock.
+            frame.time_base = self._stream.time_base
         if (meant := self._meant.pop(frame.pts, None)) is not None and colours.kind_of(frame.format.name) == "yuv":
             matrix, full = meant
             frame.colorspace, frame.color_range = matrix.tag, colours.FULL if full else colours.LIMITED

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from videoclr import geometry
-from videoclr.blame import blamed, tensor_of, unchanged
+from videoclr.blame import blamed, floats_of, unchanged, within
 from videoclr.crops import cut_out
 from videoclr.errors import NotFiniteError, RestorationError
 from videoclr.shortage import added, with_room
@@ -47,7 +47,8 @@ class EnlargingRestorer(Protocol):
             restored: `(N, 3, S, S)` in [-1, 1]: what the restorer made of them at its own size, as it is to be shown.
 
         Returns:
-            `(N, 3, L, L)` in [-1, 1], on any device, without NaN. What lies beyond the range is cut off.
+            `(N, 3, L, L)` in [-1, 1], of floats, on any device, without NaN. What lies beyond the range is cut off; where it is
+            much, a warning says so.
         """
         ...
 
@@ -68,7 +69,7 @@ def enlarge(
         restorer: knows the detail; `larger` is not None.
         on_error: `stop` raises; `keep` leaves the face as it is, without detail, and adds a line to `warnings`. Where the detail
             is not finite, in float32 neither if the restorer has less, the face is left as it is in any case.
-        warnings: where that is told, once for each track.
+        warnings: where that is told, once for each track, and once that a part's values reach far beyond their range.
 
     Raises:
         RestorationError: the restorer failed, or gave something else.
@@ -95,8 +96,9 @@ def _share(face: RestoredFace) -> float:
 def _told(face: RestoredFace, restorer: EnlargingRestorer, on_error: Literal["stop", "keep"], warnings: list[str]) -> RestoredFace:
     if not _is_close_up(face):
         return face
+    before = face.image.clone()  # a part that fails may have changed it
     try:
-        return _enlarged(face, restorer)
+        return _enlarged(face, restorer, warnings)
     except RestorationError as error:
         if on_error == "stop" and not isinstance(error, NotFiniteError):
             raise
@@ -104,10 +106,10 @@ def _told(face: RestoredFace, restorer: EnlargingRestorer, on_error: Literal["st
         text = f"track {face.crop.face.track}: face(s) without the detail of a close-up, first in frame {face.crop.frame.index}"
         if not any(one.startswith(text.partition(", first")[0]) for one in warnings):
             added(warnings, f"{text}: {error}")
-        return face
+        return face if torch.equal(face.image, before) else replace(face, image=before)
 
 
-def _enlarged(face: RestoredFace, restorer: EnlargingRestorer) -> RestoredFace:
+def _enlarged(face: RestoredFace, restorer: EnlargingRestorer, warnings: list[str]) -> RestoredFace:
     side, small = restorer.larger, face.image.shape[-1]
     assert side is not None
     matrix = geometry.at_scale(face.crop.matrix, side / small)
@@ -116,15 +118,17 @@ def _enlarged(face: RestoredFace, restorer: EnlargingRestorer) -> RestoredFace:
 
     def asked(part: EnlargingRestorer) -> Tensor:
         given: Any = with_room(partial(part.enlarge, crop[None], face.image[None]))
-        return tensor_of(given, (1, 3, side, side), "restorer", frame, track)[0]
+        return floats_of(given, (1, 3, side, side), "restorer", frame, track)[0]
 
     with blamed("restorer", frame, track), unchanged("restorer", frame, track, "its faces", [crop, face.image]):
         image = asked(restorer)
-        exact = getattr(restorer, "exact", None)
-        if exact is not None and not bool(torch.isfinite(image).all()):
-            image = asked(exact)
+        if not bool(torch.isfinite(image).all()):
+            exact: Any = getattr(restorer, "exact", None)
+            if callable(getattr(exact, "enlarge", None)):  # what is promised of it is `restore` alone
+                image = asked(exact)
     if not bool(torch.isfinite(image).all()):
         raise NotFiniteError(frame, track, "the restorer gave NaN or infinite values")
     mask = F.interpolate(face.mask[None], size=(side, side), mode="bilinear", align_corners=False)[0]
     larger = replace(face.crop, image=crop, matrix=matrix)
-    return replace(face, crop=larger, image=image.clamp(-1, 1), mask=mask, smaller=face, nearness=_share(face))
+    image = within(image, -1.0, "restorer's `enlarge`", frame, track, warnings)
+    return replace(face, crop=larger, image=image, mask=mask, smaller=face, nearness=_share(face))

@@ -7,6 +7,7 @@ the frames of one track from one anchor to the next: the look-ahead is here, in 
 from __future__ import annotations
 
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from videoclr.blame import blamed, described, directions_of, tensor_of, unchanged
+from videoclr.blame import blamed, described, directions_of, tensor_of, unchanged, within
 from videoclr.bookmark import NOWHERE, Inside
 from videoclr.errors import NotFiniteError, RestorationError
 from videoclr.flow import grouped
@@ -25,8 +26,8 @@ from videoclr.types import FaceCrop, Faces, RestoredFace
 
 log = logging.getLogger("videoclr.stages.restore")
 
+_LEFT = "face(s) left as they were"
 _GONE = 50  # frames without a face after which a track's memory is dropped
-_BEYOND = 2.0  # magnitude that no rounding and no overshoot of a network reaches: somebody has another range in mind
 
 
 class Restorer(Protocol):
@@ -316,7 +317,7 @@ class _Kept:
         log.warning("face kept unrestored: %s", error)
         track = -1 if error.track is None else error.track
         line, first, times = self.lines.get(track) or (self._line_of(track), error.frame, 0)
-        text = f"track {track}: {times + 1} face(s) left as they were, frames {first} to {error.frame}: {error}"
+        text = f"track {track}: {times + 1} {_LEFT}, frames {first} to {error.frame}: {error}"
         if line is not None and line < len(self.warnings):
             self.warnings[line] = text
         else:
@@ -324,8 +325,12 @@ class _Kept:
         self.lines[track] = (line, first, times + 1)
 
     def _line_of(self, track: int) -> int | None:
-        """Where its line is. A run that begins a shot once more may have it: it counts the track's failures from the start."""
-        return next((line for line, text in enumerate(self.warnings) if text.startswith(f"track {track}: ")), None)
+        """Where its line is. A run that begins a shot once more may have it: it counts the track's failures from the start.
+
+        Other stages have lines of the track as well, which stay.
+        """
+        begin = re.compile(rf"track {track}: \d+ {re.escape(_LEFT)}, ")
+        return next((line for line, text in enumerate(self.warnings) if begin.match(text)), None)
 
 
 class _Calls:
@@ -434,7 +439,8 @@ class _Calls:
                 raise RestorationError(
                     first.frame.index, first.face.track, f"the restorer gave {given.dtype}, expected floats in [-1, 1]"
                 )
-            images = self._within(-1.0, _checked(given, crops, (3, *first.image.shape[1:]), "restorer"), first, "restorer")
+            found = _checked(given, crops, (3, *first.image.shape[1:]), "restorer")
+            images = within(found, -1.0, "restorer", first.frame.index, first.face.track, self.kept.warnings)
             return [face for rows in grouped(range(len(crops)), self.batch.size) for face in self._shown(crops, images, rows)]
 
     def _shown(self, all_crops: Sequence[FaceCrop], all_images: Tensor, rows: Sequence[int]) -> list[RestoredFace]:
@@ -443,7 +449,8 @@ class _Calls:
         with blamed("masker", frame, track, len(crops), again=True):
             with unchanged("masker", frame, track, "its images", [images, *(crop.image for crop in crops)]):
                 given = self.masker.mask(crops, images)
-            masks = self._within(0.0, _checked(given, crops, (1, *images.shape[2:]), "masker"), crops[0], "masker")
+            found = _checked(given, crops, (1, *images.shape[2:]), "masker")
+            masks = within(found, 0.0, "masker", frame, track, self.kept.warnings)
         similar = self._similarities(crops, images)
         nothing: list[Tensor | None] = [None] * len(crops)
         with blamed("restorer", crops[0].frame.index, crops[0].face.track, len(crops), again=True):
@@ -456,18 +463,6 @@ class _Calls:
             RestoredFace(crop, image, mask, similarity, invented=invented, seen=seen)
             for crop, image, mask, similarity, invented, seen in zip(crops, images, masks, similar, doubts, shown, strict=True)
         ]
-
-    def _within(self, low: float, values: Tensor, first: FaceCrop, who: str) -> Tensor:
-        """`values` in [`low`, 1]; where they reach far beyond, that is told once."""
-        told = f"the {who} gives values beyond [{low:g}, 1]"
-        most = float(values.abs().max())
-        if most > _BEYOND and not any(text.startswith(told) for text in self.kept.warnings):
-            text = (
-                f"{told}, up to {most:.4g} in frame {first.frame.index}, track {first.face.track}: they are cut off, so scale them"
-            )
-            log.warning(text)
-            self.kept.warnings.append(text)
-        return values.clamp(low, 1)
 
     def _similarities(self, crops: Sequence[FaceCrop], images: Tensor) -> list[float | None]:
         known = [place for place, crop in enumerate(crops) if crop.identity is not None]
