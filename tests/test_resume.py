@@ -20,7 +20,7 @@ from PIL import Image
 from videoclr import jobs
 from videoclr.errors import ConfigError, MediaError, ResumeError
 from videoclr.jobs import Progress, restore_batch, restore_video
-from videoclr.ledger import Finished, Ledger, content_of, differences, fingerprint
+from videoclr.ledger import Finished, Ledger, content_of, differences, fingerprint, folder_of
 from videoclr.media.lock import Lock
 from videoclr.media.reader import Reader
 from videoclr.media.segments import SegmentWriter
@@ -251,6 +251,18 @@ def test_ctrl_c_keeps_what_is_done_says_so_and_leaves_no_half_file(film, made, p
     assert target.read_bytes() == (made / "whole.mp4").read_bytes()
     assert (seen[0].frames, seen[0].before, seen[-1].frames) == (29, 28, 62)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["in.mp4", "out.mp4"]
+
+
+def test_frames_are_not_said_to_be_kept_where_their_folder_was_removed(film, parts, tmp_path):
+    target = tmp_path / "out.mp4"
+
+    def removing(now: Progress) -> None:
+        if now.frames == 30:
+            shutil.rmtree(folder_of(target))
+
+    with pytest.raises(MediaError, match="cannot be written: no such file or directory") as stop:
+        restore_video(film, target, pipeline=parts(), resume=True, progress=removing)
+    assert not getattr(stop.value, "__notes__", [])
 
 
 def test_what_the_writer_warned_of_before_a_run_was_stopped_is_in_the_report(film, parts, tmp_path):

@@ -330,6 +330,8 @@ def _kept(job: _Job) -> Iterator[Ledger]:
     except ResumeError:  # what is kept is damaged: the same command ends in the same way
         raise
     except BaseException as error:
+        if not ledger.folder.exists():  # somebody removed it, or the drive went away
+            raise
         if ledger.last is not None:
             error.add_note(f"{ledger.last.next} frames are kept: the same command goes on from there")
         elif ledger.people() is not None:
