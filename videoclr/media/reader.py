@@ -730,8 +730,8 @@ class Reader:
 
     def _decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
         """Frames that `packet` completes; a packet that cannot be decoded is counted and passed over."""
-        if packet is not None and self._codec == "tiff" and tiff.is_big(bytes(memoryview(packet)[:4])):
-            packet = _with_data(packet, tiff.classic)
+        if packet is not None and self._codec == "tiff":
+            packet = self._plain_tiff(packet)
         if packet is not None and self._codec in ("png", "webp"):
             packet = self._decodable(packet)
         if packet is not None and (head_of := _HEADS.get(self._stream.codec_context.name)):
@@ -810,6 +810,15 @@ class Reader:
         else:
             made = chunks.decodable_webp(memoryview(packet))
         return packet if made is None else _with_data(packet, lambda _: made)
+
+    def _plain_tiff(self, packet: Packet[Any]) -> Packet[Any]:
+        """A TIFF file as the decoder takes it."""
+        data = memoryview(packet)
+        if again := tiff.repeated(data):
+            numbers = ", ".join(map(str, again))
+            self._warn(f"it has tags more than once ({numbers}): the first of each is read, and the others are left out")
+            packet = _with_data(packet, tiff.once)
+        return _with_data(packet, tiff.classic) if tiff.is_big(bytes(data[:4])) else packet
 
     def _check_tiff(self, packet: Packet[Any]) -> None:
         """Refuse or tell what of a TIFF file the decoder leaves out."""
