@@ -1351,6 +1351,25 @@ def test_floats_that_become_code_values_keep_what_a_tiff_says_and_tell_that_its_
             assert made.getexif()[34855] == 400 and "icc_profile" not in made.info
 
 
+@pytest.mark.parametrize("associated", [1, 2])
+def test_floats_with_alpha_that_become_code_values_keep_what_a_tiff_says(tmp_path, pattern, carry, associated):
+    covered = np.full((64, 96, 1), 0.5, "<f4")
+    colours = pattern(0).astype("<f4") / 255
+    data = np.dstack([colours * covered if associated == 1 else colours, covered]).tobytes()
+    tags = {256: (3, 96), 257: (3, 64), 258: (3, 32, 32, 32, 32), 259: (3, 1), 262: (3, 2), 273: (4, 8), 277: (3, 4), 278: (3, 64)}
+    tags |= {279: (4, len(data)), 338: (3, associated), 339: (3, 3, 3, 3, 3), 34855: (3, 400)}
+    tiff_of(tmp_path / "s.tif", data, tags)
+    shown = []
+    for ending in ("png", "tif"):
+        carry(tmp_path / "s.tif", tmp_path / f"o.{ending}")
+        with Reader(tmp_path / f"o.{ending}") as reader, Image.open(tmp_path / f"o.{ending}") as made:
+            (frame,) = reader.frames()
+            shown.append(frame.image)
+            assert made.getexif()[34855] == 400
+    assert tiff.first_tags((tmp_path / "o.tif").read_bytes())[338] == 2
+    assert np.array_equal(*shown)
+
+
 @pytest.mark.parametrize("opacity", [100, 255])
 @pytest.mark.parametrize("ending", ["png", "tif", "webp", "jpg", "exr"])
 def test_the_transparency_of_a_palette_stays_or_is_told(tmp_path, pattern, opacity, ending):

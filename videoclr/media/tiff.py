@@ -46,8 +46,8 @@ _ACROSS, _DOWN, _UNIT = 0x11A, 0x11B, 0x128
 """Tags: pixels in a unit, of the width and the height, and the unit."""
 _EXTRA, _PREDICTOR = 0x152, 0x13D
 """Tags: what samples besides the colours are, and what was done to samples before they were compressed."""
-_ASSOCIATED, _DIFFERENCES = 1, 2
-"""Values of these: alpha that colours are multiplied with, and samples less those to the left of them."""
+_ASSOCIATED, _STRAIGHT, _DIFFERENCES = 1, 2, 2
+"""Values of these: alpha that colours are multiplied with, and that they are not, and samples less those to the left of them."""
 _SAID = (_COMPRESSION, _PREDICTOR, _EXTRA)
 _ALGORITHMS = MappingProxyType({1: "raw", 5: "lzw", 8: "deflate", 32946: "deflate", 32773: "packbits"})
 """Compression -> FFmpeg's name, of those that it writes."""
@@ -220,6 +220,11 @@ def is_tiff(head: bytes) -> bool:
 def is_multiplied(head: bytes) -> bool:
     """Whether the colours of a TIFF file are multiplied with its alpha; `head` is that of any file."""
     return first_tags(head).get(_EXTRA) == _ASSOCIATED
+
+
+def straight(head: bytes) -> bytes:
+    """`head` of a TIFF file whose colours are no longer multiplied with its alpha."""
+    return _saying(head, _EXTRA, _STRAIGHT) if is_multiplied(head) else head
 
 
 def compression(head: bytes) -> str | None:
