@@ -466,6 +466,16 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(film, ma
     assert target.read_bytes() == (made / "whole.mp4").read_bytes()
 
 
+def test_a_run_that_has_no_room_to_begin_leaves_no_folder(tmp_path, monkeypatch):
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(MediaError, match="no space left on the device"):
+        Ledger(tmp_path / "out.mp4", {})
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is always full here")
 def test_what_waits_for_a_full_disk_does_not_hide_why_the_run_ended(tmp_path):
     work = Restoration(SimpleNamespace(last=None), None, Fraction(1), RunLog())
