@@ -356,6 +356,23 @@ def test_photographs_among_films_stay_pictures_where_results_end_as_films_do(end
     assert [target.name for target in targets_of(sources, Path("out"), ending, container)] == names
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "ending", "settings", "told"),
+    [
+        ("a.heic", "1", ".mp4", [], True),
+        ("a.heic", "1", ".png", [], False),
+        ("a.wmv", "2", ".mp4", [], False),
+        ("a.wmv", "1", ".mp4", ["media.frames=1"], False),
+        ("a.mov", "1", ".mp4", [], False),
+    ],
+)
+def test_a_picture_that_a_batch_makes_a_film_is_told(log, tmp_path, caplog, name, text, ending, settings, told):
+    (tmp_path / name).write_text(text)
+    (done,) = restore_batch([tmp_path / name], tmp_path / "done", Config().override(*settings), ending=ending)
+    said = "is one picture, and became a film of it; restore such pictures by themselves, with --ending .png"
+    assert (said in done.warnings) == told == (f"{tmp_path / name}: {said}" in caplog.messages)
+
+
 @pytest.mark.parametrize("ending", ["", ".", ".zzz", "mp4/", ".a/b.mp4", ".mp4."])
 def test_a_batch_refuses_an_ending_that_no_film_has_once_and_before_any_work(log, tmp_path, ending):
     sources = films(tmp_path / "rushes", a="2", b="2")

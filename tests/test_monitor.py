@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,19 @@ def test_figures_that_cannot_tell_the_end_are_told(tmp_path, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         f"{folder / 'a.prom'}: the figures can no longer be written (No such file or directory)"
     ]
+
+
+@pytest.mark.parametrize(("error", "end"), [(None, "1"), (MediaError("a.mp4", "no room"), "-1"), (KeyboardInterrupt(), "2")])
+def test_figures_tell_the_end_where_there_is_no_room_for_a_new_file_of_them(tmp_path, error, end):
+    place, clock = tmp_path / "a.prom", Clock()
+    with suppress(MediaError, KeyboardInterrupt), PrometheusFile(place, clock) as figures:
+        clock.now = 10.0
+        figures.progress(at(1))
+        before = place.read_text()
+        place.with_name("a.prom.part").mkdir()
+        if error is not None:
+            raise error
+    assert place.read_text() == before.replace("videoclr_finished 0\n", f"videoclr_finished {end}\n") != before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here is full")

@@ -20,7 +20,7 @@ from PIL import Image
 from videoclr import jobs
 from videoclr.errors import ConfigError, MediaError, ResumeError
 from videoclr.jobs import Progress, restore_batch, restore_video
-from videoclr.ledger import Finished, Ledger, content_of, differences, fingerprint
+from videoclr.ledger import Finished, Ledger, content_of, differences, fingerprint, folder_of
 from videoclr.media.lock import Lock
 from videoclr.media.reader import Reader
 from videoclr.media.segments import SegmentWriter
@@ -253,6 +253,18 @@ def test_ctrl_c_keeps_what_is_done_says_so_and_leaves_no_half_file(film, made, p
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["in.mp4", "out.mp4"]
 
 
+def test_frames_are_not_said_to_be_kept_where_their_folder_was_removed(film, parts, tmp_path):
+    target = tmp_path / "out.mp4"
+
+    def removing(now: Progress) -> None:
+        if now.frames == 30:
+            shutil.rmtree(folder_of(target))
+
+    with pytest.raises(MediaError, match="cannot be written: no such file or directory") as stop:
+        restore_video(film, target, pipeline=parts(), resume=True, progress=removing)
+    assert not getattr(stop.value, "__notes__", [])
+
+
 def test_what_the_writer_warned_of_before_a_run_was_stopped_is_in_the_report(film, parts, tmp_path):
     source, target = tmp_path / "in.mkv", tmp_path / "out.avi"
     with av.open(str(film)) as file, av.open(str(source), "w") as out:
@@ -452,6 +464,16 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(film, ma
     monkeypatch.undo()
     restore_video(film, target, pipeline=parts(), resume=True)
     assert target.read_bytes() == (made / "whole.mp4").read_bytes()
+
+
+def test_a_run_that_has_no_room_to_begin_leaves_no_folder(tmp_path, monkeypatch):
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(MediaError, match="no space left on the device"):
+        Ledger(tmp_path / "out.mp4", {})
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is always full here")

@@ -29,7 +29,7 @@ from videoclr.media.opening import Limits, Opening
 from videoclr.media.reader import Reader
 from videoclr.media.source import is_pattern, matching, numbered
 from videoclr.media.splice import Tally
-from videoclr.media.target import CONTAINERS, STILLS, check_ending
+from videoclr.media.target import CONTAINERS, READ_ONLY, STILLS, check_ending
 from videoclr.media.writer import Writer
 from videoclr.models import store, weights
 from videoclr.pipeline import Pipeline, RunLog, recognizer_of, slowest
@@ -187,6 +187,8 @@ class _Job:
     """An earlier run wrote everything, the lines of `report_frames` as well, and died while clearing up."""
     pictures: range | None = None
     """Numbers of the pictures that were written; None where the target is one file."""
+    among: bool = False
+    """It is one of several, whose names and endings nobody chose one by one."""
 
     def fingerprint(self) -> dict[str, Any]:
         """What must be the same for another run to give the same bytes."""
@@ -241,6 +243,12 @@ class _Job:
         copied = None if tally is None else tally.told()
         if copied is not None and not copied["frames_copied"]:
             warnings = [*warnings, "smart copy: no group of pictures was left unchanged, so all of them were encoded"]
+        media = self.config.media
+        whole = (media.start, media.end, media.frames) == (None, None, None)
+        if self.among and whole and self.log.frames_out == 1 and _becomes_film(self.source, self.target):
+            told = "is one picture, and became a film of it; restore such pictures by themselves, with --ending .png"
+            _log.warning("%s: %s", self.source, told)
+            warnings = [*warnings, told]
         return _report(self.source, self.target, self.config, info, self.log, seconds, warnings, copied)
 
 
@@ -330,6 +338,8 @@ def _kept(job: _Job) -> Iterator[Ledger]:
     except ResumeError:  # what is kept is damaged: the same command ends in the same way
         raise
     except BaseException as error:
+        if not ledger.folder.exists():  # somebody removed it, or the drive went away
+            raise
         if ledger.last is not None:
             error.add_note(f"{ledger.last.next} frames are kept: the same command goes on from there")
         elif ledger.people() is not None:
@@ -402,7 +412,7 @@ def restore_task(
 ) -> Report | VideoclrError:
     """Do one task with the parts of `pipeline`; what stops it is returned, not raised."""
     own = pipeline if pipeline is None or pipeline.config == task.config else replace(pipeline, config=task.config)
-    job = _Job(task.source, task.target, task.config, manner.overwrite, progress, manner.aligned, own, RunLog())
+    job = _Job(task.source, task.target, task.config, manner.overwrite, progress, manner.aligned, own, RunLog(), among=True)
     try:
         done = _once(job, manner.faceless) if manner.resume else _restored(job, resume=False)
         if not manner.faceless and not done.faces_restored:
@@ -759,6 +769,11 @@ def targets_of(sources: Sequence[str | Path], folder: Path, ending: str | None, 
             raise ConfigError(f"batch: {targets[target]} and {source} would both become {target}; {others}")
         targets[target] = source
     return list(targets)
+
+
+def _becomes_film(source: str | Path, target: str | Path) -> bool:
+    """Whether what is in a file of an ending that is only read, as pictures of telephones are, goes into a film."""
+    return Path(source).suffix.lower() in READ_ONLY and Path(target).suffix.lower() in CONTAINERS
 
 
 def _all(ended: Sequence[tuple[str | Path, Report | VideoclrError]], unfinished: Sequence[str]) -> dict[str, Any]:

@@ -98,6 +98,8 @@ class Ledger:
             """The largest of the segments'."""
             self._load(fingerprint)
         except BaseException:
+            if not self._book.exists():
+                self._remove()  # no room even to begin: nothing is left behind
             self._lock.release()
             raise
 

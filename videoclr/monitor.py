@@ -227,6 +227,17 @@ class PrometheusFile:
             if not self._lost:
                 log.warning("%s: the figures can no longer be written (%s)", self.path, error.strerror)
             self._lost = True
+            if finished != RUNNING:
+                with suppress(OSError):
+                    self._end(finished)
+
+    def _end(self, finished: int) -> None:
+        """Say in the file that is there that the job is over: on a full disk it has its room, and a new one has none."""
+        said, now = (f"videoclr_finished {state}\n".encode() for state in (RUNNING, finished))
+        with self.path.open("r+b") as file:
+            if (found := file.read()).endswith(said):
+                file.seek(len(found) - len(said))
+                file.write(now)
 
     def _write(self, finished: int) -> None:
         place = Path(behind_link(self.path))

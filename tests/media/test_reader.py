@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -183,6 +185,23 @@ def test_a_file_that_grows_while_it_is_read_says_so(clip, tmp_path):
             file.write(whole[:188])
         list(frames)
     assert any("while it was read: it is still being recorded or copied" in text for text in reader.warnings), reader.warnings
+
+
+def test_a_file_that_is_written_over_while_it_is_read_says_so_and_one_that_is_replaced_is_whole(clip, tmp_path):
+    whole = clip("g.ts").read_bytes()
+    film = tmp_path / "g.ts"
+    for change, told in [
+        (lambda: film.write_bytes(whole[:1880]), [f"it shrank from {len(whole)} to 1880 bytes while it was read"]),
+        (lambda: os.utime(film, (0, 0)), ["it was written to while it was read"]),  # a time that no clock gives a second time
+        (lambda: os.replace(shutil.copy(film, tmp_path / "new.ts"), film), []),
+    ]:
+        film.write_bytes(whole)
+        with Reader(film) as reader:
+            frames = reader.frames()
+            next(frames)
+            change()
+            list(frames)
+        assert [text.partition(":")[0] for text in reader.warnings if "while it was read" in text] == told
 
 
 @pytest.mark.parametrize(("cluster", "kept"), [(0, 0), (2, 0), (2, 1)], ids=["first", "in the middle", "behind its first block"])

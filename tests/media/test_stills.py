@@ -1094,6 +1094,40 @@ def test_big_tiff_is_read_sample_for_sample(tmp_path, pattern, order):
         assert written.getexif()[0x10F].rstrip("\0") == "A maker of scans"
 
 
+@pytest.mark.parametrize("big", [False, True], ids=["tiff", "bigtiff"])
+@pytest.mark.parametrize("order", "<>")
+def test_a_tiff_that_says_something_twice_is_read_and_told(tmp_path, pattern, order, big):
+    """As tifffile writes a description: the user's, and behind it its own."""
+    image, first, second = pattern(0), b"of a user's\0", b'{"shape": [64, 96, 3]}\0'
+    rows, columns, _ = image.shape
+    wide, place, inline, head = (8, "Q", "Q", 16) if big else (2, "I", "H", 8)
+    begin = head + image.nbytes
+    texts = begin + wide + 11 * (20 if big else 12) + 8
+    values = [(0x100, 4, 1, columns), (0x101, 4, 1, rows), (0x102, 3, 3, texts), (0x103, 3, 1, 1), (0x106, 3, 1, 2),
+              (0x10E, 2, len(first), texts + 6), (0x10E, 2, len(second), texts + 6 + len(first)), (0x111, 4, 1, head),
+              (0x115, 3, 1, 3), (0x116, 4, 1, rows), (0x117, 4, 1, image.nbytes)]  # fmt: skip
+    if big:  # three short numbers stand in the entry itself there
+        values[2] = (0x102, 3, 3, int.from_bytes(struct.pack(order + "4H", 8, 8, 8, 0), "little" if order == "<" else "big"))
+    table = struct.pack(order + inline, len(values))
+    for tag, kind, count, value in values:
+        code = {3: "H", 4: "I"}[kind] if kind in (3, 4) and count == 1 else place
+        table += struct.pack(order + "HH" + place, tag, kind, count) + struct.pack(order + code, value).ljust(
+            8 if big else 4, b"\0"
+        )
+    mark = struct.pack(order + "HHHQ", 43, 8, 0, begin) if big else struct.pack(order + "HI", 42, begin)
+    rest = struct.pack(order + "3H", 8, 8, 8) + first + second
+    (tmp_path / "t.tif").write_bytes(
+        (b"II" if order == "<" else b"MM") + mark + image.tobytes() + (table + bytes(8)).ljust(texts - begin, b"\0") + rest
+    )
+    with Reader(tmp_path / "t.tif") as reader, Writer(tmp_path / "o.tif", like=reader) as writer:
+        (frame,) = reader.frames()
+        assert np.array_equal(frame.image, image)
+        writer.write(frame)
+    assert reader.warnings == ["it has tags more than once (270): the first of each is read, and the others are left out"]
+    with Image.open(tmp_path / "o.tif") as written:
+        assert written.getexif()[0x10E].rstrip("\0") == "of a user's"
+
+
 def test_a_grey_jpeg_has_one_channel_and_says_what_it_said(tmp_path, pattern):
     profile, image = b"\0" * 36 + b"acsp" + b"grey" * 50, pattern(0)[..., 1]
     exif = Image.Exif()
@@ -1315,6 +1349,25 @@ def test_floats_that_become_code_values_keep_what_a_tiff_says_and_tell_that_its_
         assert len([text for text in report.warnings if "profile (ICC) is left out" in text]) == 1
         with Image.open(tmp_path / f"o.{ending}") as made:
             assert made.getexif()[34855] == 400 and "icc_profile" not in made.info
+
+
+@pytest.mark.parametrize("associated", [1, 2])
+def test_floats_with_alpha_that_become_code_values_keep_what_a_tiff_says(tmp_path, pattern, carry, associated):
+    covered = np.full((64, 96, 1), 0.5, "<f4")
+    colours = pattern(0).astype("<f4") / 255
+    data = np.dstack([colours * covered if associated == 1 else colours, covered]).tobytes()
+    tags = {256: (3, 96), 257: (3, 64), 258: (3, 32, 32, 32, 32), 259: (3, 1), 262: (3, 2), 273: (4, 8), 277: (3, 4), 278: (3, 64)}
+    tags |= {279: (4, len(data)), 338: (3, associated), 339: (3, 3, 3, 3, 3), 34855: (3, 400)}
+    tiff_of(tmp_path / "s.tif", data, tags)
+    shown = []
+    for ending in ("png", "tif"):
+        carry(tmp_path / "s.tif", tmp_path / f"o.{ending}")
+        with Reader(tmp_path / f"o.{ending}") as reader, Image.open(tmp_path / f"o.{ending}") as made:
+            (frame,) = reader.frames()
+            shown.append(frame.image)
+            assert made.getexif()[34855] == 400
+    assert tiff.first_tags((tmp_path / "o.tif").read_bytes())[338] == 2
+    assert np.array_equal(*shown)
 
 
 @pytest.mark.parametrize("opacity", [100, 255])

@@ -420,7 +420,7 @@ def displayed(picture: Picture, straight: bool = False) -> Picture:
     if frame.time_base:
         made.time_base = frame.time_base
     # What a TIFF says of its author stays true, but not that its colours are multiplied with its alpha.
-    head = picture.head if tiff.is_tiff(picture.head) and not is_multiplied(picture.head) else b""
+    head = tiff.straight(picture.head) if tiff.is_tiff(picture.head) else b""
     return Picture(made, Colour("rgb", picture.colour.matrix, True), picture.orientation, head=head)
 
 

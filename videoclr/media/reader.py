@@ -56,6 +56,7 @@ from videoclr.media.source import (
     demuxed,
     is_pattern,
     is_still_item,
+    last_written,
     open_input,
     sequence_of,
     video_of,
@@ -93,6 +94,7 @@ _LEAP = Fraction(2, 5)
 """Seconds from one packet to the next, more than where pictures are reordered, above which the file may be destroyed between."""
 _AGAIN = "restore it again when it is finished"
 _GROWN = f"it is still being recorded or copied, and what came meanwhile may be missing; {_AGAIN}"
+_REWRITTEN = f"what came may be partly of what it was before; {_AGAIN}"
 _LEAPS = 1000
 """Of which so many are held."""
 
@@ -366,7 +368,7 @@ class Reader:
         except BaseException:
             self._shut()
             raise
-        self._size = bytes_in(self._container)
+        self._size, self._written = bytes_in(self._container), last_written(self.path)
         name, is_item = self._container.format.name, is_still_item(self._container, self._stream)
         self._still = not self.is_pipe and (is_item or self._is_picture(name))
         if is_item and Path(self.path).is_file():
@@ -728,8 +730,8 @@ class Reader:
 
     def _decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
         """Frames that `packet` completes; a packet that cannot be decoded is counted and passed over."""
-        if packet is not None and self._codec == "tiff" and tiff.is_big(bytes(memoryview(packet)[:4])):
-            packet = _with_data(packet, tiff.classic)
+        if packet is not None and self._codec == "tiff":
+            packet = self._plain_tiff(packet)
         if packet is not None and self._codec in ("png", "webp"):
             packet = self._decodable(packet)
         if packet is not None and (head_of := _HEADS.get(self._stream.codec_context.name)):
@@ -811,6 +813,15 @@ class Reader:
         else:
             made = chunks.decodable_webp(memoryview(packet))
         return packet if made is None else _with_data(packet, lambda _: made)
+
+    def _plain_tiff(self, packet: Packet[Any]) -> Packet[Any]:
+        """A TIFF file as the decoder takes it."""
+        data = memoryview(packet)
+        if again := tiff.repeated(data):
+            numbers = ", ".join(map(str, again))
+            self._warn(f"it has tags more than once ({numbers}): the first of each is read, and the others are left out")
+            packet = _with_data(packet, tiff.once)
+        return _with_data(packet, tiff.classic) if tiff.is_big(bytes(data[:4])) else packet
 
     def _check_tiff(self, packet: Packet[Any]) -> None:
         """Refuse or tell what of a TIFF file the decoder leaves out."""
@@ -904,10 +915,20 @@ class Reader:
         self._tell_damage()
         if not self._tell_missing(last):
             self._tell_cut_off(last)
-        if not self.is_pipe and self.sequence is None and (size := bytes_in(self.container)) != self._size:
-            self._warn(f"it grew from {self._size} to {size} bytes while it was read: {_GROWN}")
+        if not self.is_pipe and self.sequence is None:
+            self._tell_changed()
         if self.sequence is not None and (later := self.sequence.path(self.sequence.count)).exists():
             self._warn(f"pictures came while it was read: {later.name} and what follows are left out; {_AGAIN}")
+
+    def _tell_changed(self) -> None:
+        """Say it where another program wrote to the file; one that takes its name changes nothing of what is read."""
+        before, size, written = self._size or 0, bytes_in(self.container) or 0, last_written(self.path)
+        if size > before:
+            self._warn(f"it grew from {before} to {size} bytes while it was read: {_GROWN}")
+        elif size < before:
+            self._warn(f"it shrank from {before} to {size} bytes while it was read: {_REWRITTEN}")
+        elif self._written and written and written[1:] == self._written[1:] and written != self._written:
+            self._warn(f"it was written to while it was read: {_REWRITTEN}")
 
     def _tell_missing(self, last: _Timed) -> bool:
         """Say it where the container promises more than there is; True where it does."""

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import select
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -114,6 +115,15 @@ def bytes_in(container: InputContainer) -> int | None:
     if (piped := _piped(container)) is not None:
         return piped.came
     return container.size if container.size >= 0 else None
+
+
+def last_written(path: str) -> tuple[int, int, int] | None:
+    """When somebody wrote to a file, and by which numbers it stays known where another one takes its name; None for no file."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return (found.st_mtime_ns, found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
 def _piped(container: InputContainer) -> Piped | None:

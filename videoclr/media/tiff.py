@@ -6,6 +6,7 @@ does not read BigTIFF either, whose directories become those of a TIFF here."""
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -45,8 +46,8 @@ _ACROSS, _DOWN, _UNIT = 0x11A, 0x11B, 0x128
 """Tags: pixels in a unit, of the width and the height, and the unit."""
 _EXTRA, _PREDICTOR = 0x152, 0x13D
 """Tags: what samples besides the colours are, and what was done to samples before they were compressed."""
-_ASSOCIATED, _DIFFERENCES = 1, 2
-"""Values of these: alpha that colours are multiplied with, and samples less those to the left of them."""
+_ASSOCIATED, _STRAIGHT, _DIFFERENCES = 1, 2, 2
+"""Values of these: alpha that colours are multiplied with, and that they are not, and samples less those to the left of them."""
 _SAID = (_COMPRESSION, _PREDICTOR, _EXTRA)
 _ALGORITHMS = MappingProxyType({1: "raw", 5: "lzw", 8: "deflate", 32946: "deflate", 32773: "packbits"})
 """Compression -> FFmpeg's name, of those that it writes."""
@@ -174,6 +175,38 @@ def classic(data: bytes) -> bytes:
     return mark + struct.pack(order + "I", begin) + data[_HEAD:] + bytes(len(data) % 2) + made
 
 
+def repeated(data: bytes | memoryview) -> list[int]:
+    """Tags that the first directory of a TIFF or BigTIFF file has more than once, as programs of scientists write descriptions;
+    FFmpeg refuses such a file."""
+    head = bytes(data[:_HEAD])
+    order, big = (_ORDERS | _BIG).get(head[:4]), is_big(head)
+    count = Counter[int]()
+    with suppress(struct.error, OverflowError):  # it is cut off, or points to where no file reaches
+        if order is not None:
+            (at,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+            (number,) = struct.unpack_from(order + ("Q" if big else "H"), data, at)
+            begin, size = (at + 8, 20) if big else (at + 2, _ENTRY)
+            count.update(
+                struct.unpack_from(order + "H", data, place)[0]
+                for place in range(begin, min(begin + number * size, len(data)), size)
+            )
+    return [tag for tag, times in count.items() if times > 1]
+
+
+def once(data: bytes) -> bytes:
+    """A TIFF file with the first entry alone of each tag in its first directory; any other file as it is."""
+    if not is_tiff(data) or not repeated(data):
+        return data
+    order, places = _ORDERS[data[:4]], _places(data)
+    entries: dict[bytes, bytes] = {}
+    for place in places:
+        entries.setdefault(data[place : place + 2], data[place : place + _ENTRY])
+    following = data[places.stop : places.stop + 4].ljust(4, b"\0")
+    begin = places.start - 2
+    table = struct.pack(order + "H", len(entries)) + b"".join(entries.values()) + following
+    return data[:begin] + table + data[begin + len(table) :]
+
+
 def is_big(head: bytes) -> bool:
     """Whether a file that begins so is a BigTIFF."""
     return head[:4] in _BIG
@@ -187,6 +220,11 @@ def is_tiff(head: bytes) -> bool:
 def is_multiplied(head: bytes) -> bool:
     """Whether the colours of a TIFF file are multiplied with its alpha; `head` is that of any file."""
     return first_tags(head).get(_EXTRA) == _ASSOCIATED
+
+
+def straight(head: bytes) -> bytes:
+    """`head` of a TIFF file whose colours are no longer multiplied with its alpha."""
+    return _saying(head, _EXTRA, _STRAIGHT) if is_multiplied(head) else head
 
 
 def compression(head: bytes) -> str | None:
@@ -278,6 +316,8 @@ def _tree(data: bytes, order: str, at: int | None = None, *, big: bool = False, 
     (count,), size = struct.unpack_from(own + table, data, at), 4 + 2 * inline
     for place in range(at + wide, min(at + wide + count * size, len(data) - size + 1), size):
         tag, kind, number = struct.unpack_from(own + entry, data, place)
+        if tag in tree:  # the first one counts
+            continue
         long, where = _WIDTHS.get(kind, 0) * number, place + 4 + inline
         if long > inline:
             (where,) = struct.unpack_from(own + entry[-1], data, where)

@@ -234,16 +234,19 @@ def _planned(
         rate = finder.rate(cut)
         cut = cut if rate is None else open_cut(timeline, sequence, target, float(rate))
     parts = _merged(_uses(finder, cut), handles)
-    _tell_of_sound(cut, parts, config)
+    _tell_of_sound(cut, parts, config, target)
     _name(parts, Path(folder), ending)
     if not parts and not finder.missed:
         raise MediaError(timeline, "shows no footage")
     return cut, parts, finder.missed
 
 
-def _tell_of_sound(cut: AnyCut, parts: Sequence[Part], config: Config) -> None:
+def _tell_of_sound(cut: AnyCut, parts: Sequence[Part], config: Config, target: Path) -> None:
     """Say it where a clip takes its sound out of what is restored, and that is to have none."""
-    mute = isinstance(cut, FcpxmlCut) and sum(cut.takes_sound(use.clip) for part in parts for use in part.uses)
+    if isinstance(cut, FcpxmlCut):
+        mute = sum(cut.takes_sound(use.clip) for part in parts for use in part.uses)
+    else:  # elsewhere sound has clips of its own, which go on showing what they showed
+        mute = isinstance(cut, Cut) and sum(cut.takes_sound(use.clip, target) for part in parts for use in part.uses)
     if mute and "audio" in config.media.drop:
         which = "1 clip takes its" if mute == 1 else f"{mute} clips take their"
         _log.warning("%s: %s sound out of the restored files, which have none; leave out --drop audio", cut.path, which)

@@ -164,6 +164,10 @@ class Cut:
         self._uses.append(use := Use(clip, footage, origin, max(0, first), last))
         return use
 
+    def takes_sound(self, clip: Any, target: Path) -> bool:
+        """Whether `clip` has its sound out of the file that it shows, in the cut that will be `target`: an event of an EDL may."""
+        return self._list is not None and self._stays(target) and self._list.takes_sound(clip)
+
     def relink(self, use: Use, new: Restored, target: Path) -> None:
         """Let the clip of `use` show `new` in the cut that will be `target`."""
         clip, still, edl = use.clip, new.footage.still, target.suffix.lower() == _EDL
@@ -319,6 +323,10 @@ class _List:
     """At which labels count frames."""
     clips: dict[int, tuple[Any, Any, str | None]]
     """By the lines of events: the clip of each, the time at which it began, and the address of its media."""
+
+    def takes_sound(self, clip: Any) -> bool:
+        """Whether the event of `clip` is of picture and sound."""
+        return any(self.text.has_sound(place) for place, (one, *_) in self.clips.items() if one is clip)
 
     def patched(self) -> str:
         """The text, with what has become of the clips."""

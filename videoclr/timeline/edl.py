@@ -223,6 +223,10 @@ class Edl:
             del clip.metadata["cmx_3600"]
         return place
 
+    def has_sound(self, place: int) -> bool:
+        """Whether the event of a line is of sound, too."""
+        return any(track.startswith("A") for track in self._events[place].tracks)
+
     def speed_of(self, place: int) -> float | None:
         """Frames a second at which the event of a line is said to run; None where nothing is said."""
         line, speed = self._speed(self._events[place])
