@@ -61,6 +61,7 @@ def card(
         "## Data and licences",
         "",
         notes["data"].strip(),
+        *(["", about["data"].strip()] if "data" in about else []),
         "",
     ]
     if about.get("teacher"):

@@ -23,10 +23,10 @@ from torch import nn
 
 from videoclr.models.closeup import CloseUp
 from videoclr.parts.clr import ClrNetworks, ClrRestorer
-from videoclr.training.closeup import made_pairs, patches
 from videoclr.training.data import load_faces
 from videoclr.training.losses import FeatureDiscriminator, Perceptual, adversarial_losses, fidelity_loss
 from videoclr.training.program import add_budget, begin, in_one_line, loop_of
+from videoclr.training.restored import close_up_patches, made_pairs
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -52,7 +52,7 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     pairs = made_pairs(faces, settings, teacher, args.out / "pairs")  # the others read them
     for step in loop.steps():
         rng = np.random.default_rng((settings["seed"], step, loop.accelerator.process_index))
-        clean, worse, restored = (x.to(loop.device) for x in patches(pairs, settings["patch"], settings["batch"], rng))
+        clean, worse, restored = (x.to(loop.device) for x in close_up_patches(pairs, settings["patch"], settings["batch"], rng))
         down, right = (int(shift) for shift in rng.integers(0, 16, 2))
         with loop.autocast():
             detailed = modules["closeup"](worse, restored).float()

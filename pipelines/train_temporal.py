@@ -18,73 +18,44 @@ configs/train/temporal.yaml.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from videoclr.diffusion.noise import add_noise
 from videoclr.diffusion.sampler import level_of_noise, signal_levels
 from videoclr.parts.clr import ClrNetworks
-from videoclr.pixels import quantized, to_array
 from videoclr.training.batched import face_batches
 from videoclr.training.data import batches, load_faces
 from videoclr.training.losses import Perceptual, TeacherRecognizer, fidelity_loss, recovery_loss, unsteadiness
-from videoclr.training.pairs import MotionPairs, aligned
+from videoclr.training.pairs import MotionPairs, clips_of
 from videoclr.training.program import add_budget, begin, in_one_line, loop_of
+from videoclr.types import FaceCrop, Faces, Frame
 
 HERE = Path(__file__).resolve().parent.parent
-SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
-log = logging.getLogger("videoclr.training")
 
 
-def clips_of(folder: Path | None, kept: Path, size: int, most: int, length: int) -> list[NDArray[np.uint8]]:
-    """Aligned crops of the clips of a folder, at most `most` frames of each; found once and kept."""
-    if folder is None:
-        return []
-    if not kept.exists():
-        # Needs the whole library; the training itself runs on what a PyTorch image has, and PyAV.
-        from videoclr import Config, Reader
-        from videoclr.evaluation.views import Finder
+def faces_in(size: int, frames: Iterator[Frame]) -> Iterator[Faces[FaceCrop]]:
+    """Needs the whole library; the training itself runs on what a PyTorch image has, and PyAV."""
+    from videoclr import Config
+    from videoclr.evaluation.views import Finder
 
-        finder = Finder(Config(), size)
-        found: list[NDArray[np.uint8]] = []
-        for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
-            with Reader(path) as reader:
-                frames = (frame for frame, _ in zip(reader.frames(), range(most), strict=False))
-                tracks: dict[int, list[tuple[int, NDArray[np.uint8]]]] = {}
-                for faces in finder.faces(frames):
-                    for crop in faces.faces:
-                        picture = quantized(to_array(crop.image), np.uint8)
-                        tracks.setdefault(crop.face.track, []).append((faces.frame.index, picture))
-            for track in tracks.values():
-                found += aligned([picture for _, picture in whole(track)], length)
-            log.info("%s: %d clips so far", path.name, len(found))
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(".part.npz")
-        np.savez(part, *found)
-        part.replace(kept)
-    with np.load(kept) as data:
-        return [data[name] for name in data.files]
-
-
-def whole(track: list[tuple[int, NDArray[np.uint8]]]) -> list[tuple[int, NDArray[np.uint8]]]:
-    """The frames of a track up to its first gap."""
-    return [one for place, one in enumerate(track) if one[0] == track[0][0] + place]
+    return Finder(Config(), size).faces(frames)
 
 
 def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     """The whole of it."""
     _, faces = load_faces(args.faces, settings["size"])
     shape = {name: settings[name] for name in ("reach", "apart", "real", "blended", "graded") if name in settings}
-    clips = clips_of(args.clips, args.out / "clips.npz", settings["size"], settings["frames"], 4 * settings["reach"] + 12)
+    length = 4 * settings["reach"] + 12
+    clips = clips_of(args.clips, args.out / "clips.npz", partial(faces_in, settings["size"]), settings["frames"], length)
     data = MotionPairs(faces, clips, settings["seed"], settings["levels"], **shape)
     net = ClrNetworks.of_runs(args.runs)
     learned = net.irn if args.stage == "irn" else net.decoder.fusion

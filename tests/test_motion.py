@@ -5,7 +5,19 @@ import numpy as np
 import pytest
 
 from videoclr import motion
-from videoclr.motion import APART, Motions, alike, carried, carried_noise, compared, laid_over, means_along, neighbours, relit
+from videoclr.motion import (
+    APART,
+    Motions,
+    alike,
+    carried,
+    carried_noise,
+    compared,
+    laid_over,
+    means_along,
+    near_enough,
+    neighbours,
+    relit,
+)
 
 SIZE = 128
 
@@ -119,6 +131,33 @@ def test_what_counts_as_otherwise_is_told_by_the_noise() -> None:
     noise = lambda: cv2.GaussianBlur(rng.normal(0, 0.5, clean.shape).astype(np.float32), (0, 0), 1.5)  # noqa: E731
     assert alike(clean, other)[90:100, 106:116].max() < 0.01
     assert alike(clean + noise(), other + noise())[90:100, 106:116].mean() > 0.3
+
+
+def test_a_neighbour_that_is_further_from_a_picture_than_that_is_wrong_has_no_say() -> None:
+    own, missed = values(texture()), values(texture(1.0))
+    inner = np.s_[16:-16, 16:-16]
+    apart = float(np.sqrt(np.square(own - missed)[inner].mean()))
+    assert near_enough(own, own, 0.01).min() == 1
+    assert near_enough(own, missed, apart / 4)[inner].mean() < 0.1
+    assert near_enough(own, missed, 0.05).min() == 1, "where films are bad, the mean is nearer to the truth all the same"
+    says = [near_enough(own, missed, error)[inner].mean() for error in (0.01, 0.02, 0.03, 0.04, 0.049)]
+    assert says == sorted(says) and says[-1] > 0.9, "without a step"
+    noisy = (own + np.random.default_rng(3).normal(0, 0.02, own.shape)).astype(np.float32)
+    assert near_enough(own, noisy, 0.03)[inner].mean() > 0.6
+
+
+def test_on_a_good_film_a_motion_that_missed_blurs_nothing() -> None:
+    # Each picture is told to lie where the one before it lay: the content moves by a pixel and a half, and nobody says so.
+    clean = {place: values(texture(1.5 * place)) for place in range(5)}
+    still = Motions.between(dict.fromkeys(range(5), texture()))
+    inner = np.s_[16:-16, 16:-16]
+
+    def blurred(errors):
+        means, _ = means_along(clean, range(5), None, still, errors=errors)
+        return np.abs(means[2] - clean[2])[inner].mean()
+
+    assert blurred(dict.fromkeys(clean, 0.01)) < 0.2 * blurred(None)
+    assert blurred(dict.fromkeys(clean, 0.1)) == blurred(None)
 
 
 def test_the_light_is_the_pictures_own() -> None:

@@ -12,6 +12,7 @@ from videoclr.models.detector import anchors
 from videoclr.models.identity import IdentityRecovery, LatentMask, ReferenceFusion
 from videoclr.models.layers import sinusoids
 from videoclr.models.recognizer import FFHQ_POINTS, Recognizer, face_grid, face_input
+from videoclr.models.shares import Shares, mixed
 from videoclr.models.start import StartLevel
 from videoclr.models.vqgan import VQGAN, Codebook, Decoder, Encoder
 from videoclr.parts.face_recognizer import FaceRecognizer
@@ -176,6 +177,47 @@ def test_the_guess_of_the_start_is_positive_at_any_size_and_can_be_learned():
         loss.backward()
         optimiser.step()
     assert float(loss.detach()) < 0.05 and bool((network(z_y, z_r) > 0).all())
+
+
+def test_what_is_shown_lies_between_the_restoration_and_the_crop_in_every_band() -> None:
+    y, restored = torch.rand(2, 2, 3, 64, 64).mul(2).sub(1).unbind(0)
+    sides = (32, 32, 16, 8)
+    nothing, everything = ([torch.full((2, 1, side, side), value) for side in sides] for value in (0.0, 1.0))
+    assert torch.equal(mixed(y, restored, nothing), restored)
+    assert torch.allclose(mixed(y, restored, everything), y, atol=1e-5)
+    bands = [mixed(y, restored, [*nothing[:k], everything[k], *nothing[k + 1 :]]) - restored for k in range(4)]
+    assert torch.allclose(sum(bands), y - restored, atol=1e-5), "the bands are all there is, and none is there twice"
+    # Of the coarsest one, with all below it, the mean is taken; finer ones have none to speak of.
+    means = [float(band.mean((2, 3)).abs().max()) for band in bands]
+    assert means[3] > 20 * max(means[:3])
+    left = [torch.ones(2, 1, side, side) * (torch.arange(side) < side // 2) for side in sides]
+    half = mixed(y, restored, left)
+    assert torch.allclose(half[..., :20], y[..., :20], atol=1e-5) and torch.allclose(half[..., 44:], restored[..., 44:], atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [16, 36, 68])
+def test_how_much_of_a_crop_is_kept_is_learned_and_the_same_everywhere_before(side: int) -> None:
+    y, restored = torch.rand(2, 2, 3, side, side).mul(2).sub(1).unbind(0)
+    network = Shares()
+    shown = network(y, restored)
+    assert shown.shape == y.shape
+    assert torch.allclose(shown, restored + torch.sigmoid(torch.tensor(-0.5)) * (y - restored), atol=1e-3)
+    assert torch.equal(network(y, y), y)
+
+
+def test_a_network_of_shares_learns_what_the_crop_is_good_for() -> None:
+    """Left the crop is right, and right the restoration."""
+    network = Shares((8, 8, 8))
+    optimizer = torch.optim.Adam(network.parameters(), 0.003)
+    for _ in range(150):
+        clean = F.interpolate(torch.rand(4, 3, 8, 8), 32, mode="bilinear") * 2 - 1
+        y, restored = (clean + 0.5 * torch.randn(clean.shape) * side for side in (torch.arange(32) >= 16, torch.arange(32) < 16))
+        loss = (network(y, restored) - clean).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    better = torch.minimum((y - clean).abs().mean(), (restored - clean).abs().mean())
+    assert loss < 0.5 * better
 
 
 def test_a_host_program_that_counts_in_doubles_changes_nothing() -> None:

@@ -16,6 +16,7 @@ from videoclr.errors import WeightsError
 from videoclr.light import calm, light_of, usual
 from videoclr.models.closeup import CloseUp, enlarged
 from videoclr.models.identity import ReferenceFusion
+from videoclr.models.shares import Shares
 from videoclr.motion import BEHIND
 from videoclr.parts import clr
 from videoclr.parts.clr import ClrNetworks, ClrRestorer, _Span
@@ -224,25 +225,55 @@ def test_noise_in_every_pixel_is_calmed_before_the_networks_see_it(networks):
     assert torch.allclose(span.seen, calmer, atol=1e-5)
 
 
-def test_of_a_good_crop_less_of_the_restoration_is_shown_unless_it_is_noisy():
-    came = torch.stack([picture(n) for n in range(4)])
-    came[3] = (came[3] + 0.3 * torch.randn(3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))).clamp(-1, 1)
-    restored = came + 0.1
-    shown = (clr.needed(restored, came, [0.03, 0.11, 0.15, 0.03]) - came).mean((1, 2, 3))
-    assert torch.allclose(shown, torch.tensor([0.04, 0.07, 0.1, 0.1]), atol=1e-5)
-    assert clr.needed(restored, came, [0.15] * 4) is restored
+def weighing(networks, odds, **settings):
+    """A restorer whose network of shares says the same everywhere."""
+    nets = copy.copy(networks)
+    nets._modules = dict(networks._modules)
+    nets.shares = Shares().requires_grad_(False).eval()
+    for head in nets.shares.heads:
+        nn.init.constant_(head.bias, odds)
+    return made(nets, **settings)
 
 
-def test_stills_and_tracks_show_as_much_as_the_recovery_found_to_mend(networks, monkeypatch):
-    y = picture(0)[None]
-    whole = made(networks).restore_stills(y)
-    track = made(networks, anchors=2).restore_span([crop(frame=0)], [], True, {}, 1)
-    assert differ(whole, y) and differ(track, y)
-    monkeypatch.setattr(clr, "_GOOD", (100.0, 200.0))
-    assert torch.allclose(made(networks).restore_stills(y), y + 0.4 * (whole - y), atol=1e-4)
-    assert torch.allclose(made(networks).restore([crop(0)], {}), y + 0.4 * (whole - y), atol=1e-4)
-    again = made(networks, anchors=2).restore_span([crop(frame=0)], [], True, {}, 1)
-    assert torch.allclose(again, y + 0.4 * (track - y), atol=1e-4)
+def test_of_stills_as_much_is_kept_as_the_network_of_shares_says(networks):
+    y = torch.stack([picture(n) for n in range(3)])
+    y[2] = (y[2] + 0.3 * torch.randn(3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))).clamp(-1, 1)
+    whole, came = made(networks).restore_stills(y), calm(y)
+    assert differ(whole, came) and differ(came[2], y[2])
+    for odds, share in ((30.0, 1.0), (0.0, 0.5), (-30.0, 0.0)):
+        expected = whole + share * (came - whole)
+        assert torch.allclose(weighing(networks, odds).restore_stills(y), expected, atol=2e-3)
+        crops = [replace(crop(n, track=n), image=one) for n, one in enumerate(y)]
+        assert torch.allclose(weighing(networks, odds).restore(crops, {}), expected, atol=2e-3)
+
+
+def test_of_tracks_what_is_kept_is_what_their_frames_show_together(networks):
+    noise = torch.randn(5, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+    crops = [replace(crop(frame=n), image=(picture(0) + 0.05 * noise[n]).clamp(-1, 1)) for n in range(5)]
+    memory = {}
+    whole = made(networks, anchors=4).restore_span(crops, [], True, memory, 2)
+    seen = torch.stack(made(networks).seen(crops, memory))
+    assert differ(seen[2], crops[2].image) and differ(whole, seen)
+    for odds, share in ((30.0, 1.0), (0.0, 0.5), (-30.0, 0.0)):
+        shown = weighing(networks, odds, anchors=4).restore_span(crops, [], True, {}, 2)
+        assert torch.allclose(shown, whole + share * (seen - whole), atol=2e-3)
+
+
+def test_how_wrong_frames_are_is_told_by_the_first_one_and_then_by_what_was_recovered(networks, monkeypatch):
+    told = []
+    means = clr.means_along
+    monkeypatch.setattr(
+        clr, "means_along", lambda *given, errors, **kept: told.append(errors) or means(*given, errors=errors, **kept)
+    )
+    crops, memory = [crop(frame=n) for n in range(9)], {}
+    part = made(networks, anchors=4)
+    part.restore_span(crops[:5], crops[5:8], True, memory, 2)
+    past = memory[0]["past"]
+    alone = float(clr.changed(picture(0)[None], networks.irn(picture(0)[None]).clamp(-1, 1)))
+    assert set(told[0]) == set(range(8)) and list(told[0].values()) == pytest.approx([alone] * 8, rel=1e-3)
+    assert set(told[1]) >= {*range(5)}, "what was recovered has an error of its own"
+    part.restore_span(crops[5:], [], False, memory, 2)
+    assert set(told[2].values()) == {past.changed[max(past.changed)]}
 
 
 def test_along_a_track_in_unusual_light_the_same(networks, unusual_light):
@@ -772,7 +803,7 @@ def test_a_reference_is_used_the_more_the_worse_a_frame_is():
 
 
 def test_what_a_film_that_comes_into_focus_shows_beside_its_frames_changes_now_and_then(referring, monkeypatch):
-    sizes = iter(np.geomspace(0.2, 0.1, 12))
+    sizes = iter([0.2, *np.geomspace(0.2, 0.1, 12)])  # the first frame by itself, before all
     monkeypatch.setattr(clr, "changed", lambda y, _: torch.tensor([next(sizes) for _ in y])[:, None, None, None])
     views = []
     monkeypatch.setattr(clr, "laid_over", lambda own, view: views.append(view) or view)

@@ -36,6 +36,7 @@ LEARNING = {
     "mask": {"mask"},
     "student": {"student", "discriminator"},
     "closeup": {"closeup", "discriminator"},
+    "shares": {"shares"},
 }
 """Run -> what learns in it."""
 
@@ -148,6 +149,7 @@ def chain(tmp_path_factory):
         made.train("identity", "mask", perceptual=made.perceptual, teacher=made.teacher, **before)
         made.train("one_step", perceptual=made.perceptual, runs=made.runs)
         made.train("closeup", perceptual=made.perceptual, runs=made.runs, faces=made.large)
+        made.train("shares", perceptual=made.perceptual, runs=made.runs, faces=made.large)
     yield made
     shutil.rmtree(folder)  # hundreds of megabytes that pytest would keep
 
@@ -217,6 +219,7 @@ def test_the_restorer_takes_each_network_from_the_run_that_trained_it_last(chain
         (networks.student, "student", "student"),
         (networks.start, "start", "start"),
         (networks.closeup, "closeup", "closeup"),
+        (networks.shares, "shares", "shares"),
     ):
         wanted = part_of(averaged[run_name], inside)
         assert all(torch.equal(v, wanted[k]) for k, v in found.state_dict().items())
@@ -394,7 +397,7 @@ def test_a_student_from_unpacked_weights_meets_its_discriminator_as_late_as_a_ne
     shutil.rmtree(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["identity", "temporal", "vqgan", "denoiser", "one_step", "closeup"])
+@pytest.mark.parametrize("name", ["identity", "temporal", "vqgan", "denoiser", "one_step", "closeup", "shares"])
 def test_the_tiny_settings_have_the_keys_of_the_full_ones(name):
     def keys(values, path=""):
         if not isinstance(values, dict):

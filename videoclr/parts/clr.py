@@ -1,7 +1,8 @@
 """CLR-Face as a restorer: a degraded crop in, the refined latent decoded, out (Suin and Chellappa 2024, arXiv 2402.06106).
 
 One restoration of a batch of crops, in the light that the networks know (`videoclr.light`) and without noise in every pixel
-(`grain.calmed`); what was changed goes back into the film's light, and of a good crop less of it is shown (`needed`):
+(`grain.calmed`); what was changed goes back into the film's light, and where the crop is nearer to the truth it is kept
+(`models.shares`):
 
 1. `R(y)`, the IRN's faithful estimate; `z_R = E(R(y))` and the condition `z_y = E_l(y)`.
 2. Start at a level of the noise below the top, from `z_R` (truncated start, after DifFace, Yue and Loy 2022).
@@ -27,7 +28,8 @@ Along a track (`restore_span`) a frame is not restored for itself:
    over what is known of what follows (`motion.means_along`), at least `_SEEN` frames: steadier, sharper and nearer to the truth at
    once (the mean of the *recovered* frames is as steady, but blurs). What still flickers is averaged once more in this way, over
    at least `_SETTLED` frames that follow, and each counts by how much its input shows (`_ENOUGH`): where a film goes out of focus,
-   what was seen before outlasts it. `z_y` and the fused features are of the same means.
+   what was seen before outlasts it. Frames of good films are worth more than a mean that missed by part of a pixel
+   (`motion.near_enough`). `z_y` and the fused features are of the same means, and so is what is kept.
    The best view so far, of the track, of earlier ones of the same person or a photograph, stands beside every frame that shows
    less: laid over it (`motion.laid_over`), the IRN takes from there who it is, and from the frame itself what it does
    (`ReferenceFusion`).
@@ -70,6 +72,7 @@ from videoclr.models.closeup import CloseUp, enlarged
 from videoclr.models.denoiser import Denoiser
 from videoclr.models.identity import IdentityRecovery, LatentMask, ReferenceFusion
 from videoclr.models.recognizer import Recognizer
+from videoclr.models.shares import Shares
 from videoclr.models.start import StartLevel
 from videoclr.models.vqgan import Codebook, Decoder, Encoder
 from videoclr.models.weights import fit, load_part, manifest, read_checkpoint
@@ -122,17 +125,12 @@ _UNSEEN = 0.55
 """Share of the fusion that is left out of the worst crops (`degradation`)."""
 _STEADY = 0.4
 """Share of the fusion that is left along a track: texture is what differs most between frames."""
-_GOOD, _LEAST_SHOWN = (0.09, 0.13), 0.4
-"""How much the recovery changed, in contrasts of the face (`contrast`), up to which a crop counts as good, and from which on as
-degraded; and how much of the restoration is shown of a good one: the networks' own loss is larger than what there is to mend. Of 80
-crops of 16 held-out people, most of them degraded very little, the 38 that were changed least had 39.4 dB as they came and 36.3
-restored, SqD 0.104 and 0.114, and 0.079 with half of it. The share with the highest PSNR is 0.2 there, and 0.7 to 0.9 of those that
-were changed most; SqD wants more."""
-_GOOD_CLOSE_UP, _LEAST_DRAWN = (0.07, 0.15), 0.5
-"""The same of close-ups: how much was changed amid the face at the restorer's own size, and how much of what the network makes of
-the detail is shown of a good one. Of 90 pictures of 30 held-out people of 512 px, most of them hardly degraded, the 60 that were
-changed least had 37.2 dB with the frame's own detail, 37.3 with half of the network's and 36.4 with all of it, and SqD 0.181,
-0.152 and 0.159; those that were changed most want all of it."""
+_GOOD, _LEAST_DRAWN = (0.07, 0.15), 0.5
+"""How much was changed amid the face at the restorer's own size, in contrasts of the face (`contrast`), up to which a close-up
+counts as good, and from which on as degraded; and how much of what the network makes of the detail is shown of a good one. Of 90
+pictures of 30 held-out people of 512 px, most of them hardly degraded, the 60 that were changed least had 37.2 dB with the frame's
+own detail, 37.3 with half of the network's and 36.4 with all of it, and SqD 0.181, 0.152 and 0.159; those that were changed most
+want all of it."""
 _WRONG = (0.24, 0.38)
 """Predicted error of `z_R`, latent units: up to the first diffusion would only add to it; at the second it starts at the level that
 the dial says. A median `mild` crop has 0.25, a `heavy` one 0.39."""
@@ -174,6 +172,7 @@ class ClrNetworks(nn.Module):
         self.start: StartLevel | None = None  # there where it was trained
         self.reference: ReferenceFusion | None = None  # there where it was trained
         self.closeup: CloseUp | None = None  # there where it was trained
+        self.shares: Shares | None = None  # there where it was trained
 
     def _take(self, found: Set[str]) -> None:
         """Make those of the optional networks that are there, for their weights."""
@@ -223,6 +222,7 @@ FILES = {
     "start": ("start",),
     "reference": ("reference",),
     "closeup": ("closeup",),
+    "shares": ("shares",),
 }
 """Embedded file -> the networks in it; a network's entries carry its name as prefix."""
 _OPTIONAL: Mapping[str, Callable[[], nn.Module]] = {
@@ -230,6 +230,7 @@ _OPTIONAL: Mapping[str, Callable[[], nn.Module]] = {
     "start": StartLevel,
     "reference": ReferenceFusion,
     "closeup": CloseUp,
+    "shares": Shares,
 }
 OPTIONAL = set(_OPTIONAL)
 """Files that need not be there, each of one network and one run of its name."""
@@ -247,6 +248,7 @@ RUNS = (
     ("start", "start", "start"),
     ("reference", "reference", "reference"),
     ("closeup", "closeup", "closeup"),
+    ("shares", "shares", "shares"),
 )
 """Training run, the module's name in its checkpoint, and here."""
 
@@ -375,9 +377,9 @@ class ClrRestorer:
         lit, first = usual(torch.stack([crop.image for crop in crops])), [_remembered(crop, memory)["first"] for crop in crops]
         others = [(c.photograph, c.earlier) for c in crops]
         y = calm(lit.images)
-        restored, maps, sizes = self._refine(y.to(self.device), [c.identity for c in crops], _sure(crops), first, others)
+        restored, maps = self._refine(y.to(self.device), [c.identity for c in crops], _sure(crops), first, others)
         _remember(crops, memory, maps=maps)
-        return lit.returned(needed(self.finished(restored, y, _scales(crops)), lit.images, sizes))
+        return lit.returned(self.weighed(self.finished(restored, y, _scales(crops)), y))
 
     def restore_span(
         self, crops: Sequence[FaceCrop], after: Sequence[FaceCrop], first: bool, memory: dict[int, Any], batch: int
@@ -400,7 +402,7 @@ class ClrRestorer:
         with torch.inference_mode(False), torch.no_grad(), self._autocast():
             span = _Span(self, crops, after, past, batch, entry["first"])
             seen = span.seen.float().cpu()
-            restored = needed(self.finished(span.restored(), seen, _scales(crops)), span.lit.images, span.sizes())
+            restored = self.weighed(self.finished(span.restored(), seen, _scales(crops)), seen)
         entry["past"], entry["full"] = span.past(), {crop.frame.index for crop in span.anchors(crops)}
         _remember(crops, memory, maps=span.maps, seen=span.lit.returned(seen))
         return span.lit.returned(restored)
@@ -431,7 +433,7 @@ class ClrRestorer:
             detailed = unwoven(detailed.clamp(-1, 1), near)
         kept = lit.beside(crops.cpu() + grown - enlarged(half, crops.shape[-2:]))
         sizes = in_contrasts(half, restored.cpu(), amid)
-        return lit.returned(needed(detailed.clone(), kept, sizes, _GOOD_CLOSE_UP, _LEAST_DRAWN))  # a clone lives on outside
+        return lit.returned(needed(detailed.clone(), kept, sizes))  # a clone lives on outside
 
     def full(self, crops: Sequence[FaceCrop], memory: dict[int, Any]) -> list[bool]:
         """Which of a span's crops were denoised in full; see the protocol in the stage `restore`."""
@@ -458,8 +460,8 @@ class ClrRestorer:
         sure = [one is not None for one in known or nothing]
         lit = usual(y)
         seen = calm(lit.images)
-        restored, _, sizes = self._refine(seen.to(self.device), known or nothing, sure, [0] * len(y), others)
-        return lit.returned(needed(self.finished(restored, seen, [1.0] * len(y)), lit.images, sizes))
+        restored, _ = self._refine(seen.to(self.device), known or nothing, sure, [0] * len(y), others)
+        return lit.returned(self.weighed(self.finished(restored, seen, [1.0] * len(y)), seen))
 
     def _refine(
         self,
@@ -468,7 +470,7 @@ class ClrRestorer:
         sure: Sequence[bool],
         first: Sequence[int],
         others: Sequence[tuple[Tensor | None, Tensor | None]],
-    ) -> tuple[Tensor, Tensor | None, list[float]]:
+    ) -> tuple[Tensor, Tensor | None]:
         net = self.networks
         # Not inference_mode, and not inside the caller's either: guidance needs tensors that autograd may look at.
         with torch.inference_mode(False), torch.no_grad(), self._autocast():
@@ -491,7 +493,7 @@ class ClrRestorer:
             if self.passes == 2:
                 maps = self.doubted(y, self.decoded(z, features, self.texture(degraded), recovered, z_r))
                 z = self.mended(z, maps, starts, noise, z_y, z_r)
-            return self.decoded(z, features, self.texture(degraded), recovered, z_r), maps, in_contrasts(y, alone)
+            return self.decoded(z, features, self.texture(degraded), recovered, z_r), maps
 
     def shown(
         self, others: Sequence[tuple[Tensor | None, Tensor | None]], sizes: Sequence[float], contrasts: Sequence[float]
@@ -633,6 +635,17 @@ class ClrRestorer:
         sharp = [one + np.float32(self.sharpen) * (one - blurred) for one, blurred in zip(pictures, soft, strict=True)]
         return torch.from_numpy(np.stack(sharp)).permute(0, 3, 1, 2).contiguous().clamp(-1, 1)
 
+    def weighed(self, restored: Tensor, came: Tensor) -> Tensor:
+        """`restored` with what is kept of what `came` (`Shares`); both `(N, 3, S, S)` in [-1, 1] on the CPU."""
+        if self.networks.shares is None:
+            return restored
+        shown = []
+        with torch.inference_mode(), self._autocast():
+            for one, crop in zip(restored.to(self.device), came.to(self.device), strict=True):
+                still_wanted()
+                shown.append(self.networks.shares(crop[None], one[None]))
+        return torch.cat(shown).clamp(-1, 1).cpu().clone()  # a clone lives on outside
+
     def _unwoven(self, restored: Tensor, shown: Tensor, scales: Sequence[float]) -> Tensor:
         if self.unweave is None and self.sharpen == 0:
             shares = [seen_enlarged(scale) for scale in scales]
@@ -715,25 +728,20 @@ def changed(y: Tensor, recovered: Tensor) -> Tensor:
     return rms(recovered - y)
 
 
-def needed(
-    restored: Tensor, came: Tensor, sizes: Sequence[float], good: tuple[float, float] | None = None, least: float | None = None
-) -> Tensor:
-    """`restored` as far as there was anything to mend, with the rest of what `came`; both `(N, 3, S, S)` on the CPU.
+def needed(detailed: Tensor, kept: Tensor, sizes: Sequence[float]) -> Tensor:
+    """`detailed` as far as there was anything to mend, with the rest of what is `kept`; both `(N, 3, L, L)` on the CPU.
 
     Args:
-        restored, came: `(N, 3, S, S)` on the CPU.
-        sizes: how much of each the recovery changed, in contrasts. Noise in every pixel is a reason to show all of it, too.
-        good: up to where it is a good one, and from where on a degraded one; None: `_GOOD`.
-        least: what is shown of a good one; None: `_LEAST_SHOWN`.
+        detailed, kept: close-ups with the detail that was made, and with the frame's own.
+        sizes: how much of each the restoration changed, in contrasts. Noise in every pixel is a reason to show all of it, too.
     """
-    good, least = _GOOD if good is None else good, _LEAST_SHOWN if least is None else least
     shares = []
-    for image, size in zip(came, sizes, strict=True):
-        share = least + (1 - least) * _between(size, *good)
+    for image, size in zip(kept, sizes, strict=True):
+        share = _LEAST_DRAWN + (1 - _LEAST_DRAWN) * _between(size, *_GOOD)
         shares.append(share if share == 1 else max(share, noisiness(fine_noise(to_array(image)))))
     if min(shares) == 1:
-        return restored
-    return came + restored.new_tensor(shares).view(-1, 1, 1, 1) * (restored - came)
+        return detailed
+    return kept + detailed.new_tensor(shares).view(-1, 1, 1, 1) * (detailed - kept)
 
 
 def contrast(recovered: Tensor) -> list[float]:
@@ -935,10 +943,6 @@ class _Span:
         correction, best = self.corrections[end], self.best
         return _Past(end, correction, inputs, lights, matrices, pairs, views, sizes, best, self.gathered, self.settled)
 
-    def sizes(self) -> list[float]:
-        """How far each frame, which is no mean, is from what was recovered, in contrasts."""
-        return in_contrasts(self._stacked([self.inputs[place] for place in self.places]), self.recovered)
-
     def _worth(self) -> dict[int, float]:
         """How much each recovered picture counts: what the input hardly shows is better told by frames that show it."""
         return {p: (_ENOUGH / max(size, _ENOUGH)) ** _FADES for p, size in self.changed.items()}
@@ -956,7 +960,10 @@ class _Span:
         new = [place for place in range(self.places.start, ahead + 1) if place not in self.views]
         if not new:
             return
-        found, self.gathered = means_along(self.inputs, new, self.gathered, self.motions)
+        # How wrong frames are shows when they are recovered; until then the last that was tells it, or the first one by itself.
+        error = self.changed[max(self.changed)] if self.changed else self._alone(new[0])
+        errors = dict.fromkeys(self.inputs, error)
+        found, self.gathered = means_along(self.inputs, new, self.gathered, self.motions, errors=errors)
         means = [calmed(mean.clip(-1, 1)) for mean in found]
         y = self._stacked(means)
         seen = [self.net.irn.seen(y[rows]) for rows in self._rows(len(y))]
@@ -966,6 +973,11 @@ class _Span:
         if self.net.reference is not None:
             recovered = self.part.beside(y, maps, recovered, self._references(new, recovered), self.batch)
         self.views.update({p: np.concatenate([to_array(r), y], axis=2) for p, r, y in zip(new, recovered, means, strict=True)})
+
+    def _alone(self, place: int) -> float:
+        """How much the recovery changes a frame by itself."""
+        y = self._stacked([calmed(self.inputs[place].clip(-1, 1))])
+        return float(changed(y, self.net.irn(y).float().clamp(-1, 1)))
 
     def _references(self, places: Sequence[int], recovered: Tensor) -> list[tuple[Values, float] | None]:
         """What stands beside each of the `places`: the best view before it, or a better one from elsewhere, or nothing."""
@@ -980,7 +992,9 @@ class _Span:
 
     def _condition(self) -> None:
         """The means along the motion, and what the networks make of them."""
-        means, self.settled = means_along(self.views, self.places, self.settled, self.motions, self._tolerances(), self._worth())
+        means, self.settled = means_along(
+            self.views, self.places, self.settled, self.motions, self._tolerances(), self._worth(), errors=self.changed
+        )
         self.recovered, self.seen = self._stacked(means).clamp(-1, 1).split(3, dim=1)
         self.z_r = self._in_batches(lambda x: self.net.encoder(x).float(), self.recovered)
         self.features = self._in_batches(self.net.condition.features, self.seen)

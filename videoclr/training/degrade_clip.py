@@ -68,6 +68,7 @@ RECIPES = {
     "mild": Recipe(LEVELS["mild"].sigma, LEVELS["mild"].factor, LEVELS["mild"].noise, badness=(0.0, 0.6)),
     "heavy": Recipe(LEVELS["heavy"].sigma, LEVELS["heavy"].factor, LEVELS["heavy"].noise, badness=(0.4, 1.0)),
     "codec": Recipe((0.1, 1.0), (0.8, 2.5), (0.0, 4.0), twice=0.5, chroma=0, tape=0, interlace=0, hold=0),
+    "slight": Recipe((0.1, 0.6), (0.8, 1.2), (0.0, 3.0), badness=(0.0, 0.35), twice=0.2, chroma=0, tape=0, interlace=0, hold=0),
     "tape": Recipe((1.0, 4.0), (1.5, 4.0), (4.0, 16.0), codecs={"mpeg2": 1.0}, chroma=0.9, tape=1.0, interlace=0.7, hold=0),
 }
 

@@ -7,7 +7,10 @@ restorer sees it along a track: as the mean with its neighbours, gathered along 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +21,16 @@ from torch.utils.data import Dataset
 
 from videoclr import geometry
 from videoclr.motion import Motions, means_along
+from videoclr.pixels import quantized, to_array
 from videoclr.training.data import as_tensor, drawn_name, somebody
 from videoclr.training.degrade_clip import degrade_clip
 from videoclr.training.mosaic import Donors
 from videoclr.training.motion import draw, flow_between, graded, move
+from videoclr.types import FaceCrop, Faces, Frame
 
 Clip = NDArray[np.uint8]
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+log = logging.getLogger("videoclr.training")
 _AGREES = float(np.exp(-1))
 """`geometry.consistency` at the limit of Sundaram, Brox and Keutzer's check."""
 
@@ -109,6 +116,47 @@ class MotionPairs(Dataset[dict[str, Any]]):
         motions = Motions.between(dict(enumerate(worse)))
         means, _ = means_along(values, range(max(places) + 1), None, motions)
         return np.stack([means[place].clip(-1, 1) for place in places])
+
+
+def clips_of(
+    folder: Path | None, kept: Path, faces_in: Callable[[Iterator[Frame]], Iterable[Faces[FaceCrop]]], most: int, length: int
+) -> list[Clip]:
+    """Aligned crops of the clips of a folder; found once and kept.
+
+    Args:
+        folder: of videos; None: no clips.
+        kept: the `.npz` that keeps them.
+        faces_in: the frames of a video -> the faces of each, aligned, with their tracks.
+        most: frames of each video.
+        length: frames of a clip, at most.
+    """
+    if folder is None:
+        return []
+    if not kept.exists():
+        from videoclr.media.reader import Reader
+
+        found: list[Clip] = []
+        for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEOS):
+            with Reader(path) as reader:
+                tracks: dict[int, list[tuple[int, Clip]]] = {}
+                for faces in faces_in(itertools.islice(reader.frames(), most)):
+                    for crop in faces.faces:
+                        picture = quantized(to_array(crop.image), np.uint8)
+                        tracks.setdefault(crop.face.track, []).append((faces.frame.index, picture))
+            for track in tracks.values():
+                found += aligned([picture for _, picture in whole(track)], length)
+            log.info("%s: %d clips so far", path.name, len(found))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(".part.npz")
+        np.savez(part, *found)
+        part.replace(kept)
+    with np.load(kept) as data:
+        return [data[name] for name in data.files]
+
+
+def whole(track: list[tuple[int, Clip]]) -> list[tuple[int, Clip]]:
+    """The frames of a track up to its first gap."""
+    return [one for place, one in enumerate(track) if one[0] == track[0][0] + place]
 
 
 def aligned(crops: Sequence[Clip], length: int) -> list[Clip]:
