@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from videoclr.media.recode import Generation, write_clip
 from videoclr.parts.clr import RUNS, ClrNetworks
@@ -99,6 +100,26 @@ def test_temporal_training_goes_on_from_its_run_and_moves_its_network_alone(stag
     # The names are those of the run, so the restorer takes it.
     run("train_temporal", stage, *given, "--out", out, "--steps", 7)
     assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 7
+
+
+def test_shares_learn_from_clips_and_keep_their_pairs(runs, clips, monkeypatch, tmp_path):
+    monkeypatch.setattr("videoclr.parts.retina_detector.RetinaDetector", lambda **_: WholePicture())
+    (tmp_path / "faces").mkdir()
+    cv2.imwrite(str(tmp_path / "faces/0.png"), cv2.resize(portrait(0), (128, 128)))
+    films = {"filmed": 1.0, "real": 1.0, "graded": 0.0}
+    config = tmp_path / "shares.yaml"
+    config.write_text(yaml.safe_dump({**yaml.safe_load((TINY / "shares.yaml").read_text()), **films}))
+    given = ["--runs", runs, "--faces", tmp_path / "faces", "--config", config, "--out", tmp_path / "out", "--minutes", 5]
+    run("train_shares", *given, "--clips", clips, "--steps", 2)
+    pairs = np.load(tmp_path / "out/pairs/clean.npy")
+    with np.load(tmp_path / "out/clips.npz") as kept:
+        clip = kept[kept.files[0]]
+    shown = [*clip, *clip[:, :, ::-1]]
+    assert len(pairs) == 3 and all(any(np.array_equal(one, frame) for frame in shown) for one in pairs)
+    checkpoint = torch.load(tmp_path / "out/checkpoint.pt", weights_only=True)
+    assert checkpoint["step"] == 2 and all(key.startswith("shares.") for key in checkpoint["ema"])
+    run("train_shares", *given, "--steps", 3)  # the pairs are there, and need no clips any more
+    assert torch.load(tmp_path / "out/checkpoint.pt", weights_only=True)["step"] == 3
 
 
 def test_temporal_training_says_which_runs_it_lacks(faces, tmp_path, capsys):
