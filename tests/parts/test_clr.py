@@ -267,7 +267,7 @@ def test_how_wrong_frames_are_is_told_by_the_first_one_and_then_by_what_was_reco
         return means(values, places, behind, motions, tolerances, worth, errors)
 
     monkeypatch.setattr(clr, "means_along", recorded)
-    crops, memory = [replace(crop(frame=n), matrix=np.eye(2, 3) / 2) for n in range(9)], {}
+    crops, memory = [crop(frame=n) for n in range(9)], {}
     part = made(networks, anchors=4)
     part.restore_span(crops[:5], crops[5:8], True, memory, 2)
     past = memory[0]["past"]
@@ -276,9 +276,6 @@ def test_how_wrong_frames_are_is_told_by_the_first_one_and_then_by_what_was_reco
     assert set(told[1]) >= {*range(5)}, "what was recovered has an error of its own"
     part.restore_span(crops[5:], [], False, memory, 2)
     assert set(told[2].values()) == {past.changed[max(past.changed)]}
-    told.clear()
-    part.restore_span([crop(frame=n) for n in range(3)], [], True, {}, 2)
-    assert min(min(errors.values()) for errors in told) >= clr.GOOD[1], "of crops that are not scaled down nobody asks"
 
 
 def test_along_a_track_in_unusual_light_the_same(networks, unusual_light):

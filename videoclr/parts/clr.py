@@ -79,7 +79,6 @@ from videoclr.models.weights import fit, load_part, manifest, read_checkpoint
 from videoclr.motion import (
     ALIKE,
     BEHIND,
-    GOOD,
     Gathered,
     Motions,
     Pair,
@@ -136,11 +135,6 @@ _DEGRADED = (0.05, 0.1)
 counts in full. The latent's error is about 3.7 times that size; a median `mild` crop has 0.07, a `heavy` one 0.10."""
 _UNSEEN = 0.55
 """Share of the fusion that is left out of the worst crops (`degradation`)."""
-_SCALED_DOWN = (1.1, 1.5)
-"""Frame px per crop px from which on, and from which on fully, means are held to what the frames show (`motion.near_enough`). A
-crop that is scaled down shows its face to a part of a pixel, and what lies further from it has missed. In one that is not, an
-encoder of a low bit rate lets edges tremble as far, and the recovery, which leaves them, does not tell: two of twenty moved stills
-flickered twice as much (E*warp 1.2 and 1.3 of the clean ones', 2.4 and 2.5), and the 25 clips 1.45 for 1.35."""
 _STEADY = 0.4
 """Share of the fusion that is left along a track: texture is what differs most between frames."""
 _GOOD, _LEAST_DRAWN = (0.07, 0.15), 0.5
@@ -980,7 +974,7 @@ class _Span:
             return
         # How wrong frames are shows when they are recovered; until then the last that was tells it, or the first one by itself.
         error = self.changed[max(self.changed)] if self.changed else self._alone(new[0])
-        errors = self._errors(dict.fromkeys(self.inputs, error))
+        errors = dict.fromkeys(self.inputs, error)
         found, self.gathered = means_along(self.inputs, new, self.gathered, self.motions, errors=errors)
         means = [calmed(mean.clip(-1, 1)) for mean in found]
         y = self._stacked(means)
@@ -991,11 +985,6 @@ class _Span:
         if self.net.reference is not None:
             recovered = self.part.beside(y, maps, recovered, self._references(new, recovered), self.batch)
         self.views.update({p: np.concatenate([to_array(r), y], axis=2) for p, r, y in zip(new, recovered, means, strict=True)})
-
-    def _errors(self, changed: Mapping[int, float]) -> dict[int, float]:
-        """How wrong frames are taken to be, by how much was `changed`; so much that nobody asks where they are not scaled down."""
-        near = {p: _between(1 / geometry.scale_of(self.matrices[p]), *_SCALED_DOWN) for p in changed}
-        return {p: one + (1 - near[p]) * GOOD[1] for p, one in changed.items()}
 
     def _alone(self, place: int) -> float:
         """How much the recovery changes a frame by itself."""
@@ -1016,7 +1005,7 @@ class _Span:
     def _condition(self) -> None:
         """The means along the motion, and what the networks make of them."""
         means, self.settled = means_along(
-            self.views, self.places, self.settled, self.motions, self._tolerances(), self._worth(), self._errors(self.changed)
+            self.views, self.places, self.settled, self.motions, self._tolerances(), self._worth(), self.changed
         )
         self.recovered, self.seen = self._stacked(means).clamp(-1, 1).split(3, dim=1)
         self.z_r = self._in_batches(lambda x: self.net.encoder(x).float(), self.recovered)
