@@ -67,14 +67,11 @@ def train(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     for step in loop.steps():
         rng = np.random.default_rng((settings["seed"], step, loop.accelerator.process_index))
         clean, seen, restored = (x.to(loop.device) for x in patches(pairs, settings["patch"], settings["batch"], rng))
+        down, right = (int(shift) for shift in rng.integers(0, 16, 2))
         with loop.autocast():
             shown = loop.modules["shares"](seen, restored).float()
-            loss, terms = weighed_loss(shown, clean, torch.minimum(wrong(seen, clean), wrong(restored, clean)), settings)
-            if perceptual is not None:
-                terms["perceptual"] = perceptual(
-                    *(torch.roll(x, tuple(rng.integers(0, 16, 2)), (2, 3)) for x in (shown, clean))
-                ).mean()
-                loss = loss + settings["perceptual"] * terms["perceptual"]
+            best = torch.minimum(wrong(seen, clean), wrong(restored, clean))
+            loss, terms = weighed_loss(shown, clean, best, settings, perceptual, (down, right))
         scalars = {"l1 seen": wrong(seen, clean).mean(), "l1 restored": wrong(restored, clean).mean()}
         loop.update(loss, {**terms, **scalars})
         if step % 200 == 0:
@@ -86,11 +83,19 @@ def wrong(picture: Tensor, clean: Tensor) -> Tensor:
     return (picture - clean).abs().mean((1, 2, 3))
 
 
-def weighed_loss(shown: Tensor, clean: Tensor, best: Tensor, settings: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-    """L1 and gradients of each face by how wrong the better one of its two pictures is, which is `best`."""
+def weighed_loss(
+    shown: Tensor,
+    clean: Tensor,
+    best: Tensor,
+    settings: dict[str, Any],
+    perceptual: nn.Module | None = None,
+    roll: tuple[int, int] = (0, 0),
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`fidelity_loss`, its L1 and gradients of each face by how wrong the better one of its two pictures is, which is `best`."""
     weights = (_USUAL / (_GOOD + best)).view(-1, 1, 1, 1)
     loss, _ = fidelity_loss(clean + weights * (shown - clean), clean, settings)
-    return loss, {"l1": wrong(shown, clean).mean()}
+    features, terms = fidelity_loss(shown, clean, {"pixel": 0.0, "perceptual": settings["perceptual"]}, perceptual, roll=roll)
+    return loss + features, terms
 
 
 @in_one_line

@@ -31,11 +31,17 @@ class WholePicture:
         return [[Detection(np.array([0, 0, *im.shape[1::-1]], np.float32), POINTS * im.shape[0], 0.95)] for im in images]
 
 
-def run(name, *arguments):
-    """A program's `main`, in this process."""
+def program(name):
+    """The module of a program in `pipelines/`, which is no package."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "pipelines" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def run(name, *arguments):
+    """A program's `main`, in this process."""
+    module = program(name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [f"{name}.py", *(str(a) for a in arguments)])
         module.main()
@@ -120,6 +126,21 @@ def test_shares_learn_from_clips_and_keep_their_pairs(runs, clips, monkeypatch, 
     assert checkpoint["step"] == 2 and all(key.startswith("shares.") for key in checkpoint["ema"])
     run("train_shares", *given, "--steps", 3)  # the pairs are there, and need no clips any more
     assert torch.load(tmp_path / "out/checkpoint.pt", weights_only=True)["step"] == 3
+
+
+def test_what_is_shown_and_the_truth_are_rolled_alike_and_good_faces_count_as_much_as_bad_ones():
+    loss_of, settings = program("train_shares").weighed_loss, {"gradient": 0.3, "perceptual": 1.0}
+    clean = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    seen = []
+
+    def perceptual(one, other):
+        seen.append(one)
+        return (one - other).abs().mean((1, 2, 3))
+
+    loss, _ = loss_of(clean, clean, torch.tensor([0.01, 0.1]), settings, perceptual, (3, 5))
+    assert loss == 0 and torch.equal(seen[0], torch.roll(clean, (3, 5), (2, 3)))
+    good, bad = (loss_of(clean[:1] + wrong, clean[:1], torch.tensor([wrong]), settings)[0] for wrong in (0.01, 0.1))
+    assert bad < 4 * good, "of ten times the error"
 
 
 def test_temporal_training_says_which_runs_it_lacks(faces, tmp_path, capsys):
