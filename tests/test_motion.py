@@ -133,6 +133,17 @@ def test_what_counts_as_otherwise_is_told_by_the_noise() -> None:
     assert alike(clean + noise(), other + noise())[90:100, 106:116].mean() > 0.3
 
 
+def test_under_heavy_noise_a_mouth_is_averaged_as_the_rest_of_the_face_is_unless_it_moves() -> None:
+    clean, rng = cv2.resize(values(texture()), (256, 256)), np.random.default_rng(3)
+    moved = clean.copy()
+    moved[180:200, 100:156] += 0.5
+    noise = lambda: cv2.GaussianBlur(rng.normal(0, 0.8, clean.shape).astype(np.float32), (0, 0), 3)  # noqa: E731
+    mouth, cheek = np.s_[176:204, 88:168], np.s_[80:96, 168:220]
+    same, other = alike(clean + noise(), clean + noise()), alike(clean + noise(), moved + noise())
+    assert same[mouth].mean() > 0.9 * same[cheek].mean() > 0.5
+    assert other[180:200, 100:156].mean() < 0.1 * same[mouth].mean()
+
+
 def test_a_neighbour_that_is_further_from_a_picture_than_that_is_wrong_has_no_say() -> None:
     own, missed = values(texture()), values(texture(1.0))
     inner = np.s_[16:-16, 16:-16]
