@@ -621,6 +621,22 @@ def test_a_note_that_was_torn_costs_none_of_those_that_follow(tmp_path):
     assert Finished(tmp_path).report(film, {"of": 1}) == {"faces_restored": 0}
 
 
+def test_files_are_known_again_under_another_locale(tmp_path):
+    film, photo = tmp_path / "Jörg.mp4", tmp_path / "Jörg.jpg"
+    film.write_bytes(b"film")
+    photo.write_bytes(b"photo")
+    program = """
+import sys
+from pathlib import Path
+from videoclr.ledger import Finished, fingerprint
+film, photo = map(Path, sys.argv[1:])
+Finished(film.parent).add(film, fingerprint(film, {"references": [str(photo)]}), {"faces_restored": 1})
+"""
+    locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}  # knows ASCII alone
+    subprocess.run([sys.executable, "-c", program, film, photo], env=os.environ | locale, check=True)
+    assert Finished(tmp_path).report(film, fingerprint(film, {"references": [str(photo)]})) == {"faces_restored": 1}
+
+
 def test_notes_that_cannot_be_read_are_told(tmp_path):
     (tmp_path / ".videoclr-finished.jsonl").mkdir()
     with pytest.raises(MediaError, match=r"finished\.jsonl: cannot be read \(.*\); it says which files are finished"):
