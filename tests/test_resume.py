@@ -286,6 +286,22 @@ def test_what_the_writer_warned_of_before_a_run_was_stopped_is_in_the_report(fil
     assert restore_video(source, target, pipeline=parts(), resume=True).warnings == whole
 
 
+@pytest.mark.parametrize("settings", [(), driver.SHORT_SIGHTED])
+def test_lines_of_tracks_that_no_frame_took_before_a_run_was_stopped_are_counted(settings, film, parts, tmp_path):
+    saved, target = tmp_path / "tracks.jsonl", tmp_path / "out.mp4"
+    lines = [{"videoclr": "tracks", "version": 1, "width": 96, "height": 64}]
+    lines += [{"frame": number, "time": f"{number}/50", "faces": []} for number in range(100)]
+    saved.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = (f"track.file={saved}", "media.start='0'", *settings)  # lines are known by their times
+    (whole,) = restore_video(film, target, pipeline=parts(*config), resume=True).warnings
+    target.unlink()
+    for frames in (30, 52):  # within a shot, and behind a cut
+        with pytest.raises(KeyboardInterrupt):
+            restore_video(film, target, pipeline=parts(*config), resume=True, progress=stopping(frames))
+    assert restore_video(film, target, pipeline=parts(*config), resume=True).warnings == [whole]
+    assert "66 lines tell times between those of the frames" in whole
+
+
 def test_a_film_that_is_there_with_nothing_to_go_on_with_may_be_finished(film, parts, tmp_path):
     target = tmp_path / "out.mp4"
     target.write_bytes(b"finished")
