@@ -710,3 +710,15 @@ def test_a_name_that_no_file_can_have_is_told(film, tmp_path, names):
     source, target = (str(tmp_path / name) if "\0" in name else None for name in names)
     with pytest.raises(MediaError):
         restore_video(source or film, target or tmp_path / "out.mp4")
+
+
+@pytest.mark.parametrize("option", ["report", "report_frames"])
+def test_a_report_of_a_name_that_no_file_can_have_is_told(film, tmp_path, option):
+    with pytest.raises(MediaError, match="there is a NUL in this name"):
+        restore_video(film, tmp_path / "out.mp4", **{option: "a\0b.json"})
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_folder_of_a_name_that_no_file_can_have_is_told(film):
+    with pytest.raises(MediaError, match="there is a NUL in this name"):
+        restore_batch([film], "a\0b")

@@ -24,7 +24,7 @@ from videoclr.cast import Cast
 from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError, DeviceLostError, MediaError, ResumeError, VideoclrError, WeightsError
 from videoclr.ledger import Finished, Ledger, clear_up, fingerprint, folder_of, libraries
-from videoclr.media.faults import explained
+from videoclr.media.faults import explained, refuse_nul
 from videoclr.media.opening import Limits, Opening
 from videoclr.media.reader import Reader
 from videoclr.media.source import is_pattern, matching, numbered
@@ -568,6 +568,7 @@ def make_folder(folder: str | Path) -> list[Path]:
     Raises:
         MediaError: it cannot be made.
     """
+    refuse_nul(folder)
     place = Path(folder)
     try:
         new = [one for one in (place, *place.parents) if not one.exists()]

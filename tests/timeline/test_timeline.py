@@ -631,6 +631,12 @@ def test_media_that_lies_elsewhere_is_found_by_name(film, tmp_path):
         restore_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path / "nowhere"])
 
 
+def test_a_folder_of_a_name_that_no_file_can_have_is_told(film, tmp_path):
+    old = write(tmp_path / "cut.otio", timeline(clip(film(tmp_path / "A.mkv"), 20, 10)))
+    with pytest.raises(MediaError, match="there is a NUL in this name"):
+        restore_timeline(old, "a\0b")
+
+
 def test_earlier_results_below_a_folder_of_media_are_not_taken_for_it(film, tmp_path):
     source = film(tmp_path / "A.mkv", count=9)
     film(tmp_path / "restored" / "A.mkv", count=9)

@@ -32,6 +32,7 @@ from videoclr.jobs import (
     refuse_tracks,
     restore_tasks,
 )
+from videoclr.media.faults import refuse_nul
 from videoclr.media.source import matching, numbered
 from videoclr.media.target import behind_link, check_ending
 from videoclr.report import Report, check_report, same_file
@@ -202,7 +203,9 @@ def _target(timeline: str | Path, folder: str | Path, save_as: str | Path | None
 
     Raises:
         ConfigError: it is the old one, or in a format that does not become.
+        MediaError: no file can have such a name.
     """
+    refuse_nul(folder, save_as)
     target = Path(folder, Path(timeline).name) if save_as is None else Path(save_as)
     if save_as is not None:
         check_target(target, Path(timeline))
