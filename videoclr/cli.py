@@ -616,7 +616,7 @@ class _Told:
         self.finished(result, source)
         if isinstance(result, VideoclrError):
             text = _as_typed(_one_line(result), {name for name in _named() if getattr(self.options, name) not in (None, [], False)})
-            _say(f"error: {text if text.startswith(source) else f'{source}: {text}'}")
+            _say(f"error: {text if text.startswith(source) else f'{source}: {text}'}{_noted(result)}")
             self.failed = True
             return
         if not self.options.quiet and self.options.log_json != "-":
