@@ -287,6 +287,17 @@ def test_what_the_writer_warned_of_before_a_run_was_stopped_is_in_the_report(fil
 
 
 @pytest.mark.parametrize("settings", [(), driver.SHORT_SIGHTED])
+def test_a_track_that_there_is_not_is_told_once_where_a_run_goes_on(settings, film, parts, tmp_path):
+    asked, target = parts("identify.only=[1, 99]", *settings), tmp_path / "out.mp4"
+    whole = restore_video(film, target, pipeline=asked, resume=True).warnings
+    target.unlink()
+    for frames in (30, 52):
+        with pytest.raises(KeyboardInterrupt):
+            restore_video(film, target, pipeline=asked, resume=True, progress=stopping(frames))
+    assert restore_video(film, target, pipeline=asked, resume=True).warnings == whole and len(whole) == 1
+
+
+@pytest.mark.parametrize("settings", [(), driver.SHORT_SIGHTED])
 def test_lines_of_tracks_that_no_frame_took_before_a_run_was_stopped_are_counted(settings, film, parts, tmp_path):
     saved, target = tmp_path / "tracks.jsonl", tmp_path / "out.mp4"
     lines = [{"videoclr": "tracks", "version": 1, "width": 96, "height": 64}]

@@ -541,8 +541,9 @@ def _counted(
     for missing, why in ((absent, "the file of tracks has no such number"), (away, elsewhere)):
         if missing:
             told = f"there is no track {', '.join(map(str, sorted(missing)))} to restore or to leave: {why}"
-            log.warning(told)
-            warnings.append(told)
+            if told not in warnings:  # a run that was stopped may have looked ahead to the end
+                log.warning(told)
+                warnings.append(told)
 
 
 def _since(begin: Mark, frames: Iterator[Frame]) -> Iterator[Frame]:
