@@ -631,6 +631,16 @@ def test_media_that_lies_elsewhere_is_found_by_name(film, tmp_path):
         restore_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path / "nowhere"])
 
 
+def test_log_and_figures_may_lie_among_the_results_and_replace_no_new_cut(film, tmp_path, capsys):
+    old = write(tmp_path / "cut.otio", timeline(clip(film(tmp_path / "A.mkv"), 20, 10)))
+    out = tmp_path / "out"
+    command = ["timeline", str(old), "--to", str(out), "--set", "media.codec=ffv1", "--set", "restore.use=unchanged"]
+    assert cli.main([*command, "--log-json", str(out / "cut.otio")]) == 2
+    assert "--log-json: " in capsys.readouterr().err and not out.exists()
+    assert cli.main([*command, "--log-json", str(out / "log.jsonl"), "--metrics", str(out / "m.prom")]) == 0
+    assert {"cut.otio", "log.jsonl", "m.prom"} < {place.name for place in out.iterdir()}
+
+
 def test_a_folder_of_a_name_that_no_file_can_have_is_told(film, tmp_path):
     old = write(tmp_path / "cut.otio", timeline(clip(film(tmp_path / "A.mkv"), 20, 10)))
     with pytest.raises(MediaError, match="there is a NUL in this name"):
