@@ -402,6 +402,18 @@ def test_weights_and_files_that_settings_name_count_with_their_content(tmp_path)
     assert one["files"].keys() == {str(photo)} and differences(one, fingerprint(photo, {"only": [f"anna={photo}"]}))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_among_films_is_refused_and_not_waited_for(parts, tmp_path, monkeypatch):
+    os.mkfifo(pipe := tmp_path / "in.mkv")
+    monkeypatch.setattr(jobs, "Pipeline", lambda config: parts())
+    both = os.open(pipe, os.O_RDWR)  # nobody waits for another end
+    try:
+        (result,) = restore_batch([pipe], tmp_path / "out", parts().config, resume=True)
+    finally:
+        os.close(both)
+    assert str(result) == f"{pipe}: is a pipe, which can be read once only; save what comes out of it as a file first"
+
+
 def test_of_a_large_file_samples_count_the_ends_among_them(tmp_path):
     large = tmp_path / "large"
     with large.open("wb") as file:

@@ -514,6 +514,9 @@ def content_of(path: str | Path) -> str:
             digest.update(content_of(run.path(index)).encode())
         return f"{run.count} pictures from {run.first}, {digest.hexdigest()}"
     digest = hashlib.sha256()
+    with explained(path, "cannot be read"):
+        if Path(path).is_fifo():  # opening it would wait for whoever writes there
+            raise MediaError(path, "is a pipe, which can be read once only; save what comes out of it as a file first")
     with explained(path, "cannot be read"), Path(path).open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         if size <= _WHOLE:
