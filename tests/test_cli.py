@@ -465,6 +465,7 @@ def test_watch_offers_nothing_that_it_refuses(capsys):
 def test_batch_reports_each_file_and_fails_if_one_failed(jobs, capsys):
     bad = ConfigError("$.restore.seed: no, and $.restore.steps as well")
     results = [a_report(target="x/a.mp4"), MediaError("b.mp4", "no video stream"), RestorationError(0, 0, "boom"), bad]
+    results[1].add_note("12 frames are kept")
 
     def answer(sources, *_, ended, **__):
         for source, result in zip(sources, results, strict=True):
@@ -479,7 +480,7 @@ def test_batch_reports_each_file_and_fails_if_one_failed(jobs, capsys):
     assert jobs.config.restore.seed == 3
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("videoclr: x/a.mp4: 50 frames")
-    assert lines[1] == "videoclr: error: b.mp4: no video stream"
+    assert lines[1] == "videoclr: error: b.mp4: no video stream (12 frames are kept)"
     assert lines[2].startswith("videoclr: error: c.mp4: frame 0, track 0")
     assert lines[3] == "videoclr: error: d.mp4: --seed: no, and $.restore.steps as well"
 

@@ -89,6 +89,9 @@ def test_words_and_timecodes_are_texts_and_keys_stand_there_once(tmp_path):
         ("=3", "expected section.name=value"),
         ("restore.steps=[1", "is not a YAML value"),
         ("runtime.on_error=ignore", "$.runtime.on_error:"),
+        ('track.file="a\\0b"', "$.track.file: expected no NUL in a text, got 'a\\x00b'"),
+        ('identify.people="a\\0b"', "$.identify.people: expected no NUL in a text"),
+        ('identify.references=[a.jpg, "a\\0b"]', "$.identify.references: expected no NUL in a text"),
     ],
 )
 def test_a_bad_setting_is_named_in_one_line(setting, says):

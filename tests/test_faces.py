@@ -106,6 +106,11 @@ def test_a_full_disk_is_told_as_what_it_is(film, tmp_path, monkeypatch):
         find_faces(film, tmp_path / "found")
 
 
+def test_a_folder_of_a_name_that_no_file_can_have_is_told(film):
+    with pytest.raises(MediaError, match="there is a NUL in this name"):
+        find_faces(film, "a\0b")
+
+
 def test_an_empty_folder_is_used(film, tmp_path):
     (tmp_path / "found").mkdir()
     find_faces(film, tmp_path / "found", Config().override("media.frames=3", "restore.use=nonsense"))

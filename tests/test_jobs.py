@@ -426,13 +426,16 @@ def test_a_part_that_fails_unexpectedly_does_not_stop_the_batch_and_is_named(log
 
     def faulty(path, *rest, **named):
         if "a.mov" in str(path):
-            raise kind("boom\nand more")
+            error = kind("boom\nand more")
+            error.add_note("2 frames are kept")
+            raise error
         return writer(path, *rest, **named)
 
     monkeypatch.setattr(jobs, "Writer", faulty)
     results = restore_batch(sources, tmp_path / "done", report=place)
     said = "the program ran out of memory" if kind is MemoryError else f"{sources[0]}: unexpected {kind.__name__}: boom and more"
     assert str(results[0]).startswith(said) and isinstance(results[1], Report)
+    assert results[0].__notes__ == ["2 frames are kept"]
     assert [one["error"] for one in json.loads(place.read_text())["failed"]] == [str(results[0])]
 
 
@@ -456,6 +459,7 @@ def test_a_batch_that_is_stopped_reports_what_is_done(log, tmp_path, monkeypatch
 def test_a_batch_ends_where_the_device_is_lost_and_goes_on_where_a_film_is_too_large_for_it(log, tmp_path, monkeypatch):
     sources, place, ended = films(tmp_path / "one", a="2", b="2", c="2", d="2"), tmp_path / "r.json", []
     faults = {"b.mov": DeviceError("out of memory"), "c.mov": DeviceLostError("the device failed; start again")}
+    faults["c.mov"].add_note("2 frames are kept")
     writer = jobs.Writer
 
     def failing(path, *rest, **named):
@@ -464,9 +468,11 @@ def test_a_batch_ends_where_the_device_is_lost_and_goes_on_where_a_film_is_too_l
         return writer(path, *rest, **named)
 
     monkeypatch.setattr(jobs, "Writer", failing)
-    with pytest.raises(DeviceLostError, match=r"c\.mov: the device failed; start again; this file and those after it are not"):
+    told = r"c\.mov: the device failed; start again; this file and those after it are not"
+    with pytest.raises(DeviceLostError, match=told) as lost:
         restore_batch(sources, tmp_path / "done", report=place, ended=lambda source, _: ended.append(Path(source).name))
     written = json.loads(place.read_text())
+    assert lost.value.__notes__ == ["2 frames are kept"]
     assert [Path(name).name for name in written["unfinished"]] == ["c.mov", "d.mov"] and ended == ["a.mov", "b.mov"]
     assert [one["error"] for one in written["failed"]] == ["out of memory"] and len(written["files"]) == 1
 
@@ -710,3 +716,15 @@ def test_a_name_that_no_file_can_have_is_told(film, tmp_path, names):
     source, target = (str(tmp_path / name) if "\0" in name else None for name in names)
     with pytest.raises(MediaError):
         restore_video(source or film, target or tmp_path / "out.mp4")
+
+
+@pytest.mark.parametrize("option", ["report", "report_frames"])
+def test_a_report_of_a_name_that_no_file_can_have_is_told(film, tmp_path, option):
+    with pytest.raises(MediaError, match="there is a NUL in this name"):
+        restore_video(film, tmp_path / "out.mp4", **{option: "a\0b.json"})
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_folder_of_a_name_that_no_file_can_have_is_told(film):
+    with pytest.raises(MediaError, match="there is a NUL in this name"):
+        restore_batch([film], "a\0b")

@@ -70,6 +70,35 @@ def test_a_line_that_was_torn_costs_none_of_the_next_run(tmp_path):
     assert torn == '{"time": "2026-01-' and json.loads(line)["text"] == "again"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_log_says_that_it_waits_for_somebody_who_reads_its_pipe(tmp_path, awaited):
+    path, told, readers = tmp_path / "log", [], []
+    os.mkfifo(path)
+
+    class Reader(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record.getMessage())
+            read()
+
+    def read() -> None:
+        readers.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+
+    handler, library = Reader(), logging.getLogger("videoclr.monitor")
+    library.addHandler(handler)
+    try:
+        if not awaited:
+            read()
+        with JsonLog(path) as log:
+            log.event("log", text="heard")
+            assert json.loads(os.read(readers[0], 1000))["text"] == "heard" and os.get_blocking(log._file.fileno())
+    finally:
+        library.removeHandler(handler)
+        for number in readers:
+            os.close(number)
+    assert told == [f"{path}: is a pipe that nobody reads; the work begins when somebody does"] * awaited
+
+
 def test_figures_are_written_where_a_link_leads(tmp_path):
     (tmp_path / "a.prom").symlink_to(tmp_path / "real.prom")
     with PrometheusFile(tmp_path / "a.prom"):

@@ -286,6 +286,33 @@ def test_what_the_writer_warned_of_before_a_run_was_stopped_is_in_the_report(fil
     assert restore_video(source, target, pipeline=parts(), resume=True).warnings == whole
 
 
+@pytest.mark.parametrize("settings", [(), driver.SHORT_SIGHTED])
+def test_a_track_that_there_is_not_is_told_once_where_a_run_goes_on(settings, film, parts, tmp_path):
+    asked, target = parts("identify.only=[1, 99]", *settings), tmp_path / "out.mp4"
+    whole = restore_video(film, target, pipeline=asked, resume=True).warnings
+    target.unlink()
+    for frames in (30, 52):
+        with pytest.raises(KeyboardInterrupt):
+            restore_video(film, target, pipeline=asked, resume=True, progress=stopping(frames))
+    assert restore_video(film, target, pipeline=asked, resume=True).warnings == whole and len(whole) == 1
+
+
+@pytest.mark.parametrize("settings", [(), driver.SHORT_SIGHTED])
+def test_lines_of_tracks_that_no_frame_took_before_a_run_was_stopped_are_counted(settings, film, parts, tmp_path):
+    saved, target = tmp_path / "tracks.jsonl", tmp_path / "out.mp4"
+    lines = [{"videoclr": "tracks", "version": 1, "width": 96, "height": 64}]
+    lines += [{"frame": number, "time": f"{number}/50", "faces": []} for number in range(100)]
+    saved.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = (f"track.file={saved}", "media.start='0'", *settings)  # lines are known by their times
+    (whole,) = restore_video(film, target, pipeline=parts(*config), resume=True).warnings
+    target.unlink()
+    for frames in (30, 52):  # within a shot, and behind a cut
+        with pytest.raises(KeyboardInterrupt):
+            restore_video(film, target, pipeline=parts(*config), resume=True, progress=stopping(frames))
+    assert restore_video(film, target, pipeline=parts(*config), resume=True).warnings == [whole]
+    assert "66 lines tell times between those of the frames" in whole
+
+
 def test_a_film_that_is_there_with_nothing_to_go_on_with_may_be_finished(film, parts, tmp_path):
     target = tmp_path / "out.mp4"
     target.write_bytes(b"finished")
@@ -373,6 +400,18 @@ def test_weights_and_files_that_settings_name_count_with_their_content(tmp_path)
     one = fingerprint(photo, {"only": [f"anna={photo}"]})
     photo.write_bytes(b"2")
     assert one["files"].keys() == {str(photo)} and differences(one, fingerprint(photo, {"only": [f"anna={photo}"]}))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_among_films_is_refused_and_not_waited_for(parts, tmp_path, monkeypatch):
+    os.mkfifo(pipe := tmp_path / "in.mkv")
+    monkeypatch.setattr(jobs, "Pipeline", lambda config: parts())
+    both = os.open(pipe, os.O_RDWR)  # nobody waits for another end
+    try:
+        (result,) = restore_batch([pipe], tmp_path / "out", parts().config, resume=True)
+    finally:
+        os.close(both)
+    assert str(result) == f"{pipe}: is a pipe, which can be read once only; save what comes out of it as a file first"
 
 
 def test_of_a_large_file_samples_count_the_ends_among_them(tmp_path):
@@ -619,6 +658,22 @@ def test_a_note_that_was_torn_costs_none_of_those_that_follow(tmp_path):
     (tmp_path / ".videoclr-finished.jsonl").write_bytes(b'{"said": {"name": "oth')
     Finished(tmp_path).add(film, {"of": 1}, {"faces_restored": 0})
     assert Finished(tmp_path).report(film, {"of": 1}) == {"faces_restored": 0}
+
+
+def test_files_are_known_again_under_another_locale(tmp_path):
+    film, photo = tmp_path / "Jörg.mp4", tmp_path / "Jörg.jpg"
+    film.write_bytes(b"film")
+    photo.write_bytes(b"photo")
+    program = """
+import sys
+from pathlib import Path
+from videoclr.ledger import Finished, fingerprint
+film, photo = map(Path, sys.argv[1:])
+Finished(film.parent).add(film, fingerprint(film, {"references": [str(photo)]}), {"faces_restored": 1})
+"""
+    locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}  # knows ASCII alone
+    subprocess.run([sys.executable, "-c", program, film, photo], env=os.environ | locale, check=True)
+    assert Finished(tmp_path).report(film, fingerprint(film, {"references": [str(photo)]})) == {"faces_restored": 1}
 
 
 def test_notes_that_cannot_be_read_are_told(tmp_path):

@@ -356,6 +356,12 @@ def test_what_is_no_film_is_left_alone(inbox, restored):
     assert not restored
 
 
+@pytest.mark.parametrize("names", [("a\0b", "out"), ("in", "a\0b")])
+def test_a_folder_of_a_name_that_no_file_can_have_is_told(names):
+    with pytest.raises(MediaError, match="there is a NUL in this name"):
+        watch.watch(*names)
+
+
 def test_a_folder_that_goes_away_is_one_line(inbox, restored):
     with pytest.raises(MediaError, match="cannot be watched any more"):
         run(inbox, Clock(t10=inbox.rmdir), settle=4)

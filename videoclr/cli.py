@@ -578,7 +578,8 @@ def timeline_(
             for text in missed:
                 _say(f"error: {text}")
             return FAILED if missed else DONE
-        with _speaking(options) as console, _watched(options, console, timeline, *settings.files()) as (shown, finished):
+        used: list[str | Path | None] = [timeline, save_as or to / Path(timeline).name, *settings.files()]
+        with _speaking(options) as console, _watched(options, console, *used, folder=to) as (shown, finished):
             told = _Told(options, conditions, finished)
             done = restore_timeline(timeline, to, settings, **given, consolidate=consolidate, progress=shown, ended=told, **site)
         for text in done.missed:
@@ -616,7 +617,7 @@ class _Told:
         self.finished(result, source)
         if isinstance(result, VideoclrError):
             text = _as_typed(_one_line(result), {name for name in _named() if getattr(self.options, name) not in (None, [], False)})
-            _say(f"error: {text if text.startswith(source) else f'{source}: {text}'}")
+            _say(f"error: {text if text.startswith(source) else f'{source}: {text}'}{_noted(result)}")
             self.failed = True
             return
         if not self.options.quiet and self.options.log_json != "-":

@@ -15,8 +15,18 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from videoclr import plainyaml
 from videoclr.errors import ConfigError
@@ -30,6 +40,14 @@ class _Section(BaseModel):
     def __hash__(self) -> int:
         """Of the values, lists and options too, which pydantic's own does not take; equal sections have equal ones."""
         return hash((type(self), _hashable(dict(self))))
+
+    @field_validator("*")
+    @classmethod
+    def _without_nul(cls, value: Any) -> Any:
+        texts = _texts(str(value) if isinstance(value, Path) else value)
+        if any("\0" in text for text in texts):  # in a name of a file the system refuses it, and does not say where it stands
+            raise PydanticCustomError("nul", "Expected no NUL in a text")
+        return value
 
 
 def _hashable(value: Any) -> Any:

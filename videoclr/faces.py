@@ -23,6 +23,7 @@ from videoclr.cast import Cast
 from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError, MediaError
 from videoclr.jobs import Progress, ProgressCallback, make_folder, open_reader
+from videoclr.media.faults import refuse_nul
 from videoclr.media.target import behind_link
 from videoclr.pipeline import Pipeline, RunLog, TrackSummary, recognizer_of
 from videoclr.pixels import quantized, to_array
@@ -106,6 +107,7 @@ def find_faces(
     config = or_defaults(config).override(*_NOT_NEEDED)
     log = RunLog()
     best: dict[int, float] = {}
+    refuse_nul(folder)
     with ExitStack() as stack:
         used = (source, *config.files())
         for option, file in (("--json", json_file), ("--save-tracks", tracks_file), ("--save-people", people_file)):

@@ -17,14 +17,14 @@ from contextlib import closing, contextmanager, nullcontext, redirect_stdout, su
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from videoclr import __version__
 from videoclr.cast import Cast
 from videoclr.config import Config, or_defaults
 from videoclr.errors import ConfigError, DeviceLostError, MediaError, ResumeError, VideoclrError, WeightsError
 from videoclr.ledger import Finished, Ledger, clear_up, fingerprint, folder_of, libraries
-from videoclr.media.faults import explained
+from videoclr.media.faults import explained, refuse_nul
 from videoclr.media.opening import Limits, Opening
 from videoclr.media.reader import Reader
 from videoclr.media.source import is_pattern, matching, numbered
@@ -43,6 +43,8 @@ from videoclr.shortage import is_of_the_device, of_the_device
 from videoclr.types import Frame, VideoInfo
 
 _log = logging.getLogger("videoclr.jobs")
+
+E = TypeVar("E", bound=VideoclrError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,8 +405,17 @@ def unless_lost(source: str | Path, result: Report | VideoclrError) -> Report | 
         DeviceLostError: it cannot: every other file would fail as this one did, and done anew each may fare well.
     """
     if isinstance(result, DeviceLostError):
-        raise DeviceLostError(f"{source}: {result}; this file and those after it are not done") from result
+        lost = DeviceLostError(f"{source}: {result}; this file and those after it are not done")
+        raise _instead_of(result, lost)
     return result
+
+
+def _instead_of(error: BaseException, new: E) -> E:
+    """`new`, with what was added to `error` on its way, such as what is kept of a film."""
+    new.__cause__ = error
+    for note in getattr(error, "__notes__", []):
+        new.add_note(note)
+    return new
 
 
 def restore_task(
@@ -425,8 +436,7 @@ def restore_task(
             failed: VideoclrError = of_the_device(error)
         else:
             failed = VideoclrError(f"{task.source}: unexpected {type(error).__name__}: {' '.join(str(error).split())}")
-        failed.__cause__ = error
-        return failed
+        return _instead_of(error, failed)
     return done
 
 
@@ -568,6 +578,7 @@ def make_folder(folder: str | Path) -> list[Path]:
     Raises:
         MediaError: it cannot be made.
     """
+    refuse_nul(folder)
     place = Path(folder)
     try:
         new = [one for one in (place, *place.parents) if not one.exists()]

@@ -409,7 +409,7 @@ class Finished:
             ResumeError: it was made by another job.
             MediaError: the file among the results cannot be read.
         """
-        known = self._last(target.name)
+        known = self._last(_as_utf8(target.name))
         if known is None:
             return None
         report: dict[str, Any] = known["report"]
@@ -433,7 +433,7 @@ class Finished:
             MediaError: the disk is full.
         """
         with explained(target, "cannot be noted as finished"):
-            line = {"name": target.name, **_state(target, pictures)}
+            line = {"name": _as_utf8(target.name), **_state(target, pictures)}
             _append(self._book, {**line, "fingerprint": fingerprint, "report": report})
 
     def _last(self, name: str) -> dict[str, Any] | None:
@@ -489,8 +489,15 @@ def fingerprint(source: str | Path, settings: Mapping[str, Any], **more: Any) ->
         raise ConfigError(f"--resume: {source} cannot be read a second time; save it as a file first")
     files = {name: content_of(name) for name in named_files(settings)}
     found = {"source": content_of(source), "settings": settings, "files": files, **more}
-    kept: dict[str, Any] = json.loads(json.dumps(found))
+    kept: dict[str, Any] = json.loads(_as_utf8(json.dumps(found, ensure_ascii=False)))
     return kept
+
+
+def _as_utf8(text: str) -> str:
+    """`text` as a locale of UTF-8 would have it: names of files come as the locale of the day makes texts of their bytes."""
+    with suppress(UnicodeEncodeError):  # out of a file of settings, and not in the locale's alphabet
+        return os.fsencode(text).decode("utf-8", "surrogateescape")
+    return text
 
 
 def libraries() -> dict[str, str]:
@@ -507,6 +514,9 @@ def content_of(path: str | Path) -> str:
             digest.update(content_of(run.path(index)).encode())
         return f"{run.count} pictures from {run.first}, {digest.hexdigest()}"
     digest = hashlib.sha256()
+    with explained(path, "cannot be read"):
+        if Path(path).is_fifo():  # opening it would wait for whoever writes there
+            raise MediaError(path, "is a pipe, which can be read once only; save what comes out of it as a file first")
     with explained(path, "cannot be read"), Path(path).open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         if size <= _WHOLE:

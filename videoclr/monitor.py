@@ -6,6 +6,7 @@ a time, and write every few seconds at most.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -88,7 +89,7 @@ class JsonLog(logging.Handler):
             self._file: TextIO = (  # a name that is no UTF-8 is a name
                 os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
                 if self.path == "-"
-                else open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+                else open(path, "a", encoding="utf-8", errors="backslashreplace", opener=_patiently)  # noqa: SIM115
             )
             if is_torn(path):
                 self._file.write("\n")
@@ -147,6 +148,21 @@ class JsonLog(logging.Handler):
         self._pace.over(report.source)
         kept = ("source", "target", "frames_in", "frames_out", "faces_restored", "shots", "seconds", "slowest", "warnings")
         self.event("finished", **{name: getattr(report, name) for name in kept}, seconds_per_stage=report.seconds_per_stage)
+
+
+def _patiently(path: str, flags: int) -> int:
+    """Open a file to be written. A pipe that nobody reads is waited for, as the system does, but not without a word."""
+    at_once = getattr(os, "O_NONBLOCK", 0)  # where there is none, there are no such pipes
+    try:
+        number = os.open(path, flags | at_once, 0o666)
+    except OSError as error:
+        if error.errno != errno.ENXIO or not Path(path).is_fifo():
+            raise
+        log.warning("%s: is a pipe that nobody reads; the work begins when somebody does", path)
+        return os.open(path, flags, 0o666)
+    if at_once:
+        os.set_blocking(number, True)
+    return number
 
 
 def _refuse_others(path: Path, beginning: bytes, kind: str) -> None:

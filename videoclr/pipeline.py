@@ -351,7 +351,7 @@ class Pipeline:
         marks = _Marks(ledger, people if self.recognizer is not None else None)
         first = 0 if begin is None else begin.tracks
         if (tracks := self._tracks()) is not None:
-            faces = self._given(tracks, shots, first, marks, ledger.warnings, inside)
+            faces = self._given(tracks, shots, begin, marks, ledger.warnings, inside)
         else:
             look, batch = config.detect, config.runtime.detect_batch
             found = detect(shots, self.detector, batch, look.every, look.min_size, ledger.warnings, inside)
@@ -365,7 +365,7 @@ class Pipeline:
         return crops
 
     def _given(
-        self, tracks: TracksFile, shots: Iterator[Frame], first: int, marks: _Marks, warnings: list[str], inside: Inside
+        self, tracks: TracksFile, shots: Iterator[Frame], begin: Mark | None, marks: _Marks, warnings: list[str], inside: Inside
     ) -> Iterator[Faces[TrackedFace]]:
         from videoclr.stages.given import given
 
@@ -383,7 +383,8 @@ class Pipeline:
                 if name not in self.references and name not in self.cast.names and told not in warnings:
                     log.warning(told)
                     warnings.append(told)
-        return given(shots, tracks, media.start, whole, find_points, marks.tracked, first, warnings, inside)
+        first, missed = (0, 0) if begin is None else (begin.tracks, begin.missed)
+        return given(shots, tracks, media.start, whole, find_points, marks.tracked, first, missed, warnings, inside)
 
     def _people(self, from_the_film: bool, cast: Cast) -> People:
         from videoclr.cast import fitted
@@ -478,6 +479,8 @@ class Mark:
     """Number of its first track."""
     people: PeopleMemory | None
     """Whom the shots before made known; None where nobody is recognised."""
+    missed: int = 0
+    """How many lines of a file of tracks none of the frames before took."""
 
 
 class _Marks:
@@ -485,10 +488,10 @@ class _Marks:
 
     def __init__(self, ledger: RunLog, people: People | None) -> None:
         self.ledger, self.people = ledger, people
-        self._numbers: dict[int, int] = {}
+        self._numbers: dict[int, tuple[int, int]] = {}
 
-    def tracked(self, frame: Frame, number: int) -> None:
-        self._numbers[frame.shot] = number
+    def tracked(self, frame: Frame, number: int, missed: int = 0) -> None:
+        self._numbers[frame.shot] = number, missed
         if self.people is None:
             self._note(frame)
 
@@ -496,10 +499,10 @@ class _Marks:
         self._note(frame)
 
     def _note(self, frame: Frame) -> None:
-        number = self._numbers.pop(frame.shot)
+        number, missed = self._numbers.pop(frame.shot)
         if self.ledger.marks is not None:
             people = None if self.people is None else self.people.memory()
-            self.ledger.marks[frame.shot] = Mark(frame.shot, frame.shot_start, number, people)
+            self.ledger.marks[frame.shot] = Mark(frame.shot, frame.shot_start, number, people, missed)
 
 
 def _counted(
@@ -538,8 +541,9 @@ def _counted(
     for missing, why in ((absent, "the file of tracks has no such number"), (away, elsewhere)):
         if missing:
             told = f"there is no track {', '.join(map(str, sorted(missing)))} to restore or to leave: {why}"
-            log.warning(told)
-            warnings.append(told)
+            if told not in warnings:  # a run that was stopped may have looked ahead to the end
+                log.warning(told)
+                warnings.append(told)
 
 
 def _since(begin: Mark, frames: Iterator[Frame]) -> Iterator[Frame]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from videoclr.errors import ConfigError, MediaError
+from videoclr.media.faults import refuse_nul
 from videoclr.media.filelist import is_list, names_in
 from videoclr.media.source import is_of, is_pattern
 from videoclr.media.target import behind_link
@@ -269,7 +270,9 @@ def refuse_used(path: str | Path, used: Iterable[object], option: str) -> None:
 
     Raises:
         ConfigError: `path`, or what grows beside it before it has its name, is one of them.
+        MediaError: no file can have such a name.
     """
+    refuse_nul(path)
     for name in used:
         for other in () if name is None else (name, *_listed(name)):
             if is_of(path, str(other)) or any(same_file(a, b) for a in (path, _part(path)) for b in (other, _part(other))):

@@ -166,7 +166,7 @@ class Restoration:
         if mark is None:  # pictures that are faces already: no shots
             return {"counted": self._shot}
         people = None if mark.people is None else mark.people.as_json()
-        begins = {"shot": mark.shot, "start": mark.start, "tracks": mark.tracks, "people": people}
+        begins = {"shot": mark.shot, "start": mark.start, "tracks": mark.tracks, "missed": mark.missed, "people": people}
         return {"counted": self._shot, **begins, "state": self._settled(frame)}
 
     def _settled(self, frame: Frame) -> dict[str, Any] | None:
@@ -288,7 +288,8 @@ def _begin(mark: Mapping[str, Any] | None, aligned: bool) -> tuple[Mark | None, 
     from videoclr.stages.identify import PeopleMemory
 
     people = None if mark["people"] is None else PeopleMemory.of_json(mark["people"])
-    return Mark(int(mark["shot"]), int(mark["start"]), int(mark["tracks"]), people), int(mark["counted"])
+    missed = int(mark.get("missed", 0))
+    return Mark(int(mark["shot"]), int(mark["start"]), int(mark["tracks"]), people, missed), int(mark["counted"])
 
 
 def join(ledger: Ledger, writer: Writer) -> None:

@@ -32,6 +32,7 @@ from videoclr.jobs import (
     targets_of,
     unless_lost,
 )
+from videoclr.media.faults import refuse_nul
 from videoclr.media.target import CONTAINERS, READ_ONLY, STILLS, check_ending
 from videoclr.pipeline import Pipeline
 from videoclr.report import Report
@@ -199,6 +200,7 @@ def watch(
     config = or_defaults(config)
     if not 0 <= settle < math.inf:
         raise ConfigError(f"--settle: expected 0 or more seconds, got {settle:g}")
+    refuse_nul(folder, to, move_to)
     places = [Path(place).resolve() for place in (folder, to, *([] if move_to is None else [move_to]))]
     if len(set(places)) < len(places):
         raise ConfigError("watch: the watched folder, --to and --move-to have to be different folders")

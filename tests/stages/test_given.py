@@ -180,7 +180,7 @@ def test_the_file_of_a_part_fits_the_same_part_by_its_numbers(book):
 def test_no_track_crosses_a_cut(book):
     begun: list[tuple[int, int]] = []
     file = book(line(0, face(3)), line(2, face(9)), line(3, face(9)))
-    list(given(frames(4, cuts=[2]), file, begins=lambda frame, number: begun.append((frame.index, number))))
+    list(given(frames(4, cuts=[2]), file, begins=lambda frame, number, _: begun.append((frame.index, number))))
     assert begun == [(0, 0), (2, 4)]
     with pytest.raises(MediaError, match="line 3: track 3 goes on beyond a cut; give it another number from this frame on"):
         list(given(frames(4, cuts=[2]), book(line(0, face(3)), line(2, face(3)))))

@@ -42,10 +42,16 @@ def pipeline(monkeypatch):
 
 @pytest.fixture
 def film() -> Callable[..., Path]:
-    """Makes a film: frame number n has the blue value 4 n."""
+    """Makes a film: frame number n has the blue value 4 n; `sounds`: how many streams of silence are beside it."""
 
     def made(
-        path: Path, rate=Fraction(25), timecode: str | None = None, face: bool = True, count: int = 60, begin: int = 0
+        path: Path,
+        rate=Fraction(25),
+        timecode: str | None = None,
+        face: bool = True,
+        count: int = 60,
+        begin: int = 0,
+        sounds: int = 0,
     ) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(path), "w") as out:
@@ -53,6 +59,10 @@ def film() -> Callable[..., Path]:
                 out.metadata["timecode"] = timecode
             stream = out.add_stream("ffv1", rate=rate)
             stream.width, stream.height, stream.pix_fmt = 96, 64, "bgr0"
+            for sound in [out.add_stream("pcm_s16le", rate=8000, layout="mono") for _ in range(sounds)]:
+                silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), "s16", "mono")
+                silence.sample_rate, silence.pts, silence.time_base = 8000, 0, Fraction(1, 8000)
+                out.mux(sound.encode(silence))
             for index in range(count):
                 picture = np.full((64, 96, 3), (200 if face else 20, 0, 4 * (begin + index)), np.uint8)
                 frame = av.VideoFrame.from_ndarray(picture, "rgb24")

@@ -164,7 +164,7 @@ def test_what_dissolves_and_changed_speed_show_is_restored_too(tmp_path, film, s
 
 def test_clips_that_would_lose_their_sound_are_told(tmp_path, film, caplog):
     rate, mute = Fraction(25), LOSSLESS.override("media.drop=[audio]")
-    source = film(tmp_path / "A.mkv", rate, "10:00:00:00")
+    source = film(tmp_path / "A.mkv", rate, "10:00:00:00", sounds=1)
     media = asset("a1", source, rate, 900_000)
     for one, more, config, told in [
         (media, "", LOSSLESS, 0),

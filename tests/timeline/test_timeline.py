@@ -487,22 +487,26 @@ def test_an_edl_stays_as_it_is_but_for_the_media_of_its_picture(film, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("channel", "name", "drop", "told"),
+    ("channel", "name", "drop", "sounds", "told"),
     [
-        ("V", "cut.edl", "[audio]", 0),
-        ("B", "cut.edl", "[]", 0),
-        ("B", "cut.otio", "[audio]", 0),
-        ("B", "cut.edl", "[audio]", 1),
-        ("AA/V", "cut.edl", "[audio]", 1),
+        ("V", "cut.edl", "[audio]", 1, ""),
+        ("B", "cut.edl", "[]", 1, ""),
+        ("B", "cut.otio", "[audio]", 1, ""),
+        ("B", "cut.edl", "[audio]", 1, "--drop audio"),
+        ("AA/V", "cut.edl", "[audio]", 2, "--drop audio"),
+        ("B", "cut.edl", "[audio]", 0, ""),
+        ("B", "cut.edl", "['1']", 2, ""),
+        ("B", "cut.edl", "[subtitles, '01']", 1, "--drop 01"),
+        ("B", "cut.edl", "['1', '2']", 2, "--drop 1 and --drop 2"),
     ],
 )
-def test_events_that_would_lose_their_sound_are_told(film, tmp_path, caplog, channel, name, drop, told):
-    film(tmp_path / "A.mkv")
+def test_events_that_would_lose_their_sound_are_told(film, tmp_path, caplog, channel, name, drop, sounds, told):
+    film(tmp_path / "A.mkv", sounds=sounds)
     old, config = tmp_path / "cut.edl", LOSSLESS.override(f"media.drop={drop}")
     old.write_text(f"TITLE: cut\n001  A  {channel}  C  00:00:00:10 00:00:00:15 00:00:00:00 00:00:00:05\n")
     parts_of_timeline(old, tmp_path / "out", config, media=[tmp_path], save_as=tmp_path / "out" / name)
-    said = f"{old}: 1 clip takes its sound out of the restored files, which have none; leave out --drop audio"
-    assert caplog.messages == [said] * told
+    said = f"{old}: 1 clip takes its sound out of the restored files, which have none; leave out {told}"
+    assert caplog.messages == ([said] if told else [])
 
 
 @pytest.mark.parametrize(
@@ -625,6 +629,22 @@ def test_media_that_lies_elsewhere_is_found_by_name(film, tmp_path):
     assert [part.source.path for part in parts_of_timeline(old, tmp_path / "out", LOSSLESS)[0]] == [str(right)]
     with pytest.raises(MediaError, match="is no folder to look for media in"):
         restore_timeline(old, tmp_path / "out", LOSSLESS, media=[tmp_path / "nowhere"])
+
+
+def test_log_and_figures_may_lie_among_the_results_and_replace_no_new_cut(film, tmp_path, capsys):
+    old = write(tmp_path / "cut.otio", timeline(clip(film(tmp_path / "A.mkv"), 20, 10)))
+    out = tmp_path / "out"
+    command = ["timeline", str(old), "--to", str(out), "--set", "media.codec=ffv1", "--set", "restore.use=unchanged"]
+    assert cli.main([*command, "--log-json", str(out / "cut.otio")]) == 2
+    assert "--log-json: " in capsys.readouterr().err and not out.exists()
+    assert cli.main([*command, "--log-json", str(out / "log.jsonl"), "--metrics", str(out / "m.prom")]) == 0
+    assert {"cut.otio", "log.jsonl", "m.prom"} < {place.name for place in out.iterdir()}
+
+
+def test_a_folder_of_a_name_that_no_file_can_have_is_told(film, tmp_path):
+    old = write(tmp_path / "cut.otio", timeline(clip(film(tmp_path / "A.mkv"), 20, 10)))
+    with pytest.raises(MediaError, match="there is a NUL in this name"):
+        restore_timeline(old, "a\0b")
 
 
 def test_earlier_results_below_a_folder_of_media_are_not_taken_for_it(film, tmp_path):

@@ -48,6 +48,17 @@ def words(error: BaseException) -> str:
     return " ".join(str(said).split())
 
 
+def refuse_nul(*names: object) -> None:
+    """Refuse names that no file can have, where the system's own calls would end in a bare ValueError.
+
+    Raises:
+        MediaError: there is a NUL in one, as a program may give it; on a command line there is none.
+    """
+    for name in names:
+        if "\0" in str(name):
+            raise MediaError(name, "there is a NUL in this name, and no file has one; name another")
+
+
 def is_system_error(error: BaseException) -> bool:
     """True where the system (disk full, closed pipe, rights), not the data, is the cause."""
     return getattr(error, "errno", None) in _ADVICE

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from videoclr.config import Config
 from videoclr.errors import ConfigError, MediaError
+from videoclr.media.faults import refuse_nul
 from videoclr.report import report_file, same_file
 from videoclr.review.moments import Count, Text, Told, TrackView, parsed, pieces_of, views
 from videoclr.review.page import Head, page
@@ -105,6 +106,7 @@ def review(
     """
     if most < 1:
         raise ConfigError(f"--most: expected 1 or more tracks, got {most}")
+    refuse_nul(report, lines)
     told = _report(Path(report))
     before, after = str(source or told.source), str(restored or told.target)
     if any(same_file(target, other) for other in (report, lines, before, after)):

@@ -28,6 +28,7 @@ _GREY = (
 _REACH = 1 / 10  # standard deviation of the colour comparison's blur, in crop sides
 _BLACK = 12 / 255  # what a codec may leave in a bar beside the picture, as a share of white
 _STRIP = 16  # lines of a bar that are looked at together
+_SEAM = 4  # lines beside a bar over which a face comes in: what the networks make beside black is darker, and shows there as a line
 _ALIKE = 0.04  # difference of two frames' shifts, on the scale of [-1, 1], at which they count as two lights: a codec pumps less
 
 
@@ -156,8 +157,11 @@ def _patch(face: RestoredFace, strength: float, tint: _Tint | None, detail: floa
     window = (x, y, rectangle[0] + right, rectangle[1] + bottom)
     alpha = np.ascontiguousarray(alpha[top:bottom, left:right], np.float32)
     source = frame.source_window(window)
+    clear = np.ones(alpha.shape, np.uint8)
     for bar in _bars(frame, window, source):
-        alpha[bar] = 0
+        clear[bar] = 0
+    if not clear.all():
+        alpha *= np.minimum(cv2.distanceTransform(clear, cv2.DIST_C, 3) / np.float32(_SEAM + 1), 1)
     if not alpha.any():
         return None
     rgb = _laid(face, tint, window, source, alpha, detail, grain, seed)

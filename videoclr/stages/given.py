@@ -37,8 +37,9 @@ def given(
     start: str | None = None,
     whole: bool = True,
     find_points: FindPoints | None = None,
-    begins: Callable[[Frame, int], None] = lambda _, __: None,
+    begins: Callable[[Frame, int, int], None] = lambda _, __, ___: None,
     first: int = 0,
+    missed: int = 0,
     warnings: list[str] | None = None,
     inside: Inside = NOWHERE,
 ) -> Iterator[Faces[TrackedFace]]:
@@ -52,8 +53,9 @@ def given(
         start: `media.start` of this run.
         whole: nothing was cut off at the end; faces beyond the last frame are told then.
         find_points: for faces of which the file has the box alone.
-        begins: told the first frame of each shot, and the first number beyond the tracks so far.
+        begins: told the first frame of each shot, the first number beyond the tracks so far, and how many lines no frame took.
         first: that number, where the run goes on behind other shots.
+        missed: those lines, as well.
         warnings: where faces of frames that do not exist are told.
         inside: keeps which tracks belong to earlier shots.
 
@@ -62,9 +64,12 @@ def given(
         MediaError: the file is damaged, belongs to a film of another shape, or has a track that goes on beyond a cut.
     """
     held = inside.begin("track", lambda: state)
-    state: _State = _State(first) if held is None else held
+    state: _State = _State(first, missed) if held is None else held
     numbered = start == file.head.start
     lines = _Ahead(file.placed() if numbered else file.timed())
+    if held is not None and not numbered and state.time is not None:  # the lines are read again, and were counted
+        lines.of_time(state.time)
+        lines.missed = state.missed
     begun, found = None, False
     pace = _Pace()
     frame: Frame | None = None
@@ -76,9 +81,10 @@ def given(
             if begun > 0 and held is None:  # the run goes on at a cut, and all tracks so far are over
                 state.shots = dict.fromkeys(lines.passed, -1)
             lines.passed.clear()
-            lines.missed = 0
+            lines.missed = lines.missed if held is not None else missed
+        state.time, state.missed = frame.time, lines.missed
         if frame.shot != state.shot:
-            begins(frame, state.beyond)
+            begins(frame, state.beyond, state.missed)
             state.shot = frame.shot
         if line is None:
             yield Faces(frame)
@@ -109,8 +115,9 @@ def given(
         text = f"has faces beyond the last frame, from frame {beyond.frame} on; they were left out"
     else:
         return
-    log.warning("%s: %s", file.path, text)
-    warnings.append(f"{file.path}: {text}")
+    if (told := f"{file.path}: {text}") not in warnings:  # a run that was stopped may have looked ahead to the end
+        log.warning(told)
+        warnings.append(told)
 
 
 def _between(missed: int) -> str:
@@ -124,6 +131,10 @@ class _State:
 
     beyond: int
     """First number beyond the tracks so far."""
+    missed: int = 0
+    """How many lines no frame took so far."""
+    time: Fraction | None = None
+    """Of the last frame."""
     shot: int | None = None
     shots: dict[int, int | None] = field(default_factory=dict)
     """Of the tracks so far."""

@@ -32,6 +32,7 @@ from videoclr.jobs import (
     refuse_tracks,
     restore_tasks,
 )
+from videoclr.media.faults import refuse_nul
 from videoclr.media.source import matching, numbered
 from videoclr.media.target import behind_link, check_ending
 from videoclr.report import Report, check_report, same_file
@@ -202,7 +203,9 @@ def _target(timeline: str | Path, folder: str | Path, save_as: str | Path | None
 
     Raises:
         ConfigError: it is the old one, or in a format that does not become.
+        MediaError: no file can have such a name.
     """
+    refuse_nul(folder, save_as)
     target = Path(folder, Path(timeline).name) if save_as is None else Path(save_as)
     if save_as is not None:
         check_target(target, Path(timeline))
@@ -243,13 +246,18 @@ def _planned(
 
 def _tell_of_sound(cut: AnyCut, parts: Sequence[Part], config: Config, target: Path) -> None:
     """Say it where a clip takes its sound out of what is restored, and that is to have none."""
-    if isinstance(cut, FcpxmlCut):
-        mute = sum(cut.takes_sound(use.clip) for part in parts for use in part.uses)
-    else:  # elsewhere sound has clips of its own, which go on showing what they showed
-        mute = isinstance(cut, Cut) and sum(cut.takes_sound(use.clip, target) for part in parts for use in part.uses)
-    if mute and "audio" in config.media.drop:
-        which = "1 clip takes its" if mute == 1 else f"{mute} clips take their"
-        _log.warning("%s: %s sound out of the restored files, which have none; leave out --drop audio", cut.path, which)
+    mute: list[list[str]] = []
+    for use in (use for part in parts for use in part.uses):
+        if isinstance(cut, FcpxmlCut):
+            takes = cut.takes_sound(use.clip)
+        else:  # elsewhere sound has clips of its own, which go on showing what they showed
+            takes = isinstance(cut, Cut) and cut.takes_sound(use.clip, target)
+        if takes and (meant := use.footage.muted_by(config.media.drop)):
+            mute.append(meant)
+    if mute:
+        which = "1 clip takes its" if len(mute) == 1 else f"{len(mute)} clips take their"
+        words = " and ".join(f"--drop {word}" for word in dict.fromkeys(word for meant in mute for word in meant))
+        _log.warning("%s: %s sound out of the restored files, which have none; leave out %s", cut.path, which, words)
 
 
 def _check_results(

@@ -57,6 +57,8 @@ class Footage:
     """In the header of the first of numbered pictures."""
     guessed: bool = False
     """Whether nobody says how many pictures a second there are."""
+    sounds: frozenset[int] = frozenset()
+    """Numbers of its streams that are sound."""
 
     @property
     def label(self) -> int | None:
@@ -71,6 +73,12 @@ class Footage:
         with suppress(ConfigError):  # it does not exist at that rate
             stamp = None if self.stamp is None else self.stamp.count(self.rate, "start")
         return self.label, stamp, self.number
+
+    def muted_by(self, drop: Iterable[str]) -> list[str]:
+        """What of `drop` (see `videoclr.media.beside.dropped`) takes all its sound; nothing where some is left or none was."""
+        meant = [word for word in drop if word == "audio" or (word.isdecimal() and int(word) in self.sounds)]
+        gone = self.sounds if "audio" in meant else {int(word) for word in meant}
+        return meant if self.sounds and gone == self.sounds else []
 
 
 def footage(path: str, config: Config) -> Footage:
@@ -90,7 +98,8 @@ def footage(path: str, config: Config) -> Footage:
         if (run := reader.sequence) is not None:  # pictures are found by their numbers
             guessed = reader.rate is None
             return Footage(path, info.frame_rate, info.frame_count, None, False, size, run.first, reader.timecode, guessed)
-        return Footage(path, info.frame_rate, info.frame_count, reader.timecode, False, size)
+        sounds = frozenset(stream.index for stream in reader.container.streams.audio)
+        return Footage(path, info.frame_rate, info.frame_count, reader.timecode, False, size, sounds=sounds)
 
 
 def run_from(path: str, count: int) -> tuple[str, int] | None:
