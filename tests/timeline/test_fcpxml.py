@@ -179,6 +179,18 @@ def test_clips_that_would_lose_their_sound_are_told(tmp_path, film, caplog):
     assert said == f"{old}: 1 clip takes its sound out of the restored files, which have none; leave out --drop audio"
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_asset_says_that_it_has_sound_where_the_restored_file_has(tmp_path, film, kept):
+    rate, config = Fraction(25), LOSSLESS if kept else LOSSLESS.override("media.drop=[audio]")
+    media = asset("a1", film(tmp_path / "A.mkv", rate, "10:00:00:00", sounds=1), rate, 900_000)
+    old = write(tmp_path / "cut.fcpxml", document(media, shows("a1", rate, 0, 900_020, 5), rate))
+    new = ET.fromstring(restore_timeline(old, tmp_path / "out", config).timeline.read_bytes())
+    (made,) = (one for one in new.iter("asset") if one.get("id") != "a1")
+    told = {name: value for name, value in made.attrib.items() if name.lower().startswith(("hasaudio", "audio"))}
+    assert told == ({"hasAudio": "1", "audioSources": "1", "audioChannels": "2", "audioRate": "48000"} if kept else {})
+    assert made.get("hasVideo") == "1"
+
+
 def test_a_clip_that_leaves_its_length_to_its_asset_stays_as_long_where_the_file_is_longer(tmp_path, film):
     rate, label = Fraction(25), 900_000
     source = film(tmp_path / "A.mkv", rate, "10:00:00:00")

@@ -37,6 +37,8 @@ _OLDEST = 8
 """Version 1.8 is what programs write that are in use; older ones have other elements."""
 _SHOWING = ("asset-clip", "video")
 """What shows an asset itself."""
+_SOUND = ("hasAudio", "audioSources", "audioChannels", "audioRate")
+"""What an asset says of its sound."""
 _Seconds: TypeAlias = tuple[Fraction, Fraction]
 _NONE: _Seconds = (Fraction(0), Fraction(0))
 
@@ -191,7 +193,8 @@ class FcpxmlCut:
     def _asset(self, old: Element, number: str, use: Use, new: Restored) -> str:
         """The text of the asset that `new` becomes: the old one's, but for what names the file and its times."""
         place = native.address(use.clip, new)
-        attributes = {name: value for name, value in old.attributes.items() if name not in ("uid", "src")}
+        gone = ("uid", "src", *(() if new.footage.sounds else _SOUND))
+        attributes = {name: value for name, value in old.attributes.items() if name not in gone}
         attributes |= {"id": number, "name": place.stem}
         step = self._step(old)
         if step is not None and not new.footage.still:
