@@ -39,7 +39,8 @@ this is asked and from which on it is not; and the limits of how steep a place i
 36.9 and 33.7 without it, and 39.8 and 36.0 with it; restored 35.2 and 33.7, and 36.5 and 35.7. With 0.8 for 1.2 the means were
 0.4 dB better still, and flickered more. From 0.035 to 0.05 it gained another 0.3 dB where codecs had been at work, but low bit
 rates of small pictures, of which the recovery changes little as well (0.03 and 0.04), flickered twice as much as before; with these
-limits one of them still does, in part (E*warp of 25 clips 1.36 of the clean ones', 1.45 with the wider limits, 1.35 without)."""
+limits one of them still does, in part (E*warp of 25 clips 1.36 of the clean ones', 1.45 with the wider limits, 1.35 without; all of
+it before `_DROWNED`)."""
 _STRUCTURE, _SLIGHT = (0.5, 0.85), 0.02
 """Local correlation of two pictures from which one begins to count for the other, and at which it does in full; and the structure,
 on the scale of [-1, 1], that is too slight to tell by. By the difference alone a mouth hardly darker than its skin may lie

@@ -81,7 +81,8 @@ def given(
             if begun > 0 and held is None:  # the run goes on at a cut, and all tracks so far are over
                 state.shots = dict.fromkeys(lines.passed, -1)
             lines.passed.clear()
-            lines.missed = lines.missed if held is not None else missed
+            if held is None:
+                lines.missed = missed
         state.time, state.missed = frame.time, lines.missed
         if frame.shot != state.shot:
             begins(frame, state.beyond, state.missed)
